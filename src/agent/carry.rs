@@ -1,0 +1,199 @@
+//! `sandbox agent export` and `agent import`: snapshot files out of and into the storage, as processes of their own in the
+//! keeper's container, so that the keeper itself stays small and a client that goes takes its copy along.
+//!
+//! The file goes through standard output or input; what there is to tell is told on standard error, as lines of
+//! [`Carrying`].
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
+
+use super::client::storage_inside;
+use super::protocol::Carrying;
+use crate::data::archive::{
+    ArchiveError, Archived, Brought, Packing, Place, export_set, import_set, manifest_of,
+};
+use crate::data::manifest::ImageIdentity;
+use crate::engine::docker::Docker;
+use crate::engine::{Engine, EngineError};
+use crate::pool::SetPath;
+use crate::pool::tree::Counter;
+
+/// How often progress is told.
+const TELL: Duration = Duration::from_millis(250);
+
+#[derive(Debug, thiserror::Error)]
+enum CarryError {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Keeper(#[from] super::client::KeeperError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("image `{reference}` of service `{service}` is not on this engine any more")]
+    NoImage { service: String, reference: String },
+}
+
+impl CarryError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Archive(error) => error.hint().map(str::to_owned),
+            Self::Engine(error) => error.hint(),
+            Self::Keeper(error) => error.hint(),
+            Self::NoImage { .. } => Some("leave `--with-images` out".to_owned()),
+            Self::Usage(_) => None,
+        }
+    }
+}
+
+/// `export SHELF/NAME [--with-images]`: writes the set to standard output.
+pub fn export(args: &[String]) -> ExitCode {
+    carry(args, async |place, set, counter, images| {
+        let manifest = manifest_of(&*place.storage, &set).await?;
+        let images: Option<Box<dyn io::Read + Send>> = match images {
+            Images::Left => None,
+            Images::Taken => {
+                let engine = Docker::connect_from_env().await?;
+                let named = names(&*engine, &manifest.images).await?;
+                let stream = engine.save_images(&named).await?;
+                Some(Box::new(SyncIoBridge::new(StreamReader::new(stream))))
+            }
+        };
+        // Rust's own standard output looks for the ends of lines.
+        let out = io::stdout().as_fd().try_clone_to_owned();
+        let out = std::fs::File::from(out.map_err(|error| CarryError::Usage(error.to_string()))?);
+        let written = export_set(&place, &set, out, Packing::Zstd, images, counter).await?;
+        Ok(Carrying::Done {
+            entries: written.entries,
+            bytes: written.bytes,
+            left_out: written.sockets + written.devices,
+        })
+    })
+}
+
+/// `import SHELF/NAME [--with-images]`: publishes what comes from standard input. Images that come along are loaded
+/// unless they would replace others; with the option they are loaded even then.
+pub fn import(args: &[String]) -> ExitCode {
+    carry(args, async |place, set, counter, images| {
+        let brought = import_set(&place, &set, io::stdin(), counter).await?;
+        let Brought { imported, images: archive } = brought;
+        if let Some((file, archived)) = archive
+            && let Err(error) = load(file, &archived, images).await
+        {
+            let text =
+                format!("the images that came along are not loaded: {}", super::client::in_full(&error));
+            tell(&Carrying::Warning { text });
+        }
+        Ok(Carrying::Done { entries: imported.entries, bytes: imported.bytes, left_out: 0 })
+    })
+}
+
+/// Whether images are carried too (export), or replace others of their names (import).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Images {
+    Left,
+    Taken,
+}
+
+/// The images under the names that the spec has for them, where these still mean them.
+async fn names(
+    engine: &dyn Engine,
+    images: &std::collections::BTreeMap<String, ImageIdentity>,
+) -> Result<Vec<String>, CarryError> {
+    let mut named = Vec::new();
+    for (service, image) in images {
+        let now = engine.image(&image.reference).await?;
+        let name = if now.is_some_and(|now| image.is(&now.id, &now.digests)) {
+            image.reference.clone()
+        } else if engine.image(&image.id).await?.is_some() {
+            image.id.clone()
+        } else {
+            let (service, reference) = (service.clone(), image.reference.clone());
+            return Err(CarryError::NoImage { service, reference });
+        };
+        if !named.contains(&name) {
+            named.push(name);
+        }
+    }
+    Ok(named)
+}
+
+async fn load(file: std::fs::File, archived: &[Archived], images: Images) -> Result<(), EngineError> {
+    let engine = Docker::connect_from_env().await?;
+    let mut missing = false;
+    for image in archived {
+        missing |= engine.image(&image.id).await?.is_none();
+        for tag in &image.tags {
+            let Some(here) = engine.image(tag).await? else {
+                missing = true;
+                continue;
+            };
+            if here.id != image.id && images == Images::Left {
+                let text = format!(
+                    "the images that came along are not loaded: `{tag}` is another one here (`--with-images` replaces it)"
+                );
+                tell(&Carrying::Warning { text });
+                return Ok(());
+            }
+            missing |= here.id != image.id;
+        }
+    }
+    if missing {
+        let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), 1 << 20);
+        let loaded = engine.load_images(Box::pin(stream)).await?;
+        tell(&Carrying::Note { text: format!("loaded {}", loaded.join(", ")) });
+    }
+    Ok(())
+}
+
+fn carry(
+    args: &[String],
+    work: impl AsyncFnOnce(Place, SetPath, Arc<Counter>, Images) -> Result<Carrying, CarryError>,
+) -> ExitCode {
+    let counter = Arc::new(Counter::default());
+    let teller = Arc::clone(&counter);
+    // Ends with the process.
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(TELL);
+            let (done, total) = (teller.done.load(Ordering::Relaxed), teller.total.load(Ordering::Relaxed));
+            tell(&Carrying::Progress { done, total });
+        }
+    });
+    let last = run(args, counter, work).unwrap_or_else(|error| Carrying::Failed {
+        message: super::client::in_full(&error),
+        hint: error.hint(),
+    });
+    tell(&last);
+    if matches!(last, Carrying::Failed { .. }) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn run(
+    args: &[String],
+    counter: Arc<Counter>,
+    work: impl AsyncFnOnce(Place, SetPath, Arc<Counter>, Images) -> Result<Carrying, CarryError>,
+) -> Result<Carrying, CarryError> {
+    let usage = |error: &dyn std::fmt::Display| CarryError::Usage(error.to_string());
+    let name = args.first().ok_or_else(|| usage(&"no set is named"))?;
+    let set: SetPath = name.parse().map_err(|error| usage(&error))?;
+    let images = if args.iter().any(|arg| arg == "--with-images") { Images::Taken } else { Images::Left };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| usage(&error))?.block_on(async {
+        let (storage, folder) = storage_inside().await?;
+        work(Place { storage, folder }, set, counter, images).await
+    })
+}
+
+fn tell(what: &Carrying) {
+    let mut line = serde_json::to_vec(what).unwrap_or_default();
+    line.push(b'\n');
+    // Whoever asked reads it; if nobody does, there is nobody to tell.
+    let _ = io::stderr().write_all(&line);
+}

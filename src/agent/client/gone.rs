@@ -1,0 +1,60 @@
+//! What every call of the program does on its way, and the end of everything.
+
+use std::sync::Arc;
+
+use super::start::Starter;
+use super::{Keeper, KeeperError, Options, Place};
+use crate::agent::image;
+use crate::agent::protocol::{Hold, Reason};
+use crate::engine::{Engine, EngineError};
+
+/// Sees to it that what has expired is destroyed, also where no keeper runs just now: if the engine has any sandbox
+/// and no keeper that runs, one is started. Costs two or four small look-ups.
+pub async fn sweep_expired(engine: &Arc<dyn Engine>, options: &Options) -> Result<(), KeeperError> {
+    let starter = Starter::new(Arc::clone(engine), options.clone());
+    let watched = match options.place {
+        Place::Container => starter.container().await?.is_some_and(|it| it.state.is_alive()),
+        Place::Process => starter.has_process().await?,
+    };
+    if !watched && starter.any_sandbox().await? {
+        Keeper::ensure(engine, options.clone()).await?;
+    }
+    Ok(())
+}
+
+/// Removes everything of ours from the engine: sandboxes, keeper, stored data, edge network, images. Answers what
+/// could not be removed, each with its cause; what is not there is no failure.
+pub async fn remove_everything(
+    engine: &Arc<dyn Engine>,
+    options: &Options,
+) -> Result<Vec<String>, KeeperError> {
+    let mut left = Vec::new();
+    let starter = Starter::new(Arc::clone(engine), options.clone());
+    if starter.any_sandbox().await? {
+        let keeper = Keeper::ensure(engine, options.clone()).await?;
+        for standing in keeper.sandboxes().await?.iter().filter(|it| it.hold != Hold::Ending) {
+            match keeper.destroy(&standing.name, Reason::Down).await {
+                Ok(destroyed) => left.extend(destroyed.left),
+                Err(error) if error.is_no_such_sandbox() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    starter.dismiss().await?;
+    let scope = &options.scope;
+    for (what, removed) in [
+        (scope.pool(), engine.remove_volume(&scope.pool()).await),
+        (scope.edge(), engine.remove_network(&scope.edge()).await),
+        ("sandbox-agent".to_owned(), image::remove_all(engine).await),
+    ] {
+        note(&mut left, &what, removed);
+    }
+    Ok(left)
+}
+
+fn note(left: &mut Vec<String>, what: &str, removed: Result<(), EngineError>) {
+    match removed {
+        Err(error) if !error.is_not_found() => left.push(format!("`{what}`: {}", super::in_full(&error))),
+        _ => {}
+    }
+}

@@ -1,0 +1,83 @@
+//! A held lease: the sandbox lives for as long as this value, its process and their connection do.
+
+use std::collections::VecDeque;
+
+use tokio::sync::mpsc;
+
+use super::link::{Command, Told};
+use super::{Keeper, KeeperError};
+use crate::agent::protocol::{Ask, Destroyed, Lifetime, Notice, Reason, Standing};
+use crate::engine::identity::SandboxId;
+
+/// A lease on a sandbox. Dropping it without [`Lease::release`] or [`Lease::detach`] is no end of the lease as long as
+/// the [`Keeper`] it came from is in use: say what is meant.
+pub struct Lease {
+    keeper: Keeper,
+    sandbox: SandboxId,
+    standing: Standing,
+    told: mpsc::UnboundedReceiver<Told>,
+    notices: VecDeque<Notice>,
+}
+
+impl Lease {
+    pub(super) fn new(keeper: Keeper, standing: Standing, told: mpsc::UnboundedReceiver<Told>) -> Self {
+        Self { keeper, sandbox: standing.sandbox.clone(), standing, told, notices: VecDeque::new() }
+    }
+
+    /// How the sandbox stood when the lease was given.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// What the keeper says of the sandbox unasked. Ends with an error once the lease is lost: the keeper destroys
+    /// the sandbox, or has. Nothing is lost if the future is dropped.
+    pub async fn notice(&mut self) -> Result<Notice, KeeperError> {
+        if let Some(notice) = self.notices.pop_front() {
+            return Ok(notice);
+        }
+        self.hear().await
+    }
+
+    /// Waits until the lease is lost and says why. Notices that come meanwhile are kept.
+    pub async fn lost(&mut self) -> KeeperError {
+        loop {
+            match self.hear().await {
+                Ok(notice) => self.notices.push_back(notice),
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Says that this process is about to be stopped (Ctrl-Z).
+    pub async fn suspend(&self) -> Result<(), KeeperError> {
+        self.keeper.ask(Ask::Suspend).await
+    }
+
+    /// Says that this process runs again.
+    pub async fn resume(&self) -> Result<(), KeeperError> {
+        self.keeper.ask(Ask::Resume).await
+    }
+
+    /// Ends the lease but not the sandbox, which lives to its deadline.
+    pub async fn detach(self, lifetime: Lifetime) -> Result<Standing, KeeperError> {
+        let standing = self.keeper.ask(Ask::Detach { sandbox: self.sandbox.clone(), lifetime }).await?;
+        self.keeper.command(Command::LetGo(self.sandbox))?;
+        Ok(standing)
+    }
+
+    /// Ends the lease and the sandbox. What the caller has not destroyed itself, the keeper does; what is left after
+    /// that is in the answer.
+    pub async fn release(self, reason: Reason) -> Result<Destroyed, KeeperError> {
+        let destroyed = self.keeper.ask(Ask::Release { sandbox: self.sandbox.clone(), reason }).await?;
+        self.keeper.command(Command::LetGo(self.sandbox))?;
+        Ok(destroyed)
+    }
+
+    async fn hear(&mut self) -> Result<Notice, KeeperError> {
+        match self.told.recv().await {
+            Some(Told::Notice(notice)) => Ok(notice),
+            Some(Told::Lost(cause)) => Err(KeeperError::Lost { cause }),
+            None => Err(KeeperError::Lost { cause: "the connection was given up".to_owned() }),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A client's end of the keeper: makes sure that there is one, holds leases, asks, and reaches the storage.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+mod error;
+mod gone;
+mod inside;
+mod lease;
+mod link;
+mod options;
+mod process;
+#[cfg(test)]
+mod rehearsed;
+mod start;
+mod wire;
+
+pub use error::{KeeperError, in_full};
+pub use gone::{remove_everything, sweep_expired};
+pub use inside::storage_inside;
+pub use lease::Lease;
+pub use options::{Options, Place};
+#[cfg(test)]
+pub use rehearsed::ByPipe;
+pub use start::{SOCKET, VOLUME};
+
+use self::link::{Command, Dial, Link};
+use self::start::Starter;
+use super::protocol::{Ask, Destroyed, Greeting, Left, Reason, Record, Standing, Terms};
+use crate::engine::Engine;
+#[cfg(debug_assertions)]
+use crate::engine::docker::fault;
+use crate::engine::identity::{SandboxId, SandboxName};
+use crate::pool::{self, Carried, Carrier, Storage, StorageError, StorageKind};
+
+/// A connection to an engine's keeper. Clones share it; it closes with the last of them.
+#[derive(Clone)]
+pub struct Keeper {
+    starter: Arc<Starter>,
+    commands: mpsc::UnboundedSender<Command>,
+    greeting: Arc<Greeting>,
+}
+
+impl Keeper {
+    /// Reaches the keeper of an engine; starts one if there is none, and replaces one of an older build.
+    pub async fn ensure(engine: &Arc<dyn Engine>, options: Options) -> Result<Self, KeeperError> {
+        let starter = Arc::new(Starter::new(Arc::clone(engine), options));
+        let dial = Arc::clone(&starter) as Arc<dyn Dial>;
+        Self::reach(starter, dial).await
+    }
+
+    async fn reach(starter: Arc<Starter>, dial: Arc<dyn Dial>) -> Result<Self, KeeperError> {
+        let (wire, greeting) = dial.dial().await?;
+        let commands = Link::start(dial, wire);
+        Ok(Self { starter, commands, greeting: Arc::new(greeting) })
+    }
+
+    /// Reaches the keeper if it has anything to tell: `None` where not even its volume is there.
+    pub async fn standing(engine: &Arc<dyn Engine>, options: Options) -> Result<Option<Self>, KeeperError> {
+        let volume = engine.volume(&options.scope.pool()).await;
+        if volume.map_err(KeeperError::engine("look for the keeper's volume"))?.is_none() {
+            return Ok(None);
+        }
+        Self::ensure(engine, options).await.map(Some)
+    }
+
+    /// What the keeper said of itself.
+    pub fn greeting(&self) -> &Greeting {
+        &self.greeting
+    }
+
+    /// Takes a lease: the sandbox lives for as long as this process holds it. Ask before the first of its objects is
+    /// made.
+    pub async fn lease(&self, terms: Terms) -> Result<Lease, KeeperError> {
+        let (told, hears) = mpsc::unbounded_channel();
+        let (answer, answered) = oneshot::channel();
+        self.command(Command::Hold(terms, told, answer))?;
+        let standing: Standing = serde_json::from_value(answered.await.map_err(|_| given_up())??)?;
+        Ok(Lease::new(self.clone(), standing, hears))
+    }
+
+    /// Moves a sandbox's deadline.
+    pub async fn extend(&self, name: &SandboxName, until: Timestamp) -> Result<Standing, KeeperError> {
+        self.ask(Ask::Extend { name: name.clone(), until }).await
+    }
+
+    /// Says that a sandbox is being used.
+    pub async fn touch(&self, name: &SandboxName) -> Result<(), KeeperError> {
+        self.ask(Ask::Touch { name: name.clone() }).await
+    }
+
+    /// All sandboxes that the keeper knows.
+    pub async fn sandboxes(&self) -> Result<Vec<Standing>, KeeperError> {
+        self.ask(Ask::Sandboxes).await
+    }
+
+    /// Has the keeper destroy a sandbox, its logs and artifacts brought out before, and waits until that is done.
+    pub async fn destroy(&self, name: &SandboxName, reason: Reason) -> Result<Destroyed, KeeperError> {
+        self.ask(Ask::Destroy { name: name.clone(), reason }).await
+    }
+
+    /// Notes that a sandbox that this client has destroyed is gone, and has the keeper look for what is left of it.
+    /// For a session that holds the lease, see [`Lease::release`].
+    pub async fn release(&self, sandbox: &SandboxId, reason: Reason) -> Result<Destroyed, KeeperError> {
+        self.ask(Ask::Release { sandbox: sandbox.clone(), reason }).await
+    }
+
+    /// What happened to sandboxes in the last 24 hours.
+    pub async fn events(&self, since: Option<Timestamp>) -> Result<Vec<Record>, KeeperError> {
+        self.ask(Ask::Events { since }).await
+    }
+
+    /// What destroyed sandboxes left in the last 24 hours, the latest first.
+    pub async fn left(&self, name: Option<&SandboxName>) -> Result<Vec<Left>, KeeperError> {
+        self.ask(Ask::Left { name: name.cloned() }).await
+    }
+
+    /// Brings what a sandbox left into a folder of this machine.
+    pub async fn bring(&self, left: &Left, into: &Path) -> Result<(), KeeperError> {
+        let failed = |source| KeeperError::Process { doing: "write to", path: into.to_owned(), source };
+        let into_owned = into.to_owned();
+        let copied = match self.starter.options.place {
+            Place::Process => {
+                let from = left.folder.clone();
+                tokio::task::spawn_blocking(move || copy_folder(Path::new(&from), &into_owned)).await
+            }
+            Place::Container => {
+                let name = self.starter.options.scope.keeper();
+                let archive = self.starter.engine.download(&name, &left.folder).await;
+                let archive = archive.map_err(KeeperError::engine("read what the sandbox left"))?;
+                let reader = SyncIoBridge::new(StreamReader::new(archive.map_err(std::io::Error::other)));
+                tokio::task::spawn_blocking(move || super::archive::unpack(reader, &into_owned, 1)).await
+            }
+        };
+        copied.map_err(std::io::Error::other).and_then(|it| it).map_err(failed)
+    }
+
+    /// The storage that the keeper serves.
+    pub fn storage(&self) -> Result<Arc<dyn Storage>, KeeperError> {
+        let Some(kind) = self.greeting.storage else {
+            let refused = self.greeting.storage_refused.iter().map(|(kind, why)| format!("`{kind}`: {why}"));
+            let cause = refused.collect::<Vec<_>>().join("; ");
+            return Err(KeeperError::Setting { variable: "SANDBOX_STORAGE", cause });
+        };
+        Ok(Arc::new(Carried::new(kind, self.clone())))
+    }
+
+    /// The kind of storage that the keeper serves, if any.
+    pub fn storage_kind(&self) -> Option<StorageKind> {
+        self.greeting.storage
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, KeeperError> {
+        let (answer, answered) = oneshot::channel();
+        self.command(Command::Ask(ask, answer))?;
+        let value: Value = answered.await.map_err(|_| given_up())??;
+        Ok(serde_json::from_value(value)?)
+    }
+
+    fn command(&self, command: Command) -> Result<(), KeeperError> {
+        self.commands.send(command).map_err(|_| given_up())
+    }
+}
+
+#[async_trait]
+impl Carrier for Keeper {
+    async fn carry(&self, request: pool::Request) -> pool::Result<pool::Reply> {
+        #[cfg(debug_assertions)]
+        let number = request.changes().then(fault::before_change).flatten();
+        let answer: Result<pool::Result<pool::Reply>, _> = self.ask(Ask::Storage { request }).await;
+        #[cfg(debug_assertions)]
+        fault::after(number);
+        answer.unwrap_or_else(|error| Err(StorageError::Link { cause: in_full(&error) }))
+    }
+}
+
+fn given_up() -> KeeperError {
+    KeeperError::Lost { cause: "the connection was given up".to_owned() }
+}
+
+fn copy_folder(from: &Path, into: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(into)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = into.join(entry.file_name());
+        match entry.file_type()? {
+            kind if kind.is_dir() => copy_folder(&entry.path(), &target)?,
+            kind if kind.is_file() && !is_tag(Path::new(&entry.file_name())) => {
+                std::fs::copy(entry.path(), target)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_tag(path: &Path) -> bool {
+    path == Path::new(super::keeper::store::TAG)
+}

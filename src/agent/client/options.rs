@@ -1,0 +1,127 @@
+//! Where the keeper runs and what it is told, mostly from the environment.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::KeeperError;
+use crate::agent::keeper::state::LINGER;
+use crate::engine::identity::Scope;
+use crate::pool::StorageKind;
+
+/// Where the keeper runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Place {
+    /// In a container of the engine.
+    #[default]
+    Container,
+    /// As a detached process of this machine.
+    Process,
+}
+
+/// What decides how the keeper is reached and, if there is none, made.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Which world of sandboxes.
+    pub scope: Scope,
+    /// Where the keeper runs (`SANDBOX_KEEPER`).
+    pub place: Place,
+    /// The kind of storage (`SANDBOX_STORAGE`); none: the best that works.
+    pub storage: Option<StorageKind>,
+    /// Bytes that stored data may take (`SANDBOX_BUDGET`, such as `20G`); none: half of what is free. A keeper that is
+    /// there keeps its own.
+    pub budget: Option<u64>,
+    /// The binary that goes into our image; none: this program, or what [`crate::agent::image::VARIABLE`] names.
+    pub binary: Option<PathBuf>,
+    /// The engine's socket on the engine's own machine (`SANDBOX_ENGINE_SOCKET`); none: told from how we reach it.
+    pub socket: Option<String>,
+    /// How long the keeper stays after the last sandbox (`SANDBOX_LINGER`, in seconds).
+    pub linger: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            scope: Scope::default(),
+            place: Place::default(),
+            storage: None,
+            budget: None,
+            binary: None,
+            socket: None,
+            linger: LINGER,
+        }
+    }
+}
+
+impl Options {
+    /// What this process's environment says.
+    pub fn from_env() -> Result<Self, KeeperError> {
+        let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let wrong = |variable, cause: String| KeeperError::Setting { variable, cause };
+        let place = match read("SANDBOX_KEEPER").as_deref() {
+            None | Some("container") => Place::Container,
+            Some("process") => Place::Process,
+            Some(other) => {
+                return Err(wrong(
+                    "SANDBOX_KEEPER",
+                    format!("`{other}` is neither `container` nor `process`"),
+                ));
+            }
+        };
+        let storage = match read("SANDBOX_STORAGE").as_deref() {
+            None | Some("auto") => None,
+            Some(text) => Some(text.parse().map_err(|cause| wrong("SANDBOX_STORAGE", cause))?),
+        };
+        let budget = match read("SANDBOX_BUDGET") {
+            None => None,
+            Some(text) => Some(
+                bytes(&text)
+                    .ok_or_else(|| wrong("SANDBOX_BUDGET", format!("`{text}` is not a size such as 20G")))?,
+            ),
+        };
+        let linger = match read("SANDBOX_LINGER") {
+            None => LINGER,
+            Some(text) => text
+                .parse()
+                .map(Duration::from_secs)
+                .map_err(|_| wrong("SANDBOX_LINGER", format!("`{text}` is not a number of seconds")))?,
+        };
+        let scope = Scope::from_env().map_err(|error| wrong(Scope::VARIABLE, error.to_string()))?;
+        Ok(Self {
+            scope,
+            place,
+            storage,
+            budget,
+            binary: None,
+            socket: read("SANDBOX_ENGINE_SOCKET"),
+            linger,
+        })
+    }
+}
+
+/// `20G`, `500M`, or plain bytes; units are powers of 1024.
+fn bytes(text: &str) -> Option<u64> {
+    let upper = text.trim().to_ascii_uppercase();
+    let digits = upper.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match upper[digits.len()..].trim_end_matches('B').trim_end_matches('I') {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_are_read_with_their_unit() {
+        assert_eq!(bytes("20G"), Some(20 << 30));
+        assert_eq!(bytes("512mib"), Some(512 << 20));
+        assert_eq!(bytes("100"), Some(100));
+        assert!(["", "G", "2X", "-1", "99999999999T"].iter().all(|text| bytes(text).is_none()));
+    }
+}

@@ -1,0 +1,71 @@
+//! One connection to the keeper: lines out, lines in.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use crate::agent::protocol::{LONGEST_LINE, Line, Request};
+use crate::engine::{ByteStream, ExecSession, LogChunk, StdStream};
+
+/// A connection, however it was made.
+pub struct Wire {
+    output: Box<dyn AsyncWrite + Send + Unpin>,
+    input: ByteStream,
+    read: BytesMut,
+}
+
+impl Wire {
+    /// A connection through an exec of `sandbox agent connect`. What that says on stderr ends the connection and is
+    /// the cause.
+    pub fn of_exec(session: ExecSession) -> Self {
+        let input = session.output.map(|item| match item {
+            Ok(LogChunk { stream: StdStream::Stdout, bytes }) => Ok(bytes),
+            Ok(chunk) => Err(io::Error::other(String::from_utf8_lossy(&chunk.bytes).trim().to_owned())),
+            Err(error) => Err(io::Error::other(error)),
+        });
+        Self { output: session.input, input: input.boxed(), read: BytesMut::new() }
+    }
+
+    /// A connection through a socket of this machine.
+    #[cfg(unix)]
+    pub fn of_socket(socket: tokio::net::UnixStream) -> Self {
+        let (input, output) = socket.into_split();
+        let input = tokio_util::io::ReaderStream::new(input).boxed();
+        Self { output: Box::new(output), input, read: BytesMut::new() }
+    }
+
+    /// A connection through a pipe of this process.
+    #[cfg(test)]
+    pub fn of_pipe(pipe: tokio::io::DuplexStream) -> Self {
+        let (input, output) = tokio::io::split(pipe);
+        let input = tokio_util::io::ReaderStream::new(input).boxed();
+        Self { output: Box::new(output), input, read: BytesMut::new() }
+    }
+
+    /// Sends a request.
+    pub async fn send(&mut self, request: &Request) -> io::Result<()> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        self.output.write_all(&line).await?;
+        self.output.flush().await
+    }
+
+    /// The next line; `None` once the connection has ended. Nothing is lost if the future is dropped.
+    pub async fn receive(&mut self) -> io::Result<Option<Line>> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Bytes = self.read.split_to(end + 1).freeze();
+                return Ok(Some(serde_json::from_slice(&line)?));
+            }
+            if self.read.len() > LONGEST_LINE {
+                return Err(io::Error::other("a line without an end"));
+            }
+            match self.input.next().await {
+                Some(chunk) => self.read.extend_from_slice(&chunk?),
+                None => return Ok(None),
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The kernel hands over every packet of this network but those of the loopback, and is told when each may go on.
+//!
+//! Message and attribute numbers are those of `linux/netfilter/nfnetlink_queue.h`.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    io,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+};
+
+use super::{
+    Fault,
+    line::{Line, Way},
+};
+use crate::agent::{
+    netlink::{ACK, Interface, Message, Socket, attributes, interfaces, messages},
+    nftables::{self, Fate, Hook, Table},
+};
+
+const TABLE: Table = Table("sandbox_fault");
+const QUEUE: u16 = 0;
+/// Before the kernel follows connections, so that what is lost is as if it had never come.
+const FIRST: i32 = -400;
+const LOOPBACK: Interface = Interface(1);
+
+const SUBSYSTEM: u16 = 3 << 8;
+const PACKET: u16 = SUBSYSTEM;
+const VERDICT: u16 = SUBSYSTEM | 1;
+const CONFIG: u16 = SUBSYSTEM | 2;
+const PACKET_HEADER: u16 = 1;
+const VERDICT_HEADER: u16 = 2;
+const PAYLOAD: u16 = 10;
+/// As much of each packet as says how long it is.
+const COPIED: u32 = 20;
+/// Packets that may wait at once.
+const MOST_WAITING: u32 = 65_536;
+/// Room for what comes while we are not looking.
+const SOCKET_BYTES: usize = 8 * 1024 * 1024;
+
+/// Carries a fault out until SIGTERM, or until the network has no interface left. `begun` is called once it is in
+/// force.
+pub async fn carry_out(fault: Fault, begun: impl FnOnce()) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let links = watched(Socket::links()?)?;
+    let mut queue = Queue::open(fault)?;
+    lead_packets_here()?;
+    begun();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        queue.release(Instant::now())?;
+        let next = queue.next_release();
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            ready = links.readable() => {
+                let _ = ready?.try_io(|links| links.get_ref().try_receive(&mut buffer));
+                if interfaces(&Socket::route()?)?.iter().all(|one| *one == LOOPBACK) {
+                    break;
+                }
+            }
+            ready = queue.socket.readable() => {
+                let received = ready?.try_io(|socket| socket.get_ref().try_receive(&mut buffer));
+                // An error means that some were lost; they may be, and the others are not.
+                if let Ok(Ok(length)) = received {
+                    queue.take(&buffer[..length])?;
+                }
+            }
+            () = tokio::time::sleep_until(next.into()) => {}
+        }
+    }
+    Socket::netfilter()?.request(nftables::batch([TABLE.delete()]))
+}
+
+/// The rules; the kernel's own way to a queue first, the older one where it has only that.
+fn lead_packets_here() -> io::Result<()> {
+    let filter = Socket::netfilter()?;
+    let rules = |queues: fn(nftables::Rule, u16) -> Message| {
+        nftables::batch([
+            TABLE.create(),
+            TABLE.delete(),
+            TABLE.create(),
+            TABLE.base_chain("in", Hook::PreRouting, "filter", FIRST, Fate::Accept),
+            TABLE.base_chain("out", Hook::PostRouting, "filter", FIRST, Fate::Accept),
+            queues(TABLE.rule("in").enters_not_by(LOOPBACK), QUEUE),
+            queues(TABLE.rule("out").leaves_not_by(LOOPBACK), QUEUE),
+        ])
+    };
+    filter
+        .request(rules(nftables::Rule::queues))
+        .or_else(|_unknown| Socket::netfilter()?.request(rules(nftables::Rule::queues_the_old_way)))
+        .map_err(lacking("a rule that queues packets (nft_queue, or xt_NFQUEUE with nft_compat)"))
+}
+
+fn lacking(what: &'static str) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("the engine's kernel has not {what}: {error}"))
+}
+
+#[expect(deprecated, reason = "the socket is owned by the `AsyncFd` for as long as that lives")]
+fn watched(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    AsyncFd::with_interest(socket, Interest::READABLE)
+}
+
+/// Packets that wait, each with the moment at which it goes on.
+struct Queue {
+    socket: AsyncFd<Socket>,
+    line: Line,
+    waiting: BinaryHeap<Reverse<(Instant, u32)>>,
+}
+
+impl Queue {
+    fn open(fault: Fault) -> io::Result<Self> {
+        const BIND: u8 = 1;
+        const COPY_PACKET: u8 = 2;
+        let socket = Socket::netfilter()?;
+        socket.give_room(SOCKET_BYTES);
+        let copied = [&COPIED.to_be_bytes()[..], &[COPY_PACKET]].concat();
+        socket
+            .request(vec![config().with(1, &[BIND, 0, 0, 0])])
+            .and_then(|()| {
+                socket.request(vec![config().with(2, &copied).with(3, &MOST_WAITING.to_be_bytes())])
+            })
+            .map_err(lacking("a queue of packets (nfnetlink_queue)"))?;
+        Ok(Self {
+            socket: watched(socket)?,
+            line: Line::new(fault, Instant::now()),
+            waiting: BinaryHeap::new(),
+        })
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let now = Instant::now();
+        for packet in
+            messages(bytes).filter(|message| message.kind == PACKET).filter_map(|it| Packet::read(it.body))
+        {
+            match self.line.send(now, packet.way, packet.bytes, rand::random) {
+                Some(at) if at > now => self.waiting.push(Reverse((at, packet.id))),
+                Some(_) => self.decide(packet.id, true)?,
+                None => self.decide(packet.id, false)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn next_release(&self) -> Instant {
+        self.waiting.peek().map_or_else(|| Instant::now() + Duration::from_hours(1), |Reverse((at, _))| *at)
+    }
+
+    fn release(&mut self, now: Instant) -> io::Result<()> {
+        while let Some(Reverse((at, id))) = self.waiting.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.waiting.pop();
+            self.decide(id, true)?;
+        }
+        Ok(())
+    }
+
+    fn decide(&self, id: u32, passes: bool) -> io::Result<()> {
+        let verdict = [u32::from(passes).to_be_bytes(), id.to_be_bytes()].concat();
+        let message = Message::new(VERDICT, 0, &header()).with(VERDICT_HEADER, &verdict);
+        self.socket.get_ref().request(vec![message])
+    }
+}
+
+fn header() -> [u8; 4] {
+    let queue = QUEUE.to_be_bytes();
+    [0, 0, queue[0], queue[1]]
+}
+
+fn config() -> Message {
+    Message::new(CONFIG, ACK, &header())
+}
+
+/// What of a packet decides.
+#[derive(Debug, PartialEq, Eq)]
+struct Packet {
+    id: u32,
+    way: Way,
+    bytes: u32,
+}
+
+impl Packet {
+    fn read(body: &[u8]) -> Option<Self> {
+        let content = body.get(4..)?;
+        let of = |wanted| attributes(content).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+        let header = of(PACKET_HEADER)?;
+        let id = u32::from_be_bytes(*header.first_chunk()?);
+        let way = match header.get(6)? {
+            0 => Way::Inward,
+            _ => Way::Outward,
+        };
+        let length = of(PAYLOAD).and_then(|bytes| bytes.get(2..4)?.first_chunk());
+        Some(Self { id, way, bytes: length.map_or(0, |length| u16::from_be_bytes(*length).into()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::netlink::Attributes;
+
+    #[test]
+    fn a_packet_is_read_for_its_number_its_way_and_its_length() {
+        let header = [0, 0, 0, 7, 8, 0, 4];
+        let mut ip = [0; 20];
+        ip[..4].copy_from_slice(&[0x45, 0, 5, 220]);
+        let attributes = Attributes::new().with(PACKET_HEADER, &header).with(PAYLOAD, &ip);
+        let body = [&[2, 0, 0, 0][..], attributes.bytes()].concat();
+        assert_eq!(Packet::read(&body), Some(Packet { id: 7, way: Way::Outward, bytes: 1500 }));
+        assert_eq!(Packet::read(&[2, 0, 0, 0]), None);
+    }
+}

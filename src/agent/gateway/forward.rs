@@ -1,0 +1,170 @@
+//! Published ports: from the edge to a service, TCP and UDP.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    config::{EdgeNetwork, Forward, Protocol},
+    relay::{relay, reset},
+    serving::Serving,
+};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// How long a service may take to accept.
+const CONNECT_FOR: Duration = Duration::from_secs(10);
+/// A UDP client is forgotten after so long without a datagram either way.
+const UDP_IDLE: Duration = Duration::from_secs(60);
+/// UDP clients at once.
+const MOST_UDP_CLIENTS: usize = 1024;
+/// The longest datagram.
+const DATAGRAM_BYTES: usize = 65_535;
+
+thread_local! {
+    static DATAGRAM: RefCell<Vec<u8>> = RefCell::new(vec![0; DATAGRAM_BYTES]);
+}
+
+/// Listens on a forward's edge port and serves it from then on. An error is the listening's own.
+pub async fn serve(serving: Arc<Serving>, address: Ipv4Addr, forward: Forward) -> io::Result<()> {
+    let at = SocketAddr::from((address, forward.edge_port));
+    match forward.protocol {
+        Protocol::Tcp => {
+            let listener = listen(at)?;
+            tokio::spawn(accept(serving, listener, forward));
+        }
+        Protocol::Udp => {
+            let socket = UdpSocket::bind(at).await?;
+            tokio::spawn(pass_datagrams(serving, Arc::new(socket), forward));
+        }
+    }
+    Ok(())
+}
+
+/// A listener with room for a thousand at once.
+pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(BACKLOG)
+}
+
+/// Another sandbox's gateway on the same bridge is no client of ours, even where the engine cannot keep them apart.
+fn is_stranger(edge: Option<&EdgeNetwork>, peer: IpAddr) -> bool {
+    match (edge, peer) {
+        (Some(edge), IpAddr::V4(peer)) => edge.subnet.contains(&peer) && peer != edge.bridge,
+        _ => false,
+    }
+}
+
+async fn accept(serving: Arc<Serving>, listener: TcpListener, forward: Forward) {
+    let forward = Arc::new(forward);
+    loop {
+        match listener.accept().await {
+            Ok((client, peer)) if is_stranger(serving.config.edge.as_ref(), peer.ip()) => reset(client),
+            Ok((client, _peer)) => {
+                let (serving, forward) = (Arc::clone(&serving), Arc::clone(&forward));
+                tokio::spawn(async move {
+                    let _use = serving.count_connection();
+                    match connect(&serving, &forward).await {
+                        Ok(service) => relay(client, service).await,
+                        Err(_refused) => reset(client),
+                    }
+                });
+            }
+            // Out of descriptors: the ones that close make room.
+            Err(_error) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn connect(serving: &Serving, forward: &Forward) -> io::Result<TcpStream> {
+    let at = serving
+        .roster
+        .locate_port(&forward.service, forward.network.as_deref(), forward.container_port)
+        .await?;
+    timeout(CONNECT_FOR, TcpStream::connect(at)).await?
+}
+
+/// Each client gets a socket of its own towards the service, so that answers find their way back.
+async fn pass_datagrams(serving: Arc<Serving>, edge: Arc<UdpSocket>, forward: Forward) {
+    let mut clients: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+    let (gone_sender, mut gone) = tokio::sync::mpsc::unbounded_channel();
+    let mut datagram = vec![0; DATAGRAM_BYTES];
+    loop {
+        let (length, client) = tokio::select! {
+            Some(client) = gone.recv() => {
+                clients.remove(&client);
+                continue;
+            }
+            received = edge.recv_from(&mut datagram) => match received {
+                Ok(received) => received,
+                Err(_unreachable) => continue,
+            },
+        };
+        if is_stranger(serving.config.edge.as_ref(), client.ip()) {
+            continue;
+        }
+        let service = match clients.get(&client) {
+            Some(service) => Arc::clone(service),
+            None if clients.len() >= MOST_UDP_CLIENTS => continue,
+            None => match associate(&serving, &forward).await {
+                Ok(service) => {
+                    let service = Arc::new(service);
+                    clients.insert(client, Arc::clone(&service));
+                    let (serving, edge, gone) =
+                        (Arc::clone(&serving), Arc::clone(&edge), gone_sender.clone());
+                    let answering = Arc::clone(&service);
+                    tokio::spawn(async move {
+                        let _use = serving.count_connection();
+                        pass_answers(&answering, &edge, client).await;
+                        let _ = gone.send(client);
+                    });
+                    service
+                }
+                Err(_not_there) => continue,
+            },
+        };
+        // A datagram that does not fit is lost, as on any network.
+        let _ = service.try_send(&datagram[..length]);
+    }
+}
+
+async fn associate(serving: &Serving, forward: &Forward) -> io::Result<UdpSocket> {
+    let at = serving
+        .roster
+        .locate_port(&forward.service, forward.network.as_deref(), forward.container_port)
+        .await?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+    socket.connect(at).await?;
+    Ok(socket)
+}
+
+/// Until the service has said nothing for a while. A service that never answers is forgotten and found again.
+async fn pass_answers(service: &UdpSocket, edge: &UdpSocket, client: SocketAddr) {
+    let mut until = Instant::now() + UDP_IDLE;
+    loop {
+        match timeout_at(until, service.readable()).await {
+            Err(_) | Ok(Err(_)) => return,
+            Ok(Ok(())) => {}
+        }
+        let passed = DATAGRAM.with_borrow_mut(|datagram| {
+            let length = service.try_recv(&mut datagram[..])?;
+            edge.try_send_to(&datagram[..length], client)
+        });
+        // An error is the service's refusal (nobody listens yet) or a full queue: the next may pass.
+        if passed.is_ok() {
+            until = Instant::now() + UDP_IDLE;
+        }
+    }
+}

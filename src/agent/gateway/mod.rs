@@ -1,0 +1,225 @@
+//! The gateway: the one way into a sandbox and the one way out of it.
+//!
+//! `sandbox agent gateway` runs once per sandbox, in our own image, on each of the sandbox's networks and on the edge
+//! bridge. It forwards published ports, answers look-ups of outside names, enforces the egress policy, and probes
+//! services from the inside. It owns no state that outlives it, holds no engine socket, and keeps no capability once
+//! it is set up.
+//!
+//! # What the networks and containers must look like
+//!
+//! Whoever creates the objects (the plan) follows this table; every line was tried on engines of API 1.41 and later.
+//!
+//! | | `deny`, lists of names only | lists with addresses, `allow` |
+//! | --- | --- | --- |
+//! | the mode (`EgressPolicy::mode`) | `GatewayMode::Proxy` | `GatewayMode::Router` |
+//! | each network of the spec: `Internal` | `true` | `false` (`true` for one the spec itself calls internal) |
+//! | `com.docker.network.bridge.inhibit_ipv4` | `true` | `true` |
+//! | `com.docker.network.bridge.enable_ip_masquerade` | – | `false` |
+//! | `EnableIPv6` | `false` | `false` |
+//! | IPAM | one explicit subnet and gateway | the same; the gateway's address is the one we adopt |
+//! | gateway container: `CapDrop` / `CapAdd` | `ALL` / – | `ALL` / `NET_ADMIN` |
+//! | gateway container: `Sysctls` | – | `net.ipv4.ip_forward=1` |
+//!
+//! The edge bridge, one per scope: not internal, `com.docker.network.bridge.enable_icc=false`, masquerading on (the
+//! default), `EnableIPv6: false`, one explicit subnet, which goes into `EdgeNetwork`.
+//!
+//! The gateway container, always:
+//! - created on the edge, then connected to each network with `GatewayNetwork::address`, then started: a container
+//!   created with `--network none` cannot be connected, and a port published on internal networks alone binds nothing;
+//! - `ReadonlyRootfs: true`, `SecurityOpt: ["no-new-privileges"]`, user 0, `PidsLimit: 64`, no
+//!   `Ulimits` (an engine may be forbidden to raise them; we use all that it gives), log driver `json-file` with
+//!   `max-size=1m`, `max-file=2`;
+//! - command `agent gateway` [`config::CONFIG_PATH`], the file being a `GatewayConfig` uploaded after creation into
+//!   a volume of the gateway's own: an upload into a read-only root is refused, one into a volume is not;
+//! - each published port `127.0.0.1:H` is bound to `Forward::edge_port` of the same protocol. Edge ports are free to
+//!   choose, from 1024 up; below are the resolver's and the proxy's;
+//! - ports 53, 80 and 443 need no capability: the engine sets `net.ipv4.ip_unprivileged_port_start=0`.
+//!
+//! Each service container: `--dns` the gateway's `GatewayNetwork::address` on one of the service's networks, unless
+//! the spec names servers of its own (these are then reached only under `allow` or by an address rule), `--dns-search
+//! .` (so that the host's search domain does not turn `db` into an outside name), `CapDrop: ["NET_RAW"]`. Fixed
+//! addresses, told in `ServiceAddress`, spare the gateway a look-up per connection and give refusals their
+//! service's name; without them the container's name is asked of the engine's resolver.
+//!
+//! IPv6 stays off: `inhibit_ipv4` has no counterpart for it, so the bridge's IPv6 address would be the host.
+//!
+//! # What a refused packet meets
+//!
+//! Under `deny` and lists of names a service has no route out at all: a connection to an outside address fails at
+//! once with "network is unreachable" and nothing reaches us (so nothing is counted); a look-up gets NXDOMAIN and is
+//! counted. In router mode a refused packet is answered with a reset or "administratively prohibited", and counted.
+
+pub use crate::plan::gateway_config as config;
+mod client_hello;
+pub mod control;
+mod filter;
+mod forward;
+pub mod ledger;
+mod lookup;
+mod outside;
+mod policy;
+mod privileges;
+pub mod probe;
+mod proxy;
+mod relay;
+mod resolver;
+mod roster;
+mod router;
+mod serving;
+mod web;
+
+use std::{
+    fs, io,
+    net::Ipv4Addr,
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::{
+    net::UdpSocket,
+    signal::unix::{SignalKind, signal},
+};
+
+use super::memory;
+use config::{EdgeNetwork, GatewayConfig, GatewayMode};
+use ledger::GatewayEvent;
+use serving::Serving;
+
+/// What its start took in memory is given back then.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// Why the gateway does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The configuration file cannot be read.
+    #[error("cannot read the configuration `{path}`")]
+    Config {
+        /// Where it should be.
+        path: String,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
+    /// A step of the set-up failed.
+    #[error("cannot {step}")]
+    SetUp {
+        /// Which step.
+        step: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// Attaches the step that failed to a cause.
+fn failed_to(step: impl Into<String>) -> impl FnOnce(io::Error) -> GatewayError {
+    move |cause| GatewayError::SetUp { step: step.into(), cause }
+}
+
+/// `sandbox agent gateway PATH`: serves until it is told to stop (SIGTERM or SIGINT).
+pub fn run(config_path: &Path) -> ExitCode {
+    let served = read_config(config_path).and_then(|config| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed_to("start its own loop"))?;
+        runtime.block_on(serve(config))
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let cause =
+                std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+            ledger::trouble(format!("{error}{cause}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `sandbox agent control`: carries its standard input and output to the gateway in whose container it was started.
+pub fn control() -> ExitCode {
+    let carried = privileges::give_up().and_then(|()| control::carry_stdio());
+    if carried.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn read_config(path: &Path) -> Result<GatewayConfig, GatewayError> {
+    fs::read(path)
+        .and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from))
+        .map_err(|cause| GatewayError::Config { path: path.display().to_string(), cause })
+}
+
+async fn serve(config: GatewayConfig) -> Result<(), GatewayError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed_to("listen for signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed_to("listen for signals"))?;
+    privileges::use_all_descriptors();
+    let serving = Serving::new(config);
+    let edge = match &serving.config.edge {
+        Some(edge) => {
+            Some(own_address(edge).await.map_err(failed_to("find its address on the edge network"))?)
+        }
+        None => None,
+    };
+    become_router(&serving, edge)?;
+    privileges::give_up().map_err(failed_to("give up its capabilities"))?;
+    open_ports(&serving, edge).await?;
+    control::serve(Arc::clone(&serving), edge).map_err(failed_to("listen for its clients"))?;
+    ledger::write_event(&GatewayEvent::Started {
+        sandbox: serving.config.sandbox.clone(),
+        at: Timestamp::now(),
+    });
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let settled = tokio::time::sleep(SETTLED);
+    tokio::pin!(settled);
+    loop {
+        tokio::select! {
+            () = &mut settled, if !settled.is_elapsed() => memory::give_back(),
+            _ = tick.tick() => serving.ledger.lock().write_due(Instant::now()),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    serving.ledger.lock().write_due(Instant::now());
+    Ok(())
+}
+
+fn become_router(serving: &Arc<Serving>, edge_address: Option<Ipv4Addr>) -> Result<(), GatewayError> {
+    if serving.config.mode() == GatewayMode::Proxy {
+        return Ok(());
+    }
+    let (Some(edge), Some(edge_address)) = (&serving.config.edge, edge_address) else {
+        return Err(failed_to("route")(io::Error::other("the configuration names no edge network")));
+    };
+    let refusals = router::set_up(&serving.config, &serving.policy, edge, edge_address)
+        .map_err(failed_to("become the router"))?;
+    router::serve(Arc::clone(serving), refusals).map_err(failed_to("hear of refused packets"))
+}
+
+async fn open_ports(serving: &Arc<Serving>, edge: Option<Ipv4Addr>) -> Result<(), GatewayError> {
+    for network in &serving.config.networks {
+        let step = format!("answer look-ups on network `{}` ({})", network.name, network.address);
+        resolver::serve(Arc::clone(serving), network.address).await.map_err(failed_to(step))?;
+        for port in serving.policy.proxy_ports() {
+            let step = format!("listen for listed names on {}:{port}", network.address);
+            proxy::serve(serving, network.address, port).map_err(failed_to(step))?;
+        }
+    }
+    let Some(edge) = edge else { return Ok(()) };
+    for forward in &serving.config.forwards {
+        let step = format!("listen for `{}` on edge port {}", forward.service, forward.edge_port);
+        forward::serve(Arc::clone(serving), edge, forward.clone()).await.map_err(failed_to(step))?;
+    }
+    Ok(())
+}
+
+/// The address that the engine gave us on the edge: the one we would reach its bridge from.
+async fn own_address(edge: &EdgeNetwork) -> io::Result<Ipv4Addr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+    socket.connect((edge.bridge, 9)).await?;
+    match socket.local_addr()?.ip() {
+        std::net::IpAddr::V4(address) if edge.subnet.contains(&address) => Ok(address),
+        other => Err(io::Error::other(format!("{other} is not in {}", edge.subnet))),
+    }
+}

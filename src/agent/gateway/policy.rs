@@ -1,0 +1,239 @@
+//! The decisions: which names and addresses may be reached. Pure.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::config::{EgressPolicy, EgressRule, GatewayConfig, NamePattern};
+
+/// The ports of a name that is listed without one.
+pub const WEB_PORTS: [u16; 2] = [80, 443];
+
+/// Never a destination outside, whatever the policy: this host, loopback, link-local (the metadata address among
+/// them), multicast, reserved.
+const NEVER: [&str; 5] = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"];
+
+/// Not where a public name leads: private and shared address space. An address rule lifts it.
+const PRIVATE: [&str; 5] = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.0.0.0/24", "192.168.0.0/16"];
+
+/// A policy with everything needed to apply it.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    egress: EgressPolicy,
+    never: Vec<Ipv4Net>,
+    private: Vec<Ipv4Net>,
+    inside_names: Vec<String>,
+}
+
+/// What becomes of a look-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameVerdict {
+    /// Answer with our own address; the proxy passes the connection on.
+    Ours,
+    /// Ask the outside and hand its answer on.
+    Forward,
+    /// A name of the sandbox itself that the engine does not know just now: no such name, and no refusal.
+    Inside,
+    /// No such name, and counted.
+    Refused,
+}
+
+/// Why an address that a listed name resolved to is not connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressRefusal {
+    /// The host, another sandbox, loopback, link-local or not a unicast address.
+    #[error("the name resolves to an address that is never let out")]
+    Never,
+    /// A private address that no rule lists.
+    #[error("the name resolves to a private address that no rule lists")]
+    Private,
+}
+
+fn nets(texts: &[&str]) -> Vec<Ipv4Net> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+impl Policy {
+    /// The policy of a configuration.
+    pub fn new(config: &GatewayConfig) -> Self {
+        let mut never = nets(&NEVER);
+        never.extend(config.networks.iter().map(|network| network.subnet.trunc()));
+        never.extend(config.edge.iter().map(|edge| edge.subnet.trunc()));
+        never.extend(config.forbidden.iter().map(Ipv4Net::trunc));
+        let inside_names = config
+            .services
+            .iter()
+            .flat_map(|service| [&service.service, &service.container].into_iter().chain(&service.aliases))
+            .map(|name| name.to_ascii_lowercase())
+            .collect();
+        Self { egress: config.egress.clone(), never, private: nets(&PRIVATE), inside_names }
+    }
+
+    /// Networks that no packet is ever passed on to.
+    pub fn never(&self) -> &[Ipv4Net] {
+        &self.never
+    }
+
+    /// The policy as it was written.
+    pub fn egress(&self) -> &EgressPolicy {
+        &self.egress
+    }
+
+    /// What becomes of a look-up of `name` (lower case, no final dot).
+    pub fn look_up(&self, name: &str) -> NameVerdict {
+        if !name.contains('.') || self.inside_names.iter().any(|inside| inside == name) {
+            return NameVerdict::Inside;
+        }
+        match &self.egress {
+            EgressPolicy::Deny => NameVerdict::Refused,
+            EgressPolicy::Allow => NameVerdict::Forward,
+            EgressPolicy::List(_) if self.name_rules().any(|(pattern, _)| pattern.matches(name)) => {
+                NameVerdict::Ours
+            }
+            EgressPolicy::List(_) => NameVerdict::Refused,
+        }
+    }
+
+    /// Whether a connection to `name` on `port` may be passed on.
+    pub fn allows_name(&self, name: &str, port: u16) -> bool {
+        self.name_rules().any(|(pattern, rule_port)| pattern.matches(name) && ports_match(rule_port, port))
+    }
+
+    /// The ports that the proxy listens on.
+    pub fn proxy_ports(&self) -> Vec<u16> {
+        let mut ports: Vec<u16> = self
+            .name_rules()
+            .flat_map(|(_, port)| port.map_or(WEB_PORTS.to_vec(), |port| vec![port]))
+            .filter(|port| *port != 53)
+            .collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
+    /// The one name that a connection to `port` can mean, if exactly one rule gives that port and it is no wildcard:
+    /// then a protocol that names no host may pass too.
+    pub fn only_name_on(&self, port: u16) -> Option<&str> {
+        let mut rules = self.name_rules().filter(|(_, rule_port)| ports_match(*rule_port, port));
+        match (rules.next(), rules.next()) {
+            (Some((NamePattern::Exact(name), Some(_))), None) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Whether an address that a listed name resolved to may be connected to.
+    pub fn permits_resolved(&self, address: Ipv4Addr, port: u16) -> Result<(), AddressRefusal> {
+        if self.never.iter().any(|net| net.contains(&address)) {
+            return Err(AddressRefusal::Never);
+        }
+        if self.private.iter().any(|net| net.contains(&address)) && !self.lists_address(address, port) {
+            return Err(AddressRefusal::Private);
+        }
+        Ok(())
+    }
+
+    fn lists_address(&self, address: Ipv4Addr, port: u16) -> bool {
+        self.egress.rules().iter().any(|rule| match rule {
+            EgressRule::Net { net, port: rule_port } => {
+                net.contains(&address) && rule_port.is_none_or(|rule_port| rule_port == port)
+            }
+            EgressRule::Name { .. } => false,
+        })
+    }
+
+    fn name_rules(&self) -> impl Iterator<Item = (&NamePattern, Option<u16>)> {
+        self.egress.rules().iter().filter_map(|rule| match rule {
+            EgressRule::Name { pattern, port } => Some((pattern, *port)),
+            EgressRule::Net { .. } => None,
+        })
+    }
+}
+
+fn ports_match(rule_port: Option<u16>, port: u16) -> bool {
+    rule_port.map_or_else(|| WEB_PORTS.contains(&port), |rule_port| rule_port == port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::gateway::config::{EdgeNetwork, GatewayNetwork, ServiceAddress};
+
+    fn policy(egress: &str) -> Policy {
+        Policy::new(&GatewayConfig {
+            sandbox: "t".into(),
+            networks: vec![GatewayNetwork {
+                name: "default".into(),
+                subnet: "10.200.0.0/27".parse().unwrap(),
+                address: Ipv4Addr::new(10, 200, 0, 2),
+                adopt: None,
+                internal: true,
+            }],
+            edge: Some(EdgeNetwork {
+                subnet: "10.201.0.0/16".parse().unwrap(),
+                bridge: Ipv4Addr::new(10, 201, 0, 1),
+            }),
+            forwards: vec![],
+            egress: serde_json::from_str(egress).unwrap(),
+            services: vec![ServiceAddress {
+                service: "db".into(),
+                container: "sbx-t.db".into(),
+                aliases: vec!["db.internal".into()],
+                addresses: std::collections::BTreeMap::new(),
+            }],
+            forbidden: vec!["198.51.100.7/32".parse().unwrap()],
+            resolver: None,
+        })
+    }
+
+    #[test]
+    fn under_deny_every_outside_name_is_refused_and_the_sandboxs_own_are_not() {
+        let policy = policy(r#""deny""#);
+        assert_eq!(policy.look_up("example.com"), NameVerdict::Refused);
+        for own in ["db", "db.internal", "sbx-t.db", "localhost"] {
+            assert_eq!(policy.look_up(own), NameVerdict::Inside, "{own}");
+        }
+        assert!(!policy.allows_name("example.com", 443));
+        assert!(policy.proxy_ports().is_empty());
+    }
+
+    #[test]
+    fn a_list_lets_through_its_names_on_their_ports_and_nothing_else() {
+        let policy = policy(r#"["api.example.com","*.example.org:8443","10.1.2.3:5432"]"#);
+        assert_eq!(policy.look_up("api.example.com"), NameVerdict::Ours);
+        assert_eq!(policy.look_up("example.com"), NameVerdict::Refused);
+        assert!(policy.allows_name("api.example.com", 80) && policy.allows_name("api.example.com", 443));
+        assert!(!policy.allows_name("api.example.com", 8443));
+        assert!(policy.allows_name("x.example.org", 8443) && !policy.allows_name("x.example.org", 443));
+        assert_eq!(policy.proxy_ports(), [80, 443, 8443]);
+    }
+
+    #[test]
+    fn only_a_lone_exact_name_with_a_port_is_meant_by_the_port_itself() {
+        let lone = policy(
+            r#"["db.example.com:5432","a.example:6379","b.example:6379","*.example.org:25","c.example"]"#,
+        );
+        assert_eq!(lone.only_name_on(5432), Some("db.example.com"));
+        assert_eq!(lone.only_name_on(6379), None);
+        assert_eq!(lone.only_name_on(25), None);
+        assert_eq!(lone.only_name_on(443), None);
+    }
+
+    #[test]
+    fn a_listed_name_that_resolves_inwards_is_not_followed() {
+        let policy = policy(r#"["api.example.com","10.1.2.3:443"]"#);
+        let verdict = |address: [u8; 4]| policy.permits_resolved(address.into(), 443);
+        assert_eq!(verdict([203, 0, 113, 9]), Ok(()));
+        assert_eq!(verdict([10, 1, 2, 3]), Ok(()));
+        assert_eq!(verdict([10, 1, 2, 4]), Err(AddressRefusal::Private));
+        for never in [
+            [127, 0, 0, 1],
+            [169, 254, 169, 254],
+            [10, 200, 0, 5],
+            [10, 201, 9, 9],
+            [198, 51, 100, 7],
+            [0, 0, 0, 0],
+        ] {
+            assert_eq!(verdict(never), Err(AddressRefusal::Never), "{never:?}");
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Our own binary as an image: nothing is pulled, and keeper and gateway are always of the client's own build.
+//!
+//! The image is loaded as an archive whose every byte follows from the binary, so that clients that race to make it
+//! all make the same one. Its tag is a digest of the build: of the linker's build id and the file's size where there
+//! is one (reading the whole file at every call would cost more than the call), of the whole content otherwise.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::elf::Elf;
+use super::protocol::{self, Build};
+use crate::engine::identity::{self, Role};
+use crate::engine::{Engine, EngineError, Filter};
+
+/// Names the binary that goes into the image.
+pub const VARIABLE: &str = "SANDBOX_AGENT_BINARY";
+/// The binary's path in the image.
+pub const PATH: &str = "/sandbox";
+/// When the binary was made, in seconds since 1970, as a label of the image.
+const MADE: &str = "dev.sandbox.made";
+
+/// Why there is no image of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// No binary for the engine's machine.
+    #[error("no build of sandbox for the engine's machine (linux/{arch}): tried {}", tried.join(", "))]
+    NoBinary {
+        /// The engine's architecture.
+        arch: String,
+        /// Where we looked, each with what was wrong.
+        tried: Vec<String>,
+    },
+    /// The binary could not be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The libraries that the binary needs could not be told.
+    #[error("cannot tell which libraries `{}` needs: {cause}", path.display())]
+    Libraries {
+        /// The binary.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// The engine refused.
+    #[error("cannot load our own image")]
+    Engine(#[from] EngineError),
+}
+
+impl ImageError {
+    /// The way out, if there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoBinary { arch, .. } => Some(format!(
+                "put a Linux build for {arch} beside the program as `sandbox-linux-{arch}`, or name one in {VARIABLE}"
+            )),
+            Self::Engine(error) => error.hint(),
+            Self::Read { .. } | Self::Libraries { .. } => None,
+        }
+    }
+}
+
+/// A binary that can run on the engine's machine, with all that it needs.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    binary: PathBuf,
+    arch: String,
+    /// Files that travel along: the path in the image and the one here.
+    libraries: Vec<(PathBuf, PathBuf)>,
+    build: Build,
+}
+
+impl Payload {
+    /// Finds a binary for this architecture: the named one, this program itself, or a Linux build beside it.
+    pub fn find(arch: &str, named: Option<&Path>) -> Result<Self, ImageError> {
+        let named = named.map(Path::to_owned).or_else(|| std::env::var_os(VARIABLE).map(PathBuf::from));
+        let own = std::env::current_exe().unwrap_or_default();
+        let candidates = match named {
+            Some(path) => vec![path],
+            None if cfg!(target_os = "linux") => {
+                vec![PathBuf::from("/proc/self/exe"), own.with_file_name(format!("sandbox-linux-{arch}"))]
+            }
+            None => vec![own.with_file_name(format!("sandbox-linux-{arch}"))],
+        };
+        let mut tried = Vec::new();
+        for path in candidates {
+            match Elf::read(&path) {
+                Ok(Some(elf)) if elf.arch == arch => return Self::of(path, &elf, arch),
+                Ok(Some(elf)) => tried.push(format!("`{}` (for {})", path.display(), elf.arch)),
+                Ok(None) => tried.push(format!("`{}` (not a Linux program)", path.display())),
+                Err(error) => tried.push(format!("`{}` ({error})", path.display())),
+            }
+        }
+        Err(ImageError::NoBinary { arch: arch.to_owned(), tried })
+    }
+
+    /// The image's reference.
+    pub fn reference(&self) -> String {
+        identity::agent_image(&self.build.digest)
+    }
+
+    /// Which build it is.
+    pub fn build(&self) -> &Build {
+        &self.build
+    }
+
+    /// The binary's path on this machine.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    fn of(binary: PathBuf, elf: &Elf, arch: &str) -> Result<Self, ImageError> {
+        let unreadable = |source| ImageError::Read { path: binary.clone(), source };
+        let libraries = match &elf.interpreter {
+            Some(interpreter) => libraries(&binary, interpreter)?,
+            None => Vec::new(),
+        };
+        let meta = fs::metadata(&binary).map_err(unreadable)?;
+        let mut hash = Sha256::new();
+        hash.update(meta.len().to_le_bytes());
+        match &elf.build_id {
+            Some(id) => hash.update(id),
+            None => hash.update(fs::read(&binary).map_err(unreadable)?),
+        }
+        for (inside, here) in &libraries {
+            hash.update(inside.as_os_str().as_encoded_bytes());
+            hash.update(fs::metadata(here).map_err(unreadable)?.len().to_le_bytes());
+        }
+        let made = meta.modified().ok().and_then(|it| it.duration_since(UNIX_EPOCH).ok());
+        let build = Build {
+            protocol: protocol::VERSION,
+            version: own_version(),
+            made: made.unwrap_or_default().as_secs(),
+            digest: hex::encode(hash.finalize())[..12].to_owned(),
+        };
+        Ok(Self { binary, arch: arch.to_owned(), libraries, build })
+    }
+
+    /// The files of the image as a tar, nothing in it that changes from one making to the next.
+    fn layer(&self) -> io::Result<Vec<u8>> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut add = |inside: &Path, here: &Path| {
+            let mut file = File::open(here)?;
+            let mut header = tar::Header::new_ustar();
+            header.set_size(file.metadata()?.len());
+            header.set_mode(0o755);
+            header.set_mtime(0);
+            tar.append_data(&mut header, inside.strip_prefix("/").unwrap_or(inside), &mut file)
+        };
+        add(Path::new(PATH), &self.binary)?;
+        for (inside, here) in &self.libraries {
+            add(inside, here)?;
+        }
+        tar.into_inner()
+    }
+
+    /// The whole image in the layout of `docker save`.
+    fn archive(&self) -> io::Result<Vec<Bytes>> {
+        let layer = self.layer()?;
+        let labels = BTreeMap::from([
+            (identity::ROLE.to_owned(), Role::Image.as_str().to_owned()),
+            (MADE.to_owned(), self.build.made.to_string()),
+        ]);
+        let config = json!({
+            "architecture": self.arch, "os": "linux", "created": "1970-01-01T00:00:00Z",
+            "config": { "Entrypoint": [PATH], "Env": ["PATH=/"], "Labels": labels },
+            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(Sha256::digest(&layer)))] },
+            "history": [{ "created": "1970-01-01T00:00:00Z", "created_by": "sandbox" }],
+        })
+        .to_string();
+        let config_name = format!("{}.json", hex::encode(Sha256::digest(config.as_bytes())));
+        let manifest =
+            json!([{ "Config": config_name, "RepoTags": [self.reference()], "Layers": ["layer.tar"] }]);
+        let mut head = tar::Builder::new(Vec::new());
+        append(&mut head, &config_name, config.as_bytes())?;
+        append(&mut head, "manifest.json", manifest.to_string().as_bytes())?;
+        let mut header = tar::Header::new_ustar();
+        header.set_path("layer.tar")?;
+        header.set_size(layer.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let padding = layer.len().next_multiple_of(512) - layer.len();
+        let mut head = std::mem::take(head.get_mut());
+        head.extend_from_slice(header.as_bytes());
+        Ok(vec![head.into(), layer.into(), vec![0; padding + 1024].into()])
+    }
+}
+
+/// Makes sure that the engine has our image and answers its reference.
+pub async fn ensure(engine: &Arc<dyn Engine>, payload: &Payload) -> Result<String, ImageError> {
+    let reference = payload.reference();
+    if engine.image(&reference).await?.is_none() {
+        let making = payload.clone();
+        let archive = tokio::task::spawn_blocking(move || making.archive())
+            .await
+            .map_err(io::Error::other)
+            .and_then(|it| it)
+            .map_err(|source| ImageError::Read { path: payload.binary.clone(), source })?;
+        engine.load_images(futures_util::stream::iter(archive).map(Ok).boxed()).await?;
+    }
+    Ok(reference)
+}
+
+/// Removes images of ours that are older than this build and that no container uses. What cannot be removed stays.
+pub async fn remove_older(engine: &Arc<dyn Engine>, build: &Build) -> Result<(), EngineError> {
+    remove_if(engine, |made| made < build.made).await
+}
+
+/// Removes all images of ours that no container uses, and answers which could not be removed.
+pub async fn remove_all(engine: &Arc<dyn Engine>) -> Result<(), EngineError> {
+    remove_if(engine, |_| true).await
+}
+
+async fn remove_if(engine: &Arc<dyn Engine>, unwanted: impl Fn(u64) -> bool) -> Result<(), EngineError> {
+    let used: Vec<_> = engine.containers(&Filter::all()).await?.into_iter().map(|it| it.image_id).collect();
+    let ours = Filter::all().label(identity::ROLE, Role::Image.as_str());
+    for image in engine.images(&ours).await? {
+        let made = image.config.labels.get(MADE).and_then(|it| it.parse().ok()).unwrap_or_default();
+        if unwanted(made) && !used.contains(&image.id) {
+            // Somebody may have begun to use it just now; then the engine refuses, and rightly so.
+            let _ = engine.remove_image(&image.id).await;
+        }
+    }
+    Ok(())
+}
+
+fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8]) -> io::Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, path, content)
+}
+
+fn own_version() -> [u32; 3] {
+    let mut parts = env!("CARGO_PKG_VERSION").split(['.', '-']).map(|it| it.parse().unwrap_or(0));
+    std::array::from_fn(|_| parts.next().unwrap_or(0))
+}
+
+/// What the loader says that it would load, and the loader itself.
+fn libraries(binary: &Path, interpreter: &Path) -> Result<Vec<(PathBuf, PathBuf)>, ImageError> {
+    let failed = |cause: String| ImageError::Libraries { path: binary.to_owned(), cause };
+    let output = Command::new(interpreter)
+        .arg("--list")
+        .arg(binary)
+        .output()
+        .map_err(|error| failed(error.to_string()))?;
+    if !output.status.success() {
+        return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
+    let mut files = vec![(interpreter.to_owned(), interpreter.to_owned())];
+    for (name, path) in listed(&String::from_utf8_lossy(&output.stdout)) {
+        let Some(path) = path else { return Err(failed(format!("`{name}` is not found"))) };
+        if path != interpreter {
+            // Under its own path: the loader of the image looks where the loader here found it.
+            files.push((path.clone(), path));
+        }
+    }
+    Ok(files)
+}
+
+/// Reads the lines `NAME => PATH (ADDRESS)` of a loader's `--list`; the kernel's own library has no path.
+fn listed(text: &str) -> Vec<(String, Option<PathBuf>)> {
+    text.lines()
+        .filter_map(|line| line.trim().split_once(" => "))
+        .map(|(name, rest)| {
+            let path = rest.rsplit_once(" (").map(|(path, _)| PathBuf::from(path.trim()));
+            (name.to_owned(), path.filter(|it| it.is_absolute()))
+        })
+        .collect()
+}
+
+/// Reads a whole archive; only for looking at it.
+#[cfg(test)]
+fn entries(archive: &[Bytes]) -> BTreeMap<String, Vec<u8>> {
+    use std::io::Read as _;
+    let bytes = archive.concat();
+    let mut entries = BTreeMap::new();
+    for entry in tar::Archive::new(bytes.as_slice()).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().display().to_string();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        entries.insert(name, content);
+    }
+    entries
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    const ARCH: &str = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+
+    #[test]
+    fn the_archive_is_the_same_each_time_and_whole() {
+        let payload = Payload::find(ARCH, None).unwrap();
+        let archive = payload.archive().unwrap();
+        assert_eq!(archive, payload.archive().unwrap());
+        let entries = entries(&archive);
+        let manifest: serde_json::Value = serde_json::from_slice(&entries["manifest.json"]).unwrap();
+        let config: serde_json::Value =
+            serde_json::from_slice(&entries[manifest[0]["Config"].as_str().unwrap()]).unwrap();
+        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&entries["layer.tar"])));
+        assert_eq!(config["rootfs"]["diff_ids"][0], digest);
+    }
+
+    #[test]
+    fn another_machine_needs_another_build() {
+        let error = Payload::find("s390x", None).unwrap_err();
+        assert!(error.to_string().contains("linux/s390x"), "{error}");
+        assert!(error.hint().unwrap().contains("sandbox-linux-s390x"));
+    }
+
+    #[test]
+    fn a_loaders_list_is_read() {
+        let text = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x00007f)\n\
+                    \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n\tlibz.so.1 => not found\n";
+        let expected = vec![
+            ("libc.so.6".to_owned(), Some(PathBuf::from("/lib/x/libc.so.6"))),
+            ("libz.so.1".to_owned(), None),
+        ];
+        assert_eq!(listed(text), expected);
+    }
+}

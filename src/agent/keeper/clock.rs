@@ -1,0 +1,159 @@
+//! The keeper's two clocks, and a timer on the one on the wall that also fires after the machine slept past it or
+//! somebody set the clock: nothing has to be looked at every so often.
+
+use std::io;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::state::Now;
+
+/// Tells the time since the keeper's start and the time of day.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    begin: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn start() -> Self {
+        Self { begin: Instant::now() }
+    }
+
+    /// What both clocks show.
+    pub fn now(&self) -> Now {
+        // On Linux `Instant` is CLOCK_MONOTONIC, which stands still while the machine sleeps.
+        Now { mono: self.begin.elapsed(), wall: Timestamp::now() }
+    }
+
+    /// A moment of the first clock for the runtime's timers.
+    pub fn instant(&self, mono: Duration) -> Instant {
+        self.begin + mono
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod timer {
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
+    };
+    use std::os::fd::OwnedFd;
+    use tokio::io::unix::AsyncFd;
+
+    use super::{Timestamp, io};
+
+    /// A timer on the wall clock.
+    pub struct WallTimer {
+        fd: AsyncFd<OwnedFd>,
+        set: Option<Timestamp>,
+    }
+
+    impl WallTimer {
+        /// A timer that is not set.
+        pub fn new() -> io::Result<Self> {
+            let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+            let fd = timerfd_create(TimerfdClockId::Realtime, flags)?;
+            // SAFETY: the file descriptor is open, and stays so for as long as the `AsyncFd` owns it.
+            let fd = unsafe { AsyncFd::register(fd)? };
+            Ok(Self { fd, set: None })
+        }
+
+        /// Has it fire at this time, or never.
+        pub fn set(&mut self, at: Option<Timestamp>) -> io::Result<()> {
+            if at == self.set {
+                return Ok(());
+            }
+            self.set = at;
+            // All zeros disarm it; a time in the past fires at once.
+            let value = at.map_or(Timespec { tv_sec: 0, tv_nsec: 0 }, |at| Timespec {
+                tv_sec: at.as_second().max(1),
+                tv_nsec: at.subsec_nanosecond().max(0).into(),
+            });
+            let spec = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+            let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+            timerfd_settime(self.fd.get_ref(), flags, &spec)?;
+            Ok(())
+        }
+
+        /// Waits until it fires, or somebody sets the clock.
+        pub async fn fired(&mut self) -> io::Result<()> {
+            let mut count = [0_u8; 8];
+            loop {
+                let mut guard = self.fd.readable().await?;
+                let read = guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut count)?));
+                match read {
+                    Ok(Err(error)) if error.raw_os_error() != Some(libc::ECANCELED) => return Err(error),
+                    Ok(_) => {
+                        self.set = None;
+                        return Ok(());
+                    }
+                    // Not yet.
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod timer {
+    use std::time::Duration;
+
+    use super::{Timestamp, io};
+
+    /// Where there is no timer on the wall clock, how often it is looked at.
+    const LOOK: Duration = Duration::from_secs(15);
+
+    /// A timer on the wall clock.
+    pub struct WallTimer {
+        set: Option<Timestamp>,
+    }
+
+    impl WallTimer {
+        /// A timer that is not set.
+        pub fn new() -> io::Result<Self> {
+            Ok(Self { set: None })
+        }
+
+        /// Has it fire at this time, or never.
+        pub fn set(&mut self, at: Option<Timestamp>) -> io::Result<()> {
+            self.set = at;
+            Ok(())
+        }
+
+        /// Waits until it fires.
+        pub async fn fired(&mut self) -> io::Result<()> {
+            let Some(at) = self.set else { return std::future::pending().await };
+            let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+            tokio::time::sleep(left.min(LOOK)).await;
+            Ok(())
+        }
+    }
+}
+
+pub use timer::WallTimer;
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn the_timer_fires_when_the_clock_on_the_wall_shows_its_time() {
+        let mut timer = WallTimer::new().unwrap();
+        let at = Timestamp::now().checked_add(Duration::from_millis(50)).unwrap();
+        timer.set(Some(at)).unwrap();
+        tokio::time::timeout(SOON, timer.fired()).await.unwrap().unwrap();
+        assert!(Timestamp::now() >= at);
+    }
+
+    #[tokio::test]
+    async fn a_time_that_has_passed_fires_at_once() {
+        let mut timer = WallTimer::new().unwrap();
+        timer.set(Some(Timestamp::from_second(1_000_000_000).unwrap())).unwrap();
+        tokio::time::timeout(SOON, timer.fired()).await.unwrap().unwrap();
+    }
+}

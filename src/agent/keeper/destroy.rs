@@ -1,0 +1,172 @@
+//! Performing a destruction: what the sandbox leaves is brought out, everything of it is removed from the engine until
+//! nothing is found, and then its stored data goes.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, future::join_all};
+use jiff::Timestamp;
+use tokio::time::timeout;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::state::Gather;
+use super::store::Store;
+use crate::agent::archive;
+use crate::agent::protocol::Destroyed;
+use crate::engine::identity::{self, Role, SandboxId, SandboxName, Scope};
+use crate::engine::{ContainerSummary, Engine, Filter, LogOptions, Tail};
+use crate::pool::{SetPath, Storage};
+use crate::sweep::{self, Aftermath, Manner, Patience, Target};
+
+/// How long bringing logs out may take; the sandbox is to be gone soon.
+const LOGS: Duration = Duration::from_secs(3);
+/// How long bringing declared artifacts out may take.
+const ARTIFACTS: Duration = Duration::from_mins(1);
+/// How much of each service's log is kept.
+const LOG_LINES: u64 = 20_000;
+
+/// What a destruction needs.
+#[derive(Clone)]
+pub struct Destroyer {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// Whose objects are ours.
+    pub scope: Scope,
+    /// Where leavings go.
+    pub store: Store,
+    /// Where the sandbox's data is, if it is ours to delete.
+    pub storage: Option<Arc<dyn Storage>>,
+}
+
+impl Destroyer {
+    /// Destroys everything of one incarnation. Tries every step, whatever fails before it.
+    pub async fn destroy(&self, name: &SandboxName, sandbox: &SandboxId, gather: Gather) -> Destroyed {
+        if gather == Gather::Yes {
+            self.gather(name, sandbox).await;
+        }
+        let target = Target::id(&self.scope, sandbox);
+        let data = Data { storage: self.storage.as_deref(), name };
+        let swept = sweep::destroy(&*self.engine, &target, Manner::Kill, &Patience::default(), &data).await;
+        Destroyed::from(&swept)
+    }
+
+    /// Brings logs and declared artifacts into the keeper's volume, as far as that succeeds in time.
+    async fn gather(&self, name: &SandboxName, sandbox: &SandboxId) {
+        let filter = self.scope.narrow(
+            Filter::all().label(identity::ID, sandbox.as_str()).label(identity::ROLE, Role::Service.as_str()),
+        );
+        let Ok(containers) = self.engine.containers(&filter).await else { return };
+        if containers.is_empty() {
+            return;
+        }
+        // Killed first: what nobody holds any more must not work on while its logs are read.
+        join_all(containers.iter().filter(|it| it.state.is_alive()).map(|it| self.kill(&it.id))).await;
+        let folder = self.store.left_folder(sandbox);
+        let _ = std::fs::remove_dir_all(&folder);
+        if std::fs::create_dir_all(folder.join("logs")).is_err() {
+            return;
+        }
+        let logs = join_all(containers.iter().map(|it| self.log(it, folder.join("logs"))));
+        if timeout(LOGS, logs).await.is_err() {
+            tracing::warn!(%name, "its logs could not all be kept in time");
+        }
+        let artifacts = self.artifacts(&containers, sandbox, &folder);
+        if timeout(ARTIFACTS, artifacts).await.is_err() {
+            tracing::warn!(%name, "its artifacts could not all be kept in time");
+        }
+        if let Err(error) = self.store.name_left(name, sandbox, Timestamp::now()) {
+            tracing::warn!(%name, %error, "cannot keep its logs");
+        }
+    }
+
+    async fn kill(&self, id: &str) {
+        // One that ended meanwhile cannot be killed, and need not be.
+        let _ = self.engine.kill_container(id, "SIGKILL").await;
+    }
+
+    async fn log(&self, container: &ContainerSummary, folder: PathBuf) {
+        let options = LogOptions { tail: Tail::Lines(LOG_LINES), timestamps: true, ..LogOptions::default() };
+        let Ok(mut stream) = self.engine.logs(&container.id, &options).await else { return };
+        let path = folder.join(format!("{}.log", place(container)));
+        let Ok(mut file) = std::fs::File::create(path) else { return };
+        while let Some(Ok(chunk)) = stream.next().await {
+            if file.write_all(&chunk.bytes).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What the spec declares as `artifacts`; the spec is on the sandbox's networks.
+    async fn artifacts(&self, containers: &[ContainerSummary], sandbox: &SandboxId, folder: &Path) {
+        let filter = self.scope.narrow(Filter::all().label(identity::ID, sandbox.as_str()));
+        let Ok(networks) = self.engine.networks(&filter).await else { return };
+        let declared: Vec<_> =
+            networks.iter().filter_map(|it| it.labels.get(identity::RESOLVED)).take(1).collect();
+        for (service, path) in declared.into_iter().flat_map(|it| declared_artifacts(it)) {
+            for container in containers.iter().filter(|it| it.labels.get(identity::SERVICE) == Some(&service))
+            {
+                let Ok(stream) = self.engine.download(&container.id, &path).await else { continue };
+                let reader = SyncIoBridge::new(StreamReader::new(stream.map_err(std::io::Error::other)));
+                let into = folder.join("artifacts").join(place(container));
+                let unpacked = tokio::task::spawn_blocking(move || archive::unpack(reader, &into, 0)).await;
+                if let Ok(Err(error)) = unpacked {
+                    tracing::warn!(service, path, %error, "cannot keep the artifact");
+                }
+            }
+        }
+    }
+}
+
+/// The stored data of a sandbox, which goes once the engine has nothing of it.
+struct Data<'a> {
+    storage: Option<&'a dyn Storage>,
+    name: &'a SandboxName,
+}
+
+#[async_trait]
+impl Aftermath for Data<'_> {
+    async fn sandbox_gone(&self, id: &str) -> Result<(), String> {
+        let (Some(storage), Ok(set)) = (self.storage, SetPath::live(id)) else { return Ok(()) };
+        storage.delete_set(&set).await.map_err(|error| format!("data of `{}`: {error}", self.name))
+    }
+}
+
+/// A service's name, with its number if it is not the first replica.
+fn place(container: &ContainerSummary) -> String {
+    let service = container.labels.get(identity::SERVICE).map_or(container.name.as_str(), String::as_str);
+    match container.labels.get(identity::REPLICA).map(String::as_str) {
+        None | Some("1") => service.to_owned(),
+        Some(replica) => format!("{service}.{replica}"),
+    }
+}
+
+/// The `artifacts` of a resolved spec, each a service and a path. A spec that cannot be read has none.
+fn declared_artifacts(resolved: &str) -> Vec<(String, String)> {
+    let spec: serde_json::Value = serde_json::from_str(resolved).unwrap_or_default();
+    let list = spec["artifacts"].as_array().or_else(|| spec["x-sandbox"]["artifacts"].as_array());
+    list.into_iter().flatten().filter_map(artifact).collect()
+}
+
+fn artifact(value: &serde_json::Value) -> Option<(String, String)> {
+    if let Some(text) = value.as_str() {
+        let (service, path) = text.split_once(':')?;
+        return Some((service.to_owned(), path.to_owned()));
+    }
+    Some((value["service"].as_str()?.to_owned(), value["path"].as_str()?.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn artifacts_are_read_in_both_their_forms() {
+        let resolved = r#"{"artifacts":["web:/app/out",{"service":"db","path":"/dump"}]}"#;
+        let expected = [("web", "/app/out"), ("db", "/dump")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        assert_eq!(declared_artifacts(resolved), expected);
+        assert!(declared_artifacts("not json").is_empty());
+    }
+}

@@ -1,0 +1,238 @@
+//! The keeper: holds the leases and the deadlines of all sandboxes of an engine, destroys what has lost its lease or
+//! outlived its time, and serves the storage.
+//!
+//! [`state`] decides, [`store`] remembers, [`serve`] performs.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod bound;
+mod clients;
+mod clock;
+mod destroy;
+mod halfmade;
+mod observe;
+#[cfg(test)]
+pub mod rehearsal;
+pub mod restart;
+pub mod serve;
+pub mod state;
+pub mod store;
+mod strain;
+pub mod watch;
+
+use self::serve::{End, Home, Parts};
+use self::store::Store;
+use super::protocol::{Build, Greeting};
+use crate::agent::client::in_full;
+use crate::engine::docker::Docker;
+use crate::engine::identity::Scope;
+use crate::engine::{Engine, EngineError};
+use crate::pool::{self, Storage, StorageKind};
+
+/// What a keeper is told on its command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arguments {
+    socket: PathBuf,
+    volume: PathBuf,
+    /// The volume as the engine's machine sees it; none where storage is out of reach.
+    host_root: Option<PathBuf>,
+    storage: Option<StorageKind>,
+    /// Bytes that stored data may take.
+    budget: Option<u64>,
+    linger: Duration,
+    home: Home,
+    /// What the client that made it says it is.
+    build: Build,
+}
+
+impl Arguments {
+    /// Reads `--NAME=VALUE` arguments.
+    pub fn parse(args: &[String]) -> Result<Self, String> {
+        let mut read = Self {
+            socket: PathBuf::from(super::client::SOCKET),
+            volume: PathBuf::from(super::client::VOLUME),
+            host_root: None,
+            storage: None,
+            budget: None,
+            linger: state::LINGER,
+            home: Home::Container,
+            build: Build::default(),
+        };
+        for arg in args {
+            match arg.split_once('=').unwrap_or((arg, "")) {
+                ("--socket", value) => read.socket = value.into(),
+                ("--volume", value) => read.volume = value.into(),
+                ("--host-root", value) => read.host_root = Some(value.into()),
+                ("--storage", value) => read.storage = Some(value.parse()?),
+                ("--budget", value) => {
+                    read.budget = Some(value.parse().map_err(|error| format!("{arg}: {error}"))?);
+                }
+                ("--linger", value) => {
+                    read.linger =
+                        Duration::from_millis(value.parse().map_err(|error| format!("{arg}: {error}"))?);
+                }
+                ("--build", value) => {
+                    read.build = serde_json::from_str(value).map_err(|error| format!("{arg}: {error}"))?;
+                }
+                ("--detach", _) => read.home = Home::Process,
+                _ => return Err(format!("`{arg}` is not an argument of the keeper")),
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// Why a keeper could not begin.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("{0}")]
+    Arguments(String),
+    #[error("cannot use `{}`", path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("cannot reach the engine")]
+    Engine(#[from] EngineError),
+    #[error("the engine's socket in the container `{own}` is that of another engine")]
+    AnotherEngine { own: String },
+    #[error("the keeper failed")]
+    Loop(#[from] io::Error),
+}
+
+/// `sandbox agent keeper …`
+pub fn run(args: &[String]) -> ExitCode {
+    match start(args) {
+        Ok(End::Left | End::Stopped) => ExitCode::SUCCESS,
+        Ok(End::EngineGone(cause)) => {
+            let _ = writeln!(io::stderr(), "the engine is gone: {cause}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{}", in_full(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &[String]) -> Result<End, StartError> {
+    let arguments = Arguments::parse(args).map_err(StartError::Arguments)?;
+    let _lock = match arguments.home {
+        Home::Process => match detach(&arguments.socket)? {
+            Some(lock) => Some(lock),
+            None => return Ok(End::Stopped),
+        },
+        Home::Container => None,
+    };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    runtime.block_on(run_with(arguments))
+}
+
+/// Leaves the terminal's session and makes sure to be the only one at this socket: `None` if another is.
+fn detach(socket: &Path) -> io::Result<Option<std::fs::File>> {
+    // Fails where it leads a group already; then nothing of a terminal can reach it either.
+    let _ = rustix::process::setsid();
+    keep_mounts_to_itself();
+    let lock = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(socket.with_extension("lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Gives this process mounts of its own where it may have them, as a container has: the pool's ends with it.
+fn keep_mounts_to_itself() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::mount::{MountPropagationFlags, mount_change};
+        use rustix::thread::{UnshareFlags, unshare_unsafe};
+        // SAFETY: nothing runs beside this thread yet, and a new mount namespace shares no descriptors with it.
+        let own = unsafe { unshare_unsafe(UnshareFlags::NEWNS) };
+        // Who may not have them may not mount a pool either.
+        let _ =
+            own.and_then(|()| mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC));
+    }
+}
+
+async fn run_with(arguments: Arguments) -> Result<End, StartError> {
+    let scope = Scope::from_env().map_err(|error| StartError::Arguments(error.to_string()))?;
+    let store = Store::open(&arguments.volume)
+        .map_err(|source| StartError::Folder { path: arguments.volume.clone(), source })?;
+    let engine = Docker::connect_from_env().await?;
+    if arguments.home == Home::Container {
+        recognise(&engine).await?;
+    }
+    let (storage, refused) = open_storage(&arguments).await;
+    let greeting = Greeting {
+        build: arguments.build.clone(),
+        storage: storage.as_ref().map(|it| it.kind()),
+        storage_refused: refused,
+        sandboxes: 0,
+    };
+    let parts = Parts {
+        home: arguments.home,
+        engine,
+        scope,
+        store,
+        storage,
+        greeting,
+        linger: arguments.linger,
+        socket: arguments.socket,
+    };
+    Ok(serve::serve(parts).await?)
+}
+
+/// Makes sure that the socket is that of the engine whose container this is: another engine's sandboxes are not ours,
+/// and ours would never be found.
+async fn recognise(engine: &Arc<dyn Engine>) -> Result<(), StartError> {
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    match engine.container(&own).await? {
+        Some(_) => Ok(()),
+        None => Err(StartError::AnotherEngine { own }),
+    }
+}
+
+type Refusals = Vec<(StorageKind, String)>;
+
+/// Opens the storage. That none can be had is no reason not to keep leases.
+async fn open_storage(arguments: &Arguments) -> (Option<Arc<dyn Storage>>, Refusals) {
+    let Some(host_root) = arguments.host_root.clone() else {
+        let why = "the engine's volumes are out of reach from here".to_owned();
+        return (None, vec![(StorageKind::Copy, why)]);
+    };
+    let volume = arguments.volume.clone();
+    let settings = pool::Settings { kind: arguments.storage, budget: arguments.budget };
+    let opened = tokio::task::spawn_blocking(move || pool::open_local(&volume, &host_root, &settings)).await;
+    match opened {
+        Ok(Ok((local, probe))) => {
+            let local: Arc<dyn Storage> = Arc::new(local);
+            if let Err(error) = local.recover().await {
+                tracing::warn!(%error, "cannot remove what was half-made");
+            }
+            (Some(local), probe.refused)
+        }
+        Ok(Err(error)) => (None, vec![(arguments.storage.unwrap_or(StorageKind::Copy), error.to_string())]),
+        Err(error) => (None, vec![(StorageKind::Copy, error.to_string())]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read_and_unknown_ones_refused() {
+        let args = ["--socket=/s", "--volume=/v", "--linger=250", "--storage=copy", "--detach"];
+        let read = Arguments::parse(&args.map(str::to_owned)).unwrap();
+        assert_eq!((read.linger, read.home), (Duration::from_millis(250), Home::Process));
+        assert_eq!(read.storage, Some(StorageKind::Copy));
+        assert!(Arguments::parse(&["--colour".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! Looking at the engine and at the volume: which sandboxes there are, when one was last used.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use jiff::Timestamp;
+
+use super::state::Found;
+use super::store::Store;
+use crate::agent::gateway::ledger::GatewayEvent;
+use crate::engine::identity::{self, SandboxId, SandboxName, Scope};
+use crate::engine::{Engine, EngineError, LogOptions, Tail};
+use crate::pool::{SetPath, Shelf, Storage};
+use crate::sweep::{self, Target};
+
+/// Every sandbox that the engine has an object of, or the volume a record.
+pub async fn look(engine: &Arc<dyn Engine>, scope: &Scope, store: &Store) -> Result<Vec<Found>, EngineError> {
+    let found = sweep::sandboxes(&**engine, scope).await?;
+    let mut found: BTreeMap<SandboxId, Found> = found
+        .values()
+        .filter_map(|found| found.labels().find_map(of_labels))
+        .map(|found| (found.sandbox.clone(), found))
+        .collect();
+    for (sandbox, kept) in store.records() {
+        let name = kept.terms.name.clone();
+        let bare = Found { name, sandbox: sandbox.clone(), expires: None, kept: None, exists: false };
+        found.entry(sandbox).or_insert(bare).kept = Some(kept);
+    }
+    Ok(found.into_values().collect())
+}
+
+fn of_labels(labels: &BTreeMap<String, String>) -> Option<Found> {
+    Some(Found {
+        name: labels.get(identity::NAME)?.parse().ok()?,
+        sandbox: labels.get(identity::ID)?.parse().ok()?,
+        expires: labels.get(identity::EXPIRES).and_then(|it| it.parse().ok()),
+        kept: None,
+        exists: true,
+    })
+}
+
+/// Has the engine count the mounts of volumes right again after a restart that containers survived.
+///
+/// Engines up to 20.10 forget, when they restart under live-restore, that a surviving container has its volumes
+/// mounted, but still count the unmount at its end: the count falls below zero, and the volume "has active mounts" for
+/// ever. A look into the container's files mounts and unmounts once more, after which its end counts no more. For a
+/// container that did not live through a restart, and on later engines, the look changes nothing.
+pub async fn recount_mounts(engine: &Arc<dyn Engine>, scope: &Scope) {
+    if !engine.info().await.is_ok_and(|info| info.live_restore) {
+        return;
+    }
+    let Ok(found) = sweep::find(&**engine, &Target::sandboxes(scope)).await else { return };
+    let alive = found.containers.iter().filter(|it| it.state.is_alive());
+    // One that has just ended needs no look.
+    join_all(alive.map(|it| engine.stat_path(&it.id, "/"))).await;
+}
+
+/// Deletes live data of sandboxes that are no more.
+pub async fn delete_orphans(storage: &dyn Storage, found: &[Found]) {
+    let Ok(live) = storage.list(Shelf::Live).await else { return };
+    let known: Vec<_> = found.iter().filter_map(|it| SetPath::live(it.sandbox.as_str()).ok()).collect();
+    for set in live.into_iter().filter(|it| !known.contains(&it.path)) {
+        if let Err(error) = storage.delete_set(&set.path).await {
+            tracing::warn!(%error, "cannot delete the data of a sandbox that is gone");
+        }
+    }
+}
+
+/// The last use of a sandbox that its gateway's log tells of.
+pub async fn last_use(engine: &Arc<dyn Engine>, name: &SandboxName) -> Option<Timestamp> {
+    let options = LogOptions { tail: Tail::Lines(1_000), ..LogOptions::default() };
+    let mut stream = engine.logs(&identity::gateway(name.as_str()), &options).await.ok()?;
+    let mut text = Vec::new();
+    while let Some(Ok(chunk)) = stream.next().await {
+        text.extend_from_slice(&chunk.bytes);
+    }
+    String::from_utf8_lossy(&text).lines().rev().find_map(|line| use_told_by(line, Timestamp::now()))
+}
+
+/// The time of the last use by a connection, if a line of the gateway's log tells of it; an open connection is a use.
+fn use_told_by(line: &str, now: Timestamp) -> Option<Timestamp> {
+    match serde_json::from_str(line) {
+        Ok(GatewayEvent::Connections(connections)) if connections.open > 0 => Some(now),
+        Ok(GatewayEvent::Connections(connections)) => connections.last,
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_connection_is_a_use_and_a_closed_one_was() {
+        let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        let open = r#"{"event":"connections","open":1,"total":3,"last":"2026-01-01T11:00:00Z"}"#;
+        let closed = r#"{"event":"connections","open":0,"total":3,"last":"2026-01-01T11:00:00Z"}"#;
+        assert_eq!(use_told_by(open, now), Some(now));
+        assert_eq!(use_told_by(closed, now), "2026-01-01T11:00:00Z".parse().ok());
+        assert_eq!(
+            use_told_by(r#"{"event":"started","sandbox":"a","at":"2026-01-01T11:00:00Z"}"#, now),
+            None
+        );
+    }
+}

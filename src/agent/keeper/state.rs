@@ -1,0 +1,260 @@
+//! What the keeper knows and decides, with no clock, socket or engine of its own: events go in, actions come out.
+
+mod asked;
+mod ending;
+mod event;
+mod sandbox;
+mod time;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+pub use self::event::{Action, Alarms, ConnectionId, Event, Found, Gather, Kept, Now};
+
+use self::ending::Gone;
+use self::sandbox::{Due, Grip, Sandbox};
+use super::restart::{Backoff, Death};
+use crate::agent::protocol::{Greeting, Hold, Reason, Standing, What, Who};
+use crate::engine::identity::{SandboxId, SandboxName};
+
+/// How long a connection that holds a lease may be silent, on a clock that does not run while the machine sleeps.
+pub const SILENCE: Duration = Duration::from_mins(1);
+/// How long the keeper stays when there is no sandbox.
+pub const LINGER: Duration = Duration::from_mins(10);
+/// How long it stays at least for its first client to come.
+const WELCOME: Duration = Duration::from_secs(30);
+/// How long before its end the holder of a sandbox is warned.
+const WARNINGS: [Duration; 2] = [Duration::from_mins(10), Duration::from_mins(1)];
+
+#[derive(Debug, Clone, Copy)]
+struct Connection {
+    heard: Duration,
+    suspended: bool,
+}
+
+/// Everything that the keeper knows.
+#[derive(Debug)]
+pub struct State {
+    greeting: Greeting,
+    linger: Duration,
+    sandboxes: BTreeMap<SandboxId, Sandbox>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    gone: BTreeMap<SandboxId, Gone>,
+    backoff: Backoff,
+    empty_since: Duration,
+    /// Whether a client ever came: whoever makes a keeper takes a moment to reach it.
+    met: bool,
+    retiring: bool,
+    left: bool,
+}
+
+impl State {
+    /// A keeper that starts now.
+    pub fn new(greeting: Greeting, linger: Duration, now: Now) -> Self {
+        Self {
+            greeting,
+            linger,
+            sandboxes: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            backoff: Backoff::default(),
+            empty_since: now.mono,
+            met: false,
+            retiring: false,
+            left: false,
+        }
+    }
+
+    /// Takes in what happened; what is returned has to be done, in order.
+    #[must_use]
+    pub fn handle(&mut self, now: Now, event: Event) -> Vec<Action> {
+        let was_empty = self.is_empty();
+        let mut todo = Vec::new();
+        match event {
+            Event::Found(found) => self.found(now, found, &mut todo),
+            Event::Appeared(sandbox) => self.appeared(&sandbox, &mut todo),
+            Event::FaultyStarted(sandbox, container) => {
+                self.appeared(&sandbox, &mut todo);
+                todo.push(Action::ReviveFault { container });
+            }
+            Event::Connected(client) => {
+                self.met = true;
+                self.connections.insert(client, Connection { heard: now.mono, suspended: false });
+            }
+            Event::Disconnected(client) => self.disconnected(now, client, &mut todo),
+            Event::Asked(client, request, ask) => {
+                if let Some(connection) = self.connections.get_mut(&client) {
+                    connection.heard = now.mono;
+                    connection.suspended = false;
+                }
+                self.asked(now, client, request, ask, &mut todo);
+            }
+            Event::Use(sandbox, used) => self.last_use(now, &sandbox, used, &mut todo),
+            Event::Died(sandbox, death) => self.died(now, &sandbox, death, &mut todo),
+            Event::Destroyed(sandbox, destroyed) => self.destroyed(now, &sandbox, &destroyed, &mut todo),
+            Event::Alarm | Event::Quiet => {}
+        }
+        self.due(now, &mut todo);
+        if !was_empty && self.is_empty() {
+            self.empty_since = now.mono;
+        }
+        self.leave(now, &mut todo);
+        todo
+    }
+
+    /// When to come back with [`Event::Alarm`].
+    pub fn alarms(&self) -> Alarms {
+        let mut alarms = Alarms::default();
+        for sandbox in self.sandboxes.values() {
+            match &sandbox.grip {
+                Grip::Lost { since } => alarms.at_mono(*since + sandbox.terms.grace),
+                Grip::Held(client) => {
+                    if let Some(connection) = self.connections.get(client).filter(|it| !it.suspended) {
+                        alarms.at_mono(connection.heard + SILENCE);
+                    }
+                }
+                Grip::Detached => {}
+                Grip::Ending { .. } => continue,
+            }
+            if let Some((ends, _)) = sandbox.ends().filter(|_| !sandbox.asking) {
+                alarms.at_wall(ends);
+                if let (Grip::Held(_), Some(before)) = (&sandbox.grip, WARNINGS.get(sandbox.warned)) {
+                    alarms.at_wall(ends.checked_sub(*before).unwrap_or(ends));
+                }
+            }
+        }
+        for look in self.gone.values().filter_map(|it| it.next_look()) {
+            alarms.at_mono(look);
+        }
+        if self.is_empty() && !self.left {
+            alarms.at_mono(self.empty_since + self.lingers());
+        }
+        alarms
+    }
+
+    /// How every sandbox stands.
+    pub fn standings(&self) -> Vec<Standing> {
+        self.sandboxes.values().map(|it| self.standing(it)).collect()
+    }
+
+    /// The sandboxes that were destroyed lately, and of which nothing has turned up since.
+    pub fn gone(&self) -> impl Iterator<Item = &SandboxId> {
+        self.gone.keys().filter(|id| !self.sandboxes.contains_key(*id))
+    }
+
+    /// Whether there is any sandbox.
+    pub fn has_sandboxes(&self) -> bool {
+        !self.sandboxes.is_empty()
+    }
+
+    /// Whether work that was begun has to be finished before the keeper may leave.
+    pub fn is_ending_something(&self) -> bool {
+        self.sandboxes.values().any(Sandbox::is_ending)
+    }
+
+    /// Whether a newer keeper waits for this one to leave.
+    pub fn is_retiring(&self) -> bool {
+        self.retiring
+    }
+
+    /// How long it stays when there is nothing to keep.
+    fn lingers(&self) -> Duration {
+        if self.met { self.linger } else { self.linger.max(WELCOME) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sandboxes.is_empty() && self.connections.is_empty()
+    }
+
+    fn standing(&self, sandbox: &Sandbox) -> Standing {
+        let hold = match &sandbox.grip {
+            Grip::Held(client) if self.connections.get(client).is_some_and(|it| it.suspended) => {
+                Hold::Suspended
+            }
+            Grip::Held(_) => Hold::Held,
+            Grip::Lost { .. } => Hold::Lost,
+            Grip::Detached => Hold::Detached,
+            Grip::Ending { .. } => Hold::Ending,
+        };
+        Standing {
+            name: sandbox.terms.name.clone(),
+            sandbox: sandbox.terms.sandbox.clone(),
+            hold,
+            ends: sandbox.ends().map(|(ends, _)| ends),
+            used: sandbox.used,
+        }
+    }
+
+    fn appeared(&self, sandbox: &SandboxId, todo: &mut Vec<Action>) {
+        if !self.sandboxes.contains_key(sandbox) {
+            todo.push(Action::Look);
+        }
+    }
+
+    fn found(&mut self, now: Now, found: Vec<Found>, todo: &mut Vec<Action>) {
+        for it in found {
+            if self.sandboxes.contains_key(&it.sandbox) {
+                continue;
+            }
+            let late = self.gone.contains_key(&it.sandbox);
+            let sandbox = match it.kept {
+                Some(kept) => Sandbox {
+                    grip: if kept.detached { Grip::Detached } else { Grip::Lost { since: now.mono } },
+                    ..Sandbox::new(kept.terms, kept.used, Grip::Detached)
+                },
+                None => Sandbox::unknown(it.name, it.sandbox.clone(), it.expires, now),
+            };
+            let detached_and_bare = !it.exists && sandbox.grip == Grip::Detached;
+            self.sandboxes.insert(it.sandbox.clone(), sandbox);
+            if late {
+                self.end(&it.sandbox, Reason::LeaseLost, Who::Keeper, Gather::No, todo);
+            } else if detached_and_bare {
+                self.end(&it.sandbox, Reason::Vanished, Who::Keeper, Gather::No, todo);
+            }
+        }
+    }
+
+    fn disconnected(&mut self, now: Now, client: ConnectionId, todo: &mut Vec<Action>) {
+        self.connections.remove(&client);
+        for sandbox in self.sandboxes.values_mut() {
+            if sandbox.grip == Grip::Held(client) {
+                sandbox.grip = Grip::Lost { since: now.mono };
+                todo.push(sandbox.log(now, What::LeaseLost));
+            }
+        }
+    }
+
+    fn last_use(&mut self, now: Now, id: &SandboxId, used: Option<Timestamp>, todo: &mut Vec<Action>) {
+        let Some(sandbox) = self.sandboxes.get_mut(id).filter(|it| it.asking) else { return };
+        sandbox.asking = false;
+        if let Some(used) = used.filter(|it| *it > sandbox.used) {
+            sandbox.used = used.min(now.wall);
+            todo.push(Action::Save(sandbox.kept()));
+        }
+        if sandbox.ends().is_some_and(|(ends, due)| ends <= now.wall && due == Due::Unused) {
+            self.end(id, Reason::Idle, Who::Keeper, Gather::Yes, todo);
+        }
+    }
+
+    fn died(&mut self, now: Now, id: &SandboxId, death: Death, todo: &mut Vec<Action>) {
+        let Some(sandbox) = self.sandboxes.get(id).filter(|it| it.grip == Grip::Detached) else { return };
+        let (container, code) = (death.container.clone(), death.code);
+        if let Some(after) = self.backoff.died(now.mono, death) {
+            todo.push(Action::Restart { container: container.clone(), after });
+            todo.push(sandbox.log(now, What::Restarted { container, code }));
+        }
+    }
+
+    fn named(&mut self, name: &SandboxName) -> Option<&mut Sandbox> {
+        self.sandboxes.values_mut().find(|it| it.terms.name == *name && !it.is_ending())
+    }
+}
+
+fn signed(duration: Duration) -> jiff::SignedDuration {
+    jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests;

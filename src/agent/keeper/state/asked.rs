@@ -1,0 +1,198 @@
+//! What clients ask: leases taken and given up, deadlines moved, sandboxes destroyed.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::sandbox::{Grip, Sandbox};
+use super::{Action, ConnectionId, Gather, Now, State, WARNINGS, signed};
+use crate::agent::protocol::{
+    Ask, Destroyed, Greeting, Lifetime, Notice, Outcome, Reason, Refusal, RefusalKind, Terms, What, Who,
+};
+use crate::engine::identity::{SandboxId, SandboxName};
+
+impl State {
+    pub(super) fn asked(
+        &mut self,
+        now: Now,
+        client: ConnectionId,
+        request: u64,
+        ask: Ask,
+        todo: &mut Vec<Action>,
+    ) {
+        if self.retiring && !matches!(ask, Ask::Heartbeat | Ask::Retire | Ask::Suspend | Ask::Resume) {
+            todo.push(refuse(client, request, RefusalKind::Retiring, "a newer keeper takes over"));
+            return;
+        }
+        let answer = match ask {
+            Ask::Hello(_) => Ok(json(&Greeting { sandboxes: self.sandboxes.len(), ..self.greeting.clone() })),
+            Ask::Lease(terms) => self.lease(now, client, terms, todo),
+            Ask::Heartbeat | Ask::Resume => Ok(serde_json::Value::Null),
+            Ask::Suspend => {
+                if let Some(connection) = self.connections.get_mut(&client) {
+                    connection.suspended = true;
+                }
+                Ok(serde_json::Value::Null)
+            }
+            Ask::Detach { sandbox, lifetime } => self.detach(now, &sandbox, lifetime, todo),
+            Ask::Extend { name, until } => self.extend(now, &name, until, todo),
+            Ask::Touch { name } => {
+                self.touch(now, &name, todo);
+                Ok(serde_json::Value::Null)
+            }
+            Ask::Sandboxes => Ok(json(&self.standings())),
+            Ask::Release { sandbox, reason } => {
+                return self.release(client, request, &sandbox, reason, todo);
+            }
+            Ask::Destroy { name, reason } => return self.destroy(client, request, &name, reason, todo),
+            Ask::Events { since } => return todo.push(Action::ReadEvents(client, request, since)),
+            Ask::Left { name } => return todo.push(Action::ReadLeft(client, request, name)),
+            Ask::Storage { request: operation } => {
+                return todo.push(Action::Storage(client, request, operation));
+            }
+            Ask::Retire => {
+                self.retiring = true;
+                Ok(serde_json::Value::Null)
+            }
+        };
+        let outcome = match answer {
+            Ok(value) => Outcome::Ok(value),
+            Err(refusal) => Outcome::Error(refusal),
+        };
+        todo.push(Action::Reply(client, request, outcome));
+    }
+
+    fn lease(&mut self, now: Now, client: ConnectionId, terms: Terms, todo: &mut Vec<Action>) -> Answer {
+        let rival = self.sandboxes.values().find(|it| {
+            it.terms.name == terms.name
+                && it.terms.sandbox != terms.sandbox
+                && matches!(it.grip, Grip::Held(_))
+        });
+        if rival.is_some() {
+            let message = format!("another session holds the sandbox `{}`", terms.name);
+            return Err(Refusal { kind: RefusalKind::Held, message, hint: None });
+        }
+        let id = terms.sandbox.clone();
+        let what = match self.sandboxes.get_mut(&id) {
+            None if terms.again => return Err(no_such(&terms.name)),
+            None => {
+                self.sandboxes.insert(id.clone(), Sandbox::new(terms, now.wall, Grip::Held(client)));
+                What::Leased
+            }
+            Some(sandbox) if sandbox.is_ending() => {
+                let message = format!("the sandbox `{}` is being destroyed", terms.name);
+                return Err(Refusal { kind: RefusalKind::Ending, message, hint: None });
+            }
+            Some(sandbox) => {
+                let what = if sandbox.grip == Grip::Detached { What::Leased } else { What::LeaseRegained };
+                // A deadline that was moved is known here, not to the client that takes its lease up again.
+                let lifetime =
+                    if sandbox.known() { sandbox.terms.lifetime.clone() } else { terms.lifetime.clone() };
+                sandbox.terms = Terms { lifetime, again: false, ..terms };
+                sandbox.grip = Grip::Held(client);
+                what
+            }
+        };
+        self.gone.remove(&id);
+        let sandbox = &self.sandboxes[&id];
+        todo.push(Action::Save(sandbox.kept()));
+        todo.push(sandbox.log(now, what));
+        Ok(json(&self.standing(sandbox)))
+    }
+
+    fn detach(&mut self, now: Now, id: &SandboxId, lifetime: Lifetime, todo: &mut Vec<Action>) -> Answer {
+        let sandbox = self.sandboxes.get_mut(id).filter(|it| !it.is_ending()).ok_or_else(|| no_such(id))?;
+        sandbox.grip = Grip::Detached;
+        sandbox.terms.lifetime = lifetime;
+        sandbox.used = now.wall;
+        todo.push(Action::Save(sandbox.kept()));
+        todo.push(sandbox.log(now, What::Detached));
+        let sandbox = &self.sandboxes[id];
+        Ok(json(&self.standing(sandbox)))
+    }
+
+    fn extend(&mut self, now: Now, name: &SandboxName, until: Timestamp, todo: &mut Vec<Action>) -> Answer {
+        let sandbox = self.named(name).ok_or_else(|| no_such(name))?;
+        sandbox.terms.lifetime.until = Some(until);
+        sandbox.warned = WARNINGS.iter().filter(|it| until.duration_since(now.wall) <= signed(**it)).count();
+        sandbox.used = sandbox.used.max(now.wall);
+        todo.push(Action::Save(sandbox.kept()));
+        todo.push(sandbox.log(now, What::Extended { until }));
+        if let Grip::Held(client) = sandbox.grip {
+            let sandbox = sandbox.terms.sandbox.clone();
+            todo.push(Action::Notify(client, Notice::EndMoved { sandbox, ends: until }));
+        }
+        let id = sandbox.terms.sandbox.clone();
+        Ok(json(&self.standing(&self.sandboxes[&id])))
+    }
+
+    fn touch(&mut self, now: Now, name: &SandboxName, todo: &mut Vec<Action>) {
+        if let Some(sandbox) = self.named(name) {
+            sandbox.used = sandbox.used.max(now.wall);
+            todo.push(Action::Save(sandbox.kept()));
+        }
+    }
+
+    fn release(
+        &mut self,
+        client: ConnectionId,
+        request: u64,
+        id: &SandboxId,
+        reason: Reason,
+        todo: &mut Vec<Action>,
+    ) {
+        if self.sandboxes.contains_key(id) {
+            self.end(id, reason, Who::Client, Gather::No, todo);
+            self.await_end(id, client, request);
+        } else {
+            todo.push(Action::Reply(client, request, Outcome::Ok(json(&Destroyed::default()))));
+        }
+    }
+
+    fn destroy(
+        &mut self,
+        client: ConnectionId,
+        request: u64,
+        name: &SandboxName,
+        reason: Reason,
+        todo: &mut Vec<Action>,
+    ) {
+        let ids: Vec<_> = self
+            .sandboxes
+            .iter()
+            .filter(|(_, it)| it.terms.name == *name)
+            .map(|(id, _)| id.clone())
+            .collect();
+        let Some(last) = ids.last() else {
+            return todo.push(refuse(
+                client,
+                request,
+                RefusalKind::NoSuchSandbox,
+                &format!("there is no sandbox `{name}`"),
+            ));
+        };
+        for id in &ids {
+            self.end(id, reason, Who::Keeper, Gather::Yes, todo);
+        }
+        self.await_end(last, client, request);
+    }
+
+    fn await_end(&mut self, id: &SandboxId, client: ConnectionId, request: u64) {
+        if let Some(Sandbox { grip: Grip::Ending { waiting, .. }, .. }) = self.sandboxes.get_mut(id) {
+            waiting.push((client, request));
+        }
+    }
+}
+
+type Answer = Result<serde_json::Value, Refusal>;
+
+pub(super) fn json<T: Serialize>(value: &T) -> serde_json::Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+fn refuse(client: ConnectionId, request: u64, kind: RefusalKind, message: &str) -> Action {
+    Action::Reply(client, request, Outcome::Error(Refusal { kind, message: message.to_owned(), hint: None }))
+}
+
+fn no_such(what: &impl std::fmt::Display) -> Refusal {
+    Refusal { kind: RefusalKind::NoSuchSandbox, message: format!("there is no sandbox `{what}`"), hint: None }
+}

@@ -1,0 +1,96 @@
+//! How a sandbox ends, and what is looked for after its end: a create may have been in flight.
+
+use std::time::Duration;
+
+use super::asked::json;
+use super::sandbox::{Grip, Sandbox};
+use super::{Action, Gather, Now, State};
+use crate::agent::protocol::{Destroyed, Notice, Outcome, Reason, Record, What, Who};
+use crate::engine::identity::SandboxId;
+
+/// When, after a destruction, the keeper looks for what was made too late to be found, or could not be removed.
+const LOOKS: [Duration; 6] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_mins(2),
+    Duration::from_mins(10),
+    Duration::from_mins(30),
+];
+
+/// What was destroyed, and how often it was looked for since.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gone {
+    pub(super) at: Duration,
+    pub(super) looks: usize,
+}
+
+impl Gone {
+    pub(super) fn next_look(self) -> Option<Duration> {
+        LOOKS.get(self.looks).map(|it| self.at + *it)
+    }
+}
+
+impl State {
+    /// Begins the destruction of a sandbox, unless that has begun already.
+    pub(super) fn end(
+        &mut self,
+        id: &SandboxId,
+        reason: Reason,
+        by: Who,
+        gather: Gather,
+        todo: &mut Vec<Action>,
+    ) {
+        let Some(sandbox) = self.sandboxes.get_mut(id).filter(|it| !it.is_ending()) else { return };
+        let before = std::mem::replace(&mut sandbox.grip, Grip::Ending { reason, by, waiting: Vec::new() });
+        if let (Grip::Held(client), Who::Keeper) = (before, by) {
+            todo.push(Action::Notify(client, Notice::Ending { sandbox: id.clone(), reason }));
+        }
+        let name = sandbox.terms.name.clone();
+        todo.push(Action::Destroy { name, sandbox: id.clone(), gather });
+    }
+
+    pub(super) fn destroyed(
+        &mut self,
+        now: Now,
+        id: &SandboxId,
+        destroyed: &Destroyed,
+        todo: &mut Vec<Action>,
+    ) {
+        let Some(Sandbox { terms, grip: Grip::Ending { reason, by, waiting }, .. }) =
+            self.sandboxes.remove(id)
+        else {
+            return;
+        };
+        for (client, request) in waiting {
+            todo.push(Action::Reply(client, request, Outcome::Ok(json(destroyed))));
+        }
+        let late = self.gone.contains_key(id);
+        self.gone.entry(id.clone()).or_insert(Gone { at: now.mono, looks: 0 });
+        if !late || !destroyed.removed.is_empty() {
+            todo.push(Action::Log(Record {
+                at: now.wall,
+                name: Some(terms.name),
+                sandbox: Some(id.clone()),
+                what: What::Destroyed { reason, by, left: destroyed.left.clone() },
+            }));
+        }
+        if destroyed.left.is_empty() {
+            todo.push(Action::Forget(id.clone()));
+        }
+    }
+
+    pub(super) fn look_again(&mut self, now: Now, todo: &mut Vec<Action>) {
+        let mut look = false;
+        self.gone.retain(|_, gone| {
+            while gone.next_look().is_some_and(|it| it <= now.mono) {
+                gone.looks += 1;
+                look = true;
+            }
+            gone.looks < LOOKS.len()
+        });
+        if look {
+            todo.push(Action::Look);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What the keeper is told and what it has to do: events go in, actions come out.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::agent::keeper::restart::Death;
+use crate::agent::protocol::{Ask, Destroyed, Notice, Outcome, Record, Terms};
+use crate::engine::identity::{SandboxId, SandboxName};
+
+/// The two clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// A clock that neither jumps nor runs while the machine sleeps.
+    pub mono: Duration,
+    /// The clock on the wall.
+    pub wall: Timestamp,
+}
+
+/// When the keeper has to look again even if nothing happens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Alarms {
+    /// On the clock that does not jump.
+    pub mono: Option<Duration>,
+    /// On the wall.
+    pub wall: Option<Timestamp>,
+}
+
+/// One client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// What is kept of a sandbox in the volume, so that it outlives the keeper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// What its client asked for.
+    #[serde(flatten)]
+    pub terms: Terms,
+    /// Whether it lives without a lease.
+    pub detached: bool,
+    /// Its last known use.
+    pub used: Timestamp,
+}
+
+/// A sandbox that the engine has objects of, or the volume a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its name.
+    pub name: SandboxName,
+    /// Its incarnation.
+    pub sandbox: SandboxId,
+    /// The first deadline, as its labels say.
+    pub expires: Option<Timestamp>,
+    /// What the volume says of it.
+    pub kept: Option<Kept>,
+    /// Whether the engine has any object of it.
+    pub exists: bool,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A look at the engine and at the volume found these.
+    Found(Vec<Found>),
+    /// The engine made something of this incarnation.
+    Appeared(SandboxId),
+    /// A service's container that has a fault has started.
+    FaultyStarted(SandboxId, String),
+    /// A client came.
+    Connected(ConnectionId),
+    /// A client went.
+    Disconnected(ConnectionId),
+    /// A client asks something.
+    Asked(ConnectionId, u64, Ask),
+    /// A timer fired.
+    Alarm,
+    /// A look into the gateway's log: the last use that it shows.
+    Use(SandboxId, Option<Timestamp>),
+    /// A service's container ended by itself.
+    Died(SandboxId, Death),
+    /// A destruction is over.
+    Destroyed(SandboxId, Destroyed),
+    /// The last piece of other work (storage) that was under way is over.
+    Quiet,
+}
+
+/// What the keeper has to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Answer a request.
+    Reply(ConnectionId, u64, Outcome),
+    /// Tell a client something that it did not ask for.
+    Notify(ConnectionId, Notice),
+    /// Close a connection.
+    Hangup(ConnectionId),
+    /// Write the record of a sandbox to the volume.
+    Save(Kept),
+    /// Remove the record of a sandbox from the volume.
+    Forget(SandboxId),
+    /// Destroy everything of a sandbox, then say so with [`Event::Destroyed`].
+    Destroy {
+        /// Its name.
+        name: SandboxName,
+        /// Its incarnation.
+        sandbox: SandboxId,
+        /// Whether its logs and artifacts are brought out before.
+        gather: Gather,
+    },
+    /// Find out when a sandbox was last used, then say so with [`Event::Use`].
+    AskUse {
+        /// Its name.
+        name: SandboxName,
+        /// Its incarnation.
+        sandbox: SandboxId,
+    },
+    /// Look at the engine, then say what is there with [`Event::Found`].
+    Look,
+    /// Put the fault of a container in force again.
+    ReviveFault {
+        /// Whose.
+        container: String,
+    },
+    /// Start a container again.
+    Restart {
+        /// Which one.
+        container: String,
+        /// How long from now.
+        after: Duration,
+    },
+    /// Note something in the log of events.
+    Log(Record),
+    /// Read the log of events and answer.
+    ReadEvents(ConnectionId, u64, Option<Timestamp>),
+    /// List what destroyed sandboxes left and answer.
+    ReadLeft(ConnectionId, u64, Option<SandboxName>),
+    /// Perform an operation of the storage and answer.
+    Storage(ConnectionId, u64, crate::pool::Request),
+    /// Remove the keeper's own container, or end its process: nothing is left to keep.
+    Leave,
+}
+
+/// Whether a sandbox's logs and artifacts are brought out before it is destroyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gather {
+    /// They are.
+    Yes,
+    /// They are not: its client has done so.
+    No,
+}
+
+impl Alarms {
+    pub(super) fn at_mono(&mut self, at: Duration) {
+        self.mono = Some(self.mono.map_or(at, |it| it.min(at)));
+    }
+
+    pub(super) fn at_wall(&mut self, at: Timestamp) {
+        self.wall = Some(self.wall.map_or(at, |it| it.min(at)));
+    }
+}

@@ -1,0 +1,103 @@
+//! One sandbox: what its client asked for, who keeps it alive, and when it ends.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Action, ConnectionId, Kept, Now};
+use crate::agent::protocol::{Lifetime, Reason, Record, Terms, What, Who};
+use crate::engine::identity::{SandboxId, SandboxName};
+
+/// How long a detached sandbox without a written end may be unused.
+pub const UNUSED: Duration = Duration::from_hours(4);
+/// The grace of a sandbox whose terms are not known.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// Who keeps it alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Grip {
+    Held(ConnectionId),
+    Lost { since: Duration },
+    Detached,
+    Ending { reason: Reason, by: Who, waiting: Vec<(ConnectionId, u64)> },
+}
+
+/// What the keeper knows of it.
+#[derive(Debug, Clone)]
+pub(super) struct Sandbox {
+    pub(super) terms: Terms,
+    pub(super) used: Timestamp,
+    pub(super) grip: Grip,
+    /// How many of [`WARNINGS`] were given for the present deadline.
+    pub(super) warned: usize,
+    /// Whether [`Action::AskUse`] is under way.
+    pub(super) asking: bool,
+}
+
+/// Why it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    Ttl,
+    Unused,
+}
+
+impl Sandbox {
+    pub(super) fn new(terms: Terms, used: Timestamp, grip: Grip) -> Self {
+        Self { terms, used, grip, warned: 0, asking: false }
+    }
+
+    /// A sandbox of which only the labels tell: it lives to the deadline that they name, but long enough for a
+    /// client that holds it to come back.
+    pub(super) fn unknown(
+        name: SandboxName,
+        sandbox: SandboxId,
+        expires: Option<Timestamp>,
+        now: Now,
+    ) -> Self {
+        let soonest = now.wall.checked_add(GRACE).unwrap_or(now.wall);
+        let until = expires.map(|it| it.max(soonest));
+        let terms =
+            Terms { name, sandbox, grace: GRACE, lifetime: Lifetime { until, idle: None }, again: false };
+        Self::new(terms, now.wall, Grip::Detached)
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.grip, Grip::Ending { .. })
+    }
+
+    pub(super) fn known(&self) -> bool {
+        self.grip != Grip::Detached
+    }
+
+    pub(super) fn holder(&self) -> Option<ConnectionId> {
+        match self.grip {
+            Grip::Held(client) => Some(client),
+            _ => None,
+        }
+    }
+
+    /// When it ends if nobody does anything, and why.
+    pub(super) fn ends(&self) -> Option<(Timestamp, Due)> {
+        let allowed = match (self.terms.lifetime.idle, self.terms.lifetime.until, &self.grip) {
+            (Some(idle), ..) => Some(idle),
+            (None, None, Grip::Detached) => Some(UNUSED),
+            _ => None,
+        };
+        let unused = allowed.map(|it| (self.used.checked_add(it).unwrap_or(Timestamp::MAX), Due::Unused));
+        let written = self.terms.lifetime.until.map(|it| (it, Due::Ttl));
+        [written, unused].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    pub(super) fn kept(&self) -> Kept {
+        Kept { terms: self.terms.clone(), detached: self.grip == Grip::Detached, used: self.used }
+    }
+
+    pub(super) fn log(&self, now: Now, what: What) -> Action {
+        Action::Log(Record {
+            at: now.wall,
+            name: Some(self.terms.name.clone()),
+            sandbox: Some(self.terms.sandbox.clone()),
+            what,
+        })
+    }
+}

@@ -1,0 +1,500 @@
+//! Events in, actions out: no process, no engine.
+
+use proptest::prelude::*;
+
+use super::*;
+
+use crate::agent::protocol::{
+    Ask, Build, Destroyed, Lifetime, Notice, Outcome, Record, Refusal, RefusalKind, Terms,
+};
+
+const CLIENT: ConnectionId = ConnectionId(1);
+const OTHER: ConnectionId = ConnectionId(2);
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// A keeper with a fake clock. What it decides is done at once: records are kept, destructions succeed.
+struct Bench {
+    state: State,
+    now: Now,
+    volume: BTreeMap<SandboxId, Kept>,
+    /// What the engine has objects of.
+    engine: BTreeMap<SandboxId, (SandboxName, Option<Timestamp>)>,
+    destroyed: Vec<(SandboxId, Reason)>,
+    said: Vec<Action>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let now = Now { mono: seconds(1), wall: Timestamp::from_second(1_800_000_000).unwrap() };
+        Self {
+            state: fresh(now),
+            now,
+            volume: BTreeMap::new(),
+            engine: BTreeMap::new(),
+            destroyed: Vec::new(),
+            said: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for action in self.state.handle(self.now, event) {
+                self.perform(action, &mut events);
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action, events: &mut Vec<Event>) {
+        match &action {
+            Action::Save(kept) => drop(self.volume.insert(kept.terms.sandbox.clone(), kept.clone())),
+            Action::Forget(sandbox) => drop(self.volume.remove(sandbox)),
+            Action::Destroy { sandbox, .. } => {
+                let removed =
+                    self.engine.remove(sandbox).map(|_| ("container".to_owned(), 1)).into_iter().collect();
+                events.push(Event::Destroyed(sandbox.clone(), Destroyed { removed, left: Vec::new() }));
+            }
+            Action::AskUse { sandbox, .. } => events.push(Event::Use(sandbox.clone(), None)),
+            Action::Log(Record { sandbox: Some(sandbox), what: What::Destroyed { reason, .. }, .. }) => {
+                self.destroyed.push((sandbox.clone(), *reason));
+            }
+            Action::Hangup(client) => events.push(Event::Disconnected(*client)),
+            Action::Look => events.push(Event::Found(self.look())),
+            _ => {}
+        }
+        self.said.push(action);
+    }
+
+    fn look(&self) -> Vec<Found> {
+        let mut found: BTreeMap<_, _> = BTreeMap::new();
+        for (id, (name, expires)) in &self.engine {
+            let it = Found {
+                name: name.clone(),
+                sandbox: id.clone(),
+                expires: *expires,
+                kept: None,
+                exists: true,
+            };
+            found.insert(id.clone(), it);
+        }
+        for (id, kept) in &self.volume {
+            let name = kept.terms.name.clone();
+            let bare = Found { name, sandbox: id.clone(), expires: None, kept: None, exists: false };
+            found.entry(id.clone()).or_insert(bare).kept = Some(kept.clone());
+        }
+        found.into_values().collect()
+    }
+
+    /// Lets time pass on both clocks, with an alarm whenever the keeper asked for one.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now.mono + time;
+        for _ in 0..10_000 {
+            let alarms = self.state.alarms();
+            let by_wall = alarms.wall.map(|at| {
+                self.now.mono + Duration::try_from(at.duration_since(self.now.wall)).unwrap_or_default()
+            });
+            let next = [alarms.mono, by_wall].into_iter().flatten().min().filter(|at| *at <= end);
+            let to = next.unwrap_or(end).max(self.now.mono);
+            self.now.wall = self.now.wall.checked_add(to.saturating_sub(self.now.mono)).unwrap();
+            self.now.mono = to;
+            if next.is_none() {
+                return;
+            }
+            self.take(Event::Alarm);
+        }
+        panic!("the keeper wakes up for nothing: {:?} at {:?}", self.state.alarms(), self.now);
+    }
+
+    /// The machine sleeps: only the clock on the wall runs.
+    fn sleep(&mut self, time: Duration) {
+        self.now.wall = self.now.wall.checked_add(time).unwrap();
+        self.take(Event::Alarm);
+    }
+
+    fn restart(&mut self) {
+        self.now.mono += seconds(1);
+        self.state = fresh(self.now);
+        let found = self.look();
+        self.take(Event::Found(found));
+    }
+
+    fn ask(&mut self, client: ConnectionId, ask: Ask) -> Outcome {
+        self.said.clear();
+        self.take(Event::Asked(client, 7, ask));
+        let mut replies = self.said.iter().filter_map(|it| match it {
+            Action::Reply(to, 7, outcome) if *to == client => Some(outcome.clone()),
+            _ => None,
+        });
+        replies.next_back().unwrap_or(Outcome::Ok(serde_json::Value::Null))
+    }
+
+    fn lease(&mut self, client: ConnectionId, terms: Terms) -> Outcome {
+        self.take(Event::Connected(client));
+        self.engine.insert(terms.sandbox.clone(), (terms.name.clone(), None));
+        self.ask(client, Ask::Lease(terms))
+    }
+
+    fn holds(&self, id: &SandboxId) -> Option<Hold> {
+        self.state.standings().into_iter().find(|it| it.sandbox == *id).map(|it| it.hold)
+    }
+
+    fn ended(&self, id: &SandboxId) -> Option<Reason> {
+        self.destroyed.iter().find(|(it, _)| it == id).map(|(_, reason)| *reason)
+    }
+}
+
+fn fresh(now: Now) -> State {
+    let greeting =
+        Greeting { build: Build::default(), storage: None, storage_refused: Vec::new(), sandboxes: 0 };
+    State::new(greeting, LINGER, now)
+}
+
+fn id(number: u8) -> SandboxId {
+    format!("{number:012x}").parse().unwrap()
+}
+
+fn name() -> SandboxName {
+    "shop".parse().unwrap()
+}
+
+fn terms(number: u8) -> Terms {
+    let lifetime = Lifetime::default();
+    Terms { name: name(), sandbox: id(number), grace: seconds(10), lifetime, again: false }
+}
+
+#[test]
+fn a_lost_lease_destroys_after_grace_and_not_before() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.take(Event::Disconnected(CLIENT));
+    bench.pass(seconds(9));
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Lost));
+    bench.pass(seconds(1));
+    assert_eq!(bench.ended(&id(1)), Some(Reason::LeaseLost));
+    assert!(bench.volume.is_empty());
+}
+
+#[test]
+fn a_lease_that_broke_is_taken_up_within_grace() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.take(Event::Disconnected(CLIENT));
+    bench.pass(seconds(9));
+    bench.lease(OTHER, Terms { again: true, ..terms(1) });
+    bench.pass(seconds(30));
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Held));
+}
+
+#[test]
+fn a_lease_that_broke_too_long_ago_is_not_taken_up() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.take(Event::Disconnected(CLIENT));
+    bench.pass(seconds(60));
+    let outcome = bench.lease(OTHER, Terms { again: true, ..terms(1) });
+    assert!(
+        matches!(outcome, Outcome::Error(Refusal { kind: RefusalKind::NoSuchSandbox, .. })),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_minute_of_silence_is_a_loss_but_not_while_the_machine_sleeps() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.sleep(seconds(3600));
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Held));
+    bench.pass(seconds(61));
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Lost));
+    assert!(bench.said.contains(&Action::Hangup(CLIENT)));
+}
+
+#[test]
+fn silence_that_was_announced_is_no_loss() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.ask(CLIENT, Ask::Suspend);
+    bench.pass(seconds(3600));
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Suspended));
+    bench.ask(CLIENT, Ask::Resume);
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Held));
+}
+
+#[test]
+fn a_detached_sandbox_without_an_end_lives_four_hours_after_its_last_use() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.ask(CLIENT, Ask::Detach { sandbox: id(1), lifetime: Lifetime::default() });
+    bench.take(Event::Disconnected(CLIENT));
+    bench.pass(seconds(3 * 3600));
+    bench.ask(OTHER, Ask::Touch { name: name() });
+    bench.pass(seconds(4 * 3600 - 1));
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Detached));
+    bench.pass(seconds(1));
+    assert_eq!(bench.ended(&id(1)), Some(Reason::Idle));
+}
+
+#[test]
+fn a_machine_that_slept_past_the_deadline_destroys_on_waking() {
+    let mut bench = Bench::new();
+    let until = Some(bench.now.wall + seconds(3600));
+    bench.lease(CLIENT, Terms { lifetime: Lifetime { until, idle: None }, ..terms(1) });
+    bench.sleep(seconds(3601));
+    assert_eq!(bench.ended(&id(1)), Some(Reason::Ttl));
+}
+
+#[test]
+fn a_clock_that_jumps_forward_ends_what_it_jumped_past_and_breaks_no_lease() {
+    let mut bench = Bench::new();
+    bench.take(Event::Connected(CLIENT));
+    bench.lease(CLIENT, terms(1));
+    bench.lease(CLIENT, Terms { name: "other".parse().unwrap(), ..terms(2) });
+    let until = bench.now.wall.checked_add(seconds(3600)).unwrap();
+    bench.ask(CLIENT, Ask::Detach { sandbox: id(2), lifetime: Lifetime { until: Some(until), idle: None } });
+
+    bench.now.wall = bench.now.wall.checked_add(seconds(24 * 3600)).unwrap();
+    bench.take(Event::Alarm);
+
+    assert_eq!(bench.ended(&id(2)), Some(Reason::Ttl));
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Held));
+}
+
+#[test]
+fn the_holder_is_warned_at_ten_minutes_and_at_one() {
+    let mut bench = Bench::new();
+    let until = Some(bench.now.wall + seconds(3600));
+    bench.lease(CLIENT, Terms { lifetime: Lifetime { until, idle: None }, ..terms(1) });
+    bench.said.clear();
+    for _ in 0..71 {
+        bench.pass(seconds(50));
+        bench.take(Event::Asked(CLIENT, 9, Ask::Heartbeat));
+    }
+    let warnings = bench.said.iter().filter(|it| matches!(it, Action::Notify(_, Notice::EndsSoon { .. })));
+    assert_eq!(warnings.count(), 2);
+}
+
+#[test]
+fn a_restarted_keeper_gives_every_lease_its_grace_again() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.pass(seconds(30));
+    bench.restart();
+    bench.pass(seconds(9));
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Lost));
+    bench.pass(seconds(2));
+    assert_eq!(bench.ended(&id(1)), Some(Reason::LeaseLost));
+}
+
+#[test]
+fn without_its_record_a_sandbox_lives_to_the_deadline_on_its_label() {
+    let mut bench = Bench::new();
+    let expires = bench.now.wall + seconds(100);
+    bench.engine.insert(id(1), (name(), Some(expires)));
+    bench.restart();
+    bench.pass(seconds(98));
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Detached));
+    bench.pass(seconds(2));
+    assert_eq!(bench.ended(&id(1)), Some(Reason::Ttl));
+}
+
+#[test]
+fn a_create_that_lands_after_the_destruction_is_caught() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.take(Event::Disconnected(CLIENT));
+    bench.pass(seconds(10));
+    bench.engine.insert(id(1), (name(), None));
+    bench.pass(seconds(2));
+    assert!(bench.engine.is_empty());
+}
+
+#[test]
+fn of_two_sessions_of_one_name_the_second_is_refused() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    let outcome = bench.lease(OTHER, terms(2));
+    assert!(matches!(outcome, Outcome::Error(Refusal { kind: RefusalKind::Held, .. })), "{outcome:?}");
+}
+
+#[test]
+fn a_sandbox_that_is_held_elsewhere_goes_down_and_its_holder_is_told() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.take(Event::Connected(OTHER));
+    bench.ask(OTHER, Ask::Destroy { name: name(), reason: Reason::Down });
+    assert_eq!(bench.ended(&id(1)), Some(Reason::Down));
+    let told =
+        |it: &Action| matches!(it, Action::Notify(CLIENT, Notice::Ending { reason: Reason::Down, .. }));
+    assert!(bench.said.iter().any(told));
+}
+
+#[test]
+fn it_leaves_ten_minutes_after_the_last_sandbox() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.ask(CLIENT, Ask::Release { sandbox: id(1), reason: Reason::SessionEnded });
+    bench.take(Event::Disconnected(CLIENT));
+    bench.pass(seconds(599));
+    assert!(!bench.said.contains(&Action::Leave));
+    bench.pass(seconds(1));
+    assert!(bench.said.contains(&Action::Leave));
+}
+
+#[test]
+fn one_that_is_not_to_linger_waits_for_its_first_client_all_the_same() {
+    let mut bench = Bench::new();
+    bench.state = State::new(fresh(bench.now).greeting, Duration::ZERO, bench.now);
+    bench.pass(seconds(5));
+    assert!(!bench.said.contains(&Action::Leave));
+    bench.take(Event::Connected(CLIENT));
+    bench.take(Event::Disconnected(CLIENT));
+    assert!(bench.said.contains(&Action::Leave));
+}
+
+#[test]
+fn a_retiring_keeper_takes_nothing_new_and_forgets_nothing() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.take(Event::Connected(OTHER));
+    bench.ask(OTHER, Ask::Retire);
+    assert!(bench.said.contains(&Action::Leave));
+    let outcome = bench.ask(CLIENT, Ask::Touch { name: name() });
+    assert!(matches!(outcome, Outcome::Error(Refusal { kind: RefusalKind::Retiring, .. })), "{outcome:?}");
+    assert!(bench.volume.contains_key(&id(1)));
+}
+
+#[test]
+fn what_could_not_be_removed_is_tried_again_later() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    let failed = Destroyed { removed: BTreeMap::new(), left: vec!["network".to_owned()] };
+    let release = Ask::Release { sandbox: id(1), reason: Reason::SessionEnded };
+    let _ = bench.state.handle(bench.now, Event::Asked(CLIENT, 1, release));
+    bench.take(Event::Destroyed(id(1), failed));
+    assert!(!bench.engine.is_empty());
+    bench.pass(seconds(10));
+    assert!(bench.engine.is_empty());
+}
+
+/// What may happen, in any order.
+#[derive(Debug, Clone)]
+enum Step {
+    Lease(u8, Option<u64>),
+    TakeUp(u8),
+    Drop,
+    Detach(u8, Option<u64>),
+    Extend(u64),
+    Touch,
+    Suspend,
+    Heartbeat,
+    Release(u8),
+    Down,
+    Pass(u64),
+    Sleep(u64),
+    Restart,
+    LoseRecords,
+    LateCreate(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let number = 1_u8..4;
+    let end = prop::option::of(1_u64..5_000);
+    prop_oneof![
+        (number.clone(), end.clone()).prop_map(|(id, end)| Step::Lease(id, end)),
+        number.clone().prop_map(Step::TakeUp),
+        Just(Step::Drop),
+        (number.clone(), end).prop_map(|(id, end)| Step::Detach(id, end)),
+        (1_u64..5_000).prop_map(Step::Extend),
+        Just(Step::Touch),
+        Just(Step::Suspend),
+        Just(Step::Heartbeat),
+        number.clone().prop_map(Step::Release),
+        Just(Step::Down),
+        (1_u64..90).prop_map(Step::Pass),
+        (1_u64..20_000).prop_map(Step::Sleep),
+        Just(Step::Restart),
+        Just(Step::LoseRecords),
+        number.prop_map(Step::LateCreate),
+    ]
+}
+
+impl Bench {
+    fn step(&mut self, step: &Step) {
+        let lifetime = |bench: &Self, end: &Option<u64>| Lifetime {
+            until: end.map(|it| bench.now.wall + seconds(it)),
+            idle: None,
+        };
+        match step {
+            Step::Lease(number, end) => {
+                let terms = Terms { lifetime: lifetime(self, end), ..terms(*number) };
+                self.lease(CLIENT, terms);
+            }
+            Step::TakeUp(number) => {
+                self.take(Event::Connected(OTHER));
+                self.ask(OTHER, Ask::Lease(Terms { again: true, ..terms(*number) }));
+            }
+            Step::Drop => {
+                self.take(Event::Disconnected(CLIENT));
+                self.take(Event::Disconnected(OTHER));
+            }
+            Step::Detach(number, end) => {
+                let ask = Ask::Detach { sandbox: id(*number), lifetime: lifetime(self, end) };
+                self.ask(CLIENT, ask);
+            }
+            Step::Extend(by) => {
+                let until = self.now.wall + seconds(*by);
+                self.ask(OTHER, Ask::Extend { name: name(), until });
+            }
+            Step::Touch => drop(self.ask(OTHER, Ask::Touch { name: name() })),
+            Step::Suspend => drop(self.ask(CLIENT, Ask::Suspend)),
+            Step::Heartbeat => drop(self.ask(CLIENT, Ask::Heartbeat)),
+            Step::Release(number) => {
+                self.ask(CLIENT, Ask::Release { sandbox: id(*number), reason: Reason::SessionEnded });
+            }
+            Step::Down => drop(self.ask(OTHER, Ask::Destroy { name: name(), reason: Reason::Down })),
+            Step::Pass(time) => self.pass(seconds(*time)),
+            Step::Sleep(time) => self.sleep(seconds(*time)),
+            Step::Restart => self.restart(),
+            Step::LoseRecords => self.volume.clear(),
+            Step::LateCreate(number) => {
+                self.engine.insert(id(*number), (name(), None));
+                self.take(Event::Appeared(id(*number)));
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever happens, in whatever order: while time passes nothing is destroyed that is held, detached with time
+    /// left, or lost for less than its grace; and once every client is gone, everything is destroyed in the end.
+    #[test]
+    fn nothing_ends_too_early_and_nothing_stays(steps in prop::collection::vec(step(), 1..60)) {
+        let mut bench = Bench::new();
+        for step in &steps {
+            let before = bench.state.standings();
+            let (ended_before, begun) = (bench.destroyed.len(), bench.now);
+            bench.step(step);
+            if matches!(step, Step::Pass(_) | Step::Sleep(_)) {
+                for (sandbox, reason) in &bench.destroyed[ended_before..] {
+                    let Some(stood) = before.iter().find(|it| it.sandbox == *sandbox) else { continue };
+                    let over = stood.ends.is_some_and(|ends| ends <= bench.now.wall);
+                    let lost = stood.hold == Hold::Lost || bench.now.mono.saturating_sub(begun.mono) >= seconds(10);
+                    prop_assert!(over || (lost && *reason == Reason::LeaseLost), "{stood:?} ended for {reason:?}");
+                }
+            }
+            for standing in bench.state.standings() {
+                let overdue = standing.ends.is_some_and(|ends| ends <= bench.now.wall);
+                prop_assert!(!overdue || standing.hold == Hold::Ending, "{standing:?} is overdue after {step:?}");
+            }
+        }
+        bench.step(&Step::Drop);
+        bench.restart();
+        bench.pass(seconds(6 * 3600));
+        prop_assert!(bench.engine.is_empty(), "left: {:?}", bench.engine);
+        prop_assert!(bench.state.standings().is_empty());
+        prop_assert!(bench.said.contains(&Action::Leave), "it never left");
+    }
+}

@@ -1,0 +1,98 @@
+//! What the engine tells of our containers, as the keeper's own events.
+
+use std::collections::BTreeSet;
+
+use super::restart::{Death, Policy};
+use super::state::Event;
+use crate::engine::identity::{self, Role, SandboxId};
+use crate::engine::{EngineEvent, ObjectKind};
+
+/// Turns the engine's events into ours. Remembers who was asked to stop, since a stop shows only as a death, and who
+/// has a fault, since that has to be put in force again with each start.
+#[derive(Debug, Default)]
+pub struct Watch {
+    stopped: BTreeSet<String>,
+    faulty: BTreeSet<String>,
+}
+
+impl Watch {
+    /// These containers have faults already.
+    pub fn with_faults_of(faulty: impl IntoIterator<Item = String>) -> Self {
+        Self { faulty: faulty.into_iter().collect(), ..Self::default() }
+    }
+
+    /// What an event of the engine means to the keeper, if anything.
+    pub fn event(&mut self, event: &EngineEvent) -> Option<Event> {
+        if event.object != ObjectKind::Container {
+            return None;
+        }
+        let sandbox: SandboxId = event.attributes.get(identity::ID)?.parse().ok()?;
+        match event.action.as_str() {
+            "create" => {
+                if event.attributes.get(identity::ROLE).is_some_and(|role| role == Role::Fault.as_str()) {
+                    self.faulty.extend(event.attributes.get(identity::FAULT_OF).cloned());
+                }
+                Some(Event::Appeared(sandbox))
+            }
+            "start" => {
+                self.stopped.remove(&event.id);
+                if self.faulty.contains(&event.name) {
+                    return Some(Event::FaultyStarted(sandbox, event.name.clone()));
+                }
+                Some(Event::Appeared(sandbox))
+            }
+            "kill" => {
+                if event.attributes.get("signal").is_none_or(|it| ends_a_process(it)) {
+                    self.stopped.insert(event.id.clone());
+                }
+                None
+            }
+            "destroy" => {
+                self.stopped.remove(&event.id);
+                None
+            }
+            "die" => {
+                let stopped = self.stopped.contains(&event.id);
+                let policy = event.attributes.get(identity::RESTART)?.parse::<Policy>().ok()?;
+                let code = event.attributes.get("exitCode").and_then(|it| it.parse().ok()).unwrap_or(-1);
+                Some(Event::Died(sandbox, Death { container: event.name.clone(), code, policy, stopped }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether somebody who sends this signal means the process to end: INT, QUIT, KILL, TERM.
+fn ends_a_process(signal: &str) -> bool {
+    matches!(signal, "2" | "3" | "9" | "15")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(action: &str, name: &str, labels: &[(&str, &str)]) -> EngineEvent {
+        let id = [(identity::ID, "0123456789ab")];
+        let attributes =
+            labels.iter().chain(&id).map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        EngineEvent {
+            object: ObjectKind::Container,
+            action: action.to_owned(),
+            id: name.to_owned(),
+            name: name.to_owned(),
+            attributes: attributes.collect(),
+            time: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_service_that_has_a_fault_is_told_apart_when_it_starts() {
+        let mut watch = Watch::default();
+        let started = event("start", "sbx-a.db", &[]);
+        assert!(matches!(watch.event(&started), Some(Event::Appeared(_))));
+        let labels = [(identity::ROLE, "fault"), (identity::FAULT_OF, "sbx-a.db")];
+        let _ = watch.event(&event("create", "sbx-a..db.fault", &labels));
+        assert!(matches!(watch.event(&started), Some(Event::FaultyStarted(_, name)) if name == "sbx-a.db"));
+        assert!(matches!(watch.event(&event("start", "sbx-a.web", &[])), Some(Event::Appeared(_))));
+    }
+}

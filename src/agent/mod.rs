@@ -1,0 +1,47 @@
+//! What runs inside the engine: the keeper (leases, deadlines, storage) and the gateway (ports, names, egress), and
+//! how a client makes and reaches them.
+//!
+//! Both are this very program, started as `sandbox agent …` in a container of an image that holds nothing else.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+mod archive;
+mod carry;
+pub mod client;
+mod connect;
+mod elf;
+pub mod fault;
+pub mod gateway;
+pub mod image;
+mod journal;
+pub mod keeper;
+mod memory;
+mod netlink;
+mod nftables;
+pub mod protocol;
+
+/// The hidden `sandbox agent …`: what our own containers start. `args` are those after `agent`.
+pub fn run(args: &[String]) -> ExitCode {
+    let rest = args.get(1..).unwrap_or_default();
+    match args.first().map(String::as_str) {
+        Some("keeper") => {
+            journal::open();
+            keeper::run(rest)
+        }
+        Some("connect") => connect::run(rest.first().map_or(Path::new(client::SOCKET), Path::new)),
+        Some("gateway") => {
+            journal::open();
+            gateway::run(rest.first().map_or(Path::new(gateway::config::CONFIG_PATH), Path::new))
+        }
+        Some("fault") => fault::run(rest),
+        Some("export") => carry::export(rest),
+        Some("import") => carry::import(rest),
+        Some("control") => gateway::control(),
+        other => {
+            let _ = writeln!(io::stderr(), "`agent {}` is not a part of sandbox", other.unwrap_or_default());
+            ExitCode::from(2)
+        }
+    }
+}

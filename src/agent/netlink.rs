@@ -1,0 +1,332 @@
+//! The kernel's netlink: messages built by hand and their acknowledgements. Only what the router and faults need.
+
+use std::{
+    io,
+    net::Ipv4Addr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind,
+    netlink::{self, SocketAddrNetlink},
+    recv, sendto, socket_with, sockopt,
+};
+
+/// A request.
+pub const REQUEST: u16 = 0x1;
+/// An acknowledgement is wanted.
+pub const ACK: u16 = 0x4;
+/// Everything of a kind is wanted.
+pub const DUMP: u16 = 0x300;
+/// What exists is replaced.
+pub const REPLACE: u16 = 0x100;
+/// What does not exist is made.
+pub const CREATE: u16 = 0x400;
+/// After what is there already.
+pub const APPEND: u16 = 0x800;
+
+const NESTED: u16 = 0x8000;
+const HEADER_BYTES: usize = 16;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+
+const NEW_ADDRESS: u16 = 20;
+const GET_ADDRESS: u16 = 22;
+const NEW_ROUTE: u16 = 24;
+const IPV4: u8 = 2;
+
+/// One message under construction.
+#[derive(Debug)]
+pub struct Message {
+    bytes: Vec<u8>,
+}
+
+impl Message {
+    /// A message of a kind, with the family's own header.
+    pub fn new(kind: u16, flags: u16, header: &[u8]) -> Self {
+        let mut bytes = vec![0; HEADER_BYTES];
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&(REQUEST | flags).to_ne_bytes());
+        bytes.extend_from_slice(header);
+        Self { bytes }
+    }
+
+    /// Adds an attribute.
+    #[must_use]
+    pub fn with(mut self, kind: u16, value: &[u8]) -> Self {
+        self.put(kind, value);
+        self
+    }
+
+    /// Adds an attribute made of attributes.
+    #[must_use]
+    pub fn with_nested(mut self, kind: u16, inner: &Attributes) -> Self {
+        self.put(kind | NESTED, &inner.0);
+        self
+    }
+
+    /// Adds an attribute whose inside is a structure followed by attributes, which older parts of the kernel do not
+    /// mark as nested.
+    fn put(&mut self, kind: u16, value: &[u8]) {
+        put_attribute(&mut self.bytes, kind, value);
+    }
+
+    fn finish(mut self, sequence: u32) -> Vec<u8> {
+        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        self.bytes
+    }
+
+    fn wants_ack(&self) -> bool {
+        u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) & ACK != 0
+    }
+}
+
+/// Attributes on their own, to be nested.
+#[derive(Debug, Default, Clone)]
+pub struct Attributes(Vec<u8>);
+
+impl Attributes {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one.
+    #[must_use]
+    pub fn with(mut self, kind: u16, value: &[u8]) -> Self {
+        put_attribute(&mut self.0, kind, value);
+        self
+    }
+
+    /// Adds one made of attributes.
+    #[must_use]
+    pub fn with_nested(self, kind: u16, inner: &Self) -> Self {
+        self.with(kind | NESTED, &inner.0)
+    }
+
+    /// As they travel.
+    #[cfg(test)]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn put_attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    bytes.extend_from_slice(&length.to_ne_bytes());
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+}
+
+/// The attributes in `bytes`, by kind.
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let [low, high, kind_low, kind_high, ..] = *bytes else { return None };
+        let length = usize::from(u16::from_ne_bytes([low, high]));
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([kind_low, kind_high]) & !NESTED, value))
+    })
+}
+
+/// A message that came in.
+#[derive(Debug)]
+pub struct Received<'a> {
+    /// Its kind.
+    pub kind: u16,
+    /// What follows the header.
+    pub body: &'a [u8],
+}
+
+/// The messages in a datagram.
+pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
+    std::iter::from_fn(move || {
+        let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
+        let kind = u16::from_ne_bytes([*bytes.get(4)?, *bytes.get(5)?]);
+        let body = bytes.get(HEADER_BYTES..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(Received { kind, body })
+    })
+}
+
+/// A netlink socket.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl std::os::fd::AsRawFd for Socket {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl Socket {
+    /// To the part of the kernel for addresses, routes and queues.
+    pub fn route() -> io::Result<Self> {
+        Self::open(None, 0)
+    }
+
+    /// That tells of every interface that comes, goes or changes.
+    pub fn links() -> io::Result<Self> {
+        const LINKS: u32 = 1;
+        Self::open(None, LINKS)
+    }
+
+    /// To the part of the kernel that filters.
+    pub fn netfilter() -> io::Result<Self> {
+        Self::open(Some(netlink::NETFILTER), 0)
+    }
+
+    fn open(protocol: Option<Protocol>, groups: u32) -> io::Result<Self> {
+        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+        bind(&fd, &SocketAddrNetlink::new(0, groups))?;
+        Ok(Self { fd })
+    }
+
+    /// Makes room for so many bytes that were not received yet, as far as the kernel lets us.
+    pub fn give_room(&self, bytes: usize) {
+        let _ = sockopt::set_socket_recv_buffer_size_force(&self.fd, bytes);
+    }
+
+    /// Sends messages as one and waits for all the acknowledgements they want; the first error is the result.
+    pub fn request(&self, messages_to_send: Vec<Message>) -> io::Result<()> {
+        let mut awaited = messages_to_send.iter().filter(|message| message.wants_ack()).count();
+        let bytes: Vec<u8> =
+            (1..).zip(messages_to_send).flat_map(|(sequence, message)| message.finish(sequence)).collect();
+        self.send(&bytes)?;
+        let mut buffer = vec![0; 32 * 1024];
+        while awaited > 0 {
+            let length = self.receive(&mut buffer)?;
+            for message in messages(&buffer[..length]).filter(|message| message.kind == ERROR) {
+                let code = message.body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                if code != 0 {
+                    return Err(io::Error::from_raw_os_error(-code));
+                }
+                awaited = awaited.saturating_sub(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one request and gives `each` the body of everything it is answered with.
+    pub fn dump(&self, message: Message, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        self.send(&message.finish(1))?;
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let length = self.receive(&mut buffer)?;
+            for message in messages(&buffer[..length]) {
+                match message.kind {
+                    DONE => return Ok(()),
+                    ERROR => {
+                        let code = message.body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                        return if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-code)) };
+                    }
+                    _ => each(message.body),
+                }
+            }
+        }
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        sendto(&self.fd, bytes, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        Ok(())
+    }
+
+    /// Takes one datagram without waiting.
+    pub fn try_receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (length, _) = recv(&self.fd, buffer, RecvFlags::DONTWAIT)?;
+        Ok(length)
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (length, _) = recv(&self.fd, buffer, RecvFlags::empty())?;
+        Ok(length)
+    }
+}
+
+/// An interface's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interface(pub u32);
+
+/// All interfaces.
+pub fn interfaces(socket: &Socket) -> io::Result<Vec<Interface>> {
+    const GET_LINK: u16 = 18;
+    let mut found = Vec::new();
+    socket.dump(Message::new(GET_LINK, DUMP, &[0; 16]), |body| {
+        let index = body.get(4..8).and_then(|index| index.first_chunk());
+        found.extend(index.map(|index| Interface(u32::from_ne_bytes(*index))));
+    })?;
+    Ok(found)
+}
+
+/// The interface that has an address.
+pub fn interface_of(socket: &Socket, address: Ipv4Addr) -> io::Result<Interface> {
+    const LOCAL: u16 = 2;
+    let mut found = None;
+    let all = Message::new(GET_ADDRESS, DUMP, &[IPV4, 0, 0, 0, 0, 0, 0, 0]);
+    socket.dump(all, |body| {
+        let Some((header, rest)) = body.split_at_checked(8) else { return };
+        if attributes(rest).any(|(kind, value)| kind == LOCAL && value == address.octets()) {
+            found = header.last_chunk().map(|index| Interface(u32::from_ne_bytes(*index)));
+        }
+    })?;
+    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no interface has {address}")))
+}
+
+/// Adds an address to an interface; one that is there already is fine.
+pub fn add_address(socket: &Socket, on: Interface, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+    let mut header = vec![IPV4, prefix, 0, 0];
+    header.extend(on.0.to_ne_bytes());
+    let message = Message::new(NEW_ADDRESS, ACK | CREATE | REPLACE, &header)
+        .with(1, &address.octets())
+        .with(2, &address.octets());
+    socket.request(vec![message])
+}
+
+/// Makes `via` on an interface the default route, whatever was before.
+pub fn set_default_route(socket: &Socket, on: Interface, via: Ipv4Addr) -> io::Result<()> {
+    const MAIN_TABLE: u8 = 254;
+    const STATIC: u8 = 4;
+    const UNICAST: u8 = 1;
+    let header = [IPV4, 0, 0, 0, MAIN_TABLE, STATIC, 0, UNICAST, 0, 0, 0, 0];
+    let message = Message::new(NEW_ROUTE, ACK | CREATE | REPLACE, &header)
+        .with(5, &via.octets())
+        .with(4, &on.0.to_ne_bytes());
+    socket.request(vec![message])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_padded_and_read_back() {
+        let inner = Attributes::new().with(1, b"abc").with(2, &7u32.to_ne_bytes());
+        let outer = Attributes::new().with_nested(4, &inner).with(5, b"");
+        assert_eq!(outer.0.as_slice().len() % 4, 0);
+        let read: Vec<_> = attributes(outer.0.as_slice()).collect();
+        assert_eq!(read[0], (4, inner.0.as_slice()));
+        assert_eq!(read[1], (5, &b""[..]));
+        let inside: Vec<_> = attributes(read[0].1).collect();
+        assert_eq!(inside, [(1, &b"abc"[..]), (2, &7u32.to_ne_bytes()[..])]);
+    }
+
+    #[test]
+    fn the_kernel_tells_which_interface_has_the_loopback_address() {
+        let socket = Socket::route().unwrap();
+        assert_eq!(interface_of(&socket, Ipv4Addr::LOCALHOST).unwrap(), Interface(1));
+        let absent = interface_of(&socket, Ipv4Addr::new(203, 0, 113, 254)).unwrap_err();
+        assert_eq!(absent.kind(), io::ErrorKind::NotFound);
+    }
+}

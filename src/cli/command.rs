@@ -1,0 +1,153 @@
+//! A command for a sandbox: on the host with the sandbox's addresses in its environment, or in one of its services.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::Arc;
+
+use tokio::process::Child;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Failure;
+use crate::engine::identity::{self, Scope};
+use crate::engine::{ContainerState, Engine, Exec};
+use crate::report::Output;
+use crate::session::exec::{self, Outcome};
+use crate::session::observe::{self, Passwords};
+use crate::session::run::exit_code;
+use crate::spec::{SandboxName, ServiceName};
+
+/// Our own failure, as `docker run` counts.
+pub const OURS: u8 = 125;
+/// The command may not be executed.
+const NOT_EXECUTABLE: i32 = 126;
+/// The command was not found.
+const NOT_FOUND: i32 = 127;
+
+/// The sandbox that a command runs for.
+pub struct Target {
+    /// Its engine.
+    pub engine: Arc<dyn Engine>,
+    /// Its world.
+    pub scope: Scope,
+    /// Its name.
+    pub name: SandboxName,
+}
+
+/// Where a command runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// On the host.
+    Host,
+    /// In the first container of this service.
+    Service(ServiceName),
+}
+
+/// A command.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// Where it runs.
+    pub place: Place,
+    /// The program and its arguments.
+    pub words: Vec<OsString>,
+    /// More environment.
+    pub environment: BTreeMap<String, String>,
+    /// The folder it runs in, if not the user's or the service's.
+    pub folder: Option<PathBuf>,
+}
+
+impl Command {
+    /// A command with nothing of its own around it.
+    pub fn new(place: Place, words: Vec<OsString>) -> Self {
+        Self { place, words, environment: BTreeMap::new(), folder: None }
+    }
+
+    /// Runs it to its end and answers its exit code; what kept it from running is told on standard error.
+    pub async fn run(self, target: &Target) -> i32 {
+        match self.place.clone() {
+            Place::Host => self.on_host(target).await,
+            Place::Service(service) => self.in_service(target, &service).await,
+        }
+    }
+
+    async fn on_host(self, target: &Target) -> i32 {
+        let mut environment = target.environment().await;
+        environment.extend(self.environment);
+        let Some((program, arguments)) = self.words.split_first() else { return NOT_FOUND };
+        let mut command = tokio::process::Command::new(program);
+        command.args(arguments).envs(environment);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        match command.spawn() {
+            Ok(child) => wait(child).await.map_or(1, exit_code),
+            Err(error) => {
+                let folder = self.folder.filter(|folder| !folder.is_dir());
+                let place = folder.map(|folder| format!(" in `{}`", folder.display())).unwrap_or_default();
+                Output::stderr().line(&format!("cannot run `{}`{place}: {error}", program.display()));
+                let missing = error.kind() == std::io::ErrorKind::NotFound;
+                if missing { NOT_FOUND } else { NOT_EXECUTABLE }
+            }
+        }
+    }
+
+    async fn in_service(self, target: &Target, service: &ServiceName) -> i32 {
+        let container = identity::service(target.name.as_str(), service.as_str(), 1);
+        let words = self.words.into_iter().map(|word| word.to_string_lossy().into_owned());
+        let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        let exec = Exec {
+            tty: terminal,
+            stdin: true,
+            env: self.environment,
+            workdir: self.folder.map(|folder| folder.to_string_lossy().into_owned()),
+            ..Exec::new(words)
+        };
+        match exec::run(&target.engine, &container, exec).await {
+            Ok(Outcome::Exited(code)) => i32::try_from(code).unwrap_or(1),
+            Ok(Outcome::Abandoned) => 130,
+            Err(error) => {
+                Output::stderr().line(&format!("cannot run in `{service}`: {error}"));
+                i32::from(OURS)
+            }
+        }
+    }
+}
+
+impl Target {
+    async fn environment(&self) -> BTreeMap<String, String> {
+        let sighting = observe::sandbox(&*self.engine, &self.scope, &self.name).await.ok().flatten();
+        let Some(sighting) = sighting else { return BTreeMap::new() };
+        let statuses = observe::statuses(&*self.engine, &sighting, Passwords::Included).await;
+        observe::environment(self.name.as_str(), &statuses.unwrap_or_default())
+    }
+}
+
+/// A command cannot run in a service that does not.
+pub fn not_running(service: &str, state: ContainerState) -> Failure {
+    Failure::failed(
+        format!("service `{service}` does not run: it is {state}"),
+        Some(format!("`sandbox logs {service}` says why, `sandbox start {service}` starts it")),
+    )
+}
+
+/// Waits for a child. A terminal's Ctrl-C reaches it without us, so that we only outlive it; what asks us alone to stop
+/// is passed on.
+async fn wait(mut child: Child) -> std::io::Result<ExitStatus> {
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    loop {
+        tokio::select! {
+            status = child.wait() => return status,
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {
+                let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+                if let Some(pid) = pid {
+                    // It may have ended in this moment.
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+                }
+            }
+        }
+    }
+}

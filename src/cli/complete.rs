@@ -1,0 +1,52 @@
+//! What a shell may offer beyond words: names of sandboxes and services, asked of the engine while the user types.
+
+use std::time::Duration;
+
+use clap_complete::engine::CompletionCandidate;
+
+use super::{Context, Globals, SpecOptions};
+use crate::session::observe;
+use crate::spec::Refusals;
+
+/// Longer than this nobody waits for a completion.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// The names of all sandboxes.
+pub fn sandboxes() -> Vec<CompletionCandidate> {
+    ask(&async |context| {
+        let engine = context.engine().await.ok()?;
+        let all = observe::sandboxes(engine.as_ref(), &context.scope().ok()?).await.ok()?;
+        Some(all.into_iter().map(|sighting| sighting.name).collect())
+    })
+}
+
+/// The names of the services of the sandbox that is meant, or of the spec where there is none yet.
+pub fn services() -> Vec<CompletionCandidate> {
+    ask(&async |context| {
+        if let Ok(sighting) = context.chosen().await {
+            return Some(sighting.service_names());
+        }
+        let loaded = context.load(&SpecOptions::default(), &[], Refusals::Warn).ok()?;
+        Some(loaded.spec.services.keys().map(ToString::to_string).collect())
+    })
+}
+
+/// The names of the spec's tasks.
+pub fn tasks() -> Vec<CompletionCandidate> {
+    ask(&async |context| {
+        let spec = context.spec_here(&SpecOptions::default()).await.ok()?;
+        Some(spec.tasks.keys().map(ToString::to_string).collect())
+    })
+}
+
+fn ask(what: &impl AsyncFn(&Context) -> Option<Vec<String>>) -> Vec<CompletionCandidate> {
+    let names = || {
+        let context = Context::new(Globals::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let names =
+            runtime.block_on(async { tokio::time::timeout(PATIENCE, what(&context)).await.ok().flatten() });
+        runtime.shutdown_background();
+        names
+    };
+    names().unwrap_or_default().into_iter().map(CompletionCandidate::new).collect()
+}

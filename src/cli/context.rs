@@ -1,0 +1,217 @@
+//! What verbs share: which engine, which keeper, which spec, which sandbox, and where to report.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
+
+use super::{Failure, Globals, SpecOptions};
+use crate::agent::client;
+use crate::engine::Engine;
+use crate::engine::docker::{ConnectRequest, Docker};
+use crate::engine::identity::Scope;
+use crate::report;
+use crate::session::event::{Event, Events, Recorded};
+use crate::session::observe::{self, Choice, NoSandbox, Sighting};
+use crate::spec::{self, HostAccess, LoadRequest, Loaded, Refusals, SandboxName, Spec};
+
+/// What verbs share. Everything is looked up when it is first asked for.
+pub struct Context {
+    /// The options that every verb takes.
+    pub globals: Globals,
+    engine: OnceCell<Arc<dyn Engine>>,
+}
+
+impl Context {
+    /// A context for one run of the program.
+    pub fn new(globals: Globals) -> Self {
+        Self { globals, engine: OnceCell::new() }
+    }
+
+    /// The same context for another sandbox; for this one if none is named.
+    #[must_use]
+    pub fn clone_for(&self, name: Option<SandboxName>) -> Self {
+        let mut globals = self.globals.clone();
+        globals.name = name.or(globals.name);
+        Self { globals, engine: self.engine.clone() }
+    }
+
+    /// The engine that the environment names.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub async fn engine(&self) -> Result<Arc<dyn Engine>, Failure> {
+        let connect = || async {
+            let engine = Docker::connect(&ConnectRequest::from_env()).await.map_err(Failure::NoEngine)?;
+            // Whatever is asked for: what has expired while no keeper ran goes. That it cannot be is for the verbs
+            // that need a keeper to say.
+            if let Ok(options) = client::Options::from_env()
+                && let Err(error) = client::sweep_expired(&engine, &options).await
+            {
+                tracing::debug!(%error, "what has expired was not looked for");
+            }
+            Ok::<_, Failure>(engine)
+        };
+        self.engine.get_or_try_init(connect).await.cloned()
+    }
+
+    /// The world that the environment names.
+    ///
+    /// # Errors
+    /// When its name is no name.
+    pub fn scope(&self) -> Result<Scope, Failure> {
+        Scope::from_env().map_err(|error| Failure::usage(error.to_string(), None))
+    }
+
+    /// The folder that the user stands in.
+    ///
+    /// # Errors
+    /// When it has been removed.
+    pub fn folder(&self) -> Result<PathBuf, Failure> {
+        Ok(std::env::current_dir()?)
+    }
+
+    /// Loads the spec.
+    ///
+    /// # Errors
+    /// All problems that were found in it.
+    pub fn load(
+        &self,
+        options: &SpecOptions,
+        services: &[String],
+        refusals: Refusals,
+    ) -> Result<Loaded, Failure> {
+        spec::load(&self.load_request(options, services, refusals)?).map_err(Failure::Spec)
+    }
+
+    /// What [`Context::load`] asks for.
+    ///
+    /// # Errors
+    /// When the folder that the user stands in has been removed.
+    pub fn load_request(
+        &self,
+        options: &SpecOptions,
+        services: &[String],
+        refusals: Refusals,
+    ) -> Result<LoadRequest, Failure> {
+        Ok(LoadRequest {
+            files: options.files.clone(),
+            input: options.files.iter().any(|file| file.as_os_str() == "-").then(read_input).transpose()?,
+            folder: self.folder()?,
+            env: environment(),
+            env_files: options.env_files.clone(),
+            profiles: options.profiles.clone(),
+            services: services.to_vec(),
+            allow_host_access: if options.allow_host_access {
+                HostAccess::Allowed
+            } else {
+                HostAccess::Refused
+            },
+            refusals,
+            ..LoadRequest::default()
+        })
+    }
+
+    /// The name of the sandbox that a spec's `up` makes.
+    pub fn sandbox_name(&self, loaded: &Loaded) -> SandboxName {
+        self.globals.name.clone().unwrap_or_else(|| loaded.sandbox.clone())
+    }
+
+    /// The sandbox that the verb is about: the named one, the branch's, or the folder's only one.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub async fn chosen(&self) -> Result<Sighting, Failure> {
+        let engine = self.engine().await?;
+        let sightings = observe::sandboxes(&*engine, &self.scope()?).await?;
+        Ok(self.choose(&sightings)?.clone())
+    }
+
+    /// The same among sandboxes that have been looked at already.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn choose<'a>(&self, sightings: &'a [Sighting]) -> Result<&'a Sighting, Failure> {
+        let folder = self.folder()?;
+        let derived = if self.globals.name.is_some() { None } else { self.derived_name() };
+        let choice = Choice { name: self.globals.name.as_ref(), derived: derived.as_ref(), folder: &folder };
+        observe::choose(sightings, &choice).map_err(Failure::from)
+    }
+
+    /// The name of the sandbox that the verb would be about if it were there: the named one, else the folder's.
+    pub fn derived_name(&self) -> Option<SandboxName> {
+        let of_folder = || self.load(&SpecOptions::default(), &[], Refusals::Warn).ok();
+        self.globals.name.clone().or_else(|| of_folder().map(|loaded| loaded.sandbox))
+    }
+
+    /// The spec here, as it is written now; where there is none, the one that the sandbox was made from.
+    ///
+    /// # Errors
+    /// When it has problems, or there is neither.
+    pub async fn spec_here(&self, options: &SpecOptions) -> Result<Spec, Failure> {
+        let named = !options.files.is_empty() || std::env::var_os("COMPOSE_FILE").is_some();
+        if named || spec::files_for(&self.folder()?).is_some() {
+            return Ok(self.load(options, &[], Refusals::Warn)?.spec);
+        }
+        let sighting = self.chosen().await?;
+        sighting.spec().ok_or_else(|| {
+            let hint = format!("`sandbox down {}` destroys what there is", sighting.name);
+            Failure::failed(format!("sandbox `{}` is half-made", sighting.name), Some(hint))
+        })
+    }
+
+    /// Starts a reporter of events on standard error.
+    pub fn reporter(&self) -> Reporting {
+        let (events, receiver) = Events::channel();
+        let reporter = report::to_stderr(self.globals.progress.into());
+        let driver = tokio::spawn(report::drive(reporter, receiver));
+        Reporting { events, driver }
+    }
+}
+
+/// A reporter at work.
+pub struct Reporting {
+    /// Where to tell what happens.
+    pub events: Events,
+    driver: JoinHandle<Vec<Recorded>>,
+}
+
+impl Reporting {
+    /// Tells a warning of the spec's.
+    pub fn warn(&self, warnings: &[spec::Warning]) {
+        for warning in warnings {
+            self.events.emit(Event::Warning { text: warning.to_string(), hint: None });
+        }
+    }
+
+    /// Waits until everything that was told is shown. All other senders must be gone.
+    pub async fn finish(self) -> Vec<Recorded> {
+        drop(self.events);
+        let shown = tokio::time::timeout(std::time::Duration::from_secs(5), self.driver).await;
+        shown.ok().and_then(Result::ok).unwrap_or_default()
+    }
+}
+
+/// A little more than the longest spec that is read: what is too long is for the loader to say.
+const LONGEST_INPUT: u64 = 64 << 20;
+
+fn read_input() -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(LONGEST_INPUT).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+impl From<NoSandbox> for Failure {
+    fn from(error: NoSandbox) -> Self {
+        Self::NoSandbox(error)
+    }
+}

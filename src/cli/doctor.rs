@@ -1,0 +1,125 @@
+//! `doctor`: is this machine fit?
+
+use std::process::Command;
+use std::sync::Arc;
+
+use super::{Context, Exit, Failure, keeper};
+use crate::engine::Engine;
+use crate::report::Output;
+use crate::report::look::{Glyph, Look, Tone};
+use crate::session::doctor::{self, Finding, Keeper, Verdict};
+use crate::session::settings;
+
+/// Arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    args.run(context).await
+}
+
+impl Args {
+    /// Tells.
+    async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let (findings, exit) = match context.engine().await {
+            Ok(engine) => {
+                let keeper = match doctor::keeper_state(engine.as_ref(), &context.scope()?).await? {
+                    None => Keeper::Absent,
+                    Some(state) if state.is_alive() => asked(context, &engine).await,
+                    Some(_) => Keeper::Down,
+                };
+                let subnets = settings::subnets()?;
+                let mut findings =
+                    doctor::examine(engine.as_ref(), &context.scope()?, &subnets, &keeper).await?;
+                findings.extend(git());
+                let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
+                (findings, if failed { Exit::Failed } else { Exit::Done })
+            }
+            Err(Failure::NoEngine(error)) => (doctor::unreachable(&error), Exit::NoEngine),
+            Err(other) => return Err(other),
+        };
+        let mut out = Output::stdout();
+        if context.globals.json {
+            out.json(&findings);
+        } else {
+            out.lines(lines(out.look(), &findings));
+        }
+        Ok(exit)
+    }
+}
+
+/// What the keeper says of itself.
+async fn asked(context: &Context, engine: &Arc<dyn Engine>) -> Keeper {
+    match keeper::running(context, engine).await {
+        Ok(None) => Keeper::Down,
+        Ok(Some(keeper)) => {
+            let greeting = keeper.greeting();
+            let version = greeting.build.version.map(|number| number.to_string()).join(".");
+            let refused = greeting.storage_refused.iter();
+            Keeper::Answers {
+                version,
+                storage: greeting.storage,
+                refused: refused.map(|(kind, why)| format!("{kind}: {why}")).collect(),
+            }
+        }
+        Err(failure) => Keeper::Fails { cause: crate::report::error::chain(&failure).join(": ") },
+    }
+}
+
+/// Without git a sandbox is named by its folder alone.
+fn git() -> Option<Finding> {
+    let works = Command::new("git").arg("--version").output().is_ok_and(|output| output.status.success());
+    (!works).then(|| Finding {
+        check: "git",
+        verdict: Verdict::Ok,
+        found: "not installed: branches are read without it".to_owned(),
+        hint: None,
+    })
+}
+
+fn lines(look: Look, findings: &[Finding]) -> Vec<String> {
+    let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
+    let mut lines = Vec::new();
+    for finding in findings {
+        let mark = match finding.verdict {
+            Verdict::Ok => Glyph::Done,
+            Verdict::Warn => Glyph::Warning,
+            Verdict::Fail => Glyph::Failed,
+        };
+        let word = match finding.verdict {
+            Verdict::Ok => look.paint(Tone::Good, "ok  "),
+            Verdict::Warn => look.paint(Tone::Warn, "warn"),
+            Verdict::Fail => look.paint(Tone::Bad, "fail"),
+        };
+        lines.push(format!("{} {word}  {:width$}  {}", look.mark(mark), finding.check, finding.found));
+        if let Some(hint) = &finding.hint {
+            lines.push(format!("        {:width$}  {} {hint}", "", look.mark(Glyph::Arrow)));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_finding_is_a_line_and_the_way_out_stands_below_it() {
+        let finding = |check, verdict, found: &str, hint: Option<&str>| Finding {
+            check,
+            verdict,
+            found: found.into(),
+            hint: hint.map(Into::into),
+        };
+        let findings = [
+            finding("engine", Verdict::Ok, "Docker 26.1.5 at unix:///var/run/docker.sock", None),
+            finding("disk", Verdict::Warn, "3 GiB free", Some("`sandbox gc` shows what is kept")),
+        ];
+        insta::assert_snapshot!(lines(Look::BARE, &findings).join("\n"), @r"
+        ✔ ok    engine  Docker 26.1.5 at unix:///var/run/docker.sock
+        ! warn  disk    3 GiB free
+                        → `sandbox gc` shows what is kept
+        ");
+    }
+}

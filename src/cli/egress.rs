@@ -1,0 +1,92 @@
+//! `sandbox egress`: what was not let out, and the line that would let it.
+
+use futures_util::StreamExt;
+
+use super::{Context, Exit, Failure};
+use crate::agent::gateway::ledger::LogSummary;
+use crate::engine::{Engine, LogOptions};
+use crate::report::Output;
+use crate::report::table::Table;
+
+/// Arguments of `egress`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Go on telling what is refused.
+    #[arg(long)]
+    follow: bool,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let engine = context.engine().await?;
+    let sighting = context.chosen().await?;
+    let gateway = sighting.gateway.as_ref().map(|gateway| gateway.name.clone());
+    let Some(gateway) = gateway else {
+        return Err(Failure::failed(format!("sandbox `{}` has no gateway", sighting.name), None));
+    };
+    if args.follow {
+        return follow(&*engine, &gateway, context).await;
+    }
+    let summary = LogSummary::read(&log(&*engine, &gateway).await?);
+    let mut out = Output::stdout();
+    if context.globals.json {
+        out.json(&summary.refusals);
+        return Ok(Exit::Done);
+    }
+    if summary.refusals.is_empty() {
+        Output::stderr().line("nothing was refused");
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(["service", "asked for", "port", "times", "to let it out"]).right(3);
+    for refusal in &summary.refusals {
+        table.row([
+            refusal.key.service.clone(),
+            refusal.key.target.clone(),
+            refusal.key.port.map(|port| port.to_string()).unwrap_or_default(),
+            refusal.count.to_string(),
+            refusal.key.rule().map(|rule| format!("egress: [\"{rule}\"]")).unwrap_or_default(),
+        ]);
+    }
+    out.table(&table);
+    Ok(Exit::Done)
+}
+
+/// The whole log of a gateway.
+pub(super) async fn log(engine: &dyn Engine, gateway: &str) -> Result<String, Failure> {
+    let mut stream = engine.logs(gateway, &LogOptions::default()).await?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        bytes.extend_from_slice(&chunk?.bytes);
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+async fn follow(engine: &dyn Engine, gateway: &str, context: &Context) -> Result<Exit, Failure> {
+    let options = LogOptions { follow: true, ..LogOptions::default() };
+    let mut stream = engine.logs(gateway, &options).await?;
+    let mut out = Output::stdout();
+    let mut pending = String::new();
+    while let Some(chunk) = stream.next().await {
+        pending.push_str(&String::from_utf8_lossy(&chunk?.bytes));
+        while let Some(end) = pending.find('\n') {
+            let line: String = pending.drain(..=end).collect();
+            for refusal in LogSummary::read(&line).refusals {
+                if context.globals.json {
+                    out.json(&refusal);
+                } else {
+                    let port = refusal.key.port.map(|port| format!(":{port}")).unwrap_or_default();
+                    let rule = refusal.key.rule();
+                    let way_out = rule.map(|rule| format!("; to let it out: egress: [\"{rule}\"]"));
+                    out.line(&format!(
+                        "{} asked for {}{port} ({}){}",
+                        refusal.key.service,
+                        refusal.key.target,
+                        refusal.count,
+                        way_out.unwrap_or_default()
+                    ));
+                }
+            }
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,110 @@
+//! `exec`: a command in a service.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+
+use clap_complete::engine::ArgValueCandidates;
+
+use super::{Context, Exit, Failure, complete, keeper};
+use crate::engine;
+use crate::session::exec::{self, Outcome};
+
+/// Arguments of `exec`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The service
+    #[arg(add = ArgValueCandidates::new(complete::services))]
+    service: String,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+    /// No terminal, even if this is one
+    #[arg(short = 'T', long = "no-tty", visible_alias = "no-TTY")]
+    no_tty: bool,
+    /// As this user (and group)
+    #[arg(short, long)]
+    user: Option<String>,
+    /// In this folder
+    #[arg(short, long)]
+    workdir: Option<String>,
+    /// With this variable; without a value, ours
+    #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
+    env: Vec<String>,
+    /// In this replica
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    index: u32,
+    /// Return at once and let it run
+    #[arg(short, long)]
+    detach: bool,
+    /// Keep stdin open; it always is
+    #[arg(short, long, hide = true)]
+    interactive: bool,
+    /// With all capabilities, as `docker exec --privileged`
+    #[arg(long, hide = true)]
+    privileged: bool,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    args.run(context).await
+}
+
+impl Args {
+    /// Runs it.
+    async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        if self.privileged {
+            return Err(Failure::usage(
+                "a command in a sandbox cannot be privileged",
+                Some("give the service the capability it needs with `cap_add`".to_owned()),
+            ));
+        }
+        let engine = context.engine().await?;
+        let sighting = context.chosen().await?;
+        let container = sighting.container(&self.service, self.index)?.clone();
+        if !container.state.is_alive() {
+            return Err(super::command::not_running(&self.service, container.state));
+        }
+        let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        let request = engine::Exec {
+            cmd: self.command,
+            env: variables(&self.env, |name| std::env::var(name).ok())?,
+            user: self.user,
+            workdir: self.workdir,
+            tty: !self.no_tty && !self.detach && terminal,
+            stdin: !self.detach,
+            ..engine::Exec::default()
+        };
+        let _use = keeper::Use::of(&engine, &sighting.name);
+        if self.detach {
+            engine.exec(&container.name, &request).await?;
+            return Ok(Exit::Done);
+        }
+        Ok(match exec::run(&engine, &container.name, request).await? {
+            Outcome::Exited(code) => Exit::Command(u8::try_from(code).unwrap_or(1)),
+            Outcome::Abandoned => Exit::Interrupted,
+        })
+    }
+}
+
+fn variables(
+    written: &[String],
+    ours: impl Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let mut variables = BTreeMap::new();
+    for pair in written {
+        let (key, value) = match pair.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (pair.as_str(), ours(pair)),
+        };
+        if key.is_empty() {
+            return Err(Failure::usage(
+                format!("`{pair}` names no variable"),
+                Some("write `-e KEY=VALUE`".to_owned()),
+            ));
+        }
+        if let Some(value) = value {
+            variables.insert(key.to_owned(), value);
+        }
+    }
+    Ok(variables)
+}

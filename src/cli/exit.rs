@@ -1,0 +1,54 @@
+//! The exit codes that the manual documents.
+
+use crate::session::control::StopReason;
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All went well: 0.
+    Done,
+    /// It failed: 1.
+    Failed,
+    /// The command line or the spec is wrong: 2.
+    Usage,
+    /// No engine answered: 3.
+    NoEngine,
+    /// There is no such sandbox: 4.
+    NoSandbox,
+    /// The user interrupted it: 130.
+    Interrupted,
+    /// It was asked to stop by a signal: 128 and its number.
+    Signalled(u8),
+    /// A command's own exit code (`run`, `exec`), or `run`'s own 125, 126 and 127.
+    Command(u8),
+}
+
+impl Exit {
+    /// How the process ends when this ended its session; `Some` only if it is the user's or the machine's doing.
+    pub(super) fn of_signal(reason: StopReason) -> Option<Self> {
+        match reason {
+            StopReason::Interrupted | StopReason::Forced => Some(Self::Interrupted),
+            StopReason::Terminated => Some(Self::Signalled(15)),
+            StopReason::HungUp => Some(Self::Signalled(1)),
+            StopReason::CommandEnded(_)
+            | StopReason::Vanished
+            | StopReason::DeadlinePassed
+            | StopReason::BuildFailed => None,
+        }
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::NoEngine => 3,
+            Exit::NoSandbox => 4,
+            Exit::Interrupted => 130,
+            Exit::Signalled(signal) => 128 + signal,
+            Exit::Command(code) => code,
+        })
+    }
+}

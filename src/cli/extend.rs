@@ -1,0 +1,84 @@
+//! `sandbox extend`: moves a sandbox's deadline.
+
+use std::time::Duration;
+
+use jiff::civil::Time;
+use jiff::{Timestamp, ZonedDateTime};
+
+use super::up::duration;
+use super::{Context, Exit, Failure};
+use crate::agent::client::{Keeper, Options};
+use crate::report::Output;
+use crate::session::open;
+use crate::spec::SandboxName;
+
+/// Arguments of `extend`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The sandbox, and how long from now it is to live; or only how long.
+    #[arg(value_name = "[NAME] DURATION", num_args = 0..=2)]
+    words: Vec<String>,
+    /// Until this time of day (18:00), or this moment.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<Timestamp>,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let (name, length) = read(&args)?;
+    let until = match (args.until, length) {
+        (Some(until), None) => until,
+        (None, Some(length)) => open::from_now(length).ok_or_else(|| wrong("that is too far ahead"))?,
+        (Some(_), Some(_)) => return Err(wrong("either a duration or `--until`, not both")),
+        (None, None) => return Err(wrong("how long? `sandbox extend 2h`, or `--until 18:00`")),
+    };
+    let context = name.map_or_else(|| context.clone_for(None), |name| context.clone_for(Some(name)));
+    let engine = context.engine().await?;
+    let name = context.chosen().await?.name;
+    let name = SandboxName::new(name).map_err(|error| wrong(&error.to_string()))?;
+    let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
+    let standing = keeper.extend(&name, until).await?;
+    if context.globals.json {
+        Output::stdout().json(&standing);
+    } else {
+        let ends = standing.ends.unwrap_or(until).to_zoned_datetime(jiff::tz::TimeZone::system());
+        Output::stdout().line(&format!("{name} ends at {}", ends.strftime("%Y-%m-%d %H:%M")));
+    }
+    Ok(Exit::Done)
+}
+
+fn read(args: &Args) -> Result<(Option<SandboxName>, Option<Duration>), Failure> {
+    let name = |text: &str| SandboxName::new(text).map_err(|error| wrong(&error.to_string()));
+    match args.words.as_slice() {
+        [] => Ok((None, None)),
+        [one] => match duration(one) {
+            Ok(length) => Ok((None, Some(length))),
+            Err(_) if args.until.is_some() => Ok((Some(name(one)?), None)),
+            Err(error) => Err(wrong(&format!("`{one}`: {error}"))),
+        },
+        [first, second, ..] => {
+            let length = duration(second).map_err(|error| wrong(&format!("`{second}`: {error}")))?;
+            Ok((Some(name(first)?), Some(length)))
+        }
+    }
+}
+
+fn wrong(message: &str) -> Failure {
+    Failure::usage(message, None)
+}
+
+/// A time of day, the next one of that clock; or a moment as RFC 3339.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(moment) = text.parse::<Timestamp>() {
+        return Ok(moment);
+    }
+    let time: Time = text.parse().map_err(|_| "a time such as 18:00, or 2026-11-23T18:00:00Z".to_owned())?;
+    let now = ZonedDateTime::now();
+    let today = now.with().time(time).build().map_err(|error| error.to_string())?;
+    let next = if today > now {
+        today
+    } else {
+        today.checked_add(jiff::Span::new().days(1)).map_err(|error| error.to_string())?
+    };
+    Ok(next.timestamp())
+}

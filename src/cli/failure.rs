@@ -1,0 +1,192 @@
+//! Why a verb failed: what is shown, and the exit code that the manual documents.
+
+use std::process::ExitCode;
+
+use super::{Exit, Globals};
+use crate::agent::client::KeeperError;
+use crate::engine::{EngineError, ErrorKind};
+use crate::pool::StorageError;
+use crate::report::{self, Output};
+use crate::session::copy::CopyError;
+use crate::session::error::SessionError;
+use crate::session::exec::ExecError;
+use crate::session::observe::{NoContainer, NoSandbox};
+use crate::spec::Problems;
+
+/// The columns that a spec's problems are drawn in.
+const WIDTH: usize = 100;
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line is wrong.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong with it.
+        message: String,
+        /// The way out.
+        hint: Option<String>,
+    },
+    /// The spec is wrong.
+    #[error("the spec has problems")]
+    Spec(Problems),
+    /// No engine answers.
+    #[error(transparent)]
+    NoEngine(EngineError),
+    /// The engine refused.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The keeper refused.
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
+    /// The storage refused.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// There is no such sandbox.
+    #[error(transparent)]
+    NoSandbox(NoSandbox),
+    /// There is no such service.
+    #[error(transparent)]
+    NoContainer(#[from] NoContainer),
+    /// The session failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// Files could not be copied.
+    #[error(transparent)]
+    Copy(CopyError),
+    /// A command could not be run.
+    #[error(transparent)]
+    Exec(ExecError),
+    /// The machine refused.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Something else failed.
+    #[error("{message}")]
+    Failed {
+        /// What.
+        message: String,
+        /// The way out.
+        hint: Option<String>,
+    },
+}
+
+impl Failure {
+    /// A wrong command line.
+    pub fn usage(message: impl Into<String>, hint: Option<String>) -> Self {
+        Self::Usage { message: message.into(), hint }
+    }
+
+    /// A failure with nothing to say but this.
+    pub fn failed(message: impl Into<String>, hint: Option<String>) -> Self {
+        Self::Failed { message: message.into(), hint }
+    }
+
+    /// The exit code that the manual documents.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Usage { .. } | Self::Spec(_) | Self::NoContainer(_) => Exit::Usage,
+            Self::NoEngine(_) => Exit::NoEngine,
+            Self::NoSandbox(_) => Exit::NoSandbox,
+            Self::Session(error) => of_session(error),
+            Self::Keeper(error) if error.is_no_such_sandbox() => Exit::NoSandbox,
+            Self::Engine(error) if error.kind == ErrorKind::Unreachable => Exit::NoEngine,
+            Self::Engine(_)
+            | Self::Keeper(_)
+            | Self::Storage(_)
+            | Self::Copy(_)
+            | Self::Exec(_)
+            | Self::Io(_)
+            | Self::Failed { .. } => Exit::Failed,
+        }
+    }
+
+    /// The way out.
+    pub(super) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Usage { hint, .. } | Self::Failed { hint, .. } => hint.clone(),
+            Self::NoEngine(error) | Self::Engine(error) => error.hint(),
+            Self::Keeper(error) => error.hint(),
+            Self::Storage(error) => error.hint().map(str::to_owned),
+            Self::NoSandbox(error) => Some(error.hint()),
+            Self::NoContainer(error) => error.hint(),
+            Self::Session(error) => error.hint(),
+            Self::Spec(_) | Self::Copy(_) | Self::Exec(_) | Self::Io(_) => None,
+        }
+    }
+}
+
+fn of_session(error: &SessionError) -> Exit {
+    match error {
+        SessionError::Cancelled => Exit::Interrupted,
+        SessionError::NoSuchSandbox { .. } => Exit::NoSandbox,
+        SessionError::Engine(error) if error.kind == ErrorKind::Unreachable => Exit::NoEngine,
+        _ => Exit::Failed,
+    }
+}
+
+/// Shows a failure on standard error and says how the process ends.
+pub(super) fn report(globals: &Globals, failure: &Failure) -> Exit {
+    let mut output = Output::stderr();
+    let look = output.look();
+    let exit = failure.exit();
+    if exit == Exit::Interrupted {
+        return exit;
+    }
+    if globals.json || globals.progress == super::options::Progress::Json {
+        let json = match failure {
+            Failure::Spec(problems) => serde_json::to_value(problems).unwrap_or_default(),
+            other => report::error::json(other, other.hint().as_deref()),
+        };
+        output.line(&json.to_string());
+        return exit;
+    }
+    if let Failure::Spec(problems) = failure {
+        // What is at no place of a file has nothing to be drawn.
+        let (placed, bare): (Vec<_>, Vec<_>) = problems.iter().partition(|problem| problem.place.is_some());
+        for problem in bare {
+            let message = Failure::usage(problem.message.clone(), None);
+            output.lines(report::error::lines(look, &message, problem.hint.as_deref()));
+        }
+        if placed.is_empty() {
+            return exit;
+        }
+        let drawings: Vec<_> = placed.into_iter().map(crate::spec::Problem::drawing).collect();
+        let diagnostics = drawings.iter().map(|drawing| drawing as &dyn miette::Diagnostic);
+        output.text(&report::error::problems(look, WIDTH, diagnostics));
+        return exit;
+    }
+    for line in report::error::lines(look, failure, failure.hint().as_deref()) {
+        output.line(&line);
+    }
+    if let Failure::Session(error) = failure {
+        for line in error.log() {
+            output.line(&format!("  | {line}"));
+        }
+    }
+    exit
+}
+
+/// Shows what clap says: help and version are no failure.
+pub(super) fn of_usage(error: &clap::Error) -> ExitCode {
+    // A closed pipe is no error.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
+}
+
+impl From<CopyError> for Failure {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Engine(error) => Self::Engine(error),
+            other => Self::Copy(other),
+        }
+    }
+}
+
+impl From<ExecError> for Failure {
+    fn from(error: ExecError) -> Self {
+        match error {
+            ExecError::Engine(error) => Self::Engine(error),
+            terminal @ ExecError::Terminal(_) => Self::Exec(terminal),
+        }
+    }
+}

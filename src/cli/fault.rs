@@ -1,0 +1,186 @@
+//! `sandbox fault`: faults of a sandbox's services, on demand.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::up::duration;
+use super::{Context, Exit, Failure};
+use crate::agent::fault::Fault;
+use crate::agent::fault::container::Imposed;
+use crate::report::Output;
+use crate::report::table::Table;
+use crate::session::fault;
+
+/// Arguments of `fault`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Do something to all packets of a service, from other services and from the host; adds to what is done already.
+    Add(AddArgs),
+    /// Show the faults that are in force.
+    Ls,
+    /// Make services well again.
+    Rm(RmArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct AddArgs {
+    /// The service.
+    service: String,
+    /// Let each round trip take so much longer: 200ms, 1s.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    latency: Option<Duration>,
+    /// Let the latency vary by so much, up or down.
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "latency")]
+    jitter: Option<Duration>,
+    /// Lose this share of the packets, each way: 5%.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    loss: Option<f64>,
+    /// Let no more through, each way: 500kbit, 1mbit.
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    bandwidth: Option<u64>,
+    /// Let nothing through, as if the cable were cut.
+    #[arg(long, conflicts_with_all = ["latency", "jitter", "loss", "bandwidth"])]
+    cut: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct RmArgs {
+    /// The services.
+    #[arg(value_name = "SERVICE", required_unless_present = "all")]
+    services: Vec<String>,
+    /// All services.
+    #[arg(long, conflicts_with = "services")]
+    all: bool,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    match args.verb {
+        Verb::Add(args) => add(args, context).await,
+        Verb::Ls => list(context).await,
+        Verb::Rm(args) => remove(args, context).await,
+    }
+}
+
+async fn add(args: AddArgs, context: &Context) -> Result<Exit, Failure> {
+    let wanted = Fault {
+        latency: args.latency,
+        jitter: args.jitter,
+        loss: args.loss,
+        bandwidth: args.bandwidth,
+        cut: args.cut,
+    };
+    wanted.check().map_err(|problem| Failure::usage(problem, None))?;
+    context.chosen().await?.container(&args.service, 1)?;
+    let reporting = context.reporter();
+    let outcome = async {
+        let present = super::lifecycle::present(context, &reporting).await?;
+        Ok::<_, Failure>(present.impose(&args.service, &wanted).await?)
+    }
+    .await;
+    reporting.finish().await;
+    let whole = outcome?;
+    let mut out = Output::stdout();
+    if context.globals.json {
+        out.json(&json!({ "service": args.service, "fault": whole, "text": whole.to_string() }));
+    } else {
+        out.line(&format!("{}: {whole}", args.service));
+    }
+    Ok(Exit::Done)
+}
+
+async fn list(context: &Context) -> Result<Exit, Failure> {
+    let faults = imposed(context).await?;
+    let mut out = Output::stdout();
+    if context.globals.json {
+        let rows: Vec<_> = faults
+            .iter()
+            .map(|one| json!({ "service": fault::service_of(one), "fault": one.fault, "state": state(one) }))
+            .collect();
+        out.json(&rows);
+    } else if faults.is_empty() {
+        Output::stderr().line("no service has a fault");
+    } else {
+        let mut table = Table::new(["service", "fault", ""]);
+        for one in &faults {
+            table.row([fault::service_of(one), one.fault.to_string(), state(one).to_owned()]);
+        }
+        out.table(&table);
+    }
+    Ok(Exit::Done)
+}
+
+async fn remove(args: RmArgs, context: &Context) -> Result<Exit, Failure> {
+    let engine = context.engine().await?;
+    let sighting = context.chosen().await?;
+    for service in &args.services {
+        sighting.container(service, 1)?;
+    }
+    for one in imposed(context).await? {
+        let service = crate::session::observe::service_of(&one.container);
+        if args.all || args.services.iter().any(|named| named == service) {
+            fault::lift(&*engine, &one).await?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn imposed(context: &Context) -> Result<Vec<Imposed>, Failure> {
+    let engine = context.engine().await?;
+    let mut faults = fault::all(&*engine, &context.chosen().await?).await?;
+    faults.sort_by_key(fault::service_of);
+    Ok(faults)
+}
+
+/// A fault waits while its service does not run.
+fn state(imposed: &Imposed) -> &'static str {
+    if imposed.container.state.is_alive() { "in force" } else { "when it starts" }
+}
+
+/// `5%`, `0.5%`.
+fn share(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    percent
+        .filter(|percent| (0.0..=100.0).contains(percent) && *percent > 0.0)
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| "not a share such as 5% or 0.5%".to_owned())
+}
+
+/// `500kbit`, `1mbit`, `2gbit`.
+fn rate(text: &str) -> Result<u64, String> {
+    let text = text.to_ascii_lowercase();
+    let units = [("gbit", 1e9), ("mbit", 1e6), ("kbit", 1e3), ("bit", 1.0)];
+    let read = units.iter().find_map(|(unit, size)| {
+        let number: f64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+        Some(number * size)
+    });
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked against both ends")]
+    read.filter(|rate| (8_000.0..=1e12).contains(rate))
+        .map(|rate| rate as u64)
+        .ok_or_else(|| "not a rate such as 500kbit or 1mbit, of at least 8kbit".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_and_rates_are_read_as_tc_writes_them() {
+        assert_eq!(share("5%"), Ok(0.05));
+        assert_eq!(rate("1mbit"), Ok(1_000_000));
+        assert_eq!(rate("1.5Mbit"), Ok(1_500_000));
+        for wrong in ["5", "101%", "0%", "x%"] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["1", "1kbit", "-1mbit", "mbit"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+    }
+}

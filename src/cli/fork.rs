@@ -1,0 +1,44 @@
+//! `sandbox fork`: a second sandbox with the data as it is now.
+
+use std::time::Duration;
+
+use super::lifecycle::present;
+use super::up::lifetime;
+use super::{Context, Exit, Failure};
+use crate::agent::protocol::Reason;
+use crate::engine::identity::SandboxId;
+use crate::session::open;
+use crate::session::run::Purpose;
+use crate::spec::SandboxName;
+
+/// Arguments of `fork`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The sandbox, and the new one's name; or only the new one's name.
+    #[arg(value_name = "[NAME] NEW", num_args = 1..=2, required = true)]
+    names: Vec<SandboxName>,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let mut names = args.names;
+    let Some(new) = names.pop() else { return Ok(Exit::Usage) };
+    let context = names.pop().map_or_else(|| context.clone_for(None), |name| context.clone_for(Some(name)));
+    let reporting = context.reporter();
+    let outcome = async {
+        let present = present(&context, &reporting).await?;
+        let id = SandboxId::random();
+        let order = present.fork(new, id.clone(), Duration::from_mins(5)).await?;
+        let ends = lifetime(&order.spec.lifetime, None);
+        let session = open::begin(present.site.clone(), present.keeper.clone(), order, false).await?;
+        if let Err(error) = present.lend(&id).await {
+            session.lease.release(Reason::Failed).await?;
+            return Err(error.into());
+        }
+        drop(present);
+        Ok::<_, Failure>(session.run(Purpose::Detached { lifetime: ends }).await?)
+    }
+    .await;
+    reporting.finish().await;
+    outcome.map(|_| Exit::Done)
+}

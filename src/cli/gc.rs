@@ -1,0 +1,86 @@
+//! `sandbox gc`: what is kept between sandboxes, and what of it goes.
+
+use std::collections::BTreeSet;
+
+use super::{Context, Exit, Failure};
+use crate::agent::client::{Options, remove_everything};
+use crate::data::budget::{self, Kept, Reach};
+use crate::data::snapshot;
+use crate::engine::identity;
+use crate::pool::{Detail, SetPath, Usage};
+use crate::report::Output;
+use crate::report::amount;
+use crate::report::table::Table;
+use crate::session::observe;
+
+/// Arguments of `gc`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only show what would go.
+    #[arg(long)]
+    dry_run: bool,
+    /// Remove every baseline that is not in use, not only what is over the budget.
+    #[arg(long)]
+    baselines: bool,
+    /// Remove everything of ours from this engine: sandboxes, snapshots, baselines, the keeper.
+    #[arg(long, conflicts_with_all = ["dry_run", "baselines"])]
+    all: bool,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let engine = context.engine().await?;
+    if args.all {
+        let left = remove_everything(&engine, &Options::from_env()?).await?;
+        return match left.as_slice() {
+            [] => Ok(Exit::Done),
+            left => Err(Failure::failed(format!("left: {}", left.join(", ")), Some("try again".to_owned()))),
+        };
+    }
+    let storage = super::snapshot::storage(context).await?;
+    let usage = storage.usage(Detail::Sets).await?;
+    let kept = snapshot::kept(&*storage, &usage).await?;
+    let in_use = in_use(context).await?;
+    let budget = if args.baselines { 0 } else { usage.budget };
+    let choice = budget::choose(&kept, &in_use, usage.used, budget, Reach::Baselines);
+    show(context, &usage, &kept, &choice.remove);
+    if !args.dry_run {
+        for set in &choice.remove {
+            storage.delete_set(set).await?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Sets that a sandbox's volumes were cloned from: `reset` goes back to them.
+async fn in_use(context: &Context) -> Result<BTreeSet<SetPath>, Failure> {
+    let engine = context.engine().await?;
+    let sightings = observe::sandboxes(&*engine, &context.scope()?).await?;
+    let labels =
+        sightings.iter().flat_map(|one| &one.volumes).filter_map(|one| one.labels.get(identity::FROM));
+    Ok(labels.filter_map(|set| set.parse().ok()).collect())
+}
+
+fn show(context: &Context, usage: &Usage, kept: &[Kept], going: &[SetPath]) {
+    let mut out = Output::stdout();
+    if context.globals.json {
+        let going: Vec<String> = going.iter().map(ToString::to_string).collect();
+        out.json(&serde_json::json!({ "usage": usage, "going": going }));
+        return;
+    }
+    let mut table = Table::new(["kept", "own", "shared", ""]).right(1).right(2);
+    for one in kept {
+        let goes = if going.contains(&one.path) { "goes" } else { "" };
+        table.row([
+            one.path.to_string(),
+            amount::bytes(one.size.own),
+            amount::bytes(one.size.shared),
+            goes.to_owned(),
+        ]);
+    }
+    if !table.is_empty() {
+        out.table(&table);
+    }
+    let (used, budget) = (amount::bytes(usage.used), amount::bytes(usage.budget));
+    out.line(&format!("{used} of {budget} used ({} storage)", usage.kind));
+}

@@ -1,0 +1,260 @@
+//! `init`: a first spec, from a Compose file or from a few questions. Every question has its flag.
+
+mod ask;
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use self::ask::Asker;
+use super::{Context, Exit, Failure, SpecOptions};
+use crate::report::Output;
+use crate::spec::{Basis, Cache, Database, Loaded, Origin, OwnService, Refusals, ServiceName, Sketch};
+
+/// What `init` writes.
+const FILE: &str = "sandbox.yaml";
+
+/// Compose's names for its files, the preferred one first.
+const COMPOSE: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+
+/// Arguments of `init`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Around this Compose file (default: the one in this folder).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["service", "build", "image", "port", "database", "cache", "seed"])]
+    from: Option<PathBuf>,
+    /// The name of the project's own service (default: app).
+    #[arg(long, value_name = "NAME")]
+    service: Option<ServiceName>,
+    /// The folder that its image is built from (default: this one, if it has a Dockerfile).
+    #[arg(long, value_name = "FOLDER", conflicts_with = "image")]
+    build: Option<String>,
+    /// Its image, if it is not built.
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+    /// The port that it listens on.
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Its database.
+    #[arg(long, value_enum, value_name = "KIND")]
+    database: Option<DatabaseKind>,
+    /// Its cache.
+    #[arg(long, value_enum, value_name = "KIND")]
+    cache: Option<CacheKind>,
+    /// SQL that the database begins with, such as `seeds/*.sql`.
+    #[arg(long, value_name = "FILES")]
+    seed: Option<String>,
+    /// When a sandbox ends, whatever happens (default: 8h).
+    #[arg(long, value_name = "DURATION", value_parser = ttl)]
+    ttl: Option<String>,
+    /// Ask nothing: what no option says is the default.
+    #[arg(long, short = 'y')]
+    yes: bool,
+    /// Write over a spec that is there.
+    #[arg(long)]
+    force: bool,
+    /// Print the spec and write nothing.
+    #[arg(long)]
+    print: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DatabaseKind {
+    None,
+    Postgres,
+    Mariadb,
+    Mysql,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CacheKind {
+    None,
+    Redis,
+}
+
+impl From<DatabaseKind> for Database {
+    fn from(kind: DatabaseKind) -> Self {
+        match kind {
+            DatabaseKind::None => Self::None,
+            DatabaseKind::Postgres => Self::Postgres,
+            DatabaseKind::Mariadb => Self::Mariadb,
+            DatabaseKind::Mysql => Self::Mysql,
+        }
+    }
+}
+
+impl From<CacheKind> for Cache {
+    fn from(kind: CacheKind) -> Self {
+        match kind {
+            CacheKind::None => Self::None,
+            CacheKind::Redis => Self::Redis,
+        }
+    }
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let folder = context.folder()?;
+    let asker = Asker::new(args.yes);
+    let Some(sketch) = asker.on_its_own(move |asker| sketch(&args, &folder, asker)).await else {
+        return Ok(Exit::Interrupted);
+    };
+    let Some((sketch, print)) = sketch? else { return Ok(Exit::Failed) };
+    let text = sketch.to_string();
+    let folder = context.folder()?;
+    let loaded = write(context, &folder, &text, print)?;
+    tell(context, &folder, &loaded, print);
+    Ok(Exit::Done)
+}
+
+/// What is to be written, and whether it is only printed; `None` if the user would rather not.
+fn sketch(args: &Args, folder: &Path, asker: Asker) -> Result<Option<(Sketch, bool)>, Failure> {
+    let there = folder.join(FILE);
+    if there.exists() && !args.print && !args.force && !asker.overwrite(FILE)? {
+        return Ok(None);
+    }
+    let ttl = args.ttl.clone().unwrap_or_else(|| "8h".to_owned());
+    Ok(Some((Sketch { ttl, basis: basis(args, folder, asker)? }, args.print)))
+}
+
+fn basis(args: &Args, folder: &Path, asker: Asker) -> Result<Basis, Failure> {
+    if let Some(file) = &args.from {
+        if !folder.join(file).is_file() {
+            return Err(Failure::usage(format!("there is no file `{}`", file.display()), None));
+        }
+        return Ok(Basis::Compose(file.display().to_string()));
+    }
+    let asked_for = args.service.is_some()
+        || args.build.is_some()
+        || args.image.is_some()
+        || args.port.is_some()
+        || args.database.is_some()
+        || args.cache.is_some();
+    let found = COMPOSE.into_iter().find(|name| folder.join(name).is_file());
+    if let Some(file) = found.filter(|_| !asked_for)
+        && asker.confirm(&format!("There is a {file}. Build the spec around it?"), true)?
+    {
+        return Ok(Basis::Compose(file.to_owned()));
+    }
+    let own = own_service(args, folder, asker)?;
+    let database = match args.database {
+        Some(kind) => kind.into(),
+        None => asker.choose(
+            "Which database?",
+            &[
+                ("none", Database::None),
+                ("PostgreSQL", Database::Postgres),
+                ("MariaDB", Database::Mariadb),
+                ("MySQL", Database::Mysql),
+            ],
+        )?,
+    };
+    let cache = match args.cache {
+        Some(kind) => kind.into(),
+        None => asker.choose("Which cache?", &[("none", Cache::None), ("Redis", Cache::Redis)])?,
+    };
+    let seed = seed(args, folder, database, asker)?;
+    if own.is_none() && database == Database::None && cache == Cache::None {
+        return Err(Failure::usage(
+            "there is nothing to write a spec about: no Compose file, no Dockerfile, no service",
+            Some(
+                "name an image or a database: `sandbox init --image nginx --port 80 --database postgres`"
+                    .to_owned(),
+            ),
+        ));
+    }
+    Ok(Basis::Services { own, database, cache, seed })
+}
+
+fn own_service(args: &Args, folder: &Path, asker: Asker) -> Result<Option<OwnService>, Failure> {
+    let here = folder.join("Dockerfile").is_file();
+    let image = match (&args.build, &args.image) {
+        (Some(build), _) => Origin::Build(build.clone()),
+        (None, Some(image)) => Origin::Image(image.clone()),
+        (None, None) if here && asker.confirm("Build the Dockerfile in this folder?", true)? => {
+            Origin::Build(".".to_owned())
+        }
+        (None, None) => {
+            match asker.text("Which image does your own service run? (none: leave it empty)", "")? {
+                image if image.is_empty() => return Ok(None),
+                image => Origin::Image(image),
+            }
+        }
+    };
+    let name = match &args.service {
+        Some(name) => name.clone(),
+        None => asker.parsed("What is it called?", "app", |text| {
+            text.parse::<ServiceName>().map_err(|error| error.to_string())
+        })?,
+    };
+    let port = match args.port {
+        Some(port) => Some(port),
+        None => {
+            asker.parsed("Which port does it listen on? (none: leave it empty)", "", |text| match text {
+                "" => Ok(None),
+                text => text.parse::<u16>().map(Some).map_err(|_| "a number from 1 to 65535".to_owned()),
+            })?
+        }
+    };
+    Ok(Some(OwnService { name, image, port }))
+}
+
+/// The SQL that is found here, or named.
+fn seed(args: &Args, folder: &Path, database: Database, asker: Asker) -> Result<Option<String>, Failure> {
+    if database == Database::None || args.seed.is_some() {
+        return Ok(args.seed.clone());
+    }
+    let has_sql = |inner: &&str| {
+        let entries = std::fs::read_dir(folder.join(inner)).into_iter().flatten().flatten();
+        entries.into_iter().any(|entry| entry.path().extension().is_some_and(|end| end == "sql"))
+    };
+    let found = ["seeds", "seed", "sql", "db", "db/seeds", "fixtures", "."].into_iter().find(has_sql);
+    let Some(found) = found else { return Ok(None) };
+    let pattern = if found == "." { "*.sql".to_owned() } else { format!("{found}/*.sql") };
+    let wanted = asker.confirm(&format!("Begin the database with {pattern}?"), true)?;
+    Ok(wanted.then_some(pattern))
+}
+
+/// Writes the spec where it can be loaded, and puts it in its place once it has been.
+fn write(context: &Context, folder: &Path, text: &str, print: bool) -> Result<Loaded, Failure> {
+    let named = tempfile::Builder::new().prefix(".sandbox-").suffix(".yaml").tempfile_in(folder);
+    let file = named.map_err(|error| cannot_write(folder, &error))?;
+    std::fs::write(file.path(), text).map_err(|error| cannot_write(folder, &error))?;
+    let options = SpecOptions { files: vec![file.path().to_owned()], ..SpecOptions::default() };
+    let loaded = context.load(&options, &[], Refusals::Warn)?;
+    if print {
+        Output::stdout().text(text);
+        return Ok(loaded);
+    }
+    // A temporary file is its owner's alone; a spec is not.
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644));
+    file.persist(folder.join(FILE)).map_err(|error| cannot_write(folder, &error.error))?;
+    Ok(loaded)
+}
+
+fn cannot_write(folder: &Path, error: &std::io::Error) -> Failure {
+    Failure::failed(format!("cannot write `{}`: {error}", folder.join(FILE).display()), None)
+}
+
+fn tell(context: &Context, folder: &Path, loaded: &Loaded, print: bool) {
+    let mut errors = Output::stderr();
+    for warning in &loaded.warnings {
+        errors.line(&format!("warning: {warning}"));
+    }
+    if print {
+        return;
+    }
+    let services: Vec<&str> = loaded.spec.services.keys().map(AsRef::as_ref).collect();
+    if context.globals.json {
+        let file = folder.join(FILE);
+        Output::stdout().json(&serde_json::json!({ "file": file, "services": services }));
+    } else {
+        errors.line(&format!("wrote {FILE}: {}", services.join(", ")));
+        errors.line("`sandbox up` builds it");
+    }
+}
+
+fn ttl(text: &str) -> Result<String, String> {
+    super::up::duration(text).map(|_| text.to_owned())
+}

@@ -1,0 +1,78 @@
+//! `start`, `stop`, `restart`: services of a sandbox that is there.
+
+use std::time::Duration;
+
+use super::context::Reporting;
+use super::{Context, Exit, Failure};
+use crate::session::present::Present;
+use crate::spec::ServiceName;
+
+/// Arguments of `start`, `stop` and `restart`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The services (default: all).
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<ServiceName>,
+    /// The longest to wait for a service to get ready, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub wait_timeout: u64,
+}
+
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// They are started.
+    Start,
+    /// They are stopped.
+    Stop,
+    /// They are stopped and started.
+    Restart,
+}
+
+impl Change {
+    fn doing(self) -> &'static str {
+        match self {
+            Self::Start => "starting",
+            Self::Stop => "stopping",
+            Self::Restart => "restarting",
+        }
+    }
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, change: Change, context: &Context) -> Result<Exit, Failure> {
+    let reporting = context.reporter();
+    let outcome = perform(&args, change, context, &reporting).await;
+    reporting.finish().await;
+    outcome.map(|()| Exit::Done)
+}
+
+async fn perform(
+    args: &Args,
+    change: Change,
+    context: &Context,
+    reporting: &Reporting,
+) -> Result<(), Failure> {
+    let present = present(context, reporting).await?;
+    let which = present.services(&args.services)?;
+    let names: Vec<String> = which.iter().map(ToString::to_string).collect();
+    let why = format!("{} {}", change.doing(), names.join(", "));
+    let work = async {
+        if change != Change::Start {
+            present.stop(&which).await?;
+        }
+        if change != Change::Stop {
+            present.start(&which, Duration::from_secs(args.wait_timeout)).await?;
+        }
+        Ok(())
+    };
+    present.busy(&why, work).await?;
+    Ok(())
+}
+
+/// The sandbox that a verb is about, taken up.
+pub(super) async fn present(context: &Context, reporting: &Reporting) -> Result<Present, Failure> {
+    let engine = context.engine().await?;
+    let sighting = context.chosen().await?;
+    Ok(Present::of(&engine, &context.scope()?, sighting, reporting.events.clone()).await?)
+}

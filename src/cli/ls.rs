@@ -1,0 +1,126 @@
+//! `ls`: which sandboxes there are.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Context, Exit, Failure, keeper};
+use crate::agent::protocol::{Hold, Standing};
+use crate::report::Output;
+use crate::report::amount;
+use crate::report::look::{Look, Tone};
+use crate::report::table::Table;
+use crate::session::observe::{self, Sighting};
+
+/// Arguments of `ls`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Names only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    id: String,
+    folder: String,
+    services: usize,
+    running: usize,
+    created: Option<Timestamp>,
+    ends: Option<Timestamp>,
+    hold: Option<Hold>,
+}
+
+impl Row {
+    fn new(sighting: &Sighting, standings: &[Standing]) -> Self {
+        let standing = standings.iter().find(|standing| standing.sandbox.as_str() == sighting.id);
+        Self {
+            name: sighting.name.clone(),
+            id: sighting.id.clone(),
+            folder: sighting.folder.display().to_string(),
+            services: sighting.services.len(),
+            running: sighting.services.iter().filter(|container| container.state.is_alive()).count(),
+            created: sighting.created,
+            ends: standing.map_or(sighting.expires, |standing| standing.ends),
+            hold: standing.map(|standing| standing.hold),
+        }
+    }
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    args.run(context).await
+}
+
+impl Args {
+    /// Lists them.
+    async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let engine = context.engine().await?;
+        let sightings = observe::sandboxes(engine.as_ref(), &context.scope()?).await?;
+        let standings = match keeper::running(context, &engine).await {
+            Ok(Some(keeper)) => keeper.sandboxes().await.unwrap_or_default(),
+            // Labels tell the first deadline; that the keeper is in trouble is for `doctor` to say.
+            Ok(None) | Err(_) => Vec::new(),
+        };
+        let rows: Vec<Row> = sightings.iter().map(|sighting| Row::new(sighting, &standings)).collect();
+        let mut out = Output::stdout();
+        if context.globals.json {
+            out.json(&rows);
+        } else if self.quiet {
+            out.lines(rows.iter().map(|row| &row.name));
+        } else if rows.is_empty() {
+            Output::stderr().line("there is no sandbox; `sandbox up` makes one");
+        } else {
+            out.table(&table(out.look(), &rows, Timestamp::now()));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn table(look: Look, rows: &[Row], now: Timestamp) -> Table {
+    let mut table = Table::new(["name", "services", "age", "left", "folder"]);
+    for row in rows {
+        let services = match (row.running, row.services) {
+            (_, 0) => look.paint(Tone::Warn, "none"),
+            (running, all) if running == all => look.paint(Tone::Good, &format!("{running} running")),
+            (running, all) => look.paint(Tone::Warn, &format!("{running} of {all} running")),
+        };
+        let age =
+            row.created.map(|created| amount::duration(amount::since(created, now))).unwrap_or_default();
+        let left = match (row.hold, row.ends.map(|ends| amount::until(ends, now))) {
+            (Some(Hold::Ending), _) => look.paint(Tone::Warn, "ends now"),
+            (Some(Hold::Lost), _) => look.paint(Tone::Warn, "its session is gone"),
+            (_, Some(Some(left))) => amount::duration(left),
+            (_, Some(None)) => look.paint(Tone::Warn, "its time is over"),
+            (_, None) => "while attached".to_owned(),
+        };
+        table.row([look.paint(Tone::Strong, &row.name), services, age, left, row.folder.clone()]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sandbox_is_one_row() {
+        let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let row = |name: &str, running, services, ends: Option<&str>| Row {
+            name: name.into(),
+            id: "0a1b2c3d4e5f".into(),
+            folder: "/src/shop".into(),
+            services,
+            running,
+            created: "2026-11-23T11:00:00Z".parse().ok(),
+            ends: ends.map(|moment| moment.parse().unwrap()),
+            hold: None,
+        };
+        let rows = [row("shop-main", 3, 3, Some("2026-11-23T20:00:00Z")), row("blog", 1, 2, None)];
+        insta::assert_snapshot!(table(Look::BARE, &rows, now).lines(Look::BARE, 100).join("\n"), @r"
+        NAME        SERVICES         AGE      LEFT             FOLDER
+        shop-main   3 running        1h 00m   8h 00m           /src/shop
+        blog        1 of 2 running   1h 00m   while attached   /src/shop
+        ");
+    }
+}

@@ -1,0 +1,93 @@
+//! `port`: where a service's port is on the host.
+
+use clap_complete::engine::ArgValueCandidates;
+
+use super::{Context, Exit, Failure, complete};
+use crate::report::Output;
+use crate::report::summary::plain_address;
+use crate::session::event::{Endpoint, Protocol};
+use crate::session::observe::{self, Passwords};
+
+/// Arguments of `port`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The service
+    #[arg(add = ArgValueCandidates::new(complete::services))]
+    service: String,
+    /// The port inside, such as `5432` or `53/udp`; all published ones if none is given
+    #[arg(value_parser = inside)]
+    port: Option<(u16, Option<Protocol>)>,
+    /// `tcp` or `udp`
+    #[arg(long, value_parser = protocol)]
+    protocol: Option<Protocol>,
+    /// Of this replica
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    index: u32,
+}
+
+fn protocol(text: &str) -> Result<Protocol, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        _ => Err("`tcp` or `udp`".to_owned()),
+    }
+}
+
+fn inside(text: &str) -> Result<(u16, Option<Protocol>), String> {
+    let (number, kind) = match text.split_once('/') {
+        Some((number, kind)) => (number, Some(protocol(kind)?)),
+        None => (text, None),
+    };
+    let number = number.parse().map_err(|_| "a port such as `5432` or `53/udp`".to_owned())?;
+    Ok((number, kind))
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    args.run(context).await
+}
+
+impl Args {
+    /// Prints it.
+    async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let engine = context.engine().await?;
+        let mut sighting = context.chosen().await?;
+        let container = sighting.container(&self.service, self.index)?.name.clone();
+        sighting.services.retain(|summary| summary.name == container);
+        let statuses = observe::statuses(engine.as_ref(), &sighting, Passwords::LeftOut).await?;
+        let all: Vec<Endpoint> = statuses.into_iter().flat_map(|status| status.endpoints).collect();
+        let endpoints: Vec<&Endpoint> = all.iter().filter(|endpoint| self.asks_for(endpoint)).collect();
+        if let (Some((port, _)), true) = (self.port, endpoints.is_empty()) {
+            return Err(self.unpublished(port, &all));
+        }
+        let mut out = Output::stdout();
+        if context.globals.json {
+            out.json(&endpoints);
+            return Ok(Exit::Done);
+        }
+        for endpoint in endpoints {
+            let address = std::net::SocketAddr::new(endpoint.host, endpoint.port);
+            match self.port {
+                Some(_) => out.line(&address.to_string()),
+                None => out.line(&format!("{} -> {}", endpoint.target, plain_address(endpoint))),
+            }
+        }
+        Ok(Exit::Done)
+    }
+
+    fn asks_for(&self, endpoint: &Endpoint) -> bool {
+        let asked = self.port.and_then(|(_, kind)| kind).or(self.protocol);
+        self.port.is_none_or(|(port, _)| port == endpoint.target)
+            && asked.is_none_or(|kind| kind == endpoint.protocol)
+    }
+
+    fn unpublished(&self, port: u16, all: &[Endpoint]) -> Failure {
+        let known: Vec<String> = all.iter().map(|endpoint| endpoint.target.to_string()).collect();
+        let hint = if known.is_empty() {
+            format!("publish it in the spec: `ports: [\"{port}\"]`")
+        } else {
+            format!("it publishes {}; publish more in the spec with `ports`", known.join(", "))
+        };
+        Failure::failed(format!("service `{}` does not publish port {port}", self.service), Some(hint))
+    }
+}

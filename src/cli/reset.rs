@@ -1,0 +1,55 @@
+//! `sandbox reset`: data back to the baseline, or to a snapshot.
+
+use std::time::Duration;
+
+use super::lifecycle::present;
+use super::snapshot::named;
+use super::{Context, Exit, Failure};
+use crate::pool::SetPath;
+use crate::session::event::Event;
+use crate::session::present::{Present, Target};
+use crate::spec::ServiceName;
+
+/// Arguments of `reset`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A service or a volume (default: everything).
+    #[arg(value_name = "SERVICE|VOLUME")]
+    what: Option<String>,
+    /// The snapshot to go back to (default: what the data was made from).
+    #[arg(long, value_name = "SNAPSHOT", value_parser = named)]
+    to: Option<SetPath>,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let reporting = context.reporter();
+    let outcome = async {
+        let present = present(context, &reporting).await?;
+        let target = target(&present, args.what.as_deref());
+        let why =
+            format!("putting back the data of {}", args.what.as_deref().unwrap_or(present.name.as_str()));
+        let work = present.reset(&target, args.to.as_ref(), Duration::from_mins(5));
+        let volumes = present.busy(&why, work).await?;
+        let names: Vec<String> = volumes.iter().map(ToString::to_string).collect();
+        let text = match names.as_slice() {
+            [] => "there is no data to put back".to_owned(),
+            names => format!("reset {}", names.join(", ")),
+        };
+        present.tell(Event::Notice { text });
+        Ok(Exit::Done)
+    }
+    .await;
+    reporting.finish().await;
+    outcome
+}
+
+fn target(present: &Present, what: Option<&str>) -> Target {
+    match what {
+        None => Target::Everything,
+        Some(what) => match ServiceName::new(what) {
+            Ok(service) if present.spec.services.contains_key(&service) => Target::Service(service),
+            _ => Target::Volume(what.to_owned()),
+        },
+    }
+}

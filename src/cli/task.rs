@@ -1,0 +1,177 @@
+//! `task`: the named commands of a spec.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap_complete::engine::ArgValueCandidates;
+use serde::Serialize;
+
+use super::command::{Command, Place, Target, not_running};
+use super::{Context, Exit, Failure, SpecOptions, complete, keeper};
+use crate::report::Output;
+use crate::report::look::Tone;
+use crate::report::table::Table;
+use crate::spec::{self, SandboxName, Task, TaskName};
+
+/// Arguments of `task`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    spec: SpecOptions,
+    /// The task; without one, they are listed.
+    #[arg(value_name = "TASK", add = ArgValueCandidates::new(complete::tasks))]
+    task: Option<String>,
+    /// Arguments, added to the end of the task's command.
+    #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// A line of the list.
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: &'a TaskName,
+    #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
+    service: Option<&'a str>,
+    run: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let spec = context.spec_here(&args.spec).await?;
+    let Some(name) = &args.task else {
+        list(context, &spec.tasks);
+        return Ok(Exit::Done);
+    };
+    let task = find(&spec.tasks, name)?;
+    let engine = context.engine().await?;
+    let sighting = context.chosen().await?;
+    if let Some(service) = &task.service {
+        let container = sighting.container(service.as_str(), 1)?;
+        if !container.state.is_alive() {
+            return Err(not_running(service.as_str(), container.state));
+        }
+    }
+    let sandbox =
+        SandboxName::new(&*sighting.name).map_err(|error| Failure::usage(error.to_string(), None))?;
+    let _use = keeper::Use::of(&engine, &sighting.name);
+    let target = Target { engine, scope: context.scope()?, name: sandbox };
+    let code = command(name, task, &args.arguments, &spec.folder).run(&target).await;
+    Ok(Exit::Command(u8::try_from(code).unwrap_or(1)))
+}
+
+fn find<'a>(tasks: &'a BTreeMap<TaskName, Task>, name: &str) -> Result<&'a Task, Failure> {
+    tasks.get(name).ok_or_else(|| {
+        let hint = match tasks.len() {
+            0 => "the spec has no `tasks:`".to_owned(),
+            _ => spec::did_you_mean(name, tasks.keys().map(AsRef::as_ref)),
+        };
+        Failure::usage(format!("there is no task `{name}`"), Some(hint))
+    })
+}
+
+fn list(context: &Context, tasks: &BTreeMap<TaskName, Task>) {
+    let mut out = Output::stdout();
+    if context.globals.json {
+        let listed = tasks.iter().map(|(name, task)| Listed {
+            name,
+            service: task.service.as_ref().map(AsRef::as_ref),
+            run: &task.command,
+            description: task.description.as_deref(),
+        });
+        out.json(&listed.collect::<Vec<_>>());
+        return;
+    }
+    if tasks.is_empty() {
+        Output::stderr().line("the spec has no tasks; `tasks: { test: npm test }` is one");
+        return;
+    }
+    let mut table = Table::new(["task", "in", "what it does"]);
+    for (name, task) in tasks {
+        let place = task.service.as_ref().map_or_else(|| "this machine".to_owned(), ToString::to_string);
+        let what = task.description.clone().unwrap_or_else(|| shown(&task.command));
+        table.row([out.look().paint(Tone::Strong, name.as_str()), place, what]);
+    }
+    out.table(&table);
+}
+
+/// A command as it was written.
+fn shown(command: &[String]) -> String {
+    match command {
+        [shell, flag, line] if shell == "sh" && flag == "-c" => line.clone(),
+        words => shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" ")),
+    }
+}
+
+/// The command of a task with more arguments. A line for a shell has them as `"$@"`: at its end, unless it says where.
+fn command(name: &str, task: &Task, arguments: &[String], folder: &Path) -> Command {
+    let mut words = task.command.clone();
+    if let [shell, flag, line] = words.as_mut_slice()
+        && shell == "sh"
+        && flag == "-c"
+        && !arguments.is_empty()
+    {
+        if !["$@", "$*", "$1", "${@", "${1"].iter().any(|place| line.contains(place)) {
+            line.push_str(" \"$@\"");
+        }
+        words.push(name.to_owned());
+    }
+    words.extend(arguments.iter().cloned());
+    let written = task.working_dir.as_ref().map(PathBuf::from);
+    let (place, folder) = if let Some(service) = &task.service {
+        (Place::Service(service.clone()), written)
+    } else {
+        // A spec that came from elsewhere may name a folder that is not here.
+        let folder = Some(folder).filter(|folder| folder.is_dir());
+        (Place::Host, folder.map(|folder| written.map_or(folder.to_owned(), |inner| folder.join(inner))))
+    };
+    let words = words.into_iter().map(OsString::from).collect();
+    Command { environment: task.environment.clone(), folder, ..Command::new(place, words) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::At;
+
+    fn task(command: &[&str], service: Option<&str>) -> Task {
+        Task {
+            command: command.iter().map(ToString::to_string).collect(),
+            service: service.map(|name| name.parse().unwrap()),
+            description: None,
+            environment: BTreeMap::new(),
+            working_dir: None,
+            at: At::default(),
+        }
+    }
+
+    fn words(task: &Task, arguments: &[&str]) -> Vec<String> {
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let command = command("test", task, &arguments, Path::new("/"));
+        command.words.into_iter().map(|word| word.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn arguments_go_to_the_end_of_a_line_unless_it_says_where() {
+        let line = |line| task(&["sh", "-c", line], None);
+        assert_eq!(words(&line("npm test"), &[]), ["sh", "-c", "npm test"]);
+        assert_eq!(
+            words(&line("npm test"), &["-w", "a b"]),
+            ["sh", "-c", "npm test \"$@\"", "test", "-w", "a b"]
+        );
+        assert_eq!(words(&line("say $1 twice"), &["x"]), ["sh", "-c", "say $1 twice", "test", "x"]);
+        assert_eq!(words(&task(&["psql", "-d", "shop"], Some("db")), &["-A"]), ["psql", "-d", "shop", "-A"]);
+    }
+
+    #[test]
+    fn a_task_of_the_host_runs_in_the_folder_of_its_spec() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut task = task(&["true"], None);
+        assert_eq!(command("t", &task, &[], dir.path()).folder.as_deref(), Some(dir.path()));
+        task.working_dir = Some("inner".to_owned());
+        assert_eq!(command("t", &task, &[], dir.path()).folder, Some(dir.path().join("inner")));
+        assert_eq!(command("t", &task, &[], Path::new("/no/such/folder")).folder, None);
+    }
+}

@@ -1,0 +1,49 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clap::CommandFactory;
+
+use super::*;
+
+#[test]
+fn the_command_line_is_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_verb_that_prints_has_json() {
+    let mut command = Cli::command();
+    command.build();
+    for verb in command.get_subcommands() {
+        let has = verb.get_arguments().any(|argument| argument.get_long() == Some("json"));
+        assert!(has, "`{}` has no --json", verb.get_name());
+    }
+}
+
+/// The manual pages by file name.
+fn pages(folder: &Path) -> BTreeMap<String, String> {
+    let read = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(&path).unwrap())
+    };
+    std::fs::read_dir(folder).map(|entries| entries.map(read).collect()).unwrap_or_default()
+}
+
+/// `UPDATE_MAN=1 cargo test --lib cli` writes them anew.
+#[test]
+fn the_manual_pages_say_what_the_command_line_says() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
+    let made = tempfile::tempdir().unwrap();
+    clap_mangen::generate_to(Cli::command(), made.path()).unwrap();
+    if std::env::var_os("UPDATE_MAN").is_some() {
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        clap_mangen::generate_to(Cli::command(), &folder).unwrap();
+    }
+    let (made, kept) = (pages(made.path()), pages(&folder));
+    let names = |pages: &BTreeMap<String, String>| pages.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&kept), names(&made), "out of step: UPDATE_MAN=1 cargo test --lib cli");
+    for (name, page) in made {
+        assert!(kept[&name] == page, "man/{name} is out of step: UPDATE_MAN=1 cargo test --lib cli");
+    }
+}

@@ -1,0 +1,104 @@
+//! What the page's buttons do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::Desk;
+use crate::agent::client::{Keeper, Options};
+use crate::agent::protocol::{Reason, Standing};
+use crate::cli::Failure;
+use crate::session::event::Events;
+use crate::session::observe::{self, NoSandbox, Sighting};
+use crate::session::present::{Present, Target};
+use crate::session::teardown::Doomed;
+use crate::spec::SandboxName;
+
+/// The sandbox that is meant.
+#[derive(Deserialize)]
+pub(super) struct Which {
+    name: SandboxName,
+}
+
+/// More time for it.
+#[derive(Deserialize)]
+pub(super) struct Extend {
+    name: SandboxName,
+    minutes: u32,
+}
+
+/// What came of it.
+#[derive(Serialize)]
+pub(super) struct Done {
+    done: String,
+}
+
+impl Desk {
+    pub(super) async fn sighting(&self, name: &SandboxName) -> Result<Sighting, Failure> {
+        let found = observe::sandbox(&*self.engine, &self.scope, name).await?;
+        found
+            .ok_or_else(|| Failure::NoSandbox(NoSandbox::Named { name: name.to_string(), known: Vec::new() }))
+    }
+}
+
+/// Destroys a sandbox.
+pub(super) async fn down(desk: &Desk, which: Which) -> Result<Done, Failure> {
+    let sighting = desk.sighting(&which.name).await?;
+    let doomed = Doomed {
+        engine: Arc::clone(&desk.engine),
+        scope: desk.scope.clone(),
+        keeper: Keeper::ensure(&desk.engine, Options::from_env()?).await?,
+        events: Events::nowhere(),
+        name: which.name.clone(),
+        id: sighting.id.parse().map_err(|_| odd(&which.name))?,
+        spec: sighting.spec().map(Arc::new),
+    };
+    let destroyed = doomed.destroy("as asked", Reason::Down, &CancellationToken::new()).await?;
+    match destroyed.left.as_slice() {
+        [] => Ok(Done { done: format!("{} is gone", which.name) }),
+        left => {
+            let hint = format!("`sandbox down {}` tries again", which.name);
+            Err(Failure::failed(format!("{} is not gone: {} left", which.name, left.join(", ")), Some(hint)))
+        }
+    }
+}
+
+/// Moves a sandbox's deadline: so long after the one it has, or after now.
+pub(super) async fn extend(desk: &Desk, extend: Extend) -> Result<Standing, Failure> {
+    desk.sighting(&extend.name).await?;
+    let keeper = Keeper::ensure(&desk.engine, Options::from_env()?).await?;
+    let standings = keeper.sandboxes().await?;
+    let ends = standings
+        .into_iter()
+        .find(|standing| standing.name == extend.name)
+        .and_then(|standing| standing.ends);
+    let from = ends.unwrap_or_else(Timestamp::now).max(Timestamp::now());
+    let until = from.checked_add(SignedDuration::from_mins(extend.minutes.into()));
+    let until = until.map_err(|error| Failure::usage(error.to_string(), None))?;
+    Ok(keeper.extend(&extend.name, until).await?)
+}
+
+/// Puts a sandbox's data back.
+pub(super) async fn reset(desk: &Desk, which: Which) -> Result<Done, Failure> {
+    let sighting = desk.sighting(&which.name).await?;
+    let present = Present::of(&desk.engine, &desk.scope, sighting, Events::nowhere()).await?;
+    let volumes = present.reset(&Target::Everything, None, Duration::from_mins(5)).await?;
+    let names: Vec<String> = volumes.iter().map(ToString::to_string).collect();
+    Ok(Done {
+        done: if names.is_empty() {
+            "it has no data".to_owned()
+        } else {
+            format!("reset {}", names.join(", "))
+        },
+    })
+}
+
+fn odd(name: &SandboxName) -> Failure {
+    Failure::failed(
+        format!("sandbox `{name}` is half-made"),
+        Some(format!("`sandbox down {name}` destroys it")),
+    )
+}

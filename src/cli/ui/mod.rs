@@ -1,0 +1,99 @@
+//! `ui`: one page in the browser, served on loopback for as long as the verb runs.
+
+mod acts;
+mod answer;
+mod guard;
+mod reply;
+mod stream;
+mod view;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+
+use self::guard::Guard;
+use super::{Context, Exit, Failure};
+use crate::agent::client::{Keeper, Options};
+use crate::engine::identity::Scope;
+use crate::engine::{ContainerState, Engine};
+use crate::report::Output;
+use crate::session::doctor;
+
+/// Arguments of `ui`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The port on 127.0.0.1; a free one if none is given.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    port: u16,
+    /// Open it in the browser.
+    #[arg(long)]
+    open: bool,
+}
+
+/// What every request is answered with.
+struct Desk {
+    engine: Arc<dyn Engine>,
+    scope: Scope,
+    guard: Guard,
+    keeper: Mutex<Option<Keeper>>,
+}
+
+impl Desk {
+    /// The keeper, if one runs: looking starts none.
+    async fn keeper(&self) -> Option<Keeper> {
+        let mut known = self.keeper.lock().await;
+        let state = doctor::keeper_state(&*self.engine, &self.scope).await.ok().flatten();
+        if !state.is_some_and(ContainerState::is_alive) {
+            *known = None;
+        } else if known.is_none() {
+            *known = Keeper::ensure(&self.engine, Options::from_env().ok()?).await.ok();
+        }
+        known.clone()
+    }
+}
+
+/// Runs the verb, until it is interrupted.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let engine = context.engine().await?;
+    let scope = context.scope()?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port)).await.map_err(|error| {
+        let hint = "another one is found if `--port` is left out".to_owned();
+        Failure::failed(format!("cannot listen on 127.0.0.1:{}: {error}", args.port), Some(hint))
+    })?;
+    let guard = Guard::new(listener.local_addr()?);
+    let url = guard.url();
+    let mut out = Output::stdout();
+    if context.globals.json {
+        out.json_line(&serde_json::json!({ "url": url }));
+    } else {
+        out.line(&url);
+        Output::stderr().line("only this address lets a browser in; Ctrl-C ends it, the sandboxes stay");
+    }
+    if args.open && !super::open::browse(&url) {
+        Output::stderr().line("no browser could be started: open the address above yourself");
+    }
+    serve(listener, Arc::new(Desk { engine, scope, guard, keeper: Mutex::default() })).await
+}
+
+async fn serve(listener: TcpListener, desk: Arc<Desk>) -> Result<Exit, Failure> {
+    loop {
+        let (connection, _): (_, SocketAddr) = listener.accept().await?;
+        let desk = Arc::clone(&desk);
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let desk = Arc::clone(&desk);
+                async move { Ok::<_, std::convert::Infallible>(answer::answer(desk, request).await) }
+            });
+            // A browser that leaves in the middle is no failure.
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(connection), service)
+                .await;
+        });
+    }
+}

@@ -1,0 +1,62 @@
+//! A service's log as server-sent events, for as long as the page listens.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::Response;
+use hyper::body::Frame;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use tokio::sync::mpsc;
+
+use super::Desk;
+use super::reply::Body;
+use crate::cli::Failure;
+use crate::engine::Tail;
+use crate::report::look::{Colour, harmless};
+use crate::session::logs::{self, Ended, Line, Part, Source};
+use crate::spec::SandboxName;
+
+/// How many lines of the past are shown.
+const PAST: u64 = 300;
+
+/// Answers with a service's lines.
+pub(super) async fn logs(desk: &Arc<Desk>, query: &str) -> Result<Response<Body>, Failure> {
+    let (name, service) = read(query)?;
+    let sighting = desk.sighting(&name).await?;
+    sighting.container(&service, 1)?;
+    let (sender, receiver) = mpsc::channel(64);
+    for container in sighting.containers(&service) {
+        let part = Part { tail: Tail::Lines(PAST), ..Part::default() };
+        let source = Source::from(container);
+        tokio::spawn(logs::follow(Arc::clone(&desk.engine), source, part, Ended::Waits, sender.clone()));
+    }
+    let events = futures_util::stream::unfold(receiver, |mut lines| async move {
+        let line = lines.recv().await?;
+        Some((Ok(Frame::data(event(&line))), lines))
+    });
+    let mut response = Response::new(StreamBody::new(events).boxed_unsync());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    Ok(response)
+}
+
+fn event(line: &Line) -> Bytes {
+    let text = harmless(&line.text, Colour::Off);
+    let json = serde_json::json!({
+        "replica": line.replica, "stream": line.stream, "time": line.time, "line": text,
+    });
+    Bytes::from(format!("data: {json}\n\n"))
+}
+
+/// `name=NAME&service=SERVICE`; both are of characters that need no escape.
+fn read(query: &str) -> Result<(SandboxName, String), Failure> {
+    let value = |key: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(name, _)| *name == key).map(|(_, value)| value.to_owned())
+    };
+    let name = value("name").and_then(|name| name.parse().ok());
+    match (name, value("service")) {
+        (Some(name), Some(service)) => Ok((name, service)),
+        _ => Err(Failure::usage("the request names no sandbox or no service", None)),
+    }
+}

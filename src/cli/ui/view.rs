@@ -1,0 +1,68 @@
+//! What the page shows: every sandbox, its services and their addresses, its time, what was refused.
+
+use std::path::PathBuf;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Desk;
+use crate::agent::gateway::ledger::{LogSummary, Refusal};
+use crate::agent::protocol::{Hold, Standing};
+use crate::cli::{Failure, egress};
+use crate::session::event::ServiceStatus;
+use crate::session::observe::{self, Passwords, Sighting};
+
+/// A sandbox.
+#[derive(Serialize)]
+pub(super) struct Shown {
+    name: String,
+    folder: PathBuf,
+    created: Option<Timestamp>,
+    ends: Option<Timestamp>,
+    hold: Option<Hold>,
+    services: Vec<ServiceStatus>,
+    refused: Vec<Refused>,
+}
+
+/// Something that was refused, and the rule that would let it out.
+#[derive(Serialize)]
+struct Refused {
+    #[serde(flatten)]
+    refusal: Refusal,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+}
+
+/// All sandboxes of this world.
+pub(super) async fn sandboxes(desk: &Desk) -> Result<Vec<Shown>, Failure> {
+    let sightings = observe::sandboxes(&*desk.engine, &desk.scope).await?;
+    let standings = match desk.keeper().await {
+        Some(keeper) if !sightings.is_empty() => keeper.sandboxes().await.unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let shown = sightings.iter().map(|sighting| shown(desk, sighting, &standings));
+    join_all(shown).await.into_iter().collect()
+}
+
+async fn shown(desk: &Desk, sighting: &Sighting, standings: &[Standing]) -> Result<Shown, Failure> {
+    let services = observe::statuses(&*desk.engine, sighting, Passwords::LeftOut).await?;
+    let standing = standings.iter().find(|standing| standing.sandbox.as_str() == sighting.id);
+    Ok(Shown {
+        name: sighting.name.clone(),
+        folder: sighting.folder.clone(),
+        created: sighting.created,
+        ends: standing.map_or(sighting.expires, |standing| standing.ends),
+        hold: standing.map(|standing| standing.hold),
+        services,
+        refused: refused(desk, sighting).await,
+    })
+}
+
+async fn refused(desk: &Desk, sighting: &Sighting) -> Vec<Refused> {
+    let Some(gateway) = &sighting.gateway else { return Vec::new() };
+    // One that is being removed has no more to say.
+    let log = egress::log(&*desk.engine, &gateway.name).await.unwrap_or_default();
+    let refusals = LogSummary::read(&log).refusals.into_iter();
+    refusals.map(|refusal| Refused { rule: refusal.key.rule(), refusal }).collect()
+}

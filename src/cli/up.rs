@@ -1,0 +1,238 @@
+//! `sandbox up`: builds the sandbox and shows how to reach it; in the foreground it is the session.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Context, Exit, Failure, SpecOptions};
+use crate::agent::protocol::Lifetime;
+use crate::data::manifest::Manifest;
+use crate::pool::SetPath;
+use crate::report::Output;
+use crate::session::control::StopReason;
+use crate::session::observe::{self, Passwords};
+use crate::session::open::{self, Opening};
+use crate::session::origin::Drift;
+use crate::session::raise::PortWish;
+use crate::session::run::{Follow, Outcome, Purpose};
+use crate::session::transfer::Far;
+use crate::session::watch::{self, Watching};
+use crate::spec::{self, HostAccess, Loaded, Refusals, SandboxName, Spec, Variables};
+
+/// Arguments of `up`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The services to build, with what they depend on (default: all).
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    pub spec: SpecOptions,
+    #[command(flatten)]
+    pub build: BuildOptions,
+    /// Leave the sandbox running and return once it is ready.
+    #[arg(long, short = 'd')]
+    pub detach: bool,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not show the services' logs.
+    #[arg(long)]
+    pub no_logs: bool,
+    /// Follow changes: of the spec, and of the files that its `develop.watch` names.
+    #[arg(long, short = 'w', conflicts_with_all = ["detach", "dry_run"])]
+    pub watch: bool,
+}
+
+/// How a sandbox is built; shared by the verbs that build one.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BuildOptions {
+    /// When it ends, whatever happens: `90m`, `8h`, `2h30m`.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub ttl: Option<Duration>,
+    /// The data (and the spec, unless one is named) of a snapshot, by name or file.
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub from: Option<String>,
+    /// What may leave the sandbox: deny, allow, or names and addresses separated by commas.
+    #[arg(long, value_name = "POLICY")]
+    pub egress: Option<String>,
+    /// Build images even if they are there.
+    #[arg(long)]
+    pub build: bool,
+    /// Make containers anew even if nothing has changed.
+    #[arg(long)]
+    pub force_recreate: bool,
+    /// Fail if a written host port is not free.
+    #[arg(long)]
+    pub strict_ports: bool,
+    /// The longest to wait for a service to get ready, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub wait_timeout: u64,
+    /// Use a snapshot although an image differs from the one it was made with.
+    #[arg(long)]
+    pub allow_image_drift: bool,
+}
+
+impl BuildOptions {
+    /// The opening that these options ask for.
+    pub(super) fn opening(
+        &self,
+        context: &Context,
+        spec: &SpecOptions,
+        services: &[String],
+        from: Option<SetPath>,
+    ) -> Opening {
+        Opening {
+            services: services.to_vec(),
+            name: context.globals.name.clone(),
+            ttl: self.ttl,
+            from,
+            egress: self.egress.clone(),
+            rebuild: self.build,
+            recreate: self.force_recreate,
+            ports: if self.strict_ports { PortWish::Strict } else { PortWish::Any },
+            patience: Duration::from_secs(self.wait_timeout),
+            drift: if self.allow_image_drift { Drift::Allowed } else { Drift::Refused },
+            allow_host_access: spec.allow_host_access,
+        }
+    }
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let from = source(context, args.build.from.as_deref()).await?;
+    let loaded = loaded(context, &args.spec, from.as_ref(), &args.services).await?;
+    let engine = context.engine().await?;
+    let reporting = context.reporter();
+    reporting.warn(&loaded.warnings);
+    let opening = args.build.opening(context, &args.spec, &args.services, from);
+    if args.dry_run {
+        let plan = open::dry_run(&engine, &context.scope()?, &loaded, &opening).await?;
+        reporting.finish().await;
+        Output::stdout().text(&plan.to_string());
+        return Ok(Exit::Done);
+    }
+    let purpose = if args.detach {
+        Purpose::Detached { lifetime: lifetime(&loaded.spec.lifetime, opening.ttl) }
+    } else {
+        let logs = if args.no_logs { Follow::Nothing } else { Follow::Logs };
+        let watching = args.watch.then(|| watching(&args, context, &loaded, opening.clone())).transpose()?;
+        Purpose::Attached { logs, beside: watching.map(watch::beside) }
+    };
+    let session = open::open(&engine, &context.scope()?, &loaded, &opening, reporting.events.clone()).await?;
+    let name = session.order.name.clone();
+    let outcome = session.run(purpose).await;
+    reporting.finish().await;
+    let outcome = outcome?;
+    if context.globals.json && matches!(outcome, Outcome::LeftUp) {
+        let sighting = context.clone_for(Some(name)).chosen().await?;
+        Output::stdout().json(&observe::statuses(&*engine, &sighting, Passwords::LeftOut).await?);
+    }
+    Ok(exit(outcome))
+}
+
+/// As much of a set's name as a sandbox's name takes: a file's is long.
+const FEW: usize = 24;
+
+/// The kept set that `--from` names: a snapshot, or a file, which is imported unless it was before.
+pub(super) async fn source(context: &Context, from: Option<&str>) -> Result<Option<SetPath>, Failure> {
+    let Some(from) = from else { return Ok(None) };
+    let storage = super::snapshot::storage(context).await?;
+    if let Ok(path) = super::snapshot::named(from)
+        && storage.inspect(&path).await?.is_some()
+    {
+        return Ok(Some(path));
+    }
+    let file = Path::new(from);
+    if !file.is_file() {
+        let hint = "`sandbox snapshot ls` shows the snapshots that there are".to_owned();
+        return Err(Failure::failed(format!("there is neither a snapshot nor a file `{from}`"), Some(hint)));
+    }
+    let reporting = context.reporter();
+    let far =
+        Far { engine: context.engine().await?, scope: context.scope()?, events: reporting.events.clone() };
+    let kept = far.kept(&*storage, file).await;
+    drop(far);
+    reporting.finish().await;
+    Ok(Some(kept?))
+}
+
+/// The spec that is built: a snapshot's own if one is asked for and no file is named, else the files'.
+pub(super) async fn loaded(
+    context: &Context,
+    spec: &SpecOptions,
+    from: Option<&SetPath>,
+    services: &[String],
+) -> Result<Loaded, Failure> {
+    let Some(path) = from.filter(|_| spec.files.is_empty()) else {
+        return context.load(spec, services, Refusals::Fail);
+    };
+    let info = super::snapshot::storage(context).await?.inspect(path).await?;
+    let kept = info.as_ref().and_then(Manifest::of).and_then(|manifest| manifest.spec);
+    let Some(kept) = kept.and_then(|json| serde_json::from_value::<Spec>(json).ok()) else {
+        return context.load(spec, services, Refusals::Fail);
+    };
+    let access = if spec.allow_host_access { HostAccess::Allowed } else { HostAccess::Refused };
+    let kept = without_seeds(kept);
+    spec::guard(&kept, access).map_err(Failure::Spec)?;
+    let name: String = path.name.as_str().chars().take(FEW).collect();
+    let sandbox = SandboxName::derive(kept.name.as_str(), Some(&name));
+    Ok(Loaded { spec: kept, warnings: Vec::new(), variables: Variables::default(), sandbox })
+}
+
+/// What `--watch` needs to read the spec anew.
+fn watching(args: &Args, context: &Context, loaded: &Loaded, opening: Opening) -> Result<Watching, Failure> {
+    if args.build.from.is_some() && args.spec.files.is_empty() {
+        return Err(Failure::usage(
+            "a snapshot's own spec does not change: there is nothing to watch",
+            Some("name a spec with `-f`".to_owned()),
+        ));
+    }
+    if args.spec.files.iter().any(|file| file.as_os_str() == "-") {
+        return Err(Failure::usage(
+            "a spec on standard input does not change: there is nothing to watch",
+            Some("name a file with `-f`".to_owned()),
+        ));
+    }
+    let request = context.load_request(&args.spec, &args.services, Refusals::Fail)?;
+    let folder = &request.folder;
+    let mut beside: Vec<PathBuf> = request.env_files.iter().map(|file| folder.join(file)).collect();
+    if beside.is_empty() {
+        beside.push(loaded.spec.folder.join(".env"));
+    }
+    Ok(Watching { reload: Box::new(move || spec::load(&request)), beside, opening })
+}
+
+/// The data is there: what would make it is not read, and need not be here.
+fn without_seeds(mut spec: Spec) -> Spec {
+    for service in spec.services.values_mut() {
+        service.seed.clear();
+        service.mounts.retain(|mount| !mount.is_initdb());
+    }
+    spec.volumes.values_mut().for_each(|volume| volume.seed.clear());
+    spec
+}
+
+/// What ends a detached sandbox.
+pub(super) fn lifetime(written: &crate::spec::Lifetime, ttl: Option<Duration>) -> Lifetime {
+    let until = ttl
+        .or(written.ttl)
+        .and_then(|ttl| SignedDuration::try_from(ttl).ok())
+        .and_then(|ttl| Timestamp::now().checked_add(ttl).ok());
+    Lifetime { until, idle: written.idle }
+}
+
+fn exit(outcome: Outcome) -> Exit {
+    match outcome {
+        Outcome::LeftUp => Exit::Done,
+        Outcome::Ended(StopReason::BuildFailed) => Exit::Failed,
+        Outcome::Ended(reason) => Exit::of_signal(reason).unwrap_or(Exit::Done),
+    }
+}
+
+/// `90m`, `8h`, `2h30m`, `1d`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    super::moment::duration(text)
+        .filter(|length| !length.is_zero())
+        .ok_or_else(|| "not a duration such as 90m, 8h or 2h30m".to_owned())
+}

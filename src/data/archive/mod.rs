@@ -1,0 +1,217 @@
+//! Snapshot files: `NAME.sandbox.tar.zst`, written and read as a stream.
+//!
+//! A PAX tar, packed with zstd or not at all, whose entries are, in this order:
+//!
+//! - `manifest.json`: [`Head`], the snapshot's manifest and what each volume announces
+//! - `volumes/NAME/…`: each volume, folders before what is in them
+//! - `images/000000` and so on: the images' archive in pieces, if they were asked for
+//! - `checksums.json`: [`Checksums`], a SHA-256 over each volume's part of the tar
+//!
+//! GNU tar and bsdtar can unpack one. The reader trusts nothing in it: see [`Import`].
+
+mod ahead;
+mod block;
+mod holes;
+mod images;
+mod read;
+mod store;
+#[cfg(test)]
+mod tests;
+mod unpack;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::manifest::Manifest;
+use crate::pool::VolumeName;
+use crate::pool::tree::TreeError;
+
+pub use images::Archived;
+pub use read::{Import, Imported};
+pub use store::{Brought, Place, export_set, import_set, manifest_of};
+pub use write::{Exported, Packing, export};
+
+/// The ending of a snapshot file's name.
+pub const EXTENSION: &str = "sandbox.tar.zst";
+
+const MANIFEST: &[u8] = b"manifest.json";
+const CHECKSUMS: &[u8] = b"checksums.json";
+const VOLUMES: &str = "volumes/";
+const IMAGES: &str = "images/";
+
+/// A snapshot file that cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The stream itself failed.
+    #[error("cannot {operation} the snapshot file")]
+    Stream {
+        /// `read` or `write`.
+        operation: &'static str,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// It is no snapshot file.
+    #[error("this is not a snapshot file: {reason}")]
+    Foreign {
+        /// How that shows.
+        reason: String,
+    },
+    /// It was written by a newer version.
+    #[error(
+        "the snapshot file has format {format}, and this version reads up to {}",
+        super::manifest::FORMAT
+    )]
+    Newer {
+        /// Its format.
+        format: u32,
+    },
+    /// It is cut off, or not what was written.
+    #[error("the snapshot file is damaged at `{entry}`: {reason}")]
+    Damaged {
+        /// The entry being read, or the last one.
+        entry: String,
+        /// How that shows.
+        reason: String,
+    },
+    /// It has an entry that a volume must not have, or that it did not announce.
+    #[error("the snapshot file is refused at `{entry}`: {reason}")]
+    Hostile {
+        /// The entry.
+        entry: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It holds more than there is room for, or than anything may hold.
+    #[error("the snapshot file is refused: it holds {what}, and at most {limit} are allowed")]
+    TooMuch {
+        /// What, with its amount.
+        what: String,
+        /// The most that is allowed.
+        limit: String,
+    },
+    /// A volume could not be read or written.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The storage refused.
+    #[error(transparent)]
+    Storage(#[from] crate::pool::StorageError),
+}
+
+impl ArchiveError {
+    fn hostile(entry: &[u8], reason: impl Into<String>) -> Self {
+        Self::Hostile { entry: printable(entry), reason: reason.into() }
+    }
+
+    fn damaged(entry: &[u8], reason: impl Into<String>) -> Self {
+        Self::Damaged { entry: printable(entry), reason: reason.into() }
+    }
+
+    /// The way out, where one is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Damaged { .. } => Some("copy the file again, or ask for a new export; nothing was stored"),
+            Self::Hostile { .. } => {
+                Some("do not use this file unless you know where it comes from; nothing was stored")
+            }
+            Self::Newer { .. } => Some("update sandbox"),
+            Self::TooMuch { .. } => Some("make room on the engine's disk; nothing was stored"),
+            Self::Storage(error) => error.hint(),
+            Self::Stream { .. } | Self::Foreign { .. } | Self::Tree(_) => None,
+        }
+    }
+}
+
+/// A name from a file that is not trusted, fit to be shown: no control characters, not endless.
+fn printable(name: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(name).chars().flat_map(char::escape_debug).take(200).collect();
+    if text.is_empty() { "its beginning".to_owned() } else { text }
+}
+
+/// The first entry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Head {
+    /// See [`super::manifest::FORMAT`].
+    pub format: u32,
+    /// What is kept beside the snapshot.
+    pub manifest: Manifest,
+    /// What each volume holds.
+    pub volumes: BTreeMap<VolumeName, Announced>,
+    /// Whether the images come along.
+    #[serde(default)]
+    pub images: bool,
+}
+
+/// What a volume announces. What is not announced is refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announced {
+    /// Entries, the volume's own folder included.
+    pub entries: u64,
+    /// Bytes of files' data, holes left out.
+    pub bytes: u64,
+    /// Programs that run with their owner's rights: set-user-id, set-group-id or file capabilities.
+    #[serde(default)]
+    pub privileged: BTreeSet<String>,
+    /// Symbolic links that lead out of the volume.
+    #[serde(default)]
+    pub leaving: BTreeSet<String>,
+}
+
+/// The last entry: of the manifest and of each volume's part of the tar, the SHA-256 in hexadecimal digits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Checksums {
+    manifest: String,
+    volumes: BTreeMap<VolumeName, String>,
+    #[serde(default)]
+    images: Option<String>,
+}
+
+/// Bounds on what is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of data in all volumes: what there is room for.
+    pub bytes: u64,
+    /// Entries in all volumes.
+    pub entries: u64,
+    /// Bytes that one byte of the packed file may become, once 64 MiB have been read. Zstd makes about 14,000 of
+    /// nothing but zeros.
+    pub ratio: u64,
+    /// Bytes of the images' archive.
+    pub images: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { bytes: 1 << 44, entries: 20_000_000, ratio: 40_000, images: 1 << 40 }
+    }
+}
+
+/// A volume to be exported, and where its files are.
+pub type VolumeSource = (VolumeName, PathBuf);
+
+/// Whether a symbolic link at `path` in a volume leads out of it. An absolute one does: what it means depends on where
+/// the volume is mounted.
+fn leaves(path: &Path, target: &[u8]) -> bool {
+    if target.first() == Some(&b'/') {
+        return true;
+    }
+    let mut depth = path.components().count().saturating_sub(1);
+    for part in target.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." if depth == 0 => return true,
+            b".." => depth -= 1,
+            _ => depth += 1,
+        }
+    }
+    false
+}
+
+fn digest(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    hex::encode(Sha256::digest(bytes))
+}

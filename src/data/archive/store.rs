@@ -1,0 +1,138 @@
+//! Snapshot files out of and into the storage, in the keeper's container.
+
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+
+use super::images::{self, Archived};
+use super::{ArchiveError, Exported, Import, Imported, Limits, Packing, export};
+use crate::data::manifest::Manifest;
+use crate::pool::tree::Counter;
+use crate::pool::{Detail, Published, SetPath, Storage, StorageError};
+use crate::spec::SpecOrigin;
+
+/// A storage, and the folder where its files lie.
+#[derive(Clone)]
+pub struct Place {
+    /// The storage.
+    pub storage: Arc<dyn Storage>,
+    /// The folder with its shelves.
+    pub folder: std::path::PathBuf,
+}
+
+/// The manifest of a stored set.
+pub async fn manifest_of(storage: &dyn Storage, set: &SetPath) -> Result<Manifest, ArchiveError> {
+    let info = crate::data::snapshot::existing(storage, set).await?;
+    let unreadable = || StorageError::Refused { reason: format!("`{set}` has no manifest that can be read") };
+    Ok(Manifest::of(&info).ok_or_else(unreadable)?)
+}
+
+/// Writes a published set as a snapshot file.
+pub async fn export_set(
+    place: &Place,
+    set: &SetPath,
+    out: impl Write + Send + 'static,
+    packing: Packing,
+    images: Option<Box<dyn Read + Send>>,
+    counter: Arc<Counter>,
+) -> Result<Exported, ArchiveError> {
+    let manifest = manifest_of(&*place.storage, set).await?;
+    let volumes: Vec<_> = manifest
+        .volumes
+        .iter()
+        .map(|name| (name.clone(), place.folder.join(set.volume(name.clone()).relative())))
+        .collect();
+    place.storage.touch(set).await?;
+    joined(spawn_blocking(move || {
+        let mut images = images;
+        let images = images.as_mut().map(|images| images as &mut dyn Read);
+        export(out, packing, &manifest, &volumes, images, &counter)
+    }))
+    .await
+}
+
+/// What came out of a snapshot file.
+#[derive(Debug)]
+pub struct Brought {
+    /// How much.
+    pub imported: Imported,
+    /// The images' archive, whole and at its beginning, if there is one, and what it holds.
+    pub images: Option<(std::fs::File, Vec<Archived>)>,
+}
+
+/// Reads a snapshot file and publishes it. Until all of it has been checked nothing is published, and if anything is
+/// wrong with it nothing is left.
+///
+/// Its spec is marked as one that is not trusted with the host, whatever it says of itself.
+pub async fn import_set(
+    place: &Place,
+    to: &SetPath,
+    input: impl Read + Send + 'static,
+    counter: Arc<Counter>,
+) -> Result<Brought, ArchiveError> {
+    let storage = &*place.storage;
+    if storage.inspect(to).await?.is_some() {
+        return Err(StorageError::Exists { path: to.to_string() }.into());
+    }
+    let room = storage.usage(Detail::Totals).await?.host_free;
+    let limits = Limits { bytes: room, images: room, ..Limits::default() };
+    let import = joined(spawn_blocking(move || Import::open_ahead(input, limits))).await?;
+    let spooled = if import.head().images { Some(spool(&place.folder)?) } else { None };
+    let manifest = distrusted(import.head().manifest.clone());
+    let making = storage.begin().await?;
+    let outcome = async {
+        let mut places = std::collections::BTreeMap::new();
+        for name in &manifest.volumes {
+            let volume = making.volume(name.clone());
+            storage.create(&volume).await?;
+            places.insert(name.clone(), place.folder.join(volume.relative()));
+        }
+        let brought = joined(spawn_blocking(move || {
+            let mut images = spooled;
+            let writer = images.as_mut().map(|images| images as &mut dyn Write);
+            let imported = import.unpack(&places, writer, &counter)?;
+            Ok(Brought { imported, images: images.map(looked_into).transpose()? })
+        }))
+        .await?;
+        match storage.publish(&making, to, &manifest.to_json()).await? {
+            Published::New => Ok(brought),
+            Published::Existed => Err(StorageError::Exists { path: to.to_string() }.into()),
+        }
+    }
+    .await;
+    if outcome.is_err() {
+        // The first error is the one to tell; what is left goes with the connection.
+        let _ = storage.delete_set(&making).await;
+    }
+    outcome
+}
+
+/// A file without a name, so that it is gone with whoever writes it.
+fn spool(folder: &Path) -> Result<std::fs::File, ArchiveError> {
+    let failed = |source| ArchiveError::Stream { operation: "spool the images of", source };
+    tempfile::tempfile_in(folder).map_err(failed)
+}
+
+fn looked_into(mut archive: std::fs::File) -> Result<(std::fs::File, Vec<Archived>), ArchiveError> {
+    let failed = |source| ArchiveError::Stream { operation: "read the images of", source };
+    archive.rewind().map_err(failed)?;
+    let found = images::archived(&mut archive)?;
+    archive.rewind().map_err(failed)?;
+    Ok((archive, found))
+}
+
+fn distrusted(mut manifest: Manifest) -> Manifest {
+    if let Some(spec) = manifest.spec.as_mut().and_then(serde_json::Value::as_object_mut) {
+        let origin = serde_json::to_value(SpecOrigin::SnapshotFile).unwrap_or_default();
+        spec.insert("origin".to_owned(), origin);
+    }
+    manifest
+}
+
+async fn joined<T>(task: tokio::task::JoinHandle<Result<T, ArchiveError>>) -> Result<T, ArchiveError> {
+    task.await.unwrap_or_else(|error| {
+        Err(StorageError::Refused { reason: format!("the operation was cut short: {error}") }.into())
+    })
+}

@@ -1,0 +1,293 @@
+//! Baselines: which services a bake starts, which volumes it leaves behind, and the key under which they are kept.
+//! Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::manifest::FORMAT;
+use super::seed::Inputs;
+use crate::engine::Image;
+use crate::plan::volumes_of;
+use crate::pool::{SetName, SetPath, Shelf, VolumeName};
+use crate::spec::{MountKind, NetworkMode, Seed, Service, ServiceName, SnapshotRef, Spec};
+
+/// What a bake is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BakeSet {
+    /// The services that are started: those with seeds and what these depend on.
+    pub services: BTreeSet<ServiceName>,
+    /// The volumes that are kept: all of theirs, and those with seeds of their own.
+    pub volumes: BTreeSet<VolumeName>,
+}
+
+/// What is to be baked of a spec (of which only the services that are asked for are left). `None`: nothing in it is
+/// seeded.
+///
+/// A volume with a seed of its own is kept whether or not a service of the bake has it mounted: what only has such a
+/// volume need not be started, only made.
+pub fn bake_set(spec: &Spec, images: &BTreeMap<ServiceName, Image>) -> Option<BakeSet> {
+    let mut services = BTreeSet::new();
+    for service in spec.services.values().filter(|service| service.is_seeded()) {
+        add_with_dependencies(spec, &service.name, &mut services);
+    }
+    let mut volumes = BTreeSet::new();
+    for service in spec.services.values() {
+        for replica in 1..=service.replicas() {
+            let of_replica = volumes_of("-", service, replica, images.get(&service.name));
+            let kept = of_replica.into_values().filter(|volume| {
+                services.contains(&service.name)
+                    || spec.volumes.get(volume.key.as_str()).is_some_and(|volume| !volume.seed.is_empty())
+            });
+            volumes.extend(kept.filter_map(|volume| VolumeName::new(volume.key).ok()));
+        }
+    }
+    (!volumes.is_empty()).then_some(BakeSet { services, volumes })
+}
+
+/// A service and all that must run for it to run.
+fn add_with_dependencies(spec: &Spec, name: &ServiceName, found: &mut BTreeSet<ServiceName>) {
+    let Some(service) = spec.services.get(name) else { return };
+    if !found.insert(name.clone()) {
+        return;
+    }
+    for other in service.depends_on.keys() {
+        add_with_dependencies(spec, other, found);
+    }
+    if let Some(NetworkMode::Service(other)) = &service.network_mode {
+        add_with_dependencies(spec, other, found);
+    }
+    for other in service.volumes_from.iter().chain(&service.links) {
+        let name = other.split(':').next().unwrap_or(other);
+        if let Ok(name) = ServiceName::new(name) {
+            add_with_dependencies(spec, &name, found);
+        }
+    }
+}
+
+/// The key of a baseline: a hash over all that shapes the data of any of its volumes. Ports, labels, limits and the
+/// like do not, nor does the folder that the spec lies in.
+pub fn key(
+    spec: &Spec,
+    set: &BakeSet,
+    images: &BTreeMap<ServiceName, Image>,
+    inputs: &Inputs,
+    arch: &str,
+) -> SetPath {
+    let services: BTreeMap<&str, Value> = set
+        .services
+        .iter()
+        .filter_map(|name| spec.services.get(name))
+        .map(|service| (service.name.as_str(), shape(spec, service, images.get(&service.name))))
+        .collect();
+    let seeds: BTreeMap<&str, Vec<Value>> = spec
+        .volumes
+        .iter()
+        .filter(|(name, _)| set.volumes.iter().any(|kept| kept.as_str() == name.as_str()))
+        .map(|(name, volume)| {
+            (name.as_str(), volume.seed.iter().map(|seed| seed_shape(&spec.folder, seed)).collect())
+        })
+        .collect();
+    let secrets: BTreeMap<&str, Value> =
+        spec.secrets.iter().map(|(name, secret)| (name.as_str(), json!(secret.source))).collect();
+    let secrets = relative(&spec.folder, json!(secrets));
+    let whole = json!({
+        "format": FORMAT, "arch": arch, "services": services, "volumes": seeds, "kept": set.volumes,
+        "secrets": secrets, "inputs": inputs,
+    });
+    let hash = hex::encode(Sha256::digest(whole.to_string().as_bytes()));
+    let name = SetName::new(&hash[..40]).expect("hexadecimal digits are a name");
+    SetPath { shelf: Shelf::Baseline, name }
+}
+
+/// What of a service shapes its data.
+fn shape(spec: &Spec, service: &Service, image: Option<&Image>) -> Value {
+    let mounts: Vec<Value> = service
+        .mounts
+        .iter()
+        .map(|mount| {
+            let what = match &mount.kind {
+                MountKind::Named { volume, .. } => json!({"volume": volume}),
+                MountKind::Anonymous { .. } => json!("anonymous"),
+                MountKind::Bind { source, .. } => json!({"bind": source}),
+                other => json!(other),
+            };
+            json!([mount.target, what])
+        })
+        .collect();
+    let configs: Vec<Value> = service
+        .configs
+        .iter()
+        .map(|grant| json!([grant, spec.configs.get(grant.source.as_str()).map(|c| &c.source)]))
+        .collect();
+    let shape = json!({
+        "image": image.map(|image| image.id.as_str()).or_else(|| service.image()),
+        "platform": service.platform,
+        "command": service.command,
+        "entrypoint": service.entrypoint,
+        "environment": service.environment,
+        "working_dir": service.working_dir,
+        "user": service.user,
+        "replicas": service.replicas(),
+        "mounts": mounts,
+        "tmpfs": service.tmpfs,
+        "secrets": service.secrets,
+        "configs": configs,
+        "depends_on": service.depends_on.keys().collect::<Vec<_>>(),
+        "post_start": service.post_start,
+        "seed": service.seed.iter().map(|seed| seed_shape(&spec.folder, seed)).collect::<Vec<_>>(),
+    });
+    relative(&spec.folder, shape)
+}
+
+/// A seed without the paths of its files: these count by their names and bytes.
+fn seed_shape(folder: &Path, seed: &Seed) -> Value {
+    let shape = match seed {
+        Seed::Copy { to, owner, .. } => json!({"copy": [to, owner]}),
+        Seed::Sql { database, user, .. } => json!({"sql": [database, user]}),
+        Seed::Exec { command, user, stdin, .. } => json!({"exec": [command, user, stdin.is_some()]}),
+        Seed::Snapshot { snapshot, volume, .. } => match snapshot {
+            SnapshotRef::Stored(name) => json!({"snapshot": [name, volume]}),
+            SnapshotRef::File(_) => json!({"snapshot": [null, volume]}),
+        },
+    };
+    relative(folder, shape)
+}
+
+/// Paths below the spec's folder without it, so that each checkout of a spec has the same key.
+fn relative(folder: &Path, value: Value) -> Value {
+    match value {
+        Value::String(text) => match Path::new(&text).strip_prefix(folder) {
+            Ok(inside) if !folder.as_os_str().is_empty() => json!(format!("./{}", inside.display())),
+            _ => Value::String(text),
+        },
+        Value::Array(items) => items.into_iter().map(|item| relative(folder, item)).collect(),
+        Value::Object(map) => map.into_iter().map(|(key, value)| (key, relative(folder, value))).collect(),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{At, Dependency, Mount, Port, VolumeName as SpecVolume};
+
+    fn spec() -> Spec {
+        let mut db = service("db");
+        db.mounts.push(mount("pgdata", "/var/lib/postgresql/data"));
+        db.seed.push(Seed::Sql {
+            pattern: "*.sql".to_owned(),
+            files: vec!["/repo/a.sql".into()],
+            database: None,
+            user: None,
+            at: At::default(),
+        });
+        db.depends_on.insert(ServiceName::new("net").unwrap(), Dependency::default());
+        let mut cache = service("cache");
+        cache.mounts.push(mount("cache", "/data"));
+        let mut web = service("web");
+        web.mounts.push(mount("uploads", "/uploads"));
+        let services = [db, cache, web, service("net")];
+        let mut volume = crate::spec::Volume::default();
+        volume.seed.push(Seed::Copy { source: "/repo/up".into(), to: None, owner: None, at: At::default() });
+        Spec {
+            name: crate::spec::ProjectName::new("shop").unwrap(),
+            folder: "/repo".into(),
+            files: Vec::new(),
+            profiles: Vec::new(),
+            origin: crate::spec::SpecOrigin::default(),
+            lifetime: crate::spec::Lifetime::default(),
+            egress: crate::spec::EgressPolicy::default(),
+            limits: crate::spec::Limits::default(),
+            services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
+            networks: BTreeMap::new(),
+            volumes: BTreeMap::from([(SpecVolume::new("uploads").unwrap(), volume)]),
+            secrets: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            durable: crate::spec::Durability::default(),
+            artifacts: Vec::new(),
+            tasks: BTreeMap::new(),
+            extensions: BTreeMap::new(),
+        }
+    }
+
+    fn service(name: &str) -> Service {
+        Service::new(ServiceName::new(name).unwrap(), format!("{name}:1"))
+    }
+
+    fn mount(volume: &str, target: &str) -> Mount {
+        let kind = MountKind::Named { volume: SpecVolume::new(volume).unwrap(), options: None };
+        Mount { kind, target: target.to_owned(), read_only: false, consistency: None, at: At::default() }
+    }
+
+    fn key_of(spec: &Spec, inputs: &Inputs) -> SetPath {
+        key(spec, &bake_set(spec, &BTreeMap::new()).unwrap(), &BTreeMap::new(), inputs, "amd64")
+    }
+
+    #[test]
+    fn a_bake_is_of_what_is_seeded_and_what_that_needs() {
+        let set = bake_set(&spec(), &BTreeMap::new()).unwrap();
+        let names: Vec<&str> = set.services.iter().map(ServiceName::as_str).collect();
+        assert_eq!(names, ["db", "net"]);
+        let volumes: Vec<&str> = set.volumes.iter().map(VolumeName::as_str).collect();
+        assert_eq!(volumes, ["pgdata", "uploads"]);
+    }
+
+    #[test]
+    fn nothing_seeded_is_nothing_to_bake() {
+        let mut spec = spec();
+        spec.volumes.clear();
+        spec.services.values_mut().for_each(|service| service.seed.clear());
+        assert_eq!(bake_set(&spec, &BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn what_shapes_the_data_changes_the_key_and_nothing_else_does() {
+        let inputs = Inputs::from([("services.db.seed[0]/a.sql".to_owned(), "aa".to_owned())]);
+        let first = key_of(&spec(), &inputs);
+        let changed = |change: &dyn Fn(&mut Service)| {
+            let mut spec = spec();
+            change(spec.services.get_mut("db").unwrap());
+            key_of(&spec, &inputs) != first
+        };
+        assert!(changed(&|db| db.command = Some(vec!["postgres".to_owned()])));
+        assert!(changed(&|db| {
+            db.environment.insert("POSTGRES_DB".to_owned(), Some("shop".to_owned()));
+        }));
+        assert!(!changed(&|db| db.ports.push(Port {
+            host_ip: None,
+            host: None,
+            container: 5432,
+            protocol: crate::spec::Protocol::Tcp,
+            name: None,
+            app_protocol: None,
+            mode: None,
+            extensions: BTreeMap::new(),
+            at: At::default(),
+        })));
+        assert!(!changed(&|db| {
+            db.labels.insert("a".to_owned(), "b".to_owned());
+        }));
+        let other = Inputs::from([("services.db.seed[0]/a.sql".to_owned(), "bb".to_owned())]);
+        assert_ne!(key_of(&spec(), &other), first);
+    }
+
+    #[test]
+    fn another_checkout_has_the_same_key() {
+        let inputs = Inputs::new();
+        let mut elsewhere = spec();
+        elsewhere.folder = "/elsewhere".into();
+        assert_eq!(key_of(&spec(), &inputs), key_of(&elsewhere, &inputs));
+        let bound = |folder: &str| {
+            let mut spec = spec();
+            spec.folder = folder.into();
+            let kind = MountKind::Bind { source: format!("{folder}/src").into(), options: None };
+            let db = spec.services.get_mut("db").unwrap();
+            db.mounts.push(Mount { kind, ..mount("x", "/src") });
+            key_of(&spec, &inputs)
+        };
+        assert_eq!(bound("/repo"), bound("/elsewhere"));
+    }
+}

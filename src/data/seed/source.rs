@@ -1,0 +1,305 @@
+//! The files that seeds are read from, as streams: a folder, a file or an archive as a tar; a plain or compressed file
+//! as its bytes. Nothing is held whole in memory.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::SeedError;
+use crate::engine::ByteStream;
+
+/// Whose the copied files are, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: u64,
+    /// The group.
+    pub gid: u64,
+}
+
+impl FromStr for Owner {
+    type Err = SeedError;
+
+    /// `UID` (with the group of the same number) or `UID:GID`.
+    fn from_str(text: &str) -> Result<Self, SeedError> {
+        let (uid, gid) = text.split_once(':').unwrap_or((text, text));
+        match (uid.parse(), gid.parse()) {
+            (Ok(uid), Ok(gid)) => Ok(Self { uid, gid }),
+            _ => Err(SeedError::BadOwner { owner: text.to_owned() }),
+        }
+    }
+}
+
+/// How a file's bytes are packed, told by how they begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packing {
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+/// A reader over what the file holds once unpacked.
+fn unpacked(path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    let mut file = File::open(path)?;
+    let mut head = [0u8; 4];
+    let mut got = 0;
+    while got < head.len() {
+        match file.read(&mut head[got..])? {
+            0 => break,
+            more => got += more,
+        }
+    }
+    let packing = match head {
+        [0x1f, 0x8b, ..] => Packing::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd] => Packing::Zstd,
+        _ => Packing::Plain,
+    };
+    let whole = io::Cursor::new(head).take(got as u64).chain(file);
+    Ok(match packing {
+        Packing::Plain => Box::new(whole),
+        Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(BufReader::new(whole))),
+        Packing::Zstd => Box::new(zstd::Decoder::new(whole)?),
+    })
+}
+
+fn is_tar(path: &Path) -> io::Result<bool> {
+    let name = path.to_string_lossy().to_lowercase();
+    let named = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"].iter().any(|end| name.ends_with(end));
+    if !named {
+        return Ok(false);
+    }
+    let mut block = [0u8; 512];
+    Ok(match unpacked(path)?.read_exact(&mut block) {
+        // An empty archive is all zeros.
+        Ok(()) => &block[257..262] == b"ustar" || block == [0; 512] || block[0] != 0,
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => false,
+        Err(e) => return Err(e),
+    })
+}
+
+/// A seed's file, unpacked: what a command is given on its standard input.
+pub fn open_input(path: &Path) -> Result<ByteStream, SeedError> {
+    let reader = unpacked(path).map_err(|source| SeedError::Unreadable { path: path.to_owned(), source })?;
+    Ok(stream(move |out| copy(reader, out)))
+}
+
+/// What a `copy` seed puts into a volume, as a tar for the engine.
+///
+/// A folder's contents, a single file, or what an archive (`tar`, plain or packed with gzip or zstd) holds. Files of
+/// the host belong to root unless an owner is given, since the host's numbers mean nothing in a container; what an
+/// archive says of owners is kept.
+pub fn copy_tar(source: &Path, owner: Option<Owner>) -> Result<ByteStream, SeedError> {
+    let fail = |source_error| SeedError::Unreadable { path: source.to_owned(), source: source_error };
+    let kind = std::fs::metadata(source).map_err(fail)?;
+    let path = source.to_owned();
+    if kind.is_dir() {
+        return Ok(stream(move |out| tar_folder(&path, owner, out)));
+    }
+    if !is_tar(source).map_err(fail)? {
+        return Ok(stream(move |out| tar_file(&path, owner, out)));
+    }
+    let reader = unpacked(source).map_err(fail)?;
+    match owner {
+        None => Ok(stream(move |out| copy(reader, out))),
+        Some(owner) => Ok(stream(move |out| tar_again(reader, owner, out))),
+    }
+}
+
+fn copy(mut reader: impl Read, out: &mut dyn Write) -> io::Result<()> {
+    let mut buffer = vec![0u8; 256 << 10];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(()),
+            got => out.write_all(&buffer[..got])?,
+        }
+    }
+}
+
+fn dressed(owner: Option<Owner>, meta: &std::fs::Metadata) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_metadata_in_mode(meta, tar::HeaderMode::Complete);
+    let owner = owner.unwrap_or(Owner { uid: 0, gid: 0 });
+    header.set_uid(owner.uid);
+    header.set_gid(owner.gid);
+    header
+}
+
+fn tar_file(path: &Path, owner: Option<Owner>, out: &mut dyn Write) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut builder = tar::Builder::new(out);
+    let mut header = dressed(owner, &file.metadata()?);
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    builder.append_data(&mut header, name, &mut file)?;
+    builder.finish()
+}
+
+fn tar_folder(root: &Path, owner: Option<Owner>, out: &mut dyn Write) -> io::Result<()> {
+    let mut builder = tar::Builder::new(out);
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        let mut entries = std::fs::read_dir(root.join(&folder))?.collect::<io::Result<Vec<_>>>()?;
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            let inside = folder.join(entry.file_name());
+            let path = entry.path();
+            let meta = path.symlink_metadata()?;
+            let mut header = dressed(owner, &meta);
+            if meta.is_dir() {
+                builder.append_data(&mut header, &inside, io::empty())?;
+                folders.push(inside);
+            } else if meta.is_symlink() {
+                header.set_size(0);
+                builder.append_link(&mut header, &inside, path.read_link()?)?;
+            } else if meta.is_file() {
+                builder.append_data(&mut header, &inside, File::open(&path)?.take(meta.len()))?;
+            }
+        }
+    }
+    builder.finish()
+}
+
+fn tar_again(reader: impl Read, owner: Owner, out: &mut dyn Write) -> io::Result<()> {
+    let mut archive = tar::Archive::new(reader);
+    let mut builder = tar::Builder::new(out);
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        let link = entry.link_name()?.map(std::borrow::Cow::into_owned);
+        let mut header = entry.header().clone();
+        header.set_uid(owner.uid);
+        header.set_gid(owner.gid);
+        match link {
+            Some(link) => builder.append_link(&mut header, path, link)?,
+            None => builder.append_data(&mut header, path, &mut entry)?,
+        }
+    }
+    builder.finish()
+}
+
+/// Runs a writer on a thread of its own and streams what it writes; its error ends the stream.
+fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> ByteStream {
+    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(8);
+    tokio::task::spawn_blocking(move || {
+        let mut out = io::BufWriter::with_capacity(256 << 10, Chunks { sender: sender.clone() });
+        let outcome = write(&mut out).and_then(|()| out.flush());
+        if let Err(error) = outcome {
+            // Nobody listens any more, or this is what they hear last.
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    Box::pin(futures_util::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|chunk| (chunk, receiver))
+    }))
+}
+
+struct Chunks {
+    sender: mpsc::Sender<io::Result<Bytes>>,
+}
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let chunk = Bytes::copy_from_slice(bytes);
+        self.sender.blocking_send(Ok(chunk)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt;
+
+    use super::*;
+
+    async fn all(stream: ByteStream) -> Vec<u8> {
+        stream
+            .try_fold(Vec::new(), |mut all, chunk| async move {
+                all.extend_from_slice(&chunk);
+                Ok(all)
+            })
+            .await
+            .unwrap()
+    }
+
+    fn entries(tar: &[u8]) -> Vec<(String, u64, String)> {
+        let mut archive = tar::Archive::new(tar);
+        let mut found = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            let uid = entry.header().uid().unwrap();
+            let mut text = String::new();
+            entry.read_to_string(&mut text).unwrap();
+            found.push((path, uid, text));
+        }
+        found.sort();
+        found
+    }
+
+    fn tree() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        std::fs::write(folder.path().join("sub/a"), "A").unwrap();
+        std::fs::write(folder.path().join("b"), "B").unwrap();
+        std::os::unix::fs::symlink("b", folder.path().join("link")).unwrap();
+        folder
+    }
+
+    #[tokio::test]
+    async fn a_folder_becomes_a_tar_of_what_is_in_it_owned_by_root() {
+        let folder = tree();
+        let found = entries(&all(copy_tar(folder.path(), None).unwrap()).await);
+        let names: Vec<&str> = found.iter().map(|(path, ..)| path.trim_end_matches('/')).collect();
+        assert_eq!(names, ["b", "link", "sub", "sub/a"]);
+        assert!(found.iter().all(|(_, uid, _)| *uid == 0));
+        assert_eq!(found[3].2, "A");
+    }
+
+    #[tokio::test]
+    async fn an_archive_is_unpacked_however_it_is_packed_and_given_an_owner_on_request() {
+        let folder = tree();
+        let tar = all(copy_tar(folder.path(), Some("7:8".parse().unwrap())).unwrap()).await;
+        let packed = tempfile::tempdir().unwrap();
+        let gz = packed.path().join("x.tar.gz");
+        let mut encoder =
+            flate2::write::GzEncoder::new(File::create(&gz).unwrap(), flate2::Compression::fast());
+        encoder.write_all(&tar).unwrap();
+        encoder.finish().unwrap();
+        let zst = packed.path().join("x.tar.zst");
+        std::fs::write(&zst, zstd::encode_all(&*tar, 3).unwrap()).unwrap();
+        for path in [&gz, &zst] {
+            assert_eq!(all(copy_tar(path, None).unwrap()).await, tar);
+            let owned = entries(&all(copy_tar(path, Some(Owner { uid: 70, gid: 71 })).unwrap()).await);
+            assert_eq!(owned.len(), 4);
+            assert!(owned.iter().all(|(_, uid, _)| *uid == 70));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_put_in_under_its_name_and_input_is_unpacked() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("dump.sql.zst");
+        std::fs::write(&file, zstd::encode_all(&b"select 1;"[..], 3).unwrap()).unwrap();
+        assert_eq!(all(open_input(&file).unwrap()).await, b"select 1;");
+        let plain = folder.path().join("one.txt");
+        std::fs::write(&plain, "x").unwrap();
+        assert_eq!(
+            entries(&all(copy_tar(&plain, None).unwrap()).await),
+            [("one.txt".to_owned(), 0, "x".to_owned())]
+        );
+    }
+
+    #[test]
+    fn an_owner_is_numbers() {
+        assert_eq!("70".parse::<Owner>().unwrap(), Owner { uid: 70, gid: 70 });
+        assert!("postgres".parse::<Owner>().is_err());
+        assert!(matches!(copy_tar(Path::new("/nowhere"), None), Err(SeedError::Unreadable { .. })));
+    }
+}

@@ -1,0 +1,170 @@
+//! Sets of volumes taken, kept, put back and multiplied, over any storage.
+//!
+//! The services that use the volumes are the caller's to stop or pause; what is taken is what lies in the storage.
+
+use futures_util::future::try_join_all;
+
+use super::budget::Kept;
+use super::manifest::Manifest;
+use crate::pool::{Published, Result, SetInfo, SetPath, Shelf, Storage, StorageError, Usage, VolumeName};
+
+/// Takes volumes of a sandbox and publishes them as a baseline or a snapshot, in one step: until it is there nobody
+/// sees it, and if anything fails nothing is left of it.
+pub async fn take(
+    storage: &dyn Storage,
+    live: &SetPath,
+    volumes: &[VolumeName],
+    to: &SetPath,
+    mut manifest: Manifest,
+) -> Result<Published> {
+    manifest.volumes = volumes.to_vec();
+    manifest.volumes.sort();
+    let making = storage.begin().await?;
+    let outcome = async {
+        copy_set(storage, live, &making, volumes).await?;
+        storage.publish(&making, to, &manifest.to_json()).await
+    }
+    .await;
+    if outcome.is_err() {
+        // The first error is the one to tell; what is left goes when the keeper starts next.
+        let _ = storage.delete_set(&making).await;
+    }
+    outcome
+}
+
+/// Clones volumes of a set into another one, side by side.
+pub async fn copy_set(
+    storage: &dyn Storage,
+    from: &SetPath,
+    to: &SetPath,
+    volumes: &[VolumeName],
+) -> Result<()> {
+    let clones = volumes.iter().map(|volume| async move {
+        storage.clone_volume(&from.volume(volume.clone()), &to.volume(volume.clone())).await
+    });
+    try_join_all(clones).await.map(|_| ())
+}
+
+/// Puts the volumes of a sandbox back to what a kept set has of them. One that the set does not have becomes empty, and is
+/// answered. Nothing may have them mounted.
+pub async fn restore(
+    storage: &dyn Storage,
+    from: Option<&SetPath>,
+    live: &SetPath,
+    volumes: &[VolumeName],
+) -> Result<Vec<VolumeName>> {
+    let kept = match from {
+        Some(set) => existing(storage, set).await?.volumes,
+        None => Vec::new(),
+    };
+    let resets = volumes.iter().map(|volume| {
+        let source = from.filter(|_| kept.contains(volume)).map(|set| set.volume(volume.clone()));
+        let place = live.volume(volume.clone());
+        async move {
+            match source {
+                Some(source) => storage.replace(&source, &place).await,
+                None => storage.empty(&place).await,
+            }
+        }
+    });
+    try_join_all(resets).await?;
+    if let Some(set) = from.filter(|set| set.shelf != live.shelf) {
+        storage.touch(set).await?;
+    }
+    Ok(volumes.iter().filter(|volume| !kept.contains(volume)).cloned().collect())
+}
+
+/// The kept sets, as far as a choice among them depends on it; `usage` has their sizes.
+pub async fn kept(storage: &dyn Storage, usage: &Usage) -> Result<Vec<Kept>> {
+    let mut kept = Vec::new();
+    for shelf in [Shelf::Baseline, Shelf::Snapshot] {
+        for info in storage.list(shelf).await? {
+            let size = usage.sets.iter().find(|(set, _)| *set == info.path).map(|(_, size)| *size);
+            kept.push(Kept { path: info.path, last_used: info.last_used, size: size.unwrap_or_default() });
+        }
+    }
+    Ok(kept)
+}
+
+/// A stored set, or the error that says that it is not there.
+pub async fn existing(storage: &dyn Storage, set: &SetPath) -> Result<SetInfo> {
+    let found = storage.inspect(set).await?;
+    found.ok_or_else(|| StorageError::NotFound { path: set.to_string() })
+}
+
+/// What tells a kept set from another one that was made under its name later.
+pub async fn identity(storage: &dyn Storage, set: &SetPath) -> Result<String> {
+    let info = existing(storage, set).await?;
+    Ok(Manifest::of(&info).map(|manifest| manifest.created.to_string()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::manifest::Consistency;
+    use crate::data::testing::TestStorage;
+
+    fn live(id: &str) -> SetPath {
+        SetPath::live(id).unwrap()
+    }
+
+    fn name(volume: &str) -> VolumeName {
+        VolumeName::new(volume).unwrap()
+    }
+
+    fn manifest() -> Manifest {
+        Manifest::new("amd64", Consistency::Clean)
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_is_put_back_and_what_it_lacks_becomes_empty() {
+        let storage = TestStorage::new();
+        let (sandbox, kept) = (live("0a"), SetPath::snapshot("s").unwrap());
+        storage.write(&sandbox, "data", "row", "one").await;
+        take(&storage.local, &sandbox, &[name("data")], &kept, manifest()).await.unwrap();
+        storage.write(&sandbox, "data", "row", "two").await;
+        storage.write(&sandbox, "cache", "key", "x").await;
+
+        let volumes = [name("data"), name("cache")];
+        restore(&storage.local, Some(&kept), &sandbox, &volumes).await.unwrap();
+        assert_eq!(storage.read(&sandbox.volume(name("data")), "row"), "one");
+        assert!(!storage.has(&sandbox.volume(name("cache")), "key"));
+        restore(&storage.local, None, &sandbox, &volumes).await.unwrap();
+        assert!(!storage.has(&sandbox.volume(name("data")), "row"));
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_a_sandbox_is_apart_from_it() {
+        let storage = TestStorage::new();
+        storage.write(&live("0a"), "data", "row", "one").await;
+        copy_set(&storage.local, &live("0a"), &live("0b"), &[name("data")]).await.unwrap();
+        storage.write(&live("0b"), "data", "row", "two").await;
+        assert_eq!(storage.read(&live("0a").volume(name("data")), "row"), "one");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_taken_whole_is_not_published() {
+        let storage = TestStorage::new();
+        storage.write(&live("0a"), "data", "row", "one").await;
+        let kept = SetPath::baseline("k").unwrap();
+        let volumes = [name("data"), name("missing")];
+        assert!(take(&storage.local, &live("0a"), &volumes, &kept, manifest()).await.is_err());
+        assert!(storage.local.inspect(&kept).await.unwrap().is_none());
+        assert!(storage.local.list(Shelf::Making).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_made_again_under_its_name_is_another() {
+        let storage = TestStorage::new();
+        storage.write(&live("0a"), "data", "row", "one").await;
+        let kept = SetPath::snapshot("s").unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            take(&storage.local, &live("0a"), &[name("data")], &kept, manifest()).await.unwrap();
+            seen.push(identity(&storage.local, &kept).await.unwrap());
+            storage.local.delete_set(&kept).await.unwrap();
+        }
+        assert_ne!(seen[0], seen[1]);
+        assert!(identity(&storage.local, &kept).await.is_err());
+    }
+}

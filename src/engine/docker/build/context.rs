@@ -1,0 +1,228 @@
+//! A build's context as a tar: what `.dockerignore` leaves, and the recipe wherever it is.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use crate::engine::ignore::Ignore;
+use crate::engine::{ByteStream, Dockerfile};
+
+/// Bytes that are sent at once.
+const PIECE: usize = 128 * 1024;
+
+/// A context that is ready to be sent.
+pub(super) struct Context {
+    folder: PathBuf,
+    ignore: Ignore,
+    /// The recipe's path in the archive.
+    pub(super) dockerfile: String,
+    /// Files that are not in the folder, or not like this.
+    added: Vec<(String, Vec<u8>)>,
+}
+
+impl Context {
+    /// Looks at the folder and finds the recipe; the error says what is wrong.
+    pub(super) fn open(folder: &Path, recipe: &Dockerfile, buildkit: bool) -> Result<Self, String> {
+        let folder =
+            folder.canonicalize().map_err(|error| format!("context `{}`: {error}", folder.display()))?;
+        if !folder.is_dir() {
+            return Err(format!("context `{}` is not a folder", folder.display()));
+        }
+        let (dockerfile, text) = find_recipe(&folder, recipe)?;
+        let patterns = patterns(&folder, &dockerfile)?;
+        let mut added = Vec::new();
+        if let Some(text) = text {
+            if !buildkit {
+                // The classic builder removes from the context what this file names, the recipe included.
+                let extended = format!("{patterns}\n{dockerfile}\n.dockerignore\n");
+                added.push((".dockerignore".to_owned(), extended.into_bytes()));
+            }
+            added.push((dockerfile.clone(), text));
+        }
+        // The builder needs these two even if the build must not see them.
+        let ignore = Ignore::parse(&format!("{patterns}\n!{dockerfile}\n!.dockerignore\n"))?;
+        Ok(Self { folder, ignore, dockerfile, added })
+    }
+
+    /// The archive, made as it is read.
+    pub(super) fn archive(self) -> ByteStream {
+        let (sender, receiver) = mpsc::channel(8);
+        tokio::task::spawn_blocking(move || {
+            let failed = sender.clone();
+            let pipe = io::BufWriter::with_capacity(PIECE, Pipe(sender));
+            if let Err(error) = self.write(pipe) {
+                // The reader may have gone, and then nobody minds.
+                let _ = failed.blocking_send(Err(error));
+            }
+        });
+        Box::pin(futures_util::stream::unfold(receiver, |mut receiver| async {
+            Some((receiver.recv().await?, receiver))
+        }))
+    }
+
+    fn write(&self, to: impl Write) -> io::Result<()> {
+        let mut tar = tar::Builder::new(to);
+        tar.follow_symlinks(false);
+        self.add_folder(&mut tar, &self.folder, "")?;
+        for (name, text) in &self.added {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, name, text.as_slice())?;
+        }
+        tar.into_inner()?.flush()
+    }
+
+    fn add_folder(&self, tar: &mut tar::Builder<impl Write>, folder: &Path, prefix: &str) -> io::Result<()> {
+        let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
+                let words = format!("`{}` is not UTF-8", entry.path().display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+            };
+            let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+            let is_dir = entry.file_type()?.is_dir();
+            let excluded = self.ignore.excludes(&path);
+            if !excluded && self.added.iter().all(|(added, _)| *added != path) {
+                add_entry(tar, &entry, &path)?;
+            }
+            if is_dir && (!excluded || self.ignore.takes_back()) {
+                self.add_folder(tar, &entry.path(), &path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As the Docker CLI does, everything belongs to root.
+fn add_entry(tar: &mut tar::Builder<impl Write>, entry: &fs::DirEntry, path: &str) -> io::Result<()> {
+    let metadata = entry.metadata()?;
+    let kind = metadata.file_type();
+    let mut header = tar::Header::new_gnu();
+    header.set_metadata(&metadata);
+    header.set_uid(0);
+    header.set_gid(0);
+    if kind.is_symlink() {
+        header.set_size(0);
+        tar.append_link(&mut header, path, fs::read_link(entry.path())?)
+    } else if kind.is_dir() {
+        header.set_size(0);
+        tar.append_data(&mut header, path, io::empty())
+    } else if kind.is_file() {
+        let file = fs::File::open(entry.path())?;
+        // A file that grows meanwhile must not break the archive.
+        tar.append_data(&mut header, path, io::Read::take(file, metadata.len()))
+    } else {
+        // Sockets and devices mean nothing elsewhere.
+        Ok(())
+    }
+}
+
+/// The recipe's path in the archive, and its text if it is not in the folder.
+fn find_recipe(folder: &Path, recipe: &Dockerfile) -> Result<(String, Option<Vec<u8>>), String> {
+    let outside = |text: Vec<u8>| {
+        // Named by its text, so that a second build finds its steps in the cache.
+        let digest = hex::encode(Sha256::digest(&text));
+        (format!(".dockerfile.{}", &digest[..12]), Some(text))
+    };
+    let path = match recipe {
+        Dockerfile::Inline(text) => return Ok(outside(text.clone().into_bytes())),
+        Dockerfile::Default => folder.join("Dockerfile"),
+        Dockerfile::Path(path) => folder.join(path),
+    };
+    let found = path.canonicalize().map_err(|error| format!("Dockerfile `{}`: {error}", path.display()))?;
+    if !found.is_file() {
+        return Err(format!("Dockerfile `{}` is not a file", path.display()));
+    }
+    match found.strip_prefix(folder).ok().and_then(Path::to_str) {
+        Some(inside) => Ok((inside.to_owned(), None)),
+        None => Ok(outside(
+            fs::read(&found).map_err(|error| format!("Dockerfile `{}`: {error}", found.display()))?,
+        )),
+    }
+}
+
+/// `DOCKERFILE.dockerignore` stands before `.dockerignore`.
+fn patterns(folder: &Path, dockerfile: &str) -> Result<String, String> {
+    for name in [format!("{dockerfile}.dockerignore"), ".dockerignore".into()] {
+        match fs::read_to_string(folder.join(&name)) {
+            Ok(text) => return Ok(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(format!("`{name}`: {error}")),
+        }
+    }
+    Ok(String::new())
+}
+
+/// Written here, read there.
+struct Pipe(mpsc::Sender<io::Result<Bytes>>);
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
+        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(context: &Context) -> Vec<String> {
+        let mut bytes = Vec::new();
+        context.write(&mut bytes).unwrap();
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let paths =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+        paths.collect()
+    }
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn what_is_ignored_stays_but_for_what_the_builder_needs() {
+        let folder = folder(&[
+            ("Dockerfile", ""),
+            (".dockerignore", "*\n!src/keep\n"),
+            ("src/keep", ""),
+            ("src/x", ""),
+        ]);
+        let context = Context::open(folder.path(), &Dockerfile::Default, true).unwrap();
+        assert_eq!(names(&context), [".dockerignore", "Dockerfile", "src/keep"]);
+    }
+
+    #[test]
+    fn a_recipe_from_elsewhere_is_added_and_hidden_from_the_classic_builders_context() {
+        let folder = folder(&[("a", "")]);
+        let inline = Dockerfile::Inline("FROM scratch\n".into());
+        let context = Context::open(folder.path(), &inline, false).unwrap();
+        assert_eq!(names(&context), ["a", ".dockerignore", context.dockerfile.as_str()]);
+        let context = Context::open(folder.path(), &inline, true).unwrap();
+        assert_eq!(names(&context), ["a", context.dockerfile.as_str()]);
+    }
+
+    #[test]
+    fn a_missing_recipe_is_named() {
+        let folder = folder(&[("a", "")]);
+        let error = Context::open(folder.path(), &Dockerfile::Default, true).err().unwrap();
+        assert!(error.contains("Dockerfile"), "{error}");
+    }
+}

@@ -1,0 +1,44 @@
+//! BuildKit's account of a build, as steps and lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bollard::moby::buildkit::v1::StatusResponse;
+
+use crate::engine::BuildProgress;
+
+/// What has been told so far.
+#[derive(Debug, Default)]
+pub(super) struct Trace {
+    /// Steps that have been announced.
+    begun: BTreeSet<String>,
+    /// The unfinished line of each step.
+    pending: BTreeMap<String, String>,
+}
+
+impl Trace {
+    /// Tells what is new in a status.
+    pub(super) fn tell(&mut self, status: StatusResponse, progress: &mut (dyn FnMut(BuildProgress) + Send)) {
+        for step in status.vertexes {
+            if (step.started.is_some() || step.cached) && self.begun.insert(step.digest.clone()) {
+                let cached = if step.cached { " (cached)" } else { "" };
+                progress(BuildProgress::Step(format!("{}{cached}", step.name)));
+            }
+            if step.completed.is_some()
+                && let Some(line) = self.pending.remove(&step.digest).filter(|line| !line.is_empty())
+            {
+                progress(BuildProgress::Line(line));
+            }
+            if !step.error.is_empty() && step.completed.is_some() {
+                progress(BuildProgress::Line(format!("ERROR: {}", step.error)));
+            }
+        }
+        for log in status.logs {
+            let pending = self.pending.entry(log.vertex).or_default();
+            pending.push_str(&String::from_utf8_lossy(&log.msg));
+            while let Some(end) = pending.find('\n') {
+                let line: String = pending.drain(..=end).collect();
+                progress(BuildProgress::Line(line.trim_end().to_owned()));
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Calls on containers.
+
+use std::time::Duration;
+
+use bollard::query_parameters as query;
+use futures_util::TryStreamExt;
+use http_body_util::BodyExt;
+use hyper::header::CONTENT_TYPE;
+
+use super::failure::{call, found};
+use super::wire::escape;
+use super::{Docker, create, nonsense, read};
+use crate::engine::{Attachment, Container, ContainerSummary, CreateContainer, Filter, ObjectKind, Result};
+
+impl Docker {
+    pub(super) async fn create(&self, container: &CreateContainer) -> Result<String> {
+        let call = call("create", ObjectKind::Container, &container.name);
+        let body = create::body(container, self.version)
+            .map_err(|error| call.of(crate::engine::ErrorKind::Invalid, error.to_string()))?;
+        let mut path = format!("/containers/create?name={}", escape(&container.name));
+        if let Some(platform) = &container.platform {
+            path = format!("{path}&platform={}", escape(platform));
+        }
+        let answer = self.wire.post_json(&path, &body).await.map_err(|error| {
+            let error = call.broke(error);
+            if error.is_not_found() && error.cause.0.to_lowercase().contains("no such image") {
+                return super::failure::call("use", ObjectKind::Image, &container.image)
+                    .refused(Some(404), error.cause.0);
+            }
+            error
+        })?;
+        let id = answer["Id"].as_str().ok_or_else(|| nonsense(&call, "an id"))?.to_owned();
+        if !create::takes_several_networks(self.version) {
+            self.connect_rest(&id, container).await?;
+        }
+        Ok(id)
+    }
+
+    /// Older engines create a container on one network only.
+    async fn connect_rest(&self, id: &str, container: &CreateContainer) -> Result<()> {
+        for attachment in container.networks.iter().skip(1) {
+            if let Err(error) = self.attach_to_network(id, attachment).await {
+                // Half a container is none; should this fail too, its labels still tell whose it is.
+                let _ = self.remove(id, true, true).await;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn attach_to_network(&self, container: &str, attachment: &Attachment) -> Result<()> {
+        let request = bollard::models::NetworkConnectRequest {
+            container: container.to_owned(),
+            endpoint_config: Some(create::endpoint(attachment)),
+        };
+        let call = call("connect a container to", ObjectKind::Network, &attachment.network);
+        self.api.connect_network(&attachment.network, request).await.map_err(call.on_failed())
+    }
+
+    pub(super) async fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<()> {
+        let options = query::RemoveContainerOptions { v: volumes, force, link: false };
+        let call = call("remove", ObjectKind::Container, name);
+        self.patient.remove_container(name, Some(options)).await.map_err(call.on_failed())
+    }
+
+    pub(super) async fn stop(
+        &self,
+        name: &str,
+        signal: Option<&str>,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        let call = call("stop", ObjectKind::Container, name);
+        let t = timeout.map(|timeout| i32::try_from(create::seconds(timeout)).unwrap_or(i32::MAX));
+        let Some(signal) = signal else {
+            let options = query::StopContainerOptions { signal: None, t };
+            return self.patient.stop_container(name, Some(options)).await.map_err(call.on_failed());
+        };
+        if self.version >= (crate::engine::ApiVersion { major: 1, minor: 42 }) {
+            let options = query::StopContainerOptions { signal: Some(signal.to_owned()), t };
+            return self.patient.stop_container(name, Some(options)).await.map_err(call.on_failed());
+        }
+        // An older engine stops with the container's own signal only.
+        let grace = timeout.unwrap_or(Duration::from_secs(10));
+        match self.kill(name, signal).await {
+            Ok(()) => {}
+            Err(error) if error.cause.0.contains("is not running") => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        if let Ok(outcome) = tokio::time::timeout(grace, self.wait(name)).await {
+            return outcome.map(drop);
+        }
+        let options = query::StopContainerOptions { signal: None, t: Some(0) };
+        self.patient.stop_container(name, Some(options)).await.map_err(call.on_failed())
+    }
+
+    pub(super) async fn kill(&self, name: &str, signal: &str) -> Result<()> {
+        let options = query::KillContainerOptions { signal: signal.to_owned() };
+        let call = call("kill", ObjectKind::Container, name);
+        self.api.kill_container(name, Some(options)).await.map_err(call.on_failed())
+    }
+
+    pub(super) async fn restart(&self, name: &str, timeout: Option<Duration>) -> Result<()> {
+        let t = timeout.map(|timeout| i32::try_from(create::seconds(timeout)).unwrap_or(i32::MAX));
+        let options = query::RestartContainerOptions { signal: None, t };
+        let call = call("restart", ObjectKind::Container, name);
+        self.patient.restart_container(name, Some(options)).await.map_err(call.on_failed())
+    }
+
+    pub(super) async fn list_containers(&self, filter: &Filter) -> Result<Vec<ContainerSummary>> {
+        let mut filters = read::labels_filter(&filter.labels);
+        if !filter.names.is_empty() {
+            let exact = |name: &String| format!("^/?{}$", name.replace('.', "\\."));
+            filters.insert("name".into(), filter.names.iter().map(exact).collect());
+        }
+        let options = query::ListContainersOptions {
+            all: !filter.only_running,
+            filters: Some(filters),
+            ..Default::default()
+        };
+        let call = call("list the containers of", ObjectKind::Engine, "");
+        let list = self.api.list_containers(Some(options)).await.map_err(call.on_failed())?;
+        let ours =
+            list.into_iter().map(read::summary).filter(|container| filter.matches_name(&container.name));
+        Ok(ours.collect())
+    }
+
+    pub(super) async fn inspect(&self, name: &str) -> Result<Option<Container>> {
+        let call = call("inspect", ObjectKind::Container, name);
+        let outcome = self.api.inspect_container(name, None).await;
+        found(outcome.map(read::container).map_err(call.on_failed()))
+    }
+
+    pub(super) async fn wait(&self, name: &str) -> Result<i64> {
+        let call = call("wait for", ObjectKind::Container, name);
+        let options = query::WaitContainerOptions { condition: "not-running".into() };
+        let mut answers = Box::pin(self.patient.wait_container(name, Some(options)));
+        match answers.try_next().await {
+            Ok(Some(answer)) => Ok(answer.status_code),
+            // bollard's name for any code but zero.
+            Err(bollard::errors::Error::DockerContainerWaitError { code, .. }) => Ok(code),
+            Ok(None) => Err(nonsense(&call, "an exit code")),
+            Err(error) => Err(call.failed(error)),
+        }
+    }
+}
+
+impl super::Wire {
+    /// Posts JSON and reads JSON.
+    pub(super) async fn post_json(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> std::result::Result<serde_json::Value, super::WireError> {
+        let say = |error: &dyn std::fmt::Display| super::WireError::Request(error.to_string());
+        let request = hyper::Request::builder()
+            .method(hyper::Method::POST)
+            .uri(path)
+            .header(CONTENT_TYPE, "application/json")
+            .body(bollard::body_full(body.to_string().into()))
+            .map_err(|error| say(&error))?;
+        let response = tokio::time::timeout(super::SOON, self.call(request)).await;
+        let response = response.map_err(|_| say(&"the engine did not answer in time"))??;
+        let bytes = response.into_body().collect().await?.to_bytes();
+        serde_json::from_slice(&bytes).map_err(|error| say(&error))
+    }
+}

@@ -1,0 +1,157 @@
+//! What a process writes, as it comes over the wire: raw with a terminal, else in frames of eight bytes of header.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, BytesMut};
+use futures_util::{Stream, StreamExt, stream};
+use tokio::io::{AsyncWrite, WriteHalf};
+use tokio_util::io::ReaderStream;
+
+use super::failure::Call;
+use super::wire::Duplex;
+use crate::engine::stream::Input;
+use crate::engine::{ByteStream, ErrorKind, LogChunk, LogStream, StdStream};
+
+/// How output is put on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// As it is.
+    Raw,
+    /// Each piece behind a header: stream, three zeros, length.
+    Frames,
+}
+
+struct Demux<S> {
+    source: S,
+    framing: Framing,
+    buffer: BytesMut,
+    /// The frame that is being read and how much of it is still to come.
+    frame: Option<(StdStream, usize)>,
+}
+
+impl<S> Demux<S> {
+    /// The next piece of what has arrived, even of a frame that has not arrived in full.
+    fn decode(&mut self) -> Option<LogChunk> {
+        if self.framing == Framing::Raw {
+            let bytes = self.buffer.split().freeze();
+            return (!bytes.is_empty()).then_some(LogChunk { stream: StdStream::Stdout, bytes });
+        }
+        loop {
+            match self.frame.take() {
+                Some((_, 0)) => {}
+                Some(frame) if self.buffer.is_empty() => {
+                    self.frame = Some(frame);
+                    return None;
+                }
+                Some((stream, left)) => {
+                    let bytes = self.buffer.split_to(left.min(self.buffer.len())).freeze();
+                    self.frame = Some((stream, left - bytes.len()));
+                    return Some(LogChunk { stream, bytes });
+                }
+                None if self.buffer.len() < 8 => return None,
+                None => {
+                    let stream = if self.buffer[0] == 2 { StdStream::Stderr } else { StdStream::Stdout };
+                    self.buffer.advance(4);
+                    // A frame is never longer than a few megabytes, and a u32 fits into the usize of our targets.
+                    self.frame = Some((stream, self.buffer.get_u32() as usize));
+                }
+            }
+        }
+    }
+}
+
+/// Bytes of the wire as output.
+pub(super) fn output<S>(source: S, framing: Framing, call: Call) -> LogStream
+where
+    S: Stream<Item = std::io::Result<bytes::Bytes>> + Send + Unpin + 'static,
+{
+    let demux = Demux { source, framing, buffer: BytesMut::new(), frame: None };
+    Box::pin(stream::unfold(Some(demux), move |state| {
+        let call = call.clone();
+        async move {
+            let mut demux = state?;
+            loop {
+                if let Some(chunk) = demux.decode() {
+                    return Some((Ok(chunk), Some(demux)));
+                }
+                match demux.source.next().await? {
+                    Ok(bytes) => demux.buffer.extend_from_slice(&bytes),
+                    Err(error) => {
+                        return Some((Err(call.of(ErrorKind::Unreachable, error.to_string())), None));
+                    }
+                }
+            }
+        }
+    }))
+}
+
+/// An upgraded connection as stdin and output.
+pub(super) fn session(duplex: Duplex, framing: Framing, call: Call) -> (Input, LogStream) {
+    let (read, write) = tokio::io::split(duplex);
+    let source: ByteStream = Box::pin(ReaderStream::new(read));
+    (Box::new(Stdin(write)), output(source, framing, call))
+}
+
+/// A process's stdin; dropping it is end-of-file, too.
+struct Stdin(WriteHalf<Duplex>);
+
+impl Drop for Stdin {
+    fn drop(&mut self) {
+        // On a socket this is one call that does not wait; if it would, closing the connection says the same later.
+        let _ = Pin::new(&mut self.0).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+    }
+}
+
+impl AsyncWrite for Stdin {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ObjectKind;
+    use bytes::Bytes;
+
+    async fn read(framing: Framing, pieces: &[&'static [u8]]) -> Vec<(StdStream, String)> {
+        let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece))).collect();
+        let call = super::super::failure::call("read", ObjectKind::Container, "c");
+        output(stream::iter(pieces), framing, call)
+            .map(|chunk| chunk.map(|c| (c.stream, String::from_utf8_lossy(&c.bytes).into_owned())).unwrap())
+            .collect()
+            .await
+    }
+
+    #[tokio::test]
+    async fn frames_may_be_cut_anywhere_and_a_part_is_told_at_once() {
+        let chunks =
+            read(Framing::Frames, &[b"\x01\0\0", b"\0\0\0\0\x05he", b"llo\x02\0\0\0\0\0\0\x02no"]).await;
+        assert_eq!(
+            chunks,
+            [
+                (StdStream::Stdout, "he".into()),
+                (StdStream::Stdout, "llo".into()),
+                (StdStream::Stderr, "no".into())
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_terminals_bytes_are_passed_as_they_are() {
+        assert_eq!(read(Framing::Raw, &[b"\x01$ "]).await, [(StdStream::Stdout, "\u{1}$ ".into())]);
+    }
+}

@@ -1,0 +1,169 @@
+//! The `Engine` of a Docker (or Podman) engine.
+//!
+//! bollard knows the API's types and BuildKit's protocol; the connection below it is ours ([`dial`], [`wire`]), so
+//! that contexts, TLS and `ssh` work alike, streams are read without bollard's line buffering, and a missing thing is
+//! told before its stream begins.
+
+mod build;
+mod calls;
+mod containers;
+mod create;
+mod credentials;
+mod demux;
+mod dial;
+mod failure;
+#[cfg(debug_assertions)]
+pub mod fault;
+mod images;
+mod locate;
+mod networks;
+mod pull;
+mod read;
+mod streams;
+mod volumes;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::{BollardRequest, ClientVersion};
+use http_body_util::BodyExt;
+
+pub use self::locate::ConnectRequest;
+use self::wire::{Wire, WireError};
+use super::{ApiVersion, Engine, EngineError, EngineKind, ErrorKind, Location, ObjectKind, Result};
+
+/// For calls that an engine answers soon, even one that is busy.
+const SOON: Duration = Duration::from_mins(5);
+/// For calls that take as long as they take: pulls, builds, uploads, stops.
+const AT_LENGTH: Duration = Duration::from_hours(24);
+/// For the first word of an engine; `ssh` may have to log in.
+const FIRST_WORD: Duration = Duration::from_secs(45);
+
+/// A Docker (or Podman) engine.
+pub struct Docker {
+    wire: Arc<Wire>,
+    api: bollard::Docker,
+    patient: bollard::Docker,
+    location: Location,
+    version: ApiVersion,
+    kind: EngineKind,
+    config: Option<std::path::PathBuf>,
+    classic_builder: bool,
+}
+
+impl Docker {
+    /// Connects to the engine that the request means and agrees on a version of the API.
+    pub async fn connect(request: &ConnectRequest) -> Result<Arc<dyn Engine>> {
+        let (location, dial) = request.resolve()?;
+        let wire = Arc::new(Wire::new(dial));
+        let greeting = greet(&wire, &location).await?;
+        let version = agree(&greeting, &location)?;
+        wire.speak(version);
+        let api = client(&wire, version)
+            .map_err(failure::call("connect to", ObjectKind::Engine, location.to_string()).on_failed())?;
+        Ok(Arc::new(Self {
+            patient: api.clone().with_timeout(AT_LENGTH),
+            api,
+            wire,
+            version,
+            kind: greeting.kind(),
+            location,
+            config: request.config.clone(),
+            classic_builder: request.classic_builder,
+        }))
+    }
+
+    /// Connects to the engine that the environment means.
+    pub async fn connect_from_env() -> Result<Arc<dyn Engine>> {
+        Self::connect(&ConnectRequest::from_env()).await
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Greeting {
+    api_version: Option<String>,
+    version: Option<String>,
+    #[serde(default)]
+    components: Option<Vec<Component>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Component {
+    name: String,
+}
+
+impl Greeting {
+    fn kind(&self) -> EngineKind {
+        let components = self.components.as_deref().unwrap_or_default();
+        if components.iter().any(|component| component.name.contains("Podman")) {
+            EngineKind::Podman
+        } else {
+            EngineKind::Docker
+        }
+    }
+}
+
+async fn greet(wire: &Wire, location: &Location) -> Result<Greeting> {
+    let call = failure::call("connect to", ObjectKind::Engine, location.to_string());
+    let answer = async {
+        let response = wire.get("/version").await?;
+        Ok::<_, WireError>(response.into_body().collect().await?.to_bytes())
+    };
+    let body = tokio::time::timeout(FIRST_WORD, answer)
+        .await
+        .map_err(|_| call.of(ErrorKind::Timeout, "no answer to the first question"))?
+        .map_err(|error| call.broke(error))?;
+    serde_json::from_slice(&body)
+        .map_err(|error| call.of(ErrorKind::Unsupported, format!("not an engine's answer: {error}")))
+}
+
+fn agree(greeting: &Greeting, location: &Location) -> Result<ApiVersion> {
+    let theirs = greeting.api_version.as_deref().and_then(ApiVersion::parse);
+    let newest = ApiVersion {
+        major: u32::try_from(bollard::API_DEFAULT_VERSION.major_version).unwrap_or(1),
+        minor: u32::try_from(bollard::API_DEFAULT_VERSION.minor_version).unwrap_or(u32::MAX),
+    };
+    match theirs {
+        Some(theirs) if theirs >= ApiVersion::OLDEST => Ok(theirs.min(newest)),
+        _ => {
+            let words = format!(
+                "engine {} speaks API {}; {} or later is needed (Docker Engine 20.10)",
+                greeting.version.as_deref().unwrap_or("unknown"),
+                greeting.api_version.as_deref().unwrap_or("unknown"),
+                ApiVersion::OLDEST
+            );
+            let call = failure::call("use", ObjectKind::Engine, location.to_string());
+            Err(call.of(ErrorKind::Unsupported, words))
+        }
+    }
+}
+
+fn client(
+    wire: &Arc<Wire>,
+    version: ApiVersion,
+) -> std::result::Result<bollard::Docker, bollard::errors::Error> {
+    let wire = Arc::clone(wire);
+    let transport = move |request: BollardRequest| {
+        let wire = Arc::clone(&wire);
+        async move { wire.send(request).await.map_err(for_bollard) }
+    };
+    let version =
+        ClientVersion { major_version: version.major as usize, minor_version: version.minor as usize };
+    bollard::Docker::connect_with_custom_transport(transport, Some("http://docker"), SOON.as_secs(), &version)
+}
+
+fn for_bollard(error: WireError) -> bollard::errors::Error {
+    match error {
+        WireError::Dial(err) => err.into(),
+        WireError::Http(err) => err.into(),
+        other => std::io::Error::other(other.to_string()).into(),
+    }
+}
+
+/// An answer that should not be possible but came.
+fn nonsense(call: &failure::Call, what: &str) -> EngineError {
+    call.of(ErrorKind::Other, format!("the engine's answer lacks {what}"))
+}

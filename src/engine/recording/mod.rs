@@ -1,0 +1,271 @@
+//! An engine in memory: it keeps a model of its objects, records every call as a line, and fails or stalls where a
+//! test wants it to.
+//!
+//! The model has the rules that destruction depends on: a container's name is unique, a network with running
+//! containers and a volume that any container has cannot be removed, a subnet must not overlap, removing a running
+//! container needs force. It is for the tests of every room above and does nothing by itself.
+
+mod calls;
+mod fault;
+mod model;
+mod script;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, broadcast};
+
+pub use self::fault::Fault;
+use self::fault::Plan;
+use self::model::Model;
+pub use self::script::{Behaviour, Script, Serve};
+use super::error::{EngineError, ErrorKind, ObjectKind, Result};
+use super::{EngineEvent, Exec, HealthStatus, Image, ImageConfig, StdStream};
+
+/// Decides what a command in a container does.
+pub type OnExec = Box<dyn Fn(&str, &Exec) -> Script + Send + Sync>;
+
+/// The engine in memory, as one client sees it.
+pub struct Recording {
+    model: Arc<Mutex<Model>>,
+    own: Mutex<Own>,
+    changed: Arc<Notify>,
+    events: broadcast::Sender<EngineEvent>,
+    on_exec: Arc<Mutex<OnExec>>,
+}
+
+/// What is left to do of a call that was answered early.
+type Rest = Box<dyn FnOnce(&mut Model) + Send>;
+
+/// What concerns one client's calls only.
+#[derive(Default)]
+struct Own {
+    calls: Vec<String>,
+    plan: Plan,
+    /// Calls that were answered with an error but are still under way: what is left to do, and after which call.
+    later: Vec<(usize, Rest)>,
+}
+
+impl Recording {
+    /// An engine without objects.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            model: Arc::default(),
+            own: Mutex::default(),
+            changed: Arc::new(Notify::new()),
+            events: broadcast::channel(1024).0,
+            on_exec: Arc::new(Mutex::new(Box::new(|_, _| Script::answer("", 0)))),
+        })
+    }
+
+    /// The same engine as another client sees it: the same objects, but calls and faults of its own.
+    pub fn sibling(&self) -> Arc<Self> {
+        Arc::new(Self {
+            model: Arc::clone(&self.model),
+            own: Mutex::default(),
+            changed: Arc::clone(&self.changed),
+            events: self.events.clone(),
+            on_exec: Arc::clone(&self.on_exec),
+        })
+    }
+
+    /// An engine that has images of these references.
+    pub fn with_images(references: &[&str]) -> Arc<Self> {
+        let engine = Self::new();
+        for reference in references {
+            engine.add_image(reference, ImageConfig::default());
+        }
+        engine
+    }
+
+    /// Adds an image.
+    pub fn add_image(&self, reference: &str, config: ImageConfig) -> Image {
+        self.lock().add_image(reference, config)
+    }
+
+    /// Adds an image to the registry, so that it can be pulled.
+    pub fn add_to_registry(&self, reference: &str, config: ImageConfig) {
+        self.lock().registry.insert(reference.to_owned(), config);
+    }
+
+    /// Every call so far, one line each: `create container sbx-a.db`, `remove network sbx-a.default`, `list volumes`.
+    pub fn calls(&self) -> Vec<String> {
+        self.own().calls.clone()
+    }
+
+    /// Returns once `n` calls were made.
+    pub async fn called(&self, n: usize) {
+        self.until(|_| (self.own().calls.len() >= n).then_some(())).await;
+    }
+
+    /// Performs what was answered early and is still under way.
+    pub fn land_late_calls(&self) {
+        let late = std::mem::take(&mut self.own().later);
+        self.with_model(|model| late.into_iter().for_each(|(_, perform)| perform(model)));
+    }
+
+    /// Forgets the calls so far; the next one is number 1 again.
+    pub fn forget_calls(&self) {
+        self.own().calls.clear();
+    }
+
+    /// What exists besides images: `container sbx-a.db`, `network sbx-a.default`, `volume sbx-a.data`, sorted.
+    pub fn objects(&self) -> Vec<String> {
+        self.lock().objects()
+    }
+
+    /// Makes call number `n` (from 1 on) go wrong, once.
+    pub fn fail_at(&self, n: usize, fault: Fault) {
+        self.own().plan.at(n, fault);
+    }
+
+    /// Makes every call from number `n` (from 1 on) go wrong.
+    pub fn fail_from(&self, n: usize, fault: Fault) {
+        self.own().plan.from(n, fault);
+    }
+
+    /// Makes the next `times` calls whose line contains `words` go wrong.
+    pub fn fail_when(&self, words: &str, times: usize, fault: Fault) {
+        self.own().plan.when(words, times, fault);
+    }
+
+    /// From now on nothing goes wrong.
+    pub fn heal(&self) {
+        self.own().plan = Plan::default();
+    }
+
+    /// What containers of this name, service name's end or image do when they are started; they run by default.
+    pub fn behave(&self, name_or_image: &str, behaviour: Behaviour) {
+        self.lock().behaviours.insert(name_or_image.to_owned(), behaviour);
+    }
+
+    /// Ends a running container.
+    pub fn exit(&self, name: &str, code: i64) {
+        self.with_model(|model| model.exit(name, code));
+    }
+
+    /// Sets a container's health.
+    pub fn set_health(&self, name: &str, status: HealthStatus, output: &str) {
+        self.with_model(|model| model.set_health(name, status, output));
+    }
+
+    /// Lets a container write something.
+    pub fn write(&self, name: &str, stream: StdStream, text: &str) {
+        self.with_model(|model| model.write(name, stream, text));
+    }
+
+    /// Decides what commands do, by the container's name and the command.
+    pub fn on_exec(&self, decide: impl Fn(&str, &Exec) -> Script + Send + Sync + 'static) {
+        *self.on_exec.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(decide);
+    }
+
+    /// What was uploaded: container, path, archive.
+    pub fn uploads(&self) -> Vec<(String, String, Vec<u8>)> {
+        self.lock().uploads.clone()
+    }
+
+    /// What a download of this path answers.
+    pub fn add_download(&self, container: &str, path: &str, archive: Vec<u8>) {
+        self.lock().downloads.insert((container.to_owned(), path.to_owned()), archive);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locked after the model, where both are.
+    fn own(&self) -> MutexGuard<'_, Own> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_model<T>(&self, change: impl FnOnce(&mut Model) -> T) -> T {
+        let (outcome, events) = {
+            let mut model = self.lock();
+            let outcome = change(&mut model);
+            (outcome, std::mem::take(&mut model.events))
+        };
+        self.tell(events);
+        outcome
+    }
+
+    fn tell(&self, events: Vec<EngineEvent>) {
+        for event in events {
+            // Nobody needs to listen.
+            let _ = self.events.send(event);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// One call: it is recorded, then performed, refused, lost, late or stalled as planned.
+    async fn call<T, F>(
+        &self,
+        operation: &'static str,
+        object: ObjectKind,
+        name: &str,
+        action: F,
+    ) -> Result<T>
+    where
+        T: Send,
+        F: FnOnce(&mut Model) -> Result<T> + Send + 'static,
+    {
+        tokio::task::yield_now().await;
+        let object_word = if object == ObjectKind::Engine { String::new() } else { format!(" {object}") };
+        let line = format!("{operation}{object_word} {name}").trim_end().to_owned();
+        let error = |kind, words: &str| EngineError::new(operation, object, name, kind, words);
+        let (outcome, events) = {
+            let mut model = self.lock();
+            let mut own = self.own();
+            own.calls.push(line.clone());
+            let number = own.calls.len();
+            let due: Vec<_> = own.later.extract_if(.., |(at, _)| *at <= number).collect();
+            for (_, perform) in due {
+                perform(&mut model);
+            }
+            let outcome = match own.plan.fault(number, &line) {
+                None => Some(action(&mut model)),
+                Some(Fault::Refuse(kind)) => Some(Err(error(kind, "refused as planned"))),
+                Some(Fault::LoseAnswer) => {
+                    let _ = action(&mut model);
+                    Some(Err(error(ErrorKind::Unreachable, "the answer was lost as planned")))
+                }
+                Some(Fault::Late { calls }) => {
+                    let perform = Box::new(move |model: &mut Model| drop(action(model)));
+                    own.later.push((number + calls, perform));
+                    Some(Err(error(ErrorKind::Timeout, "late as planned")))
+                }
+                Some(Fault::Stall) => None,
+                Some(Fault::StallDone) => {
+                    let _ = action(&mut model);
+                    None
+                }
+            };
+            (outcome, std::mem::take(&mut model.events))
+        };
+        self.tell(events);
+        match outcome {
+            Some(outcome) => outcome,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the look at the model answers something.
+    async fn until<T>(&self, mut look: impl FnMut(&mut Model) -> Option<T>) -> T {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Registered before the look, so that no change falls between the two.
+            changed.as_mut().enable();
+            if let Some(seen) = look(&mut self.lock()) {
+                return seen;
+            }
+            changed.await;
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,19 @@
+//! An isolated, seeded, disposable environment from one spec, gone when you are done.
+//!
+//! The rooms, top to bottom; each may use only those below it (see `ARCHITECTURE.md`).
+
+pub mod cli;
+pub mod report;
+pub mod session;
+
+pub mod agent;
+pub mod data;
+pub mod plan;
+
+pub mod sweep;
+
+pub mod pool;
+
+pub mod engine;
+
+pub mod spec;

@@ -1,0 +1,398 @@
+//! A service becomes a container, key by key as Compose does it, but for the deliberate differences:
+//!
+//! - names, labels and networks are ours, addresses are fixed, the resolver is the sandbox's gateway;
+//! - ports are published by the gateway, restarts are done by the session or the keeper;
+//! - secrets and configs are put in as files, never bound from the host;
+//! - `NET_RAW` is dropped, new privileges and fsync are off, and processes are limited, unless the spec says otherwise.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::fingerprint::fingerprint;
+use super::network::Laid;
+use super::volume::Volumes;
+use super::{Wish, gateway, images};
+use crate::engine::identity::{self, Role};
+use crate::engine::{
+    self, Attachment, BlkioLimit, CreateContainer, HealthTest, Healthcheck, Image, Logging, Mount,
+    NetworkMode, Resources, SelinuxLabel, Ulimit,
+};
+use crate::spec::{self, Durability, MountKind, NetworkName, RestartPolicy, Service};
+
+/// Processes and threads that a service may have if its spec does not say.
+const PIDS: i64 = 8192;
+
+/// The container of one replica of a service.
+pub(super) fn create(
+    wish: &Wish<'_>,
+    service: &Service,
+    replica: u32,
+    image: Option<&Image>,
+    volumes: &Volumes,
+    laid: &BTreeMap<NetworkName, Laid>,
+) -> CreateContainer {
+    let name = wish.container(&service.name, replica);
+    let mut create = CreateContainer::new(name, images::reference(wish.spec, service));
+    process(&mut create, service);
+    place(&mut create, wish, service, replica, laid);
+    create.mounts = mounts(wish, service, volumes);
+    create.tmpfs = service.tmpfs.iter().map(|entry| tmpfs(entry)).collect();
+    confine(&mut create, wish, service);
+    create.resources = resources(wish, service);
+    create.healthcheck = service.healthcheck.as_ref().map(healthcheck);
+    create.logging = service.logging.as_ref().map(logging);
+    // An image that was built or pulled anew is a change, too.
+    let hash = fingerprint(&create, &image.map(|image| &image.id));
+    create.labels.extend(wish.labels(Role::Service));
+    create.labels.insert(identity::SERVICE.to_owned(), service.name.to_string());
+    create.labels.insert(identity::REPLICA.to_owned(), replica.to_string());
+    create.labels.insert(identity::CONFIG_HASH.to_owned(), hash);
+    create.labels.extend(restart(service).map(|word| (identity::RESTART.to_owned(), word)));
+    create
+}
+
+/// The service's `restart`, for the keeper of a sandbox that no session holds.
+fn restart(service: &Service) -> Option<String> {
+    match service.restart_policy() {
+        RestartPolicy::No => None,
+        RestartPolicy::Always => Some("always".to_owned()),
+        RestartPolicy::UnlessStopped => Some("unless-stopped".to_owned()),
+        RestartPolicy::OnFailure { max: None } => Some("on-failure".to_owned()),
+        RestartPolicy::OnFailure { max: Some(max) } => Some(format!("on-failure:{max}")),
+    }
+}
+
+fn process(create: &mut CreateContainer, service: &Service) {
+    create.platform.clone_from(&service.platform);
+    create.cmd.clone_from(&service.command);
+    create.entrypoint.clone_from(&service.entrypoint);
+    // One without a value takes the image's away.
+    create.env = service.environment.clone().into_iter().collect();
+    create.labels.clone_from(&service.labels);
+    create.annotations.clone_from(&service.annotations);
+    create.user.clone_from(&service.user);
+    create.group_add.clone_from(&service.group_add);
+    create.workdir.clone_from(&service.working_dir);
+    create.hostname.clone_from(&service.hostname);
+    create.domainname.clone_from(&service.domainname);
+    create.tty = service.tty;
+    create.stdin_open = service.stdin_open;
+    create.init = service.init;
+    create.runtime.clone_from(&service.runtime);
+    create.stop_signal.clone_from(&service.stop_signal);
+    create.stop_timeout = service.stop_grace_period;
+    create.read_only = service.read_only;
+    create.storage_opt.clone_from(&service.storage_opt);
+    create.shm_size = service.resources.shm_size;
+    create.isolation.clone_from(&service.isolation);
+    create.cgroup.clone_from(&service.cgroup);
+    create.cgroup_parent.clone_from(&service.cgroup_parent);
+    create.uts.clone_from(&service.uts);
+    create.userns.clone_from(&service.userns_mode);
+    create.ulimits = service
+        .resources
+        .ulimits
+        .iter()
+        .map(|(name, limit)| Ulimit { name: name.clone(), soft: limit.soft, hard: limit.hard })
+        .collect();
+}
+
+/// Networks, addresses, names.
+fn place(
+    create: &mut CreateContainer,
+    wish: &Wish<'_>,
+    service: &Service,
+    replica: u32,
+    laid: &BTreeMap<NetworkName, Laid>,
+) {
+    let other = |name: &str| {
+        name.strip_prefix("service:")
+            .and_then(|name| spec::ServiceName::new(name).ok())
+            .map_or_else(|| name.to_owned(), |service| format!("container:{}", wish.container(&service, 1)))
+    };
+    create.pid = service.pid.as_deref().map(other);
+    create.ipc = service.ipc.as_deref().map(other);
+    create.volumes_from = service.volumes_from.iter().map(|entry| volumes_from(wish, entry)).collect();
+    create.network_mode = match &service.network_mode {
+        None => NetworkMode::Attached,
+        Some(spec::NetworkMode::None) => NetworkMode::None,
+        Some(spec::NetworkMode::Host) => NetworkMode::Host,
+        Some(spec::NetworkMode::Bridge(_)) => NetworkMode::Bridge,
+        Some(spec::NetworkMode::Service(name)) => NetworkMode::Container(wish.container(name, 1)),
+        Some(spec::NetworkMode::Container(name) | spec::NetworkMode::Other(name)) => {
+            NetworkMode::Container(name.clone())
+        }
+    };
+    if service.network_mode.is_some() {
+        return;
+    }
+    create.exposed = exposed(service);
+    create.networks = attachments(wish, service, replica, laid);
+    create.extra_hosts = images::hosts(&service.extra_hosts);
+    create.dns_options.clone_from(&service.dns_opt);
+    create.dns.clone_from(&service.dns);
+    if create.dns.is_empty() {
+        let first = service.networks.keys().find_map(|key| laid.get(key));
+        create.dns = first.map(|laid| laid.subnet.gateway().to_string()).into_iter().collect();
+    }
+    create.dns_search.clone_from(&service.dns_search);
+    if create.dns_search.is_empty() {
+        create.dns_search.push(".".to_owned());
+    }
+}
+
+fn volumes_from(wish: &Wish<'_>, entry: &str) -> String {
+    let (name, mode) = entry.split_once(':').map_or((entry, None), |(name, mode)| (name, Some(mode)));
+    let container =
+        spec::ServiceName::new(name).map_or_else(|_| name.to_owned(), |service| wish.container(&service, 1));
+    mode.map_or_else(|| container.clone(), |mode| format!("{container}:{mode}"))
+}
+
+/// `expose` and the targets of `ports`.
+fn exposed(service: &Service) -> Vec<engine::Port> {
+    let published = service.ports.iter().map(|port| engine::Port {
+        number: port.container,
+        protocol: match port.protocol {
+            spec::Protocol::Tcp => engine::Protocol::Tcp,
+            spec::Protocol::Udp => engine::Protocol::Udp,
+            spec::Protocol::Sctp => engine::Protocol::Sctp,
+        },
+    });
+    let mut ports: Vec<engine::Port> =
+        service.expose.iter().flat_map(|entry| expose(entry)).chain(published).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// `8080`, `53/udp`, `3000-3005`.
+pub(super) fn expose(entry: &str) -> Vec<engine::Port> {
+    let (range, protocol) = entry.split_once('/').unwrap_or((entry, "tcp"));
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { return Vec::new() };
+    (first..=last).filter_map(|number| format!("{number}/{protocol}").parse().ok()).collect()
+}
+
+/// The networks that a container is on, the one of the highest priority first.
+fn attachments(
+    wish: &Wish<'_>,
+    service: &Service,
+    replica: u32,
+    laid: &BTreeMap<NetworkName, Laid>,
+) -> Vec<Attachment> {
+    let mut on: Vec<(&NetworkName, &spec::Attachment)> = service.networks.iter().collect();
+    on.sort_by_key(|(_, attachment)| std::cmp::Reverse(attachment.priority));
+    on.into_iter()
+        .filter_map(|(key, written)| {
+            let laid = laid.get(key)?;
+            let mut attachment = Attachment::new(&laid.name).alias(service.name.as_str());
+            attachment.aliases.extend(written.aliases.iter().cloned());
+            attachment.ipv4 =
+                laid.addresses.get(&(service.name.clone(), replica)).map(|address| IpAddr::V4(*address));
+            attachment.mac = written.mac_address.clone().or_else(|| service.mac_address.clone());
+            attachment.link_local = written.link_local_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+            attachment.options.clone_from(&written.driver_opts);
+            attachment.links = service.links.iter().filter_map(|link| self::link(wish, link)).collect();
+            Some(attachment)
+        })
+        .collect()
+}
+
+/// `SERVICE` or `SERVICE:ALIAS` as `CONTAINER:ALIAS`.
+fn link(wish: &Wish<'_>, written: &str) -> Option<String> {
+    let (service, alias) = written.split_once(':').unwrap_or((written, written));
+    let service = spec::ServiceName::new(service).ok()?;
+    wish.spec.services.contains_key(&service).then(|| format!("{}:{alias}", wish.container(&service, 1)))
+}
+
+fn mounts(wish: &Wish<'_>, service: &Service, volumes: &Volumes) -> Vec<Mount> {
+    let of_volumes = volumes.values().map(|volume| Mount {
+        target: volume.target.clone(),
+        read_only: volume.read_only,
+        kind: engine::MountKind::Volume {
+            name: volume.name.clone(),
+            no_copy: volume.options.as_ref().is_some_and(|options| options.nocopy),
+            subpath: volume.options.as_ref().and_then(|options| options.subpath.clone()),
+        },
+    });
+    let others = service.mounts.iter().filter_map(other_mount);
+    let mut mounts: Vec<Mount> = of_volumes.chain(others).collect();
+    if !service.secrets.is_empty() {
+        mounts.push(gateway::secrets_mount(wish, service, "/run/secrets".to_owned()));
+    }
+    mounts.sort_by(|a, b| a.target.cmp(&b.target));
+    mounts
+}
+
+/// Mounts that are no volumes.
+fn other_mount(mount: &spec::Mount) -> Option<Mount> {
+    let kind = match &mount.kind {
+        MountKind::Named { .. } | MountKind::Anonymous { .. } => return None,
+        MountKind::Bind { source, options } => engine::MountKind::Bind {
+            source: source.display().to_string(),
+            propagation: options.as_ref().and_then(|options| options.propagation.clone()),
+            create_host_path: options.as_ref().is_some_and(|options| options.create_host_path),
+            selinux: options.as_ref().and_then(|options| match options.selinux.as_deref() {
+                Some("z") => Some(SelinuxLabel::Shared),
+                Some("Z") => Some(SelinuxLabel::Private),
+                _ => None,
+            }),
+        },
+        MountKind::Tmpfs { options } => engine::MountKind::Tmpfs {
+            size: options.as_ref().and_then(|options| options.size),
+            mode: options.as_ref().and_then(|options| options.mode),
+        },
+        MountKind::Image { image, subpath } => {
+            engine::MountKind::Image { reference: image.clone(), subpath: subpath.clone() }
+        }
+    };
+    Some(Mount { target: mount.target.clone(), read_only: mount.read_only, kind })
+}
+
+/// `/run` or `/run:size=64m`.
+fn tmpfs(entry: &str) -> (String, String) {
+    let (target, options) = entry.split_once(':').unwrap_or((entry, ""));
+    (target.to_owned(), options.to_owned())
+}
+
+fn confine(create: &mut CreateContainer, wish: &Wish<'_>, service: &Service) {
+    create.privileged = service.privileged;
+    create.cap_add.clone_from(&service.cap_add);
+    create.cap_drop.clone_from(&service.cap_drop);
+    create.sysctls.clone_from(&service.sysctls);
+    create.device_cgroup_rules.clone_from(&service.device_cgroup_rules);
+    create.devices = service
+        .devices
+        .iter()
+        .map(|device| engine::Device {
+            source: device.source.clone(),
+            target: device.target.clone(),
+            permissions: if device.permissions.is_empty() {
+                "rwm".into()
+            } else {
+                device.permissions.clone()
+            },
+        })
+        .collect();
+    create.device_requests = service
+        .resources
+        .gpus
+        .iter()
+        .chain(
+            service
+                .deploy
+                .iter()
+                .filter_map(|deploy| deploy.reservations.as_ref())
+                .flat_map(|bounds| bounds.devices.iter()),
+        )
+        .map(|request| engine::DeviceRequest {
+            driver: request.driver.clone(),
+            count: request.count,
+            ids: request.device_ids.clone(),
+            capabilities: vec![request.capabilities.clone()],
+            options: request.options.clone(),
+        })
+        .collect();
+    create.security_opt = service.security_opt.iter().map(|option| security_option(option)).collect();
+    if service.privileged {
+        return;
+    }
+    let asks = |capability: &str| {
+        create.cap_add.iter().any(|added| {
+            let added = added.to_ascii_uppercase();
+            let added = added.strip_prefix("CAP_").unwrap_or(&added).to_owned();
+            added == capability || added == "ALL"
+        })
+    };
+    if !asks("NET_RAW") && !create.cap_drop.iter().any(|dropped| dropped.eq_ignore_ascii_case("all")) {
+        create.cap_drop.push("NET_RAW".to_owned());
+        create.cap_drop.sort_unstable();
+        create.cap_drop.dedup();
+    }
+    let says = |what: &str| create.security_opt.iter().any(|option| option.starts_with(what));
+    let (privileges, seccomp) = (says("no-new-privileges"), says("seccomp"));
+    if !privileges {
+        create.security_opt.push("no-new-privileges:true".to_owned());
+    }
+    if let (Some(profile), false, Durability::Throwaway) =
+        (&wish.throwaway_seccomp, seccomp, service.durable.unwrap_or(wish.spec.durable))
+    {
+        create.security_opt.push(format!("seccomp={profile}"));
+    }
+}
+
+/// Compose writes `label:disable`, the engine `label=disable`; both understand the second form.
+fn security_option(written: &str) -> String {
+    match written.split_once(':') {
+        Some((key, value)) if !key.contains('=') && key != "no-new-privileges" => format!("{key}={value}"),
+        _ => written.to_owned(),
+    }
+}
+
+fn resources(wish: &Wish<'_>, service: &Service) -> Resources {
+    let share = super::shares(wish.spec).remove(&service.name).unwrap_or_default();
+    let written = &service.resources;
+    let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let blkio = written.blkio.clone().unwrap_or_default();
+    let rates = |rates: &[spec::DeviceRate]| -> Vec<BlkioLimit> {
+        rates.iter().map(|rate| BlkioLimit { path: rate.path.clone(), value: whole(rate.rate) }).collect()
+    };
+    Resources {
+        memory: share.memory.map(whole),
+        memory_swap: written.memswap_limit,
+        memory_reservation: service.memory_reservation().map(whole),
+        memory_swappiness: written.mem_swappiness.map(whole),
+        cpus: share.cpus,
+        cpu_shares: written.cpu_shares,
+        cpu_period: written.cpu_period,
+        cpu_quota: written.cpu_quota,
+        cpu_rt_period: written.cpu_rt_period,
+        cpu_rt_runtime: written.cpu_rt_runtime,
+        cpu_count: written.cpu_count,
+        #[expect(clippy::cast_possible_truncation, reason = "a share of 100")]
+        cpu_percent: written.cpu_percent.map(|percent| percent as i64),
+        cpuset_cpus: written.cpuset.clone(),
+        cpuset_mems: None,
+        pids_limit: Some(share.pids.or(service.pids_limit()).unwrap_or(PIDS)),
+        oom_kill_disable: written.oom_kill_disable.then_some(true),
+        oom_score_adj: written.oom_score_adj,
+        blkio_weight: blkio.weight,
+        blkio_weight_device: blkio
+            .weight_device
+            .iter()
+            .map(|device| BlkioLimit { path: device.path.clone(), value: i64::from(device.weight) })
+            .collect(),
+        blkio_read_bps: rates(&blkio.device_read_bps),
+        blkio_read_iops: rates(&blkio.device_read_iops),
+        blkio_write_bps: rates(&blkio.device_write_bps),
+        blkio_write_iops: rates(&blkio.device_write_iops),
+    }
+}
+
+fn healthcheck(written: &spec::Healthcheck) -> Healthcheck {
+    let test = match &written.test {
+        _ if written.is_disabled() => HealthTest::Disabled,
+        None | Some(spec::HealthTest::None) => HealthTest::Inherit,
+        Some(spec::HealthTest::Exec(words)) => HealthTest::Exec(words.clone()),
+        Some(spec::HealthTest::Shell(line)) => HealthTest::Shell(line.clone()),
+    };
+    Healthcheck {
+        test,
+        interval: written.interval,
+        timeout: written.timeout,
+        retries: written.retries.and_then(|retries| u32::try_from(retries).ok()),
+        start_period: written.start_period,
+        start_interval: written.start_interval,
+    }
+}
+
+fn logging(written: &spec::Logging) -> Logging {
+    Logging {
+        driver: written.driver.clone(),
+        options: written
+            .options
+            .iter()
+            .filter_map(|(key, value)| value.clone().map(|value| (key.clone(), value)))
+            .collect(),
+    }
+}

@@ -1,0 +1,199 @@
+//! The gateway's container and what it is told.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::gateway_config::{
+    CONFIG_PATH, EdgeNetwork, EgressPolicy, EgressRule, Forward, GatewayConfig, GatewayMode, GatewayNetwork,
+    Protocol as ForwardProtocol, ServiceAddress,
+};
+use super::network::{self, Laid};
+use super::port::PublishedService;
+use super::{Observed, Subnet, Wish, grant};
+use crate::engine::identity::{self, Role};
+use crate::engine::{
+    Attachment, CreateContainer, CreateVolume, Logging, Mount, MountKind, Port, Protocol, Resources,
+};
+use crate::spec::{self, NetworkName, Service};
+
+/// The gateway's container. Its creation claims the name, and brings the memory that secrets live in.
+pub(super) fn create(wish: &Wish<'_>, published: &[PublishedService]) -> CreateContainer {
+    let mut create = CreateContainer::new(wish.gateway(), &wish.agent_image);
+    create.labels = wish.labels(Role::Gateway);
+    create.entrypoint = Some(vec!["/sandbox".to_owned()]);
+    create.cmd = Some(["agent", "gateway", CONFIG_PATH].map(str::to_owned).to_vec());
+    create.user = Some("0".to_owned());
+    create.networks = vec![Attachment::new(wish.scope.edge())];
+    create.exposed =
+        published.iter().map(|port| Port { number: port.edge_port, protocol: port.protocol }).collect();
+    create.published = published.iter().map(PublishedService::publish).collect();
+    create.read_only = true;
+    create.cap_drop = vec!["ALL".to_owned()];
+    create.security_opt = vec!["no-new-privileges:true".to_owned()];
+    create.resources = Resources { pids_limit: Some(64), ..Resources::default() };
+    create.logging = Some(Logging {
+        driver: Some("json-file".to_owned()),
+        options: BTreeMap::from([
+            ("max-size".to_owned(), "1m".to_owned()),
+            ("max-file".to_owned(), "2".to_owned()),
+        ]),
+    });
+    if network::mode(wish.spec) == GatewayMode::Router {
+        create.cap_add = vec!["NET_ADMIN".to_owned()];
+        create.sysctls.insert("net.ipv4.ip_forward".to_owned(), "1".to_owned());
+    }
+    create.mounts = wish
+        .spec
+        .services
+        .values()
+        .filter(|service| !service.secrets.is_empty())
+        .map(|service| Mount { read_only: false, ..secrets_mount(wish, service, grant::held_at(service)) })
+        .chain([config_mount(wish)])
+        .collect();
+    create
+}
+
+/// The only place of the gateway that can be written, so that its configuration can be put there before it starts.
+fn config_mount(wish: &Wish<'_>) -> Mount {
+    let create = CreateVolume {
+        name: identity::gateway_volume(wish.name.as_str()),
+        driver: Some("local".to_owned()),
+        options: BTreeMap::new(),
+        labels: wish.labels(Role::Secret),
+    };
+    Mount {
+        target: "/config".to_owned(),
+        read_only: false,
+        kind: MountKind::NewVolume { create, no_copy: true },
+    }
+}
+
+/// A service's secrets: memory, as a volume that the gateway and the service share.
+pub(super) fn secrets_mount(wish: &Wish<'_>, service: &Service, target: String) -> Mount {
+    let mut labels = wish.labels(Role::Secret);
+    labels.insert(identity::SERVICE.to_owned(), service.name.to_string());
+    let create = CreateVolume {
+        name: identity::secrets_volume(wish.name.as_str(), service.name.as_str()),
+        driver: Some("local".to_owned()),
+        options: BTreeMap::from([
+            ("type".to_owned(), "tmpfs".to_owned()),
+            ("device".to_owned(), "tmpfs".to_owned()),
+            ("o".to_owned(), "size=16m,mode=0755,nosuid,nodev,noexec".to_owned()),
+        ]),
+        labels,
+    };
+    Mount { target, read_only: true, kind: MountKind::NewVolume { create, no_copy: true } }
+}
+
+/// What the gateway is told.
+pub(super) fn config(
+    wish: &Wish<'_>,
+    observed: &Observed,
+    laid: &BTreeMap<NetworkName, Laid>,
+    edge: Subnet,
+    published: &[PublishedService],
+) -> GatewayConfig {
+    let router = network::mode(wish.spec) == GatewayMode::Router;
+    GatewayConfig {
+        sandbox: wish.name.to_string(),
+        networks: laid
+            .iter()
+            .map(|(key, laid)| GatewayNetwork {
+                name: key.to_string(),
+                subnet: laid.subnet.net(),
+                address: laid.subnet.gateway(),
+                adopt: (router && !laid.internal).then(|| laid.subnet.bridge()),
+                internal: laid.internal,
+            })
+            .collect(),
+        edge: Some(EdgeNetwork { subnet: edge.net(), bridge: edge.bridge() }),
+        forwards: published.iter().map(forward).collect(),
+        egress: EgressPolicy::from(&wish.spec.egress),
+        services: wish.spec.services.values().flat_map(|service| addresses(wish, service, laid)).collect(),
+        forbidden: forbidden(wish, observed),
+        resolver: None,
+    }
+}
+
+fn forward(port: &PublishedService) -> Forward {
+    Forward {
+        edge_port: port.edge_port,
+        protocol: match port.protocol {
+            Protocol::Udp => ForwardProtocol::Udp,
+            Protocol::Tcp | Protocol::Sctp => ForwardProtocol::Tcp,
+        },
+        service: port.service.to_string(),
+        container_port: port.target,
+        network: None,
+    }
+}
+
+fn addresses(wish: &Wish<'_>, service: &Service, laid: &BTreeMap<NetworkName, Laid>) -> Vec<ServiceAddress> {
+    (1..=service.replicas())
+        .map(|replica| ServiceAddress {
+            service: service.name.to_string(),
+            container: wish.container(&service.name, replica),
+            aliases: service
+                .networks
+                .values()
+                .flat_map(|on| on.aliases.iter().cloned())
+                .chain(service.hostname.clone())
+                .collect(),
+            addresses: service
+                .networks
+                .keys()
+                .filter_map(|key| {
+                    let place = (service.name.clone(), replica);
+                    let address = laid.get(key)?.addresses.get(&place)?;
+                    Some((key.to_string(), *address))
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+/// The host and everything else on the engine, but for what a rule names on purpose.
+fn forbidden(wish: &Wish<'_>, observed: &Observed) -> Vec<ipnet::Ipv4Net> {
+    let named: Vec<ipnet::Ipv4Net> = match &EgressPolicy::from(&wish.spec.egress) {
+        EgressPolicy::List(rules) => rules
+            .iter()
+            .filter_map(|rule| match rule {
+                EgressRule::Net { net, .. } => Some(*net),
+                EgressRule::Name { .. } => None,
+            })
+            .collect(),
+        EgressPolicy::Deny | EgressPolicy::Allow => Vec::new(),
+    };
+    let ours = wish.subnets.ranges().iter().copied();
+    observed
+        .host_addresses
+        .iter()
+        .copied()
+        .chain(ours)
+        .filter(|net| !named.iter().any(|name| net.contains(name)))
+        .collect()
+}
+
+impl From<&spec::EgressPolicy> for EgressPolicy {
+    fn from(policy: &spec::EgressPolicy) -> Self {
+        match policy {
+            spec::EgressPolicy::Deny => Self::Deny,
+            spec::EgressPolicy::Allow => Self::Allow,
+            spec::EgressPolicy::List(rules) => Self::List(rules.iter().filter_map(rule).collect()),
+        }
+    }
+}
+
+/// A rule of the spec in the gateway's words. The spec has refused what does not translate.
+fn rule(rule: &spec::EgressRule) -> Option<EgressRule> {
+    match rule {
+        spec::EgressRule::Name { name, port } => {
+            Some(EgressRule::Name { pattern: name.parse().ok()?, port: *port })
+        }
+        spec::EgressRule::Address { address: IpAddr::V4(address), prefix, port } => {
+            let net = ipnet::Ipv4Net::new(*address, *prefix).ok()?;
+            Some(EgressRule::Net { net: net.trunc(), port: *port })
+        }
+        spec::EgressRule::Address { .. } => None,
+    }
+}

@@ -1,0 +1,143 @@
+//! The networks of a sandbox: one of ours for each of the spec, and who has which address on them.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::gateway_config::{EgressPolicy, GatewayMode};
+use super::{Observed, PlanError, Subnet, Wish};
+use crate::engine::CreateNetwork;
+use crate::engine::identity::{self, Role};
+use crate::engine::network::Subnet as EngineSubnet;
+use crate::spec::{Network, NetworkName, Service, ServiceName, Spec};
+
+/// A network of the sandbox with its addresses.
+#[derive(Debug, Clone)]
+pub(super) struct Laid {
+    /// Its name on the engine.
+    pub name: String,
+    /// Its addresses.
+    pub subnet: Subnet,
+    /// Whether packets stay on it.
+    pub internal: bool,
+    /// Whether the engine has it already.
+    pub exists: bool,
+    /// The address of each service's replica.
+    pub addresses: BTreeMap<(ServiceName, u32), Ipv4Addr>,
+}
+
+/// Gives every network of the spec a subnet and every service on it an address.
+pub(super) fn lay(wish: &Wish<'_>, observed: &Observed) -> Result<BTreeMap<NetworkName, Laid>, PlanError> {
+    let mut taken = observed.taken.clone();
+    let routed = mode(wish.spec) == GatewayMode::Router;
+    let mut laid = BTreeMap::new();
+    for (key, network) in &wish.spec.networks {
+        let members: Vec<&Service> =
+            wish.spec.services.values().filter(|service| service.networks.contains_key(key)).collect();
+        let containers: u32 = members.iter().map(|service| service.replicas()).sum();
+        let existing = observed.networks.get(key).copied();
+        let subnet = match existing {
+            Some(subnet) => subnet,
+            None => choose(wish, key, containers as usize, &taken)?,
+        };
+        taken.push(subnet.net());
+        let name = identity::network(wish.name.as_str(), key.as_str());
+        let has = |service: &ServiceName, replica| {
+            let container = observed.containers.get(&wish.container(service, replica))?;
+            container.addresses.get(&name).copied().filter(|address| subnet.net().contains(address))
+        };
+        let addresses = addresses(key, subnet, &members, has)?;
+        laid.insert(
+            key.clone(),
+            Laid {
+                name,
+                subnet,
+                internal: network.internal || !routed,
+                exists: existing.is_some(),
+                addresses,
+            },
+        );
+    }
+    Ok(laid)
+}
+
+/// How the spec's egress policy is enforced.
+pub(super) fn mode(spec: &Spec) -> GatewayMode {
+    EgressPolicy::from(&spec.egress).mode()
+}
+
+/// A free subnet from our own ranges: one that the spec writes (`ipam`) would keep a second sandbox from being built.
+fn choose(
+    wish: &Wish<'_>,
+    key: &NetworkName,
+    containers: usize,
+    taken: &[Ipv4Net],
+) -> Result<Subnet, PlanError> {
+    let seed = u64::from_str_radix(wish.id.as_str(), 16).unwrap_or_default();
+    let subnet = wish.subnets.pick(containers, taken, seed);
+    subnet.ok_or_else(|| PlanError::NoSubnet { network: key.to_string() })
+}
+
+/// The address that a container has already, so that a change of one service does not move the others; else the lowest
+/// free one after the gateway's, in the order of the services' names.
+fn addresses(
+    key: &NetworkName,
+    subnet: Subnet,
+    members: &[&Service],
+    has: impl Fn(&ServiceName, u32) -> Option<Ipv4Addr>,
+) -> Result<BTreeMap<(ServiceName, u32), Ipv4Addr>, PlanError> {
+    let places: Vec<(ServiceName, u32)> = members
+        .iter()
+        .flat_map(|service| (1..=service.replicas()).map(|replica| (service.name.clone(), replica)))
+        .collect();
+    let kept = places.iter().filter_map(|place| Some((place.clone(), has(&place.0, place.1)?)));
+    let mut given: BTreeMap<(ServiceName, u32), Ipv4Addr> = kept.collect();
+    let used: Vec<Ipv4Addr> = given.values().copied().collect();
+    let mut free = subnet.net().hosts().skip(2).filter(|address| !used.contains(address));
+    for place in places {
+        if let Entry::Vacant(entry) = given.entry(place) {
+            let none = || PlanError::NoSubnet { network: key.to_string() };
+            entry.insert(free.next().ok_or_else(none)?);
+        }
+    }
+    Ok(given)
+}
+
+/// The engine's network for one of the spec's.
+pub(super) fn create(wish: &Wish<'_>, key: &NetworkName, network: &Network, laid: &Laid) -> CreateNetwork {
+    let mut create = CreateNetwork::bridge(&laid.name);
+    create.labels = network.labels.clone();
+    create.labels.extend(wish.labels(Role::Network));
+    create.labels.insert(identity::KEY.to_owned(), key.to_string());
+    create.internal = laid.internal;
+    create.attachable = network.attachable;
+    create.options = network.driver_opts.clone();
+    create.options.insert(CreateNetwork::INHIBIT_IPV4.to_owned(), "true".to_owned());
+    if !laid.internal {
+        create.options.insert(CreateNetwork::MASQUERADE.to_owned(), "false".to_owned());
+    }
+    let mut subnet = EngineSubnet::new(IpNet::V4(laid.subnet.net()));
+    subnet.gateway = Some(IpAddr::V4(laid.subnet.bridge()));
+    subnet.range = Some(IpNet::V4(laid.subnet.services()));
+    create.subnets = vec![subnet];
+    create
+}
+
+/// The network that every gateway publishes on: containers on it do not reach each other.
+pub(super) fn create_edge(wish: &Wish<'_>, subnet: Subnet) -> CreateNetwork {
+    let mut create = CreateNetwork::bridge(wish.scope.edge());
+    create.labels = BTreeMap::from([(identity::ROLE.to_owned(), Role::Edge.as_str().to_owned())]);
+    if !wish.scope.as_str().is_empty() {
+        create.labels.insert(identity::SCOPE.to_owned(), wish.scope.to_string());
+    }
+    // Names of networks are not unique, those of bridges are: of several first sandboxes one makes it.
+    create.options.insert(CreateNetwork::BRIDGE_NAME.to_owned(), wish.scope.edge_bridge());
+    create.options.insert(CreateNetwork::ENABLE_ICC.to_owned(), "false".to_owned());
+    create.options.insert(CreateNetwork::HOST_BINDING.to_owned(), "127.0.0.1".to_owned());
+    let mut engine_subnet = EngineSubnet::new(IpNet::V4(subnet.net()));
+    engine_subnet.gateway = Some(IpAddr::V4(subnet.bridge()));
+    create.subnets = vec![engine_subnet];
+    create
+}

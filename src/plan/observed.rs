@@ -1,0 +1,59 @@
+//! What the engine has, as far as a plan needs to know it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::subnet::Subnet;
+use crate::engine::Image;
+use crate::spec::{NetworkName, ServiceName};
+
+/// What was found before planning.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// Subnets that must not be used: the engine's networks and the host's routes.
+    pub taken: Vec<Ipv4Net>,
+    /// The images of the spec that the engine has, by the reference the spec uses.
+    pub images: BTreeMap<String, Image>,
+    /// The edge network's subnet, if there is one.
+    pub edge: Option<Subnet>,
+    /// The engine's host's own addresses, as far as they are known: nothing is let out to them.
+    pub host_addresses: Vec<Ipv4Net>,
+    /// Host ports that spec's ports wish for and that are not free.
+    pub busy_ports: BTreeSet<u16>,
+    /// The sandbox's gateway, if it was claimed already.
+    pub gateway: Option<ExistingGateway>,
+    /// Services that are stopped and whose secrets the gateway does not hold any more.
+    pub forgotten: BTreeSet<ServiceName>,
+    /// The sandbox's networks.
+    pub networks: BTreeMap<NetworkName, Subnet>,
+    /// The sandbox's volumes, by the engine's name.
+    pub volumes: BTreeSet<String>,
+    /// The sandbox's services' containers, by the engine's name.
+    pub containers: BTreeMap<String, ExistingContainer>,
+}
+
+/// A gateway that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExistingGateway {
+    /// The hash of what it was made from.
+    pub config_hash: String,
+    /// Whether it runs.
+    pub running: bool,
+}
+
+/// A service's container that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExistingContainer {
+    /// Its service.
+    pub service: ServiceName,
+    /// The hash of what it was made from.
+    pub config_hash: String,
+    /// Whether it runs.
+    pub running: bool,
+    /// Its address on each network, by the engine's name.
+    pub addresses: BTreeMap<String, Ipv4Addr>,
+    /// The code with which it ended; `None` if it never did.
+    pub exit_code: Option<i64>,
+}

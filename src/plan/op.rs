@@ -1,0 +1,295 @@
+//! The operations of a plan. Each is one call to the engine (or one message to the keeper), with its payload.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Phase;
+use super::gateway_config::GatewayConfig;
+use super::volume::VolumeSource;
+use crate::engine::{Attachment, BuildImage, CreateContainer, CreateNetwork, CreateVolume, PullImage};
+use crate::pool::{SetPath, VolumePath};
+use crate::spec::{Condition, ConfigName, Hook, Probe, SecretName, Seed};
+
+/// One operation.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Fetch an image.
+    PullImage(PullImage),
+    /// Build an image.
+    BuildImage(Box<BuildImage>),
+    /// Make the network that gateways publish on.
+    CreateEdge(CreateNetwork),
+    /// Create the gateway's container, which is also the claim on the sandbox's name.
+    Claim(Box<CreateContainer>),
+    /// Create a network of the spec.
+    CreateNetwork(CreateNetwork),
+    /// Put a container on a network.
+    Connect {
+        /// The container.
+        container: String,
+        /// The network and the address there.
+        attachment: Attachment,
+    },
+    /// Give the gateway its configuration.
+    Configure {
+        /// The gateway's container.
+        container: String,
+        /// What it is told.
+        config: Box<GatewayConfig>,
+    },
+    /// Make a volume's data, empty or cloned.
+    ProvideData {
+        /// Where it lies.
+        path: VolumePath,
+        /// Where it comes from.
+        source: VolumeSource,
+    },
+    /// Create the engine's volume on data. Its driver's options are the storage's to say.
+    CreateVolume {
+        /// The volume.
+        volume: CreateVolume,
+        /// Its data.
+        path: VolumePath,
+    },
+    /// Create a service's container.
+    CreateContainer(Box<CreateContainer>),
+    /// Fill a volume through a container that has it mounted and does not run yet.
+    Fill {
+        /// The container.
+        container: String,
+        /// Where the volume is mounted in it.
+        target: String,
+        /// With what.
+        seed: Seed,
+    },
+    /// Keep the values of generated secrets beside the sandbox's data.
+    Keep {
+        /// The sandbox's data.
+        set: SetPath,
+        /// The secrets; what is in them is not known here.
+        secrets: Vec<SecretName>,
+    },
+    /// Put secrets and configs into a container that does not run yet.
+    Upload {
+        /// The container.
+        container: String,
+        /// The files; what is in them is not known here.
+        files: Vec<GrantedFile>,
+    },
+    /// Start a container.
+    Start {
+        /// The container.
+        container: String,
+    },
+    /// Run a command in a container that has just been started.
+    RunHook {
+        /// The container.
+        container: String,
+        /// The command.
+        hook: Hook,
+    },
+    /// Wait until a service's container is where it should be.
+    Await {
+        /// The container.
+        container: String,
+        /// What is waited for.
+        until: Until,
+    },
+    /// Seed a service that is ready.
+    Seed {
+        /// The container.
+        container: String,
+        /// The service's image, which tells the client that `sql` uses.
+        image: String,
+        /// The seed.
+        seed: Seed,
+    },
+    /// Stop a container, in its own time.
+    Stop {
+        /// The container.
+        container: String,
+    },
+    /// Remove a container that has changed or is not wanted any more.
+    RemoveContainer {
+        /// The container.
+        container: String,
+    },
+}
+
+/// What a container is waited for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Until {
+    /// It is ready, or has completed with 0.
+    Ready {
+        /// What is tried.
+        probe: Probe,
+        /// How long it may take; `None`: as long as `up` waits.
+        timeout: Option<Duration>,
+        /// A port that must accept before a command is tried at all, since a command costs so much more.
+        after_port: Option<u16>,
+    },
+    /// It runs, or has completed with 0; nothing tells when it is ready.
+    Running,
+    /// It has ended with 0.
+    Completed,
+}
+
+/// A secret or config as a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantedFile {
+    /// Whose content.
+    pub source: FileSource,
+    /// The absolute path in the container.
+    pub path: String,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// Whose content a file has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileSource {
+    /// A secret's.
+    Secret(SecretName),
+    /// A config's.
+    Config(ConfigName),
+    /// None of its own: a symbolic link to this path.
+    Link(String),
+}
+
+impl Op {
+    /// The part of a build that it belongs to.
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::PullImage(_) | Self::BuildImage(_) => Phase::Images,
+            Self::CreateEdge(_)
+            | Self::Claim(_)
+            | Self::CreateNetwork(_)
+            | Self::Connect { .. }
+            | Self::Configure { .. } => Phase::Network,
+            Self::ProvideData { .. } | Self::CreateVolume { .. } | Self::Keep { .. } | Self::Fill { .. } => {
+                Phase::Data
+            }
+            Self::CreateContainer(_) | Self::Upload { .. } => Phase::Create,
+            Self::Start { .. } | Self::RunHook { .. } | Self::Await { .. } => Phase::Start,
+            Self::Seed { .. } => Phase::Seed,
+            Self::Stop { .. } | Self::RemoveContainer { .. } => Phase::Remove,
+        }
+    }
+
+    /// What takes it back; `None` where destroying what it was done to does, or where nothing has to be.
+    pub fn undo(&self) -> Option<String> {
+        match self {
+            Self::Claim(container) | Self::CreateContainer(container) => {
+                Some(format!("remove container `{}`", container.name))
+            }
+            Self::CreateNetwork(network) => Some(format!("remove network `{}`", network.name)),
+            Self::CreateVolume { volume, .. } => Some(format!("remove volume `{}`", volume.name)),
+            Self::ProvideData { path, .. } => Some(format!("delete data `{path}`")),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PullImage(pull) => write!(f, "pull image `{}`", pull.reference),
+            Self::BuildImage(build) => write!(f, "build image `{}`", build.tags.join("`, `")),
+            Self::CreateEdge(network) => write!(f, "create network `{}` for published ports", network.name),
+            Self::Claim(container) => write!(f, "claim the name: create container `{}`", container.name),
+            Self::CreateNetwork(network) => {
+                write!(f, "create network `{}`", network.name)?;
+                for subnet in &network.subnets {
+                    write!(f, " {}", subnet.subnet)?;
+                }
+                if network.internal { write!(f, " (internal)") } else { Ok(()) }
+            }
+            Self::Connect { container, attachment } => {
+                write!(f, "connect `{container}` to `{}`", attachment.network)?;
+                attachment.ipv4.map_or(Ok(()), |address| write!(f, " as {address}"))
+            }
+            Self::Configure { container, config } => {
+                write!(f, "configure gateway `{container}`: {} forwards", config.forwards.len())
+            }
+            Self::ProvideData { path, source } => write!(f, "provide data `{path}` {source}"),
+            Self::CreateVolume { volume, .. } => write!(f, "create volume `{}`", volume.name),
+            Self::CreateContainer(container) => {
+                write!(f, "create container `{}` from `{}`", container.name, container.image)
+            }
+            Self::Fill { container, target, seed } => {
+                write!(f, "fill `{target}` of `{container}` with {}", seed_words(seed))
+            }
+            Self::Keep { secrets, .. } => {
+                f.write_str("keep beside the data: secret")?;
+                secrets.iter().try_for_each(|secret| write!(f, " `{secret}`"))
+            }
+            Self::Upload { container, files } => {
+                write!(f, "put into `{container}`:")?;
+                files.iter().try_for_each(|file| write!(f, " {}", file.path))
+            }
+            Self::Start { container } => write!(f, "start `{container}`"),
+            Self::RunHook { container, hook } => {
+                write!(f, "run in `{container}`: {}", hook.command.join(" "))
+            }
+            Self::Await { container, until } => write!(f, "wait until `{container}` {until}"),
+            Self::Seed { container, seed, .. } => write!(f, "seed `{container}` with {}", seed_words(seed)),
+            Self::Stop { container } => write!(f, "stop `{container}`"),
+            Self::RemoveContainer { container } => write!(f, "remove container `{container}`"),
+        }
+    }
+}
+
+impl Until {
+    /// What is waited for, as the object of "waits for".
+    pub fn goal(&self) -> String {
+        match self {
+            Self::Ready { probe: Probe::Exec(command), .. } => format!("`{}`", command.join(" ")),
+            Self::Ready { probe: Probe::Tcp { port }, .. } => format!("port {port}"),
+            Self::Ready { probe: Probe::Http { port, path, .. }, .. } => {
+                port.map_or_else(|| path.clone(), |port| format!("{path} on port {port}"))
+            }
+            Self::Ready { probe: Probe::Log { pattern }, .. } => format!("`{pattern}` in its log"),
+            Self::Running => "its start".to_owned(),
+            Self::Completed => "its completion".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready { probe, .. } => match probe {
+                Probe::Exec(command) => write!(f, "is ready (`{}` succeeds)", command.join(" ")),
+                Probe::Tcp { port } => write!(f, "is ready (port {port} accepts)"),
+                Probe::Http { port, path, .. } => {
+                    f.write_str("is ready (")?;
+                    port.map_or(Ok(()), |port| write!(f, "port {port} "))?;
+                    write!(f, "answers {path})")
+                }
+                Probe::Log { pattern } => write!(f, "is ready (its log has `{pattern}`)"),
+            },
+            Self::Running => f.write_str("runs"),
+            Self::Completed => write!(f, "has completed ({})", Condition::CompletedSuccessfully.word()),
+        }
+    }
+}
+
+/// What a seed is, in a few words.
+pub(super) fn seed_words(seed: &Seed) -> String {
+    match seed {
+        Seed::Copy { source, .. } => format!("copy of {}", source.display()),
+        Seed::Sql { pattern, .. } => format!("sql {pattern}"),
+        Seed::Exec { command, stdin: Some(file), .. } => {
+            format!("exec {} < {}", command.join(" "), file.display())
+        }
+        Seed::Exec { command, .. } => format!("exec {}", command.join(" ")),
+        Seed::Snapshot { snapshot, .. } => match snapshot {
+            crate::spec::SnapshotRef::Stored(name) => format!("snapshot {name}"),
+            crate::spec::SnapshotRef::File(path) => format!("snapshot {}", path.display()),
+        },
+    }
+}

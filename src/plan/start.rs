@@ -1,0 +1,81 @@
+//! The plan that starts services again that exist and are stopped: in order, each waited for.
+
+use std::collections::BTreeSet;
+
+use super::draft::in_order;
+use super::{Observed, Op, Plan, Step, StepId, grant, images, service};
+use crate::engine::identity::{self, SandboxId};
+use crate::pool::SetPath;
+use crate::spec::{SandboxName, SecretName, Service, ServiceName, Spec};
+
+/// Starts these services of a sandbox, whose gateway runs, each after those of them that it depends on is ready and
+/// after the gateway holds its secrets again.
+pub fn plan_start(
+    spec: &Spec,
+    sandbox: &SandboxName,
+    id: &SandboxId,
+    observed: &Observed,
+    which: &BTreeSet<ServiceName>,
+) -> Plan {
+    let mut plan = Plan::default();
+    keep(&mut plan, spec, id, observed);
+    let container = |name: &ServiceName, replica| identity::service(sandbox.as_str(), name.as_str(), replica);
+    for name in in_order(&spec.services) {
+        let Some(service) = spec.services.get(&name).filter(|_| which.contains(&name)) else { continue };
+        let awaited = |other: &ServiceName| {
+            let replicas = spec.services.get(other).map_or(0, crate::spec::Service::replicas);
+            (1..=replicas).map(|replica| StepId::new("await", container(other, replica))).collect::<Vec<_>>()
+        };
+        let mut needs: BTreeSet<StepId> = service.depends_on.keys().flat_map(awaited).collect();
+        needs.extend(observed.forgotten.contains(&name).then(|| hold(&mut plan, sandbox, service)).flatten());
+        let image = observed.images.get(&images::reference(spec, service));
+        for replica in 1..=service.replicas() {
+            let one = container(&name, replica);
+            let started = StepId::new("start", &one);
+            let step = |id, op, needs| Step {
+                id,
+                op,
+                cause: format!("services.{name}"),
+                service: Some(name.clone()),
+                needs,
+            };
+            plan.push(step(started.clone(), Op::Start { container: one.clone() }, needs.clone()));
+            let until = service::until(spec, service, image);
+            let op = Op::Await { container: one.clone(), until };
+            plan.push(step(StepId::new("await", &one), op, BTreeSet::from([started])));
+        }
+    }
+    plan
+}
+
+/// Keeps the generated secrets that are about to be given out again: one of them may be a fresh one.
+fn keep(plan: &mut Plan, spec: &Spec, id: &SandboxId, observed: &Observed) {
+    let services = observed.forgotten.iter().filter_map(|name| spec.services.get(name));
+    let secrets: BTreeSet<SecretName> =
+        services.flat_map(|service| grant::generated(spec, service)).collect();
+    let Some(set) = SetPath::live(id.as_str()).ok().filter(|_| !secrets.is_empty()) else { return };
+    let op = Op::Keep { set, secrets: secrets.into_iter().collect() };
+    let cause = "they have to outlive a reboot with the data".to_owned();
+    plan.push(Step { id: kept(), op, cause, service: None, needs: BTreeSet::new() });
+}
+
+/// Gives the gateway a service's secrets.
+fn hold(plan: &mut Plan, sandbox: &SandboxName, service: &Service) -> Option<StepId> {
+    let files = grant::held(service);
+    if files.is_empty() {
+        return None;
+    }
+    let id = StepId::new("secrets", &service.name);
+    plan.push(Step {
+        id: id.clone(),
+        op: Op::Upload { container: identity::gateway(sandbox.as_str()), files },
+        cause: format!("services.{}.secrets: memory does not outlive a reboot", service.name),
+        service: Some(service.name.clone()),
+        needs: BTreeSet::from([kept()]),
+    });
+    Some(id)
+}
+
+fn kept() -> StepId {
+    StepId::new("keep", "secrets")
+}

@@ -1,0 +1,263 @@
+//! What a plan says, for a few specs and what may be there already. The plan's text is what `up --dry-run` prints.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::engine::identity::{self, SandboxId, Scope};
+use crate::engine::recording::Recording;
+use crate::engine::{CreateContainer, ImageConfig};
+use crate::spec::{self, LoadRequest, SandboxName, Spec};
+
+const SHOP: &str = r#"
+services:
+  db:
+    image: postgres:16
+    environment: { POSTGRES_PASSWORD_FILE: /run/secrets/password }
+    volumes: ["data:/var/lib/postgresql/data"]
+    secrets: [password]
+    expose: [5432]
+    seed: [{ exec: [psql, -c, "create table orders ()"] }]
+  web:
+    image: web:1
+    depends_on: { db: { condition: service_healthy } }
+    ports: ["8080:80"]
+    ready: { http: /healthz }
+volumes: { data: {} }
+secrets: { password: { generate: 12 } }
+"#;
+
+fn spec(yaml: &str) -> Spec {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("sandbox.yaml"), yaml).unwrap();
+    let request = LoadRequest {
+        folder: folder.path().to_owned(),
+        name: Some("shop".to_owned()),
+        ..LoadRequest::default()
+    };
+    let mut spec = spec::load(&request).unwrap_or_else(|problems| panic!("{problems}")).spec;
+    // Where it lay is part of labels, which no plan shows.
+    spec.folder = "/shop".into();
+    spec
+}
+
+fn wish(spec: &Spec) -> Wish<'_> {
+    Wish {
+        spec,
+        name: SandboxName::new("shop").unwrap(),
+        id: "0123456789ab".parse::<SandboxId>().unwrap(),
+        scope: Scope::default(),
+        expires: None,
+        agent_image: "sandbox-agent:1".to_owned(),
+        sources: BTreeMap::new(),
+        seeding: Seeding::Run,
+        age: Age::New,
+        throwaway_seccomp: None,
+        subnets: SubnetPool::default(),
+        only_made: BTreeSet::new(),
+        remove_orphans: true,
+        recreate: BTreeSet::new(),
+    }
+}
+
+/// An engine that has these images and nothing else.
+fn with_images(references: &[&str]) -> Observed {
+    let engine = Recording::new();
+    let image = |reference: &&str| {
+        let image = engine.add_image(reference, ImageConfig::default());
+        ((*reference).to_owned(), image)
+    };
+    Observed { images: references.iter().map(image).collect(), ..Observed::default() }
+}
+
+fn standing(spec: &Spec) -> Wish<'_> {
+    Wish { age: Age::Standing, ..wish(spec) }
+}
+
+/// What is there once a plan has run, all services running.
+fn after(plan: &Plan, before: &Observed) -> Observed {
+    let mut observed = before.clone();
+    for step in plan.steps() {
+        match &step.op {
+            Op::CreateEdge(network) => observed.edge = Some(subnet(network)),
+            Op::CreateNetwork(network) => {
+                let key = crate::spec::NetworkName::new(network.labels[identity::KEY].as_str()).unwrap();
+                observed.networks.insert(key, subnet(network));
+            }
+            Op::Claim(container) => {
+                let config_hash = container.labels[identity::CONFIG_HASH].clone();
+                observed.gateway = Some(ExistingGateway { config_hash, running: true });
+            }
+            Op::CreateVolume { volume, .. } => drop(observed.volumes.insert(volume.name.clone())),
+            Op::CreateContainer(container) => {
+                observed.containers.insert(container.name.clone(), existing(container));
+            }
+            Op::RemoveContainer { container } => drop(observed.containers.remove(container)),
+            _ => {}
+        }
+    }
+    observed
+}
+
+fn subnet(network: &crate::engine::CreateNetwork) -> Subnet {
+    match network.subnets[0].subnet {
+        ipnet::IpNet::V4(net) => Subnet::of(net),
+        ipnet::IpNet::V6(_) => unreachable!("subnets are IPv4"),
+    }
+}
+
+fn existing(container: &CreateContainer) -> ExistingContainer {
+    let addresses = container.networks.iter().filter_map(|on| match on.ipv4 {
+        Some(std::net::IpAddr::V4(address)) => Some((on.network.clone(), address)),
+        _ => None,
+    });
+    ExistingContainer {
+        service: container.labels[identity::SERVICE].parse().unwrap(),
+        config_hash: container.labels[identity::CONFIG_HASH].clone(),
+        running: true,
+        addresses: addresses.collect(),
+        exit_code: None,
+    }
+}
+
+#[test]
+fn a_first_up_claims_the_name_then_makes_all_of_it_and_each_create_knows_its_undo() {
+    let spec = spec(SHOP);
+    let observed = with_images(&["postgres:16", "web:1"]);
+    insta::assert_snapshot!(plan(&wish(&spec), &observed).unwrap());
+}
+
+#[test]
+fn a_second_up_of_what_has_not_changed_plans_nothing() {
+    let spec = spec(SHOP);
+    let observed = with_images(&["postgres:16", "web:1"]);
+    let there = after(&plan(&wish(&spec), &observed).unwrap(), &observed);
+    // Its deadline is another one each time.
+    let expires = Some("2026-01-01T00:00:00Z".parse().unwrap());
+    let again = plan(&Wish { expires, ..standing(&spec) }, &there).unwrap();
+    assert!(again.is_empty(), "{again}");
+}
+
+#[test]
+fn a_second_up_makes_only_the_changed_service_anew() {
+    let before = spec(SHOP);
+    let observed = with_images(&["postgres:16", "web:1"]);
+    let there = after(&plan(&wish(&before), &observed).unwrap(), &observed);
+    let changed = spec(&SHOP.replace("image: web:1", "image: web:1\n    environment: { GREETING: hello }"));
+    insta::assert_snapshot!(plan(&standing(&changed), &there).unwrap());
+}
+
+#[test]
+fn a_service_that_is_added_leaves_the_others_their_addresses_and_containers() {
+    let before = spec(SHOP);
+    let observed = with_images(&["postgres:16", "web:1", "cache:1"]);
+    let there = after(&plan(&wish(&before), &observed).unwrap(), &observed);
+    let added = spec(&SHOP.replace("services:\n", "services:\n  cache: { image: \"cache:1\" }\n"));
+    insta::assert_snapshot!(plan(&standing(&added), &there).unwrap());
+}
+
+#[test]
+fn a_service_that_the_spec_lost_is_removed() {
+    let before = spec(SHOP);
+    let observed = with_images(&["postgres:16", "web:1"]);
+    let there = after(&plan(&wish(&before), &observed).unwrap(), &observed);
+    let mut lost = before.clone();
+    lost.services.retain(|name, _| name.as_str() == "db");
+    insta::assert_snapshot!(plan(&standing(&lost), &there).unwrap());
+}
+
+#[test]
+fn data_that_was_seeded_before_is_cloned_and_no_seed_runs() {
+    let spec = spec(SHOP);
+    let observed = with_images(&["postgres:16", "web:1"]);
+    let baseline = crate::pool::SetPath::baseline(&"ab".repeat(32)).unwrap();
+    let from = VolumeSource::Clone(baseline.volume("data".parse().unwrap()));
+    let wish =
+        Wish { sources: BTreeMap::from([("data".to_owned(), from)]), seeding: Seeding::Done, ..wish(&spec) };
+    insta::assert_snapshot!(plan(&wish, &observed).unwrap());
+}
+
+#[test]
+fn networks_are_apart_and_let_out_only_what_the_spec_says() {
+    let spec = spec(
+        r#"
+egress: [10.1.2.3:5432]
+services:
+  a: { image: "app:1", networks: { front: { aliases: [one] } }, scale: 2 }
+  b: { image: "app:1", networks: [front, back], network_mode: }
+networks: { front: {}, back: { internal: true, ipam: { config: [{ subnet: 10.5.0.0/16 }] } } }
+"#,
+    );
+    insta::assert_snapshot!(plan(&wish(&spec), &with_images(&["app:1"])).unwrap());
+}
+
+#[test]
+fn images_are_pulled_or_built_each_once_unless_they_are_there() {
+    let spec = spec(
+        r#"
+services:
+  there: { image: "there:1" }
+  pulled: { image: "pulled:1" }
+  twice: { image: "pulled:1" }
+  always: { image: "always:1", pull_policy: always }
+  built: { build: { dockerfile_inline: "FROM scratch" } }
+"#,
+    );
+    let observed = with_images(&["there:1", "always:1"]);
+    let text = plan_images(&spec, &observed, &BTreeSet::new()).to_string();
+    // The tag is a hash of the folder, too.
+    let tag = regex::Regex::new("shop-built:[0-9a-f]{12}").unwrap();
+    insta::assert_snapshot!(tag.replace_all(&text, "shop-built:TAG"));
+}
+
+#[test]
+fn a_pool_of_subnets_that_is_exhausted_names_the_network_and_the_way_out() {
+    let spec = spec(SHOP);
+    let observed = with_images(&["postgres:16", "web:1"]);
+    let wish = Wish { subnets: SubnetPool::parse("10.1.0.0/20").unwrap(), ..wish(&spec) };
+    let error = plan(&wish, &observed).unwrap_err();
+    insta::assert_snapshot!(format!("{error}\n{}", error.hint()));
+}
+
+/// All that a step waits for, directly or not.
+fn needs<'a>(plan: &'a Plan, id: &StepId) -> BTreeSet<&'a StepId> {
+    let mut all = BTreeSet::new();
+    let mut open: Vec<&StepId> =
+        plan.steps().iter().filter(|step| step.id == *id).flat_map(|step| &step.needs).collect();
+    while let Some(next) = open.pop() {
+        if all.insert(next) {
+            open.extend(plan.steps().iter().filter(|step| step.id == *next).flat_map(|step| &step.needs));
+        }
+    }
+    all
+}
+
+#[test]
+fn services_start_side_by_side_with_their_gateway() {
+    let spec = spec("services: { db: { image: db:1 }, web: { image: web:1 } }");
+    let plan = plan(&wish(&spec), &Observed::default()).unwrap();
+
+    let gateway = StepId::new("start", "sbx-shop");
+    assert!(plan.steps().iter().any(|step| step.id == gateway));
+    for service in ["sbx-shop.db", "sbx-shop.web"] {
+        let start = StepId::new("start", service);
+        assert!(plan.steps().iter().any(|step| step.id == start));
+        assert!(!needs(&plan, &start).contains(&gateway), "{service} waits for the gateway");
+        assert!(!needs(&plan, &gateway).contains(&start), "the gateway waits for {service}");
+    }
+}
+
+#[test]
+fn the_edge_network_makes_do_with_what_is_left() {
+    let spec = spec("services: { web: { image: web:1 } }");
+    let mut wish = wish(&spec);
+    wish.subnets = SubnetPool::parse("10.1.0.0/22").unwrap();
+    let taken = vec!["10.1.0.0/24".parse().unwrap(), "10.1.2.128/27".parse().unwrap()];
+
+    let plan = plan(&wish, &Observed { taken, ..Observed::default() }).unwrap();
+
+    let edge = plan.steps().iter().find_map(|step| match &step.op {
+        Op::CreateEdge(network) => network.subnets.first().map(|subnet| subnet.subnet.to_string()),
+        _ => None,
+    });
+    assert_eq!(edge.as_deref(), Some("10.1.1.0/24"));
+}

@@ -1,0 +1,125 @@
+//! Which volumes a service needs, and where their content comes from.
+//!
+//! Every volume is one of ours and lies in the storage: those that the spec names, those that it leaves unnamed, and
+//! those that an image declares. So whatever a service keeps can be cloned, reset and kept.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::{Wish, images};
+use crate::engine::{Image, identity};
+use crate::pool::{SetPath, VolumeName as StoredName, VolumePath};
+use crate::spec::{MountKind, Service, Spec, VolumeOptions};
+
+/// Where a volume's first content comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeSource {
+    /// It is empty (and filled from the image when a container is created on it).
+    Empty,
+    /// It is a clone.
+    Clone(VolumePath),
+    /// It is there already.
+    Given,
+}
+
+impl fmt::Display for VolumeSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("empty"),
+            Self::Given => f.write_str("as it is"),
+            Self::Clone(path) => write!(f, "as a clone of `{path}`"),
+        }
+    }
+}
+
+/// A volume of a service's container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceVolume {
+    /// Its name in the storage: the spec's key, or a derived one.
+    pub key: String,
+    /// Its name on the engine.
+    pub name: String,
+    /// Where it is mounted.
+    pub target: String,
+    /// Whether it cannot be written.
+    pub read_only: bool,
+    /// Options of the mount.
+    pub options: Option<VolumeOptions>,
+    /// What asked for it.
+    pub cause: String,
+}
+
+/// The volumes of a container, by target.
+pub type Volumes = BTreeMap<String, ServiceVolume>;
+
+/// The volumes of a service's replica: named, anonymous, and the image's own.
+pub fn volumes_of(sandbox: &str, service: &Service, replica: u32, image: Option<&Image>) -> Volumes {
+    let mut volumes = Volumes::new();
+    for mount in &service.mounts {
+        let owner = format!("services.{}.volumes", service.name);
+        let (key, name, options) = match &mount.kind {
+            MountKind::Named { volume, options } => {
+                (volume.to_string(), identity::volume(sandbox, volume.as_str()), options.clone())
+            }
+            MountKind::Anonymous { options } => {
+                let (key, name) = anonymous(sandbox, service, replica, &mount.target);
+                (key, name, options.clone())
+            }
+            _ => continue,
+        };
+        let volume = ServiceVolume {
+            key,
+            name,
+            target: mount.target.clone(),
+            read_only: mount.read_only,
+            options,
+            cause: owner,
+        };
+        volumes.insert(mount.target.clone(), volume);
+    }
+    let declared = image.map(|image| image.config.volumes.as_slice()).unwrap_or_default();
+    for target in declared {
+        let covered = service.mounts.iter().any(|mount| same_path(&mount.target, target))
+            || service.tmpfs.iter().any(|tmpfs| same_path(tmpfs.split(':').next().unwrap_or(tmpfs), target));
+        if covered {
+            continue;
+        }
+        let (key, name) = anonymous(sandbox, service, replica, target);
+        let cause = format!("the image of services.{} declares {target}", service.name);
+        let volume =
+            ServiceVolume { key, name, target: target.clone(), read_only: false, options: None, cause };
+        volumes.insert(target.clone(), volume);
+    }
+    volumes
+}
+
+fn same_path(a: &str, b: &str) -> bool {
+    a.trim_end_matches('/') == b.trim_end_matches('/')
+}
+
+fn anonymous(sandbox: &str, service: &Service, replica: u32, target: &str) -> (String, String) {
+    let place = if replica <= 1 { target.to_owned() } else { format!("{target}#{replica}") };
+    let name = identity::anonymous_volume(sandbox, service.name.as_str(), &place);
+    let key = name.strip_prefix(&format!("sbx-{sandbox}.")).unwrap_or(&name).to_owned();
+    (key, name)
+}
+
+/// Where a volume of this sandbox lies in the storage. `None`: the key is too long for a path.
+pub(super) fn stored(wish: &Wish<'_>, key: &str) -> Option<VolumePath> {
+    let set = SetPath::live(wish.id.as_str()).ok()?;
+    Some(set.volume(StoredName::new(key).ok()?))
+}
+
+/// Every volume that a spec's services use, by its name in the storage, with its first mount.
+pub(super) fn all(spec: &Spec, sandbox: &str, image: impl Fn(&str) -> Option<Image>) -> Vec<ServiceVolume> {
+    let mut found: BTreeMap<String, ServiceVolume> = BTreeMap::new();
+    for service in spec.services.values() {
+        let image = image(&images::reference(spec, service));
+        for replica in 1..=service.replicas() {
+            for volume in volumes_of(sandbox, service, replica, image.as_ref()).into_values() {
+                found.entry(volume.key.clone()).or_insert(volume);
+            }
+        }
+    }
+    found.into_values().collect()
+}

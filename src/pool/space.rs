@@ -1,0 +1,119 @@
+//! The host's disk: how full it is, and a reserve that is given up before it is full.
+//!
+//! A file system in a file believes in space that the host may not have. When the host's disk is full its writes fail
+//! and it turns read-only, so the reserve's release buys the time to pause those who write.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+
+use super::{Pressure, Result, StorageError};
+
+const MIB: u64 = 1 << 20;
+
+/// Bytes of the host's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// In all.
+    pub total: u64,
+    /// Free to use.
+    pub free: u64,
+}
+
+impl Space {
+    /// What must stay free for new work to be taken on: a fiftieth of the disk, from 64 MiB to 2 GiB.
+    pub fn needed(self) -> u64 {
+        (self.total / 50).clamp(64 * MIB, 2048 * MIB)
+    }
+
+    /// The reserve's size, and what may be left when it is released.
+    pub fn reserve(self) -> u64 {
+        (self.needed() / 8).max(16 * MIB)
+    }
+
+    /// How near the end is.
+    pub fn pressure(self) -> Pressure {
+        if self.free < self.reserve() {
+            Pressure::Critical
+        } else if self.free < self.needed() {
+            Pressure::Short
+        } else {
+            Pressure::Fine
+        }
+    }
+}
+
+/// The disk below a folder, with the reserve kept there.
+#[derive(Debug)]
+pub struct HostSpace {
+    folder: PathBuf,
+}
+
+impl HostSpace {
+    /// The disk that holds a folder.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Reads how much there is.
+    pub fn read(&self) -> Result<Space> {
+        let fs =
+            rustix::fs::statvfs(&self.folder).map_err(|e| StorageError::io("measure", &self.folder, e))?;
+        Ok(Space { total: fs.f_blocks * fs.f_frsize, free: fs.f_bavail * fs.f_frsize })
+    }
+
+    /// Refuses new work when the host is short.
+    pub fn admit(&self) -> Result<()> {
+        let space = self.read()?;
+        match space.pressure() {
+            Pressure::Fine => Ok(()),
+            _ => Err(StorageError::Short { free: space.free, need: space.needed() }),
+        }
+    }
+
+    /// Judges the pressure; releases the reserve when it is critical, and lays it up again when all is well.
+    pub fn check(&self) -> Result<Pressure> {
+        let space = self.read()?;
+        let reserve = self.folder.join("reserve");
+        match space.pressure() {
+            Pressure::Fine if !reserve.exists() && space.free > space.needed() + 2 * space.reserve() => {
+                // Best effort: without a reserve the next check is only a little later than it might be.
+                if let Err(error) = lay_up(&reserve, space.reserve()) {
+                    tracing::debug!(%error, "no reserve could be laid up");
+                    let _ = std::fs::remove_file(&reserve);
+                }
+                Ok(Pressure::Fine)
+            }
+            Pressure::Critical => {
+                let _ = std::fs::remove_file(&reserve);
+                Ok(Pressure::Critical)
+            }
+            other => Ok(other),
+        }
+    }
+}
+
+fn lay_up(path: &Path, size: u64) -> std::io::Result<()> {
+    let file = File::create(path)?;
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_rises_as_the_disk_fills() {
+        let disk = |free| Space { total: 100 << 30, free }.pressure();
+        assert_eq!(disk(50 << 30), Pressure::Fine);
+        assert_eq!(disk(1 << 30), Pressure::Short);
+        assert_eq!(disk(100 << 20), Pressure::Critical);
+    }
+
+    #[test]
+    fn a_small_disk_is_not_refused_for_being_small() {
+        assert_eq!(Space { total: 600 << 20, free: 500 << 20 }.pressure(), Pressure::Fine);
+    }
+}

@@ -1,0 +1,53 @@
+//! One object per line: [`Recorded`] as JSON. `event` names the kind (`started`, `step_done`, `up`, …), `at_ms` counts
+//! from the session's start, every `…_ms` is whole milliseconds, every moment is RFC 3339.
+
+use crate::report::output::Output;
+use crate::report::{Clock, Reporter};
+use crate::session::event::{Event, Recorded};
+
+/// Writes every event as one line.
+pub struct Json {
+    output: Output,
+    clock: Clock,
+}
+
+impl Json {
+    /// Writes to `output`.
+    pub fn new(output: Output, clock: Clock) -> Self {
+        Self { output, clock }
+    }
+}
+
+impl Reporter for Json {
+    fn event(&mut self, event: &Event) {
+        let recorded = Recorded { at: (self.clock.elapsed)(), event: event.clone() };
+        match serde_json::to_string(&recorded) {
+            Ok(line) => self.output.line(&line),
+            Err(error) => tracing::debug!(%error, "an event that is not JSON"),
+        }
+    }
+
+    fn finish(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::look::Look;
+    use crate::report::output::memory::Memory;
+    use crate::report::story;
+
+    #[test]
+    fn every_event_is_one_object_on_one_line() {
+        let memory = Memory::default();
+        let mut json = Json::new(Output::new(Box::new(memory.clone()), Look::BARE), story::clock());
+        let events: Vec<_> = story::of_an_up().into_iter().chain(story::of_a_failure()).collect();
+        for event in &events {
+            json.event(event);
+        }
+        let text = memory.text();
+        let read: Vec<Recorded> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(read.into_iter().map(|recorded| recorded.event).collect::<Vec<_>>(), events);
+        insta::assert_snapshot!(text);
+    }
+}

@@ -1,0 +1,193 @@
+//! Colours and glyphs: what a writer may be given, decided once and passed down.
+
+use console::Style;
+
+/// What a piece of text means; its colour follows from that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// It went well.
+    Good,
+    /// It needs attention.
+    Warn,
+    /// It failed.
+    Bad,
+    /// It is at work.
+    Busy,
+    /// It matters less than what is beside it.
+    Faint,
+    /// It matters more than what is beside it.
+    Strong,
+    /// One of several names that are to be told apart.
+    Name(usize),
+}
+
+/// A mark at the head of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Glyph {
+    /// Done, well.
+    Done,
+    /// Failed.
+    Failed,
+    /// Needs attention.
+    Warning,
+    /// Not begun.
+    Pending,
+    /// At work; the number is the frame of the animation.
+    Busy(usize),
+    /// Leads on.
+    Arrow,
+}
+
+/// What a writer shows: colours or none, Unicode or ASCII.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Whether escape sequences for colour may be written.
+    pub colour: Colour,
+    /// Which characters lines and marks are made of.
+    pub glyphs: Glyphs,
+}
+
+/// Whether escape sequences for colour may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    /// They may.
+    On,
+    /// Plain text only.
+    Off,
+}
+
+/// Which characters lines and marks are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Glyphs {
+    /// Box drawing, ticks, Braille.
+    Unicode,
+    /// What every terminal and log viewer has.
+    Ascii,
+}
+
+impl Look {
+    /// No colour, Unicode marks: what goes to a file or a pipe.
+    pub const BARE: Self = Self { colour: Colour::Off, glyphs: Glyphs::Unicode };
+
+    /// What a writer gets that `is_terminal` or not, by the environment: `NO_COLOR`, `CLICOLOR_FORCE`, `TERM`, and the
+    /// locale's character set.
+    pub fn detect(is_terminal: bool, environment: impl Fn(&str) -> Option<String>) -> Self {
+        let set = |name: &str| environment(name).filter(|value| !value.is_empty());
+        let dumb = set("TERM").is_some_and(|term| term == "dumb");
+        let forced = set("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+        let colour = set("NO_COLOR").is_none() && (forced || (is_terminal && !dumb));
+        let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG"));
+        let ascii = is_terminal && (dumb || locale.is_some_and(|locale| locale == "C" || locale == "POSIX"));
+        Self {
+            colour: if colour { Colour::On } else { Colour::Off },
+            glyphs: if ascii { Glyphs::Ascii } else { Glyphs::Unicode },
+        }
+    }
+
+    /// `text` in the colour of `tone`.
+    pub fn paint(self, tone: Tone, text: &str) -> String {
+        if self.colour == Colour::Off || text.is_empty() {
+            return text.to_owned();
+        }
+        let style = match tone {
+            Tone::Good => Style::new().green(),
+            Tone::Warn => Style::new().yellow(),
+            Tone::Bad => Style::new().red(),
+            Tone::Busy => Style::new().cyan(),
+            Tone::Faint => Style::new().dim(),
+            Tone::Strong => Style::new().bold(),
+            Tone::Name(index) => Style::new().color256(NAMES[index % NAMES.len()]),
+        };
+        style.force_styling(true).apply_to(text).to_string()
+    }
+
+    /// A mark, in its colour.
+    pub fn mark(self, glyph: Glyph) -> String {
+        let unicode = self.glyphs == Glyphs::Unicode;
+        let pick = |rich, poor| if unicode { rich } else { poor };
+        let (tone, text) = match glyph {
+            Glyph::Done => (Tone::Good, pick("✔", "+")),
+            Glyph::Failed => (Tone::Bad, pick("✘", "x")),
+            Glyph::Warning => (Tone::Warn, "!"),
+            Glyph::Pending => (Tone::Faint, pick("·", ".")),
+            Glyph::Busy(frame) => {
+                (Tone::Busy, pick(SPINNER[frame % SPINNER.len()], ["|", "/", "-", "\\"][frame % 4]))
+            }
+            Glyph::Arrow => (Tone::Faint, pick("→", "->")),
+        };
+        self.paint(tone, text)
+    }
+}
+
+const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
+
+/// Colours of the 256 that are legible on dark and light grounds and differ from each other.
+const NAMES: [u8; 12] = [39, 208, 77, 170, 178, 44, 203, 141, 107, 215, 69, 168];
+
+/// What of a service's line may reach a terminal: colours stay if colours are on, every other control sequence goes,
+/// and of a line that overwrote itself (`\r`) only what was last to be seen stays.
+pub fn harmless(line: &str, colour: Colour) -> String {
+    let line = line.trim_end_matches('\r');
+    let line = line.rsplit('\r').next().unwrap_or(line);
+    let mut clean = String::with_capacity(line.len());
+    let mut coloured = false;
+    for (piece, is_sequence) in console::AnsiCodeIterator::new(line) {
+        if is_sequence {
+            if colour == Colour::On && is_colour(piece) {
+                clean.push_str(piece);
+                coloured = true;
+            }
+        } else {
+            clean.extend(piece.chars().filter(|c| *c == '\t' || !c.is_control()));
+        }
+    }
+    if coloured {
+        clean.push_str("\u{1b}[0m");
+    }
+    clean
+}
+
+fn is_colour(sequence: &str) -> bool {
+    sequence
+        .strip_prefix("\u{1b}[")
+        .and_then(|rest| rest.strip_suffix('m'))
+        .is_some_and(|numbers| numbers.chars().all(|c| c.is_ascii_digit() || c == ';' || c == ':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
+        |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    #[test]
+    fn no_color_wins_over_a_terminal_and_over_force() {
+        assert_eq!(Look::detect(true, environment(&[])).colour, Colour::On);
+        assert_eq!(Look::detect(false, environment(&[])).colour, Colour::Off);
+        assert_eq!(Look::detect(true, environment(&[("NO_COLOR", "1")])).colour, Colour::Off);
+        assert_eq!(Look::detect(true, environment(&[("NO_COLOR", "")])).colour, Colour::On);
+        assert_eq!(
+            Look::detect(false, environment(&[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")])).colour,
+            Colour::Off
+        );
+    }
+
+    #[test]
+    fn a_dumb_terminal_gets_neither_colours_nor_unicode() {
+        let look = Look::detect(true, environment(&[("TERM", "dumb")]));
+        assert_eq!(look, Look { colour: Colour::Off, glyphs: Glyphs::Ascii });
+    }
+
+    #[test]
+    fn a_log_line_cannot_move_the_cursor_or_clear_the_screen() {
+        assert_eq!(harmless("a\u{1b}[2Jb\u{1b}[31mred\u{7}", Colour::On), "ab\u{1b}[31mred\u{1b}[0m");
+        assert_eq!(harmless("a\u{1b}[2Jb\u{1b}[31mred", Colour::Off), "abred");
+        assert_eq!(harmless("10%\r20%\r", Colour::Off), "20%");
+        assert_eq!(
+            harmless("\u{1b}]0;title\u{7}x", Colour::Off).chars().filter(|c| c.is_control()).count(),
+            0
+        );
+    }
+}

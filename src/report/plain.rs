@@ -1,0 +1,157 @@
+//! One line per fact, no timestamps, no cursor movement: for CI and for pipes.
+
+use std::collections::HashMap;
+
+use crate::report::Reporter;
+use crate::report::amount;
+use crate::report::logs::{Prefixes, log_name};
+use crate::report::look::{Glyph, Look, Tone};
+use crate::report::output::Output;
+use crate::report::words::{self, Fact, Weight};
+use crate::report::{Clock, summary};
+use crate::session::event::Event;
+
+/// As wide as a CI log's lines may be before the final table becomes blocks.
+const WIDTH: usize = 200;
+
+/// Writes each fact once. Repeated waits and pulls in progress are told at growing distances only.
+pub struct Plain {
+    output: Output,
+    clock: Clock,
+    prefixes: Prefixes,
+    told: HashMap<String, Told>,
+}
+
+/// What was last said of a wait or a pull.
+struct Told {
+    text: String,
+    /// In seconds since the wait began.
+    next: u64,
+}
+
+impl Plain {
+    /// Writes to `output`.
+    pub fn new(output: Output, clock: Clock) -> Self {
+        Self { output, clock, prefixes: Prefixes::default(), told: HashMap::new() }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        let look = self.output.look();
+        for line in words::fact(event).iter().flat_map(|fact| lines(look, fact)) {
+            self.output.line(&line);
+        }
+    }
+
+    /// A wait is told when it begins, when what it waits for changes, and after 5, 10, 20, 40 … seconds.
+    fn is_news(&mut self, key: String, text: &str, seconds: u64) -> bool {
+        match self.told.get_mut(&key) {
+            Some(told) if told.text == text && seconds < told.next => false,
+            Some(told) => {
+                let changed = told.text != text;
+                text.clone_into(&mut told.text);
+                while told.next <= seconds {
+                    told.next *= 2;
+                }
+                changed || seconds > 0
+            }
+            None => {
+                self.told.insert(key, Told { text: text.to_owned(), next: 5 });
+                true
+            }
+        }
+    }
+}
+
+impl Reporter for Plain {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Log { service, replica, line, .. } => {
+                let line = self.prefixes.line(self.output.look(), &log_name(service, *replica), line);
+                self.output.line(&line);
+            }
+            Event::Plan { steps } => {
+                self.output.line(&format!("plan: {}", amount::count(steps.len(), "step")));
+            }
+            Event::Up { .. } => {
+                for line in summary::up(self.output.look(), WIDTH, event, (self.clock.now)()) {
+                    self.output.line(&line);
+                }
+            }
+            Event::Started { services, .. } => {
+                self.prefixes = Prefixes::of(services.iter().map(String::as_str));
+                self.tell(event);
+            }
+            Event::Pull { image, bytes, done: false, .. } => {
+                // Told once: progress bars are for terminals.
+                if self.is_news(format!("pull {image}"), "", 0) {
+                    let of = if bytes.total > 0 {
+                        format!(" ({})", amount::bytes(bytes.total))
+                    } else {
+                        String::new()
+                    };
+                    self.output.line(&format!("pulling `{image}`{of}"));
+                }
+            }
+            Event::Transfer { what, done: false, .. } => {
+                if self.is_news(format!("transfer {what}"), "", (self.clock.elapsed)().as_secs()) {
+                    self.tell(event);
+                }
+            }
+            Event::Waiting { service, what, since, .. } => {
+                if self.is_news(format!("wait {service}"), what, since.as_secs()) {
+                    self.tell(event);
+                }
+            }
+            _ => self.tell(event),
+        }
+    }
+
+    fn finish(&mut self) {}
+}
+
+/// A fact as lines: `subject: sentence`, then what belongs to it, indented, then the way out.
+pub fn lines(look: Look, fact: &Fact) -> Vec<String> {
+    let lead = match fact.weight {
+        Weight::Error => format!("{}: ", look.paint(Tone::Bad, "error")),
+        Weight::Warning => format!("{}: ", look.paint(Tone::Warn, "warning")),
+        Weight::Detail | Weight::Fact => String::new(),
+    };
+    let subject = if fact.subject.is_empty() {
+        String::new()
+    } else {
+        format!("{}: ", look.paint(Tone::Strong, &fact.subject))
+    };
+    let mut lines = vec![format!("{lead}{subject}{}", fact.text)];
+    lines.extend(fact.below.iter().map(|line| format!("  {line}")));
+    if let Some(hint) = &fact.hint {
+        lines.push(format!("  {} {hint}", look.mark(Glyph::Arrow)));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::output::memory::Memory;
+    use crate::report::story;
+
+    fn told(events: &[Event]) -> String {
+        let memory = Memory::default();
+        let mut plain = Plain::new(Output::new(Box::new(memory.clone()), Look::BARE), story::clock());
+        for event in events {
+            plain.event(event);
+        }
+        plain.finish();
+        memory.text()
+    }
+
+    #[test]
+    fn an_up_and_its_end_are_one_line_per_fact() {
+        insta::assert_snapshot!(told(&story::of_an_up()));
+    }
+
+    #[test]
+    fn a_failure_shows_the_log_and_who_waited_and_the_way_out() {
+        insta::assert_snapshot!(told(&story::of_a_failure()));
+    }
+}

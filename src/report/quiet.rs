@@ -1,0 +1,52 @@
+//! Errors only.
+
+use crate::report::Reporter;
+use crate::report::output::Output;
+use crate::report::plain;
+use crate::report::words::{self, Weight};
+use crate::session::event::Event;
+
+/// Writes what failed and what is left, nothing else.
+pub struct Quiet {
+    output: Output,
+}
+
+impl Quiet {
+    /// Writes to `output`.
+    pub fn new(output: Output) -> Self {
+        Self { output }
+    }
+}
+
+impl Reporter for Quiet {
+    fn event(&mut self, event: &Event) {
+        let Some(fact) = words::fact(event).filter(|fact| fact.weight == Weight::Error) else { return };
+        for line in plain::lines(self.output.look(), &fact) {
+            self.output.line(&line);
+        }
+    }
+
+    fn finish(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::look::Look;
+    use crate::report::output::memory::Memory;
+    use crate::report::story;
+
+    #[test]
+    fn nothing_but_errors_is_said() {
+        let memory = Memory::default();
+        let mut quiet = Quiet::new(Output::new(Box::new(memory.clone()), Look::BARE));
+        for event in story::of_an_up() {
+            quiet.event(&event);
+        }
+        assert_eq!(memory.text(), "");
+        for event in story::of_a_failure() {
+            quiet.event(&event);
+        }
+        insta::assert_snapshot!(memory.text());
+    }
+}

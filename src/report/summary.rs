@@ -1,0 +1,73 @@
+//! The last word of `up`: every service, how to reach it, and how long the sandbox lives.
+
+use jiff::Timestamp;
+
+use crate::report::amount;
+use crate::report::logs::log_name;
+use crate::report::look::{Look, Tone};
+use crate::report::table::Table;
+use crate::report::words;
+use crate::session::event::{Endpoint, Event, Protocol, ServiceStatus};
+
+/// The lines of an [`Event::Up`]; nothing for any other event.
+pub fn up(look: Look, width: usize, event: &Event, now: Timestamp) -> Vec<String> {
+    let Event::Up { name, services, deadline, elapsed, attached } = event else {
+        return Vec::new();
+    };
+    let name = look.paint(Tone::Strong, name);
+    let mut lines = vec![format!("{name} is up after {}", amount::duration(*elapsed)), String::new()];
+    lines.extend(endpoints(look, width, services).into_iter().map(|line| format!("  {line}")));
+    lines.push(String::new());
+    let left = deadline.and_then(|deadline| amount::until(deadline, now)).map(amount::duration);
+    let bare = console::strip_ansi_codes(&name).into_owned();
+    lines.push(match (attached, left) {
+        (true, Some(left)) => format!("Ctrl-C destroys it; {left} left"),
+        (true, None) => "Ctrl-C destroys it".to_owned(),
+        (false, Some(left)) => format!("{left} left; `sandbox down --name {bare}` destroys it now"),
+        (false, None) => format!("`sandbox down --name {bare}` destroys it"),
+    });
+    lines
+}
+
+/// The table of services: name, state, addresses.
+pub fn endpoints(look: Look, width: usize, services: &[ServiceStatus]) -> Vec<String> {
+    table(look, services).lines(look, width.saturating_sub(2))
+}
+
+/// The same as a table.
+pub fn table(look: Look, services: &[ServiceStatus]) -> Table {
+    let mut table = Table::new(["service", "state", "address", "inside"]);
+    for service in services {
+        let name = look.paint(Tone::Strong, &log_name(&service.service, service.replica));
+        let state = words::state(look, &service.state);
+        if service.endpoints.is_empty() {
+            table.row([name, state, look.paint(Tone::Faint, "-"), String::new()]);
+            continue;
+        }
+        for (index, endpoint) in service.endpoints.iter().enumerate() {
+            let (name, state) = if index == 0 { (name.clone(), state.clone()) } else { Default::default() };
+            table.row([name, state, address(look, endpoint), look.paint(Tone::Faint, &inside(endpoint))]);
+        }
+    }
+    table
+}
+
+fn address(look: Look, endpoint: &Endpoint) -> String {
+    look.paint(Tone::Busy, &endpoint.url.clone().unwrap_or_else(|| plain_address(endpoint)))
+}
+
+/// `127.0.0.1:5432`, `[::1]:53/udp`
+pub fn plain_address(endpoint: &Endpoint) -> String {
+    let address = std::net::SocketAddr::new(endpoint.host, endpoint.port);
+    match endpoint.protocol {
+        Protocol::Tcp => address.to_string(),
+        Protocol::Udp => format!("{address}/udp"),
+    }
+}
+
+fn inside(endpoint: &Endpoint) -> String {
+    match endpoint.protocol {
+        Protocol::Tcp => endpoint.target.to_string(),
+        Protocol::Udp => format!("{}/udp", endpoint.target),
+    }
+}

@@ -1,0 +1,138 @@
+//! A live board on a terminal, with what is worth keeping scrolling away above it.
+
+mod board;
+mod painter;
+#[cfg(test)]
+mod tests;
+
+pub use painter::{Painter, Size};
+
+use std::time::Duration;
+
+use crate::report::logs::{Prefixes, log_name};
+use crate::report::look::{Glyph, Look, Tone};
+use crate::report::output::Output;
+use crate::report::words::{Fact, Weight};
+use crate::report::{Clock, Reporter, summary, words};
+use crate::session::event::Event;
+
+use board::Board;
+
+/// Pictures are not drawn more often than this, however fast events come.
+const SHORTEST: Duration = Duration::from_millis(40);
+
+/// Draws the board.
+pub struct Tty {
+    painter: Painter,
+    board: Board,
+    clock: Clock,
+    prefixes: Prefixes,
+    pending: Vec<String>,
+    drawn_at: Option<Duration>,
+}
+
+impl Tty {
+    /// Draws on `output`, whose rows and columns `size` tells.
+    pub fn new(output: Output, clock: Clock, size: Size) -> Self {
+        Self {
+            painter: Painter::new(output, size),
+            board: Board::default(),
+            clock,
+            prefixes: Prefixes::default(),
+            pending: Vec::new(),
+            drawn_at: None,
+        }
+    }
+
+    fn draw(&mut self) {
+        let at = (self.clock.elapsed)();
+        let (rows, _) = self.painter.size();
+        let lines = self.board.lines(self.painter.look(), rows, at, (self.clock.now)());
+        let above = std::mem::take(&mut self.pending);
+        self.painter.paint(&above, &lines);
+        self.drawn_at = Some(at);
+    }
+
+    /// What stays on the terminal of `event`.
+    fn keep(&mut self, event: &Event) {
+        let look = self.painter.look();
+        match event {
+            Event::Log { service, replica, line, .. } => {
+                self.pending.push(self.prefixes.line(look, &log_name(service, *replica), line));
+            }
+            Event::Up { .. } => {
+                let (_, columns) = self.painter.size();
+                self.pending.push(String::new());
+                self.pending.extend(summary::up(look, columns, event, (self.clock.now)()));
+                self.pending.push(String::new());
+            }
+            Event::Started { services, .. } => {
+                self.prefixes = Prefixes::of(services.iter().map(String::as_str));
+            }
+            _ => {
+                if let Some(fact) = words::fact(event).filter(|fact| fact.weight != Weight::Detail) {
+                    self.pending.extend(lines(look, &fact));
+                }
+            }
+        }
+    }
+}
+
+impl Reporter for Tty {
+    fn event(&mut self, event: &Event) {
+        let at = (self.clock.elapsed)();
+        self.board.event(event, at);
+        self.keep(event);
+        // A storm of events is drawn once a frame; the next tick draws what is left over.
+        if self.drawn_at.is_none_or(|last| at.saturating_sub(last) >= SHORTEST) {
+            self.draw();
+        }
+    }
+
+    fn tick(&mut self) {
+        self.draw();
+    }
+
+    fn finish(&mut self) {
+        let above = std::mem::take(&mut self.pending);
+        self.painter.paint(&above, &[]);
+        self.painter.clear();
+    }
+}
+
+/// A fact that stays, with its mark.
+fn lines(look: Look, fact: &Fact) -> Vec<String> {
+    let mark = match fact.weight {
+        Weight::Error => look.mark(Glyph::Failed),
+        Weight::Warning => look.mark(Glyph::Warning),
+        Weight::Detail | Weight::Fact => look.mark(Glyph::Arrow),
+    };
+    let subject = if fact.subject.is_empty() {
+        String::new()
+    } else {
+        format!("{}: ", look.paint(Tone::Strong, &fact.subject))
+    };
+    let mut lines = vec![format!("{mark} {subject}{}", fact.text)];
+    lines.extend(fact.below.iter().map(|line| format!("    {line}")));
+    if let Some(hint) = &fact.hint {
+        lines.push(format!("  {} {hint}", look.mark(Glyph::Arrow)));
+    }
+    lines
+}
+
+/// Rows and columns of the terminal behind standard error, now.
+pub fn stderr_size() -> Size {
+    size_of(console::Term::stderr())
+}
+
+/// Rows and columns of the terminal behind standard output, now.
+pub fn stdout_size() -> Size {
+    size_of(console::Term::stdout())
+}
+
+fn size_of(term: console::Term) -> Size {
+    Box::new(move || {
+        let (rows, columns) = term.size();
+        (rows.into(), columns.into())
+    })
+}

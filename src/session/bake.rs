@@ -1,0 +1,368 @@
+//! Bakes: what the seeds make is made once, in a hidden sandbox, and published as a baseline that every later sandbox
+//! clones.
+//!
+//! The hidden sandbox is named after the baseline's key, so its name is also the lock: of two bakes of one key, one
+//! does it and the other waits. It holds a lease like any other; a crash publishes nothing and leaves nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use tokio_util::sync::CancellationToken;
+
+use super::error::SessionError;
+use super::event::{BakeState, Event, Events, Phase, StepId};
+use super::files::Generated;
+use super::origin;
+use super::raise::{self, Order, Site};
+use super::survey;
+use crate::agent::client::Keeper;
+use crate::agent::protocol::{Lifetime, Reason, Terms};
+use crate::data::baseline::{self, BakeSet};
+use crate::data::manifest::{Consistency, ImageIdentity, KeptSecret, Manifest};
+use crate::data::{seed, snapshot};
+use crate::engine::identity::{self, SandboxId};
+use crate::engine::{Image, MountPointKind};
+use crate::plan::{Age, Seeding, VolumeSource, image_reference};
+use crate::pool::{SetPath, VolumeName};
+use crate::spec::{MountKind, SandboxName, Service, ServiceName, Spec};
+
+/// How long a service that has data may take to stop in its own time.
+const STOP: Duration = Duration::from_mins(1);
+/// How long one that has none may: as long as the engine's own default.
+const STOP_WITHOUT_DATA: Duration = Duration::from_secs(10);
+/// How often a bake that somebody else does is looked for.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Whether a baseline that is missing is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// It is baked.
+    Bake,
+    /// The seeds run in the sandbox itself.
+    Leave,
+}
+
+/// Gives the order its data: from the baseline of its seeds, which is baked if it is missing. The key, if there is one.
+///
+/// # Errors
+/// Whatever a seed or the engine says; then nothing is published.
+pub async fn provide(
+    site: &Site,
+    keeper: &Keeper,
+    order: &mut Order,
+    missing: Missing,
+    token: &CancellationToken,
+) -> Result<Option<SetPath>, SessionError> {
+    if order.seeding == Seeding::Done {
+        return Ok(None);
+    }
+    let seeds = origin::seeds(&order.spec)?;
+    // The bytes of a file count by themselves: it need not be here yet.
+    for seed in seeds.iter().filter(|seed| !seed.is_a_file()) {
+        seed.apply(site, order).await?;
+    }
+    let images = images(site, &order.spec).await?;
+    let Some(set) = baseline::bake_set(&order.spec, &images) else { return Ok(None) };
+    let key = key(site, &order.spec, &set, &images, &order.sources).await?;
+    let mut found = site.storage.inspect(&key).await?;
+    let state = if found.is_some() { BakeState::Found } else { BakeState::Started };
+    if found.is_none() {
+        for seed in seeds.iter().filter(|seed| seed.is_a_file()) {
+            seed.apply(site, order).await?;
+        }
+        if missing == Missing::Leave {
+            return Ok(None);
+        }
+    }
+    if found.is_some() {
+        tell(site, &key, &set, state);
+    } else {
+        bake(site, keeper, order, &key, &set, &images, token).await?;
+        found = site.storage.inspect(&key).await?;
+    }
+    let Some(info) = found else {
+        return Err(SessionError::Data {
+            what: format!("baseline `{key}` was removed meanwhile"),
+            hint: None,
+        });
+    };
+    site.storage.touch(&key).await?;
+    if let Some(manifest) = Manifest::of(&info) {
+        order.values = Arc::new(order.values.keeping(&secrets_of(&manifest)));
+    }
+    for volume in info.volumes {
+        order.sources.insert(volume.to_string(), VolumeSource::Clone(key.volume(volume)));
+    }
+    order.seeding = Seeding::Done;
+    Ok(Some(key))
+}
+
+/// The generated secrets that belong to kept data.
+pub fn secrets_of(manifest: &Manifest) -> Generated {
+    manifest.secrets.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
+}
+
+/// The identities of a spec's images, for a manifest.
+pub fn identities(spec: &Spec, images: &BTreeMap<ServiceName, Image>) -> BTreeMap<String, ImageIdentity> {
+    spec.services
+        .values()
+        .filter_map(|service| {
+            let image = images.get(&service.name)?;
+            let identity = ImageIdentity {
+                reference: image_reference(spec, service),
+                id: image.id.clone(),
+                digests: image.digests.clone(),
+            };
+            Some((service.name.to_string(), identity))
+        })
+        .collect()
+}
+
+/// The image of each service that the engine has.
+pub async fn images(site: &Site, spec: &Spec) -> Result<BTreeMap<ServiceName, Image>, SessionError> {
+    let found = survey::images(&*site.engine, spec).await?;
+    let of =
+        |service: &Service| Some((service.name.clone(), found.get(&image_reference(spec, service))?.clone()));
+    Ok(spec.services.values().filter_map(of).collect())
+}
+
+async fn key(
+    site: &Site,
+    spec: &Arc<Spec>,
+    set: &BakeSet,
+    images: &BTreeMap<ServiceName, Image>,
+    sources: &BTreeMap<String, VolumeSource>,
+) -> Result<SetPath, SessionError> {
+    let (of_spec, of_set) = (Arc::clone(spec), set.clone());
+    let digested = tokio::task::spawn_blocking(move || {
+        let services = of_set.services.iter().filter_map(|name| of_spec.services.get(name));
+        let kept = |name: &str| of_set.volumes.iter().any(|volume| volume.as_str() == name);
+        seed::digest_inputs(&of_spec, services, kept)
+    });
+    let mut inputs =
+        digested.await.map_err(|error| SessionError::Data { what: error.to_string(), hint: None })??;
+    for source in sources.values() {
+        if let VolumeSource::Clone(volume) = source {
+            let made = snapshot::identity(&*site.storage, &volume.set).await?;
+            inputs.insert(volume.set.to_string(), made);
+        }
+    }
+    let arch = site.engine.info().await?.arch;
+    Ok(baseline::key(spec, set, images, &inputs, &arch))
+}
+
+fn tell(site: &Site, key: &SetPath, set: &BakeSet, state: BakeState) {
+    let volumes = set.volumes.iter().map(ToString::to_string).collect();
+    site.events.emit(Event::Bake { key: key.name.to_string(), volumes, state });
+}
+
+/// Makes a baseline, or waits for somebody else who does.
+async fn bake(
+    site: &Site,
+    keeper: &Keeper,
+    order: &Order,
+    key: &SetPath,
+    set: &BakeSet,
+    images: &BTreeMap<ServiceName, Image>,
+    token: &CancellationToken,
+) -> Result<(), SessionError> {
+    let began = Instant::now();
+    let mut awaited = false;
+    loop {
+        if token.is_cancelled() {
+            return Err(SessionError::Cancelled);
+        }
+        if awaited && site.storage.inspect(key).await?.is_some() {
+            break;
+        }
+        let hidden = hidden(order, key, set)?;
+        let terms = Terms {
+            name: hidden.name.clone(),
+            sandbox: hidden.id.clone(),
+            again: false,
+            grace: Duration::from_secs(2),
+            lifetime: Lifetime::default(),
+        };
+        let lease = match keeper.lease(terms).await {
+            Ok(lease) => lease,
+            Err(error) if error.is_held() => {
+                wait(site, key, set, &mut awaited).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        tell(site, key, set, BakeState::Started);
+        let outcome = fill(site, &hidden, key, set, images, token).await;
+        if matches!(outcome, Ok(()) | Err(SessionError::Held { .. } | SessionError::Cancelled)) {
+            lease.release(Reason::SessionEnded).await?;
+        } else {
+            // The keeper brings out the services' logs first.
+            let log = format!(
+                "`sandbox artifacts {}` has the logs of the services that made the data",
+                hidden.name
+            );
+            keeper.destroy(&hidden.name, Reason::Failed).await?;
+            site.events.emit(Event::Notice { text: log });
+        }
+        match outcome {
+            Err(SessionError::Held { .. }) => wait(site, key, set, &mut awaited).await,
+            outcome => {
+                outcome?;
+                break;
+            }
+        }
+    }
+    tell(site, key, set, BakeState::Done { elapsed: began.elapsed() });
+    Ok(())
+}
+
+async fn wait(site: &Site, key: &SetPath, set: &BakeSet, awaited: &mut bool) {
+    if !*awaited {
+        tell(site, key, set, BakeState::Awaited);
+    }
+    *awaited = true;
+    tokio::time::sleep(LOOK).await;
+}
+
+/// The hidden sandbox's order: the services of the bake, nothing published; those that only have a seeded volume are
+/// made, so that their image's files get into it, but not started.
+fn hidden(order: &Order, key: &SetPath, set: &BakeSet) -> Result<Order, SessionError> {
+    let mut spec = (*order.spec).clone();
+    let kept = |service: &Service| {
+        service.mounts.iter().any(|mount| match &mount.kind {
+            MountKind::Named { volume, .. } => {
+                set.volumes.iter().any(|kept| kept.as_str() == volume.as_str())
+            }
+            _ => false,
+        })
+    };
+    spec.services.retain(|name, service| set.services.contains(name) || kept(service));
+    let only_made: BTreeSet<ServiceName> =
+        spec.services.keys().filter(|name| !set.services.contains(*name)).cloned().collect();
+    for service in spec.services.values_mut() {
+        service.ports.clear();
+        service.depends_on.retain(|other, _| set.services.contains(other));
+    }
+    let used = |network: &crate::spec::NetworkName| {
+        spec.services.values().any(|service| service.networks.contains_key(network))
+    };
+    let networks = spec.networks.iter().filter(|(name, _)| used(name));
+    spec.networks = networks.map(|(name, network)| (name.clone(), network.clone())).collect();
+    let name = format!("bake-{}", &key.name.as_str()[..12]);
+    let name =
+        SandboxName::new(name).map_err(|error| SessionError::Data { what: error.to_string(), hint: None })?;
+    Ok(Order {
+        spec: Arc::new(spec),
+        name,
+        id: SandboxId::random(),
+        expires: None,
+        only_made,
+        age: Age::New,
+        rebuild: BTreeSet::new(),
+        recreate: BTreeSet::new(),
+        remove_orphans: false,
+        ..order.clone()
+    })
+}
+
+/// Starts and seeds the hidden sandbox, stops it cleanly and publishes its volumes.
+async fn fill(
+    site: &Site,
+    hidden: &Order,
+    key: &SetPath,
+    set: &BakeSet,
+    images: &BTreeMap<ServiceName, Image>,
+    token: &CancellationToken,
+) -> Result<(), SessionError> {
+    raise::raise(site, hidden, token).await?;
+    let consistency = stop(site, &hidden.spec, &hidden.name).await?;
+    if token.is_cancelled() {
+        return Err(SessionError::Cancelled);
+    }
+    let live = SetPath::live(hidden.id.as_str())
+        .map_err(|error| SessionError::Data { what: error.to_string(), hint: None })?;
+    let arch = images.values().next().map_or_else(String::new, |image| image.arch.clone());
+    let mut manifest = Manifest::new(arch, consistency);
+    manifest.images = identities(&hidden.spec, images);
+    let secrets = hidden.values.generated(&hidden.spec);
+    manifest.secrets = secrets.into_iter().map(|(name, value)| (name, KeptSecret::new(value))).collect();
+    let volumes: Vec<VolumeName> = set.volumes.iter().cloned().collect();
+    snapshot::take(&*site.storage, &live, &volumes, key, manifest).await?;
+    Ok(())
+}
+
+/// Stops a sandbox's services, each after those that depend on it, so that their data is as after a clean shutdown.
+/// What had to be killed makes it a crash's, if it has data.
+pub async fn stop(site: &Site, spec: &Spec, name: &SandboxName) -> Result<Consistency, SessionError> {
+    let mut left: Vec<&Service> = spec.services.values().collect();
+    let mut consistency = Consistency::Clean;
+    while !left.is_empty() {
+        let needed =
+            |service: &Service| left.iter().any(|other| other.depends_on.contains_key(&service.name));
+        let mut now: Vec<&Service> = left.iter().copied().filter(|service| !needed(service)).collect();
+        if now.is_empty() {
+            now.clone_from(&left);
+        }
+        let containers = now.iter().flat_map(|service| {
+            let named = |n| identity::service(name.as_str(), service.name.as_str(), n);
+            (1..=service.replicas()).map(move |n| (*service, named(n)))
+        });
+        let stops = containers.map(|(service, container)| stop_one(site, service, container));
+        let stopped = try_join_all(stops).await?;
+        if stopped.contains(&Consistency::Crash) {
+            consistency = Consistency::Crash;
+        }
+        left.retain(|service| !now.iter().any(|gone| gone.name == service.name));
+    }
+    Ok(consistency)
+}
+
+async fn stop_one(site: &Site, service: &Service, container: String) -> Result<Consistency, SessionError> {
+    let Some(found) = site.engine.container(&container).await? else { return Ok(Consistency::Clean) };
+    let has_data = found.mounts.iter().any(|mount| mount.kind == MountPointKind::Volume && !mount.read_only);
+    let patience = if has_data { STOP } else { STOP_WITHOUT_DATA };
+    let told = Stopping::tell(&site.events, service, &container);
+    match site
+        .engine
+        .stop_container(&container, None, Some(service.stop_grace_period.unwrap_or(patience)))
+        .await
+    {
+        Err(error) if error.is_not_found() => return Ok(Consistency::Clean),
+        other => other?,
+    }
+    told.done();
+    let ended = site.engine.container(&container).await?.and_then(|found| found.exit_code);
+    // 137: killed, since it did not stop in its time.
+    Ok(if has_data && ended == Some(137) { Consistency::Crash } else { Consistency::Clean })
+}
+
+/// A stop that is under way, so that whoever waits sees for what.
+struct Stopping<'a> {
+    events: &'a Events,
+    service: String,
+    what: String,
+    began: Instant,
+}
+
+impl<'a> Stopping<'a> {
+    /// No plan has these steps: their number is beyond all of a plan's.
+    const STEP: StepId = StepId(usize::MAX - 1);
+
+    fn tell(events: &'a Events, service: &Service, container: &str) -> Self {
+        let (service, what) = (service.name.to_string(), format!("stop `{container}`"));
+        let named = Some(service.clone());
+        let started =
+            Event::StepStarted { id: Self::STEP, phase: Phase::Remove, what: what.clone(), service: named };
+        events.emit(started);
+        Self { events, service, what, began: Instant::now() }
+    }
+
+    fn done(self) {
+        let Self { events, service, what, began } = self;
+        let service = Some(service);
+        let elapsed = began.elapsed();
+        events.emit(Event::StepDone { id: Self::STEP, phase: Phase::Remove, what, service, elapsed });
+    }
+}

@@ -1,0 +1,189 @@
+//! Secrets and configs: their values, and the archives that bring them into containers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use rand::RngExt;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+
+use super::error::SessionError;
+use super::observe;
+use crate::engine::identity;
+use crate::engine::{ByteStream, Engine};
+use crate::plan::{FileSource, GrantedFile, held_path};
+use crate::spec::{ConfigName, ConfigSource, Loaded, SandboxName, SecretName, SecretSource, Spec, Variables};
+
+/// The values of a spec's secrets and configs. Its `Debug` shows none.
+#[derive(Debug, Clone, Default)]
+pub struct Values {
+    secrets: BTreeMap<SecretName, SecretSlice<u8>>,
+    configs: BTreeMap<ConfigName, Vec<u8>>,
+}
+
+/// Generated secrets by name: what a baseline keeps of a spec's secrets.
+pub type Generated = BTreeMap<String, String>;
+
+impl Values {
+    /// Reads, looks up or generates every value. Secrets that `kept` has (they belong to the data that is cloned) are
+    /// taken from there.
+    ///
+    /// # Errors
+    /// Names the secret or config whose file or variable is not there.
+    pub fn resolve(loaded: &Loaded, kept: &Generated) -> Result<Self, SessionError> {
+        Self::of(&loaded.spec, &loaded.variables, kept)
+    }
+
+    /// The values that a running sandbox has: secrets as its gateway holds them, configs from where the spec says.
+    ///
+    /// # Errors
+    /// When the engine does not answer, or a config cannot be read.
+    pub async fn held(engine: &dyn Engine, spec: &Spec, name: &SandboxName) -> Result<Self, SessionError> {
+        let mut values = Self::default();
+        let gateway = identity::gateway(name.as_str());
+        for service in spec.services.values() {
+            for grant in &service.secrets {
+                let path = held_path(service.name.as_str(), grant);
+                let Some(text) = observe::read_file(engine, &gateway, &path).await? else { continue };
+                if let Ok(name) = SecretName::new(grant.source.as_str()) {
+                    values.secrets.insert(name, text.into_bytes().into());
+                }
+            }
+        }
+        values.read_configs(spec, &Variables::default())?;
+        Ok(values)
+    }
+
+    /// The same of a spec without its circumstances.
+    ///
+    /// # Errors
+    /// As [`Values::resolve`].
+    pub fn of(spec: &Spec, variables: &Variables, kept: &Generated) -> Result<Self, SessionError> {
+        let mut values = Self::default();
+        for (name, secret) in &spec.secrets {
+            let value: Vec<u8> = match &secret.source {
+                SecretSource::File(path) => read(&format!("secret `{name}`"), path)?,
+                SecretSource::Environment(variable) => {
+                    let value = variables.get(variable).ok_or_else(|| unset("secret", name, variable))?;
+                    value.as_bytes().to_vec()
+                }
+                SecretSource::Generate(length) => match kept.get(name.as_str()) {
+                    Some(value) => value.as_bytes().to_vec(),
+                    None => generate(*length).expose_secret().as_bytes().to_vec(),
+                },
+                SecretSource::External => continue,
+            };
+            values.secrets.insert(name.clone(), value.into());
+        }
+        values.read_configs(spec, variables)?;
+        Ok(values)
+    }
+
+    fn read_configs(&mut self, spec: &Spec, variables: &Variables) -> Result<(), SessionError> {
+        for (name, config) in &spec.configs {
+            let value = match &config.source {
+                ConfigSource::File(path) => read(&format!("config `{name}`"), path)?,
+                ConfigSource::Content(text) => text.clone().into_bytes(),
+                ConfigSource::Environment(variable) => {
+                    let value = variables.get(variable).ok_or_else(|| unset("config", name, variable))?;
+                    value.as_bytes().to_vec()
+                }
+                ConfigSource::External => continue,
+            };
+            self.configs.insert(name.clone(), value);
+        }
+        Ok(())
+    }
+
+    /// The same values, but those that `kept` has: they belong to data that was made with them.
+    #[must_use]
+    pub fn keeping(&self, kept: &Generated) -> Self {
+        let mut values = self.clone();
+        for (name, value) in kept {
+            if let Some(secret) = values.secrets.get_mut(name.as_str()) {
+                *secret = value.as_bytes().to_vec().into();
+            }
+        }
+        values
+    }
+
+    /// The same values, and those that `kept` has and these have not.
+    #[must_use]
+    pub fn completed(mut self, kept: Generated) -> Self {
+        for (name, value) in kept {
+            if let Ok(name) = SecretName::new(name.as_str()) {
+                self.secrets.entry(name).or_insert_with(|| value.into_bytes().into());
+            }
+        }
+        self
+    }
+
+    /// The generated ones among the secrets, to be kept with the data that is made with them.
+    pub fn generated(&self, spec: &Spec) -> Generated {
+        spec.secrets
+            .iter()
+            .filter(|(_, secret)| matches!(secret.source, SecretSource::Generate(_)))
+            .filter_map(|(name, _)| {
+                let value = self.secrets.get(name)?;
+                let text = String::from_utf8(value.expose_secret().to_vec()).ok()?;
+                Some((name.to_string(), text))
+            })
+            .collect()
+    }
+
+    fn of_file(&self, source: &FileSource) -> &[u8] {
+        match source {
+            FileSource::Secret(name) => self.secrets.get(name).map_or(&[], |value| value.expose_secret()),
+            FileSource::Config(name) => self.configs.get(name).map_or(&[], Vec::as_slice),
+            FileSource::Link(_) => &[],
+        }
+    }
+
+    /// An archive of files, named relative to `base`.
+    ///
+    /// # Errors
+    /// When a path is too strange for an archive.
+    pub fn archive(&self, files: &[GrantedFile], base: &str) -> std::io::Result<ByteStream> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for file in files {
+            let name = file.path.strip_prefix(base).unwrap_or(&file.path).trim_start_matches('/');
+            let mut header = tar::Header::new_gnu();
+            header.set_uid(u64::from(file.uid));
+            header.set_gid(u64::from(file.gid));
+            header.set_mode(file.mode);
+            header.set_mtime(0);
+            if let FileSource::Link(target) = &file.source {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_size(0);
+                archive.append_link(&mut header, name, target)?;
+            } else {
+                let content = self.of_file(&file.source);
+                header.set_size(content.len() as u64);
+                archive.append_data(&mut header, name, content)?;
+            }
+        }
+        let bytes = Bytes::from(archive.into_inner()?);
+        Ok(Box::pin(futures_util::stream::once(async move { Ok(bytes) })))
+    }
+}
+
+fn read(what: &str, path: &Path) -> Result<Vec<u8>, SessionError> {
+    std::fs::read(path).map_err(|source| SessionError::File {
+        what: what.to_owned(),
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn unset(kind: &str, name: impl std::fmt::Display, variable: &str) -> SessionError {
+    SessionError::NoValue {
+        what: format!("{kind} `{name}`"),
+        reason: format!("`{variable}` is not set in the environment or in `.env`"),
+    }
+}
+
+fn generate(length: u32) -> SecretString {
+    let mut rng = rand::rng();
+    let text: String = (0..length).map(|_| char::from(rng.sample(rand::distr::Alphanumeric))).collect();
+    text.into()
+}

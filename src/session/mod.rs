@@ -1,0 +1,40 @@
+//! Runs a plan, holds the lease, owns signals and time in one loop; sees what sandboxes there are.
+
+pub mod bake;
+pub mod control;
+pub mod copy;
+pub mod doctor;
+pub mod error;
+pub mod event;
+pub mod exec;
+pub mod fault;
+pub mod files;
+mod follow;
+mod held;
+mod hook;
+pub mod logs;
+pub mod observe;
+pub mod open;
+pub mod origin;
+pub mod perform;
+pub mod present;
+pub mod probe;
+mod profile;
+pub mod raise;
+mod reach;
+mod refill;
+pub mod run;
+pub mod schedule;
+mod seed;
+pub mod settings;
+mod signals;
+mod supervise;
+pub mod survey;
+mod tail;
+pub mod teardown;
+pub mod terminal;
+#[cfg(test)]
+mod tests;
+pub mod transfer;
+mod wait;
+pub mod watch;

@@ -1,0 +1,318 @@
+//! How a published port is reached from the host, and what to say to it: connection strings.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use futures_util::StreamExt;
+
+use super::Sighting;
+use crate::engine::{self, Container, ContainerSummary, Engine, EngineError};
+use crate::plan;
+use crate::session::event::{Endpoint, Protocol};
+use crate::spec::Spec;
+
+/// Whether a connection string holds a password that the service was given as a secret. One that stands in the
+/// service's environment is no secret and always shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passwords {
+    /// It does: for programs (`env`, `run`).
+    Included,
+    /// It does not: for terminals and logs.
+    LeftOut,
+}
+
+/// A service's published ports: those that the gateway forwards, else those of its own container.
+pub(super) async fn endpoints(
+    engine: &dyn Engine,
+    sighting: &Sighting,
+    spec: Option<&Spec>,
+    container: &Container,
+    summary: &ContainerSummary,
+    passwords: Passwords,
+) -> Result<Vec<Endpoint>, EngineError> {
+    let service = super::service_of(summary);
+    let mut found = direct(summary);
+    if let (Some(gateway), Some(spec), 1) = (&sighting.gateway, spec, super::replica_of(summary)) {
+        found.extend(forwarded(gateway, spec, service));
+    }
+    found.sort_by_key(|endpoint| (endpoint.target, endpoint.port));
+    found.dedup();
+    if found.is_empty() {
+        return Ok(found);
+    }
+    let environment = environment(engine, container, passwords).await?;
+    let application = |target: u16| {
+        let ports = &spec?.services.iter().find(|(name, _)| name.as_str() == service)?.1.ports;
+        ports.iter().find(|port| port.container == target)?.app_protocol.clone()
+    };
+    for endpoint in &mut found {
+        if endpoint.protocol == Protocol::Tcp {
+            let at = SocketAddr::new(endpoint.host, endpoint.port);
+            let application = application(endpoint.target);
+            endpoint.url =
+                connection(&container.image, &environment, endpoint.target, application.as_deref(), at);
+        }
+    }
+    Ok(found)
+}
+
+fn direct(summary: &ContainerSummary) -> Vec<Endpoint> {
+    summary.ports.iter().filter_map(|port| endpoint(port, port.container.number)).collect()
+}
+
+fn forwarded(gateway: &ContainerSummary, spec: &Spec, service: &str) -> Vec<Endpoint> {
+    plan::published(spec, &plan::Observed::default())
+        .into_iter()
+        .filter(|wanted| wanted.service.as_str() == service)
+        .flat_map(|wanted| {
+            gateway
+                .ports
+                .iter()
+                .filter(move |port| {
+                    port.container.number == wanted.edge_port && port.container.protocol == wanted.protocol
+                })
+                .filter_map(move |port| endpoint(port, wanted.target))
+        })
+        .collect()
+}
+
+fn endpoint(port: &engine::PublishedPort, target: u16) -> Option<Endpoint> {
+    let host = match port.host_ip {
+        None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Some(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Some(ip) => ip,
+    };
+    let protocol = match port.container.protocol {
+        engine::Protocol::Udp => Protocol::Udp,
+        engine::Protocol::Tcp | engine::Protocol::Sctp => Protocol::Tcp,
+    };
+    Some(Endpoint { host, port: port.host_port?, target, protocol, url: None })
+}
+
+/// A container's environment; variables whose names end in `_FILE` bring what is in the file, if that is wanted.
+async fn environment(
+    engine: &dyn Engine,
+    container: &Container,
+    passwords: Passwords,
+) -> Result<BTreeMap<String, String>, EngineError> {
+    let mut variables: BTreeMap<String, String> = container
+        .env
+        .iter()
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    if passwords == Passwords::LeftOut {
+        return Ok(variables);
+    }
+    let files: Vec<(String, String)> = variables
+        .iter()
+        .filter_map(|(key, path)| Some((key.strip_suffix("_FILE")?.to_owned(), path.clone())))
+        .filter(|(key, _)| {
+            ["USER", "PASSWORD", "DB", "DATABASE", "USERNAME"].iter().any(|end| key.ends_with(end))
+        })
+        .collect();
+    for (key, path) in files {
+        if let Some(text) = read_file(engine, &container.name, &path).await? {
+            variables.entry(key).or_insert_with(|| text.trim_end_matches(['\n', '\r']).to_owned());
+        }
+    }
+    Ok(variables)
+}
+
+/// A small file of a container; `None` if there is none (or it is not small).
+pub(in crate::session) async fn read_file(
+    engine: &dyn Engine,
+    container: &str,
+    path: &str,
+) -> Result<Option<String>, EngineError> {
+    const MOST: usize = 1 << 20;
+    let mut stream = match engine.download(container, path).await {
+        Ok(stream) => stream,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut archive = Vec::new();
+    while let Some(Ok(bytes)) = stream.next().await {
+        archive.extend_from_slice(&bytes);
+        if archive.len() > MOST {
+            return Ok(None);
+        }
+    }
+    let mut text = String::new();
+    let read = tar::Archive::new(archive.as_slice())
+        .entries()
+        .ok()
+        .and_then(|mut entries| entries.next()?.ok()?.read_to_string(&mut text).ok());
+    Ok(read.map(|_| text))
+}
+
+/// What to say to a port, by the image's name, the port's number and the service's own environment; `None` where the
+/// protocol cannot be told.
+pub fn connection(
+    image: &str,
+    environment: &BTreeMap<String, String>,
+    target: u16,
+    application: Option<&str>,
+    at: SocketAddr,
+) -> Option<String> {
+    let family = Family::of(image, target, application)?;
+    let get = |keys: &[&str]| {
+        keys.iter().find_map(|key| environment.get(*key)).filter(|value| !value.is_empty()).cloned()
+    };
+    let login = |user: Option<String>, password: Option<String>| match (user, password) {
+        (None, None) => String::new(),
+        (Some(user), None) => format!("{}@", encoded(&user)),
+        (user, Some(password)) => format!("{}:{}@", encoded(&user.unwrap_or_default()), encoded(&password)),
+    };
+    let path = |name: Option<String>| name.map(|name| format!("/{}", encoded(&name))).unwrap_or_default();
+    Some(match family {
+        Family::Postgres => {
+            let user = get(&["POSTGRES_USER", "POSTGRESQL_USERNAME"]).unwrap_or_else(|| "postgres".into());
+            let database = get(&["POSTGRES_DB", "POSTGRESQL_DATABASE"]).unwrap_or_else(|| user.clone());
+            let password = get(&["POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD"]);
+            format!("postgres://{}{at}{}", login(Some(user), password), path(Some(database)))
+        }
+        Family::Mysql => {
+            let user = get(&["MYSQL_USER", "MARIADB_USER"]);
+            let password = match user {
+                Some(_) => get(&["MYSQL_PASSWORD", "MARIADB_PASSWORD"]),
+                None => get(&["MYSQL_ROOT_PASSWORD", "MARIADB_ROOT_PASSWORD"]),
+            };
+            let user = user.unwrap_or_else(|| "root".into());
+            format!(
+                "mysql://{}{at}{}",
+                login(Some(user), password),
+                path(get(&["MYSQL_DATABASE", "MARIADB_DATABASE"]))
+            )
+        }
+        Family::Redis => format!("redis://{}{at}", login(None, get(&["REDIS_PASSWORD", "VALKEY_PASSWORD"]))),
+        Family::Mongo => {
+            let user = get(&["MONGO_INITDB_ROOT_USERNAME"]);
+            let password = user.as_ref().and_then(|_| get(&["MONGO_INITDB_ROOT_PASSWORD"]));
+            format!("mongodb://{}{at}", login(user, password))
+        }
+        Family::Amqp => {
+            let user = get(&["RABBITMQ_DEFAULT_USER"]).unwrap_or_else(|| "guest".into());
+            let password = get(&["RABBITMQ_DEFAULT_PASS"]).unwrap_or_else(|| "guest".into());
+            format!(
+                "amqp://{}{at}{}",
+                login(Some(user), Some(password)),
+                path(get(&["RABBITMQ_DEFAULT_VHOST"]))
+            )
+        }
+        Family::Plain(scheme) => format!("{scheme}://{at}"),
+    })
+}
+
+#[derive(Clone, Copy)]
+enum Family {
+    Postgres,
+    Mysql,
+    Redis,
+    Mongo,
+    Amqp,
+    Plain(&'static str),
+}
+
+impl Family {
+    fn of(image: &str, target: u16, application: Option<&str>) -> Option<Self> {
+        match application {
+            Some("http" | "http2" | "grpc-web" | "ws") => return Some(Self::Plain("http")),
+            Some("https" | "wss") => return Some(Self::Plain("https")),
+            Some("postgres" | "postgresql") => return Some(Self::Postgres),
+            Some("mysql") => return Some(Self::Mysql),
+            Some("redis") => return Some(Self::Redis),
+            Some("mongo" | "mongodb") => return Some(Self::Mongo),
+            Some("amqp") => return Some(Self::Amqp),
+            _ => {}
+        }
+        let image = image.rsplit('/').next().unwrap_or(image).to_ascii_lowercase();
+        let named = |names: &[&str]| names.iter().any(|name| image.contains(name));
+        Some(match target {
+            5432 => Self::Postgres,
+            3306 => Self::Mysql,
+            6379 => Self::Redis,
+            27017 => Self::Mongo,
+            5672 => Self::Amqp,
+            4222 if named(&["nats"]) => Self::Plain("nats"),
+            11211 => Self::Plain("memcached"),
+            1433 => Self::Plain("sqlserver"),
+            25 | 587 | 1025 | 2525 => Self::Plain("smtp"),
+            443 | 8443 | 9443 => Self::Plain("https"),
+            9000 if named(&["clickhouse"]) => Self::Plain("clickhouse"),
+            80
+            | 81
+            | 3000..=3010
+            | 4000
+            | 4200
+            | 4321
+            | 5000
+            | 5001
+            | 5173
+            | 5601
+            | 7700
+            | 8000..=8099
+            | 8123
+            | 8888
+            | 9000
+            | 9001
+            | 9090
+            | 9200
+            | 15672
+            | 16686 => Self::Plain("http"),
+            _ => return None,
+        })
+    }
+}
+
+/// What a URL cannot hold as it is, as `%XX`.
+fn encoded(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::with_capacity(text.len()), |mut url, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            url.push(byte.into());
+        } else {
+            let _ = write!(url, "%{byte:02X}");
+        }
+        url
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(image: &str, target: u16, environment: &[(&str, &str)]) -> Option<String> {
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        connection(image, &environment, target, None, "127.0.0.1:32768".parse().unwrap())
+    }
+
+    #[test]
+    fn databases_are_told_with_user_password_and_name() {
+        assert_eq!(url("postgres:16", 5432, &[]).unwrap(), "postgres://postgres@127.0.0.1:32768/postgres");
+        let shop = [("POSTGRES_USER", "shop"), ("POSTGRES_PASSWORD", "p@ss/1")];
+        assert_eq!(
+            url("postgres:16", 5432, &shop).unwrap(),
+            "postgres://shop:p%40ss%2F1@127.0.0.1:32768/shop"
+        );
+        let root = [("MYSQL_ROOT_PASSWORD", "r"), ("MYSQL_DATABASE", "shop")];
+        assert_eq!(url("mysql:8", 3306, &root).unwrap(), "mysql://root:r@127.0.0.1:32768/shop");
+        assert_eq!(url("redis:7", 6379, &[]).unwrap(), "redis://127.0.0.1:32768");
+        assert_eq!(url("redis:7", 6379, &[("REDIS_PASSWORD", "x")]).unwrap(), "redis://:x@127.0.0.1:32768");
+    }
+
+    #[test]
+    fn web_ports_are_http_and_unknown_ports_have_no_url() {
+        assert_eq!(url("shop/web", 8080, &[]).unwrap(), "http://127.0.0.1:32768");
+        assert_eq!(url("nginx", 443, &[]).unwrap(), "https://127.0.0.1:32768");
+        assert_eq!(url("shop/web", 7777, &[]), None);
+    }
+
+    #[test]
+    fn what_the_spec_says_of_a_port_wins_over_its_number() {
+        let at = "127.0.0.1:1".parse().unwrap();
+        let url = connection("x", &BTreeMap::new(), 7777, Some("http"), at);
+        assert_eq!(url.unwrap(), "http://127.0.0.1:1");
+    }
+}

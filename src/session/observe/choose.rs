@@ -1,0 +1,152 @@
+//! Which sandbox a verb is about: the name that was given, else the folder's.
+
+use std::path::Path;
+
+use super::Sighting;
+use crate::engine::identity::SandboxName;
+
+/// What a verb was told about its sandbox.
+#[derive(Debug, Clone)]
+pub struct Choice<'a> {
+    /// `--name`, or `SANDBOX_NAME`.
+    pub name: Option<&'a SandboxName>,
+    /// The name that the spec in this folder and the git branch give, if there is a spec.
+    pub derived: Option<&'a SandboxName>,
+    /// The folder that the user stands in, absolute.
+    pub folder: &'a Path,
+}
+
+/// There is no such sandbox, or more than one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoSandbox {
+    /// None of that name.
+    #[error("there is no sandbox `{name}`")]
+    Named {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// None of this folder.
+    #[error("this folder has no sandbox")]
+    Here {
+        /// What there is elsewhere.
+        known: Vec<String>,
+    },
+    /// Several of this folder, none of them this branch's.
+    #[error("this folder has {} sandboxes", names.len())]
+    Several {
+        /// Their names.
+        names: Vec<String>,
+    },
+}
+
+impl NoSandbox {
+    /// The way out.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Named { known, .. } | Self::Here { known } if known.is_empty() => {
+                "`sandbox up` makes one".to_owned()
+            }
+            Self::Named { name, known } => {
+                let near = known.iter().min_by_key(|other| strsim::damerau_levenshtein(other, name));
+                match near.filter(|other| strsim::damerau_levenshtein(other, name) <= 3) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("there are {}", super::quoted(known)),
+                }
+            }
+            Self::Here { known } => {
+                format!("`sandbox up` makes one; elsewhere there are {} (`--name`)", super::quoted(known))
+            }
+            Self::Several { names } => format!("say which with `--name`: {}", super::quoted(names)),
+        }
+    }
+}
+
+/// The sandbox that is meant: the named one; the branch's; the folder's (or the nearest folder's above it) only one.
+pub fn choose<'a>(sightings: &'a [Sighting], choice: &Choice<'_>) -> Result<&'a Sighting, NoSandbox> {
+    let known = || sightings.iter().map(|sighting| sighting.name.clone()).collect::<Vec<_>>();
+    let named = |name: &SandboxName| sightings.iter().find(|sighting| sighting.name == name.as_str());
+    if let Some(name) = choice.name {
+        return named(name).ok_or_else(|| NoSandbox::Named { name: name.to_string(), known: known() });
+    }
+    if let Some(sighting) = choice.derived.and_then(named) {
+        return Ok(sighting);
+    }
+    for folder in choice.folder.ancestors() {
+        let here: Vec<&Sighting> = sightings.iter().filter(|sighting| sighting.folder == folder).collect();
+        match here.as_slice() {
+            [] => {}
+            [only] => return Ok(only),
+            several => {
+                let names = several.iter().map(|sighting| sighting.name.clone()).collect();
+                return Err(NoSandbox::Several { names });
+            }
+        }
+    }
+    Err(NoSandbox::Here { known: known() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sighting(name: &str, folder: &str) -> Sighting {
+        Sighting { name: name.into(), folder: folder.into(), ..Sighting::default() }
+    }
+
+    fn name(text: &str) -> SandboxName {
+        SandboxName::new(text).unwrap()
+    }
+
+    fn chosen(choice: &Choice<'_>) -> Result<String, NoSandbox> {
+        let all = [
+            sighting("shop-main", "/src/shop"),
+            sighting("shop-fix", "/src/shop"),
+            sighting("blog", "/src/blog"),
+        ];
+        choose(&all, choice).map(|sighting| sighting.name.clone())
+    }
+
+    fn at(folder: &str) -> Choice<'_> {
+        Choice { name: None, derived: None, folder: Path::new(folder) }
+    }
+
+    #[test]
+    fn a_given_name_wins() {
+        let blog = name("blog");
+        assert_eq!(chosen(&Choice { name: Some(&blog), ..at("/src/shop") }), Ok("blog".into()));
+    }
+
+    #[test]
+    fn a_name_that_is_not_there_is_an_error_even_where_the_folder_has_one() {
+        let other = name("blgo");
+        let error = chosen(&Choice { name: Some(&other), ..at("/src/blog") }).unwrap_err();
+        assert_eq!(error.to_string(), "there is no sandbox `blgo`");
+        assert_eq!(error.hint(), "did you mean `blog`?");
+    }
+
+    #[test]
+    fn the_branch_s_comes_before_the_folder_s() {
+        let fix = name("shop-fix");
+        assert_eq!(chosen(&Choice { derived: Some(&fix), ..at("/src/shop") }), Ok("shop-fix".into()));
+    }
+
+    #[test]
+    fn the_folder_s_only_one_is_meant_from_below_too() {
+        assert_eq!(chosen(&at("/src/blog/drafts")), Ok("blog".into()));
+    }
+
+    #[test]
+    fn several_of_a_folder_must_be_told_apart() {
+        let error = chosen(&at("/src/shop")).unwrap_err();
+        assert_eq!(error.hint(), "say which with `--name`: `shop-main`, `shop-fix`");
+    }
+
+    #[test]
+    fn a_folder_without_one_says_what_there_is_elsewhere() {
+        let error = chosen(&at("/tmp")).unwrap_err();
+        assert_eq!(error.to_string(), "this folder has no sandbox");
+        assert!(error.hint().contains("`blog`"), "{}", error.hint());
+    }
+}

@@ -1,0 +1,338 @@
+//! Opens a session: finds the keeper, decides which incarnation is built, takes the lease.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::error::SessionError;
+use super::event::{Event, Events};
+use super::files::{Generated, Values};
+use super::observe::{self, Sighting};
+use super::origin::{self, Drift};
+use super::raise::{self, Order, PortWish, Site};
+use super::run::Session;
+use super::settings;
+use crate::agent::client::{Keeper, KeeperError, Options};
+use crate::agent::image::{self, Payload};
+use crate::agent::protocol::{Hold, Lifetime, Reason, Terms};
+use crate::data::fsync;
+use crate::engine::identity::{self, SandboxId, Scope};
+use crate::engine::{Engine, EngineInfo, EngineKind};
+use crate::plan::gateway_config::EgressRule as Rule;
+use crate::plan::{self, Age, Plan, Seeding};
+use crate::pool::SetPath;
+use crate::spec::{EgressPolicy, EgressRule, Limits, Loaded, SandboxName, Spec};
+
+/// What the user asked for besides the spec.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// The services that are asked for; empty: all.
+    pub services: Vec<String>,
+    /// The sandbox's name, if not the spec's and the branch's.
+    pub name: Option<SandboxName>,
+    /// How long it lives at most, over what the spec says.
+    pub ttl: Option<Duration>,
+    /// The kept set that its data comes from.
+    pub from: Option<SetPath>,
+    /// What may leave it, over what the spec says.
+    pub egress: Option<String>,
+    /// Whether images are built that are there.
+    pub rebuild: bool,
+    /// Whether containers are made anew that have not changed.
+    pub recreate: bool,
+    /// What happens when a host port is not free.
+    pub ports: PortWish,
+    /// The longest that a service is waited for.
+    pub patience: Duration,
+    /// Whether the data is used although an image differs.
+    pub drift: Drift,
+    /// Whether the spec may reach the host.
+    pub allow_host_access: bool,
+}
+
+/// What a session builds with, once the keeper is there.
+pub async fn site(
+    engine: &Arc<dyn Engine>,
+    scope: &Scope,
+    keeper: &Keeper,
+    events: Events,
+) -> Result<Site, SessionError> {
+    let info = engine.info().await?;
+    let payload = Payload::find(&info.arch, None).map_err(KeeperError::from)?;
+    // A keeper of another build, or one that is a process, has not brought the image that the gateway is made from.
+    let agent_image = image::ensure(engine, &payload).await.map_err(KeeperError::from)?;
+    Ok(Site {
+        engine: Arc::clone(engine),
+        storage: keeper.storage()?,
+        agent_image,
+        scope: scope.clone(),
+        subnets: settings::subnets()?,
+        throwaway_seccomp: throwaway_seccomp(&info),
+        events,
+    })
+}
+
+/// The profile under which fsync costs nothing, where the engine takes one: Podman reads profiles from files of its own
+/// machine only.
+fn throwaway_seccomp(info: &EngineInfo) -> Option<String> {
+    (info.security.seccomp && info.kind != EngineKind::Podman).then(fsync::profile)
+}
+
+/// Opens a session on the sandbox that a spec describes.
+///
+/// # Errors
+/// [`SessionError::Held`] if another session holds it; whatever the engine and the keeper say.
+pub async fn open(
+    engine: &Arc<dyn Engine>,
+    scope: &Scope,
+    loaded: &Loaded,
+    opening: &Opening,
+    events: Events,
+) -> Result<Session, SessionError> {
+    let keeper = Keeper::ensure(engine, Options::from_env()?).await?;
+    let site = site(engine, scope, &keeper, events).await?;
+    open_at(site, keeper, loaded, opening).await
+}
+
+/// The same where the keeper is known already.
+pub(super) async fn open_at(
+    site: Site,
+    keeper: Keeper,
+    loaded: &Loaded,
+    opening: &Opening,
+) -> Result<Session, SessionError> {
+    let name = opening.name.clone().unwrap_or_else(|| loaded.sandbox.clone());
+    let existing = existing(&*site.engine, &site.scope, &keeper, &name).await?;
+    let existed = existing.is_some();
+    let id = existing.unwrap_or_else(SandboxId::random);
+    let there = if existed { observe::sandbox(&*site.engine, &site.scope, &name).await? } else { None };
+    let mut order = order(loaded, opening, name, id)?;
+    narrow(&mut order, &opening.services, there.as_ref());
+    if let Some(from) = &opening.from {
+        origin::from_set(&site, &mut order, from, opening.drift).await?;
+    }
+    if existed {
+        order.age = Age::Standing;
+    }
+    begin(site, keeper, order, existed).await
+}
+
+/// The order of a sandbox that is up, after its spec has changed.
+///
+/// # Errors
+/// When a secret or config has no value, or an option is wrong.
+pub async fn again(
+    site: &Site,
+    loaded: &Loaded,
+    opening: &Opening,
+    before: &Order,
+) -> Result<Order, SessionError> {
+    let mut order = order(loaded, opening, before.name.clone(), before.id.clone())?;
+    let there = observe::sandbox(&*site.engine, &site.scope, &order.name).await?;
+    narrow(&mut order, &opening.services, there.as_ref());
+    if let Some(from) = &opening.from {
+        origin::from_set(site, &mut order, from, opening.drift).await?;
+    }
+    let held = before.values.generated(&before.spec);
+    Ok(Order {
+        values: Arc::new(order.values.keeping(&held)),
+        expires: before.expires,
+        age: Age::Standing,
+        rebuild: BTreeSet::new(),
+        recreate: BTreeSet::new(),
+        ..order
+    })
+}
+
+/// Takes the lease on a sandbox that is about to be built.
+///
+/// # Errors
+/// [`SessionError::Held`] if another session holds it; whatever the keeper says.
+pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> Result<Session, SessionError> {
+    if !existed {
+        settings::admit(&*site.engine, &site.scope, &order.name, &order.spec).await?;
+    }
+    tell_shares(&site.events, &order.spec);
+    let deadline = order.expires;
+    let terms = Terms {
+        name: order.name.clone(),
+        sandbox: order.id.clone(),
+        again: existed,
+        grace: order.spec.lifetime.grace(),
+        lifetime: Lifetime { until: deadline, idle: order.spec.lifetime.idle },
+    };
+    let lease = keeper.lease(terms).await.map_err(|error| {
+        if error.is_held() { SessionError::Held { name: order.name.clone() } } else { error.into() }
+    })?;
+    site.events.emit(Event::Started {
+        name: order.name.to_string(),
+        id: order.id.to_string(),
+        services: order.spec.services.keys().map(ToString::to_string).collect(),
+    });
+    Ok(Session { site, order, keeper, lease, deadline, existed })
+}
+
+/// Tells what becomes of the sandbox's limits, which hold for all services together.
+fn tell_shares(events: &Events, spec: &Spec) {
+    if spec.limits == Limits::default() {
+        return;
+    }
+    let parts: Vec<String> = plan::shares(spec)
+        .iter()
+        .map(|(service, share)| {
+            let memory = share.memory.map(|bytes| format!("{} MiB", bytes >> 20));
+            let cpus = share.cpus.map(|cpus| format!("{cpus} cpus"));
+            let pids = share.pids.map(|pids| format!("{pids} pids"));
+            let words: Vec<String> = memory.into_iter().chain(cpus).chain(pids).collect();
+            format!("{service} {}", words.join(" "))
+        })
+        .collect();
+    let text = format!("`limits` is divided among the services' containers: {}", parts.join(", "));
+    let hint = Some("a service's own `mem_limit` or `cpus` gives it another part".to_owned());
+    events.emit(Event::Warning { text, hint });
+}
+
+/// An order that is baked for, not built.
+///
+/// # Errors
+/// When a secret or config has no value, or an option is wrong.
+pub fn order_of(loaded: &Loaded, opening: &Opening) -> Result<Order, SessionError> {
+    order(loaded, opening, loaded.sandbox.clone(), SandboxId::random())
+}
+
+/// The plan of what [`open`] and the session would do; makes nothing, not even a keeper.
+///
+/// # Errors
+/// When the engine does not answer or no plan can be made.
+pub async fn dry_run(
+    engine: &Arc<dyn Engine>,
+    scope: &Scope,
+    loaded: &Loaded,
+    opening: &Opening,
+) -> Result<Plan, SessionError> {
+    let name = opening.name.clone().unwrap_or_else(|| loaded.sandbox.clone());
+    let sighting = observe::sandbox(&**engine, scope, &name).await?;
+    let id = sighting.as_ref().and_then(|one| one.id.parse().ok()).unwrap_or_else(SandboxId::random);
+    let info = engine.info().await?;
+    let payload = Payload::find(&info.arch, None).map_err(KeeperError::from)?;
+    let mut order = order(loaded, opening, name, id)?;
+    narrow(&mut order, &opening.services, sighting.as_ref());
+    if sighting.is_some() {
+        order.age = Age::Standing;
+    }
+    let seccomp = throwaway_seccomp(&info);
+    let subnets = settings::subnets()?;
+    raise::dry_run(&**engine, scope, &subnets, &payload.reference(), seccomp.as_ref(), &order).await
+}
+
+/// The incarnation that an `up` of this name changes; `None` if it makes a new one. What is left of one that nobody
+/// holds any more is destroyed first.
+async fn existing(
+    engine: &dyn Engine,
+    scope: &Scope,
+    keeper: &Keeper,
+    name: &SandboxName,
+) -> Result<Option<SandboxId>, SessionError> {
+    let Some(sighting) = observe::sandbox(engine, scope, name).await? else { return Ok(None) };
+    let standing = keeper.sandboxes().await?.into_iter().find(|standing| standing.name == *name);
+    match standing.map(|standing| (standing.hold, standing.sandbox)) {
+        Some((Hold::Held | Hold::Suspended, _)) => Err(SessionError::Held { name: name.clone() }),
+        Some((Hold::Detached, id)) if sighting.id == id.as_str() => Ok(Some(id)),
+        _ => {
+            let destroyed = keeper.destroy(name, Reason::Replaced).await?;
+            if destroyed.left.is_empty() {
+                Ok(None)
+            } else {
+                Err(SessionError::LeftBehind { name: name.clone(), left: destroyed.left })
+            }
+        }
+    }
+}
+
+fn order(
+    loaded: &Loaded,
+    opening: &Opening,
+    name: SandboxName,
+    id: SandboxId,
+) -> Result<Order, SessionError> {
+    let mut spec = loaded.spec.clone();
+    if let Some(policy) = &opening.egress {
+        spec.egress = egress(policy)?;
+    }
+    let ttl = opening.ttl.or(spec.lifetime.ttl);
+    let services: BTreeSet<_> = spec.services.keys().cloned().collect();
+    let built = spec.services.values().filter(|service| service.build().is_some());
+    let rebuild = built.map(|service| service.name.clone()).filter(|_| opening.rebuild).collect();
+    Ok(Order {
+        values: Arc::new(Values::resolve(loaded, &Generated::new())?),
+        spec: Arc::new(spec),
+        name,
+        id,
+        expires: ttl.and_then(from_now),
+        sources: BTreeMap::new(),
+        made_with: BTreeMap::new(),
+        seeding: Seeding::Run,
+        age: Age::New,
+        rebuild,
+        recreate: if opening.recreate { services } else { BTreeSet::new() },
+        only_made: BTreeSet::new(),
+        remove_orphans: opening.services.is_empty(),
+        patience: opening.patience,
+        ports: opening.ports,
+    })
+}
+
+/// Leaves the services that are asked for, what these depend on, and what is there already; the networks of these.
+fn narrow(order: &mut Order, asked: &[String], there: Option<&Sighting>) {
+    if asked.is_empty() {
+        return;
+    }
+    let mut spec = (*order.spec).clone();
+    let there = there.into_iter().flat_map(|sighting| &sighting.services);
+    let there = there.filter_map(|container| container.labels.get(identity::SERVICE));
+    let mut named: Vec<String> = asked.iter().chain(there).cloned().collect();
+    let mut wanted = BTreeSet::new();
+    while let Some(name) = named.pop() {
+        if let Some(service) = spec.services.get(name.as_str())
+            && wanted.insert(service.name.clone())
+        {
+            named.extend(service.depends_on.keys().map(ToString::to_string));
+        }
+    }
+    spec.services.retain(|name, _| wanted.contains(name));
+    let services = &spec.services;
+    spec.networks.retain(|name, _| services.values().any(|service| service.networks.contains_key(name)));
+    order.spec = Arc::new(spec);
+}
+
+/// A moment so far ahead.
+pub fn from_now(length: Duration) -> Option<Timestamp> {
+    Timestamp::now().checked_add(SignedDuration::try_from(length).ok()?).ok()
+}
+
+/// `deny`, `allow`, or a list of rules separated by commas.
+fn egress(written: &str) -> Result<EgressPolicy, SessionError> {
+    match written.trim() {
+        "deny" => return Ok(EgressPolicy::Deny),
+        "allow" => return Ok(EgressPolicy::Allow),
+        _ => {}
+    }
+    let rules = written.split(',').map(|rule| rule.trim().parse::<Rule>().map(spec_rule));
+    rules.collect::<Result<_, _>>().map(EgressPolicy::List).map_err(|problem| SessionError::Data {
+        what: format!("--egress: {problem}"),
+        hint: Some(
+            "deny, allow, or names and addresses: api.example.com,*.npmjs.org,10.1.2.3:5432".to_owned(),
+        ),
+    })
+}
+
+fn spec_rule(rule: Rule) -> EgressRule {
+    match rule {
+        Rule::Name { pattern, port } => EgressRule::Name { name: pattern.to_string(), port },
+        Rule::Net { net, port } => {
+            EgressRule::Address { address: net.addr().into(), prefix: net.prefix_len(), port }
+        }
+    }
+}

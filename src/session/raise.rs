@@ -1,0 +1,367 @@
+//! Brings a sandbox up: observe, plan, run the plan, and look again where the engine knew better.
+//!
+//! The same call makes a new sandbox and changes a running one. Somebody else may take a subnet or a port between the
+//! look and the call; then it looks and plans again. What fails leaves its traces to whoever called: labels are
+//! enough to destroy them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::error::SessionError;
+use super::event::{Event, Events};
+use super::files::Values;
+use super::held;
+use super::observe::{self, Passwords};
+use super::perform::Workshop;
+use super::probe::Prober;
+use super::reach;
+use super::schedule::{self, Halt};
+use super::survey::{self, Survey};
+use crate::data::manifest::ImageIdentity;
+use crate::engine::identity::{self, SandboxId, Scope};
+use crate::engine::{Engine, ErrorKind};
+use crate::plan::{self, Age, Op, Plan, Seeding, SubnetPool, VolumeSource, Wish};
+use crate::pool::Storage;
+use crate::spec::{SandboxName, Service, ServiceName, Spec};
+
+/// How often the engine may know better before we give up.
+const ATTEMPTS: u32 = 24;
+
+/// How long it is waited before another look at what somebody else is making.
+const SETTLING: Duration = Duration::from_millis(100);
+
+/// What a sandbox is built with.
+#[derive(Clone)]
+pub struct Site {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// Where volumes' data lies.
+    pub storage: Arc<dyn Storage>,
+    /// The reference of our own image.
+    pub agent_image: String,
+    /// Its world.
+    pub scope: Scope,
+    /// Where subnets come from.
+    pub subnets: SubnetPool,
+    /// The seccomp profile under which fsync costs nothing.
+    pub throwaway_seccomp: Option<String>,
+    /// Where to tell what happens.
+    pub events: Events,
+}
+
+/// What is to be built.
+#[derive(Clone)]
+pub struct Order {
+    /// The spec, with only the services that are asked for.
+    pub spec: Arc<Spec>,
+    /// The values of its secrets and configs.
+    pub values: Arc<Values>,
+    /// The sandbox's name.
+    pub name: SandboxName,
+    /// Its incarnation.
+    pub id: SandboxId,
+    /// The first deadline.
+    pub expires: Option<Timestamp>,
+    /// Where volumes' first content comes from.
+    pub sources: BTreeMap<String, VolumeSource>,
+    /// The images that its data was made with, which must be these still.
+    pub made_with: BTreeMap<String, ImageIdentity>,
+    /// Which seeds run.
+    pub seeding: Seeding,
+    /// Whether it is being built for the first time.
+    pub age: Age,
+    /// Services that are built even if their image is there.
+    pub rebuild: BTreeSet<ServiceName>,
+    /// Services that are made anew even if nothing changed.
+    pub recreate: BTreeSet<ServiceName>,
+    /// Services that are made and whose volumes are filled, but that are not started.
+    pub only_made: BTreeSet<ServiceName>,
+    /// Whether services that the spec no longer has are removed.
+    pub remove_orphans: bool,
+    /// The longest that a service is waited for.
+    pub patience: Duration,
+    /// What happens when a host port is not free.
+    pub ports: PortWish,
+}
+
+/// What happens when a host port that the spec wishes for is not free.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PortWish {
+    /// Another one is given.
+    #[default]
+    Any,
+    /// That is an error (`--strict-ports`).
+    Strict,
+}
+
+/// Fetches and builds the images of a spec.
+///
+/// # Errors
+/// The first image that could not be had.
+pub async fn images(
+    site: &Site,
+    spec: &Arc<Spec>,
+    rebuild: &BTreeSet<ServiceName>,
+    token: &CancellationToken,
+) -> Result<(), SessionError> {
+    let found = survey::images(&*site.engine, spec).await?;
+    let observed = plan::Observed { images: found, ..plan::Observed::default() };
+    let plan = plan::plan_images(spec, &observed, rebuild);
+    if plan.is_empty() {
+        return Ok(());
+    }
+    let prober = Prober::new(Arc::clone(&site.engine), String::new());
+    let workshop = workshop(site, spec, &Arc::new(Values::default()), prober, Duration::MAX);
+    run(workshop, plan, token).await.map_err(|halt| match halt {
+        Halt::Failed(_, error) => error,
+        Halt::Cancelled => SessionError::Cancelled,
+    })
+}
+
+/// The plan of an order, without running it: images and the rest.
+///
+/// # Errors
+/// When the engine does not answer or no plan can be made.
+pub async fn dry_run(
+    engine: &dyn Engine,
+    scope: &Scope,
+    subnets: &SubnetPool,
+    agent_image: &str,
+    throwaway_seccomp: Option<&String>,
+    order: &Order,
+) -> Result<Plan, SessionError> {
+    let survey = survey::survey(engine, scope, &order.name, &order.spec).await?;
+    let images = plan::plan_images(&order.spec, &survey.observed, &order.rebuild);
+    let wish = wish(scope, subnets, agent_image, throwaway_seccomp, order);
+    Ok(images.then(plan::plan(&wish, &survey.observed)?))
+}
+
+/// Builds (or changes) a sandbox whose images are there, and tells how to reach it.
+///
+/// # Errors
+/// Whatever a step met; [`SessionError::Held`] if another client claimed the name first.
+pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Result<(), SessionError> {
+    let mut busy: BTreeSet<u16> = BTreeSet::new();
+    for attempt in 1.. {
+        let mut survey = survey::survey(&*site.engine, &site.scope, &order.name, &order.spec).await?;
+        if survey.id.as_ref().is_some_and(|id| *id != order.id) {
+            return Err(SessionError::Held { name: order.name.clone() });
+        }
+        survey.observed.busy_ports.extend(&busy);
+        check_ports(order, &survey)?;
+        let seccomp = site.throwaway_seccomp.as_ref();
+        let wish = wish(&site.scope, &site.subnets, &site.agent_image, seccomp, order);
+        let plan = plan::plan(&wish, &survey.observed)?;
+        let prober = Prober::new(Arc::clone(&site.engine), identity::gateway(order.name.as_str()));
+        let workshop = workshop(site, &order.spec, &order.values, prober, order.patience);
+        match run(workshop, plan, token).await {
+            Ok(()) => break,
+            Err(Halt::Cancelled) => return Err(SessionError::Cancelled),
+            Err(Halt::Failed(step, error)) if attempt < ATTEMPTS => {
+                if !knew_better(site, order, &step.op, &error, &mut busy).await? {
+                    return Err(named(order, &step.op, error));
+                }
+            }
+            Err(Halt::Failed(step, error)) => return Err(named(order, &step.op, error)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the failure only means that somebody else was faster, so that looking and planning again helps.
+async fn knew_better(
+    site: &Site,
+    order: &Order,
+    op: &Op,
+    error: &SessionError,
+    busy: &mut BTreeSet<u16>,
+) -> Result<bool, SessionError> {
+    let error = match error {
+        SessionError::Engine(error) => error,
+        SessionError::Overtaken { .. } => {
+            give_way().await;
+            return Ok(true);
+        }
+        _ => return Ok(false),
+    };
+    match (error.kind, op) {
+        // For a moment there are several edge networks. What was told of one of them has to be told anew.
+        (ErrorKind::Ambiguous, Op::Start { container })
+            if *container == identity::gateway(order.name.as_str()) =>
+        {
+            site.engine.remove_container(container, true, false).await?;
+            give_way().await;
+            Ok(true)
+        }
+        (ErrorKind::Ambiguous, Op::Claim(_)) => {
+            give_way().await;
+            Ok(true)
+        }
+        (ErrorKind::SubnetOverlap, Op::CreateNetwork(_)) => Ok(true),
+        (ErrorKind::SubnetOverlap | ErrorKind::Conflict, Op::CreateEdge(_)) => {
+            // Another first sandbox makes it, and it is not listed before that is done.
+            tokio::time::sleep(SETTLING).await;
+            Ok(true)
+        }
+        (ErrorKind::PortTaken, Op::Start { container }) => {
+            let wanted = wanted_ports(&order.spec);
+            let taken: Vec<u16> = wanted.iter().copied().filter(|port| !is_free(*port)).collect();
+            busy.extend(if taken.is_empty() { wanted } else { taken });
+            if order.ports == PortWish::Strict {
+                return Ok(false);
+            }
+            // The engine has the old ports in the container: it has to be made anew.
+            site.engine.remove_container(container, true, false).await?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Waits for a moment, each client for another one.
+async fn give_way() {
+    tokio::time::sleep(Duration::from_millis(rand::random_range(20..250))).await;
+}
+
+fn named(order: &Order, op: &Op, error: SessionError) -> SessionError {
+    match (op, &error) {
+        (Op::Claim(_), SessionError::Engine(engine)) if engine.kind == ErrorKind::Conflict => {
+            SessionError::Held { name: order.name.clone() }
+        }
+        _ => error,
+    }
+}
+
+fn wanted_ports(spec: &Spec) -> Vec<u16> {
+    let ports = spec.services.values().flat_map(|service| &service.ports);
+    ports.filter_map(|port| port.host.map(|range| range.start)).filter(|port| *port != 0).collect()
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), port)).is_ok()
+}
+
+fn check_ports(order: &Order, survey: &Survey) -> Result<(), SessionError> {
+    match (order.ports, survey.observed.busy_ports.first()) {
+        (PortWish::Strict, Some(port)) => Err(SessionError::PortBusy { port: *port }),
+        _ => Ok(()),
+    }
+}
+
+fn wish<'a>(
+    scope: &Scope,
+    subnets: &SubnetPool,
+    agent_image: &str,
+    throwaway_seccomp: Option<&String>,
+    order: &'a Order,
+) -> Wish<'a> {
+    Wish {
+        spec: &order.spec,
+        name: order.name.clone(),
+        id: order.id.clone(),
+        scope: scope.clone(),
+        expires: order.expires,
+        agent_image: agent_image.to_owned(),
+        sources: order.sources.clone(),
+        seeding: order.seeding,
+        age: order.age,
+        throwaway_seccomp: throwaway_seccomp.cloned(),
+        subnets: subnets.clone(),
+        only_made: order.only_made.clone(),
+        remove_orphans: order.remove_orphans,
+        recreate: order.recreate.clone(),
+    }
+}
+
+fn workshop(
+    site: &Site,
+    spec: &Arc<Spec>,
+    values: &Arc<Values>,
+    prober: Prober,
+    patience: Duration,
+) -> Workshop {
+    Workshop {
+        engine: Arc::clone(&site.engine),
+        storage: Arc::clone(&site.storage),
+        events: site.events.clone(),
+        spec: Arc::clone(spec),
+        values: Arc::clone(values),
+        prober: Arc::new(prober),
+        patience,
+        numbers: BTreeMap::new(),
+    }
+}
+
+async fn run(
+    mut workshop: Workshop,
+    plan: Plan,
+    token: &CancellationToken,
+) -> Result<(), Halt<SessionError>> {
+    workshop.announce(&plan);
+    let workshop = Arc::new(workshop);
+    schedule::run(plan, token, |step, token| Arc::clone(&workshop).perform(step, token)).await
+}
+
+/// Starts services that exist, in order, and waits for each. The gateway runs; secrets that a reboot made it forget
+/// are put in again.
+///
+/// # Errors
+/// Whatever the engine says; a service that ends or does not get ready.
+pub async fn start(
+    site: &Site,
+    spec: &Arc<Spec>,
+    name: &SandboxName,
+    id: &SandboxId,
+    which: &BTreeSet<ServiceName>,
+    patience: Duration,
+    token: &CancellationToken,
+) -> Result<(), SessionError> {
+    let images = survey::images(&*site.engine, spec).await?;
+    let started: Vec<&Service> = which.iter().filter_map(|name| spec.services.get(name)).collect();
+    let forgotten = held::forgotten(&*site.engine, name, &started).await?;
+    let values = Arc::new(held::recall(&site.storage, id, spec, &forgotten).await?);
+    let observed = plan::Observed { images, forgotten, ..plan::Observed::default() };
+    let plan = plan::plan_start(spec, name, id, &observed, which);
+    let prober = Prober::new(Arc::clone(&site.engine), identity::gateway(name.as_str()));
+    let workshop = workshop(site, spec, &values, prober, patience);
+    run(workshop, plan, token).await.map_err(|halt| match halt {
+        Halt::Failed(_, error) => error,
+        Halt::Cancelled => SessionError::Cancelled,
+    })
+}
+
+/// Tells that a sandbox is up and how to reach it, and which wished-for host ports were not free.
+///
+/// # Errors
+/// When the engine does not answer.
+pub async fn tell_up(
+    site: &Site,
+    order: &Order,
+    deadline: Option<Timestamp>,
+    attached: bool,
+    elapsed: Duration,
+) -> Result<(), SessionError> {
+    let Some(sighting) = observe::sandbox(&*site.engine, &site.scope, &order.name).await? else {
+        return Err(SessionError::NoSuchSandbox { name: order.name.clone() });
+    };
+    let services = observe::statuses(&*site.engine, &sighting, Passwords::LeftOut).await?;
+    for port in plan::published(&order.spec, &plan::Observed::default()) {
+        let Some(wanted) = port.wanted else { continue };
+        let service = services.iter().find(|status| status.service == port.service.as_str());
+        let given = service.and_then(|status| status.endpoints.iter().find(|one| one.target == port.target));
+        if let Some(given) = given.map(|endpoint| endpoint.port).filter(|given| *given != wanted) {
+            let service = port.service.to_string();
+            site.events.emit(Event::PortMoved { service, target: port.target, wanted, given });
+        }
+    }
+    let local = site.engine.info().await?.location.is_local();
+    reach::unreached(&order.spec, &services, local).into_iter().for_each(|event| site.events.emit(event));
+    let name = order.name.to_string();
+    site.events.emit(Event::Up { name, services, deadline, elapsed, attached });
+    Ok(())
+}

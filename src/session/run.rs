@@ -1,0 +1,480 @@
+//! A session: holds the lease, builds, serves, destroys. One loop owns signals, time and state.
+
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::bake::{self, Missing};
+use super::control::{Control, Happening, Response, StopReason};
+use super::error::SessionError;
+use super::event::{Event, Events};
+use super::follow::Follower;
+use super::held;
+use super::origin;
+use super::raise::{self, Order, Site};
+use super::signals::Signals;
+use super::supervise::Supervised;
+use super::teardown::Doomed;
+use crate::agent::client::{Keeper, KeeperError, Lease};
+use crate::agent::protocol::{Lifetime, Notice, Reason};
+use crate::plan::Age;
+use crate::spec::Spec;
+
+/// What a session is for.
+pub enum Purpose {
+    /// To be there: services' logs are shown unless they are not wanted.
+    Attached {
+        /// Whether logs are followed.
+        logs: Follow,
+        /// What goes on beside the session, once the sandbox is up.
+        beside: Option<Beside>,
+    },
+    /// To build, and to leave the sandbox to its deadline.
+    Detached {
+        /// What ends it.
+        lifetime: Lifetime,
+    },
+    /// To run a command on the host, with the sandbox's addresses in its environment.
+    Command(Box<dyn FnOnce() -> CommandFuture + Send>),
+}
+
+/// What goes on beside a session until its token is cancelled. The session's end waits until it has come to rest.
+pub type Beside = Box<dyn FnOnce(Raised) -> BoxFuture<'static, ()> + Send>;
+
+/// A sandbox that is up, for what goes on beside its session.
+pub struct Raised {
+    /// What it was built with.
+    pub site: Site,
+    /// The keeper.
+    pub keeper: Keeper,
+    /// What was built.
+    pub order: Order,
+    /// When it ends, whatever happens.
+    pub deadline: Option<Timestamp>,
+    /// Cancelled when the session ends.
+    pub token: CancellationToken,
+    /// Follows logs, if they are shown.
+    pub(super) follower: Option<Follower>,
+    /// Where others learn what the spec is now.
+    pub(super) spec: watch::Sender<Arc<Spec>>,
+}
+
+/// A command under way: its exit code.
+pub type CommandFuture = std::pin::Pin<Box<dyn Future<Output = i32> + Send>>;
+
+/// Whether services' logs are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// They are.
+    Logs,
+    /// They are not (`--no-logs`).
+    Nothing,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The sandbox is up and left to its deadline.
+    LeftUp,
+    /// The sandbox is gone.
+    Ended(StopReason),
+}
+
+/// A session that is about to begin.
+pub struct Session {
+    /// What is built with.
+    pub site: Site,
+    /// What is built.
+    pub order: Order,
+    /// The keeper.
+    pub keeper: Keeper,
+    /// The lease on the sandbox.
+    pub lease: Lease,
+    /// When it ends, whatever happens.
+    pub deadline: Option<Timestamp>,
+    /// Whether the sandbox was there before: then a failure to change it does not destroy it.
+    pub existed: bool,
+}
+
+impl Session {
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// What kept the sandbox from being built, or from being destroyed.
+    pub async fn run(self, purpose: Purpose) -> Result<Outcome, SessionError> {
+        let signals = Signals::listen().map_err(|error| SessionError::Data {
+            what: format!("cannot listen to signals: {error}"),
+            hint: None,
+        })?;
+        self.run_hearing(signals.told(), purpose).await
+    }
+
+    /// The same with signals from elsewhere.
+    pub(super) async fn run_hearing(
+        self,
+        signals: BoxStream<'static, Happening>,
+        purpose: Purpose,
+    ) -> Result<Outcome, SessionError> {
+        let (sender, happenings) = mpsc::unbounded_channel();
+        let running = Running {
+            keeper: self.keeper,
+            spec: watch::channel(Arc::clone(&self.order.spec)).0,
+            site: self.site,
+            order: self.order,
+            lease: Some(self.lease),
+            deadline: self.deadline,
+            existed: self.existed,
+            purpose: Some(purpose),
+            control: Control::default(),
+            token: CancellationToken::new(),
+            force: CancellationToken::new(),
+            building: None,
+            sender,
+            failure: None,
+            began: Timestamp::now(),
+        };
+        running.main_loop(signals, happenings).await
+    }
+}
+
+/// What the loop is told by its tasks.
+enum Told {
+    Happened(Happening),
+    Failed(SessionError),
+    NotDestroyed(SessionError),
+    Left(Vec<String>),
+}
+
+struct Running {
+    site: Site,
+    order: Order,
+    lease: Option<Lease>,
+    deadline: Option<Timestamp>,
+    existed: bool,
+    purpose: Option<Purpose>,
+    control: Control,
+    keeper: Keeper,
+    /// The spec as it is now: `--watch` may change it.
+    spec: watch::Sender<Arc<Spec>>,
+    /// Cancelled when the building (and the serving) is to stop.
+    token: CancellationToken,
+    /// Cancelled when grace is over.
+    force: CancellationToken,
+    building: Option<tokio::task::JoinHandle<()>>,
+    sender: mpsc::UnboundedSender<Told>,
+    failure: Option<SessionError>,
+    began: Timestamp,
+}
+
+impl Running {
+    async fn main_loop(
+        mut self,
+        mut signals: BoxStream<'static, Happening>,
+        mut told: mpsc::UnboundedReceiver<Told>,
+    ) -> Result<Outcome, SessionError> {
+        let mut clock = tokio::time::interval(Duration::from_secs(1));
+        self.build();
+        loop {
+            let happening = tokio::select! {
+                Some(happening) = signals.next() => Some(happening),
+                Some(told) = told.recv() => self.hear(told),
+                notice = notice(&mut self.lease) => self.noticed(notice),
+                _ = clock.tick() => self.time(),
+            };
+            let Some(happening) = happening else { continue };
+            let response = self.control.handle(happening);
+            if let Some(outcome) = self.perform(response).await? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    fn hear(&mut self, told: Told) -> Option<Happening> {
+        match told {
+            Told::Happened(happening) => Some(happening),
+            Told::Failed(error) => {
+                self.failure = Some(error);
+                Some(Happening::BuildFailed)
+            }
+            Told::NotDestroyed(error) => {
+                self.failure.get_or_insert(error);
+                Some(Happening::TornDown)
+            }
+            Told::Left(left) => {
+                self.failure.get_or_insert(SessionError::LeftBehind { name: self.order.name.clone(), left });
+                Some(Happening::TornDown)
+            }
+        }
+    }
+
+    fn noticed(&mut self, notice: Result<Notice, KeeperError>) -> Option<Happening> {
+        match notice {
+            Ok(Notice::EndMoved { ends, .. }) => {
+                self.deadline = Some(ends);
+                self.events().emit(Event::DeadlineMoved { deadline: ends });
+                self.time()
+            }
+            Ok(Notice::EndsSoon { ends, .. }) => {
+                self.deadline = Some(ends);
+                self.time()
+            }
+            Ok(Notice::Ending { reason: Reason::Ttl | Reason::Idle, .. }) => {
+                Some(Happening::DeadlineIn(Duration::ZERO))
+            }
+            Ok(Notice::Ending { .. }) => Some(Happening::Vanished),
+            Err(error) => {
+                self.lease = None;
+                self.events().emit(Event::Warning { text: error.to_string(), hint: error.hint() });
+                None
+            }
+        }
+    }
+
+    /// How much time is left, once there is a deadline.
+    fn time(&self) -> Option<Happening> {
+        let left = self.deadline?.duration_since(Timestamp::now());
+        Some(Happening::DeadlineIn(Duration::try_from(left).unwrap_or(Duration::ZERO)))
+    }
+
+    async fn perform(&mut self, response: Response) -> Result<Option<Outcome>, SessionError> {
+        match response {
+            Response::Continue => Ok(None),
+            Response::Serve => self.serve().await,
+            Response::TearDown(StopReason::BuildFailed) if self.existed => {
+                Err(self.failure.take().unwrap_or(SessionError::Cancelled))
+            }
+            Response::TearDown(reason) => {
+                self.tear_down(reason);
+                Ok(None)
+            }
+            Response::Force => {
+                self.force.cancel();
+                Ok(None)
+            }
+            Response::Warn(left) => {
+                self.events().emit(Event::DeadlineNear { left });
+                Ok(None)
+            }
+            Response::Suspend => {
+                self.suspend().await;
+                Ok(None)
+            }
+            Response::Leave => match self.failure.take() {
+                Some(error) => Err(error),
+                None => Ok(Some(Outcome::Ended(self.control.reason().unwrap_or(StopReason::Vanished)))),
+            },
+        }
+    }
+
+    fn events(&self) -> &Events {
+        &self.site.events
+    }
+
+    fn build(&mut self) {
+        let (site, order, keeper) = (self.site.clone(), self.order.clone(), self.keeper.clone());
+        let missing = if self.existed { Missing::Leave } else { Missing::Bake };
+        let (token, sender, deadline) = (self.token.clone(), self.sender.clone(), self.deadline);
+        let attached = !matches!(self.purpose, Some(Purpose::Detached { .. }));
+        self.building = Some(tokio::spawn(async move {
+            let told = match build(&site, &keeper, order, missing, deadline, attached, &token).await {
+                Ok(()) => Told::Happened(Happening::Built),
+                Err(SessionError::Cancelled) => return,
+                Err(error) => Told::Failed(error),
+            };
+            let _ = sender.send(told);
+        }));
+    }
+
+    async fn serve(&mut self) -> Result<Option<Outcome>, SessionError> {
+        match self.purpose.take() {
+            Some(Purpose::Detached { lifetime }) => {
+                if let Some(lease) = self.lease.take() {
+                    lease.detach(lifetime).await?;
+                }
+                return Ok(Some(Outcome::LeftUp));
+            }
+            Some(Purpose::Attached { logs, beside }) => {
+                let mut follower = None;
+                if logs == Follow::Logs {
+                    let mut new = Follower::new(&self.site, &self.order.name, &self.token);
+                    new.look(&self.order.spec, Some(self.began)).await?;
+                    follower = Some(new);
+                }
+                self.supervise(Some(Happening::CommandEnded(0)));
+                if let Some(beside) = beside {
+                    self.run_beside(beside, follower);
+                }
+            }
+            Some(Purpose::Command(start)) => {
+                self.supervise(None);
+                let (sender, command) = (self.sender.clone(), start());
+                tokio::spawn(async move {
+                    let code = command.await;
+                    let _ = sender.send(Told::Happened(Happening::CommandEnded(code)));
+                });
+            }
+            None => {}
+        }
+        Ok(None)
+    }
+
+    /// Watches the services, and says `then` once all have ended.
+    fn supervise(&self, then: Option<Happening>) {
+        let supervised = Supervised {
+            engine: Arc::clone(&self.site.engine),
+            events: self.site.events.clone(),
+            name: self.order.name.clone(),
+            spec: self.spec.subscribe(),
+        };
+        let (token, sender, since) = (self.token.clone(), self.sender.clone(), self.began);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = supervised.until_all_have_ended(since) => {
+                    if let Some(then) = then {
+                        let _ = sender.send(Told::Happened(then));
+                    }
+                }
+            }
+        });
+    }
+
+    fn run_beside(&mut self, beside: Beside, follower: Option<Follower>) {
+        let raised = Raised {
+            site: self.site.clone(),
+            keeper: self.keeper.clone(),
+            order: self.order.clone(),
+            deadline: self.deadline,
+            token: self.token.clone(),
+            follower,
+            spec: self.spec.clone(),
+        };
+        self.building = Some(tokio::spawn(beside(raised)));
+    }
+
+    fn doomed(&self) -> Doomed {
+        Doomed {
+            engine: Arc::clone(&self.site.engine),
+            keeper: self.keeper.clone(),
+            events: self.site.events.clone(),
+            scope: self.site.scope.clone(),
+            name: self.order.name.clone(),
+            id: self.order.id.clone(),
+            spec: Some(Arc::clone(&self.spec.borrow())),
+        }
+    }
+
+    /// Destroys what exists so far, once what was under way has come to rest. Never under the cancelled token.
+    fn tear_down(&mut self, reason: StopReason) {
+        self.token.cancel();
+        let (doomed, force, sender) = (self.doomed(), self.force.clone(), self.sender.clone());
+        let building = self.building.take();
+        let (why, reason) = (in_words(reason), on_record(reason));
+        tokio::spawn(async move {
+            if let Some(building) = building {
+                let _ = building.await;
+            }
+            let told = match doomed.destroy(why, reason, &force).await {
+                Ok(destroyed) if destroyed.left.is_empty() => Told::Happened(Happening::TornDown),
+                Ok(destroyed) => Told::Left(destroyed.left),
+                Err(error) => Told::NotDestroyed(error),
+            };
+            let _ = sender.send(told);
+        });
+    }
+
+    /// Says so to the keeper, stops this process, and says so again when it is continued.
+    async fn suspend(&self) {
+        let Some(lease) = &self.lease else { return };
+        if let Err(error) = lease.suspend().await {
+            self.events().emit(Event::Warning { text: error.to_string(), hint: error.hint() });
+            return;
+        }
+        if let Some(this) = rustix::process::Pid::from_raw(std::process::id().cast_signed()) {
+            // The default action of SIGTSTP is taken by our own handler: SIGSTOP has no handler.
+            let _ = rustix::process::kill_process(this, rustix::process::Signal::STOP);
+        }
+        if let Err(error) = lease.resume().await {
+            self.events().emit(Event::Warning { text: error.to_string(), hint: error.hint() });
+        }
+    }
+}
+
+async fn build(
+    site: &Site,
+    keeper: &Keeper,
+    order: Order,
+    missing: Missing,
+    deadline: Option<Timestamp>,
+    attached: bool,
+    token: &CancellationToken,
+) -> Result<(), SessionError> {
+    let began = Instant::now();
+    let order = make(site, keeper, order, missing, token).await?;
+    raise::tell_up(site, &order, deadline, attached, began.elapsed()).await
+}
+
+/// Makes what is ordered: images, data, then the sandbox. The order with its data.
+pub(super) async fn make(
+    site: &Site,
+    keeper: &Keeper,
+    mut order: Order,
+    missing: Missing,
+    token: &CancellationToken,
+) -> Result<Order, SessionError> {
+    origin::tell_missing(site, &order).await?;
+    raise::images(site, &order.spec, &order.rebuild, token).await?;
+    origin::check_images(site, &order).await?;
+    bake::provide(site, keeper, &mut order, missing, token).await?;
+    if order.age == Age::Standing {
+        // Its data is there, and so are the secrets that it was made with.
+        order.values = Arc::new(order.values.keeping(&held::kept(&*site.storage, &order.id).await?));
+    }
+    raise::raise(site, &order, token).await?;
+    Ok(order)
+}
+
+async fn notice(lease: &mut Option<Lease>) -> Result<Notice, KeeperError> {
+    match lease {
+        Some(lease) => lease.notice().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn in_words(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::CommandEnded(_) => "the command has ended",
+        StopReason::Vanished => "it is being destroyed by somebody else",
+        StopReason::DeadlinePassed => "its time is over",
+        StopReason::BuildFailed => "it could not be built",
+        StopReason::HungUp => "the terminal went away",
+        StopReason::Terminated => "asked to stop",
+        StopReason::Interrupted | StopReason::Forced => "interrupted; Ctrl-C again forces",
+    }
+}
+
+fn on_record(reason: StopReason) -> Reason {
+    match reason {
+        StopReason::CommandEnded(_)
+        | StopReason::HungUp
+        | StopReason::Terminated
+        | StopReason::Interrupted
+        | StopReason::Forced => Reason::SessionEnded,
+        StopReason::Vanished => Reason::Vanished,
+        StopReason::DeadlinePassed => Reason::Ttl,
+        StopReason::BuildFailed => Reason::Failed,
+    }
+}
+
+/// The exit code of a process, 128 and the signal's number if a signal ended it, as shells count.
+pub fn exit_code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)
+}

@@ -1,0 +1,81 @@
+//! Runs the steps of a plan: each as soon as what it needs is done, as many side by side as there are.
+//!
+//! The scheduler decides nothing. When a step fails, or the session is cancelled, no further step begins; calls to the
+//! engine that are under way are waited for (their objects would otherwise appear after the teardown), and whatever
+//! only waits gives up by itself, since it holds the same token.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::plan::{Plan, Step, StepId};
+
+/// How a run of the plan ended when not every step was done.
+#[derive(Debug)]
+pub enum Halt<E> {
+    /// This step failed, first of all.
+    Failed(Box<Step>, E),
+    /// The token was cancelled.
+    Cancelled,
+}
+
+/// Runs every step of `plan` through `perform`.
+///
+/// # Errors
+/// The first failure, once all that was under way has come to rest; [`Halt::Cancelled`] if `token` was cancelled
+/// from outside before every step was done.
+pub async fn run<E, F, Fut>(plan: Plan, token: &CancellationToken, perform: F) -> Result<(), Halt<E>>
+where
+    E: Send + 'static,
+    F: Fn(Arc<Step>, CancellationToken) -> Fut,
+    Fut: Future<Output = Result<(), E>> + Send + 'static,
+{
+    let mut waiting: BTreeMap<StepId, Arc<Step>> =
+        plan.into_steps().into_iter().map(|step| (step.id.clone(), Arc::new(step))).collect();
+    let known: BTreeSet<StepId> = waiting.keys().cloned().collect();
+    let mut done: BTreeSet<StepId> = BTreeSet::new();
+    let mut running: JoinSet<(Arc<Step>, Result<(), E>)> = JoinSet::new();
+    let stop = token.child_token();
+    let mut failure = None;
+
+    loop {
+        if !stop.is_cancelled() {
+            for step in ready(&mut waiting, &known, &done) {
+                let work = perform(Arc::clone(&step), stop.clone());
+                running.spawn(async move { (step, work.await) });
+            }
+        }
+        let Some(ended) = running.join_next().await else { break };
+        match ended {
+            Ok((step, Ok(()))) => {
+                done.insert(step.id.clone());
+            }
+            Ok((step, Err(error))) => {
+                stop.cancel();
+                failure.get_or_insert((step, error));
+            }
+            Err(join) => std::panic::resume_unwind(join.into_panic()),
+        }
+    }
+    match failure {
+        Some(_) if token.is_cancelled() => Err(Halt::Cancelled),
+        Some((step, error)) => Err(Halt::Failed(Box::new(Arc::unwrap_or_clone(step)), error)),
+        None if token.is_cancelled() && !waiting.is_empty() => Err(Halt::Cancelled),
+        None => Ok(()),
+    }
+}
+
+/// Takes the steps out of `waiting` whose needs are all done. A need that no step of the plan meets is something that
+/// exists already.
+fn ready(
+    waiting: &mut BTreeMap<StepId, Arc<Step>>,
+    known: &BTreeSet<StepId>,
+    done: &BTreeSet<StepId>,
+) -> Vec<Arc<Step>> {
+    let met = |step: &Step| step.needs.iter().all(|need| done.contains(need) || !known.contains(need));
+    let ids: Vec<StepId> = waiting.iter().filter(|(_, step)| met(step)).map(|(id, _)| id.clone()).collect();
+    ids.iter().filter_map(|id| waiting.remove(id)).collect()
+}

@@ -1,0 +1,139 @@
+//! The user's settings, and what they refuse.
+
+use std::path::PathBuf;
+
+use crate::engine::Engine;
+use crate::engine::identity::Scope;
+use crate::plan::SubnetPool;
+use crate::session::error::SessionError;
+use crate::session::observe::{self, Sighting};
+use crate::spec::{SandboxName, Settings, Spec};
+
+/// The variable of the environment that gives ranges of subnets, over the user's settings.
+const SUBNETS: &str = "SANDBOX_SUBNETS";
+
+/// `sandbox/config.yaml` in the user's configuration folder.
+fn path() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")));
+    folder.unwrap_or_default().join("sandbox").join("config.yaml")
+}
+
+/// The user's settings; none if there is no file.
+///
+/// # Errors
+/// When the file cannot be read, or says what is no setting.
+pub fn load() -> Result<Settings, SessionError> {
+    let path = path();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Settings::default()),
+        Err(source) => {
+            return Err(SessionError::File { what: "the user's settings".to_owned(), path, source });
+        }
+    };
+    Settings::parse(&text).map_err(|problem| SessionError::Data {
+        what: format!("`{}`: {problem}", path.display()),
+        hint: Some("its keys are max_sandboxes, max_memory and subnets".to_owned()),
+    })
+}
+
+/// The ranges that subnets are cut from: the environment's, else the user's, else ours.
+///
+/// # Errors
+/// When one of them is no range.
+pub fn subnets() -> Result<SubnetPool, SessionError> {
+    let (list, place) = match std::env::var(SUBNETS).ok().filter(|list| !list.trim().is_empty()) {
+        Some(list) => (list, SUBNETS.to_owned()),
+        None => match load()?.subnets {
+            Some(ranges) => (ranges.join(","), format!("`subnets` in `{}`", path().display())),
+            None => return Ok(SubnetPool::default()),
+        },
+    };
+    SubnetPool::parse(&list).map_err(|error| SessionError::Data {
+        what: format!("{place}: {error}"),
+        hint: Some("give IPv4 networks such as 10.50.0.0/16".to_owned()),
+    })
+}
+
+/// Refuses a sandbox that is one more than the user's settings let there be.
+///
+/// # Errors
+/// [`SessionError::Limit`] with the limit, how it stands, and the file.
+pub async fn admit(
+    engine: &dyn Engine,
+    scope: &Scope,
+    name: &SandboxName,
+    spec: &Spec,
+) -> Result<(), SessionError> {
+    let settings = load()?;
+    if settings.max_sandboxes.is_none() && settings.max_memory.is_none() {
+        return Ok(());
+    }
+    let mut others = observe::sandboxes(engine, scope).await?;
+    others.retain(|other| other.name != name.as_str());
+    judge(&settings, &others, spec)
+        .map_err(|reason| SessionError::Limit { reason: format!("{reason} (`{}`)", path().display()) })
+}
+
+fn judge(settings: &Settings, others: &[Sighting], spec: &Spec) -> Result<(), String> {
+    if let Some(most) = settings.max_sandboxes
+        && others.len() >= most
+    {
+        let names: Vec<&str> = others.iter().map(|other| other.name.as_str()).collect();
+        return Err(format!("max_sandboxes is {most}, and there are {}: {}", names.len(), names.join(", ")));
+    }
+    let Some(most) = settings.max_memory else { return Ok(()) };
+    let Some(wanted) = spec.memory_limit() else {
+        return Err(format!(
+            "max_memory is {}, and the spec does not say how much it uses at most: write `limits: {{ memory: … }}`",
+            mebibytes(most)
+        ));
+    };
+    let used: u64 = others.iter().filter_map(|other| other.spec()?.memory_limit()).sum();
+    if used + wanted > most {
+        return Err(format!(
+            "max_memory is {}: {} are taken, and this sandbox may use {}",
+            mebibytes(most),
+            mebibytes(used),
+            mebibytes(wanted)
+        ));
+    }
+    Ok(())
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Service, ServiceName};
+
+    fn spec(memory: Option<u64>) -> Spec {
+        let mut spec = Spec::new("shop".parse().unwrap(), std::path::Path::new("/shop"));
+        spec.limits.memory = memory;
+        let name = ServiceName::new("web").unwrap();
+        spec.services.insert(name.clone(), Service::new(name, "web"));
+        spec
+    }
+
+    #[test]
+    fn one_sandbox_more_than_set_is_refused_with_the_names_of_the_others() {
+        let settings = Settings { max_sandboxes: Some(1), ..Settings::default() };
+        assert_eq!(judge(&settings, &[], &spec(None)), Ok(()));
+        let other = Sighting { name: "other".to_owned(), ..Sighting::default() };
+        let reason = judge(&settings, &[other], &spec(None)).unwrap_err();
+        assert!(reason.contains("max_sandboxes is 1") && reason.contains("other"), "{reason}");
+    }
+
+    #[test]
+    fn memory_beyond_what_is_set_is_refused_and_so_is_memory_without_a_limit() {
+        let settings = Settings { max_memory: Some(1 << 30), ..Settings::default() };
+        assert_eq!(judge(&settings, &[], &spec(Some(1 << 30))), Ok(()));
+        let reason = judge(&settings, &[], &spec(Some(2 << 30))).unwrap_err();
+        assert!(reason.contains("1024 MiB") && reason.contains("2048 MiB"), "{reason}");
+        assert!(judge(&settings, &[], &spec(None)).unwrap_err().contains("limits:"));
+    }
+}

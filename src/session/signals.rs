@@ -1,0 +1,41 @@
+//! The signals that a session hears, as what they mean to it.
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::control::Happening;
+
+/// The signals that a session hears.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+    suspend: Signal,
+}
+
+impl Signals {
+    /// Hears them from now on: none does any more what it does by itself.
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+            suspend: signal(SignalKind::from_raw(libc::SIGTSTP))?,
+        })
+    }
+
+    /// What they mean, without end.
+    pub(super) fn told(self) -> BoxStream<'static, Happening> {
+        stream::unfold(self, |mut signals| async { Some((signals.next().await, signals)) }).boxed()
+    }
+
+    async fn next(&mut self) -> Happening {
+        tokio::select! {
+            _ = self.interrupt.recv() => Happening::Interrupted,
+            _ = self.terminate.recv() => Happening::Terminated,
+            _ = self.hang_up.recv() => Happening::HungUp,
+            _ = self.suspend.recv() => Happening::SuspendAsked,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Looks at the engine and the host before planning.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+
+use futures_util::future::{try_join, try_join_all, try_join4};
+use ipnet::{IpNet, Ipv4Net};
+
+use super::held;
+use crate::engine::identity::{self, Role, SandboxId, Scope};
+use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Filter, Image, Network};
+use crate::plan::{ExistingContainer, ExistingGateway, Observed, Subnet, image_reference};
+use crate::spec::{NetworkName, SandboxName, Service, ServiceName, Spec};
+
+/// What was found, and which incarnation it belongs to.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// What the planner needs to know.
+    pub observed: Observed,
+    /// The incarnation of the sandbox that is there.
+    pub id: Option<SandboxId>,
+    /// The folder that it was made from.
+    pub folder: Option<String>,
+}
+
+/// Looks at everything that a plan for `name` depends on.
+///
+/// # Errors
+/// When the engine does not answer.
+pub async fn survey(
+    engine: &dyn Engine,
+    scope: &Scope,
+    name: &SandboxName,
+    spec: &Spec,
+) -> Result<Survey, EngineError> {
+    let ours = Filter::all().label(identity::NAME, name.as_str());
+    let every = Filter::all();
+    let ((networks, containers, volumes, info), images) = try_join(
+        try_join4(engine.networks(&every), engine.containers(&ours), engine.volumes(&ours), engine.info()),
+        images(engine, spec),
+    )
+    .await?;
+    let containers: Vec<ContainerSummary> =
+        containers.into_iter().filter(|container| scope.owns(&container.labels)).collect();
+    let gateway = containers.iter().find(|container| has_role(&container.labels, Role::Gateway));
+    let local = info.location.is_local();
+    let mut observed = Observed { images, ..Observed::default() };
+    sort_networks(&mut observed, scope, name, &networks);
+    if local {
+        observed.taken.extend(host_routes());
+        observed.host_addresses = host_addresses();
+        observed.busy_ports = busy_ports(spec, &containers);
+    }
+    observed.volumes =
+        volumes.into_iter().filter(|volume| scope.owns(&volume.labels)).map(|volume| volume.name).collect();
+    observed.gateway = gateway.map(|container| ExistingGateway {
+        config_hash: container.labels.get(identity::CONFIG_HASH).cloned().unwrap_or_default(),
+        running: container.state == ContainerState::Running,
+    });
+    observed.containers = containers.iter().filter_map(existing).collect();
+    observed.forgotten = forgotten(engine, name, spec, &observed).await?;
+    let first = gateway.or(containers.first());
+    let label = |key: &str| first.and_then(|container| container.labels.get(key));
+    let id = label(identity::ID).and_then(|id| id.parse().ok());
+    let folder = label(identity::FOLDER).cloned();
+    Ok(Survey { observed, id, folder })
+}
+
+/// The stopped services whose secrets the gateway does not hold any more: none of them, if it was stopped too.
+async fn forgotten(
+    engine: &dyn Engine,
+    name: &SandboxName,
+    spec: &Spec,
+    observed: &Observed,
+) -> Result<BTreeSet<ServiceName>, EngineError> {
+    let stopped: BTreeSet<&ServiceName> = observed
+        .containers
+        .values()
+        .filter(|container| !container.running)
+        .map(|container| &container.service)
+        .collect();
+    match &observed.gateway {
+        Some(gateway) if gateway.running => {
+            let services: Vec<&Service> =
+                stopped.into_iter().filter_map(|name| spec.services.get(name)).collect();
+            held::forgotten(engine, name, &services).await
+        }
+        _ => Ok(stopped.into_iter().cloned().collect()),
+    }
+}
+
+/// The images of a spec that the engine has, by the reference that the spec uses.
+///
+/// # Errors
+/// When the engine does not answer.
+pub async fn images(engine: &dyn Engine, spec: &Spec) -> Result<BTreeMap<String, Image>, EngineError> {
+    let references: BTreeSet<String> =
+        spec.services.values().map(|service| image_reference(spec, service)).collect();
+    let found = try_join_all(references.into_iter().map(|reference| async move {
+        let image = engine.image(&reference).await?;
+        Ok::<_, EngineError>(image.map(|image| (reference, image)))
+    }))
+    .await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn has_role(labels: &BTreeMap<String, String>, role: Role) -> bool {
+    labels.get(identity::ROLE).is_some_and(|found| found == role.as_str())
+}
+
+fn existing(container: &ContainerSummary) -> Option<(String, ExistingContainer)> {
+    if !has_role(&container.labels, Role::Service) {
+        return None;
+    }
+    let service = ServiceName::new(container.labels.get(identity::SERVICE)?.as_str()).ok()?;
+    let existing = ExistingContainer {
+        service,
+        config_hash: container.labels.get(identity::CONFIG_HASH).cloned().unwrap_or_default(),
+        running: container.state.is_alive(),
+        addresses: addresses(container),
+        exit_code: exit_code(&container.status),
+    };
+    Some((container.name.clone(), existing))
+}
+
+fn addresses(container: &ContainerSummary) -> BTreeMap<String, Ipv4Addr> {
+    let on = container.networks.iter().filter_map(|(network, endpoint)| match endpoint.ipv4 {
+        Some(IpAddr::V4(address)) => Some((network.clone(), address)),
+        _ => None,
+    });
+    on.collect()
+}
+
+/// From the engine's `Exited (137) 2 hours ago`.
+fn exit_code(status: &str) -> Option<i64> {
+    status.strip_prefix("Exited (")?.split(')').next()?.parse().ok()
+}
+
+fn sort_networks(observed: &mut Observed, scope: &Scope, name: &SandboxName, networks: &[Network]) {
+    for network in networks {
+        let Some(net) = ipv4(network) else { continue };
+        if scope.owns(&network.labels) && has_role(&network.labels, Role::Edge) {
+            observed.edge = Some(Subnet::of(net));
+        }
+        let key = network.labels.get(identity::KEY).and_then(|key| NetworkName::new(key.as_str()).ok());
+        let own = network.labels.get(identity::NAME).is_some_and(|owner| owner == name.as_str())
+            && scope.owns(&network.labels);
+        match key {
+            Some(key) if own => {
+                observed.networks.insert(key, Subnet::of(net));
+            }
+            _ => observed.taken.push(net),
+        }
+    }
+}
+
+fn ipv4(network: &Network) -> Option<Ipv4Net> {
+    network.subnets.iter().find_map(|subnet| match subnet.subnet {
+        IpNet::V4(net) => Some(net),
+        IpNet::V6(_) => None,
+    })
+}
+
+/// Where the host sends packets (a VPN's routes too), the default route left out. Empty where `/proc` is not.
+fn host_routes() -> Vec<Ipv4Net> {
+    let table = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    table.lines().skip(1).filter_map(route).filter(|net| net.prefix_len() > 0).collect()
+}
+
+/// `IFACE DESTINATION GATEWAY FLAGS … MASK …`, addresses as little-endian hexadecimal (proc(5)).
+fn route(line: &str) -> Option<Ipv4Net> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let address = |field: &str| Some(Ipv4Addr::from(u32::from_str_radix(field, 16).ok()?.swap_bytes()));
+    let (destination, mask) = (address(fields.get(1)?)?, address(fields.get(7)?)?);
+    Ipv4Net::with_netmask(destination, mask).ok()
+}
+
+/// The host's own addresses. Empty where `/proc` is not.
+fn host_addresses() -> Vec<Ipv4Net> {
+    let trie = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
+    let mut last: Option<Ipv4Addr> = None;
+    let mut found = BTreeSet::new();
+    for line in trie.lines() {
+        let line = line.trim();
+        if let Some(address) = line.strip_prefix("|-- ") {
+            last = address.parse().ok();
+        } else if line.starts_with("/32 host LOCAL") {
+            found.extend(last.filter(|address| !address.is_loopback()));
+        }
+    }
+    found.into_iter().map(Ipv4Net::from).collect()
+}
+
+/// Ports that the spec wishes for on the host and that somebody else listens on.
+fn busy_ports(spec: &Spec, containers: &[ContainerSummary]) -> BTreeSet<u16> {
+    let own: BTreeSet<u16> = containers
+        .iter()
+        .flat_map(|container| &container.ports)
+        .filter_map(|published| published.host_port)
+        .collect();
+    spec.services
+        .values()
+        .flat_map(|service| &service.ports)
+        .filter_map(|port| port.host.map(|range| range.start))
+        .filter(|port| *port != 0 && !own.contains(port))
+        .filter(|port| TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), *port)).is_err())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_read_as_the_kernel_writes_it() {
+        let line = "eth0\t0000A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0";
+        assert_eq!(route(line), Some("192.168.0.0/24".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_exit_code_is_read_from_the_engine_s_words() {
+        assert_eq!(exit_code("Exited (137) 2 hours ago"), Some(137));
+        assert_eq!(exit_code("Up 3 minutes (healthy)"), None);
+    }
+}

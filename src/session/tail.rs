@@ -1,0 +1,19 @@
+//! The last lines of a service that failed.
+
+use futures_util::StreamExt;
+
+use crate::engine::{Engine, LogOptions, Tail};
+
+/// How many lines of a log are shown with a failure.
+const TAIL: u64 = 20;
+
+/// The last lines that a container has written; none if it cannot be asked.
+pub async fn tail(engine: &dyn Engine, container: &str) -> Vec<String> {
+    let options = LogOptions { tail: Tail::Lines(TAIL), ..LogOptions::default() };
+    let Ok(mut stream) = engine.logs(container, &options).await else { return Vec::new() };
+    let mut bytes = Vec::new();
+    while let Some(Ok(chunk)) = stream.next().await {
+        bytes.extend_from_slice(&chunk.bytes);
+    }
+    String::from_utf8_lossy(&bytes).lines().map(|line| line.trim_end().to_owned()).collect()
+}

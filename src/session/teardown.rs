@@ -1,0 +1,187 @@
+//! Destroys a sandbox from the client's side: what it leaves is brought out, what must end well is stopped, the rest is
+//! the keeper's sweep by label, and if the keeper cannot be asked, our own.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::TryStreamExt;
+use futures_util::future::join_all;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+use tokio_util::sync::CancellationToken;
+
+use super::error::SessionError;
+use super::event::{Event, Events, LeftObject, Removed};
+use super::observe::service_of;
+use crate::agent::client::Keeper;
+use crate::agent::protocol::{Destroyed, Reason};
+use crate::engine::identity::{self, Role, SandboxId, Scope};
+use crate::engine::{ContainerSummary, Engine, Exec, Filter, LogOptions};
+use crate::spec::{SandboxName, Service, Spec};
+use crate::sweep;
+
+/// A sandbox that is to go.
+pub struct Doomed {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// The keeper.
+    pub keeper: Keeper,
+    /// Where to tell.
+    pub events: Events,
+    /// Its world.
+    pub scope: Scope,
+    /// Its name.
+    pub name: SandboxName,
+    /// Its incarnation.
+    pub id: SandboxId,
+    /// Its spec, where it is known: says what is brought out and what is stopped in its own time.
+    pub spec: Option<Arc<Spec>>,
+}
+
+impl Doomed {
+    /// Destroys it, and tells what is left if anything is. `force` cuts short whatever is done for grace's sake.
+    ///
+    /// # Errors
+    /// When neither the keeper nor the engine can be asked.
+    pub async fn destroy(
+        &self,
+        why: &str,
+        reason: Reason,
+        force: &CancellationToken,
+    ) -> Result<Destroyed, SessionError> {
+        let began = Instant::now();
+        let name = self.name.to_string();
+        self.events.emit(Event::TearingDown { name: name.clone(), reason: why.to_owned() });
+        tokio::select! {
+            () = force.cancelled() => {}
+            () = self.part_well() => {}
+        }
+        let destroyed = match self.keeper.release(&self.id, reason).await {
+            Ok(destroyed) => destroyed,
+            Err(error) => {
+                self.events.emit(Event::Warning { text: error.to_string(), hint: error.hint() });
+                self.sweep().await
+            }
+        };
+        let count = |kind: &str| destroyed.removed.get(kind).copied().unwrap_or_default();
+        if destroyed.left.is_empty() {
+            let removed = Removed {
+                containers: count("container"),
+                networks: count("network"),
+                volumes: count("volume"),
+            };
+            self.events.emit(Event::Torn { name, removed, elapsed: began.elapsed() });
+        } else {
+            let objects = destroyed.left.iter().map(|left| LeftObject {
+                kind: String::new(),
+                name: left.clone(),
+                cause: String::new(),
+            });
+            self.events.emit(Event::Left { name, objects: objects.collect() });
+        }
+        Ok(destroyed)
+    }
+
+    async fn part_well(&self) {
+        let Some(spec) = &self.spec else { return };
+        let leaving: BTreeSet<&str> = spec.artifacts.iter().map(|one| one.service.as_str()).collect();
+        let polite = |service: &Service| {
+            leaving.contains(service.name.as_str())
+                || !service.pre_stop.is_empty()
+                || service.stop_grace_period.is_some()
+                || service.stop_signal.is_some()
+        };
+        let containers = self.services().await;
+        let stops = containers.iter().filter_map(|container| {
+            let service = spec.services.get(service_of(container)).filter(|service| polite(service))?;
+            Some(self.stop(service, &container.name))
+        });
+        join_all(stops).await;
+        if !spec.artifacts.is_empty() && !containers.is_empty() {
+            self.bring_out(spec, &containers).await;
+        }
+    }
+
+    /// The containers of this incarnation's services. Names would not do: a sandbox of the same name may be somebody
+    /// else's.
+    async fn services(&self) -> Vec<ContainerSummary> {
+        let filter =
+            Filter::all().label(identity::ID, self.id.as_str()).label(identity::ROLE, Role::Service.as_str());
+        self.engine.containers(&filter).await.unwrap_or_default()
+    }
+
+    async fn stop(&self, service: &Service, container: &str) {
+        for hook in &service.pre_stop {
+            let exec = Exec {
+                user: hook.user.clone(),
+                workdir: hook.working_dir.clone(),
+                ..Exec::new(hook.command.iter().cloned())
+            };
+            if let Ok(session) = self.engine.exec(container, &exec).await {
+                let _: Result<Vec<_>, _> = session.output.try_collect().await;
+            }
+        }
+        // Whatever does not stop is killed by the sweep.
+        let _ = self.engine.stop_container(container, None, None).await;
+    }
+
+    /// Artifacts and every service's log, into a folder beside the spec.
+    async fn bring_out(&self, spec: &Spec, containers: &[ContainerSummary]) {
+        let folder = spec.folder.join("sandbox-artifacts").join(self.name.as_str());
+        for artifact in &spec.artifacts {
+            let container = identity::service(self.name.as_str(), artifact.service.as_str(), 1);
+            let into = folder.join(artifact.service.as_str());
+            if let Err(cause) = self.download(&container, &artifact.path, &into).await {
+                let text =
+                    format!("artifact `{}:{}` was not brought out: {cause}", artifact.service, artifact.path);
+                self.events.emit(Event::Warning { text, hint: None });
+            }
+        }
+        for container in containers {
+            let Some(service) = container.labels.get(identity::SERVICE) else { continue };
+            let file = folder.join(format!("{service}.log"));
+            if let Err(cause) = self.keep_log(&container.name, &file).await {
+                let text = format!("the log of `{service}` was not brought out: {cause}");
+                self.events.emit(Event::Warning { text, hint: None });
+            }
+        }
+        self.events.emit(Event::Notice { text: format!("artifacts are in {}", folder.display()) });
+    }
+
+    async fn download(&self, container: &str, path: &str, into: &Path) -> Result<(), String> {
+        let stream = self.engine.download(container, path).await.map_err(|error| error.to_string())?;
+        let reader = SyncIoBridge::new(StreamReader::new(stream));
+        let into: PathBuf = into.to_owned();
+        let unpacked = tokio::task::spawn_blocking(move || {
+            std::fs::create_dir_all(&into)?;
+            tar::Archive::new(reader).unpack(into)
+        });
+        unpacked.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
+    async fn keep_log(&self, container: &str, file: &Path) -> Result<(), String> {
+        let logs =
+            self.engine.logs(container, &LogOptions::default()).await.map_err(|error| error.to_string())?;
+        let chunks: Vec<_> = logs.try_collect().await.map_err(|error| error.to_string())?;
+        let bytes: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.bytes.iter().copied()).collect();
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+        }
+        std::fs::write(file, bytes).map_err(|error| error.to_string())
+    }
+
+    /// Without a keeper: our own sweep. The data behind the volumes is found and deleted by the next keeper.
+    async fn sweep(&self) -> Destroyed {
+        let target = sweep::Target::id(&self.scope, &self.id);
+        let patience = sweep::Patience::default();
+        let swept =
+            sweep::destroy(&*self.engine, &target, sweep::Manner::Kill, &patience, &sweep::Nothing).await;
+        let mut destroyed = Destroyed::default();
+        for (kind, _) in &swept.removed {
+            *destroyed.removed.entry(kind.to_string()).or_default() += 1;
+        }
+        destroyed.left = swept.left.iter().map(ToString::to_string).collect();
+        destroyed
+    }
+}

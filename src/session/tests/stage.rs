@@ -1,0 +1,253 @@
+//! What the tests of a session stand on: an engine in memory, a keeper that is rehearsed on it, and a clock that runs
+//! only when nobody has anything to do.
+//!
+//! Client and keeper see the same engine, each with calls and faults of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::client::{ByPipe, Keeper};
+use crate::agent::gateway::control::{ControlAction, ControlAnswer, ControlReply, ControlRequest};
+use crate::agent::keeper::rehearsal::rehearse;
+use crate::agent::keeper::serve::{Home, Parts};
+use crate::agent::keeper::store::Store;
+use crate::agent::protocol::{Build, Greeting, Lifetime, Reason};
+use crate::engine::identity::Scope;
+use crate::engine::recording::{Recording, Script};
+use crate::engine::{Engine, ImageConfig};
+use crate::plan::SubnetPool;
+use crate::pool::{self, Shelf, Storage, StorageKind};
+use crate::session::control::Happening;
+use crate::session::error::SessionError;
+use crate::session::event::Events;
+use crate::session::observe;
+use crate::session::open::{self, Opening};
+use crate::session::raise::{PortWish, Site};
+use crate::session::run::{Outcome, Purpose};
+use crate::session::teardown::Doomed;
+use crate::spec::{self, LoadRequest, Loaded};
+
+/// A shop with everything that a sandbox may have: two networks, a bake, a volume that is kept, one that is anonymous, a
+/// secret, a healthcheck, a published port, a one-shot service, hooks.
+const SHOP: &str = r#"
+services:
+  db:
+    image: app:1
+    networks: [back]
+    volumes: ["data:/data", "/scratch"]
+    secrets: [password]
+    expose: [5432]
+    stop_grace_period: 5s
+    seed: [{ exec: [make, tables] }]
+  migrate:
+    image: once:1
+    networks: [back]
+    depends_on: { db: { condition: service_healthy } }
+  web:
+    image: app:1
+    networks: [front, back]
+    ports: ["8080"]
+    volumes: ["uploads:/uploads"]
+    healthcheck: { test: [CMD, ready] }
+    depends_on: { migrate: { condition: service_completed_successfully } }
+    pre_stop: [{ command: [say, goodbye] }]
+networks: { front: {}, back: {} }
+volumes: { data: {}, uploads: {} }
+secrets: { password: { generate: 12 } }
+"#;
+
+/// How long, on the clock of the test, anything may take.
+const PATIENCE: Duration = Duration::from_hours(1);
+
+/// One test's engine, keeper and client.
+pub struct Stage {
+    /// The engine as the client sees it.
+    pub client: Arc<Recording>,
+    /// The engine as the keeper sees it.
+    pub keeper: Arc<Recording>,
+    loaded: Loaded,
+    storage: Arc<dyn Storage>,
+    pipe: ByPipe,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    /// An engine without objects and a keeper that waits for clients.
+    pub fn set() -> Self {
+        let folder = folder();
+        std::fs::write(folder.path().join("sandbox.yaml"), SHOP).unwrap();
+        let request = LoadRequest {
+            folder: folder.path().to_owned(),
+            name: Some("shop".to_owned()),
+            ..LoadRequest::default()
+        };
+        let loaded = spec::load(&request).unwrap();
+        let client = engine();
+        let keeper = client.sibling();
+        let settings = pool::Settings { kind: Some(StorageKind::Copy), ..pool::Settings::default() };
+        let (local, _) = pool::open_local(folder.path(), folder.path(), &settings).unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(local);
+        let (connections, coming) = mpsc::unbounded_channel();
+        let parts = Parts {
+            home: Home::Process,
+            engine: Arc::clone(&keeper) as Arc<dyn Engine>,
+            scope: Scope::default(),
+            store: Store::open(folder.path()).unwrap(),
+            storage: Some(Arc::clone(&storage)),
+            greeting: Greeting {
+                build: Build::default(),
+                storage: Some(StorageKind::Copy),
+                storage_refused: Vec::new(),
+                sandboxes: 0,
+            },
+            linger: PATIENCE,
+            socket: folder.path().join("keeper.sock"),
+        };
+        tokio::spawn(rehearse(parts, coming));
+        let pipe = ByPipe { connections, dead: CancellationToken::new() };
+        Self { client, keeper, loaded, storage, pipe, _folder: folder }
+    }
+
+    /// Opens a session, runs it for this purpose and waits for its end. `signals` is what the user does meanwhile.
+    pub async fn session(
+        &self,
+        purpose: Purpose,
+        signals: BoxStream<'static, Happening>,
+    ) -> Result<Outcome, SessionError> {
+        let (site, keeper) = self.site().await?;
+        let session = open::open_at(site, keeper, &self.loaded, &opening()).await?;
+        session.run_hearing(signals, purpose).await
+    }
+
+    /// `up`, a command that ends at once, and the end of it all.
+    pub async fn run(&self) -> Result<Outcome, SessionError> {
+        self.session(Purpose::Command(Box::new(|| Box::pin(async { 0 }))), stream::pending().boxed()).await
+    }
+
+    /// `up -d`
+    pub async fn up(&self) -> Result<Outcome, SessionError> {
+        let purpose = Purpose::Detached { lifetime: Lifetime::default() };
+        self.session(purpose, stream::pending().boxed()).await
+    }
+
+    /// `down`: what it said is left.
+    pub async fn down(&self) -> Result<Vec<String>, SessionError> {
+        let (site, keeper) = self.site().await?;
+        let scope = Scope::default();
+        let Some(there) = observe::sandbox(&*site.engine, &scope, &self.loaded.sandbox).await? else {
+            return Ok(Vec::new());
+        };
+        let doomed = Doomed {
+            engine: site.engine,
+            keeper,
+            events: Events::nowhere(),
+            scope,
+            name: there.name.parse().unwrap(),
+            id: there.id.parse().unwrap(),
+            spec: there.spec().map(Arc::new),
+        };
+        Ok(doomed.destroy("asked to", Reason::Down, &CancellationToken::new()).await?.left)
+    }
+
+    async fn site(&self) -> Result<(Site, Keeper), SessionError> {
+        let engine = Arc::clone(&self.client) as Arc<dyn Engine>;
+        let keeper = Keeper::by_pipe(&engine, self.pipe.clone()).await?;
+        let site = Site {
+            engine,
+            storage: keeper.storage()?,
+            agent_image: "agent:1".to_owned(),
+            scope: Scope::default(),
+            subnets: SubnetPool::default(),
+            throwaway_seccomp: None,
+            events: Events::nowhere(),
+        };
+        Ok((site, keeper))
+    }
+
+    /// The client's process is no more.
+    pub fn kill_client(&self) {
+        self.pipe.dead.cancel();
+    }
+
+    /// Waits for something that must come.
+    pub async fn in_time<T>(&self, what: impl Future<Output = T>) -> T {
+        tokio::time::timeout(PATIENCE, what).await.expect("it does not end")
+    }
+
+    /// What there is of sandboxes: objects of the engine, and stored data.
+    pub async fn remains(&self) -> Vec<String> {
+        let mut remains = self.client.objects();
+        remains.retain(|object| object != "network sandbox-edge");
+        let live = self.storage.list(Shelf::Live).await.unwrap();
+        remains.extend(live.iter().map(|set| format!("data {}", set.path)));
+        remains
+    }
+
+    /// Waits, for as long as a keeper looks for what came too late, until nothing is left; then what is left.
+    pub async fn finally_remains(&self) -> Vec<String> {
+        for _ in 0..3600 {
+            if self.remains().await.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        self.remains().await
+    }
+}
+
+/// In memory where there is such a place: what is published is synced to the disk, once for every scene.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+fn engine() -> Arc<Recording> {
+    let engine = Recording::with_images(&["agent:1", "once:1"]);
+    engine.add_image("app:1", ImageConfig { volumes: vec!["/cache".into()], ..ImageConfig::default() });
+    engine.behave("once:1", crate::engine::recording::Behaviour::Exits(0));
+    engine.on_exec(|_, exec| {
+        if exec.cmd.iter().any(|word| word == "control") {
+            Script::Serve(Box::new(|requests, answers| drop(tokio::spawn(gateway(requests, answers)))))
+        } else {
+            Script::answer("", 0)
+        }
+    });
+    engine
+}
+
+/// A gateway to which every port answers.
+async fn gateway(requests: tokio::io::DuplexStream, mut answers: tokio::io::DuplexStream) {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    let mut lines = BufReader::new(requests).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let ControlRequest { id, action } = serde_json::from_str(&line).unwrap();
+        let answer = match action {
+            ControlAction::Probe(_) => ControlAnswer::Ready { after_ms: 1 },
+            _ => ControlAnswer::Done,
+        };
+        let mut reply = serde_json::to_vec(&ControlReply { id, answer }).unwrap();
+        reply.push(b'\n');
+        if answers.write_all(&reply).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn opening() -> Opening {
+    Opening {
+        services: Vec::new(),
+        name: None,
+        ttl: None,
+        from: None,
+        egress: None,
+        rebuild: false,
+        recreate: false,
+        ports: PortWish::Any,
+        patience: Duration::from_mins(1),
+        drift: crate::session::origin::Drift::Refused,
+        allow_host_access: false,
+    }
+}

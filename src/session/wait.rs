@@ -1,0 +1,266 @@
+//! Waits until a service is where it should be, and tells meanwhile what it waits for.
+//!
+//! TCP and HTTP are tried from inside the sandbox by its gateway, every few ten milliseconds. A command costs about
+//! 41 ms of a processor each time, so it is tried once a port answers (where one is known) and then so seldom that it
+//! takes less than a tenth of a core.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use regex::bytes::Regex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::error::SessionError;
+use super::event::{Event, Events};
+use super::probe::Prober;
+use super::tail::tail;
+use crate::engine::{ContainerState, Engine, EngineError, Exec, HealthStatus, LogOptions};
+use crate::plan::Until;
+use crate::spec::{Probe, RestartPolicy};
+
+/// The time between two tries of a command: nine times what one costs, so that it takes a tenth of a core.
+const COMMAND_PAUSE: Duration = Duration::from_millis(400);
+/// The longest time between two tries of a command.
+const COMMAND_PAUSE_LIMIT: Duration = Duration::from_secs(2);
+/// How often the engine is asked for its own verdict on a service's health.
+const VERDICT_PAUSE: Duration = Duration::from_millis(500);
+/// How often the last answer is shown.
+const TELL: Duration = Duration::from_millis(250);
+
+/// A service's container that is waited for.
+pub(super) struct Awaited<'a> {
+    /// The engine.
+    pub engine: &'a Arc<dyn Engine>,
+    /// Tries ports from the inside.
+    pub prober: &'a Prober,
+    /// Where to tell.
+    pub events: &'a Events,
+    /// The service's name.
+    pub service: &'a str,
+    /// Its container.
+    pub container: &'a str,
+    /// What happens when it exits.
+    pub restart: RestartPolicy,
+    /// Services that wait for it.
+    pub waited_for_by: Vec<String>,
+    /// The longest that is waited, if the service itself does not say.
+    pub patience: Duration,
+}
+
+impl Awaited<'_> {
+    /// Waits.
+    ///
+    /// # Errors
+    /// When the container ends (and is not to be started again), is not ready in time, or somebody asks to stop.
+    pub(super) async fn until(&self, until: &Until, token: &CancellationToken) -> Result<(), SessionError> {
+        let began = Instant::now();
+        let (last, told) = watch::channel(String::new());
+        let patience = match until {
+            Until::Ready { timeout, .. } => timeout.unwrap_or(self.patience),
+            Until::Running | Until::Completed => self.patience,
+        };
+        let outcome = tokio::select! {
+            biased;
+            () = token.cancelled() => return Err(SessionError::Cancelled),
+            outcome = self.reached(until, &last) => outcome,
+            outcome = self.ended(until) => outcome,
+            outcome = self.unhealthy(until) => outcome,
+            () = self.tell(until, told.clone(), began) => Ok(()),
+            () = tokio::time::sleep(patience) => {
+                let last = told.borrow().clone();
+                Err(self.not_ready(began.elapsed(), &last).await)
+            }
+        };
+        if outcome.is_ok() {
+            self.events.emit(Event::Ready { service: self.service.to_owned(), after: began.elapsed() });
+        }
+        outcome
+    }
+
+    /// Never returns: tells what is waited for.
+    async fn tell(&self, until: &Until, told: watch::Receiver<String>, began: Instant) {
+        loop {
+            let last = told.borrow().clone();
+            self.events.emit(Event::Waiting {
+                service: self.service.to_owned(),
+                what: until.goal(),
+                last: (!last.is_empty()).then_some(last),
+                since: began.elapsed(),
+            });
+            tokio::time::sleep(TELL).await;
+        }
+    }
+
+    async fn reached(&self, until: &Until, last: &watch::Sender<String>) -> Result<(), SessionError> {
+        match until {
+            Until::Completed => std::future::pending().await,
+            Until::Running => self.running().await,
+            Until::Ready { probe: Probe::Exec(command), after_port, .. } => {
+                if let Some(port) = after_port {
+                    self.prober
+                        .until_ready(self.service, self.container, &Probe::Tcp { port: *port }, last)
+                        .await?;
+                }
+                self.command(command, last).await
+            }
+            Until::Ready { probe: Probe::Log { pattern }, .. } => self.log(pattern, last).await,
+            Until::Ready { probe, .. } => {
+                self.prober.until_ready(self.service, self.container, probe, last).await
+            }
+        }
+    }
+
+    async fn running(&self) -> Result<(), SessionError> {
+        match self.engine.container(self.container).await? {
+            Some(container) if container.state.is_alive() => Ok(()),
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Returns when the container has ended for good: with success if that is what is waited for, or if it is a
+    /// one-shot service that succeeded.
+    async fn ended(&self, until: &Until) -> Result<(), SessionError> {
+        let mut restarts = 0_u32;
+        loop {
+            let code = self.engine.wait_container(self.container).await?;
+            if !self.has_really_ended().await? {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            let again = match (&self.restart, until) {
+                (_, Until::Completed) if code == 0 => return Ok(()),
+                (RestartPolicy::No, _) if code == 0 => return Ok(()),
+                (RestartPolicy::No, _) | (RestartPolicy::OnFailure { .. }, _) if code == 0 => return Ok(()),
+                (RestartPolicy::OnFailure { max }, _) => max.is_none_or(|max| restarts < max),
+                (RestartPolicy::Always | RestartPolicy::UnlessStopped, _) => true,
+                (RestartPolicy::No, _) => false,
+            };
+            if !again {
+                return Err(self.exited(code).await);
+            }
+            tokio::time::sleep(back_off(restarts)).await;
+            restarts += 1;
+            self.engine.start_container(self.container).await?;
+        }
+    }
+
+    /// Returns when the engine's own verdict is that the container is not healthy, which it gives after the retries
+    /// that the healthcheck allows.
+    async fn unhealthy(&self, until: &Until) -> Result<(), SessionError> {
+        loop {
+            tokio::time::sleep(VERDICT_PAUSE).await;
+            let container = self.engine.container(self.container).await?;
+            let health = container.and_then(|container| container.health);
+            if let (Until::Ready { .. }, Some(health)) = (until, health)
+                && health.status == HealthStatus::Unhealthy
+            {
+                return Err(SessionError::Unhealthy {
+                    service: self.service.to_owned(),
+                    last: health.log.last().map(|probe| probe.output.trim().to_owned()).unwrap_or_default(),
+                    log: tail(&**self.engine, self.container).await,
+                    waited_for_by: self.waited_for_by.clone(),
+                    refused: self.prober.refused(self.service).await,
+                });
+            }
+        }
+    }
+
+    async fn has_really_ended(&self) -> Result<bool, EngineError> {
+        let container = self.engine.container(self.container).await?;
+        Ok(container.is_none_or(|container| {
+            matches!(
+                container.state,
+                ContainerState::Exited | ContainerState::Dead | ContainerState::Removing
+            )
+        }))
+    }
+
+    async fn exited(&self, code: i64) -> SessionError {
+        SessionError::Exited {
+            service: self.service.to_owned(),
+            code,
+            log: tail(&**self.engine, self.container).await,
+            waited_for_by: self.waited_for_by.clone(),
+            refused: self.prober.refused(self.service).await,
+        }
+    }
+
+    async fn not_ready(&self, after: Duration, last: &str) -> SessionError {
+        SessionError::NotReady {
+            service: self.service.to_owned(),
+            after,
+            last: if last.is_empty() { "no answer".to_owned() } else { last.to_owned() },
+            log: tail(&**self.engine, self.container).await,
+            waited_for_by: self.waited_for_by.clone(),
+            refused: self.prober.refused(self.service).await,
+        }
+    }
+
+    async fn command(&self, command: &[String], last: &watch::Sender<String>) -> Result<(), SessionError> {
+        let mut pause = COMMAND_PAUSE;
+        loop {
+            match self.try_command(command).await {
+                Ok((0, _)) => return Ok(()),
+                Ok((code, output)) => {
+                    let output = output.lines().last().unwrap_or_default().trim().to_owned();
+                    let words = if output.is_empty() { format!("exit code {code}") } else { output };
+                    last.send_replace(words);
+                }
+                // The container is restarting, or has not quite started.
+                Err(error) => {
+                    last.send_replace(error.to_string());
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 5 / 4).min(COMMAND_PAUSE_LIMIT);
+        }
+    }
+
+    async fn try_command(&self, command: &[String]) -> Result<(i64, String), EngineError> {
+        let exec = Exec::new(command.iter().cloned());
+        let mut session = self.engine.exec(self.container, &exec).await?;
+        let mut output = Vec::new();
+        while let Some(chunk) = session.output.next().await {
+            output.extend_from_slice(&chunk?.bytes);
+        }
+        let code = self.engine.exec_exit_code(&session.id).await?.unwrap_or(-1);
+        Ok((code, String::from_utf8_lossy(&output).into_owned()))
+    }
+
+    async fn log(&self, pattern: &str, last: &watch::Sender<String>) -> Result<(), SessionError> {
+        let regex = Regex::new(pattern).map_err(|error| SessionError::Data {
+            what: format!("`{pattern}` is not a regular expression: {error}"),
+            hint: None,
+        })?;
+        loop {
+            // What an earlier run of the container wrote is no answer. The start of this one would not do: an engine
+            // under load takes note of it later than of the first lines.
+            let since =
+                self.engine.container(self.container).await?.and_then(|container| container.finished_at);
+            let options = LogOptions { follow: true, since, ..LogOptions::default() };
+            let mut logs = self.engine.logs(self.container, &options).await?;
+            let mut seen = Vec::new();
+            while let Some(chunk) = logs.next().await {
+                seen.extend_from_slice(&chunk?.bytes);
+                if regex.is_match(&seen) {
+                    return Ok(());
+                }
+                let start = seen.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+                if let Some(line) = seen[..start].split(|byte| *byte == b'\n').rfind(|line| !line.is_empty())
+                {
+                    last.send_replace(String::from_utf8_lossy(line).into_owned());
+                }
+                // A pattern may span the end of a chunk, but not more than a line.
+                seen.drain(..start);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// 0.1 s, doubled with each restart, at most a minute: as the engine itself does it.
+pub(super) fn back_off(restarts: u32) -> Duration {
+    Duration::from_millis(100).saturating_mul(1 << restarts.min(10)).min(Duration::from_mins(1))
+}

@@ -1,0 +1,104 @@
+//! Which files of this machine change. Folders are watched one by one, so that what nobody minds (`node_modules`) costs
+//! nothing.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode};
+use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
+use tokio::sync::mpsc;
+
+/// How long files must be quiet: an editor that saves, and a branch that is checked out, make many changes at once.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// Tells which folders need not be watched.
+type Skips<'a> = &'a (dyn Fn(&Path) -> bool + Sync);
+
+/// Watches folders.
+pub(super) struct Files {
+    debouncer: Debouncer<RecommendedWatcher, RecommendedCache>,
+    watched: BTreeSet<PathBuf>,
+    changes: mpsc::UnboundedReceiver<Vec<PathBuf>>,
+}
+
+impl Files {
+    /// Watches nothing yet.
+    pub(super) fn new() -> notify::Result<Self> {
+        let (sender, changes) = mpsc::unbounded_channel();
+        let debouncer = new_debouncer(QUIET, None, move |result: DebounceEventResult| {
+            let events = result.unwrap_or_default().into_iter();
+            // Being read is no change.
+            let changed = events.filter(|event| !matches!(event.kind, EventKind::Access(_)));
+            let paths: Vec<PathBuf> = changed.flat_map(|event| event.event.paths).collect();
+            if !paths.is_empty() {
+                // The session may be over.
+                let _ = sender.send(paths);
+            }
+        })?;
+        Ok(Self { debouncer, watched: BTreeSet::new(), changes })
+    }
+
+    /// Watches a file, or a folder and all below it that is not to be skipped; what is in it is added to `found`.
+    pub(super) fn cover(
+        &mut self,
+        path: &Path,
+        skips: Skips<'_>,
+        found: &mut BTreeSet<PathBuf>,
+    ) -> notify::Result<()> {
+        if !path.is_dir() {
+            // Editors put a new file in the place of the old one: only the folder sees that.
+            return match path.parent().filter(|folder| folder.is_dir()) {
+                Some(folder) => self.watch(folder),
+                None => Ok(()),
+            };
+        }
+        self.watch(path)?;
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        for entry in entries {
+            let inner = entry.path();
+            // A link to a folder is a link: what is behind it is not of this tree.
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                found.insert(inner);
+            } else if !skips(&inner) {
+                self.cover(&inner, skips, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, folder: &Path) -> notify::Result<()> {
+        if self.watched.insert(folder.to_owned()) {
+            self.debouncer.watch(folder, RecursiveMode::NonRecursive)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for changes and answers the files; those in a folder that is new are among them.
+    pub(super) async fn changed(&mut self, skips: Skips<'_>) -> BTreeSet<PathBuf> {
+        let Some(mut paths) = self.changes.recv().await else { return std::future::pending().await };
+        while let Ok(more) = self.changes.try_recv() {
+            paths.extend(more);
+        }
+        let mut changed = BTreeSet::new();
+        for path in paths {
+            if path.is_dir() {
+                if !self.watched.contains(&path) && !skips(&path) {
+                    // It may have gone again: the next change says so.
+                    let _ = self.cover(&path, skips, &mut changed);
+                }
+            } else {
+                self.watched.retain(|folder| !folder.starts_with(&path));
+                changed.insert(path);
+            }
+        }
+        changed
+    }
+}
+
+/// The way out of what keeps files from being watched.
+pub(super) fn hint(error: &notify::Error) -> Option<String> {
+    matches!(error.kind, notify::ErrorKind::MaxFilesWatch).then(|| {
+        "this machine watches no more folders: `sysctl fs.inotify.max_user_watches=524288`, or `ignore` some".to_owned()
+    })
+}

@@ -1,0 +1,299 @@
+//! `up --watch`: what files of this machine change, the sandbox follows.
+//!
+//! Two things are watched: what the spec's `develop.watch` names, and the spec itself. A changed spec is read anew and
+//! only what changed is applied; one that cannot be read, or applied, is told of, and the sandbox stays as it is.
+
+mod copying;
+mod files;
+mod rules;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::bake::Missing;
+use super::error::SessionError;
+use super::event::Event;
+use super::open::{self, Opening};
+use super::raise::{self, Order};
+use super::run::{self, Beside, Raised};
+use super::{hook, observe};
+use crate::spec::{Loaded, Problems, ServiceName, Spec};
+use files::Files;
+use rules::{Rules, Work};
+
+/// What `--watch` adds to a session.
+pub struct Watching {
+    /// Reads the spec anew.
+    pub reload: Box<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>,
+    /// Files that the spec's meaning depends on besides its own: `.env`.
+    pub beside: Vec<PathBuf>,
+    /// What the user asked for besides the spec.
+    pub opening: Opening,
+}
+
+/// Follows changes beside a session.
+pub fn beside(watching: Watching) -> Beside {
+    Box::new(move |raised| Box::pin(Watch { watching, raised }.run()))
+}
+
+/// The watch of a session.
+struct Watch {
+    watching: Watching,
+    raised: Raised,
+}
+
+/// What is known of the spec's files.
+struct Written {
+    spec: Spec,
+    state: State,
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    Whole,
+    Broken,
+}
+
+impl Watch {
+    /// Follows changes until the token is cancelled.
+    async fn run(mut self) {
+        if let Err(error) = self.follow().await {
+            let (text, hint) = (format!("changes are not followed: {error}"), files::hint(&error));
+            self.tell(Event::Warning { text, hint });
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        self.raised.site.events.emit(event);
+    }
+
+    async fn follow(&mut self) -> notify::Result<()> {
+        let mut written = Written { spec: (*self.raised.order.spec).clone(), state: State::Whole };
+        if let Ok(loaded) = (self.watching.reload)() {
+            written.spec = loaded.spec;
+        }
+        let mut files = Files::new()?;
+        let mut rules = self.rules(&written.spec);
+        let found = self.cover(&mut files, &rules, &written.spec)?;
+        self.tell_what_is_watched(&rules);
+        if rules.has_a_first() {
+            self.work(rules.at_first(&found)).await;
+        }
+        while !self.raised.token.is_cancelled() {
+            let skips = |folder: &Path| rules.skips(folder);
+            let changed = tokio::select! {
+                changed = files.changed(&skips) => changed,
+                () = self.raised.token.cancelled() => break,
+            };
+            if self.spec_files(&written.spec).any(|file| changed.contains(&file)) {
+                self.read_anew(&mut written).await;
+                rules = self.rules(&written.spec);
+                self.cover(&mut files, &rules, &written.spec)?;
+            }
+            let work = rules.work(&changed);
+            if !work.is_empty() {
+                self.work(work).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn rules(&self, spec: &Spec) -> Rules {
+        let read = |file: &Path| std::fs::read_to_string(file).unwrap_or_default();
+        Rules::of(spec, &read).unwrap_or_else(|text| {
+            self.tell(Event::Warning { text, hint: None });
+            Rules::default()
+        })
+    }
+
+    fn cover(&self, files: &mut Files, rules: &Rules, spec: &Spec) -> notify::Result<BTreeSet<PathBuf>> {
+        let mut found = BTreeSet::new();
+        for file in self.spec_files(spec) {
+            files.cover(&file, &|_| true, &mut BTreeSet::new())?;
+        }
+        for root in rules.roots() {
+            files.cover(root, &|folder| rules.skips(folder), &mut found)?;
+        }
+        Ok(found)
+    }
+
+    fn spec_files(&self, spec: &Spec) -> impl Iterator<Item = PathBuf> {
+        spec.files.iter().chain(&self.watching.beside).cloned().collect::<Vec<_>>().into_iter()
+    }
+
+    fn tell_what_is_watched(&self, rules: &Rules) {
+        let folder = &self.raised.order.spec.folder;
+        let mut watched: Vec<String> = rules.roots().map(|root| shown(root, folder)).collect();
+        watched.dedup();
+        let what = if watched.is_empty() { String::new() } else { format!(" and {}", watched.join(", ")) };
+        self.tell(Event::Notice { text: format!("watching the spec{what}") });
+    }
+
+    /// Reads the spec anew and applies what has changed.
+    async fn read_anew(&mut self, written: &mut Written) {
+        let loaded = match (self.watching.reload)() {
+            Ok(loaded) => loaded,
+            Err(problems) => {
+                written.state = State::Broken;
+                self.tell_problems(&problems);
+                return;
+            }
+        };
+        let was = std::mem::replace(&mut written.state, State::Whole);
+        if loaded.spec == written.spec {
+            if was == State::Broken {
+                self.tell(Event::Notice { text: "the spec is as it was".to_owned() });
+            }
+            return;
+        }
+        written.spec = loaded.spec.clone();
+        for warning in &loaded.warnings {
+            self.tell(Event::Warning { text: warning.to_string(), hint: None });
+        }
+        match open::again(&self.raised.site, &loaded, &self.watching.opening, &self.raised.order).await {
+            Ok(order) => {
+                self.change(order, "the spec has changed".to_owned(), Missing::Leave).await;
+            }
+            Err(error) => self.tell_failure("the changed spec is not applied", &error),
+        }
+    }
+
+    fn tell_problems(&self, problems: &Problems) {
+        for problem in problems {
+            let place = problem.place.as_ref();
+            let place = place.map(|at| format!("{}:{}:{}: ", at.file.display(), at.line, at.column));
+            let text = format!("{}{}", place.unwrap_or_default(), problem.message);
+            self.tell(Event::Warning { text, hint: problem.hint.clone() });
+        }
+        let text = "the sandbox stays as it is until the spec can be read".to_owned();
+        self.tell(Event::Notice { text });
+    }
+
+    fn tell_failure(&self, what: &str, error: &SessionError) {
+        if matches!(error, SessionError::Cancelled) {
+            return;
+        }
+        self.tell(Event::Warning { text: format!("{what}: {error}"), hint: error.hint() });
+        for line in error.log() {
+            self.tell(Event::Notice { text: format!("  {line}") });
+        }
+    }
+
+    /// Does what changed files ask for.
+    async fn work(&mut self, work: Work) {
+        if !work.rebuild.is_empty() {
+            let why = format!("building {} anew", listed(&work.rebuild));
+            let order = Order { rebuild: work.rebuild.clone(), ..self.raised.order.clone() };
+            self.change(order, why, Missing::Leave).await;
+        }
+        let spec = Arc::clone(&self.raised.order.spec);
+        for (name, files) in &work.copy {
+            let Some(service) = spec.services.get(name) else { continue };
+            for container in self.containers(name).await {
+                let copied = copying::copy(&*self.raised.site.engine, service, &container, files).await;
+                if let Err(error) = copied {
+                    self.tell_failure(&format!("changed files are not in `{name}`"), &error);
+                }
+            }
+            let folder = &spec.folder;
+            let what = match files.keys().collect::<Vec<_>>().as_slice() {
+                [one] => shown(one, folder),
+                many => format!("{} files", many.len()),
+            };
+            self.tell(Event::Notice { text: format!("{what} → {name}") });
+        }
+        if !work.restart.is_empty()
+            && let Err(error) = self.restart(&work.restart).await
+        {
+            self.tell_failure(&format!("cannot restart {}", listed(&work.restart)), &error);
+        }
+        for (name, command) in &work.run {
+            for container in self.containers(name).await {
+                let ran = hook::run(&*self.raised.site.engine, name.as_str(), &container, command);
+                tokio::select! {
+                    ran = ran => if let Err(error) = ran {
+                        self.tell_failure("after a change", &error);
+                    },
+                    () = self.raised.token.cancelled() => return,
+                }
+            }
+        }
+    }
+
+    async fn containers(&self, service: &ServiceName) -> Vec<String> {
+        let seen =
+            observe::sandbox(&*self.raised.site.engine, &self.raised.site.scope, &self.raised.order.name)
+                .await;
+        let sighting = seen.ok().flatten();
+        let all = sighting.iter().flat_map(|sighting| sighting.containers(service.as_str()));
+        all.filter(|container| container.state.is_alive()).map(|container| container.name.clone()).collect()
+    }
+
+    async fn restart(&mut self, which: &BTreeSet<ServiceName>) -> Result<(), SessionError> {
+        let began = self.begin(&format!("restarting {}", listed(which)));
+        let outcome = async {
+            for service in which {
+                for container in self.containers(service).await {
+                    self.raised.site.engine.stop_container(&container, None, None).await?;
+                }
+            }
+            let Order { spec, name, id, patience, .. } = &self.raised.order;
+            raise::start(&self.raised.site, spec, name, id, which, *patience, &self.raised.token).await
+        }
+        .await;
+        self.end(began);
+        outcome
+    }
+
+    /// Brings the sandbox to an order, and tells what failed.
+    async fn change(&mut self, order: Order, why: String, missing: Missing) {
+        let spec_changed = order.spec != self.raised.order.spec;
+        // Whatever comes of it, this is what the sandbox is meant to be now.
+        self.raised.order = Order { rebuild: BTreeSet::new(), ..order.clone() };
+        self.raised.spec.send_replace(Arc::clone(&order.spec));
+        let began = self.begin(&why);
+        let made =
+            run::make(&self.raised.site, &self.raised.keeper, order, missing, &self.raised.token).await;
+        self.end(began);
+        match made {
+            Ok(order) if spec_changed => {
+                let told =
+                    raise::tell_up(&self.raised.site, &order, self.raised.deadline, true, began.elapsed())
+                        .await;
+                if let Err(error) = told {
+                    self.tell_failure(&why, &error);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => self.tell_failure(&format!("{why} failed"), &error),
+        }
+        if let Some(follower) = &mut self.raised.follower
+            && let Err(error) = follower.look(&self.raised.order.spec, None).await
+        {
+            self.tell_failure("logs of new services are not shown", &error);
+        }
+    }
+
+    fn begin(&self, why: &str) -> Instant {
+        let services = self.raised.order.spec.services.keys().map(ToString::to_string).collect();
+        let name = self.raised.order.name.to_string();
+        self.tell(Event::Changing { name, why: why.to_owned(), services });
+        Instant::now()
+    }
+
+    fn end(&self, began: Instant) {
+        let (name, deadline) = (self.raised.order.name.to_string(), self.raised.deadline);
+        self.tell(Event::Changed { name, deadline, attached: true, elapsed: began.elapsed() });
+    }
+}
+
+fn listed(services: &BTreeSet<ServiceName>) -> String {
+    services.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn shown(path: &Path, folder: &Path) -> String {
+    let short = path.strip_prefix(folder).ok().filter(|short| !short.as_os_str().is_empty());
+    short.unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,94 @@
+//! Interpolation of a whole tree. Values only: keys stay as they are written.
+
+use std::collections::BTreeMap;
+
+use super::log::Log;
+use super::node::{Node, Span, Value};
+use super::problem::ProblemKind;
+use super::template::{self, Lookup, TemplateError};
+
+struct Vars<'a> {
+    log: &'a Log,
+    variables: &'a BTreeMap<String, String>,
+    node: &'a Node,
+    text: &'a str,
+}
+
+impl Lookup for Vars<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+
+    fn unset(&self, name: &str) {
+        self.log.unset(name, within(self.log, self.node, self.text, name));
+    }
+}
+
+/// Interpolates every text below `node`; what does not parse and what must be set is noted.
+pub(super) fn interpolate(log: &Log, node: &mut Node, variables: &BTreeMap<String, String>) {
+    if let Value::Seq(items) = &mut node.value {
+        for item in items {
+            interpolate(log, item, variables);
+        }
+        return;
+    }
+    if let Value::Map(map) = &mut node.value {
+        for entry in &mut map.entries {
+            interpolate(log, &mut entry.value, variables);
+        }
+        return;
+    }
+    let Value::Str(text) = &node.value else { return };
+    if !text.contains('$') {
+        return;
+    }
+    let result = template::substitute(text, &Vars { log, variables, node, text });
+    match result {
+        Ok(result) => node.value = Value::Str(result),
+        Err(TemplateError::Invalid { offset }) => {
+            let shown: String = text[offset..].chars().take(24).collect();
+            let span = within(log, node, text, &shown);
+            log.hinted(
+                ProblemKind::Variable,
+                span,
+                format!("`{}` is not a variable", shown.lines().next().unwrap_or_default()),
+                "write `$$` for a dollar sign, `${NAME}` for a variable",
+            );
+        }
+        Err(TemplateError::Required { name, message }) => {
+            let said = if message.is_empty() { String::new() } else { format!(": {message}") };
+            log.hinted(
+                ProblemKind::Variable,
+                within(log, node, text, &name),
+                format!("the variable `{name}` must be set{said}"),
+                format!("`export {name}=…`, or write it in `.env`"),
+            );
+        }
+    }
+}
+
+/// The place of `part` in a scalar's source, or the whole scalar.
+fn within(log: &Log, node: &Node, text: &str, part: &str) -> Span {
+    let span = node.span;
+    let Some(source) = log.source(span) else { return span };
+    let start = (span.offset as usize).min(source.text.len());
+    let Some(found) = source.text[start..].find(part) else { return span };
+    // A scalar is not written in more bytes than this, whatever its style.
+    if found > text.len() * 2 + 16 {
+        return span;
+    }
+    let before = &source.text[start..start + found];
+    let breaks = before.matches('\n').count();
+    let column = match before.rfind('\n') {
+        Some(last) => before[last + 1..].chars().count() + 1,
+        None => span.column as usize + before.chars().count(),
+    };
+    let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Span {
+        file: span.file,
+        offset: narrow(start + found),
+        line: span.line + narrow(breaks),
+        column: narrow(column),
+        length: narrow(part.lines().next().unwrap_or_default().chars().count()).max(1),
+    }
+}

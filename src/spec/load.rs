@@ -1,0 +1,234 @@
+//! A request → a loaded spec.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::assemble::{Assembler, Scope, drop_version, read_env_files};
+use super::canonical;
+use super::check::Checker;
+use super::find;
+use super::guard;
+use super::interpolate::interpolate;
+use super::log::Log;
+use super::model::{ProjectName, SandboxName, Spec};
+use super::node::Node;
+use super::problem::{Problem, ProblemKind, Problems, WarningKind};
+use super::read::{Profiles, Reader, Used};
+use super::request::{HostAccess, LoadRequest, Loaded, Refusals, Variables};
+use super::yaml;
+
+/// Loads a spec: finds and reads its files, merges, interpolates, resolves and checks them.
+///
+/// Every problem that can be found is reported at once.
+pub fn load(request: &LoadRequest) -> Result<Loaded, Problems> {
+    let log = log_of(request);
+    let loaded = run(request, &log);
+    let (problems, warnings) = log.into_parts();
+    match loaded {
+        Some(loaded) if problems.is_empty() => Ok(Loaded { warnings, ..loaded }),
+        _ if problems.is_empty() => Err(Problem::new(ProblemKind::Syntax, "the spec is empty").into()),
+        _ => Err(Problems::new(problems)),
+    }
+}
+
+fn run(request: &LoadRequest, log: &Log) -> Option<Loaded> {
+    let files = files(request, log)?;
+    let folder = match &request.project_folder {
+        Some(folder) => canonical::clean(&request.folder.join(folder)),
+        None => files[0].parent().unwrap_or(Path::new("/")).to_owned(),
+    };
+    let mut variables = variables(request, &folder, log);
+    let explicit = request
+        .name
+        .clone()
+        .or_else(|| variables.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty()).cloned());
+    let fallback = default_name(&folder);
+    let early = explicit.clone().or_else(|| written_name(request, &files, &variables));
+    let interpolated_name = early.unwrap_or_else(|| fallback.as_str().to_owned());
+    variables.entry("COMPOSE_PROJECT_NAME".to_owned()).or_insert(interpolated_name);
+
+    let mut assembler = Assembler::new(log, &request.folder);
+    let scope = Scope { variables: variables.clone(), folder: folder.clone() };
+    let mut root = assembler.model(&files, &scope, &[])?;
+    let read_files = std::mem::take(&mut assembler.files);
+    let name = project_name(log, &root, explicit.as_deref(), fallback.clone()).unwrap_or(fallback);
+    if let Some(map) = root.as_map_mut() {
+        drop_version(log, map);
+    }
+
+    let profiles = profiles(request, &variables);
+    let reader = Reader {
+        log,
+        variables: &variables,
+        standing_in: &request.folder,
+        refusals: request.refusals,
+        used: Cell::new(true),
+    };
+    let read = reader.spec(&root, name, &folder, &profiles);
+    let mut spec = Spec { files: read_files, origin: request.origin, ..read.spec };
+    unknown_services(log, request, &spec, &read.inactive);
+    let checker = Checker {
+        log,
+        refusals: request.refusals,
+        standing_in: &request.folder,
+        inactive: &read.inactive,
+        variables: &variables,
+        root: &root,
+    };
+    checker.check(&mut spec);
+    Used::keep(&mut spec);
+    host_access(log, request, &spec, &root);
+    let branch = find::git_branch(&folder);
+    let sandbox = SandboxName::derive(spec.name.as_str(), branch.as_deref());
+    Some(Loaded { spec, warnings: Vec::new(), variables: Variables(variables), sandbox })
+}
+
+fn log_of(request: &LoadRequest) -> Log {
+    match &request.input {
+        Some(bytes) => Log::with_input(request.folder.join("-"), bytes.clone()),
+        None => Log::default(),
+    }
+}
+
+/// The files of the spec, absolute.
+fn files(request: &LoadRequest, log: &Log) -> Option<Vec<PathBuf>> {
+    let mut named: Vec<PathBuf> = request.files.clone();
+    if named.is_empty() {
+        // What is wrong with the files of variables is said when they are read in earnest.
+        let variables = variables(request, &request.folder, &Log::default());
+        if let Some(list) = variables.get("COMPOSE_FILE").filter(|list| !list.is_empty()) {
+            let separator = variables.get("COMPOSE_PATH_SEPARATOR").map_or(":", String::as_str);
+            named = list.split(separator).map(PathBuf::from).collect();
+        }
+    }
+    if !named.is_empty() {
+        return Some(named.iter().map(|file| canonical::clean(&request.folder.join(file))).collect());
+    }
+    let found = find::files(&request.folder);
+    if found.is_none() {
+        let message = format!("there is no spec in `{}` or above it", request.folder.display());
+        let hint = format!(
+            "make one with `sandbox init`, or name it with `-f`; looked for: {}",
+            find::NAMES.join(", ")
+        );
+        log.push(Problem::new(ProblemKind::File, message).hint(hint));
+    }
+    found
+}
+
+/// The variables of a folder's spec when it is not read again: the environment over `.env`.
+pub fn variables_in(folder: &Path, env: BTreeMap<String, String>) -> Variables {
+    let request = LoadRequest { folder: folder.to_owned(), env, ..LoadRequest::default() };
+    Variables(variables(&request, folder, &Log::default()))
+}
+
+/// The environment over the files of variables.
+fn variables(request: &LoadRequest, folder: &Path, log: &Log) -> BTreeMap<String, String> {
+    let mut files: Vec<PathBuf> =
+        request.env_files.iter().map(|file| canonical::clean(&request.folder.join(file))).collect();
+    if files.is_empty() {
+        files.extend(Some(folder.join(".env")).filter(|file| file.is_file()));
+    }
+    let mut variables = read_env_files(log, &files, &request.env, &request.folder, None);
+    variables.extend(request.env.clone());
+    variables
+}
+
+/// The name as it is written, before anything else is read: `${COMPOSE_PROJECT_NAME}` stands for it.
+fn written_name(
+    request: &LoadRequest,
+    files: &[PathBuf],
+    variables: &BTreeMap<String, String>,
+) -> Option<String> {
+    // What is wrong with the files is said when they are read in earnest.
+    let quiet = log_of(request);
+    files.iter().rev().find_map(|file| {
+        let text = yaml::read(&quiet, file, file)?;
+        let number = quiet.add_source(file, file.clone(), text.clone());
+        let documents = yaml::parse(&quiet, number, &text);
+        let mut name = documents.iter().rev().find_map(|document| document.as_map()?.get("name").cloned())?;
+        interpolate(&quiet, &mut name, variables);
+        name.scalar().filter(|name| !name.is_empty())
+    })
+}
+
+fn default_name(folder: &Path) -> ProjectName {
+    ProjectName::from_folder(folder.file_name().and_then(|name| name.to_str()).unwrap_or_default())
+}
+
+/// The spec's name: asked for, written, or the folder's.
+fn project_name(
+    log: &Log,
+    root: &Node,
+    explicit: Option<&str>,
+    fallback: ProjectName,
+) -> Option<ProjectName> {
+    let written = root.as_map().and_then(|map| map.get("name")).filter(|node| !node.is_null());
+    if let Some(name) = explicit {
+        return ProjectName::new(name)
+            .map_err(|error| {
+                let message = format!("`{name}` cannot be a spec's name");
+                log.push(Problem::new(ProblemKind::Name, message).hint(error.rule));
+            })
+            .ok();
+    }
+    let Some(node) = written else { return Some(fallback) };
+    let Some(name) = node.scalar() else {
+        log.problem(ProblemKind::Type, node.span, format!("`name` must be text, this is {}", node.kind()));
+        return None;
+    };
+    if name.is_empty() {
+        return Some(fallback);
+    }
+    ProjectName::new(&*name)
+        .map_err(|error| {
+            log.hinted(ProblemKind::Name, node.span, format!("`{name}` cannot be a spec's name"), error.rule);
+        })
+        .ok()
+}
+
+fn profiles(request: &LoadRequest, variables: &BTreeMap<String, String>) -> Profiles {
+    let named = variables.get("COMPOSE_PROFILES").map(String::as_str).unwrap_or_default();
+    let named = named.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned);
+    let asked = !request.profiles.is_empty();
+    Profiles {
+        profiles: if asked { request.profiles.iter().cloned().collect() } else { named.collect() },
+        services: request.services.iter().cloned().collect(),
+    }
+}
+
+fn unknown_services(log: &Log, request: &LoadRequest, spec: &Spec, inactive: &BTreeSet<String>) {
+    for name in &request.services {
+        if !spec.services.contains_key(name.as_str()) && !inactive.contains(name) {
+            let known = spec.services.keys().map(AsRef::as_ref);
+            let hint = super::nearest::hint(name, known);
+            log.push(
+                Problem::new(ProblemKind::Reference, format!("there is no service `{name}`")).hint(hint),
+            );
+        }
+    }
+}
+
+/// Refuses, allows with a warning, or only tells of access to the host.
+fn host_access(log: &Log, request: &LoadRequest, spec: &Spec, root: &Node) {
+    for mut reach in guard::reaches(spec) {
+        if let Some((service, key)) = &reach.key
+            && let Some(span) = root.key_span(&["services", service, key])
+        {
+            reach.at = log.at(span);
+        }
+        match (request.allow_host_access, request.refusals) {
+            (HostAccess::Allowed, _) => {
+                log.warn_at(WarningKind::HostAccess, &reach.at, reach.message, "it was allowed".to_owned());
+            }
+            (HostAccess::Refused, Refusals::Warn) => {
+                log.warn_at(WarningKind::Refused, &reach.at, reach.message, guard::WAY_OUT.to_owned());
+            }
+            (HostAccess::Refused, Refusals::Fail) => {
+                let place = log.place_of(&reach.at);
+                log.push(Problem::new(ProblemKind::HostAccess, reach.message).hint(guard::WAY_OUT).at(place));
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The sources that were read, and everything found wrong or odd in them.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::model::At;
+use super::node::Span;
+use super::problem::{Place, Problem, ProblemKind, Warning, WarningKind};
+
+/// A file that was read.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// The path as the user would write it.
+    pub shown: PathBuf,
+    /// Its text.
+    pub text: Arc<str>,
+}
+
+/// Collects problems and warnings, so that all can be told at once.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    sources: RefCell<Vec<Rc<Source>>>,
+    problems: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Warning>>,
+    unset: RefCell<BTreeSet<String>>,
+    /// The place of the file that is standard input, and what was read from there.
+    input: Option<(PathBuf, Vec<u8>)>,
+}
+
+impl Log {
+    /// A log of files of which one is standard input.
+    pub fn with_input(path: PathBuf, bytes: Vec<u8>) -> Self {
+        Self { input: Some((path, bytes)), ..Self::default() }
+    }
+
+    /// What was read from standard input, if that is what the path stands for.
+    pub fn input(&self, path: &Path) -> Option<&[u8]> {
+        self.input.as_ref().filter(|(place, _)| place == path).map(|(_, bytes)| bytes.as_slice())
+    }
+
+    /// Takes a file's text in, and gives the number that spans refer to it by.
+    pub fn add_source(&self, path: &Path, shown: PathBuf, text: Arc<str>) -> u32 {
+        let mut sources = self.sources.borrow_mut();
+        sources.push(Rc::new(Source { path: path.to_owned(), shown, text }));
+        u32::try_from(sources.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// The file that a span lies in.
+    pub fn source(&self, span: Span) -> Option<Rc<Source>> {
+        self.sources.borrow().get(span.file as usize).cloned()
+    }
+
+    /// A file by its path.
+    pub fn find(&self, path: &Path) -> Option<Rc<Source>> {
+        self.sources.borrow().iter().find(|source| source.path == path).cloned()
+    }
+
+    /// A span as a place that can be shown.
+    pub fn place(&self, span: Span) -> Option<Place> {
+        let source = self.source(span)?;
+        let offset = (span.offset as usize).min(source.text.len());
+        let start = source.text[..offset].rfind('\n').map_or(0, |n| n + 1);
+        let snippet = source.text[start..].lines().next().unwrap_or_default();
+        Some(Place {
+            file: source.shown.clone(),
+            line: span.line,
+            column: span.column,
+            length: span.length.max(1),
+            snippet: snippet.to_owned(),
+            offset,
+            source: Arc::clone(&source.text),
+        })
+    }
+
+    /// A span as it is kept in the model.
+    pub fn at(&self, span: Span) -> At {
+        At { file: self.source(span).map(|s| s.path.clone()), line: span.line, column: span.column }
+    }
+
+    /// Notes a problem.
+    pub fn push(&self, problem: Problem) {
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// Notes a problem at a place.
+    pub fn problem(&self, kind: ProblemKind, span: Span, message: impl Into<String>) {
+        self.push(Problem::new(kind, message).at(self.place(span)));
+    }
+
+    /// Notes a problem at a place, with a way out.
+    pub fn hinted(&self, kind: ProblemKind, span: Span, message: impl Into<String>, hint: impl Into<String>) {
+        self.push(Problem::new(kind, message).hint(hint).at(self.place(span)));
+    }
+
+    /// Notes a warning at a place.
+    pub fn warn(&self, kind: WarningKind, span: Span, message: impl Into<String>, hint: Option<String>) {
+        self.push_warning(Warning { kind, message: message.into(), hint, place: self.place(span) });
+    }
+
+    /// Notes a warning, once.
+    pub fn push_warning(&self, warning: Warning) {
+        let mut warnings = self.warnings.borrow_mut();
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    /// Notes, once for each variable, that it is not set.
+    pub fn unset(&self, name: &str, span: Span) {
+        if self.unset.borrow_mut().insert(name.to_owned()) {
+            self.warn(
+                WarningKind::UnsetVariable,
+                span,
+                format!("the variable `{name}` is not set and was taken as empty"),
+                Some(format!("set it, or write `${{{name}:-}}` if that is meant")),
+            );
+        }
+    }
+
+    /// How many problems there are so far.
+    pub fn problem_count(&self) -> usize {
+        self.problems.borrow().len()
+    }
+
+    /// Everything that was found.
+    pub fn into_parts(self) -> (Vec<Problem>, Vec<Warning>) {
+        (self.problems.into_inner(), self.warnings.into_inner())
+    }
+}

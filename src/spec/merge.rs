@@ -1,0 +1,198 @@
+//! Merging of canonical trees by Compose's rules
+//! (<https://github.com/compose-spec/compose-spec/blob/main/13-merge.md>): mappings key by key, lists appended and
+//! made unique by what their items are about, commands replaced.
+
+use super::node::{Map, MergeTag, Node, Value};
+
+/// Lays `over` on `base`.
+pub(super) fn merge(base: &mut Node, over: Node) {
+    at(base, over, &mut Vec::new());
+}
+
+/// Lays one service's mapping on another's, as `extends` does.
+pub(super) fn merge_service(base: &mut Node, over: Node) {
+    at(base, over, &mut vec!["services".to_owned(), "*".to_owned()]);
+}
+
+/// Drops what is tagged `!reset`, and tags; for what was not laid on anything.
+pub(super) fn settle(node: &mut Node) {
+    node.tag = None;
+    match &mut node.value {
+        Value::Seq(items) => {
+            items.retain(|item| item.tag != Some(MergeTag::Reset));
+            items.iter_mut().for_each(settle);
+        }
+        Value::Map(map) => {
+            map.entries.retain(|entry| entry.value.tag != Some(MergeTag::Reset));
+            map.entries.iter_mut().for_each(|entry| settle(&mut entry.value));
+        }
+        _ => {}
+    }
+}
+
+/// How the value at a path takes one that is laid on it.
+enum Rule {
+    /// Key by key, or item after item.
+    Deep,
+    /// As a whole.
+    Replace,
+    /// Key by key, where a key without a value is one as well.
+    Keyed,
+    /// Key by key if the drivers are the same, else as a whole.
+    Logging,
+}
+
+fn rule(path: &[String]) -> Rule {
+    let words: Vec<&str> = path.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["egress"] | ["tasks", _] => Rule::Replace,
+        ["services", _, rest @ ..] => match rest {
+            ["command" | "entrypoint" | "ready"] | ["healthcheck", "test"] | ["ulimits", _] => Rule::Replace,
+            ["logging"] => Rule::Logging,
+            ["environment" | "labels" | "annotations" | "sysctls"]
+            | ["build", "args" | "labels"]
+            | ["deploy", "labels"] => Rule::Keyed,
+            _ => Rule::Deep,
+        },
+        _ => Rule::Deep,
+    }
+}
+
+fn at(base: &mut Node, mut over: Node, path: &mut Vec<String>) {
+    if over.tag == Some(MergeTag::Override) {
+        settle(&mut over);
+        *base = over;
+        return;
+    }
+    let rule = rule(path);
+    if over.is_null() {
+        return;
+    }
+    let whole = match rule {
+        Rule::Replace => true,
+        Rule::Logging => {
+            let driver = |node: &Node| node.as_map().and_then(|map| map.get("driver")).and_then(Node::scalar);
+            matches!((driver(base), driver(&over)), (Some(a), Some(b)) if a != b)
+        }
+        Rule::Deep | Rule::Keyed => false,
+    };
+    let over_span = over.span;
+    match (&mut base.value, over.value) {
+        (Value::Map(map), Value::Map(other)) if !whole => {
+            mappings(map, other, matches!(rule, Rule::Keyed), path);
+        }
+        (Value::Seq(items), Value::Seq(other)) if !whole => {
+            items.extend(other.into_iter().filter(|item| item.tag != Some(MergeTag::Reset)));
+            for item in items.iter_mut() {
+                item.tag = None;
+            }
+            unique(items, path);
+        }
+        (_, value) => {
+            *base = Node { value, span: over_span, tag: None };
+            settle(base);
+        }
+    }
+}
+
+fn mappings(base: &mut Map, over: Map, keyed: bool, path: &mut Vec<String>) {
+    for entry in over.entries {
+        if entry.value.tag == Some(MergeTag::Reset) {
+            base.remove(&entry.key);
+            continue;
+        }
+        let free = entry.key.starts_with("x-");
+        match base.get_mut(&entry.key) {
+            Some(value) if !(free || keyed && entry.value.is_null()) => {
+                path.push(entry.key);
+                at(value, entry.value, path);
+                path.pop();
+            }
+            _ => {
+                let mut value = entry.value;
+                settle(&mut value);
+                base.insert(&entry.key, entry.span, value);
+            }
+        }
+    }
+}
+
+/// Makes every list of a canonical document unique, as Compose does after each file.
+pub(super) fn unique_all(node: &mut Node, path: &mut Vec<String>) {
+    match &mut node.value {
+        Value::Map(map) => {
+            for entry in &mut map.entries {
+                if entry.key.starts_with("x-") {
+                    continue;
+                }
+                path.push(entry.key.clone());
+                unique_all(&mut entry.value, path);
+                path.pop();
+            }
+        }
+        Value::Seq(items) => unique(items, path),
+        _ => {}
+    }
+}
+
+/// Leaves of items that are about the same thing the last, in the place of the first.
+fn unique(items: &mut Vec<Node>, path: &[String]) {
+    let words: Vec<&str> = path.iter().map(String::as_str).collect();
+    let ["services", _, rest @ ..] = words.as_slice() else { return };
+    let index: fn(&Node) -> Option<String> = match rest {
+        ["ports"] => port_index,
+        ["volumes" | "devices"] => |node| text(node, "target"),
+        ["secrets"] => |node| grant_index(node, "/run/secrets/"),
+        ["configs"] => |node| grant_index(node, "/"),
+        ["env_file"] => |node| text(node, "path"),
+        [
+            "cap_add"
+            | "cap_drop"
+            | "dns"
+            | "dns_opt"
+            | "dns_search"
+            | "expose"
+            | "links"
+            | "tmpfs"
+            | "label_file"
+            | "profiles"
+            | "group_add"
+            | "security_opt"
+            | "device_cgroup_rules"
+            | "volumes_from",
+        ]
+        | ["build", "tags" | "platforms"]
+        | ["networks", _, "aliases" | "link_local_ips"]
+        | ["extra_hosts", _]
+        | ["build", "extra_hosts", _] => Node::scalar,
+        _ => return,
+    };
+    let mut seen: Vec<Option<String>> = Vec::new();
+    let mut kept: Vec<Node> = Vec::new();
+    for item in items.drain(..) {
+        let key = index(&item);
+        if let Some(place) = key.as_ref().and_then(|_| seen.iter().position(|other| *other == key)) {
+            kept[place] = item;
+        } else {
+            seen.push(key);
+            kept.push(item);
+        }
+    }
+    *items = kept;
+}
+
+fn text(node: &Node, key: &str) -> Option<String> {
+    node.as_map()?.get(key)?.scalar()
+}
+
+fn port_index(node: &Node) -> Option<String> {
+    let target = text(node, "target")?;
+    let published = text(node, "published").unwrap_or_default();
+    let ip = text(node, "host_ip").unwrap_or_else(|| "0.0.0.0".to_owned());
+    let protocol = text(node, "protocol").unwrap_or_else(|| "tcp".to_owned());
+    Some(format!("{ip}:{published}:{target}/{protocol}"))
+}
+
+fn grant_index(node: &Node, folder: &str) -> Option<String> {
+    text(node, "target").or_else(|| Some(format!("{folder}{}", text(node, "source")?)))
+}

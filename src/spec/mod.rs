@@ -1,0 +1,62 @@
+//! What the user wrote, as a [`Spec`]: YAML, interpolation, merging, Compose's vocabulary, validation.
+//!
+//! Pure but for reading the files that a spec names. No YAML type leaves this room.
+//!
+//! [`load`] goes through these steps: `find` the files; `yaml` parses each into `node`s that know their places;
+//! `interpolate` fills variables in; `canonical` turns short forms into long ones; `assemble` applies `extends` and
+//! `include` and `merge`s the files; `read` makes the model of it; `check` looks at the whole; `guard` at the host.
+
+mod assemble;
+mod canonical;
+mod check;
+mod dotenv;
+mod find;
+mod guard;
+mod interpolate;
+mod load;
+mod log;
+mod merge;
+mod model;
+mod nearest;
+mod node;
+mod ports;
+mod problem;
+#[expect(
+    clippy::unused_self,
+    reason = "what reads a part is asked in one way, whether or not it has to note anything"
+)]
+mod read;
+mod render;
+mod request;
+mod schema;
+mod settings;
+mod sketch;
+mod template;
+mod units;
+mod volumes;
+mod yaml;
+
+pub use find::{files as files_for, git_branch, git_root};
+pub use guard::guard;
+pub use load::{load, variables_in};
+pub use model::*;
+pub use nearest::hint as did_you_mean;
+pub use problem::{Colour, Drawing, Place, Problem, ProblemKind, Problems, Warning, WarningKind};
+pub use render::{to_compose_json, to_yaml};
+pub use request::{HostAccess, LoadRequest, Loaded, Refusals, Variables};
+pub use schema::schema;
+pub use settings::Settings;
+pub use sketch::{Basis, Cache, Database, Origin, OwnService, Sketch};
+
+/// Reads a duration as a spec writes it: `8h`, `1h30m`, `500ms`, `2d`.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    units::duration(text)
+}
+
+/// Reads a size as a spec writes it: `64m`, `1.5gb`, `512`; units are powers of 1024.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    units::size(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,375 @@
+//! A service.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    At, Attachment, Build, Dependency, Deploy, Device, Durability, FileGrant, Healthcheck, Hook, ImageSource,
+    Json, Logging, Mount, NetworkMode, NetworkName, Port, PullPolicy, Readiness, Resources, RestartPolicy,
+    Seed, ServiceName, WatchRule,
+};
+
+/// A service, fully resolved. `None` and empty mean "not written": the image's or the engine's default holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its key.
+    pub name: ServiceName,
+    /// Where its image comes from.
+    pub source: ImageSource,
+    /// `platform`.
+    #[serde(default)]
+    pub platform: Option<String>,
+    /// `pull_policy`.
+    #[serde(default)]
+    pub pull_policy: Option<PullPolicy>,
+    /// `command`.
+    #[serde(default)]
+    pub command: Option<Vec<String>>,
+    /// `entrypoint`; empty means that the image's is cleared.
+    #[serde(default)]
+    pub entrypoint: Option<Vec<String>>,
+    /// `environment`, `env_file`s included. A variable without a value is not set.
+    #[serde(default)]
+    pub environment: BTreeMap<String, Option<String>>,
+    /// `working_dir`.
+    #[serde(default)]
+    pub working_dir: Option<String>,
+    /// `user`.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// `group_add`.
+    #[serde(default)]
+    pub group_add: Vec<String>,
+    /// `hostname`.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// `domainname`.
+    #[serde(default)]
+    pub domainname: Option<String>,
+    /// `mac_address`.
+    #[serde(default)]
+    pub mac_address: Option<String>,
+    /// `container_name`. Never applied: it would keep two sandboxes from running side by side.
+    #[serde(default)]
+    pub container_name: Option<String>,
+    /// `labels`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `annotations`.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// `profiles`.
+    #[serde(default)]
+    pub profiles: Vec<String>,
+    /// `attach`: whether `up` follows its logs.
+    #[serde(default)]
+    pub attach: Option<bool>,
+    /// `stdin_open`.
+    #[serde(default)]
+    pub stdin_open: bool,
+    /// `tty`.
+    #[serde(default)]
+    pub tty: bool,
+    /// `init`.
+    #[serde(default)]
+    pub init: Option<bool>,
+    /// `read_only`.
+    #[serde(default)]
+    pub read_only: bool,
+    /// `privileged` (host access).
+    #[serde(default)]
+    pub privileged: bool,
+    /// `cap_add`.
+    #[serde(default)]
+    pub cap_add: Vec<String>,
+    /// `cap_drop`.
+    #[serde(default)]
+    pub cap_drop: Vec<String>,
+    /// `security_opt`.
+    #[serde(default)]
+    pub security_opt: Vec<String>,
+    /// `devices` (host access).
+    #[serde(default)]
+    pub devices: Vec<Device>,
+    /// `device_cgroup_rules` (host access).
+    #[serde(default)]
+    pub device_cgroup_rules: Vec<String>,
+    /// `cgroup`: `host` or `private`.
+    #[serde(default)]
+    pub cgroup: Option<String>,
+    /// `cgroup_parent`.
+    #[serde(default)]
+    pub cgroup_parent: Option<String>,
+    /// `pid`: `host` (host access) or `service:NAME`.
+    #[serde(default)]
+    pub pid: Option<String>,
+    /// `ipc`: `shareable`, `private`, `none`, `service:NAME` or `host` (host access).
+    #[serde(default)]
+    pub ipc: Option<String>,
+    /// `uts`.
+    #[serde(default)]
+    pub uts: Option<String>,
+    /// `userns_mode`.
+    #[serde(default)]
+    pub userns_mode: Option<String>,
+    /// `runtime`.
+    #[serde(default)]
+    pub runtime: Option<String>,
+    /// `isolation`.
+    #[serde(default)]
+    pub isolation: Option<String>,
+    /// `storage_opt`.
+    #[serde(default)]
+    pub storage_opt: BTreeMap<String, String>,
+    /// `sysctls`.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+    /// Memory, processors, processes and the like.
+    #[serde(default)]
+    pub resources: Resources,
+    /// `deploy`.
+    #[serde(default)]
+    pub deploy: Option<Deploy>,
+    /// `scale`.
+    #[serde(default)]
+    pub scale: Option<u32>,
+    /// `network_mode`.
+    #[serde(default)]
+    pub network_mode: Option<NetworkMode>,
+    /// The networks it is on. Never empty unless `network_mode` is set.
+    #[serde(default)]
+    pub networks: BTreeMap<NetworkName, Attachment>,
+    /// `ports`.
+    #[serde(default)]
+    pub ports: Vec<Port>,
+    /// `expose`: `8080`, `53/udp`, `3000-3005`.
+    #[serde(default)]
+    pub expose: Vec<String>,
+    /// `links`, as written: `SERVICE` or `SERVICE:ALIAS`.
+    #[serde(default)]
+    pub links: Vec<String>,
+    /// `external_links`, as written; refused.
+    #[serde(default)]
+    pub external_links: Vec<String>,
+    /// `extra_hosts`: name → addresses.
+    #[serde(default)]
+    pub extra_hosts: BTreeMap<String, Vec<String>>,
+    /// `dns`.
+    #[serde(default)]
+    pub dns: Vec<String>,
+    /// `dns_search`.
+    #[serde(default)]
+    pub dns_search: Vec<String>,
+    /// `dns_opt`.
+    #[serde(default)]
+    pub dns_opt: Vec<String>,
+    /// `volumes`, in order.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// `volumes_from`, as written.
+    #[serde(default)]
+    pub volumes_from: Vec<String>,
+    /// `tmpfs`: `/run` or `/run:size=64m`.
+    #[serde(default)]
+    pub tmpfs: Vec<String>,
+    /// `secrets`.
+    #[serde(default)]
+    pub secrets: Vec<FileGrant>,
+    /// `configs`.
+    #[serde(default)]
+    pub configs: Vec<FileGrant>,
+    /// `depends_on`, with what `links`, `volumes_from` and the `service:` modes imply.
+    #[serde(default)]
+    pub depends_on: BTreeMap<ServiceName, Dependency>,
+    /// `healthcheck`.
+    #[serde(default)]
+    pub healthcheck: Option<Healthcheck>,
+    /// `restart`; honoured by the session or the keeper, never handed to the engine.
+    #[serde(default)]
+    pub restart: Option<RestartPolicy>,
+    /// `logging`.
+    #[serde(default)]
+    pub logging: Option<Logging>,
+    /// `stop_signal`.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
+    /// `stop_grace_period`.
+    #[serde(default)]
+    pub stop_grace_period: Option<Duration>,
+    /// `post_start`: commands in the container after it started.
+    #[serde(default)]
+    pub post_start: Vec<Hook>,
+    /// `pre_stop`: commands in the container before it is stopped.
+    #[serde(default)]
+    pub pre_stop: Vec<Hook>,
+    /// `develop.watch`.
+    #[serde(default)]
+    pub watch: Vec<WatchRule>,
+    /// `ready`: our word for readiness.
+    #[serde(default)]
+    pub ready: Option<Readiness>,
+    /// `seed`: what runs once it is ready, in order.
+    #[serde(default)]
+    pub seed: Vec<Seed>,
+    /// `durable`, if written here.
+    #[serde(default)]
+    pub durable: Option<Durability>,
+    /// Free `x-` keys, `x-sandbox` excepted.
+    #[serde(default)]
+    pub extensions: BTreeMap<String, Json>,
+    /// Where it stands.
+    #[serde(skip)]
+    pub at: At,
+}
+
+impl Service {
+    /// A service that runs an image, with nothing else said.
+    pub fn new(name: ServiceName, image: impl Into<String>) -> Self {
+        Self {
+            name,
+            source: ImageSource::Image(image.into()),
+            platform: None,
+            pull_policy: None,
+            command: None,
+            entrypoint: None,
+            environment: BTreeMap::new(),
+            working_dir: None,
+            user: None,
+            group_add: Vec::new(),
+            hostname: None,
+            domainname: None,
+            mac_address: None,
+            container_name: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            profiles: Vec::new(),
+            attach: None,
+            stdin_open: false,
+            tty: false,
+            init: None,
+            read_only: false,
+            privileged: false,
+            cap_add: Vec::new(),
+            cap_drop: Vec::new(),
+            security_opt: Vec::new(),
+            devices: Vec::new(),
+            device_cgroup_rules: Vec::new(),
+            cgroup: None,
+            cgroup_parent: None,
+            pid: None,
+            ipc: None,
+            uts: None,
+            userns_mode: None,
+            runtime: None,
+            isolation: None,
+            storage_opt: BTreeMap::new(),
+            sysctls: BTreeMap::new(),
+            resources: Resources::default(),
+            deploy: None,
+            scale: None,
+            network_mode: None,
+            networks: BTreeMap::new(),
+            ports: Vec::new(),
+            expose: Vec::new(),
+            links: Vec::new(),
+            external_links: Vec::new(),
+            extra_hosts: BTreeMap::new(),
+            dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_opt: Vec::new(),
+            mounts: Vec::new(),
+            volumes_from: Vec::new(),
+            tmpfs: Vec::new(),
+            secrets: Vec::new(),
+            configs: Vec::new(),
+            depends_on: BTreeMap::new(),
+            healthcheck: None,
+            restart: None,
+            logging: None,
+            stop_signal: None,
+            stop_grace_period: None,
+            post_start: Vec::new(),
+            pre_stop: Vec::new(),
+            watch: Vec::new(),
+            ready: None,
+            seed: Vec::new(),
+            durable: None,
+            extensions: BTreeMap::new(),
+            at: At::default(),
+        }
+    }
+
+    /// The image it runs: the reference, or what a build is tagged with, if that is written.
+    pub fn image(&self) -> Option<&str> {
+        match &self.source {
+            ImageSource::Image(reference) => Some(reference),
+            ImageSource::Build(build) => build.tag.as_deref(),
+        }
+    }
+
+    /// How it is built, if it is.
+    pub fn build(&self) -> Option<&Build> {
+        match &self.source {
+            ImageSource::Image(_) => None,
+            ImageSource::Build(build) => Some(build),
+        }
+    }
+
+    /// How many containers it has.
+    pub fn replicas(&self) -> u32 {
+        self.scale.or_else(|| self.deploy.as_ref().and_then(|deploy| deploy.replicas)).unwrap_or(1)
+    }
+
+    /// The most memory it may use, bytes: `deploy.resources.limits.memory`, else `mem_limit`.
+    pub fn memory_limit(&self) -> Option<u64> {
+        let deploy = self.deploy.as_ref().and_then(|deploy| deploy.limits.as_ref()?.memory);
+        deploy.or(self.resources.mem_limit)
+    }
+
+    /// The memory it is promised, bytes: `deploy.resources.reservations.memory`, else `mem_reservation`.
+    pub fn memory_reservation(&self) -> Option<u64> {
+        let deploy = self.deploy.as_ref().and_then(|deploy| deploy.reservations.as_ref()?.memory);
+        deploy.or(self.resources.mem_reservation)
+    }
+
+    /// Processors it may use: `deploy.resources.limits.cpus`, else `cpus`.
+    pub fn cpu_limit(&self) -> Option<f64> {
+        let deploy = self.deploy.as_ref().and_then(|deploy| deploy.limits.as_ref()?.cpus());
+        deploy.or(self.resources.cpus)
+    }
+
+    /// Processes it may have: `deploy.resources.limits.pids`, else `pids_limit`.
+    pub fn pids_limit(&self) -> Option<i64> {
+        let deploy = self.deploy.as_ref().and_then(|deploy| deploy.limits.as_ref()?.pids);
+        deploy.or(self.resources.pids_limit)
+    }
+
+    /// What happens when it exits: `restart`, else `deploy.restart_policy.condition`, else nothing.
+    pub fn restart_policy(&self) -> RestartPolicy {
+        if let Some(policy) = &self.restart {
+            return policy.clone();
+        }
+        let Some(policy) = self.deploy.as_ref().and_then(|deploy| deploy.restart_policy.as_ref()) else {
+            return RestartPolicy::No;
+        };
+        match policy.get("condition").and_then(Json::as_str) {
+            Some("none") => RestartPolicy::No,
+            Some("on-failure") => RestartPolicy::OnFailure {
+                max: policy.get("max_attempts").and_then(Json::as_u64).and_then(|n| u32::try_from(n).ok()),
+            },
+            _ => RestartPolicy::Always,
+        }
+    }
+
+    /// Mounts whose content the images of databases run at their first start.
+    pub fn initdb_mounts(&self) -> impl Iterator<Item = &Mount> {
+        self.mounts.iter().filter(|mount| mount.is_initdb())
+    }
+
+    /// Whether data has to be made before it can be used: it has seeds, or mounts that count as seeds.
+    pub fn is_seeded(&self) -> bool {
+        !self.seed.is_empty() || self.initdb_mounts().next().is_some()
+    }
+}

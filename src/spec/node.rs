@@ -1,0 +1,193 @@
+//! A YAML tree that remembers where each of its nodes was written.
+
+use serde_json::Value as Json;
+
+/// Where a node stands: the number of its file, the byte offset, line and column (from 1), and its length in
+/// characters on that line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    pub file: u32,
+    pub offset: u32,
+    pub line: u32,
+    pub column: u32,
+    pub length: u32,
+}
+
+/// A node with its place and the tag that steers merging.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Node {
+    pub value: Value,
+    pub span: Span,
+    pub tag: Option<MergeTag>,
+}
+
+/// Compose's tags for merging files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MergeTag {
+    /// `!reset`: what earlier files said is forgotten.
+    Reset,
+    /// `!override`: it stands in place of what earlier files said.
+    Override,
+}
+
+/// What a node holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Str(String),
+    Seq(Vec<Node>),
+    Map(Map),
+}
+
+/// A mapping in its written order, each key once.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Map {
+    pub entries: Vec<Entry>,
+}
+
+/// One entry of a mapping.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entry {
+    pub key: String,
+    pub span: Span,
+    pub value: Node,
+}
+
+impl Map {
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        self.entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value)
+    }
+
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    /// Puts an entry in, in place of one with the same key.
+    pub fn insert(&mut self, key: &str, span: Span, value: Node) {
+        match self.entries.iter_mut().find(|entry| entry.key == key) {
+            Some(entry) => {
+                entry.value = value;
+                entry.span = span;
+            }
+            None => self.entries.push(Entry { key: key.to_owned(), span, value }),
+        }
+    }
+
+    pub fn remove(&mut self, key: &str) -> Option<Entry> {
+        let index = self.entries.iter().position(|entry| entry.key == key)?;
+        Some(self.entries.remove(index))
+    }
+}
+
+impl Node {
+    pub fn new(value: Value, span: Span) -> Self {
+        Self { value, span, tag: None }
+    }
+
+    pub fn str(text: impl Into<String>, span: Span) -> Self {
+        Self::new(Value::Str(text.into()), span)
+    }
+
+    pub fn map(entries: Vec<Entry>, span: Span) -> Self {
+        Self::new(Value::Map(Map { entries }), span)
+    }
+
+    pub fn is_null(&self) -> bool {
+        matches!(self.value, Value::Null)
+    }
+
+    pub fn as_map(&self) -> Option<&Map> {
+        match &self.value {
+            Value::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    pub fn as_map_mut(&mut self) -> Option<&mut Map> {
+        match &mut self.value {
+            Value::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    pub fn as_seq(&self) -> Option<&[Node]> {
+        match &self.value {
+            Value::Seq(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Value::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A scalar's text as Compose writes it; `None` for null and for collections.
+    pub fn scalar(&self) -> Option<String> {
+        match &self.value {
+            Value::Bool(b) => Some(b.to_string()),
+            Value::Int(n) => Some(n.to_string()),
+            Value::Float(f) => Some(float_text(*f)),
+            Value::Str(text) => Some(text.clone()),
+            Value::Null | Value::Seq(_) | Value::Map(_) => None,
+        }
+    }
+
+    /// What it is, for messages.
+    pub fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Null => "nothing",
+            Value::Bool(_) => "a boolean",
+            Value::Int(_) | Value::Float(_) => "a number",
+            Value::Str(_) => "text",
+            Value::Seq(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+
+    /// Where the key at the end of a path of keys is written.
+    pub fn key_span(&self, path: &[&str]) -> Option<Span> {
+        let (last, before) = path.split_last()?;
+        let mut node = self;
+        for key in before {
+            node = node.as_map()?.get(key)?;
+        }
+        Some(node.as_map()?.entry(last)?.span)
+    }
+
+    /// The whole tree as JSON.
+    pub fn to_json(&self) -> Json {
+        match &self.value {
+            Value::Null => Json::Null,
+            Value::Bool(b) => Json::Bool(*b),
+            Value::Int(n) => Json::from(*n),
+            Value::Float(f) => Json::from(*f),
+            Value::Str(text) => Json::String(text.clone()),
+            Value::Seq(items) => Json::Array(items.iter().map(Node::to_json).collect()),
+            Value::Map(map) => {
+                Json::Object(map.entries.iter().map(|e| (e.key.clone(), e.value.to_json())).collect())
+            }
+        }
+    }
+}
+
+/// A number as Compose (Go's `%v`) writes it: an exponent only below 1e-4 and from 1e21 on.
+pub(super) fn float_text(f: f64) -> String {
+    let size = f.abs();
+    if size != 0.0 && f.is_finite() && !(1e-4..1e21).contains(&size) {
+        let text = format!("{f:e}");
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
+        return format!("{mantissa}e{sign}{digits:0>2}");
+    }
+    format!("{f}")
+}

@@ -1,0 +1,131 @@
+//! `build`, `pull_policy`.
+
+use std::collections::BTreeMap;
+
+use super::super::model::{At, Build, BuildSecret, Dockerfile, PullPolicy};
+use super::super::problem::ProblemKind;
+use super::super::units;
+use super::{Fields, Reader};
+
+impl Reader<'_> {
+    /// Reads `build`.
+    pub(super) fn build(&self, fields: Fields<'_>, at: At) -> Build {
+        let file = fields.text("dockerfile");
+        let inline = fields.text("dockerfile_inline");
+        if file.is_some() && inline.is_some() {
+            let span = fields.key_span("dockerfile_inline");
+            let message = format!("{} has both `dockerfile` and `dockerfile_inline`", fields.what);
+            self.log.hinted(ProblemKind::Conflict, span, message, "keep one of the two");
+        }
+        let dockerfile = match (inline, file) {
+            (Some(text), _) => Dockerfile::Inline(text),
+            (None, Some(file)) => Dockerfile::File(file),
+            (None, None) => Dockerfile::default(),
+        };
+        let context = fields.text("context").unwrap_or_default();
+        let texts = |key| fields.texts(key).unwrap_or_default();
+        // An argument without a value takes that of the environment, or is left out.
+        let args = fields.pairs("args").into_iter().filter_map(|(name, value)| {
+            let value = value.or_else(|| self.variables.get(&name).cloned())?;
+            Some((name, Some(value)))
+        });
+        for key in ["provenance", "sbom"] {
+            if fields.node(key).is_some() {
+                let message =
+                    format!("`{key}` of {} is not applied: built images stay on this engine", fields.what);
+                self.not_applied(fields.key_span(key), message);
+            }
+        }
+        let build = Build {
+            context,
+            dockerfile,
+            args: args.collect(),
+            target: fields.text("target"),
+            tag: None,
+            tags: texts("tags"),
+            labels: fields.texts_by_name("labels"),
+            cache_from: texts("cache_from"),
+            cache_to: texts("cache_to"),
+            no_cache: fields.flag("no_cache").unwrap_or(false),
+            pull: fields.flag("pull").unwrap_or(false),
+            network: fields.text("network"),
+            additional_contexts: fields.texts_by_name("additional_contexts"),
+            extra_hosts: self.hosts(&fields),
+            secrets: self.build_secrets(&fields),
+            ssh: fields.pairs("ssh"),
+            shm_size: fields.size("shm_size"),
+            ulimits: self.ulimits(&fields),
+            platforms: texts("platforms"),
+            entitlements: texts("entitlements"),
+            privileged: fields.flag("privileged").unwrap_or(false),
+            isolation: fields.text("isolation"),
+            extensions: fields.extensions(),
+            at,
+        };
+        fields.finish();
+        build
+    }
+
+    fn build_secrets(&self, fields: &Fields<'_>) -> Vec<BuildSecret> {
+        self.grants(fields, "secrets")
+            .into_iter()
+            .map(|grant| BuildSecret {
+                source: grant.source,
+                target: grant.target,
+                uid: grant.uid,
+                gid: grant.gid,
+                mode: grant.mode,
+            })
+            .collect()
+    }
+
+    /// Reads `extra_hosts`.
+    pub(super) fn hosts(&self, fields: &Fields<'_>) -> BTreeMap<String, Vec<String>> {
+        let Some(node) = fields.node("extra_hosts") else { return BTreeMap::new() };
+        let Some(map) = node.as_map() else {
+            let message =
+                format!("`extra_hosts` of {} lists `NAME=ADDRESS`, this is {}", fields.what, node.kind());
+            self.log.problem(ProblemKind::Type, node.span, message);
+            return BTreeMap::new();
+        };
+        let mut hosts = BTreeMap::new();
+        for entry in &map.entries {
+            let addresses = entry.value.as_seq().unwrap_or_default();
+            let addresses: Vec<String> =
+                addresses.iter().filter_map(super::super::node::Node::scalar).collect();
+            for address in &addresses {
+                if address != "host-gateway" && address.parse::<std::net::IpAddr>().is_err() {
+                    let message = format!("`{address}`, for the host `{}`, is not an address", entry.key);
+                    self.log.problem(ProblemKind::Value, entry.value.span, message);
+                }
+            }
+            hosts.insert(entry.key.clone(), addresses);
+        }
+        hosts
+    }
+
+    /// Reads `pull_policy`.
+    pub(super) fn pull_policy(&self, fields: &Fields<'_>) -> Option<PullPolicy> {
+        if let Some(every) = fields.node("pull_policy").and_then(|node| node.as_str()?.strip_prefix("every_"))
+        {
+            return match units::duration(every) {
+                Ok(duration) => Some(PullPolicy::Every(duration.as_secs())),
+                Err(reason) => {
+                    let message = format!("`every_{every}` is not a pull policy: {reason}");
+                    self.log.problem(ProblemKind::Value, fields.key_span("pull_policy"), message);
+                    None
+                }
+            };
+        }
+        let words = [
+            ("always", PullPolicy::Always),
+            ("never", PullPolicy::Never),
+            ("missing", PullPolicy::Missing),
+            ("if_not_present", PullPolicy::IfNotPresent),
+            ("build", PullPolicy::Build),
+            ("daily", PullPolicy::Daily),
+            ("weekly", PullPolicy::Weekly),
+        ];
+        fields.word("pull_policy", &words)
+    }
+}

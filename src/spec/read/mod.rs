@@ -1,0 +1,214 @@
+//! A canonical tree → the model. Hand-written, so that every problem is found in one go and points at its place.
+
+mod build;
+mod fields;
+mod life;
+mod networking;
+mod ours;
+mod resources;
+mod service;
+mod storage;
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+pub(super) use fields::Fields;
+
+use super::log::Log;
+use super::model::{
+    ConfigName, InvalidName, MountKind, NetworkName, ProjectName, SecretName, ServiceName, Spec, VolumeName,
+};
+use super::node::{Map, Node, Span};
+use super::problem::{ProblemKind, WarningKind};
+use super::request::Refusals;
+
+/// What reading needs to know beside the tree.
+pub(super) struct Reader<'a> {
+    pub log: &'a Log,
+    /// The variables that values without a text are looked up in.
+    pub variables: &'a BTreeMap<String, String>,
+    /// Paths are shown relative to this folder.
+    pub standing_in: &'a Path,
+    /// What happens to what is refused.
+    pub refusals: Refusals,
+    /// Whether what is being read is used by an active service; what is not is neither refused nor warned about.
+    pub used: Cell<bool>,
+}
+
+/// The spec as read, and services that no active profile asks for.
+pub(super) struct Read {
+    pub spec: Spec,
+    pub inactive: BTreeSet<String>,
+}
+
+const SECTIONS: [&str; 7] = ["services", "volumes", "networks", "secrets", "configs", "models", "tasks"];
+
+impl Reader<'_> {
+    /// Reads a whole tree.
+    pub fn spec(&self, root: &Node, name: ProjectName, folder: &Path, active: &Profiles) -> Read {
+        let empty = Map::default();
+        let map = root.as_map().unwrap_or(&empty);
+        let mut inactive = BTreeSet::new();
+        let mut spec =
+            Spec { profiles: active.profiles.iter().cloned().collect(), ..Spec::new(name, folder) };
+        let Some(fields) = Fields::of(self.log, root, "the spec") else { return Read { spec, inactive } };
+        let _ = fields.text("name");
+        self.top_words(&fields, &mut spec);
+        spec.extensions = fields.extensions();
+        for key in SECTIONS {
+            let _ = fields.node(key);
+        }
+        for (name, span, node) in self.section(map, "services") {
+            let Some(name) = self.name(ServiceName::new(name), span) else { continue };
+            let profiles = node.as_map().and_then(|map| map.get("profiles")).and_then(Node::as_seq);
+            let profiles: Vec<String> =
+                profiles.unwrap_or_default().iter().filter_map(Node::scalar).collect();
+            let is_active = active.include(name.as_str(), &profiles);
+            self.used.set(is_active);
+            let service = self.service(&name, span, node);
+            if is_active {
+                spec.services.insert(name, service);
+            } else {
+                inactive.insert(name.to_string());
+            }
+        }
+        let used = Used::of(&spec);
+        for (name, span, node) in self.section(map, "networks") {
+            let Some(name) = self.name(NetworkName::new(name), span) else { continue };
+            self.used.set(used.networks.contains(name.as_str()));
+            spec.networks.insert(name.clone(), self.network(&name, span, node));
+        }
+        for (name, span, node) in self.section(map, "volumes") {
+            let Some(name) = self.name(VolumeName::new(name), span) else { continue };
+            self.used.set(used.volumes.contains(name.as_str()));
+            spec.volumes.insert(name.clone(), self.volume(&name, span, node));
+        }
+        for (name, span, node) in self.section(map, "secrets") {
+            let Some(name) = self.name(SecretName::new(name), span) else { continue };
+            self.used.set(used.secrets.contains(name.as_str()));
+            if let Some(secret) = self.secret(&name, span, node) {
+                spec.secrets.insert(name, secret);
+            }
+        }
+        for (name, span, node) in self.section(map, "configs") {
+            let Some(name) = self.name(ConfigName::new(name), span) else { continue };
+            self.used.set(used.configs.contains(name.as_str()));
+            if let Some(config) = self.config(&name, span, node) {
+                spec.configs.insert(name, config);
+            }
+        }
+        self.used.set(true);
+        if let Some(entry) = map.entry("models")
+            && !entry.value.is_null()
+        {
+            self.refuse(
+                entry.span,
+                "`models` is refused: sandbox runs no language models",
+                "run one as a service",
+            );
+        }
+        fields.finish_with(&[
+            ("ready", "it belongs into a service"),
+            ("seed", "it belongs into a service or a volume"),
+            ("image", "it belongs into a service, below `services:`"),
+        ]);
+        Read { spec, inactive }
+    }
+
+    fn section<'n>(&self, root: &'n Map, key: &str) -> Vec<(&'n str, Span, &'n Node)> {
+        let Some(node) = root.get(key).filter(|node| !node.is_null()) else { return Vec::new() };
+        let Some(map) = node.as_map() else {
+            let message = format!("`{key}` must be a mapping of names, this is {}", node.kind());
+            self.log.problem(ProblemKind::Type, node.span, message);
+            return Vec::new();
+        };
+        let entries = map.entries.iter().filter(|entry| !entry.key.starts_with("x-"));
+        entries.map(|entry| (entry.key.as_str(), entry.span, &entry.value)).collect()
+    }
+
+    fn name<T>(&self, name: Result<T, InvalidName>, span: Span) -> Option<T> {
+        name.map_err(|error| {
+            let message = format!("`{}` cannot be {}", error.name, error.kind);
+            self.log.hinted(ProblemKind::Name, span, message, error.rule);
+        })
+        .ok()
+    }
+
+    /// Says that something is not done, with the reason.
+    pub(super) fn refuse(&self, span: Span, message: impl Into<String>, hint: &str) {
+        if !self.used.get() {
+            return;
+        }
+        match self.refusals {
+            Refusals::Fail => self.log.hinted(ProblemKind::Unsupported, span, message, hint),
+            Refusals::Warn => self.log.warn(WarningKind::Refused, span, message, Some(hint.to_owned())),
+        }
+    }
+
+    /// Says that a key is not applied, with the reason.
+    fn not_applied(&self, span: Span, message: impl Into<String>) {
+        if self.used.get() {
+            self.log.warn(WarningKind::NotApplied, span, message, None);
+        }
+    }
+}
+
+/// What the active services use, by name.
+#[derive(Debug, Default)]
+pub(super) struct Used {
+    pub networks: BTreeSet<String>,
+    pub volumes: BTreeSet<String>,
+    pub secrets: BTreeSet<String>,
+    pub configs: BTreeSet<String>,
+}
+
+impl Used {
+    /// Looks through a spec's services.
+    pub fn of(spec: &Spec) -> Self {
+        let mut used = Self::default();
+        for service in spec.services.values() {
+            used.networks.extend(service.networks.keys().map(ToString::to_string));
+            if service.networks.is_empty() && service.network_mode.is_none() {
+                used.networks.insert("default".to_owned());
+            }
+            for mount in &service.mounts {
+                if let MountKind::Named { volume, .. } = &mount.kind {
+                    used.volumes.insert(volume.to_string());
+                }
+            }
+            used.secrets.extend(service.secrets.iter().map(|grant| grant.source.clone()));
+            let build = service.build().map(|build| build.secrets.as_slice()).unwrap_or_default();
+            used.secrets.extend(build.iter().map(|secret| secret.source.clone()));
+            used.configs.extend(service.configs.iter().map(|grant| grant.source.clone()));
+        }
+        used
+    }
+
+    /// Takes out of a spec what no service uses.
+    pub fn keep(spec: &mut Spec) {
+        let used = Self::of(spec);
+        spec.networks.retain(|name, _| used.networks.contains(name.as_str()));
+        spec.volumes.retain(|name, _| used.volumes.contains(name.as_str()));
+        spec.secrets.retain(|name, _| used.secrets.contains(name.as_str()));
+        spec.configs.retain(|name, _| used.configs.contains(name.as_str()));
+    }
+}
+
+/// Which services are active.
+#[derive(Debug, Default)]
+pub(super) struct Profiles {
+    /// The active profiles.
+    pub profiles: BTreeSet<String>,
+    /// Services asked for by name.
+    pub services: BTreeSet<String>,
+}
+
+impl Profiles {
+    fn include(&self, service: &str, profiles: &[String]) -> bool {
+        profiles.is_empty()
+            || self.profiles.contains("*")
+            || self.services.contains(service)
+            || profiles.iter().any(|profile| self.profiles.contains(profile))
+    }
+}

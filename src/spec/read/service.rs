@@ -1,0 +1,333 @@
+//! A service: every key of the Compose Specification, applied, refused or warned about.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::super::assemble::read_env_files;
+use super::super::model::{ImageSource, Logging, Service, ServiceName};
+use super::super::nearest::nearest;
+use super::super::node::{Node, Span};
+use super::super::problem::{ProblemKind, shown};
+use super::{Fields, Reader};
+
+/// Words of older files or of other places, and what to write.
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("net", "it is `network_mode` today"),
+    ("log_driver", "it is `logging: { driver: … }` today"),
+    ("log_opt", "it is `logging: { options: … }` today"),
+    ("dockerfile", "it belongs below `build:`"),
+    ("volume_driver", "it is `driver` of a volume today"),
+    ("egress", "it belongs to the top level"),
+    ("lifetime", "it belongs to the top level"),
+    ("replicas", "it is `scale`, or `deploy: { replicas: … }`"),
+    ("memory", "it is `mem_limit`"),
+];
+
+impl Reader<'_> {
+    /// Reads a service.
+    pub(super) fn service(&self, name: &ServiceName, span: Span, node: &Node) -> Service {
+        let at = self.log.at(span);
+        let mut service = Service { at: at.clone(), ..Service::new(name.clone(), "") };
+        let Some(fields) = Fields::of(self.log, node, format!("service `{name}`")) else { return service };
+        self.image(&fields, &mut service);
+        self.process(&fields, &mut service);
+        self.rights(&fields, &mut service);
+        self.surroundings(&fields, &mut service);
+        self.life(&fields, &mut service);
+        self.not_for_us(&fields, &mut service);
+        service.resources = self.resources(&fields);
+        service.deploy = self.deploy(&fields);
+        service.scale = fields.int_in("scale", "from 0 on");
+        service.ready = self.ready(&fields);
+        service.seed = self.service_seeds(&fields);
+        service.durable = self.durability(&fields);
+        service.extensions = fields.extensions();
+        self.distinct(&fields, &service);
+        self.implied_dependencies(&mut service);
+        fields.finish_with(&ELSEWHERE);
+        service
+    }
+
+    fn image(&self, fields: &Fields<'_>, service: &mut Service) {
+        let image = fields.text("image").filter(|image| !image.is_empty());
+        let build = fields.inner("build").map(|inner| {
+            let at = self.log.at(inner.span);
+            self.build(inner, at)
+        });
+        let written = |key| fields.map.get(key).is_some_and(|node| !node.is_null());
+        // What was to be extended and could not be is told of already.
+        let misspelt = |key: &str| nearest(key, ["image", "build"]).is_some();
+        let lacks_both = !written("image")
+            && !written("build")
+            && fields.node("extends").is_none()
+            && !fields.map.entries.iter().any(|entry| misspelt(&entry.key));
+        service.source = match (build, image) {
+            (Some(build), tag) => ImageSource::Build(Box::new(super::super::model::Build { tag, ..build })),
+            (None, Some(image)) => ImageSource::Image(image),
+            (None, None) => ImageSource::Image(String::new()),
+        };
+        if lacks_both && fields.node("provider").is_none() {
+            let message = format!("{} has neither an image nor a build", fields.what);
+            self.log.hinted(ProblemKind::Type, fields.span, message, "add `image: NAME` or `build: FOLDER`");
+        }
+        if let Some(image) = service.image()
+            && image.contains(char::is_whitespace)
+            && !image.contains('$')
+        {
+            let message = format!("`{image}` is not the name of an image");
+            self.log.problem(ProblemKind::Value, fields.key_span("image"), message);
+        }
+        service.platform = fields.text("platform");
+        service.pull_policy = self.pull_policy(fields);
+    }
+
+    /// What runs in the container.
+    fn process(&self, fields: &Fields<'_>, service: &mut Service) {
+        service.command = fields.texts("command");
+        service.entrypoint = fields.texts("entrypoint");
+        service.environment = self.environment(fields);
+        service.working_dir = fields.text("working_dir");
+        service.user = fields.text("user");
+        service.group_add = fields.texts("group_add").unwrap_or_default();
+        service.stdin_open = fields.flag("stdin_open").unwrap_or(false);
+        service.tty = fields.flag("tty").unwrap_or(false);
+        service.init = fields.flag("init");
+        service.labels = self.labels_with_files(fields);
+        service.annotations = fields.texts_by_name("annotations");
+        service.profiles = fields.texts("profiles").unwrap_or_default();
+        service.attach = fields.flag("attach");
+        service.logging = fields.inner("logging").map(|inner| {
+            let read = Logging { driver: inner.text("driver"), options: inner.pairs("options") };
+            inner.finish();
+            read
+        });
+    }
+
+    /// What it may do.
+    fn rights(&self, fields: &Fields<'_>, service: &mut Service) {
+        service.read_only = fields.flag("read_only").unwrap_or(false);
+        service.privileged = fields.flag("privileged").unwrap_or(false);
+        service.cap_add = fields.texts("cap_add").unwrap_or_default();
+        service.cap_drop = fields.texts("cap_drop").unwrap_or_default();
+        service.security_opt = fields.texts("security_opt").unwrap_or_default();
+        service.devices = self.devices(fields);
+        service.device_cgroup_rules = fields.texts("device_cgroup_rules").unwrap_or_default();
+        service.cgroup =
+            fields.word("cgroup", &[("host", "host"), ("private", "private")]).map(str::to_owned);
+        service.cgroup_parent = fields.text("cgroup_parent");
+        service.pid = fields.text("pid");
+        service.ipc = fields.text("ipc");
+        service.uts = fields.text("uts");
+        service.userns_mode = fields.text("userns_mode");
+        service.runtime = fields.text("runtime");
+        service.isolation = fields.text("isolation");
+        service.storage_opt = fields.texts_by_name("storage_opt");
+        service.sysctls = fields.texts_by_name("sysctls");
+        for (key, mode) in [("pid", &service.pid), ("ipc", &service.ipc)] {
+            if mode.as_deref().is_some_and(|mode| mode.starts_with("container:")) {
+                let message = format!(
+                    "`{key}` of {} is refused: a sandbox does not join containers that are not its own",
+                    fields.what
+                );
+                self.refuse(fields.key_span(key), message, "use `service:NAME`");
+            }
+        }
+    }
+
+    /// Networks, names, files.
+    fn surroundings(&self, fields: &Fields<'_>, service: &mut Service) {
+        service.hostname = fields.text("hostname");
+        service.domainname = fields.text("domainname");
+        service.mac_address = fields.text("mac_address");
+        service.network_mode = self.network_mode(fields);
+        service.networks = self.attachments(fields);
+        if service.network_mode.is_some() && !service.networks.is_empty() {
+            let message = format!("{} has both `network_mode` and `networks`", fields.what);
+            let span = fields.key_span("network_mode");
+            self.log.hinted(ProblemKind::Conflict, span, message, "keep one of the two");
+        }
+        service.ports = self.ports(fields);
+        service.expose = fields.texts("expose").unwrap_or_default();
+        for port in &service.expose {
+            let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+            let reason = super::super::ports::range(number).err();
+            if reason.is_some() || !matches!(protocol, "tcp" | "udp" | "sctp") {
+                let message = format!("`{port}`, exposed by {}, is not a port", fields.what);
+                self.log.problem(ProblemKind::Value, fields.key_span("expose"), message);
+            }
+        }
+        service.links = fields.texts("links").unwrap_or_default();
+        service.extra_hosts = self.hosts(fields);
+        service.dns = fields.texts("dns").unwrap_or_default();
+        service.dns_search = fields.texts("dns_search").unwrap_or_default();
+        service.dns_opt = fields.texts("dns_opt").unwrap_or_default();
+        service.mounts = self.mounts(fields);
+        service.volumes_from = fields.texts("volumes_from").unwrap_or_default();
+        service.tmpfs = fields.texts("tmpfs").unwrap_or_default();
+        service.secrets = self.grants(fields, "secrets");
+        service.configs = self.grants(fields, "configs");
+        for from in &service.volumes_from {
+            if from.starts_with("container:") {
+                let message =
+                    format!("`volumes_from: {from}` of {} is refused: it is not the sandbox's", fields.what);
+                self.refuse(fields.key_span("volumes_from"), message, "name a service of the spec");
+            }
+        }
+    }
+
+    /// Start, health, end.
+    fn life(&self, fields: &Fields<'_>, service: &mut Service) {
+        service.depends_on = self.depends_on(fields);
+        service.healthcheck = self.healthcheck(fields);
+        service.restart = self.restart(fields);
+        service.stop_signal = fields.text("stop_signal");
+        service.stop_grace_period = fields.duration("stop_grace_period");
+        service.post_start = self.hooks(fields, "post_start");
+        service.pre_stop = self.hooks(fields, "pre_stop");
+        if let Some(develop) = fields.inner("develop") {
+            service.watch =
+                develop.list("watch").iter().filter_map(|node| self.watch(node, fields)).collect();
+            develop.finish();
+        }
+    }
+
+    /// Keys that are warned about or refused.
+    fn not_for_us(&self, fields: &Fields<'_>, service: &mut Service) {
+        service.container_name = fields.text("container_name");
+        if service.container_name.is_some() {
+            let message = format!(
+                "`container_name` of {} is not applied: it would keep two sandboxes from running side by side",
+                fields.what
+            );
+            self.not_applied(fields.key_span("container_name"), message);
+        }
+        service.external_links = fields.texts("external_links").unwrap_or_default();
+        let refused = [
+            (
+                "external_links",
+                "a sandbox does not reach containers that are not its own",
+                "copy that service into the spec",
+            ),
+            ("credential_spec", "it is for Windows", "use `secrets`"),
+            ("provider", "it hands the service to a program outside of the sandbox", "run it as a container"),
+            ("models", "sandbox runs no language models", "run one as a service"),
+        ];
+        for (key, reason, hint) in refused {
+            if fields.node(key).is_some() {
+                let message = format!("`{key}` of {} is refused: {reason}", fields.what);
+                self.refuse(fields.key_span(key), message, hint);
+            }
+        }
+        if fields.flag("use_api_socket") == Some(true) {
+            let message = format!("`use_api_socket` of {} is refused: it gives away the engine", fields.what);
+            self.refuse(fields.key_span("use_api_socket"), message, "take it out");
+        }
+        if fields.node("pull_refresh_after").is_some() {
+            let message = format!(
+                "`pull_refresh_after` of {} is not applied: use `pull_policy: every_12h`",
+                fields.what
+            );
+            self.not_applied(fields.key_span("pull_refresh_after"), message);
+        }
+    }
+
+    /// `environment` over `env_file`s; a variable without a value takes that of the environment.
+    fn environment(&self, fields: &Fields<'_>) -> BTreeMap<String, Option<String>> {
+        let mut environment: BTreeMap<String, Option<String>> = BTreeMap::new();
+        let mut outer = self.variables.clone();
+        for node in fields.list("env_file") {
+            let Some(inner) = Fields::of(self.log, node, format!("an `env_file` of {}", fields.what)) else {
+                continue;
+            };
+            let required = inner.flag("required").unwrap_or(true);
+            let raw = inner.word("format", &[("raw", ())]).is_some();
+            let Some(path) = inner.text("path").map(PathBuf::from) else { continue };
+            inner.finish();
+            if !path.is_file() {
+                if required {
+                    let name = shown(&path, self.standing_in);
+                    let message = format!("there is no `env_file` `{}`", name.display());
+                    let hint = "make it, or write `{ path: …, required: false }`";
+                    self.log.hinted(ProblemKind::File, node.span, message, hint);
+                }
+                continue;
+            }
+            let found = if raw {
+                self.raw_env_file(&path, node.span)
+            } else {
+                read_env_files(self.log, &[path], &outer, self.standing_in, Some(node.span))
+            };
+            for (name, value) in found {
+                outer.entry(name.clone()).or_insert_with(|| value.clone());
+                environment.insert(name, Some(value));
+            }
+        }
+        for (name, value) in fields.pairs("environment") {
+            let value = value.or_else(|| self.variables.get(&name).cloned());
+            environment.insert(name, value);
+        }
+        environment
+    }
+
+    fn raw_env_file(&self, path: &Path, span: Span) -> BTreeMap<String, String> {
+        let name = shown(path, self.standing_in);
+        let Some(text) = super::super::yaml::read(self.log, path, &name) else { return BTreeMap::new() };
+        let mut found = BTreeMap::new();
+        for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
+            if let Some((name, value)) = line.split_once('=') {
+                found.insert(name.to_owned(), value.to_owned());
+            } else {
+                let message = format!("`{line}` in `{}` is not `NAME=value`", name.display());
+                self.log.problem(ProblemKind::Value, span, message);
+            }
+        }
+        found
+    }
+
+    fn labels_with_files(&self, fields: &Fields<'_>) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        for node in fields.list("label_file") {
+            let Some(path) = node.scalar().map(PathBuf::from) else { continue };
+            labels.extend(read_env_files(
+                self.log,
+                &[path],
+                self.variables,
+                self.standing_in,
+                Some(node.span),
+            ));
+        }
+        labels.extend(self.labels(fields));
+        labels
+    }
+
+    /// Limits that are written twice must agree.
+    fn distinct(&self, fields: &Fields<'_>, service: &Service) {
+        let Some(deploy) = &service.deploy else { return };
+        let conflict = |key: &'static str, other: &str| {
+            let message = format!("`{key}` and `{other}` of {} say different things", fields.what);
+            self.log.hinted(ProblemKind::Conflict, fields.key_span(key), message, "keep one of the two");
+        };
+        let limits = deploy.limits.clone().unwrap_or_default();
+        let reservations = deploy.reservations.clone().unwrap_or_default();
+        if differ(service.scale, deploy.replicas) {
+            conflict("scale", "deploy.replicas");
+        }
+        if differ(service.resources.mem_limit, limits.memory) {
+            conflict("mem_limit", "deploy.resources.limits.memory");
+        }
+        if differ(service.resources.mem_reservation, reservations.memory) {
+            conflict("mem_reservation", "deploy.resources.reservations.memory");
+        }
+        if differ(service.resources.cpus, limits.cpus()) {
+            conflict("cpus", "deploy.resources.limits.cpus");
+        }
+        if differ(service.resources.pids_limit, limits.pids) {
+            conflict("pids_limit", "deploy.resources.limits.pids");
+        }
+    }
+}
+
+/// Whether two things are both written, and differ.
+fn differ<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
+    matches!((a, b), (Some(a), Some(b)) if a != b)
+}

@@ -1,0 +1,179 @@
+//! The model → the JSON of `docker compose config --format json`, and YAML that loads again.
+//!
+//! Our own words stand under `x-sandbox`, so that the result is a Compose file.
+
+mod ours;
+mod service;
+mod top;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::model::Spec;
+
+/// An object under construction: what says nothing is left out.
+#[derive(Default)]
+struct Object(Map<String, Json>);
+
+impl Object {
+    /// Puts a value in as it is.
+    fn set(&mut self, key: &str, value: impl Into<Json>) -> &mut Self {
+        self.0.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Puts a value in if there is one.
+    fn some<T: Into<Json>>(&mut self, key: &str, value: Option<T>) -> &mut Self {
+        match value {
+            Some(value) => self.set(key, value),
+            None => self,
+        }
+    }
+
+    /// Puts `true` in.
+    fn flag(&mut self, key: &str, value: bool) -> &mut Self {
+        if value { self.set(key, true) } else { self }
+    }
+
+    /// Puts a list in unless it is empty.
+    fn list(&mut self, key: &str, values: Vec<Json>) -> &mut Self {
+        if values.is_empty() { self } else { self.set(key, values) }
+    }
+
+    /// Puts a list of texts in unless it is empty.
+    fn texts(&mut self, key: &str, values: &[String]) -> &mut Self {
+        self.list(key, values.iter().map(|text| json!(text)).collect())
+    }
+
+    /// Puts a mapping of texts in unless it is empty.
+    fn pairs(&mut self, key: &str, values: &BTreeMap<String, String>) -> &mut Self {
+        if values.is_empty() { self } else { self.set(key, json!(values)) }
+    }
+
+    /// Puts a mapping of texts that may lack in unless it is empty.
+    fn options(&mut self, key: &str, values: &BTreeMap<String, Option<String>>) -> &mut Self {
+        if values.is_empty() { self } else { self.set(key, json!(values)) }
+    }
+
+    /// Puts an object in unless it is empty.
+    fn object(&mut self, key: &str, value: Object) -> &mut Self {
+        if value.0.is_empty() { self } else { self.set(key, Json::Object(value.0)) }
+    }
+}
+
+impl From<Object> for Json {
+    fn from(object: Object) -> Self {
+        Json::Object(object.0)
+    }
+}
+
+/// A number, without a fraction where it has none.
+fn number(n: f64) -> Json {
+    #[expect(clippy::cast_possible_truncation, reason = "only whole numbers of that range are cast")]
+    if n.fract() == 0.0 && n.abs() < 1e15 { json!(n as i64) } else { json!(n) }
+}
+
+/// Who the result is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Compared with Compose's: the names it derives, free keys of the top level only.
+    Compose,
+    /// Loaded again: everything that is in the spec, nothing derived.
+    Spec,
+}
+
+/// The spec in the JSON of `docker compose config --format json` (2.26), dollar signs doubled as there.
+pub fn to_compose_json(spec: &Spec) -> Json {
+    doubled(top::spec(spec, Form::Compose))
+}
+
+/// The spec as YAML that loads again as the same spec.
+pub fn to_yaml(spec: &Spec) -> String {
+    let value = doubled(top::spec(spec, Form::Spec));
+    let mut text = String::new();
+    yaml(&value, 0, &mut text);
+    text
+}
+
+/// Dollar signs doubled everywhere, so that a second interpolation changes nothing.
+fn doubled(value: Json) -> Json {
+    match value {
+        Json::String(text) => Json::String(text.replace('$', "$$")),
+        Json::Array(items) => Json::Array(items.into_iter().map(doubled).collect()),
+        Json::Object(map) => {
+            Json::Object(map.into_iter().map(|(k, v)| (k.replace('$', "$$"), doubled(v))).collect())
+        }
+        other => other,
+    }
+}
+
+/// Writes a value as block YAML; every text that could be read as something else is quoted.
+fn yaml(value: &Json, depth: usize, out: &mut String) {
+    let indent = "  ".repeat(depth);
+    match value {
+        Json::Object(map) if !map.is_empty() => {
+            for (key, value) in map {
+                out.push_str(&indent);
+                out.push_str(&yaml_text(key));
+                out.push(':');
+                yaml_child(value, depth + 1, out);
+            }
+        }
+        Json::Array(items) if !items.is_empty() => {
+            for item in items {
+                out.push_str(&indent);
+                out.push('-');
+                match item {
+                    Json::Object(map) if !map.is_empty() => {
+                        // The first key stands beside the dash.
+                        let mut inner = String::new();
+                        yaml(item, depth + 1, &mut inner);
+                        out.push(' ');
+                        out.push_str(inner.trim_start_matches(' '));
+                    }
+                    _ => yaml_child(item, depth + 1, out),
+                }
+            }
+        }
+        scalar => {
+            out.push_str(&indent);
+            out.push_str(&yaml_scalar(scalar));
+            out.push('\n');
+        }
+    }
+}
+
+fn yaml_child(value: &Json, depth: usize, out: &mut String) {
+    let nested = matches!(value, Json::Object(map) if !map.is_empty())
+        || matches!(value, Json::Array(items) if !items.is_empty());
+    if nested {
+        out.push('\n');
+        yaml(value, depth, out);
+    } else {
+        out.push(' ');
+        out.push_str(&yaml_scalar(value));
+        out.push('\n');
+    }
+}
+
+fn yaml_scalar(value: &Json) -> String {
+    match value {
+        Json::String(text) => yaml_text(text),
+        Json::Object(_) => "{}".to_owned(),
+        Json::Array(_) => "[]".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// A text as a plain scalar if nobody could take it for anything else, else in double quotes (JSON's are YAML's).
+fn yaml_text(text: &str) -> String {
+    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || " _-./@+".contains(c))
+        && !text.ends_with(' ')
+        && !matches!(
+            text.to_ascii_lowercase().as_str(),
+            "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n"
+        );
+    if plain { text.to_owned() } else { json!(text).to_string() }
+}

@@ -1,0 +1,143 @@
+//! A service: every key that may be written, with a word about it.
+
+use serde_json::Value as Json;
+
+use super::container::{build, deploy, device_request, grant, healthcheck, mount, port};
+use super::ours::service_words;
+use super::shape::{
+    any, closed, duration, flag, int, keys, list, mapping, number, one_or_more, pairs, reference, size, text,
+    texts, words,
+};
+
+fn develop() -> Json {
+    let rule = closed(
+        "What a changed file does.",
+        keys(&[
+            ("path", text("The file or folder that is watched.")),
+            (
+                "action",
+                words(&["rebuild", "restart", "sync", "sync+restart", "sync+exec"], "What is done about it."),
+            ),
+            ("target", text("Where in the container it is copied to.")),
+            ("ignore", one_or_more("What is left out, relative to the path.")),
+            ("include", one_or_more("What alone is looked at, relative to the path.")),
+            ("initial_sync", flag("Copy everything before watching begins.")),
+            ("exec", reference("hook")),
+        ]),
+    );
+    closed(
+        "What `up --watch` does when files change.",
+        keys(&[("watch", list(rule, "The rules, in order."))]),
+    )
+}
+
+#[expect(clippy::too_many_lines, reason = "one line a key")]
+pub(super) fn service() -> Json {
+    let mut all = keys(&[
+        ("image", text("The image.")),
+        ("build", build()),
+        ("platform", text("The platform.")),
+        ("pull_policy", text("`always`, `never`, `missing`, `build`, `daily`, `weekly`, `every_12h`.")),
+        ("pull_refresh_after", any("Not applied.")),
+        ("command", one_or_more("The command.")),
+        ("entrypoint", one_or_more("The entrypoint.")),
+        ("environment", pairs("The environment.")),
+        ("env_file", any("Files of variables: paths, or mappings of `path`, `required`, `format`.")),
+        ("working_dir", text("The folder it runs in.")),
+        ("user", text("The user.")),
+        ("group_add", texts("More groups.")),
+        ("hostname", text("The host's name.")),
+        ("domainname", text("The domain's name.")),
+        ("mac_address", text("The hardware address.")),
+        ("container_name", text("Not applied: it keeps two sandboxes from running side by side.")),
+        ("labels", pairs("Labels.")),
+        ("label_file", one_or_more("Files of labels.")),
+        ("annotations", pairs("Annotations.")),
+        ("profiles", texts("Active only with one of these profiles.")),
+        ("attach", flag("Whether `up` shows its log.")),
+        ("stdin_open", flag("Keep stdin open.")),
+        ("tty", flag("With a terminal.")),
+        ("init", flag("With an init process.")),
+        ("read_only", flag("Without writing to its root.")),
+        ("privileged", flag("Host access.")),
+        ("cap_add", texts("More capabilities.")),
+        ("cap_drop", texts("Fewer capabilities.")),
+        ("security_opt", texts("Security options.")),
+        ("devices", any("Devices (host access).")),
+        ("device_cgroup_rules", texts("Host access.")),
+        ("cgroup", words(&["host", "private"], "The control groups it sees.")),
+        ("cgroup_parent", text("Host access.")),
+        ("pid", text("`service:NAME`, or `host` (host access).")),
+        ("ipc", text("`shareable`, `private`, `none`, `service:NAME`, or `host` (host access).")),
+        ("uts", text("`host` (host access).")),
+        ("userns_mode", text("`host` (host access).")),
+        ("runtime", text("The runtime.")),
+        ("isolation", text("Windows only.")),
+        ("storage_opt", mapping("Options of the storage.")),
+        ("sysctls", pairs("Parameters of the kernel.")),
+        ("network_mode", text("`none`, `service:NAME`, or `host` (host access).")),
+        ("networks", any("Its networks: a list of names, or a mapping with aliases and the like.")),
+        ("ports", list(port(), "Published ports, on 127.0.0.1.")),
+        ("expose", texts("Ports for other services.")),
+        ("links", texts("Services under further names.")),
+        ("external_links", texts("Refused.")),
+        ("extra_hosts", any("Entries for /etc/hosts.")),
+        ("dns", one_or_more("Resolvers.")),
+        ("dns_search", one_or_more("Domains to search.")),
+        ("dns_opt", texts("Options of the resolver.")),
+        ("volumes", list(mount(), "Mounts.")),
+        ("volumes_from", texts("Services whose mounts it shares.")),
+        ("tmpfs", one_or_more("Memory mounted at these paths.")),
+        ("secrets", grant("Secrets it is given.")),
+        ("configs", grant("Configs it is given.")),
+        (
+            "depends_on",
+            any("Services it waits for: a list, or a mapping of `condition`, `required`, `restart`."),
+        ),
+        ("healthcheck", healthcheck()),
+        ("restart", any("`no`, `always`, `on-failure[:N]`, `unless-stopped`.")),
+        (
+            "logging",
+            closed(
+                "The log.",
+                keys(&[("driver", text("The driver.")), ("options", mapping("Its options."))]),
+            ),
+        ),
+        ("stop_signal", text("The signal that stops it.")),
+        ("stop_grace_period", duration("The time it has to stop.")),
+        ("post_start", list(reference("hook"), "Commands after it started.")),
+        ("pre_stop", list(reference("hook"), "Commands before it is stopped.")),
+        ("extends", any("A service to build on: its name, or `service` and `file`.")),
+        ("develop", develop()),
+        ("scale", int("How many containers.")),
+        ("deploy", deploy()),
+        ("mem_limit", size("The most memory.")),
+        ("mem_reservation", size("The memory it is promised.")),
+        ("mem_swappiness", int("From 0 to 100.")),
+        ("memswap_limit", size("Memory and swap; -1 is unlimited.")),
+        ("cpus", number("Processors.")),
+        ("cpu_count", int("Windows only.")),
+        ("cpu_percent", number("Windows only.")),
+        ("cpu_shares", int("Its weight.")),
+        ("cpu_period", int("Microseconds.")),
+        ("cpu_quota", int("Microseconds.")),
+        ("cpu_rt_period", int("Microseconds.")),
+        ("cpu_rt_runtime", int("Microseconds.")),
+        ("cpuset", text("Which processors.")),
+        ("pids_limit", int("Processes.")),
+        ("oom_kill_disable", flag("Never killed for memory.")),
+        ("oom_score_adj", int("From -1000 to 1000.")),
+        ("shm_size", size("Its /dev/shm.")),
+        ("blkio_config", mapping("Limits of I/O.")),
+        ("ulimits", reference("ulimits")),
+        ("gpus", device_request("GPUs (host access).")),
+        ("credential_spec", any("Refused: Windows only.")),
+        ("provider", any("Refused.")),
+        ("models", any("Refused.")),
+        ("use_api_socket", flag("Refused.")),
+    ]);
+    let ours = service_words();
+    all.insert("x-sandbox".to_owned(), closed("Our words.", ours.clone()));
+    all.extend(ours);
+    closed("A service.", all)
+}

@@ -1,0 +1,304 @@
+//! A first spec for a project, as text that a person goes on writing: from a few answers, or around a Compose file.
+
+use std::fmt::{self, Display, Write as _};
+
+use super::model::ServiceName;
+
+/// What a first spec is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sketch {
+    /// Its longest life, as it is written.
+    pub ttl: String,
+    /// What there is.
+    pub basis: Basis,
+}
+
+/// What a first spec is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Basis {
+    /// A Compose file, which stays what it is: the path as it is written.
+    Compose(String),
+    /// Services that were asked for.
+    Services {
+        /// The project's own, if it is to run here.
+        own: Option<OwnService>,
+        /// Its database.
+        database: Database,
+        /// Its cache.
+        cache: Cache,
+        /// The SQL that the database begins with: a pattern of files.
+        seed: Option<String>,
+    },
+}
+
+/// The service that the project is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnService {
+    /// Its name.
+    pub name: ServiceName,
+    /// Where its image comes from.
+    pub image: Origin,
+    /// The port that it listens on, if it does.
+    pub port: Option<u16>,
+}
+
+/// Where an image comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// It is built from this folder.
+    Build(String),
+    /// It is there, or pulled.
+    Image(String),
+}
+
+/// A database that a first spec knows how to set up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Database {
+    /// None.
+    #[default]
+    None,
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB.
+    Mariadb,
+    /// MySQL.
+    Mysql,
+}
+
+/// A cache that a first spec knows how to set up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Cache {
+    /// None.
+    #[default]
+    None,
+    /// Redis.
+    Redis,
+}
+
+/// What is to be known of a database's image.
+struct Recipe {
+    image: &'static str,
+    environment: &'static str,
+    data: &'static str,
+    ready: &'static str,
+    scheme: &'static str,
+    user: &'static str,
+    port: u16,
+}
+
+impl Database {
+    fn recipe(self) -> Option<Recipe> {
+        match self {
+            Self::None => None,
+            Self::Postgres => Some(Recipe {
+                image: "postgres:16-alpine",
+                environment: "{ POSTGRES_DB: app, POSTGRES_PASSWORD_FILE: /run/secrets/db_password }",
+                data: "/var/lib/postgresql/data",
+                ready: "{ exec: [pg_isready, -q, -h, 127.0.0.1, -U, postgres] }",
+                scheme: "postgres",
+                user: "postgres",
+                port: 5432,
+            }),
+            Self::Mariadb => Some(Recipe {
+                image: "mariadb:11",
+                environment: "{ MARIADB_DATABASE: app, MARIADB_ROOT_PASSWORD_FILE: /run/secrets/db_password }",
+                data: "/var/lib/mysql",
+                ready: "{ exec: [healthcheck.sh, --connect, --innodb_initialized] }",
+                scheme: "mysql",
+                user: "root",
+                port: 3306,
+            }),
+            Self::Mysql => Some(Recipe {
+                image: "mysql:8",
+                environment: "{ MYSQL_DATABASE: app, MYSQL_ROOT_PASSWORD_FILE: /run/secrets/db_password }",
+                data: "/var/lib/mysql",
+                ready: "{ exec: [mysqladmin, ping, -h, 127.0.0.1] }",
+                scheme: "mysql",
+                user: "root",
+                port: 3306,
+            }),
+        }
+    }
+}
+
+impl Display for Sketch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = match &self.basis {
+            Basis::Compose(file) => {
+                format!("What `sandbox up` adds to {file}, which goes on serving Compose as well.")
+            }
+            Basis::Services { .. } => "What `sandbox up` builds here.".to_owned(),
+        };
+        writeln!(f, "# {head} `sandbox schema` has every key; `sandbox config` says what this comes to.")?;
+        writeln!(f, "lifetime: {{ ttl: {} }}", self.ttl)?;
+        writeln!(
+            f,
+            "egress: deny                # nothing gets out; or `allow`, or a list: [api.example.com]\n"
+        )?;
+        match &self.basis {
+            Basis::Compose(file) => f.write_str(&around(file)),
+            Basis::Services { own, database, cache, seed } => {
+                f.write_str(&services(own.as_ref(), *database, *cache, seed.as_deref()))
+            }
+        }
+    }
+}
+
+fn around(file: &str) -> String {
+    format!(
+        "include: [{}]\n\n\
+         # Data that services begin with, and how they are seen to be ready, stand in the Compose file under\n\
+         # `x-sandbox` in a service or volume:\n\
+         #\n\
+         #   services:\n\
+         #     db:\n\
+         #       x-sandbox:\n\
+         #         ready: {{ tcp: 5432 }}\n\
+         #         seed: [{{ sql: seeds/*.sql }}]\n",
+        quoted(file)
+    )
+}
+
+fn services(own: Option<&OwnService>, database: Database, cache: Cache, seed: Option<&str>) -> String {
+    let recipe = database.recipe();
+    let mut text = String::from("services:\n");
+    // Writing to a string does not fail.
+    let _ = own.map(|own| write_own(&mut text, own, recipe.as_ref(), cache));
+    let _ = recipe.as_ref().map(|recipe| write_database(&mut text, recipe, seed));
+    if cache == Cache::Redis {
+        text.push_str("  cache:\n    image: redis:7-alpine\n    ready: { tcp: 6379 }\n");
+    }
+    if recipe.is_some() {
+        text.push_str("\nvolumes: { data: {} }\n");
+        text.push_str(
+            "secrets: { db_password: { generate: 24 } }   # fresh for each sandbox, never written down\n",
+        );
+    }
+    text
+}
+
+fn write_own(text: &mut String, own: &OwnService, recipe: Option<&Recipe>, cache: Cache) -> fmt::Result {
+    writeln!(text, "  {}:", own.name)?;
+    match &own.image {
+        Origin::Build(folder) => writeln!(text, "    build: {}", quoted(folder))?,
+        Origin::Image(image) => writeln!(text, "    image: {}", quoted(image))?,
+    }
+    if let Some(port) = own.port {
+        writeln!(
+            text,
+            "    ports: [\"{port}\"]            # at a free port of 127.0.0.1; `8080:{port}` wishes for one"
+        )?;
+    }
+    let mut environment = Vec::new();
+    let mut needs = Vec::new();
+    if let Some(recipe) = recipe {
+        let Recipe { scheme, user, port, .. } = recipe;
+        environment.push(format!("DATABASE_URL: {scheme}://{user}@db:{port}/app"));
+        environment.push("DATABASE_PASSWORD_FILE: /run/secrets/db_password".to_owned());
+        needs.push("db: { condition: service_healthy }");
+    }
+    if cache == Cache::Redis {
+        environment.push("REDIS_URL: redis://cache:6379".to_owned());
+        needs.push("cache: { condition: service_healthy }");
+    }
+    for (key, lines) in
+        [("environment", environment), ("depends_on", needs.into_iter().map(str::to_owned).collect())]
+    {
+        if !lines.is_empty() {
+            writeln!(text, "    {key}:")?;
+            lines.iter().try_for_each(|line| writeln!(text, "      {line}"))?;
+        }
+    }
+    if recipe.is_some() {
+        text.push_str("    secrets: [db_password]\n");
+    }
+    text.push('\n');
+    Ok(())
+}
+
+fn write_database(text: &mut String, recipe: &Recipe, seed: Option<&str>) -> fmt::Result {
+    writeln!(text, "  db:\n    image: {}", recipe.image)?;
+    writeln!(text, "    environment: {}", recipe.environment)?;
+    writeln!(text, "    secrets: [db_password]")?;
+    writeln!(text, "    volumes: [\"data:{}\"]", recipe.data)?;
+    writeln!(text, "    ports: [\"{}\"]", recipe.port)?;
+    writeln!(text, "    ready: {}", recipe.ready)?;
+    match seed {
+        Some(pattern) => writeln!(
+            text,
+            "    seed:                     # runs once; every later sandbox begins with a clone of the result\n      - sql: {}\n",
+            quoted(pattern)
+        ),
+        None => writeln!(
+            text,
+            "    # seed: [{{ sql: seeds/*.sql }}]   # runs once; later sandboxes begin with a clone\n"
+        ),
+    }
+}
+
+/// A text as YAML takes it: in double quotes unless it is plain.
+fn quoted(text: &str) -> String {
+    let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric() || "./".contains(c))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:*@".contains(c))
+        && text.parse::<f64>().is_err();
+    if plain && !text.ends_with(':') {
+        text.to_owned()
+    } else {
+        serde_json::Value::from(text.replace('$', "$$")).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{LoadRequest, Spec, load};
+
+    fn loaded(basis: Basis) -> Spec {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("seeds")).unwrap();
+        std::fs::write(dir.path().join("Dockerfile"), "FROM scratch").unwrap();
+        std::fs::write(dir.path().join("seeds/one.sql"), "select 1;").unwrap();
+        std::fs::write(dir.path().join("compose.yaml"), "services:\n  web:\n    image: nginx\n").unwrap();
+        let text = Sketch { ttl: "8h".to_owned(), basis }.to_string();
+        std::fs::write(dir.path().join("sandbox.yaml"), &text).unwrap();
+        let request = LoadRequest { folder: dir.path().to_owned(), ..LoadRequest::default() };
+        let loaded = load(&request).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        assert!(loaded.warnings.is_empty(), "{:?}\n{text}", loaded.warnings);
+        loaded.spec
+    }
+
+    #[test]
+    fn every_sketch_loads_without_a_warning() {
+        let own =
+            OwnService { name: "app".parse().unwrap(), image: Origin::Build(".".into()), port: Some(8080) };
+        let image = OwnService { image: Origin::Image("ghcr.io/a/b:1".into()), port: None, ..own.clone() };
+        for own in [None, Some(own), Some(image)] {
+            for database in [Database::None, Database::Postgres, Database::Mariadb, Database::Mysql] {
+                for cache in [Cache::None, Cache::Redis] {
+                    if own.is_none() && database == Database::None && cache == Cache::None {
+                        continue;
+                    }
+                    let seed = (database != Database::None).then(|| "seeds/*.sql".to_owned());
+                    let spec =
+                        loaded(Basis::Services { own: own.clone(), database, cache, seed: seed.clone() });
+                    assert_eq!(spec.services.contains_key("app"), own.is_some());
+                    assert_eq!(spec.services.get("db").is_some_and(|db| !db.seed.is_empty()), seed.is_some());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_compose_file_is_included_and_stays_what_it_is() {
+        let spec = loaded(Basis::Compose("compose.yaml".into()));
+        assert!(spec.services.contains_key("web"));
+        assert!(spec.lifetime.ttl.is_some());
+    }
+
+    #[test]
+    fn odd_paths_are_quoted() {
+        assert_eq!(quoted("a b.yaml"), "\"a b.yaml\"");
+        assert_eq!(quoted("docker/compose.yaml"), "docker/compose.yaml");
+        assert_eq!(quoted("12"), "\"12\"");
+    }
+}

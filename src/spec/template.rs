@@ -1,0 +1,200 @@
+//! Compose's interpolation of one text: `$V`, `${V}`, `${V:-d}`, `${V-d}`, `${V:+x}`, `${V+x}`, `${V:?m}`, `${V?m}`,
+//! nested, and `$$` for a dollar sign
+//! (<https://github.com/compose-spec/compose-spec/blob/main/12-interpolation.md>).
+
+/// Why a text cannot be interpolated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TemplateError {
+    /// What stands at this byte is not a variable.
+    Invalid {
+        /// Offset of the `$`.
+        offset: usize,
+    },
+    /// A variable that must be set is not.
+    Required {
+        /// Its name.
+        name: String,
+        /// What the spec says about it.
+        message: String,
+    },
+}
+
+/// Variables by name, and what is told of those that are not set.
+pub(super) trait Lookup {
+    /// A variable's value, if it is set.
+    fn get(&self, name: &str) -> Option<String>;
+    /// Is told of a variable that is used without a default and is not set.
+    fn unset(&self, name: &str);
+}
+
+/// Interpolates a text.
+pub(super) fn substitute(text: &str, vars: &dyn Lookup) -> Result<String, TemplateError> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let offset = text.len() - rest.len() + at;
+        let after = &rest[at + 1..];
+        if let Some(next) = after.strip_prefix('$') {
+            out.push('$');
+            rest = next;
+        } else if let Some(inner) = after.strip_prefix('{') {
+            let end = closing(inner).ok_or(TemplateError::Invalid { offset })?;
+            out.push_str(&braced(&inner[..end], offset, vars)?);
+            rest = &inner[end + 1..];
+        } else {
+            // A sign that no name follows stands for itself.
+            let length = name_length(after);
+            if length == 0 {
+                out.push('$');
+            } else {
+                out.push_str(&plain(&after[..length], vars));
+            }
+            rest = &after[length..];
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn plain(name: &str, vars: &dyn Lookup) -> String {
+    vars.get(name).unwrap_or_else(|| {
+        vars.unset(name);
+        String::new()
+    })
+}
+
+/// Where the brace that is open before `text` is closed.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 1_usize;
+    let bytes = text.as_bytes();
+    let mut i = 0;
+    while i < bytes.len() {
+        if bytes[i] == b'}' {
+            depth -= 1;
+            if depth == 0 {
+                return Some(i);
+            }
+        } else if bytes[i] == b'$' && bytes.get(i + 1) == Some(&b'{') {
+            depth += 1;
+            i += 1;
+        }
+        i += 1;
+    }
+    None
+}
+
+fn name_length(text: &str) -> usize {
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    if !first {
+        return 0;
+    }
+    text.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count()
+}
+
+fn braced(inner: &str, offset: usize, vars: &dyn Lookup) -> Result<String, TemplateError> {
+    let length = name_length(inner);
+    if length == 0 {
+        return Err(TemplateError::Invalid { offset });
+    }
+    let (name, rest) = inner.split_at(length);
+    if rest.is_empty() {
+        return Ok(plain(name, vars));
+    }
+    let (empty_counts, rest) = match rest.strip_prefix(':') {
+        Some(rest) => (false, rest),
+        None => (true, rest),
+    };
+    let mut chars = rest.chars();
+    let operator = chars.next();
+    let word = chars.as_str();
+    let value = vars.get(name).filter(|value| empty_counts || !value.is_empty());
+    match operator {
+        Some('-') => value.map_or_else(|| substitute(word, vars), Ok),
+        Some('+') => value.map_or_else(|| Ok(String::new()), |_| substitute(word, vars)),
+        Some('?') => match value {
+            Some(value) => Ok(value),
+            None => Err(TemplateError::Required { name: name.to_owned(), message: substitute(word, vars)? }),
+        },
+        _ => Err(TemplateError::Invalid { offset }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    struct Vars(RefCell<Vec<String>>);
+
+    impl Lookup for Vars {
+        fn get(&self, name: &str) -> Option<String> {
+            match name {
+                "SET" => Some("value".to_owned()),
+                "EMPTY" => Some(String::new()),
+                _ => None,
+            }
+        }
+
+        fn unset(&self, name: &str) {
+            self.0.borrow_mut().push(name.to_owned());
+        }
+    }
+
+    fn sub(text: &str) -> Result<String, TemplateError> {
+        substitute(text, &Vars(RefCell::default()))
+    }
+
+    #[test]
+    fn every_form_means_what_it_means_to_compose() {
+        for (text, result) in [
+            ("a $SET b", "a value b"),
+            ("${SET}", "value"),
+            ("$SET-x", "value-x"),
+            ("${NO:-d}", "d"),
+            ("${EMPTY:-d}", "d"),
+            ("${EMPTY-d}", ""),
+            ("${NO-d}", "d"),
+            ("${SET:+x}", "x"),
+            ("${EMPTY:+x}", ""),
+            ("${EMPTY+x}", "x"),
+            ("${NO+x}", ""),
+            ("${SET:?no}", "value"),
+            ("${EMPTY?no}", ""),
+            ("$$SET", "$SET"),
+            ("$${SET}", "${SET}"),
+            ("${NO:-${SET}}", "value"),
+            ("${NO:-a${NO:-b}c}d", "abcd"),
+            ("${NO:-http://x:80/?a=b}", "http://x:80/?a=b"),
+            ("${NO}", ""),
+            ("ä$SET€", "ävalue€"),
+            ("a $", "a $"),
+            ("$1 $.", "$1 $."),
+        ] {
+            assert_eq!(sub(text).as_deref(), Ok(result), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_variable_is_pointed_at() {
+        for (text, offset) in [("${", 0), ("${}", 0), ("${a b}", 0), ("x${A!}", 1)] {
+            assert_eq!(sub(text), Err(TemplateError::Invalid { offset }), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_required_variable_says_its_message() {
+        assert_eq!(
+            sub("${NO:?set it to $SET}"),
+            Err(TemplateError::Required { name: "NO".into(), message: "set it to value".into() })
+        );
+    }
+
+    #[test]
+    fn unset_variables_are_told_of_unless_they_have_a_default() {
+        let vars = Vars(RefCell::default());
+        substitute("$NO ${NEVER} ${WITH:-d} ${ALT:+x} ${SET:-$UNUSED}", &vars).unwrap();
+        assert_eq!(*vars.0.borrow(), ["NO", "NEVER"]);
+    }
+}

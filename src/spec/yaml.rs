@@ -1,0 +1,423 @@
+//! Text → spanned trees: anchors, aliases and `<<` merges resolved, duplicates and bombs refused.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, Tag};
+
+use super::log::Log;
+use super::node::{Entry, Map, MergeTag, Node, Span, Value};
+use super::problem::{Problem, ProblemKind};
+
+/// The largest file that is read, bytes. Real specs are a thousandth of it.
+pub(super) const MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// Stands for the size of a folder.
+const FOLDER: u64 = u64::MAX;
+/// The most nodes a file may stand for once its aliases are followed.
+const MAX_NODES: usize = 250_000;
+
+/// Reads a file; what keeps it from being read is noted.
+pub(super) fn read(log: &Log, path: &Path, shown: &Path) -> Option<Arc<str>> {
+    let fail = |kind, message: String, hint: &str| {
+        log.push(Problem::new(kind, message).hint(hint));
+        None
+    };
+    let name = shown.display();
+    let input = log.input(path);
+    let size = match input {
+        Some(bytes) => Ok(bytes.len() as u64),
+        None => std::fs::metadata(path).map(|meta| if meta.is_dir() { FOLDER } else { meta.len() }),
+    };
+    match size {
+        Ok(FOLDER) => return fail(ProblemKind::File, format!("`{name}` is a folder"), "name a file in it"),
+        Ok(size) if size > MAX_BYTES => {
+            let size = size / (1024 * 1024);
+            let message = format!("`{name}` is too large for a spec: {size} MiB, at most 4 are read");
+            return fail(
+                ProblemKind::Syntax,
+                message,
+                "keep data in files of its own and name them in the spec",
+            );
+        }
+        Ok(_) => {}
+        Err(error) => {
+            return fail(
+                ProblemKind::File,
+                format!("cannot read `{name}`: {}", reason(&error)),
+                "check the path",
+            );
+        }
+    }
+    match input.map_or_else(|| std::fs::read(path), |bytes| Ok(bytes.to_vec())) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Some(Arc::from(text)),
+            Err(error) => {
+                let valid = error.utf8_error().valid_up_to();
+                let bytes = error.as_bytes();
+                let line = String::from_utf8_lossy(&bytes[..valid]).matches('\n').count() + 1;
+                let byte = bytes.get(valid).copied().unwrap_or_default();
+                let message = format!("`{name}` is not UTF-8: line {line} has the byte 0x{byte:02x}");
+                fail(ProblemKind::Syntax, message, "save the file as UTF-8")
+            }
+        },
+        Err(error) => {
+            fail(ProblemKind::File, format!("cannot read `{name}`: {}", reason(&error)), "check the path")
+        }
+    }
+}
+
+/// An I/O error without the system's number.
+pub(super) fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "access is denied".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Parses a text that `log` knows under the number `file` into its documents. A syntax error is noted, and the
+/// documents before it are given.
+pub(super) fn parse(log: &Log, file: u32, text: &str) -> Vec<Node> {
+    let mut builder = Builder {
+        log,
+        file,
+        text,
+        anchors: HashMap::new(),
+        open: Vec::new(),
+        documents: Vec::new(),
+        nodes: 0,
+    };
+    // Documents end in a line break to Compose's parser as well as to this one.
+    let parser = Parser::new_from_str(text.trim_start_matches('\u{feff}'));
+    let skipped = text.len() - text.trim_start_matches('\u{feff}').len();
+    for event in parser {
+        match event {
+            Ok((event, span)) => {
+                let span = builder.span(span, skipped);
+                if builder.take(event, span).is_err() {
+                    return Vec::new();
+                }
+            }
+            Err(error) => {
+                builder.syntax(&error, skipped);
+                return Vec::new();
+            }
+        }
+    }
+    builder.documents
+}
+
+/// Parsing cannot go on; why is noted.
+struct Stop;
+
+/// A collection whose end has not been seen.
+struct Open {
+    anchor: usize,
+    node: Node,
+    /// The key that waits for its value.
+    key: Option<(String, Span, bool)>,
+    merges: Vec<Node>,
+}
+
+struct Builder<'a> {
+    log: &'a Log,
+    file: u32,
+    text: &'a str,
+    anchors: HashMap<usize, (Node, usize)>,
+    open: Vec<Open>,
+    documents: Vec<Node>,
+    nodes: usize,
+}
+
+fn narrow(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+impl Builder<'_> {
+    fn span(&self, span: granit_parser::Span, skipped: usize) -> Span {
+        let offset = span.byte_range().map_or(0, |range| range.start) + skipped;
+        let end = span.byte_range().map_or(offset, |range| range.end + skipped);
+        let shown = self.text.get(offset..end.max(offset)).unwrap_or_default();
+        let line = shown.lines().next().unwrap_or_default().trim_end();
+        Span {
+            file: self.file,
+            offset: narrow(offset),
+            line: narrow(span.start.line()),
+            column: narrow(span.start.col() + 1),
+            length: narrow(line.chars().count()).max(1),
+        }
+    }
+
+    fn syntax(&self, error: &granit_parser::ScanError, skipped: usize) {
+        let mark = error.marker();
+        let offset = mark.byte_offset().unwrap_or(0) + skipped;
+        let span = Span {
+            file: self.file,
+            offset: narrow(offset.min(self.text.len())),
+            line: narrow(mark.line()),
+            column: narrow(mark.col() + 1),
+            length: 1,
+        };
+        let info = error.info();
+        let info = info.split(" at byte").next().unwrap_or(&info).trim_end_matches('.');
+        let hint = if self.text.lines().any(|line| line.trim_start_matches(' ').starts_with('\t')) {
+            "YAML is indented with spaces; this file has tabs"
+        } else {
+            "check the indentation and quotes on this line and the one above"
+        };
+        self.log.hinted(ProblemKind::Syntax, span, format!("not valid YAML: {info}"), hint);
+    }
+
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = style == ScalarStyle::Plain;
+                let tag = self.tag(tag.as_deref(), span);
+                let forced = matches!(tag, Tagged::Text);
+                let value = if plain && !forced { resolve(&text) } else { Value::Str(text.into_owned()) };
+                let node = Node { value, span, tag: tag.merge() };
+                self.complete(node, anchor, plain)
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                let tag = self.tag(tag.as_deref(), span).merge();
+                self.start(Node { value: Value::Seq(Vec::new()), span, tag }, anchor);
+                Ok(())
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                let tag = self.tag(tag.as_deref(), span).merge();
+                self.start(Node { value: Value::Map(Map::default()), span, tag }, anchor);
+                Ok(())
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(open) = self.open.pop() else { return Ok(()) };
+                let anchor = open.anchor;
+                let node = self.merged(open);
+                self.complete(node, anchor, false)
+            }
+            Event::Alias(id) => {
+                let Some((node, size)) = self.anchors.get(&id).cloned() else {
+                    self.log.problem(
+                        ProblemKind::Syntax,
+                        span,
+                        "this alias stands inside of what it stands for",
+                    );
+                    return Err(Stop);
+                };
+                self.count(size, span)?;
+                self.complete(node, 0, false)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn start(&mut self, node: Node, anchor: usize) {
+        self.open.push(Open { anchor, node, key: None, merges: Vec::new() });
+    }
+
+    fn count(&mut self, nodes: usize, span: Span) -> Result<(), Stop> {
+        self.nodes = self.nodes.saturating_add(nodes);
+        if self.nodes > MAX_NODES {
+            self.log.hinted(
+                ProblemKind::Syntax,
+                span,
+                format!("with its aliases followed, this file stands for more than {MAX_NODES} values"),
+                "aliases of aliases multiply; write the values out",
+            );
+            return Err(Stop);
+        }
+        Ok(())
+    }
+
+    /// Puts a complete node where it belongs.
+    fn complete(&mut self, node: Node, anchor: usize, plain: bool) -> Result<(), Stop> {
+        self.count(1, node.span)?;
+        if anchor > 0 {
+            let size = size(&node);
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        let Some(open) = self.open.last_mut() else {
+            self.documents.push(node);
+            return Ok(());
+        };
+        match &mut open.node.value {
+            Value::Seq(items) => items.push(node),
+            Value::Map(map) => match open.key.take() {
+                None => {
+                    let Some(text) = key_text(&node) else {
+                        let message = format!("a key must be a scalar, this is {}", node.kind());
+                        self.log.problem(ProblemKind::Syntax, node.span, message);
+                        return Err(Stop);
+                    };
+                    open.key = Some((text, node.span, plain));
+                }
+                Some((key, span, plain_key)) => {
+                    if plain_key && key == "<<" {
+                        open.merges.push(node);
+                    } else if let Some(first) = map.entry(&key) {
+                        let line = first.span.line;
+                        self.log.hinted(
+                            ProblemKind::DuplicateKey,
+                            span,
+                            format!("the key `{key}` is here twice"),
+                            format!("it was first written on line {line}; keep one of the two"),
+                        );
+                    } else {
+                        map.entries.push(Entry { key, span, value: node });
+                    }
+                }
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Applies a mapping's `<<` entries: what is written wins, then the first that is merged in.
+    fn merged(&self, open: Open) -> Node {
+        let mut node = open.node;
+        let Value::Map(map) = &mut node.value else { return node };
+        for merge in open.merges {
+            let span = merge.span;
+            let items = match merge.value {
+                Value::Seq(items) => items,
+                value => vec![Node { value, span, tag: None }],
+            };
+            for item in items {
+                let Value::Map(other) = item.value else {
+                    self.log.problem(
+                        ProblemKind::Type,
+                        item.span,
+                        format!("`<<` takes a mapping or a list of mappings, this is {}", item.kind()),
+                    );
+                    continue;
+                };
+                for entry in other.entries {
+                    if map.get(&entry.key).is_none() {
+                        map.entries.push(entry);
+                    }
+                }
+            }
+        }
+        node
+    }
+
+    fn tag(&self, tag: Option<&Tag>, span: Span) -> Tagged {
+        let Some(tag) = tag else { return Tagged::None };
+        if let Some(core) = tag.core_suffix() {
+            return if core == "str" { Tagged::Text } else { Tagged::None };
+        }
+        match tag.original().as_str() {
+            "!reset" => Tagged::Reset,
+            "!override" => Tagged::Override,
+            "!" => Tagged::Text,
+            other => {
+                self.log.hinted(
+                    ProblemKind::Syntax,
+                    span,
+                    format!("the tag `{other}` is not known"),
+                    "`!reset` and `!override` are",
+                );
+                Tagged::None
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Tagged {
+    None,
+    Text,
+    Reset,
+    Override,
+}
+
+impl Tagged {
+    fn merge(self) -> Option<MergeTag> {
+        match self {
+            Self::Reset => Some(MergeTag::Reset),
+            Self::Override => Some(MergeTag::Override),
+            Self::None | Self::Text => None,
+        }
+    }
+}
+
+fn key_text(node: &Node) -> Option<String> {
+    match &node.value {
+        Value::Null => Some("null".to_owned()),
+        _ => node.scalar(),
+    }
+}
+
+fn size(node: &Node) -> usize {
+    1 + match &node.value {
+        Value::Seq(items) => items.iter().map(size).sum(),
+        Value::Map(map) => map.entries.iter().map(|entry| 1 + size(&entry.value)).sum(),
+        _ => 0,
+    }
+}
+
+/// What a plain scalar means, by the rules of Compose's parser: YAML 1.2's core schema, with octal numbers that
+/// begin with 0 and underscores in numbers.
+fn resolve(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" => return Value::Bool(true),
+        "false" | "False" | "FALSE" => return Value::Bool(false),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Value::Float(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY),
+        ".nan" | ".NaN" | ".NAN" => return Value::Float(f64::NAN),
+        _ => {}
+    }
+    if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
+        return Value::Str(text.to_owned());
+    }
+    let digits = text.replace('_', "");
+    if let Some(n) = integer(&digits) {
+        return Value::Int(n);
+    }
+    if is_float(&digits)
+        && let Ok(f) = digits.parse()
+    {
+        return Value::Float(f);
+    }
+    Value::Str(text.to_owned())
+}
+
+fn integer(text: &str) -> Option<i64> {
+    let (negative, digits) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (radix, digits) = if let Some(hex) = lower.strip_prefix("0x") {
+        (16, hex)
+    } else if let Some(octal) = lower.strip_prefix("0o") {
+        (8, octal)
+    } else if let Some(binary) = lower.strip_prefix("0b") {
+        (2, binary)
+    } else if lower.len() > 1 && lower.starts_with('0') {
+        (8, &lower[1..])
+    } else {
+        (10, lower.as_str())
+    };
+    if digits.is_empty() || digits.starts_with(['+', '-']) {
+        return None;
+    }
+    let n = i64::from_str_radix(digits, radix).ok()?;
+    Some(if negative { -n } else { n })
+}
+
+fn is_float(text: &str) -> bool {
+    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (mantissa, exponent) = text.split_once(['e', 'E']).map_or((text, None), |(m, e)| (m, Some(e)));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all_digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    all_digits(whole)
+        && all_digits(fraction)
+        && !(whole.is_empty() && fraction.is_empty())
+        && exponent.is_none_or(|e| {
+            let e = e.strip_prefix(['+', '-']).unwrap_or(e);
+            !e.is_empty() && all_digits(e)
+        })
+}

@@ -1,0 +1,186 @@
+//! One look at the engine and one try to remove everything it showed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+
+use super::find::{Found, Target, find};
+use super::{Leftover, Manner, Sweep};
+use crate::engine::identity::{self, Role};
+use crate::engine::{ContainerSummary, EngineError, ErrorKind, Network, ObjectKind, Result, Volume};
+
+/// Calls that are under way at once. An engine does not go faster with more, and answers nobody else meanwhile.
+const SIDE_BY_SIDE: usize = 16;
+/// A stop takes its grace period, which the engine knows and we do not; this bounds only an engine that hangs.
+const LONGEST_STOP: Duration = Duration::from_hours(1);
+
+impl Sweep<'_> {
+    /// What there is now.
+    pub(super) async fn look(&mut self, target: &Target) -> std::result::Result<Found, String> {
+        let found = match tokio::time::timeout(self.patience.call, find(self.engine, target)).await {
+            Ok(outcome) => outcome.map_err(|error| told(&error))?,
+            Err(_) => return Err("the engine does not answer".into()),
+        };
+        self.note_missing(&found).await;
+        self.progress.ids.extend(found.labels().filter_map(|labels| labels.get(identity::ID).cloned()));
+        Ok(found)
+    }
+
+    /// What was there and is no longer has gone although its removal was never confirmed.
+    async fn note_missing(&mut self, found: &Found) {
+        let there: BTreeSet<(ObjectKind, &str)> = found.objects().collect();
+        let is_gone = |(kind, name): &&(ObjectKind, String)| !there.contains(&(*kind, name.as_str()));
+        let gone: Vec<_> = self.progress.unconfirmed.keys().filter(is_gone).cloned().collect();
+        for (kind, name) in gone {
+            self.confirm(kind, &name).await;
+        }
+        for (kind, name) in found.objects() {
+            self.progress.unconfirmed.insert((kind, name.to_owned()), None);
+        }
+        for volume in &found.volumes {
+            self.progress.unconfirmed.insert((ObjectKind::Volume, volume.name.clone()), Some(volume.clone()));
+        }
+    }
+
+    /// The thing is gone.
+    async fn confirm(&mut self, kind: ObjectKind, name: &str) {
+        let key = (kind, name.to_owned());
+        self.progress.failed.remove(&key);
+        let Some(volume) = self.progress.unconfirmed.remove(&key) else { return };
+        self.progress.removed.push(key);
+        self.aftermath.gone(kind, name);
+        if let Some(volume) = volume
+            && let Err(cause) = self.aftermath.volume_gone(&volume).await
+        {
+            self.progress.storage.push(Leftover { kind: ObjectKind::Path, name: volume.name, cause });
+        }
+    }
+
+    /// Everything once. The gateway goes last: its name is the lock, and who takes it must find nothing left; but it is
+    /// ended before the networks, which it would keep busy.
+    pub(super) async fn round(&mut self, found: Found, manner: Manner) {
+        let is_lock = |container: &ContainerSummary| {
+            container.labels.get(identity::ROLE).is_some_and(|role| role == Role::Gateway.as_str())
+        };
+        let (locks, services): (Vec<_>, Vec<_>) = found.containers.into_iter().partition(is_lock);
+        if manner == Manner::Stop {
+            self.stop(&services).await;
+        }
+        self.remove_containers(&services).await;
+        self.end(&locks).await;
+        let (networks, volumes) = futures_util::join!(
+            side_by_side(&found.networks, |network| self.remove_network(network)),
+            side_by_side(&found.volumes, |volume| self.remove_volume(volume)),
+        );
+        for (network, outcome) in found.networks.iter().zip(networks) {
+            self.note(ObjectKind::Network, &network.name, outcome).await;
+        }
+        let held = self.note_volumes(&found.volumes, volumes).await;
+        self.remove_containers(&locks).await;
+        // The gateway holds the secrets' volumes.
+        let again = side_by_side(&held, |volume| self.remove_volume(volume)).await;
+        self.note_volumes(&held, again).await;
+    }
+
+    /// What happens once nothing is left.
+    pub(super) async fn after(&mut self) {
+        for id in std::mem::take(&mut self.progress.ids) {
+            if let Err(cause) = self.aftermath.sandbox_gone(&id).await {
+                self.progress.storage.push(Leftover { kind: ObjectKind::Path, name: id, cause });
+            }
+        }
+    }
+
+    async fn stop(&self, containers: &[ContainerSummary]) {
+        let alive: Vec<_> = containers.iter().filter(|container| container.state.is_alive()).collect();
+        side_by_side(&alive, |container| async move {
+            // Whatever became of it, the removal that follows kills.
+            let _ = tokio::time::timeout(LONGEST_STOP, self.engine.stop_container(&container.id, None, None))
+                .await;
+        })
+        .await;
+    }
+
+    async fn end(&self, containers: &[ContainerSummary]) {
+        let alive: Vec<_> = containers.iter().filter(|container| container.state.is_alive()).collect();
+        side_by_side(&alive, |container| async move {
+            // If it could not be ended, its networks tell.
+            let _ = self.limited(self.engine.kill_container(&container.id, "SIGKILL")).await;
+        })
+        .await;
+    }
+
+    async fn remove_containers(&mut self, containers: &[ContainerSummary]) {
+        let outcomes = side_by_side(containers, |container| self.remove_container(container)).await;
+        for (container, outcome) in containers.iter().zip(outcomes) {
+            self.note(ObjectKind::Container, &container.name, outcome).await;
+        }
+    }
+
+    async fn remove_container(&self, container: &ContainerSummary) -> Result<()> {
+        self.limited(self.engine.remove_container(&container.id, true, true)).await
+    }
+
+    /// Removes a network; what keeps it busy is taken off it first, even what is not ours.
+    async fn remove_network(&self, network: &Network) -> Result<()> {
+        let outcome = self.limited(self.engine.remove_network(&network.id)).await;
+        if !matches!(&outcome, Err(error) if error.kind == ErrorKind::InUse) {
+            return outcome;
+        }
+        if let Some(now) = self.limited(self.engine.network(&network.id)).await? {
+            for member in now.containers {
+                // The removal that follows tells.
+                let _ = self.limited(self.engine.disconnect(&network.id, &member.id)).await;
+            }
+        }
+        self.limited(self.engine.remove_network(&network.id)).await
+    }
+
+    async fn remove_volume(&self, volume: &Volume) -> Result<()> {
+        self.limited(self.engine.remove_volume(&volume.name)).await
+    }
+
+    /// Answers those that are still in use.
+    async fn note_volumes(&mut self, volumes: &[Volume], outcomes: Vec<Result<()>>) -> Vec<Volume> {
+        let mut held = Vec::new();
+        for (volume, outcome) in volumes.iter().zip(outcomes) {
+            if matches!(&outcome, Err(error) if error.kind == ErrorKind::InUse) {
+                held.push(volume.clone());
+            }
+            self.note(ObjectKind::Volume, &volume.name, outcome).await;
+        }
+        held
+    }
+
+    async fn note(&mut self, kind: ObjectKind, name: &str, outcome: Result<()>) {
+        match outcome {
+            Err(error) if !error.is_not_found() => self.progress.fail(kind, name, told(&error)),
+            _ => self.confirm(kind, name).await,
+        }
+    }
+
+    /// A call that an engine which hangs does not hold up for ever.
+    async fn limited<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::time::timeout(self.patience.call, call).await.unwrap_or_else(|_| {
+            let words = "the engine does not answer";
+            Err(EngineError::new("reach", ObjectKind::Engine, "", ErrorKind::Timeout, words))
+        })
+    }
+}
+
+/// Runs a step for every item, several at once, and answers in the items' order.
+///
+/// The futures are collected before the first wait: with the closure across it, whoever awaits this could not be sent
+/// to another thread.
+fn side_by_side<'a, I, F, O>(items: &'a [I], step: impl Fn(&'a I) -> F) -> impl Future<Output = Vec<O>>
+where
+    F: Future<Output = O>,
+{
+    let steps: Vec<F> = items.iter().map(step).collect();
+    stream::iter(steps).buffered(SIDE_BY_SIDE).collect()
+}
+
+fn told(error: &EngineError) -> String {
+    format!("{error}: {}", error.cause)
+}

@@ -1,0 +1,332 @@
+//! Images: built from a context, or pulled from a registry, which here is one on loopback.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use support::{World, eventually};
+
+const BUILT: &str = r"
+services:
+  app:
+    build: { context: app, args: { GREETING: hello } }
+    stop_signal: SIGKILL
+";
+
+const DOCKERFILE: &str = r#"FROM sbx-test/busybox
+ARG GREETING
+RUN echo "$GREETING" > /greeting
+COPY . /app/
+CMD ["sleep", "infinity"]
+"#;
+
+fn built() -> World {
+    let world = World::with_spec(BUILT);
+    world.file("app/Dockerfile", DOCKERFILE).file("app/kept.txt", "kept").file("app/ignored.txt", "ignored");
+    world.file("app/.dockerignore", "ignored.txt\n");
+    world
+}
+
+#[test]
+fn a_service_is_built_with_its_arguments_and_without_what_is_ignored() {
+    let world = built();
+
+    world.up();
+
+    assert_eq!(world.in_container("app", &["cat", "/greeting"]).text(), "hello");
+    assert_eq!(world.in_container("app", &["ls", "/app"]).stdout, "Dockerfile\nkept.txt\n");
+}
+
+#[test]
+fn a_changed_context_is_built_anew_when_asked() {
+    let world = built();
+    world.up();
+    world.file("app/new.txt", "new");
+
+    world.sandbox(["up", "-d", "--build"]).success();
+
+    assert_eq!(world.in_container("app", &["cat", "/app/new.txt"]).success().text(), "new");
+}
+
+#[test]
+fn a_dockerfile_may_be_written_in_the_spec_and_a_stage_chosen() {
+    let world = World::with_spec(
+        r#"
+services:
+  app:
+    build:
+      context: .
+      target: first
+      dockerfile_inline: |
+        FROM sbx-test/busybox AS first
+        RUN echo first > /stage
+        CMD ["sleep", "infinity"]
+        FROM sbx-test/busybox
+        RUN exit 1
+    stop_signal: SIGKILL
+"#,
+    );
+
+    world.up();
+
+    assert_eq!(world.in_container("app", &["cat", "/stage"]).text(), "first");
+}
+
+#[test]
+fn a_failing_build_shows_its_output_and_leaves_nothing() {
+    let world = World::with_spec(BUILT);
+    world.file("app/Dockerfile", "FROM sbx-test/busybox\nRUN echo the reason it fails; exit 3\n");
+
+    let outcome = world.sandbox(["up", "-d"]).exits(1);
+
+    assert!(outcome.stderr.contains("the reason it fails") && outcome.stderr.contains("app"), "{outcome}");
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn build_builds_and_starts_nothing() {
+    let world = built();
+
+    world.sandbox(["build"]).success();
+
+    assert!(world.engine().running_services().is_empty());
+}
+
+/// Who may use a registry.
+#[derive(Clone, Copy, PartialEq)]
+enum Access {
+    Everybody,
+    /// `me`, with [`PASSWORD`].
+    Me,
+}
+
+const PASSWORD: &str = "pa?ss>word~";
+/// The password as `htpasswd` writes it.
+const HASH: &str = "$2y$04$LKTa67RdniDHYgkvqmsrOelPdYb.mS0kVnwH84V5sqNxkxdC0AMwS";
+
+/// A registry on loopback that holds `thing:latest`; it ends with the test.
+struct Registry {
+    process: Child,
+    address: String,
+    folder: tempfile::TempDir,
+}
+
+impl Registry {
+    fn start(world: &World) -> Self {
+        Self::open_to(world, Access::Everybody)
+    }
+
+    fn open_to(world: &World, access: Access) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
+        let address = format!("127.0.0.1:{port}");
+        let config = folder.path().join("config.yml");
+        let storage = folder.path().join("data");
+        let mut text = format!(
+            "version: 0.1\nlog: {{ level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: {address} }}\n",
+            storage.display()
+        );
+        if access == Access::Me {
+            let users = folder.path().join("users");
+            std::fs::write(&users, format!("me:{HASH}\n")).unwrap();
+            text += &format!("auth: {{ htpasswd: {{ realm: r, path: {} }} }}\n", users.display());
+        }
+        std::fs::write(&config, text).unwrap();
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let registry = Self { process, address, folder };
+        eventually("the registry answers", || std::net::TcpStream::connect(&registry.address).is_ok());
+        let image = registry.image();
+        let engine = world.engine();
+        engine.docker(&["tag", support::BUSYBOX, &image]).success();
+        let own = folder_of_client(&registry.folder).display().to_string();
+        if access == Access::Me {
+            engine
+                .docker(&["--config", &own, "login", "-u", "me", "-p", PASSWORD, &registry.address])
+                .success();
+        }
+        engine.docker(&["--config", &own, "push", "-q", &image]).success();
+        engine.docker(&["rmi", &image]).success();
+        registry
+    }
+
+    fn image(&self) -> String {
+        format!("{}/{}:latest", self.address, "thing")
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rmi", "-f", &self.image()]).output();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The configuration of a client that may use the registry.
+fn folder_of_client(folder: &tempfile::TempDir) -> std::path::PathBuf {
+    folder.path().join("client")
+}
+
+/// A door before a registry that answers "unavailable" until it is opened.
+struct Door {
+    address: String,
+    open: Arc<AtomicBool>,
+}
+
+impl Door {
+    fn closed(registry: &Registry) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let open = Arc::new(AtomicBool::new(false));
+        let (behind, opened) = (registry.address.clone(), Arc::clone(&open));
+        // It ends with the process: nobody connects any more once the test is over.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let behind = opened.load(Ordering::Relaxed).then(|| behind.clone());
+                std::thread::spawn(move || match behind {
+                    Some(behind) => pass(stream, &behind),
+                    None => refuse(stream),
+                });
+            }
+        });
+        Self { address, open }
+    }
+}
+
+fn refuse(mut stream: TcpStream) {
+    let mut request = [0; 4096];
+    let _ = stream.read(&mut request);
+    let _ = stream
+        .write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+}
+
+fn pass(mut client: TcpStream, behind: &str) {
+    let Ok(mut server) = TcpStream::connect(behind) else { return };
+    let (Ok(mut from_client), Ok(mut to_server)) = (client.try_clone(), server.try_clone()) else { return };
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_client, &mut to_server);
+        let _ = to_server.shutdown(Shutdown::Write);
+    });
+    let _ = std::io::copy(&mut server, &mut client);
+    let _ = client.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn a_registry_that_is_unavailable_for_a_moment_is_asked_again() {
+    let world = World::new();
+    let registry = Registry::start(&world);
+    let door = Door::closed(&registry);
+    let image = format!("{}/thing:latest", door.address);
+    world.spec(&format!("services:\n  app: {{ image: '{image}', command: [sleep, infinity] }}\n"));
+
+    let mut session = world.spawn(["pull"]);
+    session.says("starts over (attempt 2)");
+    door.open.store(true, Ordering::Relaxed);
+
+    session.wait(support::PATIENCE).success();
+    assert!(world.engine().exists(&image));
+    world.engine().docker(&["rmi", &image]).success();
+}
+
+#[test]
+fn a_registry_that_wants_a_password_gets_that_of_the_credential_helper() {
+    let mut world = World::new();
+    let registry = Registry::open_to(&world, Access::Me);
+    let image = registry.image();
+    world.spec(&format!("services:\n  app: {{ image: '{image}', command: [sleep, infinity] }}\n"));
+
+    let outcome = world.sandbox(["pull"]).exits(1);
+    assert!(outcome.stderr.contains("docker login"), "{outcome}");
+
+    let helper = format!(
+        "#!/bin/sh\nread registry\necho \"$1 $registry\" >> \"$HOME/asked\"\n\
+        echo '{{\"ServerURL\":\"x\",\"Username\":\"me\",\"Secret\":\"{PASSWORD}\"}}'\n"
+    );
+    world.file("bin/docker-credential-kept", helper);
+    world.host("chmod", &["755", "bin/docker-credential-kept"]).run().success();
+    let config = format!("{{\"credHelpers\":{{\"{}\":\"kept\"}}}}", registry.address);
+    world.file("docker/config.json", config);
+    let path = format!("{}:{}", world.project().join("bin").display(), std::env::var("PATH").unwrap());
+    let docker = world.project().join("docker").display().to_string();
+    world.env("PATH", &path).env("DOCKER_CONFIG", &docker);
+
+    world.sandbox(["pull"]).success();
+
+    assert!(world.engine().exists(&image));
+    let asked = std::fs::read_to_string(world.home().join("asked")).unwrap();
+    assert_eq!(asked, format!("get {}\n", registry.address));
+}
+
+#[test]
+fn an_image_that_is_not_there_is_pulled() {
+    let world = World::new();
+    let registry = Registry::start(&world);
+    let image = registry.image();
+    world.spec(&format!(
+        "services:\n  app: {{ image: '{image}', command: [sleep, infinity], stop_signal: SIGKILL }}\n"
+    ));
+
+    world.up();
+
+    assert!(world.engine().runs(&world.container("app")));
+    world.sandbox(["down"]).success();
+}
+
+#[test]
+fn pull_pulls_and_starts_nothing() {
+    let world = World::new();
+    let registry = Registry::start(&world);
+    let image = registry.image();
+    world.spec(&format!("services:\n  app: {{ image: '{image}', command: [sleep, infinity] }}\n"));
+
+    world.sandbox(["pull"]).success();
+
+    assert!(world.engine().exists(&image));
+    assert!(world.engine().running_services().is_empty());
+}
+
+#[test]
+fn an_image_that_no_registry_has_is_named() {
+    let world = World::new();
+    let registry = Registry::start(&world);
+    let image = format!("{}/nothing:1", registry.address);
+    world.spec(&format!("services:\n  app: {{ image: '{image}' }}\n"));
+
+    let outcome = world.sandbox(["up", "-d"]).exits(1);
+
+    assert!(outcome.stderr.contains(&image), "{outcome}");
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn a_registry_that_does_not_answer_is_named() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let world = World::with_spec(&format!("services:\n  app: {{ image: '127.0.0.1:{port}/thing:1' }}\n"));
+
+    let outcome = world.sandbox(["up", "-d"]).exits(1);
+
+    assert!(outcome.stderr.contains(&format!("127.0.0.1:{port}")), "{outcome}");
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn pull_policy_never_does_not_ask_a_registry() {
+    let world = World::with_spec("services:\n  app: { image: 'sbx-test/not-made:1', pull_policy: never }\n");
+
+    world.sandbox(["up", "-d"]).exits(1).says("sbx-test/not-made:1");
+
+    world.engine().becomes_clean();
+}

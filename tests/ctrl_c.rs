@@ -1,0 +1,189 @@
+//! A session that ends, however it ends, takes its sandbox with it.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{World, eventually};
+
+const IDLE: &str = r#"
+lifetime: { grace: 1s }
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sh, -c, "echo the app is here; exec sleep infinity"]
+    stop_signal: SIGKILL
+    volumes: ["/anonymous", "named:/named"]
+volumes: { named: {} }
+"#;
+
+/// One service that never becomes ready.
+const NEVER_READY: &str = r"
+lifetime: { grace: 1s }
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    ready: { tcp: 81 }
+";
+
+const A_WHILE: Duration = Duration::from_mins(1);
+
+fn service_runs(world: &World) {
+    eventually("the service runs", || world.engine().runs(&world.container("app")));
+}
+
+#[test]
+fn ctrl_c_in_the_foreground_destroys_everything_and_says_so() {
+    let world = World::with_spec(IDLE);
+    let mut terminal = world.terminal(["up"]);
+    terminal.shows("the app is here");
+
+    terminal.ctrl_c();
+
+    let outcome = terminal.wait(A_WHILE).exits(130);
+    world.engine().is_clean();
+    assert!(
+        outcome.stdout.to_lowercase().contains("ctrl-c"),
+        "nothing was said of how to force it\n{outcome}"
+    );
+}
+
+#[test]
+fn ctrl_c_while_a_service_is_waited_for_destroys_what_exists() {
+    let world = World::with_spec(NEVER_READY);
+    let mut terminal = world.terminal(["up"]);
+    service_runs(&world);
+
+    terminal.ctrl_c();
+
+    terminal.wait(A_WHILE).exits(130);
+    world.engine().is_clean();
+}
+
+#[test]
+fn ctrl_c_of_a_detached_up_that_is_still_waiting_destroys_what_exists() {
+    let world = World::with_spec(NEVER_READY);
+    let session = world.spawn(["up", "-d"]);
+    service_runs(&world);
+
+    session.interrupt();
+
+    session.wait(A_WHILE).exits(130);
+    world.engine().is_clean();
+}
+
+#[test]
+fn ctrl_c_at_any_moment_of_up_leaves_nothing() {
+    for milliseconds in [30, 120, 300, 600, 1200] {
+        let world = World::with_spec(IDLE);
+        let session = world.spawn(["up"]);
+        std::thread::sleep(Duration::from_millis(milliseconds));
+
+        session.interrupt();
+
+        session.wait(A_WHILE);
+        world.engine().becomes_clean();
+    }
+}
+
+#[test]
+fn a_second_ctrl_c_forces() {
+    let world = World::with_spec(
+        r#"
+lifetime: { grace: 1s }
+services:
+  stubborn:
+    image: sbx-test/busybox
+    command: [sh, -c, "trap '' TERM; echo the app is here; while true; do sleep 1; done"]
+    stop_grace_period: 120s
+"#,
+    );
+    let mut terminal = world.terminal(["up"]);
+    terminal.shows("the app is here");
+
+    terminal.ctrl_c();
+    std::thread::sleep(Duration::from_secs(1));
+    terminal.ctrl_c();
+
+    terminal.wait(Duration::from_secs(30)).exits(130);
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn a_killed_session_is_cleaned_up_after_its_grace() {
+    let world = World::with_spec(IDLE);
+    let mut session = world.spawn(["up"]);
+    session.says("the app is here");
+
+    session.kill();
+
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn a_session_killed_while_it_builds_the_sandbox_is_cleaned_up() {
+    for milliseconds in [200, 500, 900] {
+        let world = World::with_spec(IDLE);
+        let mut session = world.spawn(["up"]);
+        std::thread::sleep(Duration::from_millis(milliseconds));
+
+        session.kill();
+
+        world.engine().becomes_clean();
+    }
+}
+
+#[test]
+fn closing_the_terminal_destroys_everything() {
+    let world = World::with_spec(IDLE);
+    let mut terminal = world.terminal(["up"]);
+    terminal.shows("the app is here");
+
+    terminal.close_window();
+
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn sigterm_destroys_everything() {
+    let world = World::with_spec(IDLE);
+    let mut session = world.spawn(["up"]);
+    session.says("the app is here");
+
+    session.signal(libc::SIGTERM);
+
+    session.wait(A_WHILE).exits(143);
+    world.engine().is_clean();
+}
+
+#[test]
+fn the_written_lifetime_ends_a_detached_sandbox() {
+    let world = World::with_spec(IDLE);
+    world.sandbox(["up", "-d", "--ttl", "3s"]).success();
+    assert!(!world.engine().remains().is_empty());
+
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn a_detached_sandbox_outlives_the_command_that_made_it() {
+    let world = World::with_spec(IDLE);
+    world.up();
+
+    std::thread::sleep(Duration::from_secs(4));
+
+    assert!(world.engine().runs(&world.container("app")));
+}
+
+#[test]
+fn destruction_asks_the_labels_so_a_changed_spec_leaves_nothing_either() {
+    let world = World::with_spec(IDLE);
+    world.up();
+
+    world.spec("services: { renamed: { image: sbx-test/busybox } }");
+    world.sandbox(["down"]).success();
+
+    world.engine().is_clean();
+}

@@ -1,0 +1,382 @@
+//! Data in a sandbox that is there: put back, copied, kept, carried in a file, the same for every kind of storage.
+
+mod support;
+
+use serde_json::Value;
+use support::{Outcome, World, eventually};
+
+/// Two services with a volume each, one of which their image fills, and one that both write.
+const PAIR: &str = r#"
+services:
+  app:
+    image: sbx-test/base
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    volumes: ["filled:/etc/apt", "shared:/shared"]
+  other:
+    image: sbx-test/busybox
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    volumes: ["own:/own"]
+volumes: { filled: {}, shared: {}, own: {} }
+"#;
+
+/// One service whose volume is seeded.
+const SEEDED: &str = r#"
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    secrets: [key]
+    volumes: ["data:/data"]
+volumes: { data: { seed: [{ copy: seed }] } }
+secrets: { key: { generate: 20 } }
+"#;
+
+fn pair() -> World {
+    let world = World::with_spec(PAIR);
+    world.up();
+    world
+}
+
+fn seeded() -> World {
+    let world = World::with_spec(SEEDED);
+    world.file("seed/word", "seeded\n");
+    world
+}
+
+fn shell(world: &World, service: &str, script: &str) -> Outcome {
+    world.in_container(service, &["sh", "-c", script])
+}
+
+fn word(world: &World) -> String {
+    shell(world, "app", "cat /data/word").success().text().to_owned()
+}
+
+fn started(world: &World, service: &str) -> Value {
+    world.engine().inspect(&world.container(service))["State"]["StartedAt"].clone()
+}
+
+/// The same folder's sandbox under another name.
+fn named(world: &World, suffix: &str) -> String {
+    format!("{}-{suffix}", world.name())
+}
+
+fn in_named(world: &World, sandbox: &str, service: &str, script: &str) -> Outcome {
+    world.engine().docker(&["exec", &format!("sbx-{sandbox}.{service}"), "sh", "-c", script])
+}
+
+#[test]
+fn a_volume_without_a_baseline_goes_back_to_what_its_image_has() {
+    let world = pair();
+    let listing = "cd /etc/apt && find . -exec stat -c '%n %a %u:%g' {} + | sort";
+    let before = shell(&world, "app", listing).success().stdout;
+    assert!(before.contains("sources.list"), "{before}");
+    shell(&world, "app", "rm -rf /etc/apt/*; chmod 700 /etc/apt; touch /etc/apt/mine /shared/mine").success();
+
+    world.sandbox(["reset", "app"]).success();
+
+    assert_eq!(shell(&world, "app", listing).success().stdout, before);
+    assert_eq!(shell(&world, "app", "ls /shared").success().stdout, "");
+    let probes = world.engine().docker(&["ps", "-aq", "--filter", "name=..probe.fill"]);
+    assert_eq!(probes.stdout, "");
+}
+
+#[test]
+fn reset_of_one_volume_or_service_leaves_the_others_and_who_uses_them_alone() {
+    let world = pair();
+    shell(&world, "app", "touch /shared/mine /etc/apt/mine").success();
+    shell(&world, "other", "touch /own/mine").success();
+    let other = started(&world, "other");
+
+    world.sandbox(["reset", "shared"]).success();
+    assert_eq!(shell(&world, "app", "ls /shared; ls /etc/apt/mine").success().text(), "/etc/apt/mine");
+
+    world.sandbox(["reset", "app"]).success();
+    assert_ne!(shell(&world, "app", "ls /etc/apt/mine").code, Some(0));
+    assert_eq!(
+        (shell(&world, "other", "ls /own").success().text(), started(&world, "other")),
+        ("mine", other)
+    );
+
+    let outcome = world.sandbox(["reset", "nowhere"]);
+    assert!(outcome.code != Some(0) && outcome.stderr.contains("nowhere"), "{outcome}");
+}
+
+#[test]
+fn reset_goes_back_to_the_seeds_or_to_a_named_snapshot() {
+    let world = seeded();
+    world.up();
+    shell(&world, "app", "echo changed > /data/word").success();
+    world.sandbox(["snapshot", "create", "changed", "--note", "after the change"]).success();
+
+    world.sandbox(["reset"]).success();
+    assert_eq!(word(&world), "seeded");
+    world.sandbox(["reset", "--to", "changed"]).success();
+    assert_eq!(word(&world), "changed");
+
+    let listed = world.sandbox(["snapshot", "ls", "--json"]).success().json();
+    assert_eq!((&listed[0]["name"], &listed[0]["note"]), (&"changed".into(), &"after the change".into()));
+    assert_eq!(listed[0]["sandbox"], world.name());
+    world.sandbox(["snapshot", "rm", "changed"]).success();
+    world.sandbox(["reset", "--to", "changed"]).exits(1).says("changed");
+    assert_eq!(word(&world), "changed", "nothing was reset");
+}
+
+#[test]
+fn a_fork_has_the_data_as_it_is_now_and_the_first_runs_on() {
+    let world = seeded();
+    world.up();
+    shell(&world, "app", "echo before > /data/word").success();
+    let (pid, since) = (world.engine().pid(&world.container("app")), started(&world, "app"));
+    let second = named(&world, "second");
+
+    world.sandbox(["fork", world.name(), &second]).success();
+
+    assert_eq!(in_named(&world, &second, "app", "cat /data/word").success().text(), "before");
+    in_named(&world, &second, "app", "echo after > /data/word").success();
+    assert_eq!(word(&world), "before");
+    assert_eq!((world.engine().pid(&world.container("app")), started(&world, "app")), (pid, since));
+    let secrets = ["cat /run/secrets/key"; 2];
+    let first = shell(&world, "app", secrets[0]).success().stdout;
+    assert_eq!(in_named(&world, &second, "app", secrets[1]).success().stdout, first);
+    world.sandbox(["down", world.name(), &second]).success();
+    world.engine().is_clean();
+}
+
+#[test]
+fn a_clean_snapshot_stops_the_services_and_a_crash_one_does_not() {
+    let world = World::with_spec(&SEEDED.replace(
+        "[sleep, infinity]\n    stop_signal: SIGKILL",
+        "[sh, -c, \"trap 'echo stopped >> /data/log; exit 0' TERM; while :; do sleep 0.1; done\"]",
+    ));
+    world.file("seed/word", "seeded\n");
+    world.up();
+
+    world.sandbox(["snapshot", "create", "frozen", "--crash"]).success().says("crash").says("memory");
+    assert_ne!(shell(&world, "app", "cat /data/log").code, Some(0), "it was not asked to stop");
+    world.sandbox(["snapshot", "create", "still"]).success().says("clean");
+    assert_eq!(shell(&world, "app", "cat /data/log").success().text(), "stopped");
+    world.sandbox(["reset", "--to", "still"]).success();
+    assert_eq!(shell(&world, "app", "cat /data/log").success().text(), "stopped");
+    world.sandbox(["reset", "--to", "frozen"]).success();
+    assert_ne!(shell(&world, "app", "cat /data/log").code, Some(0));
+}
+
+/// Seeds, changes, resets, keeps, forks, carries out and in again, with one kind of storage.
+fn data_goes_round(storage: &str) {
+    let mut world = seeded();
+    world.env("SANDBOX_STORAGE", storage);
+    world.up();
+    let usage = world.sandbox(["gc", "--dry-run", "--json"]).success().json();
+    assert_eq!(usage["usage"]["kind"], storage);
+    assert_eq!(word(&world), "seeded");
+    shell(&world, "app", "echo changed > /data/word; ln /data/word /data/again; truncate -s 64M /data/holes")
+        .success();
+    world.sandbox(["snapshot", "create", "kept"]).success();
+    world.sandbox(["reset"]).success();
+    assert_eq!(word(&world), "seeded");
+    world.sandbox(["reset", "--to", "kept"]).success();
+    assert_eq!(word(&world), "changed");
+    let second = named(&world, "second");
+    world.sandbox(["fork", world.name(), &second]).success();
+    assert_eq!(in_named(&world, &second, "app", "cat /data/word").success().text(), "changed");
+    world.sandbox(["down", &second]).success();
+
+    world.sandbox(["snapshot", "export", "kept", "kept.sandbox.tar.zst"]).success();
+    world.sandbox(["snapshot", "import", "kept.sandbox.tar.zst", "--as", "back"]).success();
+    let third = named(&world, "third");
+    world.sandbox(["up", "-d", "--from", "back", "--name", &third]).success();
+    let seen = in_named(
+        &world,
+        &third,
+        "app",
+        "cat /data/again; stat -c %h /data/word; du -k /data/holes; wc -c < /data/holes",
+    );
+    assert_eq!(seen.success().stdout, "changed\n2\n0\t/data/holes\n67108864\n");
+
+    world.sandbox(["down", world.name(), &third]).success();
+    assert_eq!((world.engine().stored("live"), world.engine().stored("making")), (vec![], vec![]));
+}
+
+#[test]
+fn data_goes_round_in_a_pool() {
+    data_goes_round("pool");
+}
+
+#[test]
+fn data_goes_round_in_copies() {
+    data_goes_round("copy");
+}
+
+/// The machine's own engine may have its data on a file system that cannot clone files, so this needs one that can.
+#[test]
+#[ignore = "starts an engine of its own on XFS, which takes a while and root"]
+fn data_goes_round_in_reflinks() {
+    let engine = support::second::SecondEngine::start(&["--fs", "xfs"], &[support::BUSYBOX]);
+    // SAFETY: this test runs by itself.
+    unsafe { std::env::set_var("DOCKER_HOST", engine.address()) };
+    data_goes_round("reflink");
+}
+
+#[test]
+fn a_file_is_inspected_without_an_engine_and_its_secrets_stay_in_it() {
+    let world = seeded();
+    world.up();
+    let secret = shell(&world, "app", "cat /run/secrets/key").success().stdout;
+    world.sandbox(["snapshot", "create", "bug", "--note", "the total is wrong"]).success();
+    let told = world.command(["--json", "snapshot", "export", "bug", "bug.sandbox.tar.zst"]).run().success();
+    assert!(told.json()["file_bytes"].as_u64().unwrap() > 0, "{told}");
+
+    let inspect = ["snapshot", "inspect", "bug.sandbox.tar.zst"];
+    let outcome = world.command(inspect).env("DOCKER_HOST", "unix:///nowhere.sock").run().success();
+
+    let shown = outcome.json();
+    assert_eq!((&shown["note"], &shown["sandbox"]), (&"the total is wrong".into(), &world.name().into()));
+    assert_eq!(shown["images"]["app"]["reference"], "sbx-test/busybox");
+    assert!(shown["volumes"]["data"]["entries"].as_u64().unwrap() >= 2, "{outcome}");
+    assert!(!outcome.stdout.contains(&secret), "{outcome}");
+    world.file("no.sandbox.tar.zst", "not one");
+    world.sandbox(["snapshot", "inspect", "no.sandbox.tar.zst"]).exits(1).says("not a snapshot file");
+}
+
+#[test]
+fn a_sandbox_comes_up_from_a_file_with_its_spec_data_and_secrets_alone() {
+    let world = seeded();
+    world.up();
+    shell(&world, "app", "echo the bug > /data/word").success();
+    let secret = shell(&world, "app", "cat /run/secrets/key").success().stdout;
+    world.sandbox(["snapshot", "create", "bug"]).success();
+    world.sandbox(["snapshot", "export", "bug", "bug.sandbox.tar.zst"]).success();
+    world.sandbox(["down"]).success();
+    world.sandbox(["snapshot", "rm", "bug"]).success();
+
+    // Somebody else's machine: nothing but the file.
+    let other = World::new();
+    std::fs::copy(world.project().join("bug.sandbox.tar.zst"), other.project().join("a-bug.file")).unwrap();
+    other.sandbox(["up", "-d", "--from", "a-bug.file"]).success();
+
+    assert_eq!(word(&other), "the bug");
+    assert_eq!(shell(&other, "app", "cat /run/secrets/key").success().stdout, secret);
+    // The second time it is a clone of what the first one imported.
+    let second = named(&other, "second");
+    let again = other.sandbox(["up", "-d", "--from", "./a-bug.file", "--name", &second]).success();
+    assert!(!again.stderr.contains("importing"), "{again}");
+    assert_eq!(other.engine().stored("baseline").len(), 1);
+    other.sandbox(["up", "-d", "--from", "nothing"]).exits(1).says("neither a snapshot nor a file");
+}
+
+#[test]
+fn a_spec_out_of_a_file_may_not_mount_this_host_whatever_it_says_of_itself() {
+    let world = World::with_spec(&PAIR.replace("\"own:/own\"", "\"./here:/own\""));
+    world.file("here/x", "x");
+    world.up();
+    world.sandbox(["snapshot", "create", "mine"]).success();
+    world.sandbox(["snapshot", "export", "mine", "mine.sandbox.tar.zst"]).success();
+    let second = named(&world, "second");
+
+    let refused = world.sandbox(["up", "-d", "--from", "mine.sandbox.tar.zst", "--name", &second]).exits(2);
+
+    assert!(
+        refused.stderr.contains("snapshot file") && refused.stderr.contains("--allow-host-access"),
+        "{refused}"
+    );
+    world.sandbox(["up", "-d", "--from", "mine", "--name", &second]).success();
+    assert_eq!(in_named(&world, &second, "other", "cat /own/x").success().text(), "x");
+}
+
+#[test]
+fn an_image_that_differs_is_refused_unless_drift_is_allowed_and_one_that_is_missing_is_said() {
+    let image = format!("sbx-test-drift-{:08x}:1", rand::random::<u32>());
+    let world = World::with_spec(&SEEDED.replace("sbx-test/busybox", &image));
+    world.file("seed/word", "seeded\n");
+    let docker = |arguments: &[&str]| world.engine().docker(arguments);
+    docker(&["tag", "sbx-test/busybox", &image]).success();
+    world.up();
+    world.sandbox(["snapshot", "create", "kept"]).success();
+    world.sandbox(["snapshot", "export", "kept", "kept.sandbox.tar.zst", "--with-images"]).success();
+    world.sandbox(["down"]).success();
+
+    docker(&["tag", "sbx-test/base", &image]).success();
+    world.sandbox(["up", "-d", "--from", "kept"]).exits(1).says("is not the one").says("--allow-image-drift");
+    world.engine().becomes_clean();
+    world.sandbox(["up", "-d", "--from", "kept", "--allow-image-drift"]).success();
+    world.sandbox(["down"]).success();
+    // What comes along does not replace what is here, unless that is asked for.
+    let import = ["snapshot", "import", "kept.sandbox.tar.zst"];
+    world.sandbox(import.into_iter().chain(["--as", "one"])).success().says("another one here");
+    world.sandbox(["up", "-d", "--from", "one"]).exits(1).says("is not the one");
+
+    docker(&["rmi", &image]).success();
+    world.sandbox(["up", "-d", "--from", "one"]).exits(1).says("not on this engine").says("--with-images");
+    world.sandbox(import.into_iter().chain(["--as", "two"])).success().says("loaded");
+    world.sandbox(["up", "-d", "--from", "two"]).success();
+    assert_eq!(word(&world), "seeded");
+    world.sandbox(["down"]).success();
+    docker(&["rmi", &image]).success();
+}
+
+#[test]
+fn gc_shows_first_and_then_removes_what_nothing_uses() {
+    let world = seeded();
+    world.up();
+    world.file("seed/word", "another\n");
+    world.sandbox(["bake"]).success();
+    let baselines = || world.engine().stored("baseline");
+    assert_eq!(baselines().len(), 2);
+
+    let shown = world.sandbox(["gc", "--baselines", "--dry-run", "--json"]).success().json();
+    assert_eq!((shown["going"].as_array().unwrap().len(), baselines().len()), (1, 2));
+    world.sandbox(["gc"]).success();
+    assert_eq!(baselines().len(), 2, "all of it is within the budget");
+    world.sandbox(["gc", "--baselines"]).success();
+    assert_eq!(baselines().len(), 1, "the other one is in use");
+
+    world.sandbox(["reset"]).success();
+    assert_eq!(word(&world), "seeded");
+    eventually("the pool has no more than its budget", || {
+        let usage = world.sandbox(["gc", "--dry-run", "--json"]).success().json()["usage"].clone();
+        usage["used"].as_u64() <= usage["budget"].as_u64()
+    });
+}
+
+/// Python, to ask the kernel directly: what a bad descriptor's sync answers tells whether the sync was looked at.
+fn asked(world: &World, service: &str, script: &str) -> String {
+    let python = format!(
+        "import os, ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\ndef call(*a):\n  r = libc.syscall(*a)\n  return 'done' if r >= 0 else os.strerror(ctypes.get_errno())\n{script}"
+    );
+    world.in_container(service, &["python3", "-c", &python]).success().text().to_owned()
+}
+
+const FSYNC: &str = "print(call(74, 999), call(75, 999))";
+
+#[test]
+fn a_sync_costs_nothing_unless_it_is_durable() {
+    let world = World::with_spec(
+        r#"
+services:
+  throwaway: { image: sbx-test/python, command: [sleep, infinity], stop_signal: SIGKILL }
+  durable: { image: sbx-test/python, command: [sleep, infinity], stop_signal: SIGKILL, durable: true }
+  own:
+    image: sbx-test/python
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    security_opt: ["seccomp:profile.json"]
+"#,
+    );
+    let profile =
+        r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO"}]}"#;
+    world.file("profile.json", profile);
+    world.up();
+
+    // A sync that nobody looks at succeeds even on what is not open.
+    assert_eq!(asked(&world, "throwaway", FSYNC), "done done");
+    assert_eq!(asked(&world, "durable", FSYNC), "Bad file descriptor Bad file descriptor");
+    // A user's profile keeps its rules, and gets this one.
+    assert_eq!(asked(&world, "own", FSYNC), "done done");
+    assert_eq!(asked(&world, "own", "print(call(83, b'/tmp/x', 0o755))"), "Operation not permitted");
+    // What the engine's default denies stays denied: keyctl, unshare, mount, io_uring_setup, reboot, vsock.
+    let denied = "print({call(250, 0, 0, 0), call(272, 0x10000000), call(165, 0, 0, 0, 0, 0), call(425, 1, 0), call(169, 0), call(41, 40, 1, 0)})";
+    assert_eq!(asked(&world, "throwaway", denied), "{'Operation not permitted'}");
+}

@@ -1,0 +1,221 @@
+//! What gets out of a sandbox, whatever its policy: to nobody but whom the policy names, and never to the host or to
+//! another sandbox.
+//!
+//! Needs root: the host gets servers and a network namespace that plays the outside, and programs of the host's speak
+//! from inside a service's network, with more rights than the service itself has.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use support::{World, eventually};
+
+fn spec(egress: &str) -> String {
+    format!(
+        "egress: {egress}
+services:
+  app: {{ image: sbx-test/busybox, command: [nc, -ll, -p, '5000', -e, echo, LEAKED], stop_signal: SIGKILL, ready: {{ tcp: 5000 }} }}
+"
+    )
+}
+
+fn must(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A namespace that plays the outside, with a server in it.
+struct Outside {
+    name: String,
+    address: Ipv4Addr,
+    server: Option<Child>,
+}
+
+impl Outside {
+    const PORT: u16 = 4000;
+
+    fn new(world: &World) -> Self {
+        let number = rand::random::<u16>();
+        let [high, low] = number.to_be_bytes();
+        let name = format!("o{}", &world.name()[1..]);
+        let mut outside = Self { address: Ipv4Addr::new(198, 19, high, low | 1), name, server: None };
+        let (namespace, link, address) = (&outside.name, &outside.name, outside.address.to_string());
+        // The host's side; the edge network's packets leave under it.
+        let here = Ipv4Addr::new(198, 19, high, low & !1).to_string();
+        must("ip", &["netns", "add", namespace]);
+        must("ip", &["link", "add", link, "type", "veth", "peer", "name", "out0", "netns", namespace]);
+        must("ip", &["addr", "add", &format!("{here}/31"), "dev", link]);
+        must("ip", &["link", "set", link, "up"]);
+        must("ip", &["-n", namespace, "addr", "add", &format!("{address}/31"), "dev", "out0"]);
+        must("ip", &["-n", namespace, "link", "set", "out0", "up"]);
+        must("ip", &["-n", namespace, "route", "add", "default", "via", &here]);
+        let port = Self::PORT.to_string();
+        let server =
+            ["netns", "exec", namespace, "busybox", "nc", "-ll", "-p", &port, "-e", "echo", "WELCOME"];
+        let child = Command::new("ip").args(server).stdin(Stdio::null()).spawn().unwrap();
+        outside.server = Some(child);
+        outside
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = (server.kill(), server.wait());
+        }
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).output();
+        let _ = Command::new("ip").args(["link", "del", &self.name]).output();
+    }
+}
+
+/// The address that clouds answer with secrets, on this host for as long as a test needs it.
+struct Metadata;
+
+/// How many tests need it.
+static USERS: Mutex<u32> = Mutex::new(0);
+
+impl Metadata {
+    const ADDRESS: &str = "169.254.169.254";
+
+    fn new() -> Self {
+        let mut users = USERS.lock().unwrap();
+        *users += 1;
+        must("ip", &["addr", "replace", "169.254.169.254/32", "dev", "lo"]);
+        Self
+    }
+}
+
+impl Drop for Metadata {
+    fn drop(&mut self) {
+        let mut users = USERS.lock().unwrap_or_else(PoisonError::into_inner);
+        *users -= 1;
+        if *users == 0 {
+            let _ = Command::new("ip").args(["addr", "del", "169.254.169.254/32", "dev", "lo"]).output();
+        }
+    }
+}
+
+/// What a program of the host's writes in a service's network.
+fn within(world: &World, container: &str, line: &str) -> String {
+    let pid = world.engine().inspect(container)["State"]["Pid"].to_string();
+    let said =
+        world.host("nsenter", &["-t", &pid, "-n", "sh", "-c", line]).limit(Duration::from_mins(3)).run();
+    said.stdout
+}
+
+fn addresses_of(world: &World, container: &str) -> Vec<String> {
+    let inspected = world.engine().inspect(container);
+    let networks = inspected["NetworkSettings"]["Networks"].as_object().unwrap();
+    networks.values().map(|network| network["IPAddress"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Every address of the host, the loopback's left out.
+fn host_addresses() -> Vec<String> {
+    let output = Command::new("ip").args(["-j", "-4", "addr"]).output().unwrap();
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let interfaces = all.as_array().unwrap().iter();
+    let addresses = interfaces.flat_map(|interface| interface["addr_info"].as_array().unwrap());
+    let addresses = addresses.map(|address| address["local"].as_str().unwrap().to_owned());
+    addresses.filter(|address| !address.starts_with("127.")).collect()
+}
+
+/// Whatever the policy: neither the host nor another sandbox is reached, by TCP, UDP or ICMP.
+fn nothing_inward_is_reached(egress: &str, outside_is_reached: bool) {
+    let world = World::with_spec(&spec(egress));
+    let (outside, _metadata) = (Outside::new(&world), Metadata::new());
+    let other = format!("{}-other", world.name());
+    world.up();
+    world.sandbox(["up", "-d", "--name", &other]).success();
+    let app = world.container("app");
+    let (server, datagrams) =
+        (TcpListener::bind("0.0.0.0:0").unwrap(), UdpSocket::bind("0.0.0.0:0").unwrap());
+    let (tcp, udp) = (server.local_addr().unwrap().port(), datagrams.local_addr().unwrap().port());
+
+    let host = host_addresses();
+    assert!(host.iter().any(|address| address == Metadata::ADDRESS));
+    let mut targets: Vec<(String, u16)> = host.into_iter().map(|address| (address, tcp)).collect();
+    let theirs = [format!("sbx-{other}.app"), format!("sbx-{other}")];
+    let theirs = theirs.iter().flat_map(|container| addresses_of(&world, container));
+    targets.extend(theirs.map(|address| (address, 5000)));
+    targets.push(("::1%eth0".to_owned(), tcp));
+    targets.push(("2001:db8::1".to_owned(), tcp));
+    let lines = targets.iter().map(|(address, port)| {
+        format!(
+            "(busybox timeout 2 nc {address} {port} </dev/null && echo REACHED {address}; \
+             echo x | busybox timeout 2 nc -u -w 1 {address} {udp}; \
+             busybox ping -c 1 -W 2 {address} >/dev/null && echo PINGED {address}) 2>/dev/null &"
+        )
+    });
+    let script = format!("{}\nwait", lines.collect::<Vec<_>>().join("\n"));
+    let said = within(&world, &app, &script);
+
+    assert!(!["REACHED", "PINGED", "LEAKED"].iter().any(|word| said.contains(word)), "{said}");
+    server.set_nonblocking(true).unwrap();
+    let accepted = server.accept();
+    assert!(accepted.is_err(), "a connection reached the host: {accepted:?}");
+    datagrams.set_nonblocking(true).unwrap();
+    let received = datagrams.recv_from(&mut [0; 8]);
+    assert!(received.is_err(), "a datagram reached the host: {received:?}");
+
+    let ask = format!("busybox timeout 3 nc {} {} </dev/null", outside.address, Outside::PORT);
+    if outside_is_reached {
+        eventually("the outside answers", || within(&world, &app, &ask).contains("WELCOME"));
+    } else {
+        assert!(!within(&world, &app, &ask).contains("WELCOME"));
+    }
+}
+
+#[test]
+fn under_deny_neither_the_outside_nor_the_host_nor_another_sandbox_is_reached() {
+    nothing_inward_is_reached("deny", false);
+}
+
+#[test]
+fn under_a_list_of_addresses_only_these_are_reached() {
+    nothing_inward_is_reached("['198.19.0.0/16:4000']", true);
+}
+
+#[test]
+fn under_a_list_of_names_no_address_is_reached() {
+    nothing_inward_is_reached("[api.example.com]", false);
+}
+
+#[test]
+fn under_allow_the_outside_is_reached_and_nothing_inward() {
+    nothing_inward_is_reached("allow", true);
+}
+
+#[test]
+fn a_service_has_no_raw_sockets_unless_it_is_let() {
+    let world = World::with_spec(&spec("deny"));
+    world.up();
+    let ping = world.in_container("app", &["ping", "-c", "1", "127.0.0.1"]);
+    assert_ne!(ping.code, Some(0), "{ping}");
+    let held = world.in_container("app", &["grep", "CapBnd", "/proc/1/status"]).stdout;
+    let held = u64::from_str_radix(held.split_whitespace().nth(1).unwrap(), 16).unwrap();
+    assert_eq!(held & 1 << 13, 0, "NET_RAW is held: {held:x}");
+
+    world.spec(&spec("deny").replace("stop_signal", "cap_add: [NET_RAW], stop_signal"));
+    let refused = world.sandbox(["up", "-d"]).exits(2);
+    assert!(
+        refused.stderr.contains("NET_RAW") && refused.stderr.contains("--allow-host-access"),
+        "{refused}"
+    );
+    let let_in = world.sandbox(["up", "-d", "--allow-host-access"]).success();
+    assert!(let_in.stderr.contains("NET_RAW"), "no warning: {let_in}");
+    world.in_container("app", &["ping", "-c", "1", "127.0.0.1"]).success();
+}
+
+#[test]
+fn a_service_can_put_no_frame_of_its_own_on_the_wire() {
+    let world = World::with_spec(&spec("deny"));
+    world.up();
+    let gateway = addresses_of(&world, &format!("sbx-{}", world.name())).remove(0);
+    let ask = ["exec", "app", "busybox", "arping", "-c", "1", "-w", "2", "-I", "eth0", &gateway];
+    world.sandbox(ask).exits(1).says("Operation not permitted");
+}

@@ -1,0 +1,123 @@
+//! How long a sandbox lives, who moves that, and what is on record of its end.
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{World, eventually};
+
+const IDLE: &str = r#"
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sh, -c, "echo the app is here; exec sleep infinity"]
+    stop_signal: SIGKILL
+"#;
+
+/// The sandbox's line of `ls --json`.
+fn listed(world: &World) -> Value {
+    world.sandbox(["ls", "--json"]).success().json()[0].clone()
+}
+
+/// The records of the sandbox's ends, the oldest first.
+fn ends(world: &World) -> Vec<Value> {
+    let told = world.sandbox(["events", "--past", "--json"]).success().stdout;
+    let lines = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_default());
+    lines.filter(|event| event["action"] == "destroyed").collect()
+}
+
+#[test]
+fn events_tell_who_destroyed_what_when_and_why() {
+    let world = World::with_spec(IDLE);
+    world.up();
+    world.sandbox(["down"]).success();
+    world.sandbox(["up", "-d", "--ttl", "2s"]).success();
+    world.engine().becomes_clean();
+    let mut session = world.spawn(["up"]);
+    session.says("the app is here");
+    session.interrupt();
+    session.wait(support::PATIENCE);
+
+    eventually("three ends are on record", || ends(&world).len() == 3);
+    let ends = ends(&world);
+    let reasons: Vec<&str> = ends.iter().filter_map(|end| end["reason"].as_str()).collect();
+    assert_eq!(reasons, ["down", "ttl", "session-ended"]);
+    assert!(ends.iter().all(|end| end["sandbox"] == world.name() && end["time"].is_string()), "{ends:?}");
+    assert_eq!(ends[1]["by"], "keeper");
+}
+
+#[test]
+fn extend_moves_the_deadline_by_a_length_and_to_a_time() {
+    let world = World::with_spec(IDLE);
+    world.sandbox(["up", "-d", "--ttl", "1h"]).success();
+    let before = listed(&world)["ends"].clone();
+
+    world.sandbox(["extend", world.name(), "3h"]).success();
+    let longer = listed(&world)["ends"].clone();
+    assert!(longer.as_str() > before.as_str(), "{before} {longer}");
+
+    world.sandbox(["extend", "--until", "2126-01-01T00:00:00Z"]).success();
+    assert_eq!(listed(&world)["ends"], "2126-01-01T00:00:00Z");
+    world.sandbox(["extend", "--until", "18:00"]).success();
+    assert!(listed(&world)["ends"].as_str() < Some("2126"));
+}
+
+#[test]
+fn a_session_that_is_stopped_by_ctrl_z_says_so_and_goes_on_afterwards() {
+    let world = World::with_spec(IDLE);
+    let mut session = world.spawn(["up"]);
+    session.says("the app is here");
+
+    session.signal(libc::SIGTSTP);
+    eventually("its silence is announced", || listed(&world)["hold"] == "suspended");
+    session.signal(libc::SIGCONT);
+
+    eventually("it is held again", || listed(&world)["hold"] == "held");
+    session.interrupt();
+    session.wait(support::PATIENCE);
+    world.engine().is_clean();
+}
+
+#[test]
+fn two_downs_at_once_both_succeed() {
+    let world = World::with_spec(IDLE);
+    world.up();
+
+    let downs = [world.spawn(["down"]), world.spawn(["down"])];
+    let codes = downs.map(|down| down.wait(Duration::from_mins(1)).code);
+
+    // The second may have found nothing left to do.
+    assert!(codes.iter().all(|code| matches!(code, Some(0 | 4))) && codes.contains(&Some(0)), "{codes:?}");
+    world.engine().is_clean();
+}
+
+#[test]
+fn down_names_what_it_cannot_remove_and_fails() {
+    let world =
+        World::with_spec(&format!("{IDLE}    volumes: [\"kept:/kept\"]\nvolumes: {{ kept: {{}} }}\n"));
+    world.up();
+    let (volume, stranger) = (format!("sbx-{}.kept", world.name()), format!("stranger-{}", world.name()));
+    let mount = format!("{volume}:/theirs");
+    world.engine().docker(&["create", "--name", &stranger, "-v", &mount, support::BUSYBOX]).success();
+
+    let outcome = world.sandbox(["down"]);
+    world.engine().docker(&["rm", "-f", &stranger]).success();
+
+    assert_eq!(outcome.code, Some(1), "{outcome}");
+    assert!(outcome.stderr.contains(&volume), "{outcome}");
+    eventually("the keeper tries again", || world.engine().remains().is_empty());
+}
+
+#[test]
+fn gc_all_leaves_nothing_of_ours() {
+    let world = World::with_spec(IDLE);
+    world.up();
+
+    world.sandbox(["gc", "--all"]).success();
+
+    assert!(world.engine().remains().is_empty());
+    assert!(world.engine().containers().is_empty());
+    assert!(world.engine().networks().is_empty());
+    assert!(world.engine().volumes().is_empty());
+}

@@ -1,0 +1,213 @@
+//! `up` waits for what the spec says it should, no longer, and says why when it cannot.
+
+mod support;
+
+use std::time::Duration;
+
+use support::World;
+
+/// A page that is served two seconds after its container starts.
+fn late_page(more: &str) -> String {
+    format!(
+        r#"
+services:
+  web:
+    image: sbx-test/busybox
+    command: [sh, -c, "sleep 2; mkdir /www; echo ok > /www/healthz; echo now it is open; exec httpd -f -p 80 -h /www"]
+    stop_signal: SIGKILL
+    expose: ["80"]
+{more}
+"#
+    )
+}
+
+/// `up` returns only once the page is served.
+fn waits_for_the_page(more: &str) {
+    let world = World::with_spec(&late_page(more));
+
+    world.up();
+
+    world.in_container("web", &["wget", "-qO-", "http://127.0.0.1/healthz"]).success();
+}
+
+#[test]
+fn a_port_is_waited_for() {
+    waits_for_the_page("    ready: { tcp: 80 }");
+}
+
+#[test]
+fn an_http_answer_is_waited_for() {
+    waits_for_the_page("    ready: { http: /healthz }");
+}
+
+#[test]
+fn a_command_is_waited_for() {
+    waits_for_the_page("    ready: { exec: [wget, -qO-, 'http://127.0.0.1/healthz'] }");
+}
+
+#[test]
+fn a_line_in_the_log_is_waited_for() {
+    let world = World::with_spec(&late_page("    ready: { log: 'now it is \\w+' }"));
+
+    world.up();
+
+    let log = world.engine().docker(&["logs", &world.container("web")]).stdout;
+    assert!(log.contains("now it is open"), "{log}");
+}
+
+#[test]
+fn an_exposed_port_is_waited_for_when_nothing_else_is_said() {
+    waits_for_the_page("");
+}
+
+#[test]
+fn a_healthcheck_is_looked_at_at_once_and_not_after_its_interval() {
+    let world = World::with_spec(&late_page(
+        "    healthcheck: { test: [CMD, wget, -qO-, 'http://127.0.0.1/healthz'], interval: 60s, start_period: 60s }",
+    ));
+
+    let outcome = world.up();
+
+    world.in_container("web", &["wget", "-qO-", "http://127.0.0.1/healthz"]).success();
+    assert!(outcome.took < Duration::from_secs(30), "it took {:?}", outcome.took);
+}
+
+#[test]
+fn a_dependency_is_ready_before_what_needs_it_starts() {
+    let world = World::with_spec(&late_page(
+        r#"
+  client:
+    image: sbx-test/busybox
+    command: [sh, -c, "wget -qO- http://web/healthz && sleep infinity"]
+    stop_signal: SIGKILL
+    depends_on: { web: { condition: service_healthy } }
+"#,
+    ));
+
+    world.up();
+
+    assert!(world.engine().runs(&world.container("client")));
+}
+
+#[test]
+fn what_must_complete_first_has_completed() {
+    let world = World::with_spec(
+        r#"
+services:
+  migrate:
+    image: sbx-test/busybox
+    command: [sh, -c, "sleep 1; echo done > /shared/mark"]
+    volumes: ["shared:/shared"]
+  app:
+    image: sbx-test/busybox
+    command: [sh, -c, "cat /shared/mark && sleep infinity"]
+    stop_signal: SIGKILL
+    volumes: ["shared:/shared"]
+    depends_on: { migrate: { condition: service_completed_successfully } }
+volumes: { shared: {} }
+"#,
+    );
+
+    world.up();
+
+    assert!(world.engine().runs(&world.container("app")));
+    let migrate = world.engine().inspect(&world.container("migrate"));
+    assert_eq!(migrate["State"]["ExitCode"], 0);
+}
+
+#[test]
+fn a_service_that_exits_ends_up_with_its_last_words() {
+    let world = World::with_spec(
+        r#"
+services:
+  broken:
+    image: sbx-test/busybox
+    command: [sh, -c, "echo these are my last words >&2; exit 3"]
+    expose: ["80"]
+  app:
+    image: sbx-test/busybox
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    depends_on: { broken: { condition: service_healthy } }
+"#,
+    );
+
+    let outcome = world.sandbox(["up", "-d"]).exits(1);
+
+    for text in ["broken", "these are my last words", "3", "app"] {
+        assert!(outcome.stderr.contains(text), "{text:?} is not said\n{outcome}");
+    }
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn a_failed_one_shot_names_what_waited_for_it() {
+    let world = World::with_spec(
+        r#"
+services:
+  migrate: { image: sbx-test/busybox, command: [sh, -c, "echo no such column; exit 1"] }
+  app:
+    image: sbx-test/busybox
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    depends_on: { migrate: { condition: service_completed_successfully } }
+"#,
+    );
+
+    let outcome = world.sandbox(["up", "-d"]).exits(1);
+
+    for text in ["migrate", "no such column", "app"] {
+        assert!(outcome.stderr.contains(text), "{text:?} is not said\n{outcome}");
+    }
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn an_unhealthy_service_ends_up() {
+    let world = World::with_spec(
+        r#"
+services:
+  sick:
+    image: sbx-test/busybox
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    healthcheck: { test: "echo it hurts; exit 1", interval: 200ms, retries: 3 }
+"#,
+    );
+
+    let outcome = world.sandbox(["up", "-d"]).exits(1);
+
+    assert!(outcome.stderr.contains("sick") && outcome.stderr.contains("it hurts"), "{outcome}");
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn the_wait_has_an_end() {
+    let world = World::with_spec(
+        r"
+services:
+  app: { image: sbx-test/busybox, command: [sleep, infinity], stop_signal: SIGKILL, ready: { tcp: 81 } }
+",
+    );
+
+    let outcome = world.sandbox(["up", "-d", "--wait-timeout", "2"]).exits(1);
+
+    assert!(outcome.stderr.contains("app") && outcome.stderr.contains("81"), "{outcome}");
+    assert!(outcome.took < Duration::from_secs(40), "{outcome}");
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn a_one_shot_that_succeeds_is_a_success() {
+    let world = World::with_spec(
+        r#"
+services:
+  once: { image: sbx-test/busybox, command: ["true"] }
+  app: { image: sbx-test/busybox, command: [sleep, infinity], stop_signal: SIGKILL }
+"#,
+    );
+
+    world.up();
+
+    assert_eq!(world.engine().running_services(), [world.container("app")]);
+}

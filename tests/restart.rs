@@ -1,0 +1,92 @@
+//! `restart` is honoured while the sandbox lives, and never handed to the engine.
+
+mod support;
+
+use support::{World, eventually};
+
+/// A service that leaves a mark and ends after a second.
+fn mortal(policy: &str, code: u8) -> String {
+    format!(
+        r#"
+services:
+  mortal:
+    image: sbx-test/busybox
+    command: [sh, -c, "echo life >> /lives/count; sleep 1; exit {code}"]
+    restart: {policy}
+    volumes: ["lives:/lives"]
+  watcher:
+    image: sbx-test/busybox
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    volumes: ["lives:/lives"]
+volumes: {{ lives: {{}} }}
+"#
+    )
+}
+
+fn lives(world: &World) -> usize {
+    world.in_container("watcher", &["cat", "/lives/count"]).stdout.lines().count()
+}
+
+#[test]
+fn always_brings_a_service_back_in_a_detached_sandbox() {
+    let world = World::with_spec(&mortal("always", 0));
+
+    world.up();
+
+    eventually("it has lived three times", || lives(&world) >= 3);
+}
+
+#[test]
+fn on_failure_brings_back_what_failed() {
+    let world = World::with_spec(&mortal("on-failure", 1));
+
+    world.up();
+
+    eventually("it has lived three times", || lives(&world) >= 3);
+}
+
+#[test]
+fn on_failure_leaves_alone_what_succeeded() {
+    let world = World::with_spec(&mortal("on-failure", 0));
+
+    world.up();
+
+    eventually("it has ended", || !world.engine().runs(&world.container("mortal")));
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_eq!(lives(&world), 1);
+}
+
+#[test]
+fn the_engine_itself_is_given_no_restart_policy() {
+    let world = World::with_spec(&mortal("always", 0));
+
+    world.up();
+
+    let policy =
+        world.engine().inspect(&world.container("mortal"))["HostConfig"]["RestartPolicy"]["Name"].clone();
+    assert!(policy == "no" || policy == "", "{policy}");
+}
+
+#[test]
+fn a_session_in_the_foreground_brings_a_service_back() {
+    let world = World::with_spec(&mortal("always", 0));
+    let session = world.spawn(["up"]);
+
+    eventually("it has lived three times", || lives(&world) >= 3);
+
+    session.interrupt();
+    session.wait(support::PATIENCE);
+    world.engine().is_clean();
+}
+
+#[test]
+fn what_was_stopped_on_purpose_stays_stopped() {
+    let world = World::with_spec(&mortal("always", 0));
+    world.up();
+
+    world.sandbox(["stop", "mortal"]).success();
+
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert!(!world.engine().runs(&world.container("mortal")));
+}

@@ -1,0 +1,169 @@
+//! A look at the engine through its own client, never through the code that is tested.
+
+use std::fmt::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Record;
+use super::process::{Outcome, Run};
+
+/// The objects of one scope on the engine.
+pub struct Engine {
+    scope: String,
+    host: Option<String>,
+}
+
+impl Engine {
+    pub(super) fn new(scope: &str, host: Option<String>) -> Self {
+        Self { scope: scope.to_owned(), host }
+    }
+
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    /// `docker ARGS…`
+    #[track_caller]
+    pub fn docker(&self, arguments: &[&str]) -> Outcome {
+        let mut command = Command::new("docker");
+        command.args(arguments).stdin(Stdio::null());
+        if let Some(host) = &self.host {
+            command.env("DOCKER_HOST", host);
+        }
+        Run::new(command, Record::default()).limit(Duration::from_mins(2)).run()
+    }
+
+    fn lines(&self, arguments: &[&str]) -> Vec<String> {
+        self.docker(arguments).stdout.lines().map(str::to_owned).collect()
+    }
+
+    fn listed(&self, listing: &[&str], filter: &str) -> Vec<String> {
+        let label = format!("label=dev.sandbox.scope={}", self.scope);
+        let mut arguments = listing.to_vec();
+        arguments.extend(["--filter", &label]);
+        if !filter.is_empty() {
+            arguments.extend(["--filter", filter]);
+        }
+        let mut names = self.lines(&arguments);
+        names.sort();
+        names
+    }
+
+    /// The names of the containers of this scope.
+    pub fn containers(&self) -> Vec<String> {
+        self.listed(&["ps", "-a", "--format", "{{.Names}}"], "")
+    }
+
+    /// The names of the networks of this scope.
+    pub fn networks(&self) -> Vec<String> {
+        self.listed(&["network", "ls", "--format", "{{.Name}}"], "")
+    }
+
+    /// The names of the volumes of this scope.
+    pub fn volumes(&self) -> Vec<String> {
+        self.listed(&["volume", "ls", "--format", "{{.Name}}"], "")
+    }
+
+    /// The names of the running services' containers.
+    pub fn running_services(&self) -> Vec<String> {
+        let mut listing = vec!["ps", "--format", "{{.Names}}", "--filter", "status=running"];
+        listing.extend(["--filter", "label=dev.sandbox.role=service"]);
+        self.listed(&listing, "")
+    }
+
+    /// What there is of sandboxes in this scope: each object that is neither keeper, edge, pool nor image, with its kind.
+    ///
+    /// Objects are found by label, and by name too, so that one that was born without its labels is not overlooked.
+    pub fn remains(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let kinds: [(&str, &[&str]); 3] = [
+            ("container", &["ps", "-a", "--format", "{{.Names}}"]),
+            ("network", &["network", "ls", "--format", "{{.Name}}"]),
+            ("volume", &["volume", "ls", "--format", "{{.Name}}"]),
+        ];
+        for (kind, listing) in kinds {
+            let ours = self.listed(listing, "");
+            let by_name = format!("name=sbx-{}", self.scope);
+            let mut by_name_listing = listing.to_vec();
+            by_name_listing.extend(["--filter", &by_name]);
+            let mut names: Vec<String> = ours.into_iter().chain(self.lines(&by_name_listing)).collect();
+            names.sort();
+            names.dedup();
+            let lasting = ["keeper", "edge", "pool"].map(|what| format!("sandbox-{what}-{}", self.scope));
+            found.extend(
+                names.into_iter().filter(|name| !lasting.contains(name)).map(|name| format!("{kind} {name}")),
+            );
+        }
+        found
+    }
+
+    /// Fails the test unless nothing of any sandbox of this scope is left.
+    #[track_caller]
+    pub fn is_clean(&self) {
+        let remains = self.remains();
+        assert!(remains.is_empty(), "the engine still has {remains:#?}");
+    }
+
+    /// Waits until nothing of any sandbox of this scope is left.
+    #[track_caller]
+    pub fn becomes_clean(&self) {
+        let start = std::time::Instant::now();
+        loop {
+            let remains = self.remains();
+            if remains.is_empty() {
+                return;
+            }
+            assert!(start.elapsed() < super::PATIENCE, "the engine still has {remains:#?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// `docker inspect` of one object.
+    #[track_caller]
+    pub fn inspect(&self, name: &str) -> Value {
+        self.docker(&["inspect", name]).success().json()[0].clone()
+    }
+
+    /// Whether a container exists and runs.
+    pub fn runs(&self, container: &str) -> bool {
+        self.docker(&["inspect", "-f", "{{.State.Running}}", container]).text() == "true"
+    }
+
+    pub fn exists(&self, object: &str) -> bool {
+        self.docker(&["inspect", object]).code == Some(0)
+    }
+
+    /// The process of a container, as this machine numbers it.
+    pub fn pid(&self, container: &str) -> u32 {
+        self.docker(&["inspect", "-f", "{{.State.Pid}}", container]).text().parse().unwrap_or(0)
+    }
+
+    /// What the keeper's storage holds on a shelf: `live`, `baseline`, `snapshot`, `making`. Read through the keeper's
+    /// process, since only it has the pool mounted; needs root, and a keeper.
+    pub fn stored(&self, shelf: &str) -> Vec<String> {
+        let pid = self.pid(&format!("sandbox-keeper-{}", self.scope));
+        let places = ["pool", "store"].map(|kind| format!("/proc/{pid}/root/pool/{kind}/{shelf}"));
+        let found = places.iter().filter_map(|place| std::fs::read_dir(place).ok()).flatten().flatten();
+        let mut names: Vec<String> =
+            found.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// All there is to see of this scope, for reading after a failure.
+    pub(super) fn portrait(&self) -> String {
+        let mut text = String::new();
+        let label = format!("label=dev.sandbox.scope={}", self.scope);
+        for listing in [&["ps", "-a", "--no-trunc"][..], &["network", "ls"], &["volume", "ls"]] {
+            let arguments: Vec<&str> = listing.iter().copied().chain(["--filter", &label]).collect();
+            let _ = writeln!(text, "$ docker {}\n{}", listing.join(" "), self.docker(&arguments).stdout);
+        }
+        for container in self.containers() {
+            let logs = self.docker(&["logs", "--tail", "200", &container]);
+            let _ = writeln!(text, "--- logs of {container}\n{}{}", logs.stdout, logs.stderr);
+        }
+        text
+    }
+}

@@ -1,0 +1,273 @@
+//! What the end-to-end tests stand on: a world of their own for each test, and a look at the engine.
+//!
+//! A [`World`] has its own folder, HOME, cleared environment, scope and sandbox name, so that tests run side by side
+//! and beside a user's own sandboxes. When it is dropped nothing of it remains, even when the test panicked; then what
+//! was run and said is kept under `target/test-failures/`.
+#![expect(dead_code, reason = "each test uses a part")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod engine;
+mod process;
+mod remains;
+pub mod second;
+mod terminal;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+pub use engine::Engine;
+pub use process::{Outcome, Run, Session};
+pub use terminal::Terminal;
+
+/// The image that most tests use: two megabytes, every applet of busybox.
+pub const BUSYBOX: &str = "sbx-test/busybox";
+pub const POSTGRES: &str = "sbx-test/postgres";
+pub const REDIS: &str = "sbx-test/redis";
+pub const NGINX: &str = "sbx-test/nginx";
+pub const MARIADB: &str = "sbx-test/mariadb";
+pub const WEB: &str = "sbx-test/web";
+
+/// How long a condition may take before the test fails: far longer than it should, for machines under load.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What a test said and heard, kept for reading when it fails.
+pub type Record = Arc<Mutex<String>>;
+
+/// One test's own world.
+pub struct World {
+    folder: tempfile::TempDir,
+    id: String,
+    environment: Vec<(String, String)>,
+    record: Record,
+}
+
+impl World {
+    /// A world with an empty project folder.
+    pub fn new() -> Self {
+        let id = format!("t{:08x}", rand::random::<u32>());
+        let folder = tempfile::Builder::new().prefix(&format!("sandbox-{id}-")).tempdir().unwrap();
+        for part in ["home", "run", "project"] {
+            fs::create_dir(folder.path().join(part)).unwrap();
+        }
+        Self { folder, id, environment: Vec::new(), record: Record::default() }
+    }
+
+    /// A world whose project holds `sandbox.yaml`.
+    pub fn with_spec(spec: &str) -> Self {
+        let world = Self::new();
+        world.spec(spec);
+        world
+    }
+
+    /// Sets a variable for everything run from here on.
+    pub fn env(&mut self, name: &str, value: &str) -> &mut Self {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Writes `sandbox.yaml`.
+    pub fn spec(&self, text: &str) -> &Self {
+        self.file("sandbox.yaml", text)
+    }
+
+    /// Writes a file of the project.
+    pub fn file(&self, path: &str, content: impl AsRef<[u8]>) -> &Self {
+        let path = self.project().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        self
+    }
+
+    pub fn project(&self) -> PathBuf {
+        self.folder.path().join("project")
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// The name of this world's sandbox, and of its scope.
+    pub fn name(&self) -> &str {
+        &self.id
+    }
+
+    /// The container of a service.
+    pub fn container(&self, service: &str) -> String {
+        format!("sbx-{}.{service}", self.id)
+    }
+
+    /// The engine, as it shows this world's objects.
+    pub fn engine(&self) -> Engine {
+        Engine::new(&self.id, self.outer_engine())
+    }
+
+    /// `sandbox ARGS…`, yet to be run.
+    pub fn command<S: AsRef<str>>(&self, arguments: impl IntoIterator<Item = S>) -> Run {
+        Run::new(self.bare_command(arguments), self.record.clone())
+    }
+
+    /// Runs `sandbox ARGS…` to its end.
+    pub fn sandbox<S: AsRef<str>>(&self, arguments: impl IntoIterator<Item = S>) -> Outcome {
+        self.command(arguments).run()
+    }
+
+    /// Starts `sandbox ARGS…` with pipes and leaves it running.
+    pub fn spawn<S: AsRef<str>>(&self, arguments: impl IntoIterator<Item = S>) -> Session {
+        self.command(arguments).spawn()
+    }
+
+    /// Starts `sandbox ARGS…` on a terminal of its own and leaves it running.
+    pub fn terminal<S: AsRef<str>>(&self, arguments: impl IntoIterator<Item = S>) -> Terminal {
+        let mut command = self.bare_command(arguments);
+        command.env("TERM", "xterm-256color");
+        Terminal::start(command, self.record.clone())
+    }
+
+    /// A command of the host, in the project's folder, yet to be run.
+    pub fn host(&self, program: &str, arguments: &[&str]) -> Run {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(self.project());
+        Run::new(command, self.record.clone())
+    }
+
+    /// Starts a command of the host on a terminal of its own.
+    pub fn on_terminal(&self, program: &str, arguments: &[&str]) -> Terminal {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(self.project());
+        Terminal::start(command, self.record.clone())
+    }
+
+    /// Brings the sandbox up, detached, and fails the test if that fails.
+    pub fn up(&self) -> Outcome {
+        self.sandbox(["up", "-d"]).success()
+    }
+
+    /// The address at which a service's port is reached from here, as `sandbox port` says.
+    pub fn address(&self, service: &str, port: u16) -> SocketAddr {
+        let outcome = self.sandbox(["port", service, &port.to_string()]).success();
+        outcome.stdout.trim().parse().unwrap_or_else(|_| panic!("not an address: {}", outcome.stdout))
+    }
+
+    /// Runs a command in a service's container by the engine's own client.
+    pub fn in_container(&self, service: &str, command: &[&str]) -> Outcome {
+        let container = self.container(service);
+        let arguments: Vec<&str> = ["exec", &container].into_iter().chain(command.iter().copied()).collect();
+        self.engine().docker(&arguments)
+    }
+
+    /// Adds a line to what is kept when the test fails.
+    pub fn note(&self, text: &str) {
+        let _ = writeln!(self.record.lock().unwrap(), "# {text}");
+    }
+
+    fn outer_engine(&self) -> Option<String> {
+        let own = self.environment.iter().find(|(name, _)| name == "DOCKER_HOST");
+        own.map(|(_, value)| value.clone()).or_else(|| std::env::var("DOCKER_HOST").ok())
+    }
+
+    fn bare_command<S: AsRef<str>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox"));
+        command.args(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        command.current_dir(self.project()).env_clear();
+        for name in ["PATH", "DOCKER_HOST", "SANDBOX_STORAGE", "LANG"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.env("HOME", self.home()).env("XDG_RUNTIME_DIR", self.folder.path().join("run"));
+        command.env("SANDBOX_SCOPE", &self.id).env("SANDBOX_NAME", &self.id);
+        for (name, value) in &self.environment {
+            command.env(name, value);
+        }
+        command
+    }
+
+    fn keep_record(&self) {
+        let test = std::thread::current().name().unwrap_or("test").replace("::", ".");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-failures");
+        let _ = fs::create_dir_all(&folder);
+        let path = folder.join(format!("{test}.txt"));
+        let text = format!(
+            "project: {}\nscope and name: {}\n\n{}\n\n{}",
+            self.project().display(),
+            self.id,
+            self.record.lock().unwrap(),
+            self.engine().portrait()
+        );
+        if fs::write(&path, text).is_ok() {
+            let _ = writeln!(std::io::stderr(), "what was run and said is kept in {}", path.display());
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep_record();
+        }
+        remains::remove(&self.engine());
+        self.remove_built_images();
+    }
+}
+
+impl World {
+    /// Images that were built for this world's folder.
+    fn remove_built_images(&self) {
+        let label = format!("label=dev.sandbox.folder={}", self.project().display());
+        let listed = Command::new("docker").args(["images", "-aq", "--filter", &label]).output();
+        let listed =
+            listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        for image in listed.lines() {
+            let _ = Command::new("docker").args(["rmi", "-f", image]).output();
+        }
+    }
+}
+
+/// Waits until a condition holds; fails the test when it does not within [`PATIENCE`].
+#[track_caller]
+pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    within(PATIENCE, what, condition);
+}
+
+/// Waits until a condition holds; fails the test when it does not in time.
+#[track_caller]
+pub fn within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < limit, "after {limit:?} still not so: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// An HTTP answer: its status, and its body.
+pub fn http_get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Ok((status, body.to_owned()))
+}
+
+/// Everything a TCP server says before it closes the connection.
+pub fn tcp_read(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The repository's own folder.
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}

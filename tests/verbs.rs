@@ -1,0 +1,310 @@
+//! The verbs that look at a running sandbox and work in it.
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{World, eventually, http_get};
+
+const TWO: &str = r#"
+services:
+  web:
+    image: sbx-test/busybox
+    command: [sh, -c, "mkdir /www; echo hello > /www/index.html; echo web is up; exec httpd -f -p 80 -h /www"]
+    stop_signal: SIGKILL
+    ports: ["80"]
+    environment: { COLOUR: teal }
+  idle:
+    image: sbx-test/busybox
+    command: [sh, -c, "echo idle is up; echo and complains >&2; exec sleep infinity"]
+    stop_signal: SIGKILL
+"#;
+
+fn two() -> World {
+    let world = World::with_spec(TWO);
+    world.up();
+    world
+}
+
+/// Whether a JSON value mentions a text anywhere.
+fn mentions(value: &Value, text: &str) -> bool {
+    value.to_string().contains(text)
+}
+
+#[test]
+fn ls_lists_the_sandbox_with_its_folder() {
+    let world = two();
+
+    world.sandbox(["ls"]).success().prints(world.name());
+
+    let listed = world.sandbox(["ls", "--json"]).success().json();
+    assert!(mentions(&listed, world.name()), "{listed}");
+    assert!(mentions(&listed, world.project().to_str().unwrap()), "{listed}");
+}
+
+#[test]
+fn ls_of_nothing_is_an_empty_list() {
+    let world = World::new();
+
+    assert_eq!(world.sandbox(["ls", "--json"]).success().json(), serde_json::json!([]));
+}
+
+#[test]
+fn ps_shows_each_service_and_where_it_is_reached() {
+    let world = two();
+
+    world.sandbox(["ps"]).success().prints("web").prints("idle");
+
+    let services = world.sandbox(["ps", "--json"]).success().json();
+    let port = world.address("web", 80).port().to_string();
+    for text in ["web", "idle", port.as_str()] {
+        assert!(mentions(&services, text), "no {text} in {services}");
+    }
+}
+
+#[test]
+fn logs_show_both_streams_of_every_service_with_its_name() {
+    let world = two();
+
+    eventually("all lines are there", || {
+        let outcome = world.sandbox(["logs"]);
+        ["web is up", "idle is up", "and complains"].iter().all(|line| outcome.stdout.contains(line))
+    });
+    let only = world.sandbox(["logs", "idle"]).success();
+    assert!(!only.stdout.contains("web is up"), "{only}");
+    let line = only.stdout.lines().find(|line| line.contains("idle is up")).unwrap();
+    assert!(line.starts_with("idle"), "{line}");
+}
+
+#[test]
+fn logs_follow_until_interrupted() {
+    let world = two();
+    let mut session = world.spawn(["logs", "-f", "idle"]);
+    session.says("idle is up");
+
+    world.in_container("idle", &["sh", "-c", "echo one more line > /proc/1/fd/1"]).success();
+
+    session.says("one more line");
+    session.interrupt();
+    session.wait(Duration::from_secs(20));
+    assert!(world.engine().runs(&world.container("idle")), "following the logs owns nothing");
+}
+
+#[test]
+fn exec_gives_the_output_and_the_exit_code_of_the_command() {
+    let world = two();
+
+    let outcome = world.sandbox(["exec", "web", "sh", "-c", "echo out; echo err >&2; exit 7"]).exits(7);
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
+
+    world.sandbox(["exec", "web", "no-such-command"]).exits(127);
+}
+
+#[test]
+fn exec_passes_stdin_on_to_its_end() {
+    let world = two();
+    let input: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+
+    let outcome = world.command(["exec", "web", "md5sum"]).stdin(&input).run().success();
+
+    let here = world.host("md5sum", &[]).stdin(&input).run();
+    assert_eq!(outcome.stdout, here.stdout);
+}
+
+#[test]
+fn exec_on_a_terminal_has_one_with_its_size() {
+    let world = two();
+    // Engines before API 1.42 give the size only once the command runs; until then busybox's `stty` says nothing.
+    let script = "until stty size | grep .; do sleep 0.05; done; tty
+        until stty size | grep '30 100'; do sleep 0.05; done; read line; echo got $line";
+    let mut terminal = world.terminal(["exec", "web", "sh", "-c", script]);
+
+    terminal.shows("40 120").shows("/dev/").resize(30, 100);
+    terminal.shows("30 100").types("a line\r").shows("got a line");
+
+    terminal.wait(Duration::from_secs(20)).success();
+}
+
+#[test]
+fn exec_in_a_service_that_is_not_there_names_those_that_are() {
+    let world = two();
+
+    let outcome = world.sandbox(["exec", "wbe", "true"]);
+
+    assert_ne!(outcome.code, Some(0));
+    assert!(outcome.stderr.contains("wbe") && outcome.stderr.contains("web"), "{outcome}");
+}
+
+#[test]
+fn port_prints_an_address_that_answers() {
+    let world = two();
+
+    assert_eq!(http_get(world.address("web", 80), "/").unwrap().0, 200);
+
+    assert_ne!(world.sandbox(["port", "web", "81"]).code, Some(0));
+}
+
+#[test]
+fn env_prints_what_a_shell_can_read() {
+    let world = two();
+    let address = world.address("web", 80).to_string();
+
+    let text = world.sandbox(["env"]).success().stdout;
+
+    let script = format!("set -eu\n{text}\nenv");
+    let seen = world.host("sh", &["-c", &script]).run().success().stdout;
+    assert!(seen.contains(&address) || seen.contains(address.rsplit(':').next().unwrap()), "{text}");
+}
+
+#[test]
+fn cp_copies_both_ways_with_the_mode_kept() {
+    let world = two();
+    world.file("there/script.sh", "#!/bin/sh\necho from the host\n");
+    world.host("chmod", &["750", "there/script.sh"]).run().success();
+
+    world.sandbox(["cp", "there/script.sh", "web:/tmp/script.sh"]).success();
+    assert_eq!(world.in_container("web", &["/tmp/script.sh"]).success().stdout, "from the host\n");
+    assert_eq!(world.in_container("web", &["stat", "-c", "%a", "/tmp/script.sh"]).text(), "750");
+
+    world.sandbox(["cp", "web:/www/index.html", "back.html"]).success();
+    assert_eq!(std::fs::read_to_string(world.project().join("back.html")).unwrap(), "hello\n");
+}
+
+#[test]
+fn a_verb_without_its_sandbox_ends_with_4() {
+    let world = World::with_spec(TWO);
+
+    for verb in
+        [&["ps"][..], &["logs"], &["exec", "web", "true"], &["port", "web", "80"], &["stop"], &["restart"]]
+    {
+        world.sandbox(verb.iter().copied()).exits(4);
+    }
+}
+
+#[test]
+fn the_folder_names_the_sandbox_when_nothing_else_does() {
+    let world = two();
+
+    let outcome = world.command(["ps", "--json"]).without_env("SANDBOX_NAME").run().success();
+
+    assert!(mentions(&outcome.json(), "web"), "{outcome}");
+}
+
+#[test]
+fn an_engine_that_does_not_answer_is_exit_code_3() {
+    let mut world = World::with_spec(TWO);
+    world.note("from here on there is no engine");
+    world.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+
+    let outcome = world.sandbox(["up", "-d"]).exits(3);
+
+    assert!(outcome.stderr.contains("/nowhere/docker.sock"), "{outcome}");
+    world.sandbox(["ls"]).exits(3);
+    world.env("DOCKER_HOST", "unix:///var/run/docker.sock");
+}
+
+#[test]
+fn stop_keeps_the_data_and_start_brings_it_back() {
+    let world = World::with_spec(&format!("{TWO}    volumes: [\"kept:/kept\"]\nvolumes: {{ kept: {{}} }}\n"));
+    world.up();
+    world.in_container("idle", &["sh", "-c", "echo mine > /kept/mark"]).success();
+
+    world.sandbox(["stop"]).success();
+    assert!(world.engine().running_services().is_empty());
+
+    world.sandbox(["start"]).success();
+    assert_eq!(world.in_container("idle", &["cat", "/kept/mark"]).success().text(), "mine");
+    assert_eq!(http_get(world.address("web", 80), "/").unwrap().0, 200);
+}
+
+#[test]
+fn restart_gives_a_service_a_new_process() {
+    let world = two();
+    let started = || world.engine().inspect(&world.container("idle"))["State"]["StartedAt"].clone();
+    let (before, web) =
+        (started(), world.engine().inspect(&world.container("web"))["State"]["StartedAt"].clone());
+
+    world.sandbox(["restart", "idle"]).success();
+
+    assert_ne!(started(), before);
+    assert_eq!(world.engine().inspect(&world.container("web"))["State"]["StartedAt"], web);
+}
+
+#[test]
+fn config_prints_the_resolved_spec() {
+    let world = World::with_spec(
+        "services:\n  web:\n    image: ${IMAGE:-sbx-test/busybox}\n    ports: [\"8080:80\"]\n",
+    );
+
+    let config = world.sandbox(["config", "--format", "json"]).success().json();
+
+    assert_eq!(config["services"]["web"]["image"], "sbx-test/busybox");
+    assert_eq!(config["services"]["web"]["ports"][0]["target"], 80);
+    world.engine().is_clean();
+}
+
+#[test]
+fn doctor_finds_this_machine_fit() {
+    let world = World::new();
+
+    let outcome = world.sandbox(["doctor", "--json"]).success();
+
+    outcome.json();
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn run_ends_with_the_exit_code_of_its_command_and_leaves_nothing() {
+    let world = World::with_spec(TWO);
+
+    let outcome =
+        world.sandbox(["run", "--in", "idle", "--", "sh", "-c", "wget -qO- http://web/; exit 9"]).exits(9);
+
+    assert!(outcome.stdout.contains("hello"), "{outcome}");
+    world.engine().is_clean();
+}
+
+#[test]
+fn run_gives_a_command_of_the_host_the_addresses() {
+    let world = World::with_spec(TWO);
+
+    let outcome = world.sandbox(["run", "--", "env"]).success();
+
+    assert!(outcome.stdout.contains("127.0.0.1"), "{outcome}");
+    world.engine().is_clean();
+}
+
+#[test]
+fn run_of_a_command_that_is_not_there_is_127() {
+    let world = World::with_spec(TWO);
+
+    world.sandbox(["run", "--", "no-such-command"]).exits(127);
+
+    world.engine().is_clean();
+}
+
+#[test]
+fn data_goes_to_stdout_and_everything_else_to_stderr() {
+    let world = World::with_spec(TWO);
+
+    let outcome = world.up();
+
+    assert!(!outcome.stderr.is_empty(), "{outcome}");
+    for line in outcome.stdout.lines() {
+        assert!(!line.contains("pulling") && !line.contains('\u{1b}'), "{outcome}");
+    }
+}
+
+#[test]
+fn a_session_is_told_when_somebody_extends_it() {
+    let world = World::with_spec(TWO);
+    let mut session = world.spawn(["up", "--ttl", "2h"]);
+    session.says("is up after");
+
+    world.sandbox(["extend", "9h"]).success();
+
+    session.says("the sandbox ends at");
+    session.interrupt();
+    session.wait(Duration::from_mins(1)).exits(130);
+}

@@ -1,0 +1,128 @@
+//! `up --watch`: changed files and a changed spec reach the running sandbox.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Session, World, eventually, http_get};
+
+const SPEC: &str = r#"
+services:
+  web:
+    image: sbx-test/busybox
+    command: [sh, -c, "mkdir -p /www; date +%s%N > /www/started; exec httpd -f -p 80 -h /www"]
+    stop_signal: SIGKILL
+    ports: ["80"]
+    develop:
+      watch:
+        - { path: pages, action: sync, target: /www, ignore: ["*.md", drafts/] }
+        - { path: web.conf, action: sync+restart, target: /etc/web.conf }
+        - { path: notes, action: sync+exec, target: /notes, exec: { command: touch /www/noted } }
+"#;
+
+fn watched(spec: &str) -> (World, Session) {
+    let world = World::with_spec(spec);
+    world.file("pages/index.html", "one").file("web.conf", "a").file("notes/first", "");
+    let mut session = world.spawn(["up", "--watch"]);
+    session.says("watching the spec");
+    (world, session)
+}
+
+fn page(world: &World, path: &str) -> (u16, String) {
+    http_get(world.address("web", 80), path).unwrap_or_default()
+}
+
+#[test]
+fn a_changed_file_is_copied_and_a_removed_one_goes() {
+    let (world, _session) = watched(SPEC);
+
+    world.file("pages/inner/new.html", "new").file("pages/notes.md", "no").file("pages/drafts/x", "no");
+    eventually("the new page is there", || page(&world, "/inner/new.html") == (200, "new".into()));
+    assert_eq!((page(&world, "/notes.md").0, page(&world, "/drafts/x").0), (404, 404));
+
+    std::fs::remove_file(world.project().join("pages/inner/new.html")).unwrap();
+    eventually("the page is gone", || page(&world, "/inner/new.html").0 == 404);
+}
+
+#[test]
+fn sync_and_restart_restarts_the_only_service_and_the_session_goes_on() {
+    let (world, mut session) = watched(SPEC);
+    let before = page(&world, "/started").1;
+
+    world.file("web.conf", "b");
+
+    eventually("it was started again", || {
+        let now = page(&world, "/started").1;
+        !now.is_empty() && now != before
+    });
+    assert_eq!(world.in_container("web", &["cat", "/etc/web.conf"]).text(), "b");
+    assert!(session.is_running());
+}
+
+#[test]
+fn sync_and_exec_runs_its_command() {
+    let (world, _session) = watched(SPEC);
+
+    world.file("notes/second", "");
+
+    eventually("the command ran", || page(&world, "/noted").0 == 200);
+}
+
+#[test]
+fn a_changed_spec_changes_what_has_changed_and_nothing_else() {
+    let (world, _session) = watched(&format!(
+        "{SPEC}  idle:\n    image: sbx-test/busybox\n    command: [sleep, infinity]\n    stop_signal: SIGKILL\n"
+    ));
+    let id = |service: &str| world.engine().inspect(&world.container(service))["Id"].clone();
+    let (web, idle) = (id("web"), id("idle"));
+
+    world.spec(&format!(
+        "{SPEC}  idle:\n    image: sbx-test/busybox\n    command: [sleep, infinity]\n    stop_signal: SIGKILL\n    environment: {{ COLOUR: teal }}\n"
+    ));
+
+    eventually("the service is a new one", || {
+        world.engine().runs(&world.container("idle")) && id("idle") != idle
+    });
+    assert_eq!(id("web"), web);
+}
+
+#[test]
+fn a_half_edited_spec_is_told_of_and_the_sandbox_stays() {
+    let (world, mut session) = watched(SPEC);
+
+    world.spec("services:\n  web:\n    imgae: sbx-test/busybox\n");
+    session.says("imgae");
+    session.says("stays as it is");
+    assert!(world.engine().runs(&world.container("web")));
+
+    world.spec(SPEC);
+    session.says("the spec is as it was");
+    session.interrupt();
+    session.wait(Duration::from_mins(1)).exits(130);
+    world.engine().is_clean();
+}
+
+#[test]
+fn a_rebuild_replaces_the_service_with_the_new_image() {
+    let spec = r#"
+services:
+  web:
+    build: ./web
+    stop_signal: SIGKILL
+    ports: ["80"]
+    develop: { watch: [{ path: web, action: rebuild }] }
+"#;
+    let world = World::with_spec(spec);
+    let recipe = "FROM sbx-test/busybox\nCOPY index.html /www/\nCMD [\"httpd\", \"-f\", \"-p\", \"80\", \"-h\", \"/www\"]\n";
+    world.file("web/Dockerfile", recipe).file("web/index.html", "one");
+    let mut session = world.spawn(["up", "--watch"]);
+    session.says("watching the spec");
+    assert_eq!(page(&world, "/").1, "one");
+
+    world.file("web/index.html", "two");
+
+    eventually("the new page is served", || page(&world, "/").1 == "two");
+    session.interrupt();
+    session.wait(Duration::from_mins(1)).exits(130);
+    world.engine().is_clean();
+}
