@@ -160,10 +160,17 @@ async fn a_sandbox_is_gone_after_its_client_was_killed() {
     client.kill().unwrap();
     client.wait().unwrap();
     within(GRACE + Duration::from_secs(5), "nothing is left", || made.world.engine().remains().is_empty());
-    let events = keeper.events(None).await.unwrap();
-    let destroyed =
-        events.iter().any(|it| matches!(it.what, What::Destroyed { reason: Reason::LeaseLost, .. }));
-    assert!(destroyed, "{events:?}");
+    // It is told of once a sweep has found nothing more, which is after the last object went.
+    let begin = std::time::Instant::now();
+    loop {
+        let events = keeper.events(None).await.unwrap();
+        let lost = |what: &What| matches!(what, What::Destroyed { reason: Reason::LeaseLost, .. });
+        if events.iter().any(|it| lost(&it.what)) {
+            return;
+        }
+        assert!(begin.elapsed() < support::PATIENCE, "never told: {events:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
