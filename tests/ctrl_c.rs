@@ -159,6 +159,18 @@ fn sigterm_destroys_everything() {
 }
 
 #[test]
+fn sighup_destroys_everything() {
+    let world = World::with_spec(IDLE);
+    let mut session = world.spawn(["up"]);
+    session.says("the app is here");
+
+    session.signal(libc::SIGHUP);
+
+    session.wait(A_WHILE).exits(129);
+    world.engine().is_clean();
+}
+
+#[test]
 fn the_written_lifetime_ends_a_detached_sandbox() {
     let world = World::with_spec(IDLE);
     world.sandbox(["up", "-d", "--ttl", "3s"]).success();

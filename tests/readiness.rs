@@ -141,6 +141,36 @@ services:
 }
 
 #[test]
+fn a_service_that_cannot_begin_ends_up_though_nothing_tells_when_it_is_ready() {
+    let world = World::with_spec(
+        "services:\n  worker: { image: sbx-test/busybox, command: [sh, -c, 'echo no such queue >&2; exit 5'] }\n",
+    );
+
+    world.sandbox(["up", "-d"]).exits(1).says("worker").says("code 5").says("no such queue");
+
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn a_service_that_fails_while_others_are_waited_for_ends_up() {
+    let world = World::with_spec(
+        r#"
+services:
+  worker: { image: sbx-test/busybox, command: [sh, -c, "sleep 1; echo lost my queue >&2; exit 6"] }
+  slow:
+    image: sbx-test/busybox
+    command: [sh, -c, "sleep 3; touch /ready; exec sleep infinity"]
+    stop_signal: SIGKILL
+    ready: { exec: [test, -e, /ready] }
+"#,
+    );
+
+    world.sandbox(["up", "-d"]).exits(1).says("worker").says("code 6").says("lost my queue");
+
+    world.engine().becomes_clean();
+}
+
+#[test]
 fn a_failed_one_shot_names_what_waited_for_it() {
     let world = World::with_spec(
         r#"

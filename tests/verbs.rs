@@ -219,6 +219,23 @@ fn stop_keeps_the_data_and_start_brings_it_back() {
 }
 
 #[test]
+fn up_starts_a_service_that_was_stopped() {
+    // It ends well when it is asked to.
+    let serve =
+        "trap 'exit 0' TERM; mkdir -p /www; echo hello > /www/index.html; httpd -f -p 80 -h /www & wait";
+    let world = World::with_spec(&format!(
+        "services:\n  web: {{ image: sbx-test/busybox, command: [sh, -c, {serve:?}], ports: [\"80\"] }}\n"
+    ));
+    world.up();
+    world.sandbox(["stop", "web"]).success();
+    assert_eq!(world.engine().inspect(&world.container("web"))["State"]["ExitCode"], 0);
+
+    world.up();
+
+    assert_eq!(http_get(world.address("web", 80), "/").unwrap().0, 200);
+}
+
+#[test]
 fn restart_gives_a_service_a_new_process() {
     let world = two();
     let started = || world.engine().inspect(&world.container("idle"))["State"]["StartedAt"].clone();

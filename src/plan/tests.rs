@@ -138,6 +138,20 @@ fn a_second_up_of_what_has_not_changed_plans_nothing() {
 }
 
 #[test]
+fn a_second_up_starts_what_serves_and_was_stopped_and_leaves_what_has_done_its_work() {
+    const TWO: &str = "services:\n  web: { image: \"web:1\", expose: [\"80\"] }\n  once: { image: \"web:1\", command: [\"true\"] }\n";
+    let spec = spec(TWO);
+    let observed = with_images(&["web:1"]);
+    let mut there = after(&plan(&wish(&spec), &observed).unwrap(), &observed);
+    for container in there.containers.values_mut() {
+        (container.running, container.exit_code) = (false, Some(0));
+    }
+    let again = plan(&standing(&spec), &there).unwrap().to_string();
+    assert!(again.contains("start `sbx-shop.web`"), "{again}");
+    assert!(!again.contains("once"), "{again}");
+}
+
+#[test]
 fn a_second_up_makes_only_the_changed_service_anew() {
     let before = spec(SHOP);
     let observed = with_images(&["postgres:16", "web:1"]);

@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::error::SessionError;
-use super::event::{Event, Events};
+use super::event::{Event, Events, ServiceState, ServiceStatus};
 use super::files::Values;
 use super::held;
 use super::observe::{self, Passwords};
@@ -22,15 +22,20 @@ use super::probe::Prober;
 use super::reach;
 use super::schedule::{self, Halt};
 use super::survey::{self, Survey};
+use super::tail::tail;
 use crate::data::manifest::ImageIdentity;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{Engine, ErrorKind};
-use crate::plan::{self, Age, Op, Plan, Seeding, SubnetPool, VolumeSource, Wish};
+use crate::plan::{self, Age, Op, Plan, PlanError, Seeding, SubnetPool, VolumeSource, Wish};
 use crate::pool::Storage;
-use crate::spec::{SandboxName, Service, ServiceName, Spec};
+use crate::spec::{RestartPolicy, SandboxName, Service, ServiceName, Spec};
 
 /// How often the engine may know better before we give up.
 const ATTEMPTS: u32 = 24;
+
+/// How long it is looked again while no subnet is free: for a moment, clients that make the first sandbox side by side
+/// may take more than they keep.
+const CROWDED: Duration = Duration::from_secs(3);
 
 /// How long it is waited before another look at what somebody else is making.
 const SETTLING: Duration = Duration::from_millis(100);
@@ -147,6 +152,7 @@ pub async fn dry_run(
 /// Whatever a step met; [`SessionError::Held`] if another client claimed the name first.
 pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Result<(), SessionError> {
     let mut busy: BTreeSet<u16> = BTreeSet::new();
+    let began = Instant::now();
     for attempt in 1.. {
         let mut survey = survey::survey(&*site.engine, &site.scope, &order.name, &order.spec).await?;
         if survey.id.as_ref().is_some_and(|id| *id != order.id) {
@@ -156,7 +162,13 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
         check_ports(order, &survey)?;
         let seccomp = site.throwaway_seccomp.as_ref();
         let wish = wish(&site.scope, &site.subnets, &site.agent_image, seccomp, order);
-        let plan = plan::plan(&wish, &survey.observed)?;
+        let plan = match plan::plan(&wish, &survey.observed) {
+            Err(PlanError::NoSubnet { .. }) if began.elapsed() < CROWDED => {
+                tokio::time::sleep(SETTLING * 3).await;
+                continue;
+            }
+            plan => plan?,
+        };
         let prober = Prober::new(Arc::clone(&site.engine), identity::gateway(order.name.as_str()));
         let workshop = workshop(site, &order.spec, &order.values, prober, order.patience);
         match run(workshop, plan, token).await {
@@ -335,10 +347,29 @@ pub async fn start(
     })
 }
 
+/// Looks for a service that ended badly after it was ready, and that nobody is to start again.
+async fn none_failed(site: &Site, order: &Order, services: &[ServiceStatus]) -> Result<(), SessionError> {
+    for status in services {
+        let ServiceState::Exited { code } = status.state else { continue };
+        let service = order.spec.services.get(status.service.as_str());
+        if code != 0 && service.is_some_and(|service| service.restart_policy() == RestartPolicy::No) {
+            let prober = Prober::new(Arc::clone(&site.engine), identity::gateway(order.name.as_str()));
+            return Err(SessionError::Exited {
+                service: status.service.clone(),
+                code,
+                log: tail(&*site.engine, &status.container).await,
+                waited_for_by: Vec::new(),
+                refused: prober.refused(&status.service).await,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Tells that a sandbox is up and how to reach it, and which wished-for host ports were not free.
 ///
 /// # Errors
-/// When the engine does not answer.
+/// When the engine does not answer; the first service that failed while others were waited for.
 pub async fn tell_up(
     site: &Site,
     order: &Order,
@@ -350,6 +381,7 @@ pub async fn tell_up(
         return Err(SessionError::NoSuchSandbox { name: order.name.clone() });
     };
     let services = observe::statuses(&*site.engine, &sighting, Passwords::LeftOut).await?;
+    none_failed(site, order, &services).await?;
     for port in plan::published(&order.spec, &plan::Observed::default()) {
         let Some(wanted) = port.wanted else { continue };
         let service = services.iter().find(|status| status.service == port.service.as_str());

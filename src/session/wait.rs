@@ -26,6 +26,9 @@ const COMMAND_PAUSE: Duration = Duration::from_millis(400);
 const COMMAND_PAUSE_LIMIT: Duration = Duration::from_secs(2);
 /// How often the engine is asked for its own verdict on a service's health.
 const VERDICT_PAUSE: Duration = Duration::from_millis(500);
+/// How long a service runs that has nothing by which to tell that it is ready, before it counts as started: what cannot
+/// begin at all ends within it.
+const SETTLED: Duration = Duration::from_millis(200);
 /// How often the last answer is shown.
 const TELL: Duration = Duration::from_millis(250);
 
@@ -112,11 +115,20 @@ impl Awaited<'_> {
         }
     }
 
+    /// Returns when the container runs and has not ended at once.
     async fn running(&self) -> Result<(), SessionError> {
-        match self.engine.container(self.container).await? {
-            Some(container) if container.state.is_alive() => Ok(()),
-            _ => std::future::pending().await,
+        if self.lives().await? {
+            tokio::time::sleep(SETTLED).await;
+            if self.lives().await? {
+                return Ok(());
+            }
         }
+        std::future::pending().await
+    }
+
+    async fn lives(&self) -> Result<bool, EngineError> {
+        let container = self.engine.container(self.container).await?;
+        Ok(container.is_some_and(|container| container.state.is_alive()))
     }
 
     /// Returns when the container has ended for good: with success if that is what is waited for, or if it is a

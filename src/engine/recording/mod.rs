@@ -6,6 +6,7 @@
 //! container needs force. It is for the tests of every room above and does nothing by itself.
 
 mod calls;
+mod exec;
 mod fault;
 mod model;
 mod script;

@@ -1,0 +1,26 @@
+//! The messages between a client and the keeper: one JSON object a line, in both directions.
+//!
+//! A client sends [`Request`]s, each with a number of its own; the keeper answers every one with a [`Reply`] of
+//! the same number, in any order, and sends [`Notice`]s unasked to whoever holds the lease they are about.
+//! Unknown fields are ignored on both sides, so that an older client can speak to a newer keeper.
+
+mod record;
+mod reply;
+mod request;
+mod standing;
+
+use std::time::Duration;
+
+pub use self::record::{Reason, Record, What, Who};
+pub use self::reply::{Carrying, Line, Notice, Outcome, Refusal, RefusalKind, Reply};
+pub use self::request::{Ask, Build, Lifetime, Request, Terms};
+pub use self::standing::{Destroyed, Greeting, Hold, Left, Standing};
+
+/// The version of these messages. A keeper of another version is replaced, never spoken to.
+pub const VERSION: u32 = 1;
+
+/// The longest line that either side accepts, in bytes.
+pub const LONGEST_LINE: usize = 1024 * 1024;
+
+/// How often a client that holds a lease says that it is alive.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);

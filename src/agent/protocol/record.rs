@@ -1,0 +1,176 @@
+//! What happened, as the keeper keeps it on record.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::identity::{SandboxId, SandboxName};
+
+/// One line of the keeper's log of events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// When.
+    pub at: Timestamp,
+    /// Which sandbox, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<SandboxName>,
+    /// Its incarnation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxId>,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum What {
+    /// The keeper started.
+    KeeperStarted {
+        /// Of which version.
+        version: String,
+    },
+    /// A client took a lease for the first time.
+    Leased,
+    /// A lease broke.
+    LeaseLost,
+    /// A broken lease was taken up again.
+    LeaseRegained,
+    /// The sandbox outlives its session.
+    Detached,
+    /// Its deadline moved.
+    Extended {
+        /// To this time.
+        until: Timestamp,
+    },
+    /// It was destroyed.
+    Destroyed {
+        /// Why.
+        reason: Reason,
+        /// By whom: the client or the keeper.
+        by: Who,
+        /// What could not be removed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        left: Vec<String>,
+    },
+    /// A service was started again.
+    Restarted {
+        /// Which container.
+        container: String,
+        /// With which code it had exited.
+        code: i64,
+    },
+    /// The engine's disk is nearly full.
+    DiskFull {
+        /// The containers that were frozen.
+        frozen: Vec<String>,
+    },
+    /// The engine's disk has room again.
+    DiskEased {
+        /// The containers that were thawed.
+        thawed: Vec<String>,
+    },
+    /// The pool's file system takes no writes any more.
+    PoolReadOnly,
+    /// The pool was attached anew and takes writes again.
+    PoolMended {
+        /// The containers that had to be stopped for it and were started again.
+        started: Vec<String>,
+    },
+    /// Something that this version has no word for.
+    #[serde(other)]
+    Other,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KeeperStarted { version } => write!(f, "the keeper started (version {version})"),
+            Self::Leased => f.write_str("a session holds it"),
+            Self::LeaseLost => f.write_str("its session is gone"),
+            Self::LeaseRegained => f.write_str("its session is back"),
+            Self::Detached => f.write_str("left to its deadline"),
+            Self::Extended { until } => write!(f, "extended until {until}"),
+            Self::Destroyed { reason, by, left } => {
+                write!(f, "destroyed by the {by}: {reason}")?;
+                if left.is_empty() { Ok(()) } else { write!(f, "; left: {}", left.join(", ")) }
+            }
+            Self::Restarted { container, code } => {
+                write!(f, "`{container}` started again after exit code {code}")
+            }
+            Self::DiskFull { frozen } => {
+                write!(f, "the engine's disk is nearly full: frozen {}", frozen.join(", "))
+            }
+            Self::DiskEased { thawed } => {
+                write!(f, "the engine's disk has room again: thawed {}", thawed.join(", "))
+            }
+            Self::PoolReadOnly => f.write_str("the pool turned read-only"),
+            Self::PoolMended { started } => {
+                f.write_str("the pool takes writes again")?;
+                if started.is_empty() { Ok(()) } else { write!(f, ": started {}", started.join(", ")) }
+            }
+            Self::Other => f.write_str("something that this version has no word for"),
+        }
+    }
+}
+
+/// Who did something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Who {
+    /// The client.
+    Client,
+    /// The keeper.
+    Keeper,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Keeper => "keeper",
+        })
+    }
+}
+
+/// Why a sandbox ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The session that held it ended in order.
+    SessionEnded,
+    /// The session that held it is gone without a word.
+    LeaseLost,
+    /// Its time was over.
+    Ttl,
+    /// Nobody used it for as long as was allowed.
+    Idle,
+    /// `sandbox down`.
+    Down,
+    /// It could not be built.
+    Failed,
+    /// A new sandbox of that name takes its place.
+    Replaced,
+    /// Nothing of it was left on the engine: somebody else removed it.
+    Vanished,
+    /// A client swept it, since its time was over and no keeper had done so.
+    Swept,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SessionEnded => "its session ended",
+            Self::LeaseLost => "its session is gone without a word",
+            Self::Ttl => "its time was over",
+            Self::Idle => "nobody used it",
+            Self::Down => "`sandbox down`",
+            Self::Failed => "it could not be built",
+            Self::Replaced => "a new sandbox of its name takes its place",
+            Self::Vanished => "somebody else removed it",
+            Self::Swept => "its time was over, and no keeper had seen to it",
+        })
+    }
+}

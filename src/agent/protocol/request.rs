@@ -1,0 +1,180 @@
+//! What a client asks for.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Reason;
+use crate::engine::identity::{SandboxId, SandboxName};
+
+/// One line from a client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the client; the reply carries it back.
+    pub id: u64,
+    /// What is asked.
+    #[serde(flatten)]
+    pub ask: Ask,
+}
+
+/// What a client can ask of the keeper.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Ask {
+    /// The first message of a connection. Answered with [`super::Greeting`].
+    Hello(Build),
+    /// Hold a sandbox alive for as long as this connection lives. Also takes up a lease that broke.
+    /// Answered with [`super::Standing`].
+    Lease(Terms),
+    /// The client lives. Answered with `null`.
+    Heartbeat,
+    /// The client is about to be stopped (Ctrl-Z): its silence is no loss until it resumes.
+    Suspend,
+    /// The client runs again.
+    Resume,
+    /// The sandbox outlives this connection from now on: the end of `up -d`. Answered with [`super::Standing`].
+    Detach {
+        /// Which sandbox.
+        sandbox: SandboxId,
+        /// When it ends.
+        lifetime: Lifetime,
+    },
+    /// The client has destroyed the sandbox, or never made it. The keeper makes sure that nothing is left of it,
+    /// forgets it and notes why. Answered with [`super::Destroyed`].
+    Release {
+        /// Which sandbox.
+        sandbox: SandboxId,
+        /// Why it ended.
+        reason: Reason,
+    },
+    /// Move a sandbox's deadline. Answered with [`super::Standing`].
+    Extend {
+        /// Which sandbox.
+        name: SandboxName,
+        /// Its new deadline.
+        until: Timestamp,
+    },
+    /// A sandbox has been used just now. Answered with `null`, also if there is no such sandbox.
+    Touch {
+        /// Which sandbox.
+        name: SandboxName,
+    },
+    /// All sandboxes that the keeper knows. Answered with a list of [`super::Standing`].
+    Sandboxes,
+    /// Destroy a sandbox. Answered with [`super::Destroyed`] once that is done.
+    Destroy {
+        /// Which sandbox.
+        name: SandboxName,
+        /// Why.
+        reason: Reason,
+    },
+    /// What was destroyed, and whatever else is worth telling, in the last 24 hours. Answered with a list of
+    /// [`super::Record`].
+    Events {
+        /// Only what is younger than this.
+        #[serde(default)]
+        since: Option<Timestamp>,
+    },
+    /// The logs and artifacts that destroyed sandboxes left behind. Answered with a list of [`super::Left`].
+    Left {
+        /// Only those of this name.
+        #[serde(default)]
+        name: Option<SandboxName>,
+    },
+    /// An operation of the storage. Answered with the `Result` of [`crate::pool::perform`], errors included.
+    Storage {
+        /// Which one.
+        request: crate::pool::Request,
+    },
+    /// Finish what is under way, then leave: a newer keeper takes over. Answered with `null`.
+    Retire,
+}
+
+impl Ask {
+    /// The sandbox that a lease is asked for.
+    pub fn leased(&self) -> Option<&SandboxId> {
+        match self {
+            Self::Lease(terms) => Some(&terms.sandbox),
+            _ => None,
+        }
+    }
+
+    /// Whether it is an operation of the storage.
+    pub fn is_storage(&self) -> bool {
+        matches!(self, Self::Storage { .. })
+    }
+}
+
+/// Which binary speaks. The greater one is the newer one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Build {
+    /// The version of the messages.
+    pub protocol: u32,
+    /// The version of the program: major, minor, patch.
+    pub version: [u32; 3],
+    /// When the binary was made, in seconds since 1970: tells builds of one version apart.
+    pub made: u64,
+    /// The digest of the binary, the same that the image's tag carries.
+    pub digest: String,
+}
+
+/// What a client asks for with a lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The sandbox's name.
+    pub name: SandboxName,
+    /// Its incarnation.
+    pub sandbox: SandboxId,
+    /// How long the sandbox survives the loss of the lease.
+    #[serde(with = "millis")]
+    pub grace: Duration,
+    /// What ends it even while the lease is held.
+    #[serde(default)]
+    pub lifetime: Lifetime,
+    /// Whether a lease that broke is taken up: then the sandbox must be one that the keeper knows.
+    #[serde(default)]
+    pub again: bool,
+}
+
+/// What ends a sandbox whose lease is not lost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifetime {
+    /// The wall-clock time at which it ends. A detached sandbox without one ends four hours after its last use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// How long it may be unused.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "opt_millis")]
+    pub idle: Option<Duration>,
+}
+
+/// A duration as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
+}
+
+/// A duration as whole milliseconds, or nothing.
+mod opt_millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::ref_option, reason = "the signature is serde's")]
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        duration.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(from)?.map(Duration::from_millis))
+    }
+}

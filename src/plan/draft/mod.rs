@@ -1,0 +1,159 @@
+//! Puts the operations together: what is missing is made, what has changed is made anew, what is there stays.
+
+mod gateway;
+mod service;
+mod start;
+
+use std::collections::BTreeMap;
+
+use super::network::{self, Laid};
+use super::op::Op;
+use super::port::{self, PublishedService};
+use super::volume::{self, ServiceVolume, VolumeSource};
+use super::{Observed, Plan, PlanError, Step, StepId, Wish, images};
+use crate::engine::identity::{self, Role};
+use crate::engine::{CreateVolume, Image};
+use crate::spec::{NetworkName, Service, ServiceName};
+
+/// Sizes of the edge network, which has an address for each sandbox's gateway: the first that there is room for. Where
+/// many have taken small subnets here and there, little is left in one piece.
+const EDGE_CONTAINERS: [usize; 4] = [1000, 250, 60, 14];
+
+pub(super) fn draft(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanError> {
+    let edge = match observed.edge {
+        Some(edge) => edge,
+        None => EDGE_CONTAINERS
+            .into_iter()
+            .find_map(|containers| wish.subnets.pick(containers, &observed.taken, 0))
+            .ok_or_else(|| PlanError::NoSubnet { network: "edge".to_owned() })?,
+    };
+    let mut around = observed.clone();
+    around.taken.push(edge.net());
+    let laid = network::lay(wish, &around)?;
+    let published = port::published(wish.spec, observed);
+    let mut draft = Draft { wish, observed, laid, published, plan: Plan::default() };
+    draft.orphans();
+    draft.gateway(edge);
+    draft.networks();
+    draft.start_gateway(edge);
+    draft.volumes();
+    draft.services();
+    Ok(draft.plan)
+}
+
+struct Draft<'a> {
+    wish: &'a Wish<'a>,
+    observed: &'a Observed,
+    laid: BTreeMap<NetworkName, Laid>,
+    published: Vec<PublishedService>,
+    plan: Plan,
+}
+
+impl Draft<'_> {
+    fn add(&mut self, id: StepId, op: Op, cause: impl Into<String>, needs: impl IntoIterator<Item = StepId>) {
+        self.add_for(None, id, op, cause, needs);
+    }
+
+    fn add_for(
+        &mut self,
+        service: Option<&ServiceName>,
+        id: StepId,
+        op: Op,
+        cause: impl Into<String>,
+        needs: impl IntoIterator<Item = StepId>,
+    ) {
+        let needs = needs.into_iter().collect();
+        self.plan.push(Step { id, op, cause: cause.into(), service: service.cloned(), needs });
+    }
+
+    fn image(&self, service: &Service) -> Option<&Image> {
+        self.observed.images.get(&images::reference(self.wish.spec, service))
+    }
+
+    /// Containers of services (or replicas) that the spec does not have any more.
+    fn orphans(&mut self) {
+        for (name, existing) in &self.observed.containers {
+            let service = self.wish.spec.services.get(&existing.service);
+            let wanted = service.is_some_and(|service| {
+                (1..=service.replicas()).any(|replica| self.wish.container(&service.name, replica) == *name)
+            });
+            if wanted || (service.is_none() && !self.wish.remove_orphans) {
+                continue;
+            }
+            let cause =
+                format!("services.{} is not in the spec any more, or has fewer replicas", existing.service);
+            self.remove(&existing.service.clone(), &name.clone(), existing.running, &cause);
+        }
+    }
+
+    fn remove(&mut self, service: &ServiceName, name: &str, running: bool, cause: &str) {
+        if running {
+            let op = Op::Stop { container: name.to_owned() };
+            self.add_for(Some(service), StepId::new("stop", name), op, cause, []);
+        }
+        let op = Op::RemoveContainer { container: name.to_owned() };
+        let needs = [StepId::new("stop", name)];
+        self.add_for(Some(service), StepId::new("remove", name), op, cause, needs);
+    }
+
+    fn networks(&mut self) {
+        let claim = StepId::new("claim", self.wish.gateway());
+        let laid = self.laid.clone();
+        for (key, laid) in &laid {
+            let Some(network) = self.wish.spec.networks.get(key) else { continue };
+            if !laid.exists {
+                let mut create = network::create(self.wish, key, network, laid);
+                if let Ok(resolved) = serde_json::to_string(self.wish.spec) {
+                    create.labels.insert(identity::RESOLVED.to_owned(), resolved);
+                }
+                let cause = format!("networks.{key}");
+                self.add(StepId::new("network", key), Op::CreateNetwork(create), cause, [claim.clone()]);
+            }
+        }
+    }
+
+    fn volumes(&mut self) {
+        let images = &self.observed.images;
+        let volumes =
+            volume::all(self.wish.spec, self.wish.name.as_str(), |image| images.get(image).cloned());
+        for volume in volumes {
+            if !self.observed.volumes.contains(&volume.name) {
+                self.volume(&volume);
+            }
+        }
+    }
+
+    fn volume(&mut self, volume: &ServiceVolume) {
+        let Some(path) = volume::stored(self.wish, &volume.key) else { return };
+        let source = self.wish.sources.get(&volume.key).cloned().unwrap_or(VolumeSource::Empty);
+        let provide = StepId::new("provide", &volume.key);
+        let op = Op::ProvideData { path: path.clone(), source };
+        self.add(provide.clone(), op, &volume.cause, [StepId::new("claim", self.wish.gateway())]);
+        let written = crate::spec::VolumeName::new(volume.key.as_str())
+            .ok()
+            .and_then(|key| self.wish.spec.volumes.get(&key));
+        let mut labels = written.map(|volume| volume.labels.clone()).unwrap_or_default();
+        labels.extend(self.wish.labels(Role::Volume));
+        labels.insert(identity::KEY.to_owned(), volume.key.clone());
+        if let Some(VolumeSource::Clone(from)) = self.wish.sources.get(&volume.key) {
+            labels.insert(identity::FROM.to_owned(), from.set.to_string());
+        }
+        let create = CreateVolume { name: volume.name.clone(), labels, ..CreateVolume::default() };
+        let op = Op::CreateVolume { volume: create, path };
+        self.add(StepId::new("volume", &volume.key), op, &volume.cause, [provide]);
+    }
+}
+
+/// Services after those they depend on. The spec has refused cycles.
+pub(super) fn in_order(services: &BTreeMap<ServiceName, Service>) -> Vec<ServiceName> {
+    fn visit(name: &ServiceName, services: &BTreeMap<ServiceName, Service>, order: &mut Vec<ServiceName>) {
+        let Some(service) = services.get(name).filter(|_| !order.contains(name)) else { return };
+        for other in service.depends_on.keys() {
+            visit(other, services, order);
+        }
+        order.push(name.clone());
+    }
+    let mut order = Vec::new();
+    services.keys().for_each(|name| visit(name, services, &mut order));
+    order
+}

@@ -1,0 +1,184 @@
+//! A session: holds the lease, builds, serves, destroys. One loop owns signals, time and state.
+
+mod running;
+
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::running::Running;
+use super::bake::{self, Missing};
+use super::control::{Control, Happening, StopReason};
+use super::error::SessionError;
+use super::follow::Follower;
+use super::held;
+use super::origin;
+use super::raise::{self, Order, Site};
+use super::signals::Signals;
+use crate::agent::client::{Keeper, Lease};
+use crate::agent::protocol::Lifetime;
+use crate::plan::Age;
+use crate::spec::Spec;
+
+/// What a session is for.
+pub enum Purpose {
+    /// To be there: services' logs are shown unless they are not wanted.
+    Attached {
+        /// Whether logs are followed.
+        logs: Follow,
+        /// What goes on beside the session, once the sandbox is up.
+        beside: Option<Beside>,
+    },
+    /// To build, and to leave the sandbox to its deadline.
+    Detached {
+        /// What ends it.
+        lifetime: Lifetime,
+    },
+    /// To run a command on the host, with the sandbox's addresses in its environment.
+    Command(Box<dyn FnOnce() -> CommandFuture + Send>),
+}
+
+/// What goes on beside a session until its token is cancelled. The session's end waits until it has come to rest.
+pub type Beside = Box<dyn FnOnce(Raised) -> BoxFuture<'static, ()> + Send>;
+
+/// A sandbox that is up, for what goes on beside its session.
+pub struct Raised {
+    /// What it was built with.
+    pub site: Site,
+    /// The keeper.
+    pub keeper: Keeper,
+    /// What was built.
+    pub order: Order,
+    /// When it ends, whatever happens.
+    pub deadline: Option<Timestamp>,
+    /// Cancelled when the session ends.
+    pub token: CancellationToken,
+    /// Follows logs, if they are shown.
+    pub(super) follower: Option<Follower>,
+    /// Where others learn what the spec is now.
+    pub(super) spec: watch::Sender<Arc<Spec>>,
+}
+
+/// A command under way: its exit code.
+pub type CommandFuture = std::pin::Pin<Box<dyn Future<Output = i32> + Send>>;
+
+/// Whether services' logs are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// They are.
+    Logs,
+    /// They are not (`--no-logs`).
+    Nothing,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The sandbox is up and left to its deadline.
+    LeftUp,
+    /// The sandbox is gone.
+    Ended(StopReason),
+}
+
+/// A session that is about to begin.
+pub struct Session {
+    /// What is built with.
+    pub site: Site,
+    /// What is built.
+    pub order: Order,
+    /// The keeper.
+    pub keeper: Keeper,
+    /// The lease on the sandbox.
+    pub lease: Lease,
+    /// When it ends, whatever happens.
+    pub deadline: Option<Timestamp>,
+    /// Whether the sandbox was there before: then a failure to change it does not destroy it.
+    pub existed: bool,
+}
+
+impl Session {
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// What kept the sandbox from being built, or from being destroyed.
+    pub async fn run(self, purpose: Purpose) -> Result<Outcome, SessionError> {
+        let signals = Signals::listen().map_err(|error| SessionError::Data {
+            what: format!("cannot listen to signals: {error}"),
+            hint: None,
+        })?;
+        self.run_hearing(signals.told(), purpose).await
+    }
+
+    /// The same with signals from elsewhere.
+    pub(super) async fn run_hearing(
+        self,
+        signals: BoxStream<'static, Happening>,
+        purpose: Purpose,
+    ) -> Result<Outcome, SessionError> {
+        let (sender, happenings) = mpsc::unbounded_channel();
+        let running = Running {
+            keeper: self.keeper,
+            spec: watch::channel(Arc::clone(&self.order.spec)).0,
+            site: self.site,
+            order: self.order,
+            lease: Some(self.lease),
+            deadline: self.deadline,
+            existed: self.existed,
+            purpose: Some(purpose),
+            control: Control::default(),
+            token: CancellationToken::new(),
+            force: CancellationToken::new(),
+            building: None,
+            sender,
+            failure: None,
+            began: Timestamp::now(),
+        };
+        running.main_loop(signals, happenings).await
+    }
+}
+
+async fn build(
+    site: &Site,
+    keeper: &Keeper,
+    order: Order,
+    missing: Missing,
+    deadline: Option<Timestamp>,
+    attached: bool,
+    token: &CancellationToken,
+) -> Result<(), SessionError> {
+    let began = Instant::now();
+    let order = make(site, keeper, order, missing, token).await?;
+    raise::tell_up(site, &order, deadline, attached, began.elapsed()).await
+}
+
+/// Makes what is ordered: images, data, then the sandbox. The order with its data.
+pub(super) async fn make(
+    site: &Site,
+    keeper: &Keeper,
+    mut order: Order,
+    missing: Missing,
+    token: &CancellationToken,
+) -> Result<Order, SessionError> {
+    origin::tell_missing(site, &order).await?;
+    raise::images(site, &order.spec, &order.rebuild, token).await?;
+    origin::check_images(site, &order).await?;
+    bake::provide(site, keeper, &mut order, missing, token).await?;
+    if order.age == Age::Standing {
+        // Its data is there, and so are the secrets that it was made with.
+        order.values = Arc::new(order.values.keeping(&held::kept(&*site.storage, &order.id).await?));
+    }
+    raise::raise(site, &order, token).await?;
+    Ok(order)
+}
+
+/// The exit code of a process, 128 and the signal's number if a signal ended it, as shells count.
+pub fn exit_code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)
+}
