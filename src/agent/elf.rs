@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+/// Bytes of an entry of the table of segments.
+const SEGMENT: usize = 56;
 const PROGRAM_INTERPRETER: u32 = 3;
 const PROGRAM_NOTE: u32 = 4;
 const NOTE_BUILD_ID: u32 = 3;
@@ -36,8 +38,12 @@ impl Elf {
         }
         let mut elf = Self { arch: arch(number(&head, 18, 2)), interpreter: None, build_id: None };
         let (table, size, count) = (number(&head, 32, 8), number(&head, 54, 2), number(&head, 56, 2));
+        let Some(entry) = usize::try_from(size).ok().filter(|size| *size >= SEGMENT && count > 0) else {
+            // Not a program: there is nothing that could be loaded.
+            return Ok(None);
+        };
         let segments = part(&mut file, table, size * count)?;
-        for segment in segments.chunks_exact(usize::try_from(size).unwrap_or(usize::MAX)) {
+        for segment in segments.chunks_exact(entry) {
             let kind = u32::try_from(number(segment, 0, 4)).unwrap_or(0);
             if !matches!(kind, PROGRAM_INTERPRETER | PROGRAM_NOTE) {
                 continue;
@@ -110,6 +116,14 @@ mod tests {
     fn a_script_is_no_elf_file() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut file, b"#!/bin/sh\n").unwrap();
+        assert_eq!(Elf::read(file.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn what_has_nothing_to_load_is_no_program() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let head = [b"\x7fELF\x02\x01".as_slice(), &[0; 58]].concat();
+        std::io::Write::write_all(&mut file, &head).unwrap();
         assert_eq!(Elf::read(file.path()).unwrap(), None);
     }
 
