@@ -127,6 +127,24 @@ fn a_reset_killed_at_any_change_leaves_the_data_old_or_new() {
 }
 
 #[test]
+fn a_client_killed_while_services_are_frozen_leaves_none_frozen() {
+    let world = World::with_spec(SPEC);
+    world.up();
+    let container = world.container("app");
+    let snapshot = |name: &str| ["snapshot", "create", name, "--crash"].map(str::to_owned);
+    let all = changes(&world, snapshot("whole"));
+    let mut left_frozen = 0;
+    for number in 1..=all {
+        killed(&world, "late", number, snapshot(&format!("n{number}")));
+        let frozen = || world.engine().inspect(&container)["State"]["Paused"] == true;
+        left_frozen += u32::from(frozen());
+        within(GONE, "it runs", || !frozen());
+        world.in_container("app", &["true"]).success();
+    }
+    assert!(left_frozen > 0, "none of {all} changes came while it was frozen");
+}
+
+#[test]
 fn a_snapshot_killed_at_any_change_is_there_whole_or_not_at_all() {
     let world = World::with_spec(SPEC);
     world.up();

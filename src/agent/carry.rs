@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 
-use super::client::storage_inside;
+use super::client::{ENGINE_SOCKET, storage_inside};
 use super::protocol::Carrying;
 use crate::data::archive::{
     ArchiveError, Archived, Brought, Packing, Place, export_set, import_set, manifest_of,
@@ -37,6 +37,10 @@ enum CarryError {
     Archive(#[from] ArchiveError),
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error(
+        "images cannot come along: the keeper is a process, and the container that has the data has no engine"
+    )]
+    OutOfReach,
     #[error("image `{reference}` of service `{service}` is not on this engine any more")]
     NoImage { service: String, reference: String },
 }
@@ -48,6 +52,9 @@ impl CarryError {
             Self::Engine(error) => error.hint(),
             Self::Keeper(error) => error.hint(),
             Self::NoImage { .. } => Some("leave `--with-images` out".to_owned()),
+            Self::OutOfReach => Some(
+                "leave `--with-images` out, and bring images with `docker save` and `docker load`".to_owned(),
+            ),
             Self::Usage(_) => None,
         }
     }
@@ -60,7 +67,7 @@ pub fn export(args: &[String]) -> ExitCode {
         let images: Option<Box<dyn io::Read + Send>> = match images {
             Images::Left => None,
             Images::Taken => {
-                let engine = Docker::connect_from_env().await?;
+                let engine = engine().await?;
                 let named = names(&*engine, &manifest.images).await?;
                 let stream = engine.save_images(&named).await?;
                 Some(Box::new(SyncIoBridge::new(StreamReader::new(stream))))
@@ -125,8 +132,17 @@ async fn names(
     Ok(named)
 }
 
-async fn load(file: std::fs::File, archived: &[Archived], images: Images) -> Result<(), EngineError> {
-    let engine = Docker::connect_from_env().await?;
+/// The engine, which only the keeper's own container has.
+async fn engine() -> Result<Arc<dyn Engine>, CarryError> {
+    if std::path::Path::new(ENGINE_SOCKET).exists() {
+        Ok(Docker::connect_from_env().await?)
+    } else {
+        Err(CarryError::OutOfReach)
+    }
+}
+
+async fn load(file: std::fs::File, archived: &[Archived], images: Images) -> Result<(), CarryError> {
+    let engine = engine().await?;
     let mut missing = false;
     for image in archived {
         missing |= engine.image(&image.id).await?.is_none();

@@ -20,12 +20,14 @@ use sha2::{Digest, Sha256};
 use super::elf::Elf;
 use super::protocol::{self, Build};
 use crate::engine::identity::{self, Role};
-use crate::engine::{Engine, EngineError, Filter};
+use crate::engine::{CreateContainer, Engine, EngineError, Filter};
 
 /// Names the binary that goes into the image.
 pub const VARIABLE: &str = "SANDBOX_AGENT_BINARY";
 /// The binary's path in the image.
 pub const PATH: &str = "/sandbox";
+/// How often the image is loaded again when somebody removes it between its making and its use.
+const LOADS: usize = 3;
 /// When the binary was made, in seconds since 1970, as a label of the image.
 const MADE: &str = "dev.sandbox.made";
 
@@ -201,7 +203,7 @@ impl Payload {
 }
 
 /// Makes sure that the engine has our image and answers its reference.
-pub async fn ensure(engine: &Arc<dyn Engine>, payload: &Payload) -> Result<String, ImageError> {
+pub async fn ensure(engine: &dyn Engine, payload: &Payload) -> Result<String, ImageError> {
     let reference = payload.reference();
     if engine.image(&reference).await?.is_none() {
         let making = payload.clone();
@@ -213,6 +215,35 @@ pub async fn ensure(engine: &Arc<dyn Engine>, payload: &Payload) -> Result<Strin
         engine.load_images(futures_util::stream::iter(archive).map(Ok).boxed()).await?;
     }
     Ok(reference)
+}
+
+/// Makes a container of our own image and answers its id. Another world on this engine may have removed the image since
+/// it was looked for (`gc --all`): then it is loaded again.
+///
+/// # Errors
+/// When the engine refuses.
+pub async fn create_container(
+    engine: &dyn Engine,
+    container: &CreateContainer,
+) -> Result<String, EngineError> {
+    let mut made = engine.create_container(container).await;
+    for _ in 0..LOADS {
+        let gone = made.as_ref().is_err_and(EngineError::is_not_found);
+        if !gone || !load_again(engine, &container.image).await {
+            break;
+        }
+        made = engine.create_container(container).await;
+    }
+    made
+}
+
+/// Whether the image of this reference is this very program's, and is there now.
+async fn load_again(engine: &dyn Engine, reference: &str) -> bool {
+    let Ok(info) = engine.info().await else { return false };
+    match Payload::find(&info.arch, None) {
+        Ok(payload) if payload.reference() == reference => ensure(engine, &payload).await.is_ok(),
+        _ => false,
+    }
 }
 
 /// Removes images of ours that are older than this build and that no container uses. What cannot be removed stays.

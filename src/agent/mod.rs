@@ -1,7 +1,9 @@
 //! What runs inside the engine: the keeper (leases, deadlines, storage) and the gateway (ports, names, egress), and
 //! how a client makes and reaches them.
 //!
-//! Both are this very program, started as `sandbox agent …` in a container of an image that holds nothing else.
+//! A keeper may be a process of a user's machine; then the storage has a container of its own, the storehouse.
+//!
+//! All are this very program, started as `sandbox agent …` in a container of an image that holds nothing else.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -29,6 +31,10 @@ pub fn run(args: &[String]) -> ExitCode {
         Some("keeper") => {
             journal::open();
             keeper::run(rest)
+        }
+        Some("storehouse") => {
+            journal::open();
+            keeper::storehouse::run(rest)
         }
         Some("connect") => connect::run(rest.first().map_or(Path::new(client::SOCKET), Path::new)),
         Some("gateway") => {

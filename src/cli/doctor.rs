@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use super::{Context, Exit, Failure, keeper};
+use crate::agent::client;
 use crate::engine::Engine;
 use crate::report::Output;
 use crate::report::look::{Glyph, Look, Tone};
@@ -24,9 +25,9 @@ impl Args {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let (findings, exit) = match context.engine().await {
             Ok(engine) => {
-                let keeper = match doctor::keeper_state(engine.as_ref(), &context.scope()?).await? {
+                let keeper = match client::keeper_state(&engine, &client::Options::from_env()?).await? {
                     None => Keeper::Absent,
-                    Some(state) if state.is_alive() => asked(context, &engine).await,
+                    Some(state) if state.is_alive() => asked(&engine).await,
                     Some(_) => Keeper::Down,
                 };
                 let subnets = settings::subnets()?;
@@ -50,8 +51,8 @@ impl Args {
 }
 
 /// What the keeper says of itself.
-async fn asked(context: &Context, engine: &Arc<dyn Engine>) -> Keeper {
-    match keeper::running(context, engine).await {
+async fn asked(engine: &Arc<dyn Engine>) -> Keeper {
+    match keeper::running(engine).await {
         Ok(None) => Keeper::Down,
         Ok(Some(keeper)) => {
             let greeting = keeper.greeting();

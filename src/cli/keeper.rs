@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::{Context, Failure};
-use crate::agent::client::{Keeper, Options};
+use super::Failure;
+use crate::agent::client::{self, Keeper, Options};
 use crate::engine::Engine;
-use crate::session::doctor;
 use crate::spec::SandboxName;
 
 /// How often a verb that goes on for long says that the sandbox is being used.
@@ -18,10 +17,11 @@ const AGAIN: Duration = Duration::from_mins(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The keeper, if it runs.
-pub async fn running(context: &Context, engine: &Arc<dyn Engine>) -> Result<Option<Keeper>, Failure> {
-    match doctor::keeper_state(engine.as_ref(), &context.scope()?).await? {
+pub async fn running(engine: &Arc<dyn Engine>) -> Result<Option<Keeper>, Failure> {
+    let options = Options::from_env()?;
+    match client::keeper_state(engine, &options).await? {
         Some(state) if state.is_alive() => {
-            let reached = tokio::time::timeout(PATIENCE, Keeper::ensure(engine, Options::from_env()?)).await;
+            let reached = tokio::time::timeout(PATIENCE, Keeper::ensure(engine, options)).await;
             match reached {
                 Ok(keeper) => Ok(Some(keeper?)),
                 Err(_) => Err(Failure::failed(
@@ -43,7 +43,7 @@ impl Use {
         let (engine, name) = (Arc::clone(engine), name.parse::<SandboxName>());
         Self(tokio::spawn(async move {
             let (Ok(name), Ok(options)) = (name, Options::from_env()) else { return };
-            let there = doctor::keeper_state(engine.as_ref(), &options.scope).await;
+            let there = client::keeper_state(&engine, &options).await;
             if !there.is_ok_and(|state| state.is_some_and(crate::engine::ContainerState::is_alive)) {
                 return;
             }

@@ -57,7 +57,7 @@ impl Args {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
         let sightings = observe::sandboxes(engine.as_ref(), &context.scope()?).await?;
-        let standings = match keeper::running(context, &engine).await {
+        let standings = match keeper::running(&engine).await {
             Ok(Some(keeper)) => keeper.sandboxes().await.unwrap_or_default(),
             // Labels tell the first deadline; that the keeper is in trouble is for `doctor` to say.
             Ok(None) | Err(_) => Vec::new(),

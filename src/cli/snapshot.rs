@@ -126,10 +126,11 @@ async fn carry(
     work: impl AsyncFnOnce(&Far) -> Result<Moved, SessionError>,
 ) -> Result<Moved, Failure> {
     // The keeper must be there, and of our build, before its container is asked.
-    storage(context).await?;
+    let keeper = keeper(context).await?;
+    keeper.storage()?;
+    let container = keeper.storage_container();
     let reporting = context.reporter();
-    let far =
-        Far { engine: context.engine().await?, scope: context.scope()?, events: reporting.events.clone() };
+    let far = Far { engine: context.engine().await?, container, events: reporting.events.clone() };
     let outcome = work(&far).await;
     drop(far);
     reporting.finish().await;
@@ -161,10 +162,14 @@ fn carried(context: &Context, what: &str, moved: Moved) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
+/// The engine's keeper.
+pub(super) async fn keeper(context: &Context) -> Result<Keeper, Failure> {
+    Ok(Keeper::ensure(&context.engine().await?, Options::from_env()?).await?)
+}
+
 /// The storage of the engine's keeper.
 pub(super) async fn storage(context: &Context) -> Result<std::sync::Arc<dyn Storage>, Failure> {
-    let keeper = Keeper::ensure(&context.engine().await?, Options::from_env()?).await?;
-    Ok(keeper.storage()?)
+    Ok(keeper(context).await?.storage()?)
 }
 
 async fn create(context: &Context, to: &SetPath, crash: bool, note: Option<String>) -> Result<Exit, Failure> {

@@ -137,7 +137,8 @@ const FEW: usize = 24;
 /// The kept set that `--from` names: a snapshot, or a file, which is imported unless it was before.
 pub(super) async fn source(context: &Context, from: Option<&str>) -> Result<Option<SetPath>, Failure> {
     let Some(from) = from else { return Ok(None) };
-    let storage = super::snapshot::storage(context).await?;
+    let keeper = super::snapshot::keeper(context).await?;
+    let storage = keeper.storage()?;
     if let Ok(path) = super::snapshot::named(from)
         && storage.inspect(&path).await?.is_some()
     {
@@ -149,8 +150,8 @@ pub(super) async fn source(context: &Context, from: Option<&str>) -> Result<Opti
         return Err(Failure::failed(format!("there is neither a snapshot nor a file `{from}`"), Some(hint)));
     }
     let reporting = context.reporter();
-    let far =
-        Far { engine: context.engine().await?, scope: context.scope()?, events: reporting.events.clone() };
+    let container = keeper.storage_container();
+    let far = Far { engine: context.engine().await?, container, events: reporting.events.clone() };
     let kept = far.kept(&*storage, file).await;
     drop(far);
     reporting.finish().await;

@@ -187,6 +187,11 @@ impl Scope {
         self.suffixed("sandbox-pool")
     }
 
+    /// The container that serves the pool for a keeper which is a process.
+    pub fn storehouse(&self) -> String {
+        self.suffixed("sandbox-storehouse")
+    }
+
     /// The network that gateways publish on.
     pub fn edge(&self) -> String {
         self.suffixed("sandbox-edge")

@@ -6,9 +6,9 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::engine::identity::{self, Role, Scope};
+use crate::engine::identity::Scope;
 use crate::engine::{
-    ApiVersion, CgroupVersion, ContainerState, Engine, EngineError, EngineInfo, EngineKind, Filter, Location,
+    ApiVersion, CgroupVersion, Engine, EngineError, EngineInfo, EngineKind, Filter, Location,
 };
 use crate::plan::SubnetPool;
 use crate::pool::StorageKind;
@@ -113,13 +113,6 @@ pub async fn examine(
         Finding::warn("engine's own word", warning.trim(), "see the engine's documentation on kernel options")
     }));
     Ok(findings)
-}
-
-/// Whether the keeper's container is there, and whether it runs.
-pub async fn keeper_state(engine: &dyn Engine, scope: &Scope) -> Result<Option<ContainerState>, EngineError> {
-    let filter = scope.narrow(Filter::all().label(identity::ROLE, Role::Keeper.as_str()));
-    let keepers = engine.containers(&filter).await?;
-    Ok(keepers.into_iter().find(|container| scope.owns(&container.labels)).map(|container| container.state))
 }
 
 fn reached(info: &EngineInfo) -> Finding {

@@ -62,10 +62,11 @@ pub async fn site(
     let info = engine.info().await?;
     let payload = Payload::find(&info.arch, None).map_err(KeeperError::from)?;
     // A keeper of another build, or one that is a process, has not brought the image that the gateway is made from.
-    let agent_image = image::ensure(engine, &payload).await.map_err(KeeperError::from)?;
+    let agent_image = image::ensure(&**engine, &payload).await.map_err(KeeperError::from)?;
     Ok(Site {
         engine: Arc::clone(engine),
         storage: keeper.storage()?,
+        storage_container: keeper.storage_container(),
         agent_image,
         scope: scope.clone(),
         subnets: settings::subnets()?,

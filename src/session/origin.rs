@@ -133,8 +133,8 @@ impl SnapshotSeed {
         let set = match &self.from {
             From::Stored(set) => set.clone(),
             From::File(file) => {
-                let (engine, scope) = (Arc::clone(&site.engine), site.scope.clone());
-                let far = Far { engine, scope, events: site.events.clone() };
+                let (engine, container) = (Arc::clone(&site.engine), site.storage_container.clone());
+                let far = Far { engine, container, events: site.events.clone() };
                 far.kept(&*site.storage, file).await?
             }
         };

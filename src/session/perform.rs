@@ -16,6 +16,7 @@ use super::probe::Prober;
 use super::profile;
 use super::seed;
 use super::wait::Awaited;
+use crate::agent::image;
 use crate::engine::{
     BuildImage, BuildProgress, CreateContainer, CreateNetwork, CreateVolume, Engine, Filter, PullImage,
     PullPhase, PullProgress,
@@ -99,7 +100,7 @@ impl Workshop {
             Op::BuildImage(build) => interruptible(token, self.build(step, build)).await,
             Op::CreateEdge(network) => self.create_edge(network).await,
             Op::CreateNetwork(network) => Ok(engine.create_network(network).await.map(drop)?),
-            Op::Claim(container) => Ok(engine.create_container(container).await.map(drop)?),
+            Op::Claim(container) => Ok(image::create_container(&**engine, container).await.map(drop)?),
             Op::CreateContainer(container) => self.create(step, container).await,
             Op::Connect { container, attachment } => Ok(engine.connect(container, attachment).await?),
             Op::Configure { container, config } => self.configure(container, config).await,

@@ -218,6 +218,7 @@ impl Present {
         let alive: Vec<&ContainerSummary> =
             self.sighting.services.iter().filter(|container| container.state.is_alive()).collect();
         let engine = &self.site.engine;
+        self.keeper.freeze(alive.iter().map(|container| container.id.clone()).collect()).await?;
         let frozen =
             try_join_all(alive.iter().map(|container| engine.pause_container(&container.name))).await;
         let outcome = match frozen {
@@ -228,6 +229,8 @@ impl Present {
             // One that was not frozen, or has gone, need not be thawed.
             let _ = engine.unpause_container(&container.name).await;
         }
+        // Not told, the keeper thaws them once more when this process ends, which does nothing.
+        let _ = self.keeper.freeze(Vec::new()).await;
         outcome
     }
 

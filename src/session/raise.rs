@@ -47,6 +47,8 @@ pub struct Site {
     pub engine: Arc<dyn Engine>,
     /// Where volumes' data lies.
     pub storage: Arc<dyn Storage>,
+    /// The container of ours that has its files.
+    pub storage_container: String,
     /// The reference of our own image.
     pub agent_image: String,
     /// Its world.

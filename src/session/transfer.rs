@@ -13,7 +13,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
 use super::error::SessionError;
 use super::event::{Event, Events, Progress};
 use crate::agent::protocol::Carrying;
-use crate::engine::identity::Scope;
 use crate::engine::{Engine, Exec, ExecSession, StdStream};
 use crate::pool::{SetPath, Storage};
 
@@ -49,8 +48,8 @@ pub struct Moved {
 pub struct Far {
     /// The engine.
     pub engine: Arc<dyn Engine>,
-    /// Its world, whose keeper carries.
-    pub scope: Scope,
+    /// The container of ours that has the storage's files.
+    pub container: String,
     /// Where to tell how far it is.
     pub events: Events,
 }
@@ -69,7 +68,7 @@ impl Far {
         let out = File::from_std(partial.reopen().map_err(|error| failed(&error))?);
         let mut out = BufWriter::with_capacity(PIECE, out);
         let exec = command("export", set, images);
-        let ExecSession { id, mut output, .. } = self.engine.exec(&self.scope.keeper(), &exec).await?;
+        let ExecSession { id, mut output, .. } = self.engine.exec(&self.container, &exec).await?;
         let mut listener = Listener::new(self, format!("exporting `{}`", set.name));
         let mut packed = 0;
         while let Some(chunk) = output.next().await {
@@ -95,7 +94,7 @@ impl Far {
     pub async fn import(&self, to: &SetPath, file: &Path, images: Images) -> Result<Moved, SessionError> {
         let mut source = File::open(file).await.map_err(|error| failed("read", file, &error))?;
         let exec = Exec { stdin: true, ..command("import", to, images) };
-        let ExecSession { id, mut input, mut output } = self.engine.exec(&self.scope.keeper(), &exec).await?;
+        let ExecSession { id, mut input, mut output } = self.engine.exec(&self.container, &exec).await?;
         let feed = async {
             let mut piece = vec![0; PIECE];
             let mut packed = 0;

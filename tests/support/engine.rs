@@ -91,7 +91,8 @@ impl Engine {
             let mut names: Vec<String> = ours.into_iter().chain(self.lines(&by_name_listing)).collect();
             names.sort();
             names.dedup();
-            let lasting = ["keeper", "edge", "pool"].map(|what| format!("sandbox-{what}-{}", self.scope));
+            let lasting =
+                ["keeper", "storehouse", "edge", "pool"].map(|what| format!("sandbox-{what}-{}", self.scope));
             found.extend(
                 names.into_iter().filter(|name| !lasting.contains(name)).map(|name| format!("{kind} {name}")),
             );
@@ -140,10 +141,12 @@ impl Engine {
         self.docker(&["inspect", "-f", "{{.State.Pid}}", container]).text().parse().unwrap_or(0)
     }
 
-    /// What the keeper's storage holds on a shelf: `live`, `baseline`, `snapshot`, `making`. Read through the keeper's
-    /// process, since only it has the pool mounted; needs root, and a keeper.
+    /// What the keeper's storage holds on a shelf: `live`, `baseline`, `snapshot`, `making`. Read through the process
+    /// that has the pool mounted, the keeper's or the storehouse's; needs root.
     pub fn stored(&self, shelf: &str) -> Vec<String> {
-        let pid = self.pid(&format!("sandbox-keeper-{}", self.scope));
+        let serving =
+            ["keeper", "storehouse"].map(|what| self.pid(&format!("sandbox-{what}-{}", self.scope)));
+        let pid = serving.into_iter().max().unwrap_or_default();
         let places = ["pool", "store"].map(|kind| format!("/proc/{pid}/root/pool/{kind}/{shelf}"));
         let found = places.iter().filter_map(|place| std::fs::read_dir(place).ok()).flatten().flatten();
         let mut names: Vec<String> =

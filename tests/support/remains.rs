@@ -13,6 +13,7 @@ pub(super) fn remove(engine: &Engine) {
     let pool = format!("sandbox-pool-{}", engine.scope());
     // The keeper first: it would take the removal of the others for work of its own.
     engine.docker(&["rm", "-fv", &format!("sandbox-keeper-{}", engine.scope())]);
+    engine.docker(&["rm", "-fv", &format!("sandbox-storehouse-{}", engine.scope())]);
     let files = pool_files(engine, &pool);
     for _ in 0..3 {
         let (containers, networks, volumes) = (all_containers(engine), engine.networks(), engine.volumes());

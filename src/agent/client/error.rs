@@ -67,6 +67,8 @@ pub enum KeeperError {
 
 /// What [`KeeperError::Engine`] was doing when the keeper's container could not be started.
 pub(super) const STARTING: &str = "start the keeper";
+/// The same of a storehouse's container.
+pub(super) const STOCKING: &str = "start the container that serves the storage";
 const ELSEWHERE: &str =
     "where the engine's socket cannot be mounted into a container, set SANDBOX_KEEPER=process";
 

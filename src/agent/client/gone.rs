@@ -6,16 +6,28 @@ use super::start::Starter;
 use super::{Keeper, KeeperError, Options, Place};
 use crate::agent::image;
 use crate::agent::protocol::{Hold, Reason};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{ContainerState, Engine, EngineError};
+
+/// What the keeper does, wherever it is; `None` if there is none. Starts nothing.
+///
+/// # Errors
+/// When the engine does not answer.
+pub async fn keeper_state(
+    engine: &Arc<dyn Engine>,
+    options: &Options,
+) -> Result<Option<ContainerState>, KeeperError> {
+    let starter = Starter::new(Arc::clone(engine), options.clone());
+    Ok(match options.place {
+        Place::Container => starter.container().await?.map(|container| container.state),
+        Place::Process => starter.has_process().await?.then_some(ContainerState::Running),
+    })
+}
 
 /// Sees to it that what has expired is destroyed, also where no keeper runs just now: if the engine has any sandbox
 /// and no keeper that runs, one is started. Costs two or four small look-ups.
 pub async fn sweep_expired(engine: &Arc<dyn Engine>, options: &Options) -> Result<(), KeeperError> {
     let starter = Starter::new(Arc::clone(engine), options.clone());
-    let watched = match options.place {
-        Place::Container => starter.container().await?.is_some_and(|it| it.state.is_alive()),
-        Place::Process => starter.has_process().await?,
-    };
+    let watched = keeper_state(engine, options).await?.is_some_and(ContainerState::is_alive);
     if !watched && starter.any_sandbox().await? {
         Keeper::ensure(engine, options.clone()).await?;
     }
@@ -41,6 +53,7 @@ pub async fn remove_everything(
         }
     }
     starter.dismiss().await?;
+    Starter::of_storehouse(Arc::clone(engine), options.clone()).dismiss().await?;
     let scope = &options.scope;
     for (what, removed) in [
         (scope.pool(), engine.remove_volume(&scope.pool()).await),

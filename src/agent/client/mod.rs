@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
+mod container;
 mod error;
 mod gone;
 mod inside;
@@ -21,16 +22,22 @@ mod process;
 #[cfg(test)]
 mod rehearsed;
 mod start;
+mod storehouse;
 mod wire;
 
+pub use container::ENGINE_SOCKET;
 pub use error::{KeeperError, in_full};
-pub use gone::{remove_everything, sweep_expired};
+pub use gone::{keeper_state, remove_everything, sweep_expired};
 pub use inside::storage_inside;
 pub use lease::Lease;
 pub use options::{Options, Place};
+pub use process::lock_beside;
 #[cfg(test)]
 pub use rehearsed::ByPipe;
 pub use start::{SOCKET, VOLUME};
+pub use storehouse::Storehouse;
+#[cfg(test)]
+pub use wire::Wire;
 
 use self::link::{Command, Dial, Link};
 use self::start::Starter;
@@ -113,6 +120,12 @@ impl Keeper {
         self.ask(Ask::Release { sandbox: sandbox.clone(), reason }).await
     }
 
+    /// Says that these containers, by id, are about to be frozen for a moment and that no others are: the keeper thaws
+    /// them if this process goes meanwhile.
+    pub async fn freeze(&self, containers: Vec<String>) -> Result<(), KeeperError> {
+        self.ask(Ask::Freeze { containers }).await
+    }
+
     /// What happened to sandboxes in the last 24 hours.
     pub async fn events(&self, since: Option<Timestamp>) -> Result<Vec<Record>, KeeperError> {
         self.ask(Ask::Events { since }).await
@@ -141,6 +154,16 @@ impl Keeper {
             }
         };
         copied.map_err(std::io::Error::other).and_then(|it| it).map_err(failed)
+    }
+
+    /// The container of ours that has the storage's files, in which snapshot files are written and read.
+    pub fn storage_container(&self) -> String {
+        self.starter.options.storage_container()
+    }
+
+    /// Whether the connection was given up: only a new one helps.
+    fn is_given_up(&self) -> bool {
+        self.commands.is_closed()
     }
 
     /// The storage that the keeper serves.

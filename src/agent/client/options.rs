@@ -53,6 +53,14 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The container that has the storage's files.
+    pub(super) fn storage_container(&self) -> String {
+        match self.place {
+            Place::Container => self.scope.keeper(),
+            Place::Process => self.scope.storehouse(),
+        }
+    }
+
     /// What this process's environment says.
     pub fn from_env() -> Result<Self, KeeperError> {
         let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());

@@ -1,7 +1,9 @@
 //! The keeper as a detached process of this machine, for engines whose socket may not be mounted.
 //!
 //! Its socket is in the user's runtime directory, one for each engine and scope. Whoever finds nobody listening starts
-//! one; of several, the first to lock the socket's neighbour stays and the others end at once.
+//! one; of several, the first to lock the socket's neighbour stays and the others end at once. Its records are in the
+//! user's state directory. The engine's volumes may be out of its reach (another user's, another machine's): the storage
+//! is served by a container of ours, the [`super::Storehouse`].
 
 use std::fs;
 use std::io;
@@ -15,12 +17,16 @@ use tokio::net::UnixStream;
 use super::KeeperError;
 use super::start::{Greeted, LAST_LINES, Starter, Step, retire};
 use super::wire::Wire;
+use crate::agent::image;
 use crate::engine::identity::Scope;
 
 impl Starter {
     pub(super) async fn by_process(&self) -> Result<Step, KeeperError> {
         let places = self.places().await?;
         let Ok(socket) = UnixStream::connect(&places.socket).await else {
+            if is_taken(&places.socket) {
+                return Ok(Step::Again("its process does not listen yet".to_owned()));
+            }
             self.spawn(&places).await?;
             return Ok(Step::Again("it was just started".to_owned()));
         };
@@ -49,21 +55,21 @@ impl Starter {
 
     async fn spawn(&self, places: &Places) -> Result<(), KeeperError> {
         let (_, payload) = self.ready().await?;
-        let volume = self.volume().await.ok().map(|it| it.mountpoint).filter(|it| is_ours(Path::new(it)));
-        let folder = volume.clone().unwrap_or_else(|| places.state.display().to_string());
+        // What it makes the storehouse from: on a slow line that takes longer than a keeper is waited for.
+        image::ensure(&*self.engine, payload).await?;
         let failed = |doing, path: &Path| {
             let path = path.to_owned();
             move |source| KeeperError::Process { doing, path, source }
         };
-        fs::create_dir_all(&folder).map_err(failed("make", Path::new(&folder)))?;
+        fs::create_dir_all(&places.state).map_err(failed("make", &places.state))?;
         let mut command = Command::new(payload.binary());
         command
             .args(["agent", "keeper", "--detach"])
             .args(self.arguments(
                 payload.build(),
                 &places.socket.display().to_string(),
-                &folder,
-                volume.as_deref(),
+                &places.state.display().to_string(),
+                None,
             ))
             .env(Scope::VARIABLE, self.options.scope.as_str())
             // What a test does to this process is not meant for the keeper.
@@ -99,7 +105,7 @@ impl Starter {
 
 struct Places {
     socket: PathBuf,
-    /// Where its records go when the engine's volume is out of reach.
+    /// Where its records go.
     state: PathBuf,
 }
 
@@ -133,7 +139,13 @@ fn runtime_folder() -> Result<PathBuf, KeeperError> {
     Ok(folder)
 }
 
-/// Whether the engine's volume can be written from here.
-fn is_ours(folder: &Path) -> bool {
-    tempfile::tempfile_in(folder).is_ok()
+/// Whether a keeper's process has locked the place at this socket, though it need not listen yet.
+fn is_taken(socket: &Path) -> bool {
+    let lock = fs::File::open(lock_beside(socket)).map(|file| file.try_lock());
+    matches!(lock, Ok(Err(fs::TryLockError::WouldBlock)))
+}
+
+/// The file whose lock says that somebody keeps at this socket.
+pub fn lock_beside(socket: &Path) -> PathBuf {
+    socket.with_extension("lock")
 }

@@ -11,16 +11,16 @@ use futures_util::StreamExt;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::error::{STARTING, in_full};
+use super::container::{MadeOf, Post, Powers};
+use super::error::{STARTING, STOCKING, in_full};
 use super::link::{Dial, answer_to};
 use super::wire::Wire;
 use super::{KeeperError, Options, Place};
 use crate::agent::image::{self, Payload};
-use crate::agent::protocol::{self, Ask, Build, Greeting, Outcome, Request};
-use crate::engine::identity::{self, Role};
+use crate::agent::protocol::{self, Ask, Greeting, Outcome, Request};
 use crate::engine::{
-    Container, ContainerState, CreateContainer, CreateVolume, Engine, EngineError, EngineInfo, ErrorKind,
-    Exec, Location, LogOptions, Mount, NetworkMode, RestartPolicy, Tail, Volume,
+    Container, ContainerState, CreateContainer, Engine, EngineError, EngineInfo, ErrorKind, Exec, LogOptions,
+    Tail,
 };
 use crate::pool::StorageKind;
 use crate::sweep::{self, Target};
@@ -31,17 +31,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const RETIREMENT: Duration = Duration::from_mins(1);
 /// How much of what a keeper wrote is shown when it does not come up.
 pub(super) const LAST_LINES: usize = 3;
-/// The engine's socket as the keeper sees it.
-const ENGINE_SOCKET: &str = "/var/run/docker.sock";
 /// The keeper's volume as the keeper sees it.
 pub const VOLUME: &str = "/pool";
 /// The keeper's own socket, in its container.
 pub const SOCKET: &str = "/run/keeper.sock";
 
-/// Knows how to reach the keeper of an engine.
+/// Knows how to reach the keeper of an engine, or the storehouse of a keeper that is a process.
 pub(super) struct Starter {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) options: Options,
+    pub(super) post: Post,
     ready: OnceCell<(EngineInfo, Payload)>,
 }
 
@@ -49,22 +48,6 @@ pub(super) struct Starter {
 pub(super) enum Step {
     Reached(Box<(Wire, Greeting)>),
     Again(String),
-}
-
-/// Whether the keeper gets what a pool needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Powers {
-    Pool,
-    None,
-}
-
-/// What the keeper's container is made of.
-struct MadeOf<'a> {
-    info: &'a EngineInfo,
-    build: &'a Build,
-    image: &'a str,
-    volume: &'a Volume,
-    powers: Powers,
 }
 
 #[async_trait]
@@ -94,13 +77,25 @@ impl Dial for Starter {
 
 impl Starter {
     pub(super) fn new(engine: Arc<dyn Engine>, options: Options) -> Self {
-        Self { engine, options, ready: OnceCell::new() }
+        Self { engine, options, post: Post::Keeper, ready: OnceCell::new() }
     }
 
-    /// The keeper's container, if there is one.
+    /// Knows how to reach the storehouse, which is always a container.
+    pub(super) fn of_storehouse(engine: Arc<dyn Engine>, options: Options) -> Self {
+        let options = Options { place: Place::Container, ..options };
+        Self { engine, options, post: Post::Storehouse, ready: OnceCell::new() }
+    }
+
+    /// The container, if there is one.
     pub(super) async fn container(&self) -> Result<Option<Container>, KeeperError> {
-        let name = self.options.scope.keeper();
-        self.engine.container(&name).await.map_err(KeeperError::engine("look for the keeper"))
+        self.engine.container(&self.name()).await.map_err(KeeperError::engine("look for the keeper"))
+    }
+
+    fn starting(&self) -> &'static str {
+        match self.post {
+            Post::Keeper => STARTING,
+            Post::Storehouse => STOCKING,
+        }
     }
 
     pub(super) async fn ready(&self) -> Result<&(EngineInfo, Payload), KeeperError> {
@@ -135,7 +130,7 @@ impl Starter {
             ContainerState::Running => {}
             ContainerState::Created | ContainerState::Exited => {
                 let started = self.engine.start_container(&container.id).await;
-                if let Some(cause) = unless_raced(started, STARTING)? {
+                if let Some(cause) = unless_raced(started, self.starting())? {
                     return Ok(Step::Again(cause));
                 }
             }
@@ -183,10 +178,10 @@ impl Starter {
         Ok(Greeted::Well(Box::new((wire, greeting))))
     }
 
-    /// Makes the keeper's container and starts it.
+    /// Makes the container and starts it.
     async fn create(&self, powers: Powers) -> Result<Step, KeeperError> {
         let (info, payload) = self.ready().await?;
-        let image = image::ensure(&self.engine, payload).await?;
+        let image = image::ensure(&*self.engine, payload).await?;
         let volume = self.volume().await?;
         let made_of = MadeOf { info, build: payload.build(), image: &image, volume: &volume, powers };
         let mut refused = None;
@@ -209,7 +204,7 @@ impl Starter {
             return Box::pin(self.create(Powers::None)).await;
         }
         match refused {
-            Some(source) => Err(KeeperError::Engine { doing: STARTING, source }),
+            Some(source) => Err(KeeperError::Engine { doing: self.starting(), source }),
             None => Ok(Step::Again("no socket of the engine is known".to_owned())),
         }
     }
@@ -217,89 +212,6 @@ impl Starter {
     async fn create_and_start(&self, container: &CreateContainer) -> Result<(), EngineError> {
         let id = self.engine.create_container(container).await?;
         self.engine.start_container(&id).await
-    }
-
-    /// The keeper's volume, made if it is not there.
-    pub(super) async fn volume(&self) -> Result<Volume, KeeperError> {
-        let volume = CreateVolume {
-            name: self.options.scope.pool(),
-            labels: self.labels(Role::Pool),
-            ..CreateVolume::default()
-        };
-        self.engine.create_volume(&volume).await.map_err(KeeperError::engine("make the keeper's volume"))
-    }
-
-    fn labels(&self, role: Role) -> std::collections::BTreeMap<String, String> {
-        let mut labels = [(identity::ROLE.to_owned(), role.as_str().to_owned())].into();
-        self.options.scope.mark(&mut labels);
-        labels
-    }
-
-    fn description(&self, made_of: &MadeOf<'_>, socket: String) -> CreateContainer {
-        let MadeOf { info, build, image, volume, powers } = *made_of;
-        let mut container = CreateContainer::new(self.options.scope.keeper(), image);
-        let mut cmd = vec!["agent".to_owned(), "keeper".to_owned()];
-        cmd.extend(self.arguments(build, SOCKET, VOLUME, Some(&volume.mountpoint)));
-        container.cmd = Some(cmd);
-        container.labels = self.labels(Role::Keeper);
-        container.env = [(identity::Scope::VARIABLE.to_owned(), Some(self.options.scope.to_string()))].into();
-        container.network_mode = NetworkMode::None;
-        container.restart = RestartPolicy::Always;
-        container.stop_timeout = Some(Duration::from_secs(5));
-        container.mounts = vec![Mount::bind(socket, ENGINE_SOCKET), Mount::volume(&volume.name, VOLUME)];
-        container.tmpfs = [("/run".to_owned(), "size=64k,mode=700".to_owned())].into();
-        container.read_only = true;
-        container.security_opt = vec!["no-new-privileges:true".to_owned()];
-        if info.security.selinux {
-            // The engine's socket is closed to confined containers.
-            container.security_opt.push("label=disable".to_owned());
-        }
-        if powers == Powers::Pool {
-            container.cap_add = vec!["SYS_ADMIN".to_owned(), "MKNOD".to_owned()];
-            container.device_cgroup_rules = vec!["b 7:* rwm".to_owned(), "c 10:237 rwm".to_owned()];
-            if info.security.apparmor {
-                // The default profile forbids every mount, whatever the capabilities.
-                container.security_opt.push("apparmor=unconfined".to_owned());
-            }
-        }
-        container
-    }
-
-    /// What a keeper is told on its command line.
-    pub(super) fn arguments(
-        &self,
-        build: &Build,
-        socket: &str,
-        volume: &str,
-        host_root: Option<&str>,
-    ) -> Vec<String> {
-        let mut arguments = vec![
-            format!("--build={}", serde_json::to_string(build).unwrap_or_default()),
-            format!("--socket={socket}"),
-            format!("--volume={volume}"),
-            format!("--linger={}", self.options.linger.as_millis()),
-        ];
-        arguments.extend(host_root.map(|it| format!("--host-root={it}")));
-        arguments.extend(self.options.storage.map(|it| format!("--storage={it}")));
-        arguments.extend(self.options.budget.map(|it| format!("--budget={it}")));
-        arguments
-    }
-
-    /// Where the engine's socket may be on the engine's own machine, the likeliest first. The keeper makes sure that it
-    /// is the right one.
-    fn engine_sockets(&self, info: &EngineInfo) -> Vec<String> {
-        if let Some(told) = &self.options.socket {
-            return vec![told.clone()];
-        }
-        match &info.location {
-            // Its engine runs in a machine of its own, where the socket has its usual place.
-            Location::Unix(path) if !info.distribution.contains("Docker Desktop") => {
-                let mut paths = vec![path.display().to_string()];
-                paths.extend((paths[0] != ENGINE_SOCKET).then(|| ENGINE_SOCKET.to_owned()));
-                paths
-            }
-            _ => vec![ENGINE_SOCKET.to_owned()],
-        }
     }
 
     /// Removes this very container and waits until it is gone; that it is gone already is fine.
@@ -343,7 +255,7 @@ impl Starter {
 
     async fn logged(&self) -> Option<String> {
         let options = LogOptions { tail: Tail::Lines(LAST_LINES as u64), ..LogOptions::default() };
-        let mut stream = self.engine.logs(&self.options.scope.keeper(), &options).await.ok()?;
+        let mut stream = self.engine.logs(&self.name(), &options).await.ok()?;
         let mut text = Vec::new();
         while let Some(Ok(chunk)) = stream.next().await {
             text.extend_from_slice(&chunk.bytes);

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures_util::StreamExt;
 
 use super::{Fault, FaultEvent};
+use crate::agent::image;
 use crate::engine::{
     ContainerSummary, CreateContainer, Engine, EngineError, ErrorKind, Filter, LogOptions, NetworkMode,
     Resources,
@@ -91,12 +92,12 @@ pub async fn impose(
     engine: &dyn Engine,
     target: &str,
     of: &BTreeMap<String, String>,
-    image: &str,
+    agent_image: &str,
     fault: &Fault,
 ) -> Result<(), FaultError> {
     let name = identity::fault(target);
     lift(engine, &name).await?;
-    engine.create_container(&container(target, of, image, fault)).await?;
+    image::create_container(engine, &container(target, of, agent_image, fault)).await?;
     let outcome = match engine.start_container(&name).await {
         Ok(()) => begun(engine, &name).await,
         Err(error) => Err(error.into()),

@@ -13,6 +13,7 @@ mod bound;
 mod clients;
 mod clock;
 mod destroy;
+mod frozen;
 mod halfmade;
 mod observe;
 #[cfg(test)]
@@ -21,13 +22,14 @@ pub mod restart;
 pub mod serve;
 pub mod state;
 pub mod store;
+pub mod storehouse;
 mod strain;
 pub mod watch;
 
 use self::serve::{End, Home, Parts};
 use self::store::Store;
 use super::protocol::{Build, Greeting};
-use crate::agent::client::in_full;
+use crate::agent::client::{Options, Storehouse, in_full, lock_beside};
 use crate::engine::docker::Docker;
 use crate::engine::identity::Scope;
 use crate::engine::{Engine, EngineError};
@@ -38,7 +40,7 @@ use crate::pool::{self, Storage, StorageKind};
 pub struct Arguments {
     socket: PathBuf,
     volume: PathBuf,
-    /// The volume as the engine's machine sees it; none where storage is out of reach.
+    /// The volume as the engine's machine sees it; none where the volume is a plain folder of a process.
     host_root: Option<PathBuf>,
     storage: Option<StorageKind>,
     /// Bytes that stored data may take.
@@ -134,30 +136,12 @@ fn start(args: &[String]) -> Result<End, StartError> {
 fn detach(socket: &Path) -> io::Result<Option<std::fs::File>> {
     // Fails where it leads a group already; then nothing of a terminal can reach it either.
     let _ = rustix::process::setsid();
-    keep_mounts_to_itself();
-    let lock = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(socket.with_extension("lock"))?;
+    let lock =
+        std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(lock_beside(socket))?;
     match lock.try_lock() {
         Ok(()) => Ok(Some(lock)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
         Err(std::fs::TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Gives this process mounts of its own where it may have them, as a container has: the pool's ends with it.
-fn keep_mounts_to_itself() {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::mount::{MountPropagationFlags, mount_change};
-        use rustix::thread::{UnshareFlags, unshare_unsafe};
-        // SAFETY: nothing runs beside this thread yet, and a new mount namespace shares no descriptors with it.
-        let own = unsafe { unshare_unsafe(UnshareFlags::NEWNS) };
-        // Who may not have them may not mount a pool either.
-        let _ =
-            own.and_then(|()| mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC));
     }
 }
 
@@ -169,7 +153,13 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
     if arguments.home == Home::Container {
         recognise(&engine).await?;
     }
-    let (storage, refused) = open_storage(&arguments).await;
+    let (storage, refused, storehouse) = match arguments.home {
+        Home::Container => {
+            let (storage, refused) = open_local(&arguments).await;
+            (storage, refused, None)
+        }
+        Home::Process => open_far(&engine, &scope, &arguments).await,
+    };
     let greeting = Greeting {
         build: arguments.build.clone(),
         storage: storage.as_ref().map(|it| it.kind()),
@@ -186,7 +176,13 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
         linger: arguments.linger,
         socket: arguments.socket,
     };
-    Ok(serve::serve(parts).await?)
+    let end = serve::serve(parts).await?;
+    if let (End::Left, Some(storehouse)) = (&end, storehouse)
+        && let Err(error) = storehouse.dismiss().await
+    {
+        tracing::warn!(error = in_full(&error), "cannot remove the container that serves the storage");
+    }
+    Ok(end)
 }
 
 /// Makes sure that the socket is that of the engine whose container this is: another engine's sandboxes are not ours,
@@ -201,10 +197,38 @@ async fn recognise(engine: &Arc<dyn Engine>) -> Result<(), StartError> {
 
 type Refusals = Vec<(StorageKind, String)>;
 
-/// Opens the storage. That none can be had is no reason not to keep leases.
-async fn open_storage(arguments: &Arguments) -> (Option<Arc<dyn Storage>>, Refusals) {
+/// Has a container of ours serve the storage, for a process that may be out of the volumes' reach. That none can be had
+/// is no reason not to keep leases.
+async fn open_far(
+    engine: &Arc<dyn Engine>,
+    scope: &Scope,
+    arguments: &Arguments,
+) -> (Option<Arc<dyn Storage>>, Refusals, Option<Storehouse>) {
+    let options = Options {
+        scope: scope.clone(),
+        storage: arguments.storage,
+        budget: arguments.budget,
+        ..Options::default()
+    };
+    match Storehouse::open(engine, options).await {
+        Ok(storehouse) => {
+            let refused = storehouse.greeting().storage_refused.clone();
+            (storehouse.storage(), refused, Some(storehouse))
+        }
+        Err(error) => {
+            let why = match error.hint() {
+                Some(hint) => format!("{} ({hint})", in_full(&error)),
+                None => in_full(&error),
+            };
+            (None, vec![(arguments.storage.unwrap_or(StorageKind::Copy), why)], None)
+        }
+    }
+}
+
+/// Opens the storage in the volume that is mounted here. That none can be had is no reason not to keep leases.
+async fn open_local(arguments: &Arguments) -> (Option<Arc<dyn Storage>>, Refusals) {
     let Some(host_root) = arguments.host_root.clone() else {
-        let why = "the engine's volumes are out of reach from here".to_owned();
+        let why = "the place of the keeper's volume on the engine's machine was not told".to_owned();
         return (None, vec![(StorageKind::Copy, why)]);
     };
     let volume = arguments.volume.clone();

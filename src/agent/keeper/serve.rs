@@ -20,6 +20,7 @@ use super::bound;
 use super::clients::Clients;
 use super::clock::{Clock, WallTimer};
 use super::destroy::Destroyer;
+use super::frozen::{self, Frozen};
 use super::halfmade::HalfMade;
 use super::observe;
 use super::state::{Action, ConnectionId, Event, State};
@@ -45,7 +46,7 @@ const TIDY: Duration = Duration::from_hours(1);
 const BOUND: Duration = Duration::from_mins(5);
 
 /// How long after a burst of work its memory is given back.
-const BURST: Duration = Duration::from_secs(3);
+pub(super) const BURST: Duration = Duration::from_secs(3);
 
 /// Where a keeper runs, which decides what a dead engine means to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +157,7 @@ pub async fn serve(parts: Parts) -> std::io::Result<End> {
 }
 
 /// Binds the socket; one that a keeper before left behind is replaced.
-fn listen(socket: &std::path::Path) -> std::io::Result<UnixListener> {
+pub(super) fn listen(socket: &std::path::Path) -> std::io::Result<UnixListener> {
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -173,6 +174,7 @@ pub(super) struct Serving {
     storage: Option<Arc<dyn Storage>>,
     pub(super) state: State,
     half_made: HalfMade,
+    frozen: Frozen,
     clock: Clock,
     pub(super) clients: Clients,
     events: mpsc::Sender<Event>,
@@ -202,6 +204,7 @@ impl Serving {
             store: parts.store,
             storage: parts.storage,
             half_made: HalfMade::default(),
+            frozen: Frozen::default(),
             state: State::new(parts.greeting, parts.linger, now),
             clock,
             clients: Clients::new(events.clone()),
@@ -220,6 +223,8 @@ impl Serving {
     pub(super) async fn begin(&mut self) {
         self.tidy();
         tokio::spawn(remove_older_images(Arc::clone(&self.engine), self.build.clone()));
+        // Their clients have lost their connections with the keeper before this one.
+        self.thaw(self.store.frozen());
         observe::recount_mounts(&self.engine, &self.scope).await;
         self.note(&Record {
             at: Timestamp::now(),
@@ -305,6 +310,10 @@ impl Serving {
                 let left = self.store.left(name.as_ref());
                 self.answer(client, id, &left);
             }
+            Action::Freeze(client, containers) => {
+                self.frozen.note(client, containers);
+                self.warn("keep what is frozen", self.store.save_frozen(&self.frozen.all()));
+            }
             Action::Storage(client, id, request) => self.store_for(client, id, request),
             Action::Leave => self.leaving = true,
         }
@@ -365,9 +374,19 @@ impl Serving {
         }
     }
 
-    /// A connection is over; what it has half-made goes with it.
+    /// Thaws what a client has left frozen.
+    fn thaw(&self, containers: Vec<String>) {
+        if !containers.is_empty() {
+            self.warn("keep what is frozen", self.store.save_frozen(&self.frozen.all()));
+            tokio::spawn(frozen::thaw(Arc::clone(&self.engine), containers));
+        }
+    }
+
+    /// A connection is over; what it has half-made goes with it, and what it has frozen is thawed.
     fn part(&mut self, client: ConnectionId) {
         self.clients.remove(client);
+        let frozen = self.frozen.closed(client);
+        self.thaw(frozen);
         let left = self.half_made.closed(client);
         let Some(storage) = self.storage.clone().filter(|_| !left.is_empty()) else { return };
         self.busy += 1;

@@ -68,6 +68,18 @@ impl Store {
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
+    /// Writes which containers clients keep frozen.
+    pub fn save_frozen(&self, containers: &[&String]) -> io::Result<()> {
+        let text = serde_json::to_vec(containers).map_err(io::Error::other)?;
+        replace(&self.root.join("frozen.json"), &text)
+    }
+
+    /// Which containers an earlier keeper's clients kept frozen. A damaged file counts as missing.
+    pub fn frozen(&self) -> Vec<String> {
+        let text = fs::read(self.root.join("frozen.json")).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
     /// Adds a line to the log of events.
     pub fn note(&self, record: &Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(record).map_err(io::Error::other)?;

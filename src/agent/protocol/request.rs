@@ -87,6 +87,12 @@ pub enum Ask {
         /// Which one.
         request: crate::pool::Request,
     },
+    /// This client is about to freeze containers for a moment, and has none frozen but these. If it goes before it says
+    /// that there are none, they are thawed. Answered with `null`.
+    Freeze {
+        /// Their ids.
+        containers: Vec<String>,
+    },
     /// Finish what is under way, then leave: a newer keeper takes over. Answered with `null`.
     Retire,
 }

@@ -18,11 +18,10 @@ use tokio::sync::Mutex;
 
 use self::guard::Guard;
 use super::{Context, Exit, Failure};
-use crate::agent::client::{Keeper, Options};
+use crate::agent::client::{self, Keeper, Options};
 use crate::engine::identity::Scope;
 use crate::engine::{ContainerState, Engine};
 use crate::report::Output;
-use crate::session::doctor;
 
 /// Arguments of `ui`.
 #[derive(Debug, clap::Args)]
@@ -47,11 +46,12 @@ impl Desk {
     /// The keeper, if one runs: looking starts none.
     async fn keeper(&self) -> Option<Keeper> {
         let mut known = self.keeper.lock().await;
-        let state = doctor::keeper_state(&*self.engine, &self.scope).await.ok().flatten();
+        let options = Options::from_env().ok()?;
+        let state = client::keeper_state(&self.engine, &options).await.ok().flatten();
         if !state.is_some_and(ContainerState::is_alive) {
             *known = None;
         } else if known.is_none() {
-            *known = Keeper::ensure(&self.engine, Options::from_env().ok()?).await.ok();
+            *known = Keeper::ensure(&self.engine, options).await.ok();
         }
         known.clone()
     }

@@ -159,6 +159,7 @@ impl Stage {
         let site = Site {
             engine,
             storage: keeper.storage()?,
+            storage_container: keeper.storage_container(),
             agent_image: "agent:1".to_owned(),
             scope: Scope::default(),
             subnets: SubnetPool::default(),

@@ -49,6 +49,10 @@ impl State {
             Ask::Storage { request: operation } => {
                 return todo.push(Action::Storage(client, request, operation));
             }
+            Ask::Freeze { containers } => {
+                todo.push(Action::Freeze(client, containers));
+                Ok(serde_json::Value::Null)
+            }
             Ask::Retire => {
                 self.retiring = true;
                 Ok(serde_json::Value::Null)

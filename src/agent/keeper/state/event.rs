@@ -134,6 +134,8 @@ pub enum Action {
     ReadEvents(ConnectionId, u64, Option<Timestamp>),
     /// List what destroyed sandboxes left and answer.
     ReadLeft(ConnectionId, u64, Option<SandboxName>),
+    /// Remember which containers a client keeps frozen.
+    Freeze(ConnectionId, Vec<String>),
     /// Perform an operation of the storage and answer.
     Storage(ConnectionId, u64, crate::pool::Request),
     /// Remove the keeper's own container, or end its process: nothing is left to keep.

@@ -1,0 +1,147 @@
+//! The containers that a [`Starter`] makes: the keeper's, and the storehouse of a keeper that is a process.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::KeeperError;
+use super::start::{SOCKET, Starter, VOLUME};
+use crate::agent::protocol::Build;
+use crate::engine::identity::{self, Role};
+use crate::engine::{
+    CreateContainer, CreateVolume, EngineInfo, Location, Mount, NetworkMode, RestartPolicy, Volume,
+};
+
+/// The engine's socket as the keeper sees it.
+pub const ENGINE_SOCKET: &str = "/var/run/docker.sock";
+
+/// What a container of ours is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Post {
+    /// It is the keeper, storage included.
+    Keeper,
+    /// It serves the storage, and a keeper that is a process does the rest.
+    Storehouse,
+}
+
+/// Whether a container gets what a pool needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Powers {
+    Pool,
+    None,
+}
+
+/// What a container of ours is made of.
+pub(super) struct MadeOf<'a> {
+    pub info: &'a EngineInfo,
+    pub build: &'a Build,
+    pub image: &'a str,
+    pub volume: &'a Volume,
+    pub powers: Powers,
+}
+
+impl Starter {
+    /// The container's name.
+    pub(super) fn name(&self) -> String {
+        match self.post {
+            Post::Keeper => self.options.scope.keeper(),
+            Post::Storehouse => self.options.scope.storehouse(),
+        }
+    }
+
+    /// The keeper's volume, made if it is not there.
+    pub(super) async fn volume(&self) -> Result<Volume, KeeperError> {
+        let volume = CreateVolume {
+            name: self.options.scope.pool(),
+            labels: self.labels(Role::Pool),
+            ..CreateVolume::default()
+        };
+        self.engine.create_volume(&volume).await.map_err(KeeperError::engine("make the keeper's volume"))
+    }
+
+    fn labels(&self, role: Role) -> BTreeMap<String, String> {
+        let mut labels = [(identity::ROLE.to_owned(), role.as_str().to_owned())].into();
+        self.options.scope.mark(&mut labels);
+        labels
+    }
+
+    /// The container, with the engine's socket if it is at this place on the engine's machine.
+    pub(super) fn description(&self, made_of: &MadeOf<'_>, socket: Option<String>) -> CreateContainer {
+        let MadeOf { info, build, image, volume, powers } = *made_of;
+        let (command, role) = match self.post {
+            Post::Keeper => ("keeper", Role::Keeper),
+            Post::Storehouse => ("storehouse", Role::Pool),
+        };
+        let mut container = CreateContainer::new(self.name(), image);
+        let mut cmd = vec!["agent".to_owned(), command.to_owned()];
+        cmd.extend(self.arguments(build, SOCKET, VOLUME, Some(&volume.mountpoint)));
+        container.cmd = Some(cmd);
+        container.labels = self.labels(role);
+        container.env = [(identity::Scope::VARIABLE.to_owned(), Some(self.options.scope.to_string()))].into();
+        container.network_mode = NetworkMode::None;
+        match self.post {
+            Post::Keeper => container.restart = RestartPolicy::Always,
+            // It has no engine to remove itself with when its keeper is no more.
+            Post::Storehouse => container.auto_remove = true,
+        }
+        container.stop_timeout = Some(Duration::from_secs(5));
+        container.mounts = socket.map(|socket| Mount::bind(socket, ENGINE_SOCKET)).into_iter().collect();
+        container.mounts.push(Mount::volume(&volume.name, VOLUME));
+        container.tmpfs = [("/run".to_owned(), "size=64k,mode=700".to_owned())].into();
+        container.read_only = true;
+        container.security_opt = vec!["no-new-privileges:true".to_owned()];
+        if info.security.selinux {
+            // The engine's socket is closed to confined containers.
+            container.security_opt.push("label=disable".to_owned());
+        }
+        if powers == Powers::Pool {
+            container.cap_add = vec!["SYS_ADMIN".to_owned(), "MKNOD".to_owned()];
+            container.device_cgroup_rules = vec!["b 7:* rwm".to_owned(), "c 10:237 rwm".to_owned()];
+            if info.security.apparmor {
+                // The default profile forbids every mount, whatever the capabilities.
+                container.security_opt.push("apparmor=unconfined".to_owned());
+            }
+        }
+        container
+    }
+
+    /// What a keeper or a storehouse is told on its command line.
+    pub(super) fn arguments(
+        &self,
+        build: &Build,
+        socket: &str,
+        volume: &str,
+        host_root: Option<&str>,
+    ) -> Vec<String> {
+        let mut arguments = vec![
+            format!("--build={}", serde_json::to_string(build).unwrap_or_default()),
+            format!("--socket={socket}"),
+            format!("--volume={volume}"),
+            format!("--linger={}", self.options.linger.as_millis()),
+        ];
+        arguments.extend(host_root.map(|it| format!("--host-root={it}")));
+        arguments.extend(self.options.storage.map(|it| format!("--storage={it}")));
+        arguments.extend(self.options.budget.map(|it| format!("--budget={it}")));
+        arguments
+    }
+
+    /// Where the engine's socket may be on the engine's own machine, the likeliest first. The keeper makes sure that it
+    /// is the right one; a storehouse gets none.
+    pub(super) fn engine_sockets(&self, info: &EngineInfo) -> Vec<Option<String>> {
+        if self.post == Post::Storehouse {
+            return vec![None];
+        }
+        if let Some(told) = &self.options.socket {
+            return vec![Some(told.clone())];
+        }
+        let usual = Some(ENGINE_SOCKET.to_owned());
+        match &info.location {
+            // Its engine runs in a machine of its own, where the socket has its usual place.
+            Location::Unix(path) if !info.distribution.contains("Docker Desktop") => {
+                let mut paths = vec![Some(path.display().to_string())];
+                paths.extend((paths[0] != usual).then_some(usual));
+                paths
+            }
+            _ => vec![usual],
+        }
+    }
+}
