@@ -171,6 +171,25 @@ services:
 }
 
 #[test]
+fn a_command_is_tried_even_if_nobody_listens_on_an_exposed_port() {
+    let world = World::with_spec(
+        r#"
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    expose: ["80"]
+    ready: { exec: ["true"] }
+"#,
+    );
+
+    world.up();
+
+    assert!(world.engine().runs(&world.container("app")));
+}
+
+#[test]
 fn a_failed_one_shot_names_what_waited_for_it() {
     let world = World::with_spec(
         r#"

@@ -236,6 +236,30 @@ fn up_starts_a_service_that_was_stopped() {
 }
 
 #[test]
+fn what_users_of_compose_type_is_understood() {
+    let world = World::with_spec(TWO);
+
+    let up = ["up", "--wait", "--pull", "missing", "--scale", "web=2", "--remove-orphans"];
+    world.sandbox(up).success();
+    assert!(world.engine().runs(&format!("{}.2", world.container("web"))));
+
+    world.sandbox(["exec", "-it", "idle", "true"]).success();
+    world.sandbox(["stop", "-t", "1", "idle"]).success();
+    assert_eq!(world.sandbox(["config", "--images"]).success().text(), "sbx-test/busybox\nsbx-test/busybox");
+    world.sandbox(["down", "-v", "--remove-orphans"]).success();
+    world.engine().is_clean();
+}
+
+#[test]
+fn a_service_that_is_not_there_cannot_be_scaled() {
+    let world = World::with_spec(TWO);
+
+    world.sandbox(["up", "-d", "--scale", "wbe=2"]).exits(2).says("wbe").says("idle, web");
+
+    world.engine().is_clean();
+}
+
+#[test]
 fn restart_gives_a_service_a_new_process() {
     let world = two();
     let started = || world.engine().inspect(&world.container("idle"))["State"]["StartedAt"].clone();

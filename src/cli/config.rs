@@ -1,8 +1,9 @@
 //! `config` and `schema`: the resolved spec, and what a spec may say.
 
 use super::{Context, Exit, Failure, SpecOptions};
+use crate::plan;
 use crate::report::Output;
-use crate::spec::{self, Refusals};
+use crate::spec::{self, Refusals, Spec};
 
 /// Arguments of `config`.
 #[derive(Debug, clap::Args)]
@@ -16,8 +17,29 @@ pub struct Args {
     #[arg(long, short = 'q')]
     quiet: bool,
     /// Print the services' names.
-    #[arg(long, conflicts_with = "quiet")]
+    #[arg(long, group = "list", conflicts_with = "quiet")]
     services: bool,
+    /// Print the volumes' names.
+    #[arg(long, group = "list", conflicts_with = "quiet")]
+    volumes: bool,
+    /// Print the images that the services are made from.
+    #[arg(long, group = "list", conflicts_with = "quiet")]
+    images: bool,
+}
+
+impl Args {
+    /// The names that are asked for, if only names are.
+    fn names(&self, spec: &Spec) -> Option<Vec<String>> {
+        if self.services {
+            Some(spec.services.keys().map(ToString::to_string).collect())
+        } else if self.volumes {
+            Some(spec.volumes.keys().map(ToString::to_string).collect())
+        } else if self.images {
+            Some(spec.services.values().map(|service| plan::image_reference(spec, service)).collect())
+        } else {
+            None
+        }
+    }
 }
 
 /// In which form a spec is printed.
@@ -35,8 +57,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         errors.line(&format!("warning: {warning}"));
     }
     let mut out = Output::stdout();
-    if args.services {
-        loaded.spec.services.keys().for_each(|name| out.line(name.as_str()));
+    if let Some(names) = args.names(&loaded.spec) {
+        out.lines(names);
     } else if !args.quiet {
         match args.format {
             Format::Yaml if !context.globals.json => out.text(&spec::to_yaml(&loaded.spec)),

@@ -18,6 +18,12 @@ pub struct Args {
     /// All of them.
     #[arg(long, conflicts_with = "names")]
     pub all: bool,
+    /// Volumes too; they always are
+    #[arg(short, long, hide = true)]
+    pub volumes: bool,
+    /// What the spec has no longer, too; it always is
+    #[arg(long, hide = true)]
+    pub remove_orphans: bool,
 }
 
 /// Runs the verb.

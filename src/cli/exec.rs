@@ -39,6 +39,9 @@ pub struct Args {
     /// Keep stdin open; it always is
     #[arg(short, long, hide = true)]
     interactive: bool,
+    /// With a terminal; there is one if this is one
+    #[arg(short, long, hide = true, conflicts_with = "no_tty")]
+    tty: bool,
     /// With all capabilities, as `docker exec --privileged`
     #[arg(long, hide = true)]
     privileged: bool,

@@ -10,9 +10,22 @@ use super::{Context, Exit, Failure, SpecOptions};
 use crate::agent::client::{Keeper, Options};
 use crate::session::bake::{self, Missing};
 use crate::session::{open, raise};
-use crate::spec::{PullPolicy, Refusals};
+use crate::spec::{ImageSource, PullPolicy, Refusals, Spec};
 
-/// Arguments of `build` and `pull`.
+/// Arguments of `build`.
+#[derive(Debug, clap::Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    args: Args,
+    /// Run every step anew.
+    #[arg(long)]
+    no_cache: bool,
+    /// Look for newer base images.
+    #[arg(long)]
+    pull: bool,
+}
+
+/// Arguments of `pull`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The services (default: all).
@@ -33,23 +46,48 @@ pub struct BakeArgs {
 
 /// Which images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
+enum Which {
     /// Those that are built.
     Built,
     /// Those that are pulled.
     Pulled,
 }
 
-/// Runs `build` or `pull`.
-pub async fn run(args: Args, which: Which, context: &Context) -> Result<Exit, Failure> {
-    let mut spec = context.load(&args.spec, &args.services, Refusals::Fail)?.spec;
-    spec.services.retain(|name, service| {
-        let asked = args.services.is_empty() || args.services.iter().any(|wanted| wanted == name.as_str());
-        asked && service.build().is_some() == (which == Which::Built)
-    });
-    for service in spec.services.values_mut().filter(|_| which == Which::Pulled) {
+/// Runs `build`.
+pub async fn build(args: BuildArgs, context: &Context) -> Result<Exit, Failure> {
+    let mut spec = args.args.chosen(Which::Built, context)?;
+    for service in spec.services.values_mut() {
+        if let ImageSource::Build(build) = &mut service.source {
+            build.no_cache |= args.no_cache;
+            build.pull |= args.pull;
+        }
+    }
+    fetch(spec, context).await
+}
+
+/// Runs `pull`.
+pub async fn pull(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let mut spec = args.chosen(Which::Pulled, context)?;
+    for service in spec.services.values_mut() {
         service.pull_policy = Some(PullPolicy::Always);
     }
+    fetch(spec, context).await
+}
+
+impl Args {
+    /// The spec with only the services that are meant.
+    fn chosen(&self, which: Which, context: &Context) -> Result<Spec, Failure> {
+        let mut spec = context.load(&self.spec, &self.services, Refusals::Fail)?.spec;
+        spec.services.retain(|name, service| {
+            let asked =
+                self.services.is_empty() || self.services.iter().any(|wanted| wanted == name.as_str());
+            asked && service.build().is_some() == (which == Which::Built)
+        });
+        Ok(spec)
+    }
+}
+
+async fn fetch(spec: Spec, context: &Context) -> Result<Exit, Failure> {
     let rebuild: BTreeSet<_> = spec.services.keys().cloned().collect();
     let engine = context.engine().await?;
     let reporting = context.reporter();
@@ -66,7 +104,7 @@ pub async fn run(args: Args, which: Which, context: &Context) -> Result<Exit, Fa
 
 /// Runs `bake`.
 pub async fn bake(args: BakeArgs, context: &Context) -> Result<Exit, Failure> {
-    let loaded = context.load(&args.spec, &[], Refusals::Fail)?;
+    let loaded = args.build.applied(context.load(&args.spec, &[], Refusals::Fail)?)?;
     let engine = context.engine().await?;
     let reporting = context.reporter();
     reporting.warn(&loaded.warnings);

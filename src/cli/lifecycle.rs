@@ -18,24 +18,49 @@ pub struct Args {
     pub wait_timeout: u64,
 }
 
+/// Arguments of `stop` and `restart`.
+#[derive(Debug, clap::Args)]
+pub struct StopArgs {
+    #[command(flatten)]
+    pub args: Args,
+    /// The longest to wait for a service to stop, in seconds, before it is killed (default: the spec's
+    /// `stop_grace_period`).
+    #[arg(long, short = 't', value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+}
+
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// They are started.
     Start,
-    /// They are stopped.
-    Stop,
-    /// They are stopped and started.
-    Restart,
+    /// They are stopped, within this time if it is given.
+    Stop(Option<Duration>),
+    /// They are stopped, within this time if it is given, and started.
+    Restart(Option<Duration>),
 }
 
 impl Change {
     fn doing(self) -> &'static str {
         match self {
             Self::Start => "starting",
-            Self::Stop => "stopping",
-            Self::Restart => "restarting",
+            Self::Stop(_) => "stopping",
+            Self::Restart(_) => "restarting",
         }
+    }
+}
+
+impl StopArgs {
+    /// Runs `stop`.
+    pub(super) async fn stop(self, context: &Context) -> Result<Exit, Failure> {
+        let within = self.timeout.map(Duration::from_secs);
+        run(self.args, Change::Stop(within), context).await
+    }
+
+    /// Runs `restart`.
+    pub(super) async fn restart(self, context: &Context) -> Result<Exit, Failure> {
+        let within = self.timeout.map(Duration::from_secs);
+        run(self.args, Change::Restart(within), context).await
     }
 }
 
@@ -58,10 +83,10 @@ async fn perform(
     let names: Vec<String> = which.iter().map(ToString::to_string).collect();
     let why = format!("{} {}", change.doing(), names.join(", "));
     let work = async {
-        if change != Change::Start {
-            present.stop(&which).await?;
+        if let Change::Stop(within) | Change::Restart(within) = change {
+            present.stop(&which, within).await?;
         }
-        if change != Change::Stop {
+        if !matches!(change, Change::Stop(_)) {
             present.start(&which, Duration::from_secs(args.wait_timeout)).await?;
         }
         Ok(())

@@ -93,11 +93,11 @@ pub enum Verb {
     /// Start services that are stopped.
     Start(lifecycle::Args),
     /// Stop services; their data stays.
-    Stop(lifecycle::Args),
+    Stop(lifecycle::StopArgs),
     /// Stop and start services.
-    Restart(lifecycle::Args),
+    Restart(lifecycle::StopArgs),
     /// Build images.
-    Build(images::Args),
+    Build(images::BuildArgs),
     /// Pull images.
     Pull(images::Args),
     /// Run the seeds ahead of the first `up`.
@@ -164,10 +164,10 @@ impl Verb {
             Self::Shell(args) => run::shell(*args, context).await,
             Self::Extend(args) => extend::run(args, context).await,
             Self::Start(args) => lifecycle::run(args, lifecycle::Change::Start, context).await,
-            Self::Stop(args) => lifecycle::run(args, lifecycle::Change::Stop, context).await,
-            Self::Restart(args) => lifecycle::run(args, lifecycle::Change::Restart, context).await,
-            Self::Build(args) => images::run(args, images::Which::Built, context).await,
-            Self::Pull(args) => images::run(args, images::Which::Pulled, context).await,
+            Self::Stop(args) => args.stop(context).await,
+            Self::Restart(args) => args.restart(context).await,
+            Self::Build(args) => images::build(args, context).await,
+            Self::Pull(args) => images::pull(args, context).await,
             Self::Bake(args) => images::bake(*args, context).await,
             Self::Reset(args) => reset::run(args, context).await,
             Self::Fork(args) => fork::run(args, context).await,

@@ -53,7 +53,7 @@ async fn session(
     context: &Context,
 ) -> Result<Exit, Failure> {
     let from = super::up::source(context, build.from.as_deref()).await?;
-    let loaded = super::up::loaded(context, spec, from.as_ref(), &[]).await?;
+    let loaded = build.applied(super::up::loaded(context, spec, from.as_ref(), &[]).await?)?;
     if let Some(service) = service.as_ref().filter(|name| !loaded.spec.services.contains_key(*name)) {
         return Err(Failure::usage(format!("the spec has no service `{service}`"), None));
     }

@@ -18,7 +18,9 @@ use crate::session::raise::PortWish;
 use crate::session::run::{Follow, Outcome, Purpose};
 use crate::session::transfer::Far;
 use crate::session::watch::{self, Watching};
-use crate::spec::{self, HostAccess, Loaded, Refusals, SandboxName, Spec, Variables};
+use crate::spec::{
+    self, HostAccess, Loaded, PullPolicy, Refusals, SandboxName, ServiceName, Spec, Variables,
+};
 
 /// Arguments of `up`.
 #[derive(Debug, clap::Args)]
@@ -31,7 +33,7 @@ pub struct Args {
     #[command(flatten)]
     pub build: BuildOptions,
     /// Leave the sandbox running and return once it is ready.
-    #[arg(long, short = 'd')]
+    #[arg(long, short = 'd', visible_alias = "wait")]
     pub detach: bool,
     /// Print what would be done, and do nothing.
     #[arg(long)]
@@ -59,6 +61,15 @@ pub struct BuildOptions {
     /// Build images even if they are there.
     #[arg(long)]
     pub build: bool,
+    /// When images are pulled, whatever the spec says.
+    #[arg(long, value_name = "WHEN", value_enum)]
+    pub pull: Option<Pull>,
+    /// How many containers a service has.
+    #[arg(long, value_name = "SERVICE=NUMBER", value_parser = scale)]
+    pub scale: Vec<(ServiceName, u32)>,
+    /// Remove containers of services that the spec has no longer; an `up` of the whole spec always does.
+    #[arg(long, hide = true)]
+    pub remove_orphans: bool,
     /// Make containers anew even if nothing has changed.
     #[arg(long)]
     pub force_recreate: bool,
@@ -73,7 +84,58 @@ pub struct BuildOptions {
     pub allow_image_drift: bool,
 }
 
+/// When images are pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Pull {
+    /// Always.
+    Always,
+    /// If they are not there.
+    Missing,
+    /// Never.
+    Never,
+}
+
+impl From<Pull> for PullPolicy {
+    fn from(pull: Pull) -> Self {
+        match pull {
+            Pull::Always => Self::Always,
+            Pull::Missing => Self::Missing,
+            Pull::Never => Self::Never,
+        }
+    }
+}
+
 impl BuildOptions {
+    /// Says of a spec's services what these options say.
+    fn apply(&self, spec: &mut Spec) {
+        for service in spec.services.values_mut().filter(|service| service.build().is_none()) {
+            service.pull_policy = self.pull.map(PullPolicy::from).or(service.pull_policy);
+        }
+        for (name, number) in &self.scale {
+            if let Some(service) = spec.services.get_mut(name) {
+                service.scale = Some(*number);
+            }
+        }
+    }
+
+    /// A spec with what these options say of its services.
+    ///
+    /// # Errors
+    /// When it does not have a service that is scaled.
+    pub(super) fn applied(&self, mut loaded: Loaded) -> Result<Loaded, Failure> {
+        let services = &loaded.spec.services;
+        if let Some((name, _)) = self.scale.iter().find(|(name, _)| !services.contains_key(name)) {
+            let known: Vec<&str> = services.keys().map(ServiceName::as_str).collect();
+            let hint = format!("the services are {}", known.join(", "));
+            return Err(Failure::usage(
+                format!("cannot scale `{name}`: there is no such service"),
+                Some(hint),
+            ));
+        }
+        self.apply(&mut loaded.spec);
+        Ok(loaded)
+    }
+
     /// The opening that these options ask for.
     pub(super) fn opening(
         &self,
@@ -101,7 +163,7 @@ impl BuildOptions {
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let from = source(context, args.build.from.as_deref()).await?;
-    let loaded = loaded(context, &args.spec, from.as_ref(), &args.services).await?;
+    let loaded = args.build.applied(loaded(context, &args.spec, from.as_ref(), &args.services).await?)?;
     let engine = context.engine().await?;
     let reporting = context.reporter();
     reporting.warn(&loaded.warnings);
@@ -201,7 +263,13 @@ fn watching(args: &Args, context: &Context, loaded: &Loaded, opening: Opening) -
     if beside.is_empty() {
         beside.push(loaded.spec.folder.join(".env"));
     }
-    Ok(Watching { reload: Box::new(move || spec::load(&request)), beside, opening })
+    let build = args.build.clone();
+    let reload = move || {
+        let mut loaded = spec::load(&request)?;
+        build.apply(&mut loaded.spec);
+        Ok(loaded)
+    };
+    Ok(Watching { reload: Box::new(reload), beside, opening })
 }
 
 /// The data is there: what would make it is not read, and need not be here.
@@ -229,6 +297,13 @@ fn exit(outcome: Outcome) -> Exit {
         Outcome::Ended(StopReason::BuildFailed) => Exit::Failed,
         Outcome::Ended(reason) => Exit::of_signal(reason).unwrap_or(Exit::Done),
     }
+}
+
+/// `web=3`.
+fn scale(text: &str) -> Result<(ServiceName, u32), String> {
+    let (name, number) = text.split_once('=').ok_or("not a service and a number such as web=3")?;
+    let number = number.parse().map_err(|_| format!("`{number}` is not a number of containers"))?;
+    Ok((name.parse().map_err(|error: crate::spec::InvalidName| error.to_string())?, number))
 }
 
 /// `90m`, `8h`, `2h30m`, `1d`.

@@ -42,7 +42,9 @@ pub fn reference(spec: &Spec, service: &Service) -> String {
     match &service.source {
         ImageSource::Image(reference) => reference.clone(),
         ImageSource::Build(build) => {
-            let from = || hex::encode(&Sha256::digest(serde_json::json!(build).to_string().as_bytes())[..6]);
+            // How it is built is not what it is built from.
+            let what = Build { no_cache: false, pull: false, ..(**build).clone() };
+            let from = || hex::encode(&Sha256::digest(serde_json::json!(what).to_string().as_bytes())[..6]);
             build.tag.clone().unwrap_or_else(|| format!("{}-{}:{}", spec.name, service.name, from()))
         }
     }

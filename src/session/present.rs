@@ -130,13 +130,21 @@ impl Present {
         outcome
     }
 
-    /// Stops services, each after those that depend on it.
+    /// Stops services, each after those that depend on it. What is not stopped `within` that time, or the spec's own,
+    /// is killed.
     ///
     /// # Errors
     /// When the engine refuses.
-    pub async fn stop(&self, which: &BTreeSet<ServiceName>) -> Result<Consistency, SessionError> {
+    pub async fn stop(
+        &self,
+        which: &BTreeSet<ServiceName>,
+        within: Option<Duration>,
+    ) -> Result<Consistency, SessionError> {
         let mut spec = (*self.spec).clone();
         spec.services.retain(|name, _| which.contains(name));
+        for service in spec.services.values_mut() {
+            service.stop_grace_period = within.or(service.stop_grace_period);
+        }
         bake::stop(&self.site, &spec, &self.name).await
     }
 
@@ -200,7 +208,7 @@ impl Present {
             }
             Manner::Clean => {
                 let running = self.running();
-                manifest.consistency = self.stop(&running).await?;
+                manifest.consistency = self.stop(&running, None).await?;
                 let consistency = manifest.consistency;
                 let taken = snapshot::take(self.storage(), &live, &volumes, to, manifest).await;
                 self.start(&running, patience).await?;

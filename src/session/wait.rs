@@ -26,6 +26,8 @@ const COMMAND_PAUSE: Duration = Duration::from_millis(400);
 const COMMAND_PAUSE_LIMIT: Duration = Duration::from_secs(2);
 /// How often the engine is asked for its own verdict on a service's health.
 const VERDICT_PAUSE: Duration = Duration::from_millis(500);
+/// How long a port is waited for before a command is tried.
+const PORT_FIRST: Duration = Duration::from_secs(10);
 /// How long a service runs that has nothing by which to tell that it is ready, before it counts as started: what cannot
 /// begin at all ends within it.
 const SETTLED: Duration = Duration::from_millis(200);
@@ -102,9 +104,7 @@ impl Awaited<'_> {
             Until::Running => self.running().await,
             Until::Ready { probe: Probe::Exec(command), after_port, .. } => {
                 if let Some(port) = after_port {
-                    self.prober
-                        .until_ready(self.service, self.container, &Probe::Tcp { port: *port }, last)
-                        .await?;
+                    self.port_first(*port, last).await?;
                 }
                 self.command(command, last).await
             }
@@ -113,6 +113,13 @@ impl Awaited<'_> {
                 self.prober.until_ready(self.service, self.container, probe, last).await
             }
         }
+    }
+
+    /// Waits for a port, but not for ever: an image may expose one on which nobody listens.
+    async fn port_first(&self, port: u16, last: &watch::Sender<String>) -> Result<(), SessionError> {
+        let probe = Probe::Tcp { port };
+        let ready = self.prober.until_ready(self.service, self.container, &probe, last);
+        tokio::time::timeout(PORT_FIRST, ready).await.unwrap_or(Ok(()))
     }
 
     /// Returns when the container runs and has not ended at once.
