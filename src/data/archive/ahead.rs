@@ -1,34 +1,33 @@
 //! Reads in a thread of its own, so that unpacking and writing go on side by side.
 
-use std::io::{self, Cursor, Read};
+use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-/// Bytes read at once, and how many of these are kept ahead.
-const CHUNK: usize = 256 * 1024;
-const CHUNKS: usize = 8;
+use super::portions::{PORTION, Portion, Portions};
 
-/// A reader whose bytes are read before they are asked for. Its thread ends with the input, or at the first chunk that
+/// How many portions are kept ahead.
+const AHEAD: usize = 8;
+
+/// A reader whose bytes are read before they are asked for. Its thread ends with the input, or at the first portion that
 /// nobody waits for any more.
 pub struct Ahead {
-    chunks: Receiver<io::Result<Vec<u8>>>,
-    current: Cursor<Vec<u8>>,
+    portions: Receiver<io::Result<Portion>>,
+    current: Portion,
+    /// How much of it has been read.
+    at: usize,
 }
 
 impl Ahead {
     /// Begins to read.
     pub fn of(mut input: impl Read + Send + 'static) -> Self {
-        let (sender, chunks) = sync_channel(CHUNKS);
+        let (sender, portions) = sync_channel(AHEAD);
         std::thread::spawn(move || {
+            let mut buffers = Portions::default();
             loop {
-                let mut chunk = vec![0; CHUNK];
-                let read = match input.read(&mut chunk) {
-                    Ok(0) => return,
-                    Ok(length) => {
-                        chunk.truncate(length);
-                        Ok(chunk)
-                    }
+                let read = match buffers.fill(PORTION, |buffer| input.read(buffer)) {
+                    Ok(portion) if portion.is_empty() => return,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => Err(error),
+                    read => read,
                 };
                 let failed = read.is_err();
                 if sender.send(read).is_err() || failed {
@@ -36,28 +35,29 @@ impl Ahead {
                 }
             }
         });
-        Self { chunks, current: Cursor::default() }
+        Self { portions, current: Portion::default(), at: 0 }
     }
 }
 
 impl Read for Ahead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let got = self.current.read(buffer)?;
-            if got > 0 || buffer.is_empty() {
-                return Ok(got);
-            }
-            match self.chunks.recv() {
-                Ok(chunk) => self.current = Cursor::new(chunk?),
+        while self.at == self.current.len() && !buffer.is_empty() {
+            match self.portions.recv() {
+                Ok(portion) => (self.current, self.at) = (portion?, 0),
                 // The thread has ended, and so has the input.
                 Err(_) => return Ok(0),
             }
         }
+        let got = (&self.current[self.at..]).read(buffer)?;
+        self.at += got;
+        Ok(got)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use super::*;
 
     #[test]

@@ -11,8 +11,10 @@
 
 mod ahead;
 mod block;
+mod checksum;
 mod holes;
 mod images;
+mod portions;
 mod read;
 mod store;
 #[cfg(test)]

@@ -15,14 +15,13 @@ use rustix::io::Errno;
 
 use super::block::{Kind, Member, TarReader};
 use super::holes::read_map;
+use super::portions::PORTION;
 use super::{Announced, ArchiveError, Imported, VOLUMES, leaves, printable};
 use crate::pool::VolumeName;
 use crate::pool::tree::{Counter, MAX_DEPTH, TreeError, is_refusable, set_xattr};
 
 const MAX_NAME: usize = 255;
 const MAX_PATH: usize = 4095;
-/// Data is written in portions of at most this.
-const PORTION: u64 = 256 << 10;
 
 /// A folder that is being filled; its own metadata is set when it is full.
 struct Open {
@@ -262,14 +261,12 @@ impl<'a> Unpacking<'a> {
             let reason = format!("only {} bytes were announced", self.announced.bytes);
             return Err(ArchiveError::hostile(&member.path, reason));
         }
-        let largest = extents.iter().map(|(_, length)| *length).max().unwrap_or(0).min(PORTION);
-        let mut buffer = vec![0u8; usize::try_from(largest).unwrap_or(0)];
         for (at, length) in extents {
             let (mut at, end) = (at, at + length);
             while at < end {
-                let want = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
-                tar.data(&mut buffer[..want])?;
-                write_at(file, &buffer[..want], at).map_err(fail)?;
+                let want = PORTION.min(usize::try_from(end - at).unwrap_or(usize::MAX));
+                let portion = tar.portion(want)?;
+                write_at(file, &portion, at).map_err(fail)?;
                 at += want as u64;
                 counter.done.fetch_add(want as u64, Ordering::Relaxed);
             }

@@ -1,0 +1,128 @@
+//! A SHA-256 over a stream, taken in a thread of its own while the stream goes on.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use sha2::{Digest, Sha256};
+
+use super::portions::Portion;
+
+/// Small pieces are copied and handed over many at once.
+const GATHERED: usize = 64 << 10;
+/// Pieces that may wait for the thread.
+const WAITING: usize = 4;
+
+/// A checksum that is being taken.
+pub struct Checksum {
+    gathered: Vec<u8>,
+    hasher: Hasher,
+}
+
+/// Who hashes. What is short needs no thread.
+enum Hasher {
+    Here(Sha256),
+    Beside { pieces: SyncSender<Piece>, thread: JoinHandle<Sha256> },
+}
+
+enum Piece {
+    Own(Vec<u8>),
+    Shared(Portion),
+}
+
+impl Checksum {
+    /// Begins one.
+    pub fn begin() -> Self {
+        Self { gathered: Vec::new(), hasher: Hasher::Here(Sha256::new()) }
+    }
+
+    /// Takes in a few bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.gathered.extend_from_slice(bytes);
+        if self.gathered.len() >= GATHERED {
+            self.hand_over();
+        }
+    }
+
+    /// Takes in many bytes, without a copy.
+    pub fn share(&mut self, portion: &Portion) {
+        if portion.len() < GATHERED / 4 {
+            return self.update(portion);
+        }
+        self.hand_over();
+        self.pass(Piece::Shared(Portion::clone(portion)));
+    }
+
+    /// Ends it: hexadecimal digits.
+    pub fn end(self) -> String {
+        let mut hash = match self.hasher {
+            Hasher::Here(hash) => hash,
+            Hasher::Beside { pieces, thread } => {
+                drop(pieces);
+                // It cannot panic; if it did, this would be no checksum of anything.
+                let Ok(hash) = thread.join() else { return String::new() };
+                hash
+            }
+        };
+        hash.update(&self.gathered);
+        hex::encode(hash.finalize())
+    }
+
+    fn hand_over(&mut self) {
+        if !self.gathered.is_empty() {
+            let gathered = std::mem::replace(&mut self.gathered, Vec::with_capacity(GATHERED));
+            self.pass(Piece::Own(gathered));
+        }
+    }
+
+    fn pass(&mut self, piece: Piece) {
+        if let Hasher::Here(hash) = &mut self.hasher {
+            let (pieces, waiting) = sync_channel(WAITING);
+            let begun = hash.clone();
+            match std::thread::Builder::new().spawn(move || hash_all(begun, &waiting)) {
+                Ok(thread) => self.hasher = Hasher::Beside { pieces, thread },
+                // A machine that has no thread to spare.
+                Err(_) => return hash.update(piece.bytes()),
+            }
+        }
+        if let Hasher::Beside { pieces, .. } = &self.hasher {
+            // Whoever waits at the other end leaves only when this end is dropped.
+            let _ = pieces.send(piece);
+        }
+    }
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(portion) => portion,
+        }
+    }
+}
+
+fn hash_all(mut hash: Sha256, pieces: &Receiver<Piece>) -> Sha256 {
+    for piece in pieces {
+        hash.update(piece.bytes());
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_count_in_the_order_in_which_they_came_however_they_came() {
+        let bytes: Vec<u8> = (0..1_000_000_u32).map(|number| number.to_be_bytes()[2]).collect();
+        let mut checksum = Checksum::begin();
+        for (number, piece) in bytes.chunks(40_000).enumerate() {
+            match number % 3 {
+                0 => checksum.update(piece),
+                1 => checksum.share(&Portion::new(piece.to_vec())),
+                _ => piece.chunks(900).for_each(|few| checksum.share(&Portion::new(few.to_vec()))),
+            }
+        }
+        assert_eq!(checksum.end(), hex::encode(Sha256::digest(&bytes)));
+        assert_eq!(Checksum::begin().end(), hex::encode(Sha256::digest(b"")));
+    }
+}

@@ -1,0 +1,58 @@
+//! Buffers for data on its way, which several may read at once: one writes them out while another hashes them.
+
+use std::sync::Arc;
+
+/// How much is read at once: what the processor's cache holds while it is hashed, packed and written.
+pub const PORTION: usize = 256 << 10;
+
+/// Bytes that nobody changes any more.
+pub type Portion = Arc<Vec<u8>>;
+
+/// Buffers that are filled again once nobody reads them.
+#[derive(Default)]
+pub struct Portions {
+    kept: Vec<Portion>,
+}
+
+impl Portions {
+    /// Fills one with at most so many bytes; `fill` answers how many it has put there.
+    pub fn fill<E>(
+        &mut self,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<Portion, E> {
+        let free = self.kept.iter().position(|portion| Arc::strong_count(portion) == 1);
+        let mut portion = free.map(|at| self.kept.swap_remove(at)).unwrap_or_default();
+        let buffer = Arc::make_mut(&mut portion);
+        buffer.resize(length, 0);
+        let filled = fill(buffer);
+        if let Ok(filled) = &filled {
+            buffer.truncate(*filled);
+        }
+        self.kept.push(Arc::clone(&portion));
+        filled.map(|_| portion)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_not_filled_again_while_somebody_reads_it() {
+        let mut portions = Portions::default();
+        let mut filled = |byte: u8| {
+            let fill = |buffer: &mut [u8]| {
+                buffer.fill(byte);
+                Ok::<_, ()>(3)
+            };
+            portions.fill(8, fill).unwrap()
+        };
+        let (first, second) = (filled(1), filled(2));
+        assert_eq!((first.as_slice(), second.as_slice()), (&[1; 3][..], &[2; 3][..]));
+        let place = first.as_ptr();
+        drop(first);
+        assert_eq!(filled(3).as_ptr(), place);
+        assert_eq!(second.as_slice(), [2; 3]);
+    }
+}
