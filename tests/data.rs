@@ -3,7 +3,8 @@
 mod support;
 
 use serde_json::Value;
-use support::{Outcome, World, eventually};
+use support::second::SecondEngine;
+use support::{BUSYBOX, Outcome, World, eventually};
 
 /// Two services with a volume each, one of which their image fills, and one that both write.
 const PAIR: &str = r#"
@@ -41,7 +42,10 @@ fn pair() -> World {
 }
 
 fn seeded() -> World {
-    let world = World::with_spec(SEEDED);
+    with_seed(World::with_spec(SEEDED))
+}
+
+fn with_seed(world: World) -> World {
     world.file("seed/word", "seeded\n");
     world
 }
@@ -165,10 +169,10 @@ fn a_clean_snapshot_stops_the_services_and_a_crash_one_does_not() {
 }
 
 /// Seeds, changes, resets, keeps, forks, carries out and in again, with one kind of storage.
-fn data_goes_round(storage: &str) {
-    let mut world = seeded();
+fn data_goes_round(mut world: World, storage: &str) {
     world.env("SANDBOX_STORAGE", storage);
     world.up();
+    assert_eq!(world.engine().stored("live").len(), 1);
     let usage = world.sandbox(["gc", "--dry-run", "--json"]).success().json();
     assert_eq!(usage["usage"]["kind"], storage);
     assert_eq!(word(&world), "seeded");
@@ -202,22 +206,19 @@ fn data_goes_round(storage: &str) {
 
 #[test]
 fn data_goes_round_in_a_pool() {
-    data_goes_round("pool");
+    data_goes_round(seeded(), "pool");
 }
 
 #[test]
 fn data_goes_round_in_copies() {
-    data_goes_round("copy");
+    data_goes_round(seeded(), "copy");
 }
 
 /// The machine's own engine may have its data on a file system that cannot clone files, so this needs one that can.
 #[test]
-#[ignore = "starts an engine of its own on XFS, which takes a while and root"]
 fn data_goes_round_in_reflinks() {
-    let engine = support::second::SecondEngine::start(&["--fs", "xfs"], &[support::BUSYBOX]);
-    // SAFETY: this test runs by itself.
-    unsafe { std::env::set_var("DOCKER_HOST", engine.address()) };
-    data_goes_round("reflink");
+    let engine = SecondEngine::start(&["--fs", "xfs"], &[BUSYBOX]);
+    data_goes_round(with_seed(engine.world(SEEDED)), "reflink");
 }
 
 #[test]

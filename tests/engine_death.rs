@@ -4,6 +4,9 @@
 
 mod support;
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::second::SecondEngine;
@@ -137,6 +140,85 @@ fn a_detached_sandbox_with_time_left_is_stopped_after_a_reboot_and_starts_with_i
     assert_eq!(world.in_container("app", &["cat", "/kept/mark"]).success().text(), "mine");
     world.sandbox(["down"]).success();
     world.engine().is_clean();
+}
+
+/// A file of this machine on the loop device of a number, as after a reboot at which somebody else was faster.
+struct Occupied(String);
+
+impl Occupied {
+    fn take(number: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 20).unwrap();
+        let device = format!("/dev/loop{number}");
+        if !Path::new(&device).exists() {
+            run("mknod", &[&device, "b", "7", number]);
+        }
+        run("losetup", &[&device, file.path().to_str().unwrap()]);
+        Self(device)
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    assert!(Command::new(program).args(arguments).status().unwrap().success(), "{program} {arguments:?}");
+}
+
+#[test]
+fn a_pool_whose_node_is_gone_and_whose_device_is_somebody_elses_now_is_attached_anew_after_a_reboot() {
+    let mut engine = SecondEngine::start(&["--fs", "ext4"], &[BUSYBOX]);
+    let mut world = engine.world(IDLE);
+    world.env("SANDBOX_STORAGE", "pool");
+    world.up();
+    world.in_container("app", &["sh", "-c", "echo mine > /kept/mark; sync"]).success();
+    let keeper = world.engine().pid(&format!("sandbox-keeper-{}", world.engine().scope()));
+    let node = format!("/proc/{keeper}/root/pool/pool.node");
+    let number = rustix::fs::minor(std::fs::metadata(&node).unwrap().rdev()).to_string();
+    std::fs::remove_file(node).unwrap();
+
+    engine.cut_the_power();
+    let _other = Occupied::take(&number);
+    engine.start_again();
+
+    eventually("its objects are there, stopped", || {
+        world.engine().exists(&world.container("app")) && !world.engine().runs(&world.container("app"))
+    });
+    world.sandbox(["start"]).success();
+    assert_eq!(world.in_container("app", &["cat", "/kept/mark"]).success().text(), "mine");
+    world.sandbox(["down"]).success();
+    world.engine().is_clean();
+}
+
+#[test]
+fn two_engines_of_one_machine_have_pools_that_never_meet() {
+    let mut first = SecondEngine::start(&["--fs", "ext4"], &[BUSYBOX]);
+    let second = SecondEngine::start(&["--fs", "ext4"], &[BUSYBOX]);
+    let mut worlds = [first.world(IDLE), second.world(IDLE)];
+    for (world, word) in worlds.iter_mut().zip(["one", "other"]) {
+        world.env("SANDBOX_STORAGE", "pool");
+        world.up();
+        world.in_container("app", &["sh", "-c", &format!("echo {word} > /kept/mark; sync")]).success();
+    }
+
+    // The first goes and comes back while the other has its device.
+    first.cut_the_power();
+    first.start_again();
+    let [one, other] = &worlds;
+    eventually("its objects are there, stopped", || {
+        one.engine().exists(&one.container("app")) && !one.engine().runs(&one.container("app"))
+    });
+    one.sandbox(["start"]).success();
+
+    for (world, word) in [(one, "one"), (other, "other")] {
+        assert_eq!(world.in_container("app", &["cat", "/kept/mark"]).success().text(), word);
+        assert_eq!(world.engine().stored("live").len(), 1);
+        world.sandbox(["down"]).success();
+        world.engine().is_clean();
+    }
 }
 
 #[test]

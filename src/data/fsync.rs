@@ -119,6 +119,28 @@ mod tests {
     }
 
     #[test]
+    fn the_rule_holds_on_every_architecture_and_for_its_programs_of_fewer_bits() {
+        let profile: Value = serde_json::from_str(&profile()).unwrap();
+        for call in IGNORED {
+            let rule = rules_for(&profile, call)[0].as_object().unwrap();
+            for condition in ["args", "includes", "excludes"] {
+                assert!(!rule.contains_key(condition), "{call} only under {condition}");
+            }
+        }
+        let fewer_bits: [(&str, &[&str]); 4] = [
+            ("SCMP_ARCH_X86_64", &["SCMP_ARCH_X86", "SCMP_ARCH_X32"]),
+            ("SCMP_ARCH_AARCH64", &["SCMP_ARCH_ARM"]),
+            ("SCMP_ARCH_MIPS64", &["SCMP_ARCH_MIPS", "SCMP_ARCH_MIPS64N32"]),
+            ("SCMP_ARCH_S390X", &["SCMP_ARCH_S390"]),
+        ];
+        for (architecture, others) in fewer_bits {
+            let mut maps = profile["archMap"].as_array().unwrap().iter();
+            let map = maps.find(|map| map["architecture"] == architecture).unwrap();
+            assert_eq!(map["subArchitectures"], json!(others), "{architecture}");
+        }
+    }
+
+    #[test]
     fn all_else_is_as_in_the_default() {
         let ours: Value = serde_json::from_str(&profile()).unwrap();
         let default: Value = serde_json::from_str(DEFAULT).unwrap();

@@ -136,9 +136,19 @@ impl Engine {
         self.docker(&["inspect", object]).code == Some(0)
     }
 
-    /// The process of a container, as this machine numbers it.
+    /// The process of a container, as this machine numbers it: an engine with processes of its own numbers it otherwise.
     pub fn pid(&self, container: &str) -> u32 {
-        self.docker(&["inspect", "-f", "{{.State.Pid}}", container]).text().parse().unwrap_or(0)
+        let id = self.docker(&["inspect", "-f", "{{.Id}}", container]).text().to_owned();
+        let is_it = |pid: &u32| {
+            let says =
+                |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let first =
+                says("status").lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
+            first && says("cgroup").contains(&id)
+        };
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        if id.is_empty() { 0 } else { pids.find(is_it).unwrap_or(0) }
     }
 
     /// What the keeper's storage holds on a shelf: `live`, `baseline`, `snapshot`, `making`. Read through the process
