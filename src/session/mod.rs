@@ -16,6 +16,7 @@ pub mod logs;
 pub mod observe;
 pub mod open;
 pub mod origin;
+mod pace;
 pub mod perform;
 pub mod present;
 pub mod probe;

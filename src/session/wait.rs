@@ -1,8 +1,8 @@
 //! Waits until a service is where it should be, and tells meanwhile what it waits for.
 //!
 //! TCP and HTTP are tried from inside the sandbox by its gateway, every few ten milliseconds. A command costs about
-//! 41 ms of a processor each time, so it is tried once a port answers (where one is known) and then so seldom that it
-//! takes less than a tenth of a core.
+//! 41 ms of a processor each time to start alone, so it is tried once a port answers (where one is known) and then at a
+//! [`Pace`] at which it takes less than a tenth of a core.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,16 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::SessionError;
 use super::event::{Event, Events};
+use super::pace::Pace;
 use super::probe::Prober;
 use super::tail::tail;
 use crate::engine::{ContainerState, Engine, EngineError, Exec, HealthStatus, LogOptions};
 use crate::plan::Until;
 use crate::spec::{Probe, RestartPolicy};
 
-/// The time between two tries of a command: nine times what one costs, so that it takes a tenth of a core.
-const COMMAND_PAUSE: Duration = Duration::from_millis(400);
-/// The longest time between two tries of a command.
-const COMMAND_PAUSE_LIMIT: Duration = Duration::from_secs(2);
 /// How often the engine is asked for its own verdict on a service's health.
 const VERDICT_PAUSE: Duration = Duration::from_millis(500);
 /// How long a port is waited for before a command is tried.
@@ -69,7 +66,7 @@ impl Awaited<'_> {
         let outcome = tokio::select! {
             biased;
             () = token.cancelled() => return Err(SessionError::Cancelled),
-            outcome = self.reached(until, &last) => outcome,
+            outcome = self.reached(until, began, &last) => outcome,
             outcome = self.ended(until) => outcome,
             outcome = self.unhealthy(until) => outcome,
             () = self.tell(until, told.clone(), began) => Ok(()),
@@ -98,7 +95,12 @@ impl Awaited<'_> {
         }
     }
 
-    async fn reached(&self, until: &Until, last: &watch::Sender<String>) -> Result<(), SessionError> {
+    async fn reached(
+        &self,
+        until: &Until,
+        began: Instant,
+        last: &watch::Sender<String>,
+    ) -> Result<(), SessionError> {
         match until {
             Until::Completed => std::future::pending().await,
             Until::Running => self.running().await,
@@ -106,7 +108,7 @@ impl Awaited<'_> {
                 if let Some(port) = after_port {
                     self.port_first(*port, last).await?;
                 }
-                self.command(command, last).await
+                self.command(command, began, last).await
             }
             Until::Ready { probe: Probe::Log { pattern }, .. } => self.log(pattern, last).await,
             Until::Ready { probe, .. } => {
@@ -217,9 +219,15 @@ impl Awaited<'_> {
         }
     }
 
-    async fn command(&self, command: &[String], last: &watch::Sender<String>) -> Result<(), SessionError> {
-        let mut pause = COMMAND_PAUSE;
+    async fn command(
+        &self,
+        command: &[String],
+        began: Instant,
+        last: &watch::Sender<String>,
+    ) -> Result<(), SessionError> {
+        let mut pace = Pace::new();
         loop {
+            let tried = Instant::now();
             match self.try_command(command).await {
                 Ok((0, _)) => return Ok(()),
                 Ok((code, output)) => {
@@ -232,8 +240,7 @@ impl Awaited<'_> {
                     last.send_replace(error.to_string());
                 }
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 5 / 4).min(COMMAND_PAUSE_LIMIT);
+            tokio::time::sleep(pace.pause_after(tried.elapsed(), began.elapsed())).await;
         }
     }
 
