@@ -87,6 +87,20 @@ fn a_changed_spec_changes_what_has_changed_and_nothing_else() {
 }
 
 #[test]
+fn a_changed_env_file_gives_the_service_its_new_values() {
+    let spec = "services:\n  web: { image: sbx-test/busybox, command: [sleep, infinity], stop_signal: SIGKILL, env_file: [web.env] }\n";
+    let world = World::with_spec(spec);
+    world.file("web.env", "COLOUR=teal\n");
+    let mut session = world.spawn(["up", "--watch"]);
+    session.says("watching the spec");
+
+    world.file("web.env", "COLOUR=amber\n");
+
+    let colour = || world.in_container("web", &["sh", "-c", "echo $COLOUR"]);
+    eventually("it has the new value", || colour().code == Some(0) && colour().text() == "amber");
+}
+
+#[test]
 fn a_half_edited_spec_is_told_of_and_the_sandbox_stays() {
     let (world, mut session) = watched(SPEC);
 

@@ -1,5 +1,6 @@
 //! `sandbox up`: builds the sandbox and shows how to reach it; in the foreground it is the session.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -240,7 +241,13 @@ pub(super) async fn loaded(
     spec::guard(&kept, access).map_err(Failure::Spec)?;
     let name: String = path.name.as_str().chars().take(FEW).collect();
     let sandbox = SandboxName::derive(kept.name.as_str(), Some(&name));
-    Ok(Loaded { spec: kept, warnings: Vec::new(), variables: Variables::default(), sandbox })
+    Ok(Loaded {
+        spec: kept,
+        warnings: Vec::new(),
+        variables: Variables::default(),
+        sandbox,
+        read: BTreeSet::new(),
+    })
 }
 
 /// What `--watch` needs to read the spec anew.

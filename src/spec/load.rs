@@ -81,7 +81,13 @@ fn run(request: &LoadRequest, log: &Log) -> Option<Loaded> {
     host_access(log, request, &spec, &root);
     let branch = find::git_branch(&folder);
     let sandbox = SandboxName::derive(spec.name.as_str(), branch.as_deref());
-    Some(Loaded { spec, warnings: Vec::new(), variables: Variables(variables), sandbox })
+    Some(Loaded {
+        spec,
+        warnings: Vec::new(),
+        variables: Variables(variables),
+        sandbox,
+        read: log.files_read(),
+    })
 }
 
 fn log_of(request: &LoadRequest) -> Log {

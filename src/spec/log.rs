@@ -28,6 +28,7 @@ pub(super) struct Log {
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Warning>>,
     unset: RefCell<BTreeSet<String>>,
+    read: RefCell<BTreeSet<PathBuf>>,
     /// The place of the file that is standard input, and what was read from there.
     input: Option<(PathBuf, Vec<u8>)>,
 }
@@ -41,6 +42,16 @@ impl Log {
     /// What was read from standard input, if that is what the path stands for.
     pub fn input(&self, path: &Path) -> Option<&[u8]> {
         self.input.as_ref().filter(|(place, _)| place == path).map(|(_, bytes)| bytes.as_slice())
+    }
+
+    /// Notes that a file was read, or would have been.
+    pub fn note_read(&self, path: &Path) {
+        self.read.borrow_mut().insert(path.to_owned());
+    }
+
+    /// The files that were read.
+    pub fn files_read(&self) -> BTreeSet<PathBuf> {
+        self.read.borrow().clone()
     }
 
     /// Takes a file's text in, and gives the number that spans refer to it by.

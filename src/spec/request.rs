@@ -1,6 +1,6 @@
 //! What is asked of [`super::load`], and what it gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -70,6 +70,8 @@ pub struct Loaded {
     pub variables: Variables,
     /// The name its sandbox has unless another is asked for: the spec's name and the git branch.
     pub sandbox: SandboxName,
+    /// The files that it was read from: its own, and those of variables (`.env`, `env_file`).
+    pub read: BTreeSet<PathBuf>,
 }
 
 /// Variables with their values, which its `Debug` does not show.

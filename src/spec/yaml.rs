@@ -19,6 +19,7 @@ const MAX_NODES: usize = 250_000;
 
 /// Reads a file; what keeps it from being read is noted.
 pub(super) fn read(log: &Log, path: &Path, shown: &Path) -> Option<Arc<str>> {
+    log.note_read(path);
     let fail = |kind, message: String, hint: &str| {
         log.push(Problem::new(kind, message).hint(hint));
         None

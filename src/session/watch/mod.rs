@@ -47,6 +47,8 @@ struct Watch {
 /// What is known of the spec's files.
 struct Written {
     spec: Spec,
+    /// The files that it was read from.
+    read: BTreeSet<PathBuf>,
     state: State,
 }
 
@@ -70,13 +72,14 @@ impl Watch {
     }
 
     async fn follow(&mut self) -> notify::Result<()> {
-        let mut written = Written { spec: (*self.raised.order.spec).clone(), state: State::Whole };
+        let spec = (*self.raised.order.spec).clone();
+        let mut written = Written { read: spec.files.iter().cloned().collect(), spec, state: State::Whole };
         if let Ok(loaded) = (self.watching.reload)() {
-            written.spec = loaded.spec;
+            (written.spec, written.read) = (loaded.spec, loaded.read);
         }
         let mut files = Files::new()?;
         let mut rules = self.rules(&written.spec);
-        let found = self.cover(&mut files, &rules, &written.spec)?;
+        let found = self.cover(&mut files, &rules, &written)?;
         self.tell_what_is_watched(&rules);
         if rules.has_a_first() {
             self.work(rules.at_first(&found)).await;
@@ -87,10 +90,10 @@ impl Watch {
                 changed = files.changed(&skips) => changed,
                 () = self.raised.token.cancelled() => break,
             };
-            if self.spec_files(&written.spec).any(|file| changed.contains(&file)) {
+            if self.spec_files(&written).any(|file| changed.contains(&file)) {
                 self.read_anew(&mut written).await;
                 rules = self.rules(&written.spec);
-                self.cover(&mut files, &rules, &written.spec)?;
+                self.cover(&mut files, &rules, &written)?;
             }
             let work = rules.work(&changed);
             if !work.is_empty() {
@@ -108,9 +111,14 @@ impl Watch {
         })
     }
 
-    fn cover(&self, files: &mut Files, rules: &Rules, spec: &Spec) -> notify::Result<BTreeSet<PathBuf>> {
+    fn cover(
+        &self,
+        files: &mut Files,
+        rules: &Rules,
+        written: &Written,
+    ) -> notify::Result<BTreeSet<PathBuf>> {
         let mut found = BTreeSet::new();
-        for file in self.spec_files(spec) {
+        for file in self.spec_files(written) {
             files.cover(&file, &|_| true, &mut BTreeSet::new())?;
         }
         for root in rules.roots() {
@@ -119,8 +127,8 @@ impl Watch {
         Ok(found)
     }
 
-    fn spec_files(&self, spec: &Spec) -> impl Iterator<Item = PathBuf> {
-        spec.files.iter().chain(&self.watching.beside).cloned().collect::<Vec<_>>().into_iter()
+    fn spec_files(&self, written: &Written) -> impl Iterator<Item = PathBuf> {
+        written.read.iter().chain(&self.watching.beside).cloned().collect::<Vec<_>>().into_iter()
     }
 
     fn tell_what_is_watched(&self, rules: &Rules) {
@@ -142,6 +150,7 @@ impl Watch {
             }
         };
         let was = std::mem::replace(&mut written.state, State::Whole);
+        written.read = loaded.read.clone();
         if loaded.spec == written.spec {
             if was == State::Broken {
                 self.tell(Event::Notice { text: "the spec is as it was".to_owned() });
