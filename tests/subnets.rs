@@ -27,9 +27,9 @@ impl Ranges {
         Self { second, third: rand::random::<u8>() & 0xc0 }
     }
 
-    /// The edge's 4096 addresses, and two subnets of 32.
+    /// The edge's 1024 addresses, and two subnets of 32.
     fn list(&self) -> String {
-        format!("10.{}.{}.0/20,{}", self.second, self.third, self.net(0, 26))
+        format!("10.{}.{}.0/22,{}", self.second, self.third, self.net(0, 26))
     }
 
     fn net(&self, host: u8, prefix: u8) -> String {

@@ -227,7 +227,7 @@ services:
 fn a_pool_of_subnets_that_is_exhausted_names_the_network_and_the_way_out() {
     let spec = spec(SHOP);
     let observed = with_images(&["postgres:16", "web:1"]);
-    let wish = Wish { subnets: SubnetPool::parse("10.1.0.0/20").unwrap(), ..wish(&spec) };
+    let wish = Wish { subnets: SubnetPool::parse("10.1.0.0/22").unwrap(), ..wish(&spec) };
     let error = plan(&wish, &observed).unwrap_err();
     insta::assert_snapshot!(format!("{error}\n{}", error.hint()));
 }

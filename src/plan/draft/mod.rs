@@ -15,9 +15,10 @@ use crate::engine::identity::{self, Role};
 use crate::engine::{CreateVolume, Image};
 use crate::spec::{NetworkName, Service, ServiceName};
 
-/// Sizes of the edge network, which has an address for each sandbox's gateway: the first that there is room for. Where
-/// many have taken small subnets here and there, little is left in one piece.
-const EDGE_CONTAINERS: [usize; 4] = [1000, 250, 60, 14];
+/// Sizes of the edge network, which has an address for each sandbox's gateway: the first that there is room for. The
+/// largest is a /22, since a bridge of the kernel's has 1024 ports and no more. Where many have taken small subnets
+/// here and there, little is left in one piece.
+const EDGE_CONTAINERS: [usize; 3] = [250, 60, 14];
 
 pub(super) fn draft(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanError> {
     let edge = match observed.edge {
