@@ -22,20 +22,56 @@ fn says_back(stream: &mut TcpStream) -> bool {
     stream.write_all(b"?").is_ok() && stream.read_exact(&mut said).is_ok()
 }
 
-#[test]
-fn an_open_connection_is_use_and_without_one_the_idle_time_ends_the_sandbox() {
-    let world = World::with_spec(&format!("lifetime: {{ idle: 8s }}\n{ECHO}"));
-    world.up();
+/// Uses a connection for longer than an idle time of 8 s.
+fn use_for_long(world: &World) {
     let mut stream = TcpStream::connect(world.address("echo", 7000)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let begun = Instant::now();
-
     while begun.elapsed() < Duration::from_secs(18) {
         assert!(says_back(&mut stream), "gone after {:?}, in use", begun.elapsed());
         std::thread::sleep(Duration::from_millis(200));
     }
-    drop(stream);
+}
 
+#[test]
+fn an_open_connection_is_use_and_without_one_the_idle_time_ends_the_sandbox() {
+    let world = World::with_spec(&format!("lifetime: {{ idle: 8s }}\n{ECHO}"));
+    world.up();
+
+    use_for_long(&world);
+
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn an_open_connection_is_use_in_a_session_too() {
+    let world = World::with_spec(&format!("lifetime: {{ idle: 8s }}\n{ECHO}"));
+    let mut session = world.spawn(["up"]);
+    session.says("is up");
+
+    use_for_long(&world);
+
+    session.wait(support::PATIENCE);
+    world.engine().is_clean();
+}
+
+#[test]
+fn a_sandbox_is_in_use_while_it_is_being_built() {
+    let world = World::with_spec(
+        r#"
+lifetime: { idle: 2s }
+services:
+  slow:
+    image: sbx-test/busybox
+    command: [sh, -c, "sleep 7; exec nc -ll -p 7000 -e cat"]
+    stop_signal: SIGKILL
+    ready: { tcp: 7000 }
+"#,
+    );
+
+    let up = world.up();
+
+    assert!(up.took > Duration::from_secs(7), "{up}");
     world.engine().becomes_clean();
 }
 

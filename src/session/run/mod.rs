@@ -2,9 +2,10 @@
 
 mod running;
 
+use std::convert::Infallible;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -24,7 +25,11 @@ use super::signals::Signals;
 use crate::agent::client::{Keeper, Lease};
 use crate::agent::protocol::Lifetime;
 use crate::plan::Age;
-use crate::spec::Spec;
+use crate::spec::{SandboxName, Spec};
+
+/// How often it is said at most, and at least, that a sandbox that is being built is in use.
+const OFTENEST: Duration = Duration::from_millis(200);
+const SELDOMEST: Duration = Duration::from_secs(10);
 
 /// What a session is for.
 pub enum Purpose {
@@ -157,8 +162,39 @@ async fn build(
     raise::tell_up(site, &order, deadline, attached, began.elapsed()).await
 }
 
-/// Makes what is ordered: images, data, then the sandbox. The order with its data.
+/// Makes what is ordered: images, data, then the sandbox. The order with its data. However long it takes, the sandbox
+/// is in use meanwhile.
 pub(super) async fn make(
+    site: &Site,
+    keeper: &Keeper,
+    order: Order,
+    missing: Missing,
+    token: &CancellationToken,
+) -> Result<Order, SessionError> {
+    let (name, idle) = (order.name.clone(), order.spec.lifetime.idle);
+    tokio::select! {
+        made = make_all(site, keeper, order, missing, token) => {
+            if idle.is_some() {
+                keeper.touch(&name).await?;
+            }
+            made
+        }
+        never = use_on(keeper, &name, idle) => match never {},
+    }
+}
+
+/// Says again and again that a sandbox is used, if it is one that ends by disuse.
+async fn use_on(keeper: &Keeper, name: &SandboxName, idle: Option<Duration>) -> Infallible {
+    let Some(idle) = idle else { return std::future::pending().await };
+    let mut again = tokio::time::interval((idle / 4).clamp(OFTENEST, SELDOMEST));
+    loop {
+        again.tick().await;
+        // A keeper that does not hear is found out by the lease.
+        let _ = keeper.touch(name).await;
+    }
+}
+
+async fn make_all(
     site: &Site,
     keeper: &Keeper,
     mut order: Order,

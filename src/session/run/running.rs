@@ -99,9 +99,10 @@ impl Running {
                 self.events().emit(Event::DeadlineMoved { deadline: ends });
                 self.time()
             }
+            // Only said on: an end by disuse moves with each use, which the keeper alone hears of.
             Ok(Notice::EndsSoon { ends, .. }) => {
-                self.deadline = Some(ends);
-                self.time()
+                let left = Duration::try_from(ends.duration_since(Timestamp::now())).ok();
+                left.filter(|left| !left.is_zero()).map(Happening::DeadlineIn)
             }
             Ok(Notice::Ending { reason: Reason::Ttl | Reason::Idle, .. }) => {
                 Some(Happening::DeadlineIn(Duration::ZERO))
