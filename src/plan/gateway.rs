@@ -38,6 +38,8 @@ pub(super) fn create(wish: &Wish<'_>, published: &[PublishedService]) -> CreateC
             ("max-file".to_owned(), "2".to_owned()),
         ]),
     });
+    // Docker's own setting; Podman has none, and the gateway answers at port 53 without a capability.
+    create.sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
     if network::mode(wish.spec) == GatewayMode::Router {
         create.cap_add = vec!["NET_ADMIN".to_owned()];
         create.sysctls.insert("net.ipv4.ip_forward".to_owned(), "1".to_owned());

@@ -115,8 +115,16 @@ pub async fn examine(
     Ok(findings)
 }
 
+/// What is known to be missing with Podman's service.
+const PODMAN: &str = "with Podman an `egress` list of names lets nothing out, fsync is not made cheap, and volumes may have \
+                      to be copied; Podman 4.3 lets services find each other by address only";
+
 fn reached(info: &EngineInfo) -> Finding {
-    Finding::ok("engine", format!("{} {} at {}", info.kind, info.version, info.location))
+    let found = format!("{} {} at {}", info.kind, info.version, info.location);
+    match info.kind {
+        EngineKind::Docker => Finding::ok("engine", found),
+        EngineKind::Podman => Finding::warn("engine", found, PODMAN),
+    }
 }
 
 fn api(info: &EngineInfo) -> Finding {

@@ -10,10 +10,15 @@ use hyper::header::CONTENT_TYPE;
 use super::failure::{call, found};
 use super::wire::escape;
 use super::{Docker, create, nonsense, read};
-use crate::engine::{Attachment, Container, ContainerSummary, CreateContainer, Filter, ObjectKind, Result};
+use crate::engine::{
+    Attachment, Container, ContainerSummary, CreateContainer, EngineKind, Filter, ObjectKind, Result,
+};
 
 impl Docker {
     pub(super) async fn create(&self, container: &CreateContainer) -> Result<String> {
+        if self.kind == EngineKind::Podman {
+            self.make_new_volumes(container).await?;
+        }
         let call = call("create", ObjectKind::Container, &container.name);
         let body = create::body(container, self.version)
             .map_err(|error| call.of(crate::engine::ErrorKind::Invalid, error.to_string()))?;
@@ -119,8 +124,10 @@ impl Docker {
         };
         let call = call("list the containers of", ObjectKind::Engine, "");
         let list = self.api.list_containers(Some(options)).await.map_err(call.on_failed())?;
-        let ours =
-            list.into_iter().map(read::summary).filter(|container| filter.matches_name(&container.name));
+        let ours = list
+            .into_iter()
+            .map(read::summary)
+            .filter(|container| filter.matches(&container.name, &container.labels));
         Ok(ours.collect())
     }
 

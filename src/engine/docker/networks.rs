@@ -46,7 +46,8 @@ impl Docker {
         let call = call("list the networks of", ObjectKind::Engine, "");
         let options = query::ListNetworksOptions { filters: Some(filters) };
         let list = self.api.list_networks(Some(options)).await.map_err(call.on_failed())?;
-        let ours = list.into_iter().map(listed).filter(|network| filter.matches_name(&network.name));
+        let ours =
+            list.into_iter().map(listed).filter(|network| filter.matches(&network.name, &network.labels));
         Ok(ours.collect())
     }
 
