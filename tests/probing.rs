@@ -146,7 +146,7 @@ services:
 fn staggered(ready: &str, server: &str) -> String {
     let service = |number: u32| {
         format!(
-            r#"
+            r"
   s{number}:
     image: sbx-test/python
     stop_signal: SIGKILL
@@ -158,7 +158,7 @@ fn staggered(ready: &str, server: &str) -> String {
         import http.server, socket, time
         time.sleep(1 + {number} * 0.3)
         {server}
-"#
+"
         )
     };
     format!("services:\n{}", (0..7).map(service).collect::<String>())
