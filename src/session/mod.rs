@@ -23,6 +23,7 @@ pub mod probe;
 mod profile;
 pub mod raise;
 mod reach;
+mod reading;
 mod refill;
 pub mod run;
 pub mod schedule;

@@ -16,6 +16,7 @@ use super::error::SessionError;
 use super::event::{Event, Events};
 use super::pace::Pace;
 use super::probe::Prober;
+use super::reading::{Found, Reading, read_on};
 use super::tail::tail;
 use crate::engine::{ContainerState, Engine, EngineError, Exec, HealthStatus, LogOptions};
 use crate::plan::Until;
@@ -110,7 +111,7 @@ impl Awaited<'_> {
                 }
                 self.command(command, began, last).await
             }
-            Until::Ready { probe: Probe::Log { pattern }, .. } => self.log(pattern, last).await,
+            Until::Ready { probe: Probe::Log { pattern }, .. } => self.log(pattern, began, last).await,
             Until::Ready { probe, .. } => {
                 self.prober.until_ready(self.service, self.container, probe, last).await
             }
@@ -255,7 +256,12 @@ impl Awaited<'_> {
         Ok((code, String::from_utf8_lossy(&output).into_owned()))
     }
 
-    async fn log(&self, pattern: &str, last: &watch::Sender<String>) -> Result<(), SessionError> {
+    async fn log(
+        &self,
+        pattern: &str,
+        began: Instant,
+        last: &watch::Sender<String>,
+    ) -> Result<(), SessionError> {
         let regex = Regex::new(pattern).map_err(|error| SessionError::Data {
             what: format!("`{pattern}` is not a regular expression: {error}"),
             hint: None,
@@ -267,19 +273,12 @@ impl Awaited<'_> {
                 self.engine.container(self.container).await?.and_then(|container| container.finished_at);
             let options = LogOptions { follow: true, since, ..LogOptions::default() };
             let mut logs = self.engine.logs(self.container, &options).await?;
-            let mut seen = Vec::new();
-            while let Some(chunk) = logs.next().await {
-                seen.extend_from_slice(&chunk?.bytes);
-                if regex.is_match(&seen) {
+            let (mut seen, mut reading) = (Vec::new(), Reading::since(began));
+            while let Some(found) = reading.count(read_on(&mut logs, &mut seen, &regex, last)).await {
+                if found? == Found::Match {
                     return Ok(());
                 }
-                let start = seen.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-                if let Some(line) = seen[..start].split(|byte| *byte == b'\n').rfind(|line| !line.is_empty())
-                {
-                    last.send_replace(String::from_utf8_lossy(line).into_owned());
-                }
-                // A pattern may span the end of a chunk, but not more than a line.
-                seen.drain(..start);
+                reading.rest().await;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
