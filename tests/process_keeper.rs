@@ -125,3 +125,33 @@ fn a_storehouse_that_is_killed_comes_back_and_goes_with_its_keeper() {
         world.engine().containers().is_empty() && world.engine().volumes().is_empty()
     });
 }
+
+/// How many of the calls of `up` lie between two at which it is killed.
+const STEP: usize = 4;
+
+#[test]
+fn a_client_killed_after_any_fourth_call_of_up_leaves_nothing() {
+    let world = world();
+    let file = world.home().join("calls");
+    let up = ["up", "-d", "--progress", "quiet"];
+    world.command(up).env("SANDBOX_FAULT", &format!("count@{}", file.display())).run().success();
+    let all: usize = std::fs::read_to_string(file).unwrap().parse().unwrap();
+    world.sandbox(["down", "--progress", "quiet"]).success();
+    assert!(all > 2 * STEP, "so few calls are no sandbox: {all}");
+    std::thread::scope(|scope| {
+        for number in (1..=all).step_by(STEP) {
+            let world = &world;
+            scope.spawn(move || {
+                let name = format!("{}-{number}", world.name());
+                let command = world.command(up.into_iter().chain(["--name", &name]));
+                let outcome = command.env("SANDBOX_FAULT", &format!("late@{number}")).run();
+                if outcome.code == Some(0) {
+                    // The first made what all share, so that later ones come up with fewer calls.
+                    world.sandbox(["down", "--progress", "quiet", "--name", &name]).success();
+                }
+            });
+        }
+    });
+    within(support::PATIENCE, "nothing is left", || world.engine().remains().is_empty());
+    within(support::PATIENCE, "no data without an owner", || world.engine().stored("live").is_empty());
+}

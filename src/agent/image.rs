@@ -286,7 +286,7 @@ fn libraries(binary: &Path, interpreter: &Path) -> Result<Vec<(PathBuf, PathBuf)
     let failed = |cause: String| ImageError::Libraries { path: binary.to_owned(), cause };
     let output = Command::new(interpreter)
         .arg("--list")
-        .arg(binary)
+        .arg(seen_by_another(binary))
         .output()
         .map_err(|error| failed(error.to_string()))?;
     if !output.status.success() {
@@ -301,6 +301,14 @@ fn libraries(binary: &Path, interpreter: &Path) -> Result<Vec<(PathBuf, PathBuf)
         }
     }
     Ok(files)
+}
+
+/// The path under which another process finds a file: its own `/proc/self/exe` would be the loader.
+fn seen_by_another(path: &Path) -> PathBuf {
+    match path.strip_prefix("/proc/self") {
+        Ok(rest) => Path::new("/proc").join(std::process::id().to_string()).join(rest),
+        Err(_) => path.to_owned(),
+    }
 }
 
 /// Reads the lines `NAME => PATH (ADDRESS)` of a loader's `--list`; the kernel's own library has no path.
@@ -354,6 +362,15 @@ mod tests {
         let error = Payload::find("s390x", None).unwrap_err();
         assert!(error.to_string().contains("linux/s390x"), "{error}");
         assert!(error.hint().unwrap().contains("sandbox-linux-s390x"));
+    }
+
+    #[test]
+    fn this_very_program_is_what_the_loader_is_asked_about() {
+        let own = fs::canonicalize("/proc/self/exe").unwrap();
+        let seen =
+            Command::new("readlink").arg(seen_by_another(Path::new("/proc/self/exe"))).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&seen.stdout).trim(), own.display().to_string());
+        assert_eq!(seen_by_another(Path::new("/bin/ls")), Path::new("/bin/ls"));
     }
 
     #[test]
