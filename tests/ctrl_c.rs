@@ -171,6 +171,28 @@ fn sighup_destroys_everything() {
 }
 
 #[test]
+fn a_snapshot_that_is_interrupted_leaves_no_service_stopped() {
+    let world = World::with_spec(
+        r#"
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sh, -c, "trap 'sleep 2; exit 0' TERM; while true; do sleep 0.1; done"]
+    volumes: ["named:/named"]
+volumes: { named: {} }
+"#,
+    );
+    world.up();
+    let mut snapshot = world.spawn(["snapshot", "create", "kept"]);
+    snapshot.says("taking snapshot");
+
+    snapshot.signal(libc::SIGTERM);
+
+    snapshot.wait(A_WHILE).exits(0).says("so that no service stays stopped");
+    assert!(world.engine().runs(&world.container("app")));
+}
+
+#[test]
 fn the_written_lifetime_ends_a_detached_sandbox() {
     let world = World::with_spec(IDLE);
     world.sandbox(["up", "-d", "--ttl", "3s"]).success();

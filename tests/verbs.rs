@@ -251,6 +251,26 @@ fn what_users_of_compose_type_is_understood() {
 }
 
 #[test]
+fn a_command_that_is_not_there_is_told_on_stderr() {
+    let world = two();
+
+    let outcome = world.sandbox(["exec", "idle", "nosuch"]).exits(127).says("nosuch").says("idle");
+
+    assert_eq!(outcome.stdout, "");
+}
+
+#[test]
+fn an_empty_sandbox_name_is_none_and_a_wrong_one_is_named() {
+    let mut world = World::with_spec(TWO);
+
+    world.env("SANDBOX_NAME", "");
+    world.sandbox(["ls"]).success();
+
+    world.env("SANDBOX_NAME", "../x y");
+    world.sandbox(["ls"]).exits(2).says("SANDBOX_NAME");
+}
+
+#[test]
 fn a_service_that_is_not_there_cannot_be_scaled() {
     let world = World::with_spec(TWO);
 

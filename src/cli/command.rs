@@ -104,7 +104,9 @@ impl Command {
             workdir: self.folder.map(|folder| folder.to_string_lossy().into_owned()),
             ..Exec::new(words)
         };
+        let command = exec.cmd.first().cloned().unwrap_or_default();
         match exec::run(&target.engine, &container, exec).await {
+            Ok(Outcome::NotBegun(code)) => i32::from(not_begun(service.as_str(), &command, code)),
             Ok(Outcome::Exited(code)) => i32::try_from(code).unwrap_or(1),
             Ok(Outcome::Abandoned) => 130,
             Err(error) => {
@@ -122,6 +124,13 @@ impl Target {
         let statuses = observe::statuses(&*self.engine, &sighting, Passwords::Included).await;
         observe::environment(self.name.as_str(), &statuses.unwrap_or_default())
     }
+}
+
+/// Tells that a command could not begin in a service; the exit code that stands for it.
+pub fn not_begun(service: &str, command: &str, code: i64) -> u8 {
+    let why = if code == i64::from(NOT_FOUND) { "it is not in the image" } else { "it may not be executed" };
+    Output::stderr().line(&format!("cannot run `{command}` in `{service}`: {why}"));
+    u8::try_from(code).unwrap_or(1)
 }
 
 /// A command cannot run in a service that does not.

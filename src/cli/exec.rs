@@ -82,7 +82,11 @@ impl Args {
             engine.exec(&container.name, &request).await?;
             return Ok(Exit::Done);
         }
+        let command = request.cmd.first().cloned().unwrap_or_default();
         Ok(match exec::run(&engine, &container.name, request).await? {
+            Outcome::NotBegun(code) => {
+                Exit::Command(super::command::not_begun(&self.service, &command, code))
+            }
             Outcome::Exited(code) => Exit::Command(u8::try_from(code).unwrap_or(1)),
             Outcome::Abandoned => Exit::Interrupted,
         })

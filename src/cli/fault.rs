@@ -89,7 +89,7 @@ async fn add(args: AddArgs, context: &Context) -> Result<Exit, Failure> {
     let whole = outcome?;
     let mut out = Output::stdout();
     if context.globals.json {
-        out.json(&json!({ "service": args.service, "fault": whole, "text": whole.to_string() }));
+        out.json(&json!({ "service": args.service, "fault": figures(&whole), "text": whole.to_string() }));
     } else {
         out.line(&format!("{}: {whole}", args.service));
     }
@@ -102,7 +102,7 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
     if context.globals.json {
         let rows: Vec<_> = faults
             .iter()
-            .map(|one| json!({ "service": fault::service_of(one), "fault": one.fault, "state": state(one) }))
+            .map(|one| json!({ "service": fault::service_of(one), "fault": figures(&one.fault), "state": state(one) }))
             .collect();
         out.json(&rows);
     } else if faults.is_empty() {
@@ -137,6 +137,17 @@ async fn imposed(context: &Context) -> Result<Vec<Imposed>, Failure> {
     let mut faults = fault::all(&*engine, &context.chosen().await?).await?;
     faults.sort_by_key(fault::service_of);
     Ok(faults)
+}
+
+/// A fault as figures with their units.
+fn figures(fault: &Fault) -> serde_json::Value {
+    json!({
+        "latency_ms": fault.latency.map(|length| length.as_millis()),
+        "jitter_ms": fault.jitter.map(|length| length.as_millis()),
+        "loss": fault.loss,
+        "bandwidth_bits_per_second": fault.bandwidth,
+        "cut": fault.cut,
+    })
 }
 
 /// A fault waits while its service does not run.

@@ -33,7 +33,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if args.all {
         let left = remove_everything(&engine, &Options::from_env()?).await?;
         return match left.as_slice() {
-            [] => Ok(Exit::Done),
+            [] => {
+                Output::stderr()
+                    .line("nothing of ours is left on this engine: no sandbox, snapshot or baseline");
+                Ok(Exit::Done)
+            }
             left => Err(Failure::failed(format!("left: {}", left.join(", ")), Some("try again".to_owned()))),
         };
     }

@@ -215,7 +215,11 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failure::report(&cli.globals, &Failure::from(error)).into(),
     };
-    let context = Context::new(cli.globals.clone());
+    let globals = match cli.globals.clone().or_environment() {
+        Ok(globals) => globals,
+        Err(error) => return failure::report(&cli.globals, &error).into(),
+    };
+    let context = Context::new(globals);
     let outcome = runtime.block_on(cli.verb.run(&context));
     // What still reads a terminal or a pipe must not hold the process back.
     runtime.shutdown_background();

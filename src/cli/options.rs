@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 
+use super::Failure;
 use crate::report;
 use crate::spec::SandboxName;
 
 /// What every verb takes.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Globals {
-    /// The sandbox to act on (default: the folder's).
-    #[arg(long, short = 'n', global = true, env = "SANDBOX_NAME", value_name = "NAME",
+    /// The sandbox to act on (default: that of SANDBOX_NAME, else the folder's).
+    #[arg(long, short = 'n', global = true, value_name = "NAME",
           add = ArgValueCandidates::new(super::complete::sandboxes))]
     pub name: Option<SandboxName>,
     /// How progress is shown.
@@ -21,6 +22,25 @@ pub struct Globals {
     /// Print data as JSON.
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+impl Globals {
+    /// The same with what the environment says where the command line does not. An empty variable says nothing.
+    ///
+    /// # Errors
+    /// When `SANDBOX_NAME` cannot be a sandbox's name.
+    pub(super) fn or_environment(mut self) -> Result<Self, Failure> {
+        let named = std::env::var("SANDBOX_NAME").ok().filter(|name| self.name.is_none() && !name.is_empty());
+        if let Some(name) = named {
+            let name = name.parse().map_err(|error| {
+                let hint =
+                    "letters, digits, `-` and `_` make a name; unset the variable to mean the folder's";
+                Failure::usage(format!("SANDBOX_NAME: {error}"), Some(hint.to_owned()))
+            })?;
+            self.name = Some(name);
+        }
+        Ok(self)
+    }
 }
 
 /// How progress is shown.

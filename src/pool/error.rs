@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum StorageError {
     /// Nothing of the name is stored.
-    #[error("no `{path}` is stored")]
+    #[error("nothing is stored as `{path}`")]
     NotFound {
         /// The set or volume.
         path: String,

@@ -213,7 +213,7 @@ pub fn counts(removed: Removed) -> String {
             .filter(|(number, _)| *number > 0)
             .map(|(number, noun)| amount::count(number, noun))
             .collect();
-    if parts.is_empty() { "nothing was there".to_owned() } else { parts.join(", ") }
+    if parts.is_empty() { "nothing had been made".to_owned() } else { parts.join(", ") }
 }
 
 /// "12 of 40", or "12" while the whole is not known.

@@ -128,7 +128,7 @@ pub enum SessionError {
         name: String,
     },
     /// Another session holds the sandbox.
-    #[error("sandbox `{name}` is up already, in another session")]
+    #[error("sandbox `{name}` is up, or being built, in another session")]
     Held {
         /// The sandbox.
         name: SandboxName,

@@ -28,6 +28,8 @@ pub enum ExecError {
 pub enum Outcome {
     /// With this exit code.
     Exited(i64),
+    /// It did not begin: 126, it may not be executed; 127, it was not found.
+    NotBegun(i64),
     /// It was interrupted a second time and left to itself.
     Abandoned,
 }
@@ -35,8 +37,8 @@ pub enum Outcome {
 /// A variable that marks the processes of one call, so that a signal finds them.
 const MARK: &str = "SANDBOX_EXEC";
 
-/// How much of the output is looked at for the engine's own words, bytes.
-const FIRST_WORDS: usize = 512;
+/// How the engine's own words begin.
+const REFUSED: &[u8] = b"OCI runtime exec failed";
 /// The command may not be executed, as shells count.
 const NOT_EXECUTABLE: i64 = 126;
 /// The command was not found, as shells count.
@@ -63,14 +65,14 @@ pub async fn run(engine: &Arc<dyn Engine>, container: &str, mut exec: Exec) -> R
     let raw = if tty && stdin { Raw::stdin().map_err(ExecError::Terminal)? } else { None };
     let ExecSession { id, input, mut output } = session;
     let mut feed = stdin.then(|| tokio::spawn(copy_stdin(input)));
-    let (mut interrupts, mut first_words) = (0, Vec::new());
+    let (mut interrupts, mut refusal) = (0, Refusal::default());
     loop {
         tokio::select! {
             piece = output.next() => match piece {
                 Some(Ok(chunk)) => {
-                    let room = FIRST_WORDS.saturating_sub(first_words.len());
-                    first_words.extend_from_slice(&chunk.bytes[..room.min(chunk.bytes.len())]);
-                    write(chunk.stream, &chunk.bytes);
+                    if !refusal.takes(&chunk.bytes) {
+                        write(chunk.stream, &chunk.bytes);
+                    }
                 }
                 Some(Err(error)) => return Err(error.into()),
                 None => break,
@@ -100,7 +102,36 @@ pub async fn run(engine: &Arc<dyn Engine>, container: &str, mut exec: Exec) -> R
     }
     drop(raw);
     let code = exit_code(engine.as_ref(), &id).await?;
-    Ok(Outcome::Exited(if code == NOT_EXECUTABLE && was_not_found(&first_words) { NOT_FOUND } else { code }))
+    if refusal.words.is_empty() || ![NOT_EXECUTABLE, NOT_FOUND].contains(&code) {
+        write(StdStream::Stdout, &refusal.words);
+        return Ok(Outcome::Exited(code));
+    }
+    Ok(Outcome::NotBegun(if refusal.says_not_found() { NOT_FOUND } else { code }))
+}
+
+/// The engine's own words in a command's output, where the command could not begin. They are its only output.
+#[derive(Default)]
+struct Refusal {
+    words: Vec<u8>,
+    command_spoke: bool,
+}
+
+impl Refusal {
+    /// Whether a piece of the output is the engine's, to be held back.
+    fn takes(&mut self, piece: &[u8]) -> bool {
+        let is = !self.command_spoke && (!self.words.is_empty() || piece.starts_with(REFUSED));
+        if is {
+            self.words.extend_from_slice(piece);
+        }
+        self.command_spoke |= !is;
+        is
+    }
+
+    /// Engines up to 20.10 answer as if a command that is not there could not be executed.
+    fn says_not_found(&self) -> bool {
+        let said = String::from_utf8_lossy(&self.words);
+        ["executable file not found", "no such file or directory"].iter().any(|words| said.contains(words))
+    }
 }
 
 /// Gives a command's terminal its size. Engines before API 1.42 do not take it with the command, and refuse it until the
@@ -112,13 +143,6 @@ async fn set_size(engine: &dyn Engine, id: &str, rows: u16, columns: u16) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// Whether the engine could not find the command. Engines up to 20.10 then answer as if it could not be executed.
-fn was_not_found(said: &[u8]) -> bool {
-    let said = String::from_utf8_lossy(said);
-    said.starts_with("OCI runtime exec failed")
-        && ["executable file not found", "no such file or directory"].iter().any(|words| said.contains(words))
 }
 
 async fn exit_code(engine: &dyn Engine, id: &str) -> Result<i64, EngineError> {

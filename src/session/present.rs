@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::bake;
+use super::control::Happening;
 use super::error::SessionError;
 use super::event::{Event, Events};
 use super::files::Values;
@@ -16,6 +18,7 @@ use super::observe::{self, Sighting};
 use super::open;
 use super::raise::{self, Order, PortWish, Site};
 use super::refill::refill;
+use super::signals::{self, Signals};
 use crate::agent::client::Keeper;
 use crate::data::manifest::{Consistency, KeptSecret, Manifest};
 use crate::data::snapshot;
@@ -112,7 +115,8 @@ impl Present {
         }
     }
 
-    /// Does something to the sandbox, and shows what is under way meanwhile.
+    /// Does something to the sandbox, and shows what is under way meanwhile. Who interrupts it would leave services
+    /// stopped: it is finished all the same, unless it is interrupted once more.
     ///
     /// # Errors
     /// Those of the work.
@@ -122,12 +126,36 @@ impl Present {
         work: impl Future<Output = Result<T, SessionError>>,
     ) -> Result<T, SessionError> {
         let name = self.name.to_string();
+        let signals = Signals::listen().ok();
         let services = self.spec.services.keys().map(ToString::to_string).collect();
         self.tell(Event::Changing { name: name.clone(), why: why.to_owned(), services });
         let began = Instant::now();
-        let outcome = work.await;
+        let outcome = tokio::select! {
+            outcome = work => outcome,
+            error = self.insisted(signals) => Err(error),
+        };
         self.tell(Event::Changed { name, deadline: None, attached: false, elapsed: began.elapsed() });
         outcome
+    }
+
+    /// Returns when somebody has asked a second time to stop.
+    async fn insisted(&self, signals: Option<Signals>) -> SessionError {
+        let Some(signals) = signals else { return std::future::pending().await };
+        let mut asked = signals.told();
+        let mut times = 0;
+        while let Some(happening) = asked.next().await {
+            match happening {
+                Happening::SuspendAsked => signals::stop_here(),
+                _ if times == 0 => {
+                    let text =
+                        "finishing this first, so that no service stays stopped; Ctrl-C again leaves it";
+                    self.tell(Event::Notice { text: text.to_owned() });
+                    times += 1;
+                }
+                _ => break,
+            }
+        }
+        SessionError::Cancelled
     }
 
     /// Stops services, each after those that depend on it. What is not stopped `within` that time, or the spec's own,

@@ -6,6 +6,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::control::Happening;
 
+/// Stops this process until it is continued, as Ctrl-Z does by itself.
+pub(super) fn stop_here() {
+    if let Some(this) = rustix::process::Pid::from_raw(std::process::id().cast_signed()) {
+        // The default action of SIGTSTP is taken by our own handler: SIGSTOP has no handler.
+        let _ = rustix::process::kill_process(this, rustix::process::Signal::STOP);
+    }
+}
+
 /// The signals that a session hears.
 pub(super) struct Signals {
     interrupt: Signal,

@@ -123,7 +123,8 @@ impl ArchiveError {
             Self::Newer { .. } => Some("update sandbox"),
             Self::TooMuch { .. } => Some("make room on the engine's disk; nothing was stored"),
             Self::Storage(error) => error.hint(),
-            Self::Stream { .. } | Self::Foreign { .. } | Self::Tree(_) => None,
+            Self::Foreign { .. } => Some("`sandbox snapshot export NAME FILE` writes such a file"),
+            Self::Stream { .. } | Self::Tree(_) => None,
         }
     }
 }

@@ -90,7 +90,7 @@ impl<'a> Import<'a> {
         } else if magic == *b"mani" {
             Ok(Box::new(whole))
         } else {
-            Err(ArchiveError::Foreign { reason: "it begins as none does".to_owned() })
+            Err(ArchiveError::Foreign { reason: "it does not begin like one".to_owned() })
         }
     }
 

@@ -18,12 +18,15 @@ pub fn environment(name: &str, services: &[ServiceStatus]) -> BTreeMap<String, S
         if let Some(endpoint) = first {
             variables.insert(format!("{prefix}_HOST"), endpoint.host.to_string());
             variables.insert(format!("{prefix}_PORT"), endpoint.port.to_string());
+            variables.insert(format!("{prefix}_PORT_{}", endpoint.target), endpoint.port.to_string());
         }
         if let Some(url) = service.endpoints.iter().find_map(|endpoint| endpoint.url.clone()) {
             variables.insert(format!("{prefix}_URL"), url);
         }
         for endpoint in &service.endpoints {
-            variables.insert(format!("{prefix}_PORT_{}", endpoint.target), endpoint.port.to_string());
+            // A port that is published twice is reached by the first of them.
+            let variable = variables.entry(format!("{prefix}_PORT_{}", endpoint.target));
+            variable.or_insert_with(|| endpoint.port.to_string());
         }
     }
     let endpoints = || services.iter().filter(|s| s.replica == 1).flat_map(|service| &service.endpoints);

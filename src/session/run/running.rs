@@ -18,6 +18,7 @@ use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
 use crate::session::follow::Follower;
 use crate::session::raise::{Order, Site};
+use crate::session::signals;
 use crate::session::supervise::Supervised;
 use crate::session::teardown::Doomed;
 use crate::spec::Spec;
@@ -276,10 +277,7 @@ impl Running {
             self.events().emit(Event::Warning { text: error.to_string(), hint: error.hint() });
             return;
         }
-        if let Some(this) = rustix::process::Pid::from_raw(std::process::id().cast_signed()) {
-            // The default action of SIGTSTP is taken by our own handler: SIGSTOP has no handler.
-            let _ = rustix::process::kill_process(this, rustix::process::Signal::STOP);
-        }
+        signals::stop_here();
         if let Err(error) = lease.resume().await {
             self.events().emit(Event::Warning { text: error.to_string(), hint: error.hint() });
         }
