@@ -3,7 +3,7 @@
 //! Prints ratios taken in one run; the figures after "at most" and "at least" are what we promise. It needs the engine
 //! and the test images; root, to compare file against file. `SANDBOX_BENCH_ROUNDS` says how often each thing is done (the
 //! median counts), `SANDBOX_BENCH_MIB` the larger amount (default: 1024), and arguments which parts are wanted:
-//! `sizes`, `compose`, `pgbench`, `files`, `folders` (default: all).
+//! `sizes`, `compose`, `pgbench`, `files`, `memory`, `folders` (default: all).
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark fails by panicking, and prints")]
 
@@ -63,13 +63,16 @@ fn main() {
     if wanted("folders") {
         folders::run(mebibytes);
     }
-    if ["sizes", "compose", "files"].into_iter().any(wanted) {
+    if ["sizes", "compose", "files", "memory"].into_iter().any(wanted) {
         let large = database(mebibytes);
         if wanted("sizes") {
             by_size(&database(1), &large, rounds);
         }
         if wanted("files") {
-            files::run(&large, mebibytes);
+            files::run(&large);
+        }
+        if wanted("memory") {
+            files::memory(&large);
         }
         if wanted("compose") {
             against_compose(&large, rounds);

@@ -8,8 +8,10 @@ use super::figures::{Bound, median, quotient, ratio};
 
 /// What the program may take while a file goes through it, whatever its size.
 const MEMORY: f64 = 40.0;
+/// How much goes through while that is looked at.
+const MUCH: usize = 4096;
 
-pub fn run(world: &World, mebibytes: usize) {
+pub fn run(world: &World) {
     world.up();
     world.sandbox(["snapshot", "create", "bench"]).success();
     world.sandbox(["down"]).success();
@@ -32,11 +34,16 @@ pub fn run(world: &World, mebibytes: usize) {
         times[3].push(shell(world, &untar));
         shell(world, &format!("rm -rf {place}; sync"));
     }
+    let kilobytes = |file: &str| {
+        let length = std::fs::metadata(world.project().join(file)).unwrap().len();
+        let kilobytes = u32::try_from(length / 1000).unwrap();
+        (format!("{kilobytes} kB"), f64::from(kilobytes))
+    };
+    let (one, other) = (kilobytes("ours.sandbox.tar.zst"), kilobytes("theirs.tar.zst"));
+    quotient("the file / what `tar | zstd -T0` makes", one, other, Bound::AtMost(1.1));
     let [export, tar, import, untar] = times.map(median);
     ratio("export / `tar | zstd -T0` (rate)", tar, export, Bound::AtLeast(0.8));
     ratio("import / `zstd -d | tar -x`, both synced (rate)", untar, import, Bound::AtLeast(0.8));
-
-    memory(world, mebibytes * 4);
 }
 
 const LIMIT: Duration = Duration::from_mins(15);
@@ -46,11 +53,11 @@ fn shell(world: &World, script: &str) -> Duration {
 }
 
 /// Exports and imports data that cannot be packed, and looks at the most memory that each took.
-fn memory(world: &World, mebibytes: usize) {
+pub fn memory(world: &World) {
     world.up();
     let noise = format!(
         "cd /var/lib/postgresql/data && head -c 128M /dev/urandom > noise && i=0; while [ $i -lt {} ]; do cat noise; i=$((i+1)); done > much",
-        mebibytes / 128
+        MUCH / 128
     );
     world.in_container("db", &["sh", "-c", &noise]).success();
     world.sandbox(["snapshot", "create", "memory"]).success();
@@ -61,7 +68,7 @@ fn memory(world: &World, mebibytes: usize) {
     ] {
         let (took, most) = most_memory(world, verb);
         let what = format!(
-            "`{}` of {mebibytes} MiB ({took:.0?}): its memory / what it may take (MiB)",
+            "`{}` of {MUCH} MiB ({took:.0?}): its memory / what it may take (MiB)",
             verb[..2].join(" ")
         );
         quotient(&what, (format!("{most:.1}"), most), (format!("{MEMORY}"), MEMORY), Bound::AtMost(1.0));
