@@ -2,6 +2,8 @@
 //!
 //! Each test has an engine of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::os::unix::fs::MetadataExt;
