@@ -155,3 +155,24 @@ fn a_client_killed_after_any_fourth_call_of_up_leaves_nothing() {
     within(support::PATIENCE, "nothing is left", || world.engine().remains().is_empty());
     within(support::PATIENCE, "no data without an owner", || world.engine().stored("live").is_empty());
 }
+
+#[test]
+fn a_keeper_of_the_other_kind_is_not_started_beside_one() {
+    let mut world = World::with_spec(SPEC);
+    world.file("files/one", "one\n");
+    world.env("SANDBOX_LINGER", "1");
+    world.up();
+    let other = world.command(["up", "-d"]).env("SANDBOX_KEEPER", "process").run();
+    assert_eq!(other.code, Some(1), "{other}");
+    other.says("a keeper in a container serves this engine");
+    world.sandbox(["down"]).success();
+    let keeper = format!("sandbox-keeper-{}", world.name());
+    eventually("it has left", || !world.engine().exists(&keeper));
+
+    world.env("SANDBOX_KEEPER", "process");
+    world.up();
+    let other = world.command(["up", "-d"]).without_env("SANDBOX_KEEPER").run();
+    assert_eq!(other.code, Some(1), "{other}");
+    other.says("a keeper that is a process serves this engine");
+    world.sandbox(["down"]).success();
+}

@@ -27,6 +27,8 @@ impl Starter {
             if is_taken(&places.socket) {
                 return Ok(Step::Again("its process does not listen yet".to_owned()));
             }
+            let keeper = self.options.scope.keeper();
+            self.alone(&keeper, "a keeper in a container serves this engine: unset it").await?;
             self.spawn(&places).await?;
             return Ok(Step::Again("it was just started".to_owned()));
         };

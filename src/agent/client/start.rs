@@ -180,6 +180,14 @@ impl Starter {
 
     /// Makes the container and starts it.
     async fn create(&self, powers: Powers) -> Result<Step, KeeperError> {
+        if self.post == Post::Keeper {
+            let storehouse = self.options.scope.storehouse();
+            self.alone(
+                &storehouse,
+                "a keeper that is a process serves this engine: set SANDBOX_KEEPER=process",
+            )
+            .await?;
+        }
         let (info, payload) = self.ready().await?;
         let image = image::ensure(&*self.engine, payload).await?;
         let volume = self.volume().await?;
@@ -206,6 +214,20 @@ impl Starter {
         match refused {
             Some(source) => Err(KeeperError::Engine { doing: self.starting(), source }),
             None => Ok(Step::Again("no socket of the engine is known".to_owned())),
+        }
+    }
+
+    /// Makes sure that no keeper of the other kind, told by this container, is at work: two would each attach the pool,
+    /// and neither knows the other's leases.
+    pub(super) async fn alone(&self, container: &str, otherwise: &str) -> Result<(), KeeperError> {
+        let other = self.engine.container(container).await;
+        match other.map_err(KeeperError::engine("look for another keeper"))? {
+            Some(_) => {
+                let cause =
+                    format!("{otherwise}, or wait until it has left, ten minutes after its last sandbox");
+                Err(KeeperError::Setting { variable: "SANDBOX_KEEPER", cause })
+            }
+            None => Ok(()),
         }
     }
 
