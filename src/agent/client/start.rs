@@ -222,12 +222,12 @@ impl Starter {
     pub(super) async fn alone(&self, container: &str, otherwise: &str) -> Result<(), KeeperError> {
         let other = self.engine.container(container).await;
         match other.map_err(KeeperError::engine("look for another keeper"))? {
-            Some(_) => {
+            Some(container) if container.state.is_alive() => {
                 let cause =
                     format!("{otherwise}, or wait until it has left, ten minutes after its last sandbox");
                 Err(KeeperError::Setting { variable: "SANDBOX_KEEPER", cause })
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 
