@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// The time between two tries at first: nine times what the start of a command costs.
 const SHORTEST: Duration = Duration::from_millis(400);
+/// What a command takes that does next to nothing.
+const CHEAP: Duration = Duration::from_millis(45);
 /// The time between two tries of a cheap command, after a while.
 const LONGEST: Duration = Duration::from_secs(2);
 /// The longest time between two tries of a costly one: one that only waits, and so takes long, is not left alone for
@@ -23,11 +25,12 @@ impl Pace {
     }
 
     /// How long to leave the command alone after a try that took so long, `elapsed` after the wait began: longer each
-    /// time, and until all tries together are a tenth of the wait. (How long a command took is the most that it can have
-    /// computed, if it is one thread.)
+    /// time, and until all tries together are a tenth of the wait; a little less for a costly command, for which we
+    /// compute as well. (How long a command took is the most that it can have computed, if it is one thread.)
     pub(super) fn pause_after(&mut self, took: Duration, elapsed: Duration) -> Duration {
         self.spent += took;
-        let owed = (self.spent * 10).saturating_sub(elapsed).min(LONGEST_OF_ALL);
+        let times = if took > CHEAP { 11 } else { 10 };
+        let owed = (self.spent * times).saturating_sub(elapsed).min(LONGEST_OF_ALL);
         let pause = self.pause.max(owed);
         self.pause = (self.pause * 5 / 4).min(LONGEST);
         pause
