@@ -113,6 +113,8 @@ impl Made {
             .env("TEST_SCOPE", self.world.name())
             .env("TEST_ID", self.id.as_str())
             .env("TEST_PLACE", format!("{:?}", self.options.place))
+            // It is killed: its folder goes with ours.
+            .env("TMPDIR", self.world.home())
             .env("XDG_RUNTIME_DIR", std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

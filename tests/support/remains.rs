@@ -12,6 +12,7 @@ use super::Engine;
 pub(super) fn remove(engine: &Engine) {
     let pool = format!("sandbox-pool-{}", engine.scope());
     // The keeper first: it would take the removal of the others for work of its own.
+    end_processes(engine);
     engine.docker(&["rm", "-fv", &format!("sandbox-keeper-{}", engine.scope())]);
     engine.docker(&["rm", "-fv", &format!("sandbox-storehouse-{}", engine.scope())]);
     let files = pool_files(engine, &pool);
@@ -31,6 +32,27 @@ pub(super) fn remove(engine: &Engine) {
     let label = format!("label=dev.sandbox.scope={}", engine.scope());
     let images = engine.docker(&["images", "-q", "--filter", &label]);
     batch(engine, &["rmi", "-f"], &images.stdout.lines().map(str::to_owned).collect::<Vec<_>>());
+}
+
+/// Kills keepers of the scope that are processes of this machine.
+fn end_processes(engine: &Engine) {
+    let scope = format!("SANDBOX_SCOPE={}", engine.scope());
+    let Ok(processes) = std::fs::read_dir("/proc") else { return };
+    for process in processes.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<libc::pid_t>().ok()) else {
+            continue;
+        };
+        let words = |file: &str| -> Vec<Vec<u8>> {
+            let bytes = std::fs::read(process.path().join(file)).unwrap_or_default();
+            bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+        };
+        let is_keeper =
+            words("cmdline").get(1..3).is_some_and(|verb| verb == [&b"agent"[..], &b"keeper"[..]]);
+        if is_keeper && words("environ").iter().any(|variable| variable == scope.as_bytes()) {
+            // SAFETY: a plain system call.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+    }
 }
 
 fn all_containers(engine: &Engine) -> Vec<String> {
