@@ -113,8 +113,6 @@ impl Made {
             .env("TEST_SCOPE", self.world.name())
             .env("TEST_ID", self.id.as_str())
             .env("TEST_PLACE", format!("{:?}", self.options.place))
-            // It is killed: its folder goes with ours.
-            .env("TMPDIR", self.world.home())
             .env("XDG_RUNTIME_DIR", std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -141,6 +139,8 @@ impl Made {
 async fn holds_a_lease_until_it_is_killed() {
     let variable = |name| std::env::var(name).unwrap();
     let mut made = Made::new().await;
+    // It is killed, and its folder would stay.
+    std::fs::remove_dir_all(made.world.home().parent().unwrap()).unwrap();
     made.options.scope = variable("TEST_SCOPE").parse().unwrap();
     if variable("TEST_PLACE") == "Process" {
         made.options.place = Place::Process;

@@ -28,6 +28,8 @@ pub(super) fn remove(engine: &Engine) {
         release_loop_devices(&files);
         batch(engine, &["volume", "rm", "-f"], &pools);
     }
+    // One may have been on its way when what asked for it was killed.
+    engine.docker(&["rm", "-fv", &format!("sandbox-storehouse-{}", engine.scope())]);
     engine.docker(&["volume", "rm", "-f", &pool]);
     let label = format!("label=dev.sandbox.scope={}", engine.scope());
     let images = engine.docker(&["images", "-q", "--filter", &label]);
