@@ -1,11 +1,13 @@
-//! `cargo bench --bench gateway`: a port that a sandbox publishes beside one that the engine publishes itself, in one run
-//! on one machine, by turns.
+//! `cargo bench --bench gateway`: what the gateway costs, in one run on one machine, by turns: a port that a sandbox
+//! publishes beside one that the engine publishes itself, and an `up` beside one without a gateway.
 //!
 //! `SANDBOX_BENCH_ROUNDS` says how often each is measured; the median counts. The figures after "at least" and "at most"
 //! are what we promise.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark fails by panicking, and prints")]
 
+#[path = "gateway/start.rs"]
+mod start;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -59,6 +61,8 @@ fn main() {
         "round trip {ours:.1?} - {theirs:.1?} = {more:.1?}  at most {limit:.1?}: {}",
         held(more <= limit)
     );
+    drop((bare, world));
+    start::measure(rounds);
 }
 
 fn held(holds: bool) -> &'static str {

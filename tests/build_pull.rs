@@ -54,6 +54,31 @@ fn a_changed_context_is_built_anew_when_asked() {
     assert_eq!(world.in_container("app", &["cat", "/app/new.txt"]).success().text(), "new");
 }
 
+/// The ids of the images that were built for this world.
+fn images(world: &World) -> Vec<String> {
+    let label = format!("label=dev.sandbox.scope={}", world.name());
+    let listed = world.engine().docker(&["images", "-q", "--no-trunc", "--filter", &label]).success();
+    listed.stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn gc_removes_what_a_later_build_replaced_and_all_of_them_when_everything_is_to_go() {
+    let world = built();
+    world.up();
+    world.file("app/new.txt", "new");
+    world.sandbox(["up", "-d", "--build"]).success();
+    assert_eq!(images(&world).len(), 2);
+
+    world.sandbox(["gc", "--dry-run"]).success().says("replaced");
+    assert_eq!(images(&world).len(), 2);
+    world.sandbox(["gc"]).success();
+    assert_eq!(images(&world).len(), 1);
+    assert!(world.engine().runs(&world.container("app")));
+
+    world.sandbox(["gc", "--all"]).success();
+    assert_eq!(images(&world), [""; 0]);
+}
+
 #[test]
 fn a_dockerfile_may_be_written_in_the_spec_and_a_stage_chosen() {
     let world = World::with_spec(

@@ -146,28 +146,26 @@ fn closing_the_terminal_destroys_everything() {
     world.engine().becomes_clean();
 }
 
-#[test]
-fn sigterm_destroys_everything() {
+/// What a signal to the session alone does, and the exit code that says so.
+fn a_signal_destroys_everything(signal: i32, code: i32) {
     let world = World::with_spec(IDLE);
     let mut session = world.spawn(["up"]);
     session.says("the app is here");
 
-    session.signal(libc::SIGTERM);
+    session.signal(signal);
 
-    session.wait(A_WHILE).exits(143);
+    session.wait(A_WHILE).exits(code);
     world.engine().is_clean();
 }
 
 #[test]
+fn sigterm_destroys_everything() {
+    a_signal_destroys_everything(libc::SIGTERM, 143);
+}
+
+#[test]
 fn sighup_destroys_everything() {
-    let world = World::with_spec(IDLE);
-    let mut session = world.spawn(["up"]);
-    session.says("the app is here");
-
-    session.signal(libc::SIGHUP);
-
-    session.wait(A_WHILE).exits(129);
-    world.engine().is_clean();
+    a_signal_destroys_everything(libc::SIGHUP, 129);
 }
 
 #[test]

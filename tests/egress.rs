@@ -16,7 +16,7 @@ services:
 fn what_was_refused_is_shown_with_the_line_that_would_let_it_out() {
     let world = World::with_spec(ASKING);
     world.up();
-    assert!(world.sandbox(["egress"]).success().stderr.contains("nothing was refused"));
+    assert!(world.sandbox(["egress"]).success().stderr.contains("no name was refused"));
 
     world.in_container("app", &["nslookup", "api.example.com"]);
 

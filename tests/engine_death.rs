@@ -59,8 +59,35 @@ secrets:
 
 const READ: &str = "cd /run/secrets && cat password certificate token";
 
-fn becomes_clean(world: &World) {
-    within(Duration::from_mins(2), "nothing of the sandbox remains", || world.engine().remains().is_empty());
+/// Nothing of the sandbox remains, though the engine has to come to itself first.
+#[track_caller]
+fn becomes_clean(engine: &SecondEngine, world: &World) {
+    engine.is_bare_but_for_keepers(Duration::from_mins(2), &[world.name()]);
+}
+
+#[track_caller]
+fn is_clean(engine: &SecondEngine, world: &World) {
+    engine.is_bare_but_for_keepers(Duration::ZERO, &[world.name()]);
+}
+
+fn write_a_mark(world: &World, mark: &str) {
+    world.in_container("app", &["sh", "-c", &format!("echo {mark} > /kept/mark; sync")]).success();
+}
+
+/// Once its engine is back a sandbox with time left is there, stopped, and starts with its data.
+#[track_caller]
+fn comes_back_with_its_mark(world: &World, mark: &str) {
+    is_stopped(world, "app");
+    world.sandbox(["start"]).success();
+    assert_eq!(world.in_container("app", &["cat", "/kept/mark"]).success().text(), mark);
+}
+
+#[track_caller]
+fn is_stopped(world: &World, service: &str) {
+    eventually("its objects are there, stopped", || {
+        let container = world.container(service);
+        world.engine().exists(&container) && !world.engine().runs(&container)
+    });
 }
 
 #[test]
@@ -74,7 +101,7 @@ fn a_session_that_died_with_its_engine_is_cleaned_up_when_it_is_back() {
     session.kill();
     engine.start_again();
 
-    becomes_clean(&world);
+    becomes_clean(&engine, &world);
 }
 
 #[test]
@@ -88,7 +115,7 @@ fn a_session_that_died_while_the_engine_restarted_under_live_restore_is_cleaned_
     session.kill();
     engine.start_again();
 
-    becomes_clean(&world);
+    becomes_clean(&engine, &world);
 }
 
 #[test]
@@ -108,7 +135,7 @@ fn a_session_outlives_a_restart_of_an_engine_that_keeps_containers_alive() {
     assert!(world.engine().runs(&world.container("app")));
     session.interrupt();
     session.wait(support::PATIENCE);
-    world.engine().is_clean();
+    is_clean(&engine, &world);
 }
 
 #[test]
@@ -122,7 +149,7 @@ fn a_session_is_gone_after_a_reboot() {
     session.kill();
     engine.start_again();
 
-    becomes_clean(&world);
+    becomes_clean(&engine, &world);
 }
 
 #[test]
@@ -130,18 +157,14 @@ fn a_detached_sandbox_with_time_left_is_stopped_after_a_reboot_and_starts_with_i
     let mut engine = SecondEngine::start(&["--fs", "ext4"], &[BUSYBOX]);
     let world = engine.world(IDLE);
     world.up();
-    world.in_container("app", &["sh", "-c", "echo mine > /kept/mark; sync"]).success();
+    write_a_mark(&world, "mine");
 
     engine.cut_the_power();
     engine.start_again();
 
-    eventually("its objects are there, stopped", || {
-        world.engine().exists(&world.container("app")) && !world.engine().runs(&world.container("app"))
-    });
-    world.sandbox(["start"]).success();
-    assert_eq!(world.in_container("app", &["cat", "/kept/mark"]).success().text(), "mine");
+    comes_back_with_its_mark(&world, "mine");
     world.sandbox(["down"]).success();
-    world.engine().is_clean();
+    is_clean(&engine, &world);
 }
 
 /// A file of this machine on the loop device of a number, as after a reboot at which somebody else was faster.
@@ -176,7 +199,7 @@ fn a_pool_whose_node_is_gone_and_whose_device_is_somebody_elses_now_is_attached_
     let mut world = engine.world(IDLE);
     world.env("SANDBOX_STORAGE", "pool");
     world.up();
-    world.in_container("app", &["sh", "-c", "echo mine > /kept/mark; sync"]).success();
+    write_a_mark(&world, "mine");
     let keeper = world.engine().pid(&format!("sandbox-keeper-{}", world.engine().scope()));
     let node = format!("/proc/{keeper}/root/pool/pool.node");
     let number = rustix::fs::minor(std::fs::metadata(&node).unwrap().rdev()).to_string();
@@ -186,13 +209,9 @@ fn a_pool_whose_node_is_gone_and_whose_device_is_somebody_elses_now_is_attached_
     let _other = Occupied::take(&number);
     engine.start_again();
 
-    eventually("its objects are there, stopped", || {
-        world.engine().exists(&world.container("app")) && !world.engine().runs(&world.container("app"))
-    });
-    world.sandbox(["start"]).success();
-    assert_eq!(world.in_container("app", &["cat", "/kept/mark"]).success().text(), "mine");
+    comes_back_with_its_mark(&world, "mine");
     world.sandbox(["down"]).success();
-    world.engine().is_clean();
+    is_clean(&engine, &world);
 }
 
 #[test]
@@ -203,23 +222,20 @@ fn two_engines_of_one_machine_have_pools_that_never_meet() {
     for (world, word) in worlds.iter_mut().zip(["one", "other"]) {
         world.env("SANDBOX_STORAGE", "pool");
         world.up();
-        world.in_container("app", &["sh", "-c", &format!("echo {word} > /kept/mark; sync")]).success();
+        write_a_mark(world, word);
     }
 
     // The first goes and comes back while the other has its device.
     first.cut_the_power();
     first.start_again();
     let [one, other] = &worlds;
-    eventually("its objects are there, stopped", || {
-        one.engine().exists(&one.container("app")) && !one.engine().runs(&one.container("app"))
-    });
-    one.sandbox(["start"]).success();
+    comes_back_with_its_mark(one, "one");
+    assert_eq!(other.in_container("app", &["cat", "/kept/mark"]).success().text(), "other");
 
-    for (world, word) in [(one, "one"), (other, "other")] {
-        assert_eq!(world.in_container("app", &["cat", "/kept/mark"]).success().text(), word);
+    for (engine, world) in [(&first, one), (&second, other)] {
         assert_eq!(world.engine().stored("live").len(), 1);
         world.sandbox(["down"]).success();
-        world.engine().is_clean();
+        is_clean(engine, world);
     }
 }
 
@@ -236,9 +252,7 @@ fn a_reboot_forgets_no_secret_and_no_port() {
 
     engine.cut_the_power();
     engine.start_again();
-    eventually("its objects are there, stopped", || {
-        world.engine().exists(&world.container("web")) && !world.engine().runs(&world.container("web"))
-    });
+    is_stopped(&world, "web");
 
     // Without the variable it cannot be started as it was: that is said, and nothing starts with half its secrets.
     let refused = world.command(["start"]).without_env("TOKEN").run().exits(1).says("TOKEN");
@@ -252,7 +266,7 @@ fn a_reboot_forgets_no_secret_and_no_port() {
     let page = engine.in_its_network(&["curl", "-sS", "--max-time", "10", &format!("http://{address}/")]);
     assert_eq!(page.success().text(), "served");
     world.sandbox(["down"]).success();
-    world.engine().is_clean();
+    is_clean(&engine, &world);
 }
 
 #[test]
@@ -267,7 +281,7 @@ fn an_up_whose_engine_restarts_leaves_nothing() {
 
     let outcome = session.wait(Duration::from_mins(2));
     assert_ne!(outcome.code, Some(0), "{outcome}");
-    becomes_clean(&world);
+    becomes_clean(&engine, &world);
 }
 
 #[test]
@@ -281,7 +295,7 @@ fn a_deadline_that_passed_while_the_power_was_out_is_kept_at_once() {
     within(Duration::from_secs(10), "the deadline has passed", || Instant::now() > deadline);
     engine.start_again();
 
-    becomes_clean(&world);
+    becomes_clean(&engine, &world);
 }
 
 #[test]
@@ -293,5 +307,5 @@ fn a_newer_engine_on_another_file_system_does_the_same() {
     assert!(world.engine().runs(&world.container("app")));
     world.sandbox(["down"]).success();
 
-    world.engine().is_clean();
+    is_clean(&engine, &world);
 }

@@ -75,8 +75,10 @@ impl Made {
     async fn build(&self) {
         let name = self.name.as_str();
         let mut network = CreateNetwork::bridge(identity::network(name, "default"));
-        let [a, b]: [u8; 2] = rand::random();
-        network.subnets = vec![Subnet::new(format!("10.{}.{b}.16/28", 200 + a % 50).parse().unwrap())];
+        // Out of the ranges that sandboxes' own come from.
+        let [a, b, c]: [u8; 3] = rand::random();
+        let subnet = format!("198.{}.{b}.{}/28", 18 + a % 2, c & 0xf0);
+        network.subnets = vec![Subnet::new(subnet.parse().unwrap())];
         network.internal = true;
         network.labels = self.labels(Role::Network);
         network.labels.insert(identity::RESOLVED.to_owned(), r#"{"artifacts":["web:/out"]}"#.to_owned());
@@ -107,8 +109,8 @@ impl Made {
     }
 
     /// A process of its own that holds the lease on this sandbox, which is built already.
-    fn client_process(&self) -> Child {
-        Command::new(std::env::current_exe().unwrap())
+    fn client_process(&self) -> Client {
+        let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "holds_a_lease_until_it_is_killed", "--ignored", "--nocapture"])
             .env("TEST_SCOPE", self.world.name())
             .env("TEST_ID", self.id.as_str())
@@ -116,8 +118,8 @@ impl Made {
             .env("XDG_RUNTIME_DIR", std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
+            .spawn();
+        Client(child.unwrap())
     }
 
     async fn wait_for(&self, keeper: &Keeper, hold: Hold) {
@@ -130,6 +132,22 @@ impl Made {
             assert!(begin.elapsed() < support::PATIENCE, "never {hold:?}: {standings:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// A process that holds a lease; one that a failed test has not killed would keep the sandbox.
+struct Client(Child);
+
+impl Client {
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
@@ -159,8 +177,7 @@ async fn a_sandbox_is_gone_after_its_client_was_killed() {
     let mut client = made.client_process();
     made.wait_for(&keeper, Hold::Held).await;
     made.build().await;
-    client.kill().unwrap();
-    client.wait().unwrap();
+    client.kill();
     within(GRACE + Duration::from_secs(5), "nothing is left", || made.world.engine().remains().is_empty());
     // It is told of once a sweep has found nothing more, which is after the last object went.
     let begin = std::time::Instant::now();
@@ -237,8 +254,7 @@ async fn when_keeper_and_client_are_killed_a_call_of_the_program_is_enough() {
     made.wait_for(&keeper, Hold::Held).await;
     made.build().await;
     drop(keeper);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.kill();
     made.world.engine().docker(&["kill", &made.options.scope.keeper()]).success();
     client::sweep_expired(&made.engine, &made.options).await.unwrap();
     made.world.engine().becomes_clean();
@@ -289,8 +305,7 @@ async fn the_same_loop_runs_as_a_process() {
     let mut client = made.client_process();
     made.wait_for(&keeper, Hold::Held).await;
     made.build().await;
-    client.kill().unwrap();
-    client.wait().unwrap();
+    client.kill();
     made.world.engine().becomes_clean();
     client::remove_everything(&made.engine, &made.options).await.unwrap();
     assert!(!made.world.engine().exists(&storehouse));

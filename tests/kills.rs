@@ -1,107 +1,286 @@
-//! Whatever call its process is killed at, nothing of a sandbox is left.
+//! Whatever call its process is killed at, nothing of a sandbox is left: the whole engine is compared with what it was.
 //!
-//! Debug builds die at a chosen call to the engine (`SANDBOX_FAULT`): just before it is sent, or just after it was
-//! answered.
+//! Debug builds die at a chosen call to the engine or to the storage (`SANDBOX_FAULT`): just before it is sent, or just
+//! after it was answered; or they stop there. Each test has an engine of its own.
 
 mod support;
 
 use std::time::Duration;
 
-use support::{World, within};
+use support::second::SecondEngine;
+use support::{BUSYBOX, Outcome, Run, Session, World, eventually, within};
 
+/// Two services, one with seeded data; `N` sets the data of one sandbox apart from that of others.
 const SPEC: &str = r#"
+lifetime: { grace: 2s }
+limits: { memory: 512m }
 services:
   db:
     image: sbx-test/busybox
     command: [sleep, infinity]
+    stop_signal: SIGKILL
+    environment: { N: "${N:-0}" }
     volumes: ["data:/data"]
+    seed: [{ exec: [sh, -c, "echo seeded > /data/word"] }]
   web:
     image: sbx-test/busybox
     command: [sh, -c, "while true; do echo hi | nc -l -p 8080; done"]
+    stop_signal: SIGKILL
     depends_on: [db]
+    ports: ["8080"]
+    secrets: [key]
+volumes: { data: {} }
+secrets: { key: { generate: 16 } }
+"#;
+
+/// One service that can be reached, and its data.
+const SMALL: &str = r#"
+lifetime: { grace: 2s }
+services:
+  web:
+    image: sbx-test/busybox
+    command: [sh, -c, "while true; do echo hi | nc -l -p 8080; done"]
+    stop_signal: SIGKILL
+    volumes: ["data:/data"]
     ports: ["8080"]
 volumes: { data: {} }
 "#;
 
 /// How long the keeper waits for a client that is gone, and what it may take to destroy what that client had.
-const GONE: Duration = Duration::from_secs(15);
+const GONE: Duration = Duration::from_secs(2 + 5);
 
-/// How many calls a command makes that change something. The world's first sandbox makes a few more than others.
-fn calls(world: &World, arguments: &[&str]) -> u64 {
+const UP: [&str; 4] = ["up", "-d", "--progress", "quiet"];
+const DOWN: [&str; 3] = ["down", "--progress", "quiet"];
+
+fn engine() -> SecondEngine {
+    SecondEngine::start(&["--fs", "ext4"], &[BUSYBOX])
+}
+
+/// How many calls a command makes that change something.
+fn calls(world: &World, command: Run) -> usize {
     let file = world.home().join("calls");
-    world.command(arguments).env("SANDBOX_FAULT", &format!("count@{}", file.display())).run().success();
+    command.env("SANDBOX_FAULT", &format!("count@{}", file.display())).run().success();
+    read(&file)
+}
+
+fn read(file: &std::path::Path) -> usize {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     text.parse().unwrap_or_else(|_| panic!("no number of calls: `{text}`"))
 }
 
-/// Kills `up` at every call, several at a time, and looks at the engine afterwards.
-fn killed_at_every_call_of_up(world: &World, mode: &str) {
-    let all = calls(world, &["up", "-d", "--progress", "quiet"]);
-    world.sandbox(["down", "--progress", "quiet"]).success();
+/// The calls of an `up` that finds its keeper, and its data if it is that of before; at least as many as make a sandbox.
+fn calls_of_up(world: &World) -> usize {
+    world.up();
+    world.sandbox(DOWN).success();
+    let all = calls(world, world.command(UP));
+    world.sandbox(DOWN).success();
     assert!(all > 10, "so few calls are no sandbox: {all}");
-    let numbers: Vec<u64> = (1..=all).collect();
+    all
+}
+
+/// Does something for each number from 1 on, six at a time.
+fn for_each(count: usize, act: impl Fn(usize) + Sync) {
+    let numbers: Vec<usize> = (1..=count).collect();
     for some in numbers.chunks(6) {
         std::thread::scope(|scope| {
-            for number in some {
-                scope.spawn(move || {
-                    let name = format!("{}-{mode}-{number}", world.name());
-                    let command = world.command(["up", "-d", "--progress", "quiet", "--name", &name]);
-                    let outcome = command.env("SANDBOX_FAULT", &format!("{mode}@{number}")).run();
-                    if outcome.code == Some(0) {
-                        // It came up with fewer calls: whoever is first makes the edge network, too.
-                        world.sandbox(["down", "--progress", "quiet", "--name", &name]).success();
-                    }
-                });
+            for &number in some {
+                let act = &act;
+                scope.spawn(move || act(number));
             }
         });
     }
-    within(GONE * 2, "nothing is left", || world.engine().remains().is_empty());
+}
+
+#[track_caller]
+fn was_killed(outcome: &Outcome) {
+    assert_eq!(outcome.signal, Some(libc::SIGKILL), "it was not killed: {outcome}");
 }
 
 #[test]
-fn a_client_killed_before_any_call_of_up_leaves_nothing() {
-    killed_at_every_call_of_up(&World::with_spec(SPEC), "kill");
+fn the_first_client_of_an_engine_killed_before_any_of_its_calls_leaves_nothing() {
+    let engine = engine();
+    let world = engine.world(SMALL);
+    let up = |scope: &str| world.command(UP).env("SANDBOX_SCOPE", scope).env("SANDBOX_NAME", scope);
+    let killed = |mode: &str, number: usize, scope: &str| {
+        was_killed(&up(scope).env("SANDBOX_FAULT", &format!("{mode}@{number}")).run());
+    };
+    killed("kill", 1, world.name());
+    engine.is_bare_but_for_keepers(Duration::ZERO, &[]);
+    // Its first call brings our image; for the others each has a scope in which it is the first.
+    killed("late", 1, world.name());
+    let scopes: Vec<String> = (0..).map(|number| format!("{}n{number}", world.name())).take(60).collect();
+    let all = calls(&world, up(&scopes[0]));
+    world.command(["down", "--all"]).env("SANDBOX_SCOPE", &scopes[0]).run().success();
+
+    for_each(all, |number| killed("kill", number, &scopes[number]));
+
+    let mut scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+    scopes.push(world.name());
+    engine.is_bare_but_for_keepers(GONE, &scopes);
+}
+
+#[test]
+fn a_client_killed_before_any_call_of_up_and_of_its_bake_leaves_nothing() {
+    let engine = engine();
+    let world = engine.world(SPEC);
+    world.up();
+    world.sandbox(DOWN).success();
+    let all = calls(&world, world.command(UP).env("N", "another"));
+    world.sandbox(DOWN).success();
+
+    for_each(all, |number| {
+        let name = format!("{}-{number}", world.name());
+        let up = world.command(UP.into_iter().chain(["--name", &name])).env("N", &number.to_string());
+        was_killed(&up.env("SANDBOX_FAULT", &format!("kill@{number}")).run());
+    });
+
+    engine.is_bare_but_for_keepers(GONE, &[world.name()]);
 }
 
 #[test]
 fn a_client_killed_after_any_call_of_up_leaves_nothing() {
-    killed_at_every_call_of_up(&World::with_spec(SPEC), "late");
+    let engine = engine();
+    let world = engine.world(SPEC);
+
+    for_each(calls_of_up(&world), |number| {
+        let name = format!("{}-{number}", world.name());
+        let up = world.command(UP.into_iter().chain(["--name", &name]));
+        was_killed(&up.env("SANDBOX_FAULT", &format!("late@{number}")).run());
+    });
+
+    engine.is_bare_but_for_keepers(GONE, &[world.name()]);
 }
 
 #[test]
-fn a_client_killed_at_any_call_of_down_leaves_nothing() {
-    let world = World::with_spec(SPEC);
+fn a_session_killed_at_any_call_of_its_end_leaves_nothing() {
+    let engine = engine();
+    let world = engine.world(SPEC);
     world.up();
-    let all = calls(&world, &["down", "--progress", "quiet"]);
-    for number in 1..=all {
-        world.up();
-        let down = world.command(["down", "--progress", "quiet"]);
-        down.env("SANDBOX_FAULT", &format!("kill@{number}")).run();
-        world.sandbox(["down", "--progress", "quiet"]);
-        within(GONE, "nothing is left", || world.engine().remains().is_empty());
+    world.sandbox(DOWN).success();
+    let file = world.home().join("calls");
+    let ready = |name: &str, fault: &str| {
+        let up = world.command(["up", "--progress", "plain", "--name", name]);
+        let mut session = up.env("SANDBOX_FAULT", fault).spawn();
+        session.says("is up after");
+        session
+    };
+    let session = ready(world.name(), &format!("count@{}", file.display()));
+    let before = read(&file);
+    session.interrupt();
+    session.wait(support::PATIENCE);
+    let all = read(&file);
+    assert!(all > before, "its end makes no call");
+
+    for_each((all - before) * 2, |number| {
+        let mode = if number % 2 == 0 { "kill" } else { "late" };
+        let fault = format!("{mode}@{}", before + number.div_ceil(2));
+        let session = ready(&format!("{}-{number}", world.name()), &fault);
+        session.interrupt();
+        was_killed(&session.wait(support::PATIENCE));
+    });
+
+    engine.is_bare_but_for_keepers(GONE, &[world.name()]);
+}
+
+#[test]
+fn a_client_killed_at_any_call_of_down_leaves_nothing_once_it_is_asked_again() {
+    let engine = engine();
+    let world = engine.world(SPEC);
+    world.up();
+    let all = calls(&world, world.command(DOWN));
+
+    for_each(all * 2, |number| {
+        let mode = if number % 2 == 0 { "kill" } else { "late" };
+        let name = format!("{}-{number}", world.name());
+        world.sandbox(UP.into_iter().chain(["--name", &name])).success();
+        let down = world.command(DOWN.into_iter().chain([name.as_str()]));
+        was_killed(&down.env("SANDBOX_FAULT", &format!("{mode}@{}", number.div_ceil(2))).run());
+        let again = world.sandbox(DOWN.into_iter().chain([name.as_str()]));
+        assert!(matches!(again.code, Some(0 | 4)), "{again}");
+    });
+
+    engine.is_bare_but_for_keepers(GONE, &[world.name()]);
+}
+
+/// One `up` for each of these numbers, stopped before that call.
+fn stopped_at(world: &World, calls: impl IntoIterator<Item = usize>) -> Vec<Session> {
+    let up = |number: usize| {
+        let name = format!("{}-{number}", world.name());
+        let up = world.command(UP.into_iter().chain(["--name", &name]));
+        up.env("SANDBOX_FAULT", &format!("stop@{number}")).spawn()
+    };
+    let sessions: Vec<Session> = calls.into_iter().map(up).collect();
+    eventually("each is stopped", || sessions.iter().all(Session::is_stopped));
+    sessions
+}
+
+/// Kills the keeper's process, as its own fault would: the engine starts it again.
+fn kill_the_keeper(world: &World) {
+    let pid = world.engine().pid(&format!("sandbox-keeper-{}", world.name()));
+    world.host("kill", &["-9", &pid.to_string()]).run().success();
+}
+
+#[test]
+fn a_keeper_killed_at_any_call_of_up_destroys_what_is_not_finished() {
+    let engine = engine();
+    let world = engine.world(SMALL);
+    let sessions = stopped_at(&world, 1..=calls_of_up(&world));
+
+    kill_the_keeper(&world);
+    sessions.iter().for_each(|session| session.signal(libc::SIGCONT));
+
+    for (number, session) in (1..).zip(sessions) {
+        // Most find their keeper again; one whose data was just being made may not go on.
+        if session.wait(support::PATIENCE).code == Some(0) {
+            let name = format!("{}-{number}", world.name());
+            world.sandbox(DOWN.into_iter().chain([name.as_str()])).success();
+        }
+    }
+    engine.is_bare_but_for_keepers(GONE, &[world.name()]);
+}
+
+#[test]
+fn when_client_and_keeper_are_killed_at_any_call_of_up_the_keeper_that_the_engine_restarts_is_enough() {
+    let engine = engine();
+    let world = engine.world(SMALL);
+    let all: Vec<usize> = (1..=calls_of_up(&world)).collect();
+    for some in all.chunks(5) {
+        let mut sessions = stopped_at(&world, some.iter().copied());
+
+        kill_the_keeper(&world);
+        sessions.iter_mut().for_each(Session::kill);
+
+        engine.is_bare_but_for_keepers(GONE, &[world.name()]);
     }
 }
 
 #[test]
-fn when_client_and_keeper_are_killed_the_next_call_of_the_program_is_enough() {
-    let world = World::with_spec(SPEC);
-    let calls = calls(&world, &["up", "-d", "--progress", "quiet"]);
-    world.sandbox(["down", "--progress", "quiet"]).success();
-    world.command(["up", "-d"]).env("SANDBOX_FAULT", &format!("late@{}", calls / 2)).run();
-    let keeper = format!("sandbox-keeper-{}", world.name());
-    world.engine().docker(&["kill", &keeper]).success();
+fn when_client_and_keeper_are_killed_for_good_the_next_call_of_the_program_is_enough() {
+    let engine = engine();
+    let world = engine.world(SMALL);
+    let calls = calls_of_up(&world);
+    was_killed(&world.command(UP).env("SANDBOX_FAULT", &format!("late@{}", calls / 2)).run());
+    // The engine does not start again what it was asked to kill.
+    world.engine().docker(&["kill", &format!("sandbox-keeper-{}", world.name())]).success();
+
     world.sandbox(["ls"]);
-    within(GONE * 2, "nothing is left", || world.engine().remains().is_empty());
+
+    engine.is_bare_but_for_keepers(GONE, &[world.name()]);
 }
 
 #[test]
 fn a_keeper_killed_while_it_destroys_finishes_when_it_is_back() {
-    let world = World::with_spec(SPEC);
+    let engine = engine();
+    let world = engine.world(SPEC);
     world.up();
     let all = world.engine().remains().len();
-    let down = world.spawn(["down", "--progress", "quiet"]);
+    let down = world.spawn(DOWN);
     within(GONE, "something is gone", || world.engine().remains().len() < all);
+
     world.engine().docker(&["kill", &format!("sandbox-keeper-{}", world.name())]);
-    down.wait(GONE * 4);
-    within(GONE, "nothing is left", || world.engine().remains().is_empty());
+
+    down.wait(support::PATIENCE);
+    // Where it was killed too late to be missed, the next call that needs it brings it back.
+    world.sandbox(["snapshot", "ls"]).success();
+    engine.is_bare_but_for_keepers(GONE, &[world.name()]);
 }

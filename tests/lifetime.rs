@@ -80,6 +80,22 @@ fn a_session_that_is_stopped_by_ctrl_z_says_so_and_goes_on_afterwards() {
 }
 
 #[test]
+fn a_session_that_comes_back_after_its_sandbox_was_destroyed_ends() {
+    let world = World::with_spec(&format!("lifetime: {{ grace: 1s }}\n{IDLE}"));
+    let mut session = world.spawn(["up"]);
+    session.says("the app is here");
+    session.signal(libc::SIGSTOP);
+    world.engine().docker(&["kill", &format!("sandbox-keeper-{}", world.name())]).success();
+    world.sandbox(["ls"]).success();
+    world.engine().becomes_clean();
+
+    session.signal(libc::SIGCONT);
+
+    session.wait(support::PATIENCE).says("lost the keeper");
+    world.engine().is_clean();
+}
+
+#[test]
 fn two_downs_at_once_both_succeed() {
     let world = World::with_spec(IDLE);
     world.up();

@@ -103,10 +103,9 @@ services:
     ))
 }
 
-fn takes_a_tenth_at_most(work: &str) {
+fn takes_a_tenth_at_most(work: &str, window: Duration) {
     let _alone = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let world = never_ready(work);
-    let window = Duration::from_secs(12);
 
     let spent = spent_in(&world, window);
 
@@ -123,12 +122,45 @@ fn takes_a_tenth_at_most(work: &str) {
 
 #[test]
 fn a_command_that_never_succeeds_takes_a_tenth_of_a_core_at_most() {
-    takes_a_tenth_at_most("");
+    takes_a_tenth_at_most("", Duration::from_secs(12));
 }
 
 #[test]
 fn a_costly_command_is_tried_so_seldom_that_it_takes_no_more() {
-    takes_a_tenth_at_most("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done;".replace('$', "$$").as_str());
+    takes_a_tenth_at_most(&counting_to(200_000), Duration::from_secs(12));
+}
+
+/// About a second and a half of a processor each, which is more than a cap on the pause would pay for.
+#[test]
+fn nor_does_one_that_computes_for_seconds() {
+    takes_a_tenth_at_most(&counting_to(900_000), Duration::from_secs(45));
+}
+
+#[test]
+fn a_command_that_only_waits_is_tried_again_soon_beside_a_busy_service() {
+    let _alone = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
+    let world = World::with_spec(
+        r#"
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sh, -c, "while :; do :; done"]
+    cpus: 0.3
+    stop_signal: SIGKILL
+    ready: { exec: [sh, -c, "printf x >> /tries; sleep 3; exit 1"] }
+"#,
+    );
+
+    let spent = spent_in(&world, Duration::from_secs(30));
+
+    tell(&format!("{} tries of three seconds in {:?}", spent.tries, spent.elapsed));
+    // Each is left alone for as long as a cheap one, or until it is known to have been one.
+    assert!(spent.tries >= 4, "{} tries of three seconds in {:?}", spent.tries, spent.elapsed);
+}
+
+/// What a shell does to be busy.
+fn counting_to(number: u32) -> String {
+    format!("i=0; while [ $$i -lt {number} ]; do i=$$((i+1)); done;")
 }
 
 /// Reading what this writes, which is never what is waited for, takes the client a tenth of a core at most.

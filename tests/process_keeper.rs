@@ -10,7 +10,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use support::{World, eventually, within};
+use support::second::SecondEngine;
+use support::{BUSYBOX, World, eventually, within};
 
 const SPEC: &str = r#"
 lifetime: { grace: 2s }
@@ -28,13 +29,14 @@ artifacts: [app:/out]
 /// Grace, and what a destruction may take.
 const GONE: Duration = Duration::from_secs(2 + 5);
 
-/// Passes connections to a port of this machine on to the engine's socket, as if it were far away.
-fn far_away() -> String {
+/// Passes connections to a port of this machine on to an engine's socket, as if it were far away.
+fn far_away(socket: &str) -> String {
+    let socket = socket.to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for near in listener.incoming().flatten() {
-            let Ok(engine) = UnixStream::connect("/var/run/docker.sock") else { continue };
+            let Ok(engine) = UnixStream::connect(&socket) else { continue };
             let (mut up, mut down) = (near.try_clone().unwrap(), engine.try_clone().unwrap());
             let (mut near, mut engine): (TcpStream, UnixStream) = (near, engine);
             std::thread::spawn(move || {
@@ -51,11 +53,29 @@ fn far_away() -> String {
 }
 
 fn world() -> World {
+    world_on("/var/run/docker.sock")
+}
+
+fn world_on(socket: &str) -> World {
     let mut world = World::with_spec(SPEC);
     world.file("files/one", "one\n");
-    let address = far_away();
+    let address = far_away(socket);
     world.env("SANDBOX_KEEPER", "process").env("DOCKER_HOST", &address).env("SANDBOX_LINGER", "1");
     world
+}
+
+/// An engine that nobody else uses, and a world on it.
+fn own_engine() -> (SecondEngine, World) {
+    let engine = SecondEngine::start(&["--fs", "ext4"], &[BUSYBOX]);
+    let world = world_on(engine.address().trim_start_matches("unix://"));
+    (engine, world)
+}
+
+/// Kills the keeper's process.
+fn kill_the_keeper(world: &World) {
+    let keepers = world.engine().keeper_processes();
+    assert_eq!(keepers.len(), 1);
+    world.host("kill", &["-9", &keepers[0].to_string()]).run().success();
 }
 
 fn word(world: &World) -> String {
@@ -94,11 +114,11 @@ fn data_is_seeded_cloned_put_back_and_carried() {
 
 #[test]
 fn a_session_that_is_killed_is_destroyed_and_its_artifacts_are_there() {
-    let world = world();
+    let (engine, world) = own_engine();
     let mut session = world.spawn(["up"]);
     session.says("it runs");
     session.kill();
-    within(support::PATIENCE, "nothing is left", || world.engine().remains().is_empty());
+    engine.is_bare_but_for_keepers(GONE, &[world.name()]);
     let told = world.sandbox(["events", "--past"]).success().stdout;
     assert!(told.contains("gone without a word"), "{told}");
     world.sandbox(["artifacts", world.name(), "--into", "out"]).success();
@@ -126,34 +146,70 @@ fn a_storehouse_that_is_killed_comes_back_and_goes_with_its_keeper() {
     });
 }
 
-/// How many of the calls of `up` lie between two at which it is killed.
-const STEP: usize = 4;
+#[test]
+fn a_keeper_that_is_killed_comes_back_for_a_lease_and_the_session_goes_on() {
+    let (engine, world) = own_engine();
+    let mut session = world.spawn(["up"]);
+    session.says("it runs").says("is up after");
+
+    kill_the_keeper(&world);
+
+    eventually("the lease is held again", || world.sandbox(["ls", "--json"]).stdout.contains("\"held\""));
+    assert!(session.is_running() && world.engine().runs(&world.container("app")));
+    session.interrupt();
+    session.wait(support::PATIENCE).exits(130);
+    engine.is_bare_but_for_keepers(GONE, &[world.name()]);
+}
 
 #[test]
-fn a_client_killed_after_any_fourth_call_of_up_leaves_nothing() {
-    let world = world();
+fn when_client_and_keeper_are_killed_the_next_call_of_the_program_is_enough() {
+    let (engine, world) = own_engine();
+    let mut session = world.spawn(["up"]);
+    session.says("it runs");
+    session.kill();
+    kill_the_keeper(&world);
+
+    world.sandbox(["ls"]);
+
+    engine.is_bare_but_for_keepers(GONE, &[world.name()]);
+}
+
+/// How many calls a command makes that change something.
+fn calls(world: &World, arguments: &[&str]) -> usize {
     let file = world.home().join("calls");
-    let up = ["up", "-d", "--progress", "quiet"];
-    world.command(up).env("SANDBOX_FAULT", &format!("count@{}", file.display())).run().success();
-    let all: usize = std::fs::read_to_string(file).unwrap().parse().unwrap();
-    world.sandbox(["down", "--progress", "quiet"]).success();
-    assert!(all > 2 * STEP, "so few calls are no sandbox: {all}");
+    world.command(arguments).env("SANDBOX_FAULT", &format!("count@{}", file.display())).run().success();
+    std::fs::read_to_string(file).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_client_killed_after_every_other_call_of_up_or_before_any_of_down_leaves_nothing() {
+    let (engine, world) = own_engine();
+    let (up, down) = (["up", "-d", "--progress", "quiet"], ["down", "--progress", "quiet"]);
+    world.up();
+    world.sandbox(down).success();
+    let all = calls(&world, &up);
+    let end = calls(&world, &down);
+    assert!(all > 8, "so few calls are no sandbox: {all}");
     std::thread::scope(|scope| {
-        for number in (1..=all).step_by(STEP) {
-            let world = &world;
+        let (world, up, down) = (&world, &up, &down);
+        let killed = |arguments: &[&str], name: &str, fault: String| {
+            let command = world.command(arguments.iter().chain(&["--name", name]));
+            let outcome = command.env("SANDBOX_FAULT", &fault).run();
+            assert_eq!(outcome.signal, Some(libc::SIGKILL), "{outcome}");
+        };
+        for number in (1..=all).step_by(2) {
+            scope.spawn(move || killed(up, &format!("{}-{number}", world.name()), format!("late@{number}")));
+        }
+        for number in 1..=end {
             scope.spawn(move || {
-                let name = format!("{}-{number}", world.name());
-                let command = world.command(up.into_iter().chain(["--name", &name]));
-                let outcome = command.env("SANDBOX_FAULT", &format!("late@{number}")).run();
-                if outcome.code == Some(0) {
-                    // The first made what all share, so that later ones come up with fewer calls.
-                    world.sandbox(["down", "--progress", "quiet", "--name", &name]).success();
-                }
+                let name = format!("{}-d{number}", world.name());
+                world.sandbox(up.iter().chain(&["--name", &name])).success();
+                killed(down, &name, format!("kill@{number}"));
+                world.sandbox(down.iter().chain(&["--name", &name]));
             });
         }
     });
-    within(support::PATIENCE, "nothing is left", || world.engine().remains().is_empty());
-    within(support::PATIENCE, "no data without an owner", || world.engine().stored("live").is_empty());
+    engine.is_bare_but_for_keepers(GONE, &[world.name()]);
 }
 
 #[test]

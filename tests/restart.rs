@@ -47,6 +47,26 @@ fn on_failure_brings_back_what_failed() {
 }
 
 #[test]
+fn a_service_that_ends_at_once_the_first_time_is_waited_for() {
+    let world = World::with_spec(
+        r#"
+services:
+  shy:
+    image: sbx-test/busybox
+    command: [sh, -c, "if [ -e /lives/one ]; then exec sleep infinity; fi; touch /lives/one; exit 1"]
+    stop_signal: SIGKILL
+    restart: always
+    volumes: ["lives:/lives"]
+volumes: { lives: {} }
+"#,
+    );
+
+    world.up();
+
+    assert!(world.engine().runs(&world.container("shy")));
+}
+
+#[test]
 fn on_failure_leaves_alone_what_succeeded() {
     let world = World::with_spec(&mortal("on-failure", 0));
 
@@ -89,4 +109,51 @@ fn what_was_stopped_on_purpose_stays_stopped() {
 
     std::thread::sleep(std::time::Duration::from_secs(4));
     assert!(!world.engine().runs(&world.container("mortal")));
+}
+
+/// A service that fails at once, and leaves a mark each time.
+const LOOPING: &str = r#"
+services:
+  looping:
+    image: sbx-test/busybox
+    command: [sh, -c, "echo life >> /lives/count; exit 1"]
+    restart: always
+    ready: { exec: ["true"] }
+    volumes: ["lives:/lives"]
+  watcher:
+    image: sbx-test/busybox
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    volumes: ["lives:/lives"]
+volumes: { lives: {} }
+"#;
+
+fn looping() -> (World, support::Session) {
+    let world = World::with_spec(LOOPING);
+    // It is never ready; what counts is that it lives and dies.
+    let up = world.spawn(["up", "--no-logs"]);
+    eventually("it has lived four times", || lives(&world) >= 4);
+    (world, up)
+}
+
+#[test]
+fn a_service_that_waits_for_its_restart_is_started_by_the_next_keeper() {
+    let (world, _up) = looping();
+    let keeper = world.engine().pid(&format!("sandbox-keeper-{}", world.name()));
+
+    world.host("kill", &["-9", &keeper.to_string()]).run().success();
+
+    let before = lives(&world);
+    eventually("it lives again", || lives(&world) > before);
+}
+
+#[test]
+fn a_service_that_waits_for_its_restart_and_is_stopped_stays_stopped() {
+    let (world, _up) = looping();
+
+    world.sandbox(["stop", "looping"]).success();
+
+    let lived = lives(&world);
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(lives(&world), lived);
 }

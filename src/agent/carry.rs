@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
@@ -24,6 +24,9 @@ use crate::engine::{Engine, EngineError};
 use crate::pool::SetPath;
 use crate::pool::tree::Counter;
 
+/// What a pipe of the engine's is to hold, in bytes: as much as anybody may ask for. It may hold less; that costs time.
+#[cfg(target_os = "linux")]
+const BURST: usize = 1 << 20;
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(250);
 
@@ -63,10 +66,10 @@ impl CarryError {
 /// `export SHELF/NAME [--with-images]`: writes the set to standard output.
 pub fn export(args: &[String]) -> ExitCode {
     carry(args, async |place, set, counter, images| {
-        let manifest = manifest_of(&*place.storage, &set).await?;
         let images: Option<Box<dyn io::Read + Send>> = match images {
             Images::Left => None,
             Images::Taken => {
+                let manifest = manifest_of(&*place.storage, &set).await?;
                 let engine = engine().await?;
                 let named = names(&*engine, &manifest.images).await?;
                 let stream = engine.save_images(&named).await?;
@@ -76,11 +79,17 @@ pub fn export(args: &[String]) -> ExitCode {
         // Rust's own standard output looks for the ends of lines.
         let out = io::stdout().as_fd().try_clone_to_owned();
         let out = std::fs::File::from(out.map_err(|error| CarryError::Usage(error.to_string()))?);
+        // What is packed comes in bursts: packing goes on while the engine takes one away.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::pipe::fcntl_setpipe_size(&out, BURST);
+        let packed = Arc::new(AtomicU64::new(0));
+        let out = Counted { out, written: Arc::clone(&packed) };
         let written = export_set(&place, &set, out, Packing::Zstd, images, counter).await?;
         Ok(Carrying::Done {
             entries: written.entries,
             bytes: written.bytes,
             left_out: written.sockets + written.devices,
+            packed: packed.load(Ordering::Relaxed),
         })
     })
 }
@@ -98,8 +107,26 @@ pub fn import(args: &[String]) -> ExitCode {
                 format!("the images that came along are not loaded: {}", super::client::in_full(&error));
             tell(&Carrying::Warning { text });
         }
-        Ok(Carrying::Done { entries: imported.entries, bytes: imported.bytes, left_out: 0 })
+        Ok(Carrying::Done { entries: imported.entries, bytes: imported.bytes, left_out: 0, packed: 0 })
     })
+}
+
+/// Counts what is written.
+struct Counted<W> {
+    out: W,
+    written: Arc<AtomicU64>,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.out.write(bytes)?;
+        self.written.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// Whether images are carried too (export), or replace others of their names (import).

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use super::elf::Elf;
 use super::protocol::{self, Build};
 use crate::engine::identity::{self, Role};
-use crate::engine::{CreateContainer, Engine, EngineError, Filter};
+use crate::engine::{CreateContainer, Engine, EngineError, Filter, architecture};
 
 /// Names the binary that goes into the image.
 pub const VARIABLE: &str = "SANDBOX_AGENT_BINARY";
@@ -108,6 +108,11 @@ impl Payload {
             }
         }
         Err(ImageError::NoBinary { arch: arch.to_owned(), tried })
+    }
+
+    /// The same for an engine whose machine is of the kind that this program runs on.
+    pub fn for_this_machine(named: Option<&Path>) -> Result<Self, ImageError> {
+        Self::find(architecture(std::env::consts::ARCH), named)
     }
 
     /// The image's reference.

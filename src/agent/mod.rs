@@ -10,12 +10,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 mod archive;
+pub mod built;
 mod carry;
 pub mod client;
 mod connect;
 mod elf;
 pub mod fault;
 pub mod gateway;
+pub mod group;
 pub mod image;
 mod journal;
 pub mod keeper;
@@ -39,7 +41,7 @@ pub fn run(args: &[String]) -> ExitCode {
         Some("connect") => connect::run(rest.first().map_or(Path::new(client::SOCKET), Path::new)),
         Some("gateway") => {
             journal::open();
-            gateway::run(rest.first().map_or(Path::new(gateway::config::CONFIG_PATH), Path::new))
+            gateway::run()
         }
         Some("fault") => fault::run(rest),
         Some("export") => carry::export(rest),

@@ -62,6 +62,7 @@ async fn asked(engine: &Arc<dyn Engine>) -> Keeper {
                 version,
                 storage: greeting.storage,
                 refused: refused.map(|(kind, why)| format!("{kind}: {why}")).collect(),
+                ungrouped: greeting.groups_refused.clone(),
             }
         }
         Err(failure) => Keeper::Fails { cause: crate::report::error::chain(&failure).join(": ") },

@@ -5,6 +5,7 @@ use futures_util::StreamExt;
 use super::{Context, Exit, Failure};
 use crate::agent::gateway::ledger::LogSummary;
 use crate::engine::{Engine, LogOptions};
+use crate::plan::gateway_config::{EgressPolicy, GatewayMode};
 use crate::report::Output;
 use crate::report::table::Table;
 
@@ -34,7 +35,14 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     if summary.refusals.is_empty() {
-        Output::stderr().line("nothing was refused");
+        // Where networks are internal the engine drops such packets before the gateway sees them.
+        let mode = sighting.spec().map(|spec| EgressPolicy::from(&spec.egress).mode());
+        Output::stderr().line(match mode {
+            Some(GatewayMode::Proxy) => {
+                "no name was refused; what is sent to addresses outside is dropped and not counted"
+            }
+            _ => "nothing was refused",
+        });
         return Ok(Exit::Done);
     }
     let mut table = Table::new(["service", "asked for", "port", "times", "to let it out"]).right(3);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Context, Exit, Failure};
+use crate::agent::built::{self, Built};
 use crate::agent::client::{Options, remove_everything};
 use crate::data::budget::{self, Kept, Reach};
 use crate::data::snapshot;
@@ -22,7 +23,7 @@ pub struct Args {
     /// Remove every baseline that is not in use, not only what is over the budget.
     #[arg(long)]
     baselines: bool,
-    /// Remove everything of ours from this engine: sandboxes, snapshots, baselines, the keeper.
+    /// Remove everything of ours from this engine: sandboxes, snapshots, baselines, images that were built, the keeper.
     #[arg(long, conflicts_with_all = ["dry_run", "baselines"])]
     all: bool,
 }
@@ -35,7 +36,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         return match left.as_slice() {
             [] => {
                 Output::stderr()
-                    .line("nothing of ours is left on this engine: no sandbox, snapshot or baseline");
+                    .line("nothing of ours is left on this engine: no sandbox, snapshot, baseline or image");
                 Ok(Exit::Done)
             }
             left => Err(Failure::failed(format!("left: {}", left.join(", ")), Some("try again".to_owned()))),
@@ -47,10 +48,14 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let in_use = in_use(context).await?;
     let budget = if args.baselines { 0 } else { usage.budget };
     let choice = budget::choose(&kept, &in_use, usage.used, budget, Reach::Baselines);
-    show(context, &usage, &kept, &choice.remove);
+    let images = built::unused(&*engine, &context.scope()?).await?;
+    show(context, &usage, &kept, &choice.remove, &images);
     if !args.dry_run {
         for set in &choice.remove {
             storage.delete_set(set).await?;
+        }
+        for image in images.iter().filter(|image| !image.current) {
+            built::remove(&*engine, image).await?;
         }
     }
     Ok(Exit::Done)
@@ -65,10 +70,12 @@ async fn in_use(context: &Context) -> Result<BTreeSet<SetPath>, Failure> {
     Ok(labels.filter_map(|set| set.parse().ok()).collect())
 }
 
-fn show(context: &Context, usage: &Usage, kept: &[Kept], going: &[SetPath]) {
+fn show(context: &Context, usage: &Usage, kept: &[Kept], going: &[SetPath], images: &[Built]) {
     let mut out = Output::stdout();
     if context.globals.json {
-        let going: Vec<String> = going.iter().map(ToString::to_string).collect();
+        let going = going.iter().map(ToString::to_string);
+        let replaced = images.iter().filter(|image| !image.current).map(|image| image.id.clone());
+        let going: Vec<String> = going.chain(replaced).collect();
         out.json(&serde_json::json!({ "usage": usage, "going": going }));
         return;
     }
@@ -81,6 +88,12 @@ fn show(context: &Context, usage: &Usage, kept: &[Kept], going: &[SetPath]) {
             amount::bytes(one.size.shared),
             goes.to_owned(),
         ]);
+    }
+    for image in images {
+        // Layers of an image may be shared; the engine does not tell which.
+        let goes = if image.current { "" } else { "replaced, goes" };
+        let name = format!("image/{}", image.reference);
+        table.row([name, amount::bytes(image.size), String::new(), goes.to_owned()]);
     }
     if !table.is_empty() {
         out.table(&table);

@@ -114,8 +114,8 @@ pub async fn bake(args: BakeArgs, context: &Context) -> Result<Exit, Failure> {
         let opening = args.build.opening(context, &args.spec, &[], None);
         let mut order = open::order_of(&loaded, &opening)?;
         let token = CancellationToken::new();
-        raise::images(&site, &order.spec, &order.rebuild, &token).await?;
-        bake::provide(&site, &keeper, &mut order, Missing::Bake, &token).await?;
+        let images = raise::images(&site, &order.spec, &order.rebuild, &token).await?;
+        bake::provide(&site, &keeper, &mut order, &images, Missing::Bake, &token).await?;
         Ok(Exit::Done)
     }
     .await;

@@ -83,13 +83,12 @@ async fn perform(
     let names: Vec<String> = which.iter().map(ToString::to_string).collect();
     let why = format!("{} {}", change.doing(), names.join(", "));
     let work = async {
-        if let Change::Stop(within) | Change::Restart(within) = change {
-            present.stop(&which, within).await?;
+        let patience = Duration::from_secs(args.wait_timeout);
+        match change {
+            Change::Start => present.start(&which, patience).await,
+            Change::Stop(within) => present.stop(&which, within).await.map(drop),
+            Change::Restart(within) => present.restart(&which, within, patience).await,
         }
-        if !matches!(change, Change::Stop(_)) {
-            present.start(&which, Duration::from_secs(args.wait_timeout)).await?;
-        }
-        Ok(())
     };
     present.busy(&why, work).await?;
     Ok(())

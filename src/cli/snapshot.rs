@@ -125,12 +125,18 @@ async fn carry(
     context: &Context,
     work: impl AsyncFnOnce(&Far) -> Result<Moved, SessionError>,
 ) -> Result<Moved, Failure> {
+    let engine = context.engine().await?;
     // The keeper must be there, and of our build, before its container is asked.
-    let keeper = keeper(context).await?;
-    keeper.storage()?;
-    let container = keeper.storage_container();
+    let at_hand = Keeper::container_at_hand(&engine, Options::from_env()?).await?;
+    let container = if let Some(container) = at_hand {
+        container
+    } else {
+        let keeper = keeper(context).await?;
+        keeper.storage()?;
+        keeper.storage_container()
+    };
     let reporting = context.reporter();
-    let far = Far { engine: context.engine().await?, container, events: reporting.events.clone() };
+    let far = Far { engine, container, events: reporting.events.clone() };
     let outcome = work(&far).await;
     drop(far);
     reporting.finish().await;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::pool::{SetInfo, VolumeName};
 
 /// The version of the manifest, of the baselines' keys and of the snapshot file. A newer one is refused, not guessed.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// How the services were when the data was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

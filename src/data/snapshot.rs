@@ -2,27 +2,30 @@
 //!
 //! The services that use the volumes are the caller's to stop or pause; what is taken is what lies in the storage.
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 
 use super::budget::Kept;
 use super::manifest::Manifest;
 use crate::pool::{Published, Result, SetInfo, SetPath, Shelf, Storage, StorageError, Usage, VolumeName};
 
 /// Takes volumes of a sandbox and publishes them as a baseline or a snapshot, in one step: until it is there nobody
-/// sees it, and if anything fails nothing is left of it.
-pub async fn take(
+/// sees it, and if anything fails nothing is left of it. Once all is copied `undisturbed` says whether anybody has written
+/// meanwhile.
+pub async fn take<E: From<StorageError>>(
     storage: &dyn Storage,
     live: &SetPath,
     volumes: &[VolumeName],
     to: &SetPath,
     mut manifest: Manifest,
-) -> Result<Published> {
+    undisturbed: impl Future<Output = Result<(), E>>,
+) -> Result<Published, E> {
     manifest.volumes = volumes.to_vec();
     manifest.volumes.sort();
     let making = storage.begin().await?;
     let outcome = async {
         copy_set(storage, live, &making, volumes).await?;
-        storage.publish(&making, to, &manifest.to_json()).await
+        undisturbed.await?;
+        Ok(storage.publish(&making, to, &manifest.to_json()).await?)
     }
     .await;
     if outcome.is_err() {
@@ -42,7 +45,7 @@ pub async fn copy_set(
     let clones = volumes.iter().map(|volume| async move {
         storage.clone_volume(&from.volume(volume.clone()), &to.volume(volume.clone())).await
     });
-    try_join_all(clones).await.map(|_| ())
+    join_all(clones).await.into_iter().collect()
 }
 
 /// Puts the volumes of a sandbox back to what a kept set has of them. One that the set does not have becomes empty, and is
@@ -67,7 +70,8 @@ pub async fn restore(
             }
         }
     });
-    try_join_all(resets).await?;
+    // One that fails leaves none of the others under way.
+    join_all(resets).await.into_iter().collect::<Result<Vec<()>>>()?;
     if let Some(set) = from.filter(|set| set.shelf != live.shelf) {
         storage.touch(set).await?;
     }
@@ -116,12 +120,16 @@ mod tests {
         Manifest::new("amd64", Consistency::Clean)
     }
 
+    fn in_peace() -> impl Future<Output = Result<()>> {
+        std::future::ready(Ok(()))
+    }
+
     #[tokio::test]
     async fn what_was_taken_is_put_back_and_what_it_lacks_becomes_empty() {
         let storage = TestStorage::new();
         let (sandbox, kept) = (live("0a"), SetPath::snapshot("s").unwrap());
         storage.write(&sandbox, "data", "row", "one").await;
-        take(&storage.local, &sandbox, &[name("data")], &kept, manifest()).await.unwrap();
+        take(&storage.local, &sandbox, &[name("data")], &kept, manifest(), in_peace()).await.unwrap();
         storage.write(&sandbox, "data", "row", "two").await;
         storage.write(&sandbox, "cache", "key", "x").await;
 
@@ -148,7 +156,19 @@ mod tests {
         storage.write(&live("0a"), "data", "row", "one").await;
         let kept = SetPath::baseline("k").unwrap();
         let volumes = [name("data"), name("missing")];
-        assert!(take(&storage.local, &live("0a"), &volumes, &kept, manifest()).await.is_err());
+        assert!(take(&storage.local, &live("0a"), &volumes, &kept, manifest(), in_peace()).await.is_err());
+        assert!(storage.local.inspect(&kept).await.unwrap().is_none());
+        assert!(storage.local.list(Shelf::Making).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_somebody_wrote_to_meanwhile_is_not_published() {
+        let storage = TestStorage::new();
+        storage.write(&live("0a"), "data", "row", "one").await;
+        let kept = SetPath::baseline("k").unwrap();
+        let disturbed = async { Err(StorageError::Refused { reason: "it was written to".to_owned() }) };
+        let taken = take(&storage.local, &live("0a"), &[name("data")], &kept, manifest(), disturbed).await;
+        assert!(matches!(taken, Err(StorageError::Refused { .. })));
         assert!(storage.local.inspect(&kept).await.unwrap().is_none());
         assert!(storage.local.list(Shelf::Making).await.unwrap().is_empty());
     }
@@ -160,7 +180,7 @@ mod tests {
         let kept = SetPath::snapshot("s").unwrap();
         let mut seen = Vec::new();
         for _ in 0..2 {
-            take(&storage.local, &live("0a"), &[name("data")], &kept, manifest()).await.unwrap();
+            take(&storage.local, &live("0a"), &[name("data")], &kept, manifest(), in_peace()).await.unwrap();
             seen.push(identity(&storage.local, &kept).await.unwrap());
             storage.local.delete_set(&kept).await.unwrap();
         }

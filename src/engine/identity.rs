@@ -33,6 +33,8 @@ pub const SCOPE: &str = "dev.sandbox.scope";
 pub const RESOLVED: &str = "dev.sandbox.resolved";
 /// The key of a network or volume in the spec.
 pub const KEY: &str = "dev.sandbox.key";
+/// The name that an image was built under, if it is one of our making.
+pub const BUILT: &str = "dev.sandbox.built";
 /// The stored set that a volume's data was cloned from.
 pub const FROM: &str = "dev.sandbox.from";
 /// The hash of one service's configuration, to tell what a second `up` changes.
@@ -282,6 +284,11 @@ pub fn gateway(sandbox: &str) -> String {
     format!("sbx-{sandbox}")
 }
 
+/// The gateway of the sandbox that a service's container belongs to, by their names.
+pub fn gateway_of(service: &str) -> Option<&str> {
+    service.split_once('.').map(|(gateway, _)| gateway).filter(|gateway| gateway.starts_with("sbx-"))
+}
+
 /// A service's container; `replica` counts from 1.
 pub fn service(sandbox: &str, service: &str, replica: u32) -> String {
     if replica <= 1 {
@@ -311,11 +318,6 @@ pub fn anonymous_volume(sandbox: &str, service: &str, target: &str) -> String {
 /// The volume that holds a service's secrets.
 pub fn secrets_volume(sandbox: &str, service: &str) -> String {
     format!("sbx-{sandbox}..{service}.secrets")
-}
-
-/// The volume that holds the gateway's configuration.
-pub fn gateway_volume(sandbox: &str) -> String {
-    format!("sbx-{sandbox}..gateway")
 }
 
 /// A short-lived container of a sandbox that looks or carries.

@@ -36,6 +36,8 @@ pub struct EngineInfo {
     pub security: SecurityOptions,
     /// Version of the control groups.
     pub cgroup: CgroupVersion,
+    /// Who makes the control groups: `cgroupfs` or `systemd`.
+    pub cgroup_driver: String,
     /// Whether images can be built with BuildKit.
     pub buildkit: bool,
     /// Whether containers survive the engine's restart.
@@ -140,4 +142,15 @@ pub enum CgroupVersion {
     V1,
     /// The unified hierarchy.
     V2,
+}
+
+/// An architecture's name, as the kernel and Rust have it, in the registries' words.
+pub fn architecture(name: &str) -> &str {
+    match name {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "i386" | "i686" | "x86" => "386",
+        "armv7l" | "armv6l" => "arm",
+        other => other,
+    }
 }

@@ -39,7 +39,7 @@ pub use image::{
     BuildContext, BuildImage, BuildProgress, BuildSecret, Dockerfile, Image, ImageConfig, ImportImage,
     PullImage, PullPhase, PullProgress, SecretSource,
 };
-pub use info::{ApiVersion, CgroupVersion, EngineInfo, EngineKind, Location, SecurityOptions};
+pub use info::{ApiVersion, CgroupVersion, EngineInfo, EngineKind, Location, SecurityOptions, architecture};
 pub use network::{CreateNetwork, Network};
 pub use stream::{
     Attached, EngineEvent, Exec, ExecSession, LogChunk, LogOptions, PathStat, Stats, StdStream, Tail,

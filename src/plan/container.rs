@@ -1,7 +1,7 @@
 //! A service becomes a container, key by key as Compose does it, but for the deliberate differences:
 //!
 //! - names, labels and networks are ours, addresses are fixed, the resolver is the sandbox's gateway;
-//! - ports are published by the gateway, restarts are done by the session or the keeper;
+//! - ports are published by the gateway, restarts are done by the keeper;
 //! - secrets and configs are put in as files, never bound from the host;
 //! - `NET_RAW` is dropped, new privileges and fsync are off, and processes are limited, unless the spec says otherwise.
 
@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use super::fingerprint::fingerprint;
 use super::network::Laid;
 use super::volume::Volumes;
-use super::{Wish, gateway, images};
+use super::{Sharing, Wish, gateway, images, share};
 use crate::engine::identity::{self, Role};
 use crate::engine::{
     self, Attachment, BlkioLimit, CreateContainer, HealthTest, Healthcheck, Image, Logging, Mount,
@@ -30,6 +30,7 @@ pub(super) fn create(
     image: Option<&Image>,
     volumes: &Volumes,
     laid: &BTreeMap<NetworkName, Laid>,
+    group: Option<&String>,
 ) -> CreateContainer {
     let name = wish.container(&service.name, replica);
     let mut create = CreateContainer::new(name, images::reference(wish.spec, service));
@@ -38,28 +39,20 @@ pub(super) fn create(
     create.mounts = mounts(wish, service, volumes);
     create.tmpfs = service.tmpfs.iter().map(|entry| tmpfs(entry)).collect();
     confine(&mut create, wish, service);
-    create.resources = resources(wish, service);
+    create.cgroup_parent = create.cgroup_parent.or_else(|| group.cloned());
+    let sharing = if group.is_some() { Sharing::Group } else { Sharing::Parts };
+    create.resources = resources(wish, service, sharing);
     create.healthcheck = service.healthcheck.as_ref().map(healthcheck);
     create.logging = service.logging.as_ref().map(logging);
+    let policy = Some(service.restart_policy()).filter(|policy| *policy != RestartPolicy::No);
+    create.labels.extend(policy.map(|policy| (identity::RESTART.to_owned(), policy.to_string())));
     // An image that was built or pulled anew is a change, too.
     let hash = fingerprint(&create, &image.map(|image| &image.id));
     create.labels.extend(wish.labels(Role::Service));
     create.labels.insert(identity::SERVICE.to_owned(), service.name.to_string());
     create.labels.insert(identity::REPLICA.to_owned(), replica.to_string());
     create.labels.insert(identity::CONFIG_HASH.to_owned(), hash);
-    create.labels.extend(restart(service).map(|word| (identity::RESTART.to_owned(), word)));
     create
-}
-
-/// The service's `restart`, for the keeper of a sandbox that no session holds.
-fn restart(service: &Service) -> Option<String> {
-    match service.restart_policy() {
-        RestartPolicy::No => None,
-        RestartPolicy::Always => Some("always".to_owned()),
-        RestartPolicy::UnlessStopped => Some("unless-stopped".to_owned()),
-        RestartPolicy::OnFailure { max: None } => Some("on-failure".to_owned()),
-        RestartPolicy::OnFailure { max: Some(max) } => Some(format!("on-failure:{max}")),
-    }
 }
 
 fn process(create: &mut CreateContainer, service: &Service) {
@@ -329,8 +322,8 @@ fn security_option(written: &str) -> String {
     }
 }
 
-fn resources(wish: &Wish<'_>, service: &Service) -> Resources {
-    let share = super::shares(wish.spec).remove(&service.name).unwrap_or_default();
+fn resources(wish: &Wish<'_>, service: &Service, sharing: Sharing) -> Resources {
+    let share = super::shares(wish.spec, sharing).remove(&service.name).unwrap_or_default();
     let written = &service.resources;
     let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let blkio = written.blkio.clone().unwrap_or_default();
@@ -342,10 +335,10 @@ fn resources(wish: &Wish<'_>, service: &Service) -> Resources {
         memory_swap: written.memswap_limit,
         memory_reservation: service.memory_reservation().map(whole),
         memory_swappiness: written.mem_swappiness.map(whole),
-        cpus: share.cpus,
+        cpus: share.cpus.filter(|_| !share::told_by_quota(service)),
         cpu_shares: written.cpu_shares,
         cpu_period: written.cpu_period,
-        cpu_quota: written.cpu_quota,
+        cpu_quota: share::quota_of(service, wish.spec.limits.cpus, share.cpus, sharing),
         cpu_rt_period: written.cpu_rt_period,
         cpu_rt_runtime: written.cpu_rt_runtime,
         cpu_count: written.cpu_count,

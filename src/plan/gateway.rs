@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::gateway_config::{
-    CONFIG_PATH, EdgeNetwork, EgressPolicy, EgressRule, Forward, GatewayConfig, GatewayMode, GatewayNetwork,
+    EdgeNetwork, EgressPolicy, EgressRule, Forward, GatewayConfig, GatewayMode, GatewayNetwork,
     Protocol as ForwardProtocol, ServiceAddress,
 };
 use super::network::{self, Laid};
@@ -16,12 +16,18 @@ use crate::engine::{
 };
 use crate::spec::{self, NetworkName, Service};
 
-/// The gateway's container. Its creation claims the name, and brings the memory that secrets live in.
-pub(super) fn create(wish: &Wish<'_>, published: &[PublishedService]) -> CreateContainer {
+/// The gateway's container, with all that it is told. Its creation claims the name, and brings the memory that secrets
+/// live in.
+pub(super) fn create(
+    wish: &Wish<'_>,
+    config: &GatewayConfig,
+    published: &[PublishedService],
+) -> CreateContainer {
     let mut create = CreateContainer::new(wish.gateway(), &wish.agent_image);
     create.labels = wish.labels(Role::Gateway);
     create.entrypoint = Some(vec!["/sandbox".to_owned()]);
-    create.cmd = Some(["agent", "gateway", CONFIG_PATH].map(str::to_owned).to_vec());
+    create.cmd = Some(["agent", "gateway"].map(str::to_owned).to_vec());
+    create.env = config.to_environment().into_iter().map(|(key, value)| (key, Some(value))).collect();
     create.user = Some("0".to_owned());
     create.networks = vec![Attachment::new(wish.scope.edge())];
     create.exposed =
@@ -50,24 +56,8 @@ pub(super) fn create(wish: &Wish<'_>, published: &[PublishedService]) -> CreateC
         .values()
         .filter(|service| !service.secrets.is_empty())
         .map(|service| Mount { read_only: false, ..secrets_mount(wish, service, grant::held_at(service)) })
-        .chain([config_mount(wish)])
         .collect();
     create
-}
-
-/// The only place of the gateway that can be written, so that its configuration can be put there before it starts.
-fn config_mount(wish: &Wish<'_>) -> Mount {
-    let create = CreateVolume {
-        name: identity::gateway_volume(wish.name.as_str()),
-        driver: Some("local".to_owned()),
-        options: BTreeMap::new(),
-        labels: wish.labels(Role::Secret),
-    };
-    Mount {
-        target: "/config".to_owned(),
-        read_only: false,
-        kind: MountKind::NewVolume { create, no_copy: true },
-    }
 }
 
 /// A service's secrets: memory, as a volume that the gateway and the service share.

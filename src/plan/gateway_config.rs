@@ -1,4 +1,4 @@
-//! What the gateway is told: its configuration file and the egress policy's vocabulary.
+//! What the gateway is told: its configuration, which its environment carries, and the egress policy's vocabulary.
 
 use std::{
     collections::BTreeMap,
@@ -10,8 +10,11 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Where the plan uploads the configuration in the gateway container.
-pub const CONFIG_PATH: &str = "/config/gateway.json";
+/// The variables of the gateway's environment that carry the configuration: this and a number from 0 on.
+const VARIABLE: &str = "SANDBOX_GATEWAY_";
+
+/// The most that one variable carries, in bytes: the kernel takes none of 128 KiB or more (`MAX_ARG_STRLEN`).
+const PIECE: usize = 100_000;
 
 /// Everything the gateway knows when it starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +180,28 @@ pub enum RuleError {
 }
 
 impl GatewayConfig {
+    /// The variables that carry it, as JSON: what is known before the container is made needs no file in it.
+    pub fn to_environment(&self) -> BTreeMap<String, String> {
+        // Keys are text and numbers are finite: JSON has a form for all of it.
+        let json = serde_json::to_string(self).unwrap_or_default();
+        let mut rest = json.as_str();
+        let pieces = std::iter::from_fn(|| {
+            let (piece, more) = rest.split_at(rest.floor_char_boundary(PIECE));
+            rest = more;
+            (!piece.is_empty()).then(|| piece.to_owned())
+        });
+        pieces.enumerate().map(|(number, piece)| (format!("{VARIABLE}{number}"), piece)).collect()
+    }
+
+    /// Reads it from the variables that carry it.
+    ///
+    /// # Errors
+    /// When they are missing, or do not carry a configuration.
+    pub fn from_environment(value: impl Fn(&str) -> Option<String>) -> Result<Self, serde_json::Error> {
+        let pieces = (0..).map_while(|number| value(&format!("{VARIABLE}{number}")));
+        serde_json::from_str(&pieces.collect::<String>())
+    }
+
     /// How this policy is enforced.
     pub fn mode(&self) -> GatewayMode {
         self.egress.mode()
@@ -344,6 +369,38 @@ mod tests {
 
     fn rule(text: &str) -> EgressRule {
         text.parse().unwrap()
+    }
+
+    fn config(services: usize) -> GatewayConfig {
+        let service = |number| ServiceAddress {
+            service: format!("worker-{number}"),
+            container: format!("sbx-shop.worker-{number}"),
+            aliases: vec!["büro".repeat(5)],
+            addresses: BTreeMap::new(),
+        };
+        GatewayConfig {
+            sandbox: "shop".to_owned(),
+            networks: Vec::new(),
+            edge: None,
+            forwards: Vec::new(),
+            egress: EgressPolicy::Deny,
+            services: (0..services).map(service).collect(),
+            forbidden: Vec::new(),
+            resolver: None,
+        }
+    }
+
+    #[test]
+    fn the_environment_carries_a_configuration_of_any_length() {
+        for (services, variables) in [(1, 1), (3000, 4)] {
+            let config = config(services);
+            let environment = config.to_environment();
+            assert_eq!(environment.len(), variables, "{services} services");
+            assert!(environment.values().all(|value| value.len() < 128 << 10));
+            let read = GatewayConfig::from_environment(|name| environment.get(name).cloned());
+            assert_eq!(read.unwrap(), config);
+        }
+        assert!(GatewayConfig::from_environment(|_| None).is_err());
     }
 
     #[test]

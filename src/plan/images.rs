@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use super::{Observed, Op, Plan, Step, StepId};
-use crate::engine::identity;
+use crate::engine::identity::{self, Scope};
 use crate::engine::{BuildContext, BuildImage, BuildSecret, Dockerfile, PullImage, SecretSource};
 use crate::spec::{self, Build, ImageSource, PullPolicy, Service, ServiceName, Spec};
 
 /// Plans the images of a spec: pulls what is missing (or must be fresh), builds what is missing (or in `rebuild`).
 /// `None` in `rebuild`'s place of a service means that it is built only if it is missing.
-pub fn plan_images(spec: &Spec, observed: &Observed, rebuild: &BTreeSet<ServiceName>) -> Plan {
+pub fn plan_images(spec: &Spec, scope: &Scope, observed: &Observed, rebuild: &BTreeSet<ServiceName>) -> Plan {
     let mut plan = Plan::default();
     let mut seen: BTreeSet<String> = BTreeSet::new();
     for service in spec.services.values() {
@@ -22,7 +22,7 @@ pub fn plan_images(spec: &Spec, observed: &Observed, rebuild: &BTreeSet<ServiceN
         }
         let present = observed.images.contains_key(&reference);
         if let Some((op, cause)) =
-            step_for(spec, service, &reference, present, rebuild.contains(&service.name))
+            step_for(spec, scope, service, &reference, present, rebuild.contains(&service.name))
         {
             plan.push(Step {
                 id: StepId::new("image", &reference),
@@ -30,6 +30,7 @@ pub fn plan_images(spec: &Spec, observed: &Observed, rebuild: &BTreeSet<ServiceN
                 cause,
                 service: Some(service.name.clone()),
                 needs: BTreeSet::new(),
+                gives_way_to: BTreeSet::new(),
             });
         }
     }
@@ -52,6 +53,7 @@ pub fn reference(spec: &Spec, service: &Service) -> String {
 
 fn step_for(
     spec: &Spec,
+    scope: &Scope,
     service: &Service,
     reference: &str,
     present: bool,
@@ -60,10 +62,10 @@ fn step_for(
     let owner = format!("services.{}", service.name);
     match &service.source {
         ImageSource::Build(build) if rebuild || service.pull_policy == Some(PullPolicy::Build) => {
-            Some((build_op(spec, service, build, reference), format!("{owner}.build, asked for")))
+            Some((build_op(spec, scope, service, build, reference), format!("{owner}.build, asked for")))
         }
         ImageSource::Build(build) if !present => {
-            Some((build_op(spec, service, build, reference), format!("{owner}.build, missing")))
+            Some((build_op(spec, scope, service, build, reference), format!("{owner}.build, missing")))
         }
         ImageSource::Build(_) => None,
         ImageSource::Image(_) => {
@@ -81,7 +83,7 @@ fn step_for(
     }
 }
 
-fn build_op(spec: &Spec, service: &Service, build: &Build, reference: &str) -> Op {
+fn build_op(spec: &Spec, scope: &Scope, service: &Service, build: &Build, reference: &str) -> Op {
     let mut tags = vec![reference.to_owned()];
     tags.extend(build.tags.iter().cloned());
     Op::BuildImage(Box::new(BuildImage {
@@ -99,7 +101,7 @@ fn build_op(spec: &Spec, service: &Service, build: &Build, reference: &str) -> O
         args: build.args.clone(),
         target: build.target.clone(),
         platform: build.platforms.first().or(service.platform.as_ref()).cloned(),
-        labels: labels(spec, build),
+        labels: labels(spec, scope, build, reference),
         no_cache: build.no_cache,
         pull: build.pull,
         network: build.network.clone(),
@@ -115,10 +117,15 @@ fn build_op(spec: &Spec, service: &Service, build: &Build, reference: &str) -> O
     }))
 }
 
-/// The spec's labels, and the folder that the image is built for.
-fn labels(spec: &Spec, build: &Build) -> BTreeMap<String, String> {
+/// The spec's labels, and the folder that the image is built for. One whose name is of our making says so: it is ours to
+/// remove.
+fn labels(spec: &Spec, scope: &Scope, build: &Build, reference: &str) -> BTreeMap<String, String> {
     let mut labels = build.labels.clone();
     labels.insert(identity::FOLDER.to_owned(), spec.folder.display().to_string());
+    scope.mark(&mut labels);
+    if build.tag.is_none() {
+        labels.insert(identity::BUILT.to_owned(), reference.to_owned());
+    }
     labels
 }
 

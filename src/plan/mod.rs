@@ -35,7 +35,7 @@ pub use images::{plan_images, reference as image_reference};
 pub use observed::{ExistingContainer, ExistingGateway, Observed};
 pub use op::{FileSource, GrantedFile, Op, Until};
 pub use port::{PublishedService, published};
-pub use share::{Share, shares};
+pub use share::{Share, Sharing, shares};
 pub use start::plan_start;
 pub use subnet::{InvalidRange, Subnet, SubnetPool};
 pub use volume::{VolumeSource, Volumes, volumes_of};
@@ -106,6 +106,8 @@ pub struct Step {
     pub service: Option<ServiceName>,
     /// The steps that must be done before. One that is not in the plan is met already.
     pub needs: BTreeSet<StepId>,
+    /// Steps that it gives way to, if there are any: it begins once one of them is done. They do not wait for it.
+    pub gives_way_to: BTreeSet<StepId>,
 }
 
 impl fmt::Display for Step {
@@ -144,6 +146,29 @@ impl Plan {
             step.id
         );
         self.steps.push(step);
+    }
+
+    /// All steps that are done before this one, directly needed or not.
+    fn before<'a>(&'a self, step: &'a Step) -> impl Iterator<Item = &'a Step> {
+        let mut open: Vec<&StepId> = step.needs.iter().collect();
+        let mut seen = BTreeSet::new();
+        std::iter::from_fn(move || {
+            loop {
+                let next = open.pop()?;
+                let known = || self.steps.iter().find(|step| step.id == *next);
+                if let Some(step) = seen.insert(next).then(known).flatten() {
+                    open.extend(&step.needs);
+                    return Some(step);
+                }
+            }
+        })
+    }
+
+    /// Has a step give way to others, which do not wait for it.
+    fn put_off(&mut self, id: &StepId, others: impl IntoIterator<Item = StepId>) {
+        if let Some(step) = self.steps.iter_mut().find(|step| step.id == *id) {
+            step.gives_way_to.extend(others);
+        }
     }
 
     /// Puts one plan's steps behind another's.

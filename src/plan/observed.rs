@@ -7,11 +7,13 @@ use ipnet::Ipv4Net;
 
 use super::subnet::Subnet;
 use crate::engine::Image;
-use crate::spec::{NetworkName, ServiceName};
+use crate::spec::{Limits, NetworkName, ServiceName};
 
 /// What was found before planning.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
+    /// Processors of the engine's machine; 0 if that is not known.
+    pub processors: u32,
     /// Subnets that must not be used: the engine's networks and the host's routes.
     pub taken: Vec<Ipv4Net>,
     /// The images of the spec that the engine has, by the reference the spec uses.
@@ -30,6 +32,8 @@ pub struct Observed {
     pub networks: BTreeMap<NetworkName, Subnet>,
     /// The sandbox's volumes, by the engine's name.
     pub volumes: BTreeSet<String>,
+    /// What the sandbox's control group is limited to, if it has one.
+    pub limits: Option<Limits>,
     /// The sandbox's services' containers, by the engine's name.
     pub containers: BTreeMap<String, ExistingContainer>,
 }

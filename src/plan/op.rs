@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Phase;
-use super::gateway_config::GatewayConfig;
 use super::volume::VolumeSource;
+use super::{Phase, share};
+use crate::engine::identity::SandboxId;
 use crate::engine::{Attachment, BuildImage, CreateContainer, CreateNetwork, CreateVolume, PullImage};
 use crate::pool::{SetPath, VolumePath};
-use crate::spec::{Condition, ConfigName, Hook, Probe, SecretName, Seed};
+use crate::spec::{Condition, ConfigName, Hook, Limits, Probe, SecretName, Seed};
 
 /// One operation.
 #[derive(Debug, Clone)]
@@ -30,12 +30,12 @@ pub enum Op {
         /// The network and the address there.
         attachment: Attachment,
     },
-    /// Give the gateway its configuration.
-    Configure {
-        /// The gateway's container.
-        container: String,
-        /// What it is told.
-        config: Box<GatewayConfig>,
+    /// Have the keeper bind all services together by a control group above theirs.
+    Limit {
+        /// The sandbox.
+        sandbox: SandboxId,
+        /// What they may use together.
+        limits: Limits,
     },
     /// Make a volume's data, empty or cloned.
     ProvideData {
@@ -160,6 +160,18 @@ pub enum FileSource {
     Link(String),
 }
 
+impl Until {
+    /// Whether it is the gateway that finds out, from inside.
+    pub(super) fn is_tried_by_gateway(&self) -> bool {
+        match self {
+            Self::Ready { probe, after_port, .. } => {
+                after_port.is_some() || matches!(probe, Probe::Tcp { .. } | Probe::Http { .. })
+            }
+            Self::Running | Self::Completed => false,
+        }
+    }
+}
+
 impl Op {
     /// The part of a build that it belongs to.
     pub fn phase(&self) -> Phase {
@@ -169,7 +181,7 @@ impl Op {
             | Self::Claim(_)
             | Self::CreateNetwork(_)
             | Self::Connect { .. }
-            | Self::Configure { .. } => Phase::Network,
+            | Self::Limit { .. } => Phase::Network,
             Self::ProvideData { .. } | Self::CreateVolume { .. } | Self::Keep { .. } | Self::Fill { .. } => {
                 Phase::Data
             }
@@ -212,9 +224,7 @@ impl fmt::Display for Op {
                 write!(f, "connect `{container}` to `{}`", attachment.network)?;
                 attachment.ipv4.map_or(Ok(()), |address| write!(f, " as {address}"))
             }
-            Self::Configure { container, config } => {
-                write!(f, "configure gateway `{container}`: {} forwards", config.forwards.len())
-            }
+            Self::Limit { limits, .. } => write!(f, "let the services share {}", share::words(limits)),
             Self::ProvideData { path, source } => write!(f, "provide data `{path}` {source}"),
             Self::CreateVolume { volume, .. } => write!(f, "create volume `{}`", volume.name),
             Self::CreateContainer(container) => {

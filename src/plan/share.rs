@@ -1,12 +1,12 @@
 //! What each container may use, so that all of a sandbox's stay within its `limits`.
 //!
-//! An engine has no limit over several containers that would hold on every kind of control group, so what the sandbox
-//! may use is divided: a service that has a limit of its own keeps it, the others get equal parts of the rest. Where
-//! the written ones alone are too much, all are made smaller in proportion.
+//! Where a control group above theirs binds them together, each has what its service says and no more is needed. Where
+//! there can be none, what the sandbox may use is divided: a service that has a limit of its own keeps it, the others
+//! get equal parts of the rest. Where the written ones alone are too much, all are made smaller in proportion.
 
 use std::collections::BTreeMap;
 
-use crate::spec::{Service, ServiceName, Spec};
+use crate::spec::{Limits, Service, ServiceName, Spec};
 
 /// What one container of a service may use, where anything limits it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -19,19 +19,98 @@ pub struct Share {
     pub pids: Option<i64>,
 }
 
+/// How all of a sandbox's containers are kept within its `limits`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// A control group above theirs does so.
+    Group,
+    /// Each gets a part.
+    Parts,
+}
+
+/// The period of which a processor's share is measured if a service does not say, in microseconds.
+const PERIOD: i64 = 100_000;
+
+/// What so many processors are of a period.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "microseconds, far below 2^52"
+)]
+fn quota(cpus: f64, period: i64) -> i64 {
+    (cpus * period as f64).round() as i64
+}
+
+/// Processors that a service's `cpu_quota` and `cpu_period` come to.
+#[expect(clippy::cast_precision_loss, reason = "microseconds, far below 2^52")]
+fn cpus_of_quota(service: &Service) -> Option<f64> {
+    let quota = service.resources.cpu_quota.filter(|quota| *quota > 0)?;
+    let period = service.resources.cpu_period.filter(|period| *period > 0).unwrap_or(PERIOD);
+    Some(quota as f64 / period as f64)
+}
+
+/// The quota of a service's containers: what is written, no more than what it may use. None where the share is told
+/// as processors; the engine does not take both.
+pub(super) fn quota_of(
+    service: &Service,
+    whole: Option<f64>,
+    share: Option<f64>,
+    sharing: Sharing,
+) -> Option<i64> {
+    let written = &service.resources;
+    let period = written.cpu_period.unwrap_or(PERIOD);
+    match sharing {
+        Sharing::Group => written.cpu_quota.map(|own| whole.map_or(own, |cpus| own.min(quota(cpus, period)))),
+        Sharing::Parts if told_by_quota(service) => {
+            share.map(|cpus| quota(cpus, period)).or(written.cpu_quota)
+        }
+        Sharing::Parts => written.cpu_quota,
+    }
+}
+
+/// Whether a service's processors are told as quota and period.
+pub(super) fn told_by_quota(service: &Service) -> bool {
+    let written = &service.resources;
+    service.cpu_limit().is_none() && (written.cpu_quota.is_some() || written.cpu_period.is_some())
+}
+
 /// The shares of all services' containers. Without `limits`, what each service says itself.
+pub fn shares(spec: &Spec, sharing: Sharing) -> BTreeMap<ServiceName, Share> {
+    match sharing {
+        Sharing::Parts => parts(spec),
+        Sharing::Group => {
+            let own = |service: &Service| Share {
+                memory: service.memory_limit(),
+                // No group may be granted more processors than the one above it (version 1 refuses it).
+                cpus: service.cpu_limit().map(|own| spec.limits.cpus.map_or(own, |whole| own.min(whole))),
+                pids: service.pids_limit(),
+            };
+            spec.services.values().map(|service| (service.name.clone(), own(service))).collect()
+        }
+    }
+}
+
+/// What a sandbox may use, for people.
+pub(super) fn words(limits: &Limits) -> String {
+    let memory = limits.memory.map(|bytes| format!("{} MiB of memory", bytes >> 20));
+    let cpus = limits.cpus.map(|cpus| format!("{cpus} cpus"));
+    let pids = limits.pids.map(|pids| format!("{pids} pids"));
+    let words: Vec<String> = memory.into_iter().chain(cpus).chain(pids).collect();
+    if words.is_empty() { "all there is".to_owned() } else { words.join(", ") }
+}
+
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "bytes and processes are far below 2^52, and never negative"
 )]
-pub fn shares(spec: &Spec) -> BTreeMap<ServiceName, Share> {
+fn parts(spec: &Spec) -> BTreeMap<ServiceName, Share> {
     let whole = &spec.limits;
     let memory = divide(spec, whole.memory.map(|bytes| bytes as f64), |service| {
         service.memory_limit().map(|bytes| bytes as f64)
     });
-    let cpus = divide(spec, whole.cpus, Service::cpu_limit);
+    let cpus = divide(spec, whole.cpus, |service| service.cpu_limit().or_else(|| cpus_of_quota(service)));
     let pids = divide(spec, whole.pids.map(|pids| pids as f64), |service| {
         service.pids_limit().filter(|pids| *pids > 0).map(|pids| pids as f64)
     });
@@ -81,7 +160,7 @@ mod tests {
     }
 
     fn memory(spec: &Spec) -> Vec<Option<u64>> {
-        shares(spec).into_values().map(|share| share.memory).collect()
+        shares(spec, Sharing::Parts).into_values().map(|share| share.memory).collect()
     }
 
     #[test]
@@ -96,6 +175,16 @@ mod tests {
     }
 
     #[test]
+    fn in_a_group_each_service_has_what_it_says_and_no_more_processors_than_all() {
+        let mut spec = spec(Some(100), &[("a", Some(150)), ("b", None)]);
+        spec.limits.cpus = Some(1.5);
+        spec.services.values_mut().next().unwrap().resources.cpus = Some(4.0);
+        let shares: Vec<Share> = shares(&spec, Sharing::Group).into_values().collect();
+        assert_eq!(shares[0], Share { memory: Some(150), cpus: Some(1.5), pids: None });
+        assert_eq!(shares[1], Share::default());
+    }
+
+    #[test]
     fn all_together_never_exceed_the_whole() {
         assert_eq!(memory(&spec(Some(100), &[("a", Some(150)), ("b", Some(50))])), [Some(75), Some(25)]);
         let crowded = memory(&spec(Some(100), &[("a", Some(100)), ("b", None)]));
@@ -103,11 +192,26 @@ mod tests {
     }
 
     #[test]
+    fn who_writes_a_quota_has_a_part_of_the_processors_told_as_one() {
+        let mut spec = spec(None, &[("a", None), ("b", None)]);
+        spec.limits.cpus = Some(2.0);
+        let first = spec.services.values_mut().next().unwrap();
+        first.resources.cpu_quota = Some(50_000);
+        let parts: Vec<Share> = shares(&spec, Sharing::Parts).into_values().collect();
+        assert_eq!([parts[0].cpus, parts[1].cpus], [Some(0.5), Some(1.5)]);
+        let service = spec.services.values().next().unwrap();
+        assert!(told_by_quota(service));
+        let told = |share, sharing| quota_of(service, spec.limits.cpus, share, sharing);
+        assert_eq!(told(Some(0.25), Sharing::Parts), Some(25_000));
+        assert_eq!(told(None, Sharing::Group), Some(50_000));
+    }
+
+    #[test]
     fn a_whole_that_nobody_has_a_part_of_yet_is_divided_equally() {
         let mut spec = spec(None, &[("a", None), ("b", None)]);
         spec.limits.cpus = Some(1.5);
         spec.limits.pids = Some(100);
-        let shares: Vec<Share> = shares(&spec).into_values().collect();
+        let shares: Vec<Share> = shares(&spec, Sharing::Parts).into_values().collect();
         assert_eq!(shares, [Share { memory: None, cpus: Some(0.75), pids: Some(50) }; 2]);
     }
 }

@@ -38,6 +38,7 @@ pub fn plan_start(
                 cause: format!("services.{name}"),
                 service: Some(name.clone()),
                 needs,
+                gives_way_to: BTreeSet::new(),
             };
             plan.push(step(started.clone(), Op::Start { container: one.clone() }, needs.clone()));
             let until = service::until(spec, service, image);
@@ -56,7 +57,8 @@ fn keep(plan: &mut Plan, spec: &Spec, id: &SandboxId, observed: &Observed) {
     let Some(set) = SetPath::live(id.as_str()).ok().filter(|_| !secrets.is_empty()) else { return };
     let op = Op::Keep { set, secrets: secrets.into_iter().collect() };
     let cause = "they have to outlive a reboot with the data".to_owned();
-    plan.push(Step { id: kept(), op, cause, service: None, needs: BTreeSet::new() });
+    let (needs, gives_way_to) = (BTreeSet::new(), BTreeSet::new());
+    plan.push(Step { id: kept(), op, cause, service: None, needs, gives_way_to });
 }
 
 /// Gives the gateway a service's secrets.
@@ -72,6 +74,7 @@ fn hold(plan: &mut Plan, sandbox: &SandboxName, service: &Service) -> Option<Ste
         cause: format!("services.{}.secrets: memory does not outlive a reboot", service.name),
         service: Some(service.name.clone()),
         needs: BTreeSet::from([kept()]),
+        gives_way_to: BTreeSet::new(),
     });
     Some(id)
 }

@@ -52,6 +52,7 @@ fn wish(spec: &Spec) -> Wish<'_> {
         seeding: Seeding::Run,
         age: Age::New,
         throwaway_seccomp: None,
+        group: None,
         subnets: SubnetPool::default(),
         only_made: BTreeSet::new(),
         remove_orphans: true,
@@ -217,7 +218,7 @@ services:
 "#,
     );
     let observed = with_images(&["there:1", "always:1"]);
-    let text = plan_images(&spec, &observed, &BTreeSet::new()).to_string();
+    let text = plan_images(&spec, &Scope::default(), &observed, &BTreeSet::new()).to_string();
     // The tag is a hash of the folder, too.
     let tag = regex::Regex::new("shop-built:[0-9a-f]{12}").unwrap();
     insta::assert_snapshot!(tag.replace_all(&text, "shop-built:TAG"));
@@ -261,6 +262,24 @@ fn services_start_side_by_side_with_their_gateway() {
 }
 
 #[test]
+fn the_gateway_gives_way_to_services_that_keep_the_machine_busy() {
+    let spec = spec(
+        "services: { a: { image: a:1 }, b: { image: b:1 }, c: { image: c:1, depends_on: { a: { condition: service_healthy } } },
+           d: { image: d:1, secrets: [key] }, e: { image: e:1, ready: { tcp: 80 } } }\nsecrets: { key: { generate: 16 } }",
+    );
+    let waits_for = |processors: u32| {
+        let plan = plan(&wish(&spec), &Observed { processors, ..Observed::default() }).unwrap();
+        let gateway = StepId::new("start", "sbx-shop");
+        let start = plan.steps().iter().find(|step| step.id == gateway).unwrap();
+        start.gives_way_to.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(waits_for(0), [""; 0]);
+    assert_eq!(waits_for(3), [""; 0]);
+    // Neither one that waits for another, nor one whose secrets the gateway holds, nor one that it tries.
+    assert_eq!(waits_for(2), ["start sbx-shop.a", "start sbx-shop.b"]);
+}
+
+#[test]
 fn the_edge_network_makes_do_with_what_is_left() {
     let spec = spec("services: { web: { image: web:1 } }");
     let mut wish = wish(&spec);
@@ -274,4 +293,34 @@ fn the_edge_network_makes_do_with_what_is_left() {
         _ => None,
     });
     assert_eq!(edge.as_deref(), Some("10.1.1.0/24"));
+}
+
+#[test]
+fn what_binds_services_together_is_there_before_them_and_is_changed_without_making_them_anew() {
+    fn grouped(spec: &Spec) -> Wish<'_> {
+        Wish { group: Some("/docker/sandbox_0123456789ab".to_owned()), ..wish(spec) }
+    }
+    let limited = |memory: &str| spec(&format!("limits: {{ memory: {memory}, cpus: 1.5 }}\n{SHOP}"));
+    let first = limited("256m");
+    let observed = with_images(&["postgres:16", "web:1"]);
+    let again = |spec: &Spec, there| plan(&Wish { age: Age::Standing, ..grouped(spec) }, there).unwrap();
+    let made = plan(&grouped(&first), &observed).unwrap();
+    let limit = made.steps().iter().find(|step| matches!(step.op, Op::Limit { .. })).unwrap();
+    assert_eq!(limit.op.to_string(), "let the services share 256 MiB of memory, 1.5 cpus");
+    for step in made.steps() {
+        if let Op::CreateContainer(container) = &step.op {
+            assert!(step.needs.contains(&limit.id), "{step}");
+            assert_eq!(container.cgroup_parent.as_deref(), Some("/docker/sandbox_0123456789ab"));
+            assert_eq!(container.resources.memory, None);
+        }
+    }
+
+    let there = Observed { limits: Some(first.limits.clone()), ..after(&made, &observed) };
+    assert!(again(&first, &there).is_empty());
+    for (spec, words) in [(limited("1g"), "share 1024 MiB of memory"), (spec(SHOP), "share all there is")] {
+        let change = again(&spec, &there);
+        assert!(change.steps().len() == 1 && change.to_string().contains(words), "{change}");
+    }
+    let divided = plan(&wish(&first), &observed).unwrap();
+    assert!(!divided.to_string().contains("share"), "{divided}");
 }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use super::Observed;
 use super::subnet::SubnetPool;
 use super::volume::VolumeSource;
 use crate::engine::identity as label;
 use crate::engine::identity::{Role, SandboxId, Scope};
-use crate::spec::{SandboxName, ServiceName, Spec};
+use crate::spec::{Limits, SandboxName, ServiceName, Spec};
 
 /// What is to be built.
 #[derive(Debug, Clone)]
@@ -34,6 +35,9 @@ pub struct Wish<'a> {
     pub age: Age,
     /// The seccomp profile under which fsync costs nothing; `None` where the engine refuses it.
     pub throwaway_seccomp: Option<String>,
+    /// The control group above those of the services' containers, in the engine's words; `None` where there can be none,
+    /// so that `limits` has to be divided.
+    pub group: Option<String>,
     /// Where subnets come from.
     pub subnets: SubnetPool,
     /// Services that are made and whose volumes are filled, but that are not started.
@@ -78,6 +82,13 @@ impl Wish<'_> {
             labels.insert(label::EXPIRES.to_owned(), expires.to_string());
         }
         labels
+    }
+
+    /// Whether services share what the sandbox may use. One that had a control group keeps it: to leave it, its services
+    /// would have to be made anew.
+    pub fn shared(&self, observed: &Observed) -> Option<&String> {
+        let limited = self.spec.limits != Limits::default() || observed.limits.is_some();
+        self.group.as_ref().filter(|_| limited)
     }
 
     /// The container of a service's replica.

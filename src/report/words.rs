@@ -61,10 +61,11 @@ pub fn fact(event: &Event) -> Option<Fact> {
             Fact::new(Detail, subject(service.as_ref()), format!("{what} ({})", amount::duration(*elapsed)))
         }
         // Why is for whoever hears of the failure in the end: said twice it is read twice.
-        Event::StepFailed { what, service, elapsed, .. } => Fact::new(
-            Error,
+        // It may be tried again; if not, whoever asked for all of it tells what has failed.
+        Event::StepFailed { what, service, elapsed, error, .. } => Fact::new(
+            Detail,
             subject(service.as_ref()),
-            format!("{what}: failed after {}", amount::duration(*elapsed)),
+            format!("{what} failed after {}: {error}", amount::duration(*elapsed)),
         ),
         Event::Plan { .. }
         | Event::Log { .. }

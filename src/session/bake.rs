@@ -8,30 +8,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::error::SessionError;
-use super::event::{BakeState, Event, Events, Phase, StepId};
+use super::event::{BakeState, Event};
 use super::files::Generated;
 use super::origin;
 use super::raise::{self, Order, Site};
-use super::survey;
+use super::stop::{none_runs, stop};
+use super::survey::{self, Images};
 use crate::agent::client::Keeper;
 use crate::agent::protocol::{Lifetime, Reason, Terms};
 use crate::data::baseline::{self, BakeSet};
-use crate::data::manifest::{Consistency, ImageIdentity, KeptSecret, Manifest};
+use crate::data::manifest::{ImageIdentity, KeptSecret, Manifest};
 use crate::data::{seed, snapshot};
-use crate::engine::identity::{self, SandboxId};
-use crate::engine::{Image, MountPointKind};
+use crate::engine::Image;
+use crate::engine::identity::SandboxId;
 use crate::plan::{Age, Seeding, VolumeSource, image_reference};
 use crate::pool::{SetPath, VolumeName};
 use crate::spec::{MountKind, SandboxName, Service, ServiceName, Spec};
 
-/// How long a service that has data may take to stop in its own time.
-const STOP: Duration = Duration::from_mins(1);
-/// How long one that has none may: as long as the engine's own default.
-const STOP_WITHOUT_DATA: Duration = Duration::from_secs(10);
 /// How often a bake that somebody else does is looked for.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -52,6 +48,7 @@ pub async fn provide(
     site: &Site,
     keeper: &Keeper,
     order: &mut Order,
+    images: &Images,
     missing: Missing,
     token: &CancellationToken,
 ) -> Result<Option<SetPath>, SessionError> {
@@ -63,7 +60,7 @@ pub async fn provide(
     for seed in seeds.iter().filter(|seed| !seed.is_a_file()) {
         seed.apply(site, order).await?;
     }
-    let images = images(site, &order.spec).await?;
+    let images = by_service(&order.spec, images);
     let Some(set) = baseline::bake_set(&order.spec, &images) else { return Ok(None) };
     let key = key(site, &order.spec, &set, &images, &order.sources).await?;
     let mut found = site.storage.inspect(&key).await?;
@@ -122,10 +119,14 @@ pub fn identities(spec: &Spec, images: &BTreeMap<ServiceName, Image>) -> BTreeMa
 
 /// The image of each service that the engine has.
 pub async fn images(site: &Site, spec: &Spec) -> Result<BTreeMap<ServiceName, Image>, SessionError> {
-    let found = survey::images(&*site.engine, spec).await?;
-    let of =
-        |service: &Service| Some((service.name.clone(), found.get(&image_reference(spec, service))?.clone()));
-    Ok(spec.services.values().filter_map(of).collect())
+    Ok(by_service(spec, &survey::images(&*site.engine, spec).await?))
+}
+
+fn by_service(spec: &Spec, images: &Images) -> BTreeMap<ServiceName, Image> {
+    let of = |service: &Service| {
+        Some((service.name.clone(), images.get(&image_reference(spec, service))?.clone()))
+    };
+    spec.services.values().filter_map(of).collect()
 }
 
 async fn key(
@@ -149,8 +150,7 @@ async fn key(
             inputs.insert(volume.set.to_string(), made);
         }
     }
-    let arch = site.engine.info().await?.arch;
-    Ok(baseline::key(spec, set, images, &inputs, &arch))
+    Ok(baseline::key(spec, set, images, &inputs, &site.info.arch))
 }
 
 fn tell(site: &Site, key: &SetPath, set: &BakeSet, state: BakeState) {
@@ -194,7 +194,7 @@ async fn bake(
             Err(error) => return Err(error.into()),
         };
         tell(site, key, set, BakeState::Started);
-        let outcome = fill(site, &hidden, key, set, images, token).await;
+        let outcome = fill(site, keeper, &hidden, key, set, images, token).await;
         if matches!(outcome, Ok(()) | Err(SessionError::Held { .. } | SessionError::Cancelled)) {
             lease.release(Reason::SessionEnded).await?;
         } else {
@@ -270,6 +270,7 @@ fn hidden(order: &Order, key: &SetPath, set: &BakeSet) -> Result<Order, SessionE
 /// Starts and seeds the hidden sandbox, stops it cleanly and publishes its volumes.
 async fn fill(
     site: &Site,
+    keeper: &Keeper,
     hidden: &Order,
     key: &SetPath,
     set: &BakeSet,
@@ -277,7 +278,7 @@ async fn fill(
     token: &CancellationToken,
 ) -> Result<(), SessionError> {
     raise::raise(site, hidden, token).await?;
-    let consistency = stop(site, &hidden.spec, &hidden.name).await?;
+    let consistency = stop(site, keeper, &hidden.spec, &hidden.name).await?;
     if token.is_cancelled() {
         return Err(SessionError::Cancelled);
     }
@@ -289,80 +290,7 @@ async fn fill(
     let secrets = hidden.values.generated(&hidden.spec);
     manifest.secrets = secrets.into_iter().map(|(name, value)| (name, KeptSecret::new(value))).collect();
     let volumes: Vec<VolumeName> = set.volumes.iter().cloned().collect();
-    snapshot::take(&*site.storage, &live, &volumes, key, manifest).await?;
+    none_runs(site, &hidden.id).await?;
+    snapshot::take(&*site.storage, &live, &volumes, key, manifest, none_runs(site, &hidden.id)).await?;
     Ok(())
-}
-
-/// Stops a sandbox's services, each after those that depend on it, so that their data is as after a clean shutdown.
-/// What had to be killed makes it a crash's, if it has data.
-pub async fn stop(site: &Site, spec: &Spec, name: &SandboxName) -> Result<Consistency, SessionError> {
-    let mut left: Vec<&Service> = spec.services.values().collect();
-    let mut consistency = Consistency::Clean;
-    while !left.is_empty() {
-        let needed =
-            |service: &Service| left.iter().any(|other| other.depends_on.contains_key(&service.name));
-        let mut now: Vec<&Service> = left.iter().copied().filter(|service| !needed(service)).collect();
-        if now.is_empty() {
-            now.clone_from(&left);
-        }
-        let containers = now.iter().flat_map(|service| {
-            let named = |n| identity::service(name.as_str(), service.name.as_str(), n);
-            (1..=service.replicas()).map(move |n| (*service, named(n)))
-        });
-        let stops = containers.map(|(service, container)| stop_one(site, service, container));
-        let stopped = try_join_all(stops).await?;
-        if stopped.contains(&Consistency::Crash) {
-            consistency = Consistency::Crash;
-        }
-        left.retain(|service| !now.iter().any(|gone| gone.name == service.name));
-    }
-    Ok(consistency)
-}
-
-async fn stop_one(site: &Site, service: &Service, container: String) -> Result<Consistency, SessionError> {
-    let Some(found) = site.engine.container(&container).await? else { return Ok(Consistency::Clean) };
-    let has_data = found.mounts.iter().any(|mount| mount.kind == MountPointKind::Volume && !mount.read_only);
-    let patience = if has_data { STOP } else { STOP_WITHOUT_DATA };
-    let told = Stopping::tell(&site.events, service, &container);
-    match site
-        .engine
-        .stop_container(&container, None, Some(service.stop_grace_period.unwrap_or(patience)))
-        .await
-    {
-        Err(error) if error.is_not_found() => return Ok(Consistency::Clean),
-        other => other?,
-    }
-    told.done();
-    let ended = site.engine.container(&container).await?.and_then(|found| found.exit_code);
-    // 137: killed, since it did not stop in its time.
-    Ok(if has_data && ended == Some(137) { Consistency::Crash } else { Consistency::Clean })
-}
-
-/// A stop that is under way, so that whoever waits sees for what.
-struct Stopping<'a> {
-    events: &'a Events,
-    service: String,
-    what: String,
-    began: Instant,
-}
-
-impl<'a> Stopping<'a> {
-    /// No plan has these steps: their number is beyond all of a plan's.
-    const STEP: StepId = StepId(usize::MAX - 1);
-
-    fn tell(events: &'a Events, service: &Service, container: &str) -> Self {
-        let (service, what) = (service.name.to_string(), format!("stop `{container}`"));
-        let named = Some(service.clone());
-        let started =
-            Event::StepStarted { id: Self::STEP, phase: Phase::Remove, what: what.clone(), service: named };
-        events.emit(started);
-        Self { events, service, what, began: Instant::now() }
-    }
-
-    fn done(self) {
-        let Self { events, service, what, began } = self;
-        let service = Some(service);
-        let elapsed = began.elapsed();
-        events.emit(Event::StepDone { id: Self::STEP, phase: Phase::Remove, what, service, elapsed });
-    }
 }

@@ -102,6 +102,11 @@ impl Control {
         self.reason
     }
 
+    /// Whether it is not built yet, and nothing has stopped that.
+    pub fn is_building(&self) -> bool {
+        self.phase == Phase::Building
+    }
+
     /// Changes the state and says what to do about it.
     pub fn handle(&mut self, happening: Happening) -> Response {
         match happening {

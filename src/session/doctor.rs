@@ -6,6 +6,8 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::agent::client::Limiting;
+use crate::agent::group;
 use crate::engine::identity::Scope;
 use crate::engine::{
     ApiVersion, CgroupVersion, Engine, EngineError, EngineInfo, EngineKind, Filter, Location,
@@ -73,6 +75,8 @@ pub enum Keeper {
         storage: Option<StorageKind>,
         /// Why it serves no better one.
         refused: Vec<String>,
+        /// Why it makes no control groups, if it does not.
+        ungrouped: Option<String>,
     },
     /// It runs and does not answer.
     Fails {
@@ -106,6 +110,7 @@ pub async fn examine(
     findings.push(builder(&info));
     findings.push(self::keeper(keeper));
     findings.push(storage(&info, keeper));
+    findings.push(limits(&info, keeper));
     findings.extend(disk(&info));
     findings.push(address_space(engine, subnets).await?);
     findings.push(overdue(engine, scope).await?);
@@ -258,6 +263,27 @@ fn storage(info: &EngineInfo, keeper: &Keeper) -> Finding {
             "load the `loop` module for `pool`",
         ),
         (false, _) => Finding::warn("storage", format!("{driver}; the kernel has no Btrfs"), BETTER),
+    }
+}
+
+/// How `limits` of a sandbox comes to hold for all of its services.
+fn limits(info: &EngineInfo, keeper: &Keeper) -> Finding {
+    const DIVIDED: &str =
+        "`limits` of a sandbox is divided among its services: what one does not use is lost to the others";
+    let why = match keeper {
+        _ if matches!(Limiting::from_env(), Ok(Limiting::Divided)) => {
+            Err("SANDBOX_LIMITS says so".to_owned())
+        }
+        Keeper::Answers { ungrouped, .. } => ungrouped.clone().map_or(Ok(()), Err),
+        _ => group::driver_of(info).map(drop),
+    };
+    match why {
+        Ok(()) => {
+            let found =
+                format!("shared by a sandbox's services, by a control group ({})", info.cgroup_driver);
+            Finding::ok("limits", found)
+        }
+        Err(why) => Finding::warn("limits", format!("divided: {why}"), DIVIDED),
     }
 }
 

@@ -9,9 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::error::SessionError;
 use super::event::{Event, Events};
 use super::files::{Generated, Values};
+use super::limits::{self, Limiter};
 use super::observe::{self, Sighting};
 use super::origin::{self, Drift};
-use super::raise::{self, Order, PortWish, Site};
+use super::raise::{self, Means, Order, PortWish, Site};
 use super::run::Session;
 use super::settings;
 use crate::agent::client::{Keeper, KeeperError, Options};
@@ -21,9 +22,9 @@ use crate::data::fsync;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo, EngineKind};
 use crate::plan::gateway_config::EgressRule as Rule;
-use crate::plan::{self, Age, Plan, Seeding};
+use crate::plan::{Age, Plan, Seeding};
 use crate::pool::SetPath;
-use crate::spec::{EgressPolicy, EgressRule, Limits, Loaded, SandboxName, Spec};
+use crate::spec::{EgressPolicy, EgressRule, Loaded, SandboxName};
 
 /// What the user asked for besides the spec.
 #[derive(Debug, Clone)]
@@ -52,6 +53,25 @@ pub struct Opening {
     pub allow_host_access: bool,
 }
 
+impl Default for Opening {
+    /// What is asked for by who asks for nothing.
+    fn default() -> Self {
+        Self {
+            services: Vec::new(),
+            name: None,
+            ttl: None,
+            from: None,
+            egress: None,
+            rebuild: false,
+            recreate: false,
+            ports: PortWish::Any,
+            patience: Duration::from_mins(1),
+            drift: Drift::Refused,
+            allow_host_access: false,
+        }
+    }
+}
+
 /// What a session builds with, once the keeper is there.
 pub async fn site(
     engine: &Arc<dyn Engine>,
@@ -59,7 +79,7 @@ pub async fn site(
     keeper: &Keeper,
     events: Events,
 ) -> Result<Site, SessionError> {
-    let info = engine.info().await?;
+    let info = keeper.engine_info().await?.clone();
     let payload = Payload::find(&info.arch, None).map_err(KeeperError::from)?;
     // A keeper of another build, or one that is a process, has not brought the image that the gateway is made from.
     let agent_image = image::ensure(&**engine, &payload).await.map_err(KeeperError::from)?;
@@ -67,10 +87,12 @@ pub async fn site(
         engine: Arc::clone(engine),
         storage: keeper.storage()?,
         storage_container: keeper.storage_container(),
+        limiter: Limiter::of(keeper),
         agent_image,
         scope: scope.clone(),
         subnets: settings::subnets()?,
         throwaway_seccomp: throwaway_seccomp(&info),
+        info,
         events,
     })
 }
@@ -92,24 +114,33 @@ pub async fn open(
     opening: &Opening,
     events: Events,
 ) -> Result<Session, SessionError> {
-    let keeper = Keeper::ensure(engine, Options::from_env()?).await?;
+    let name = opening.name.as_ref().unwrap_or(&loaded.sandbox);
+    let options = Options::from_env()?;
+    // To reach the keeper takes a while in which the engine may be looked at.
+    let (keeper, sighting) = tokio::try_join!(
+        async { Keeper::ensure(engine, options).await.map_err(SessionError::from) },
+        async { observe::sandbox(&**engine, scope, name).await.map_err(SessionError::from) },
+    )?;
     let site = site(engine, scope, &keeper, events).await?;
-    open_at(site, keeper, loaded, opening).await
+    open_at(site, keeper, sighting, loaded, opening).await
 }
 
-/// The same where the keeper is known already.
+/// The same where the keeper is known already, and it was looked whether there is such a sandbox.
 pub(super) async fn open_at(
     site: Site,
     keeper: Keeper,
+    sighting: Option<Sighting>,
     loaded: &Loaded,
     opening: &Opening,
 ) -> Result<Session, SessionError> {
     let name = opening.name.clone().unwrap_or_else(|| loaded.sandbox.clone());
-    let existing = existing(&*site.engine, &site.scope, &keeper, &name).await?;
-    let existed = existing.is_some();
-    let id = existing.unwrap_or_else(SandboxId::random);
-    let there = if existed { observe::sandbox(&*site.engine, &site.scope, &name).await? } else { None };
-    let mut order = order(loaded, opening, name, id)?;
+    let there = match sighting {
+        Some(sighting) => standing(&keeper, &name, sighting).await?,
+        None => None,
+    };
+    let existed = there.is_some();
+    let (there, id) = there.unzip();
+    let mut order = order(loaded, opening, name, id.unwrap_or_else(SandboxId::random))?;
     narrow(&mut order, &opening.services, there.as_ref());
     if let Some(from) = &opening.from {
         origin::from_set(&site, &mut order, from, opening.drift).await?;
@@ -155,7 +186,7 @@ pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> R
     if !existed {
         settings::admit(&*site.engine, &site.scope, &order.name, &order.spec).await?;
     }
-    tell_shares(&site.events, &order.spec);
+    limits::tell(&site.events, &order.spec, &site.limiter);
     let deadline = order.expires;
     let terms = Terms {
         name: order.name.clone(),
@@ -173,26 +204,6 @@ pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> R
         services: order.spec.services.keys().map(ToString::to_string).collect(),
     });
     Ok(Session { site, order, keeper, lease, deadline, existed })
-}
-
-/// Tells what becomes of the sandbox's limits, which hold for all services together.
-fn tell_shares(events: &Events, spec: &Spec) {
-    if spec.limits == Limits::default() {
-        return;
-    }
-    let parts: Vec<String> = plan::shares(spec)
-        .iter()
-        .map(|(service, share)| {
-            let memory = share.memory.map(|bytes| format!("{} MiB", bytes >> 20));
-            let cpus = share.cpus.map(|cpus| format!("{cpus} cpus"));
-            let pids = share.pids.map(|pids| format!("{pids} pids"));
-            let words: Vec<String> = memory.into_iter().chain(cpus).chain(pids).collect();
-            format!("{service} {}", words.join(" "))
-        })
-        .collect();
-    let text = format!("`limits` is divided among the services' containers: {}", parts.join(", "));
-    let hint = Some("a service's own `mem_limit` or `cpus` gives it another part".to_owned());
-    events.emit(Event::Warning { text, hint });
 }
 
 /// An order that is baked for, not built.
@@ -225,30 +236,36 @@ pub async fn dry_run(
     }
     let seccomp = throwaway_seccomp(&info);
     let subnets = settings::subnets()?;
-    raise::dry_run(&**engine, scope, &subnets, &payload.reference(), seccomp.as_ref(), &order).await
+    let (group, limited) = limits::foresee(engine, &info, scope, &order.id).await?;
+    let means = Means {
+        info: &info,
+        scope,
+        subnets: &subnets,
+        agent_image: &payload.reference(),
+        throwaway_seccomp: seccomp.as_ref(),
+        group,
+    };
+    raise::dry_run(&**engine, &means, limited, &order).await
 }
 
-/// The incarnation that an `up` of this name changes; `None` if it makes a new one. What is left of one that nobody
-/// holds any more is destroyed first.
-async fn existing(
-    engine: &dyn Engine,
-    scope: &Scope,
+/// What is there of the incarnation that an `up` of this name changes; `None` if it makes a new one. What is left of one
+/// that nobody holds any more is destroyed first.
+async fn standing(
     keeper: &Keeper,
     name: &SandboxName,
-) -> Result<Option<SandboxId>, SessionError> {
-    let Some(sighting) = observe::sandbox(engine, scope, name).await? else { return Ok(None) };
+    sighting: Sighting,
+) -> Result<Option<(Sighting, SandboxId)>, SessionError> {
     let standing = keeper.sandboxes().await?.into_iter().find(|standing| standing.name == *name);
     match standing.map(|standing| (standing.hold, standing.sandbox)) {
         Some((Hold::Held | Hold::Suspended, _)) => Err(SessionError::Held { name: name.clone() }),
-        Some((Hold::Detached, id)) if sighting.id == id.as_str() => Ok(Some(id)),
-        _ => {
-            let destroyed = keeper.destroy(name, Reason::Replaced).await?;
-            if destroyed.left.is_empty() {
-                Ok(None)
-            } else {
-                Err(SessionError::LeftBehind { name: name.clone(), left: destroyed.left })
-            }
-        }
+        Some((Hold::Detached, id)) if sighting.id == id.as_str() => Ok(Some((sighting, id))),
+        _ => match keeper.destroy(name, Reason::Replaced).await {
+            Ok(destroyed) if destroyed.left.is_empty() => Ok(None),
+            Ok(destroyed) => Err(SessionError::LeftBehind { name: name.clone(), left: destroyed.left }),
+            // It went since it was seen.
+            Err(error) if error.is_no_such_sandbox() => Ok(None),
+            Err(error) => Err(error.into()),
+        },
     }
 }
 

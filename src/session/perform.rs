@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::error::SessionError;
@@ -12,16 +11,17 @@ use super::event::{self, BakeState, Event, Events};
 use super::files::Values;
 use super::held;
 use super::hook;
+use super::limits::Limiter;
 use super::probe::Prober;
 use super::profile;
 use super::seed;
 use super::wait::Awaited;
+use crate::agent::client::in_full;
 use crate::agent::image;
 use crate::engine::{
     BuildImage, BuildProgress, CreateContainer, CreateNetwork, CreateVolume, Engine, Filter, PullImage,
     PullPhase, PullProgress,
 };
-use crate::plan::gateway_config::GatewayConfig;
 use crate::plan::{GrantedFile, Op, Plan, Step, StepId, VolumeSource};
 use crate::pool::{Storage, StorageError, VolumePath};
 use crate::spec::{ServiceName, Spec};
@@ -32,6 +32,8 @@ pub struct Workshop {
     pub engine: Arc<dyn Engine>,
     /// Where volumes' data lies.
     pub storage: Arc<dyn Storage>,
+    /// Binds services together; or why they cannot be.
+    pub limiter: Result<Limiter, String>,
     /// Where to tell what happens.
     pub events: Events,
     /// The spec that is built.
@@ -86,7 +88,7 @@ impl Workshop {
             // It only stopped waiting: not its failure.
             Err(SessionError::Cancelled) => {}
             Err(error) => {
-                let error = error.to_string();
+                let error = in_full(error);
                 self.events.emit(Event::StepFailed { id, phase, what, service, elapsed, error });
             }
         }
@@ -103,7 +105,10 @@ impl Workshop {
             Op::Claim(container) => Ok(image::create_container(&**engine, container).await.map(drop)?),
             Op::CreateContainer(container) => self.create(step, container).await,
             Op::Connect { container, attachment } => Ok(engine.connect(container, attachment).await?),
-            Op::Configure { container, config } => self.configure(container, config).await,
+            Op::Limit { sandbox, limits } => match &self.limiter {
+                Ok(limiter) => Ok(limiter.limit(sandbox, limits).await?),
+                Err(_) => Ok(()),
+            },
             Op::ProvideData { path, source } => self.provide(path, source).await,
             Op::CreateVolume { volume, path } => self.create_volume(volume, path).await,
             Op::Fill { container, target, seed } => {
@@ -179,20 +184,6 @@ impl Workshop {
             BuildProgress::Context(_) => {}
         };
         Ok(self.engine.build_image(build, &mut tell).await.map(drop)?)
-    }
-
-    async fn configure(&self, container: &str, config: &GatewayConfig) -> Result<(), SessionError> {
-        let archive = serde_json::to_vec(config).map_err(std::io::Error::from).and_then(|json| {
-            let mut archive = tar::Builder::new(Vec::new());
-            let mut header = tar::Header::new_gnu();
-            header.set_size(json.len() as u64);
-            header.set_mode(0o444);
-            archive.append_data(&mut header, "gateway.json", json.as_slice())?;
-            archive.into_inner()
-        });
-        let archive = archive.map_err(|error| SessionError::Data { what: error.to_string(), hint: None })?;
-        let stream = futures_util::stream::once(async move { Ok(Bytes::from(archive)) });
-        Ok(self.engine.upload(container, "/config", Box::pin(stream)).await?)
     }
 
     async fn provide(&self, path: &VolumePath, source: &VolumeSource) -> Result<(), SessionError> {
@@ -283,11 +274,9 @@ fn phase(op: &Op) -> event::Phase {
     match op {
         Op::PullImage(_) => event::Phase::Pull,
         Op::BuildImage(_) => event::Phase::Build,
-        Op::CreateEdge(_)
-        | Op::CreateNetwork(_)
-        | Op::Claim(_)
-        | Op::Connect { .. }
-        | Op::Configure { .. } => event::Phase::Network,
+        Op::CreateEdge(_) | Op::CreateNetwork(_) | Op::Claim(_) | Op::Connect { .. } | Op::Limit { .. } => {
+            event::Phase::Network
+        }
         Op::ProvideData { .. } | Op::CreateVolume { .. } | Op::Keep { .. } | Op::Fill { .. } => {
             event::Phase::Data
         }

@@ -16,19 +16,20 @@ use super::error::SessionError;
 use super::event::{Event, Events, ServiceState, ServiceStatus};
 use super::files::Values;
 use super::held;
+use super::limits::Limiter;
 use super::observe::{self, Passwords};
 use super::perform::Workshop;
 use super::probe::Prober;
 use super::reach;
 use super::schedule::{self, Halt};
-use super::survey::{self, Survey};
+use super::survey::{self, Images, Survey};
 use super::tail::tail;
 use crate::data::manifest::ImageIdentity;
 use crate::engine::identity::{self, SandboxId, Scope};
-use crate::engine::{Engine, ErrorKind};
+use crate::engine::{Engine, EngineInfo, ErrorKind};
 use crate::plan::{self, Age, Op, Plan, PlanError, Seeding, SubnetPool, VolumeSource, Wish};
 use crate::pool::Storage;
-use crate::spec::{RestartPolicy, SandboxName, Service, ServiceName, Spec};
+use crate::spec::{Limits, RestartPolicy, SandboxName, Service, ServiceName, Spec};
 
 /// How often the engine may know better before we give up.
 const ATTEMPTS: u32 = 24;
@@ -45,10 +46,14 @@ const SETTLING: Duration = Duration::from_millis(100);
 pub struct Site {
     /// The engine.
     pub engine: Arc<dyn Engine>,
+    /// What it is.
+    pub info: EngineInfo,
     /// Where volumes' data lies.
     pub storage: Arc<dyn Storage>,
     /// The container of ours that has its files.
     pub storage_container: String,
+    /// Binds services together; or why they cannot be.
+    pub limiter: Result<Limiter, String>,
     /// The reference of our own image.
     pub agent_image: String,
     /// Its world.
@@ -59,6 +64,35 @@ pub struct Site {
     pub throwaway_seccomp: Option<String>,
     /// Where to tell what happens.
     pub events: Events,
+}
+
+/// What a plan says of the world around a sandbox.
+pub struct Means<'a> {
+    /// What the engine is.
+    pub info: &'a EngineInfo,
+    /// Its world.
+    pub scope: &'a Scope,
+    /// Where subnets come from.
+    pub subnets: &'a SubnetPool,
+    /// The reference of our own image.
+    pub agent_image: &'a str,
+    /// The seccomp profile under which fsync costs nothing.
+    pub throwaway_seccomp: Option<&'a String>,
+    /// The control group above those of the services.
+    pub group: Option<String>,
+}
+
+impl Site {
+    fn means(&self, sandbox: &SandboxId) -> Means<'_> {
+        Means {
+            info: &self.info,
+            scope: &self.scope,
+            subnets: &self.subnets,
+            agent_image: &self.agent_image,
+            throwaway_seccomp: self.throwaway_seccomp.as_ref(),
+            group: self.limiter.as_ref().ok().map(|limiter| limiter.parent(&self.scope, sandbox)),
+        }
+    }
 }
 
 /// What is to be built.
@@ -106,7 +140,7 @@ pub enum PortWish {
     Strict,
 }
 
-/// Fetches and builds the images of a spec.
+/// Fetches and builds the images of a spec, and looks at them.
 ///
 /// # Errors
 /// The first image that could not be had.
@@ -115,19 +149,20 @@ pub async fn images(
     spec: &Arc<Spec>,
     rebuild: &BTreeSet<ServiceName>,
     token: &CancellationToken,
-) -> Result<(), SessionError> {
-    let found = survey::images(&*site.engine, spec).await?;
-    let observed = plan::Observed { images: found, ..plan::Observed::default() };
-    let plan = plan::plan_images(spec, &observed, rebuild);
+) -> Result<Images, SessionError> {
+    let images = survey::images(&*site.engine, spec).await?;
+    let observed = plan::Observed { images, ..plan::Observed::default() };
+    let plan = plan::plan_images(spec, &site.scope, &observed, rebuild);
     if plan.is_empty() {
-        return Ok(());
+        return Ok(observed.images);
     }
     let prober = Prober::new(Arc::clone(&site.engine), String::new());
     let workshop = workshop(site, spec, &Arc::new(Values::default()), prober, Duration::MAX);
     run(workshop, plan, token).await.map_err(|halt| match halt {
         Halt::Failed(_, error) => error,
         Halt::Cancelled => SessionError::Cancelled,
-    })
+    })?;
+    Ok(survey::images(&*site.engine, spec).await?)
 }
 
 /// The plan of an order, without running it: images and the rest.
@@ -136,15 +171,14 @@ pub async fn images(
 /// When the engine does not answer or no plan can be made.
 pub async fn dry_run(
     engine: &dyn Engine,
-    scope: &Scope,
-    subnets: &SubnetPool,
-    agent_image: &str,
-    throwaway_seccomp: Option<&String>,
+    means: &Means<'_>,
+    limited: Option<Limits>,
     order: &Order,
 ) -> Result<Plan, SessionError> {
-    let survey = survey::survey(engine, scope, &order.name, &order.spec).await?;
-    let images = plan::plan_images(&order.spec, &survey.observed, &order.rebuild);
-    let wish = wish(scope, subnets, agent_image, throwaway_seccomp, order);
+    let mut survey = survey::survey(engine, means.info, means.scope, &order.name, &order.spec).await?;
+    survey.observed.limits = limited;
+    let images = plan::plan_images(&order.spec, means.scope, &survey.observed, &order.rebuild);
+    let wish = wish(means, order);
     Ok(images.then(plan::plan(&wish, &survey.observed)?))
 }
 
@@ -156,14 +190,17 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
     let mut busy: BTreeSet<u16> = BTreeSet::new();
     let began = Instant::now();
     for attempt in 1.. {
-        let mut survey = survey::survey(&*site.engine, &site.scope, &order.name, &order.spec).await?;
+        let mut survey =
+            survey::survey(&*site.engine, &site.info, &site.scope, &order.name, &order.spec).await?;
         if survey.id.as_ref().is_some_and(|id| *id != order.id) {
             return Err(SessionError::Held { name: order.name.clone() });
         }
         survey.observed.busy_ports.extend(&busy);
         check_ports(order, &survey)?;
-        let seccomp = site.throwaway_seccomp.as_ref();
-        let wish = wish(&site.scope, &site.subnets, &site.agent_image, seccomp, order);
+        if let Ok(limiter) = &site.limiter {
+            survey.observed.limits = limiter.standing(&order.id).await?;
+        }
+        let wish = wish(&site.means(&order.id), order);
         let plan = match plan::plan(&wish, &survey.observed) {
             Err(PlanError::NoSubnet { .. }) if began.elapsed() < CROWDED => {
                 tokio::time::sleep(SETTLING * 3).await;
@@ -267,25 +304,20 @@ fn check_ports(order: &Order, survey: &Survey) -> Result<(), SessionError> {
     }
 }
 
-fn wish<'a>(
-    scope: &Scope,
-    subnets: &SubnetPool,
-    agent_image: &str,
-    throwaway_seccomp: Option<&String>,
-    order: &'a Order,
-) -> Wish<'a> {
+fn wish<'a>(means: &Means<'_>, order: &'a Order) -> Wish<'a> {
     Wish {
         spec: &order.spec,
         name: order.name.clone(),
         id: order.id.clone(),
-        scope: scope.clone(),
+        scope: means.scope.clone(),
         expires: order.expires,
-        agent_image: agent_image.to_owned(),
+        agent_image: means.agent_image.to_owned(),
         sources: order.sources.clone(),
         seeding: order.seeding,
         age: order.age,
-        throwaway_seccomp: throwaway_seccomp.cloned(),
-        subnets: subnets.clone(),
+        throwaway_seccomp: means.throwaway_seccomp.cloned(),
+        group: means.group.clone(),
+        subnets: means.subnets.clone(),
         only_made: order.only_made.clone(),
         remove_orphans: order.remove_orphans,
         recreate: order.recreate.clone(),
@@ -302,6 +334,7 @@ fn workshop(
     Workshop {
         engine: Arc::clone(&site.engine),
         storage: Arc::clone(&site.storage),
+        limiter: site.limiter.clone(),
         events: site.events.clone(),
         spec: Arc::clone(spec),
         values: Arc::clone(values),
@@ -393,7 +426,7 @@ pub async fn tell_up(
             site.events.emit(Event::PortMoved { service, target: port.target, wanted, given });
         }
     }
-    let local = site.engine.info().await?.location.is_local();
+    let local = site.info.location.is_local();
     reach::unreached(&order.spec, &services, local).into_iter().for_each(|event| site.events.emit(event));
     let name = order.name.to_string();
     site.events.emit(Event::Up { name, services, deadline, elapsed, attached });

@@ -68,14 +68,18 @@ where
     }
 }
 
-/// Takes the steps out of `waiting` whose needs are all done. A need that no step of the plan meets is something that
-/// exists already.
+/// Takes the steps out of `waiting` whose needs are all done, and one of those that they give way to. A need that no step
+/// of the plan meets is something that exists already.
 fn ready(
     waiting: &mut BTreeMap<StepId, Arc<Step>>,
     known: &BTreeSet<StepId>,
     done: &BTreeSet<StepId>,
 ) -> Vec<Arc<Step>> {
-    let met = |step: &Step| step.needs.iter().all(|need| done.contains(need) || !known.contains(need));
+    let is_met = |need: &StepId| done.contains(need) || !known.contains(need);
+    let met = |step: &Step| {
+        let free = step.gives_way_to.is_empty() || step.gives_way_to.iter().any(is_met);
+        free && step.needs.iter().all(is_met)
+    };
     let ids: Vec<StepId> = waiting.iter().filter(|(_, step)| met(step)).map(|(id, _)| id.clone()).collect();
     ids.iter().filter_map(|id| waiting.remove(id)).collect()
 }

@@ -14,6 +14,18 @@ pub(super) fn stop_here() {
     }
 }
 
+/// Returns when this process is asked to end, for who has something to clear away first. Ctrl-Z stops it as ever.
+pub(super) async fn asked_to_end() {
+    let Ok(signals) = Signals::listen() else { return std::future::pending().await };
+    let mut told = signals.told();
+    while let Some(happening) = told.next().await {
+        match happening {
+            Happening::SuspendAsked => stop_here(),
+            _ => return,
+        }
+    }
+}
+
 /// The signals that a session hears.
 pub(super) struct Signals {
     interrupt: Signal,

@@ -3,14 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
-use futures_util::future::{try_join, try_join_all, try_join4};
+use futures_util::future::{try_join_all, try_join4};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::held;
 use crate::engine::identity::{self, Role, SandboxId, Scope};
-use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Filter, Image, Network};
+use crate::engine::{
+    ContainerState, ContainerSummary, Engine, EngineError, EngineInfo, Filter, Image, Network,
+};
 use crate::plan::{ExistingContainer, ExistingGateway, Observed, Subnet, image_reference};
 use crate::spec::{NetworkName, SandboxName, Service, ServiceName, Spec};
+
+/// Images by the reference that a spec uses.
+pub type Images = BTreeMap<String, Image>;
 
 /// What was found, and which incarnation it belongs to.
 #[derive(Debug, Clone, Default)]
@@ -29,14 +34,17 @@ pub struct Survey {
 /// When the engine does not answer.
 pub async fn survey(
     engine: &dyn Engine,
+    info: &EngineInfo,
     scope: &Scope,
     name: &SandboxName,
     spec: &Spec,
 ) -> Result<Survey, EngineError> {
     let ours = Filter::all().label(identity::NAME, name.as_str());
     let every = Filter::all();
-    let ((networks, containers, volumes, info), images) = try_join(
-        try_join4(engine.networks(&every), engine.containers(&ours), engine.volumes(&ours), engine.info()),
+    let (networks, containers, volumes, images) = try_join4(
+        engine.networks(&every),
+        engine.containers(&ours),
+        engine.volumes(&ours),
         images(engine, spec),
     )
     .await?;
@@ -44,7 +52,7 @@ pub async fn survey(
         containers.into_iter().filter(|container| scope.owns(&container.labels)).collect();
     let gateway = containers.iter().find(|container| has_role(&container.labels, Role::Gateway));
     let local = info.location.is_local();
-    let mut observed = Observed { images, ..Observed::default() };
+    let mut observed = Observed { processors: info.cpus, images, ..Observed::default() };
     sort_networks(&mut observed, scope, name, &networks);
     if local {
         observed.taken.extend(host_routes());
@@ -89,11 +97,11 @@ async fn forgotten(
     }
 }
 
-/// The images of a spec that the engine has, by the reference that the spec uses.
+/// The images of a spec that the engine has.
 ///
 /// # Errors
 /// When the engine does not answer.
-pub async fn images(engine: &dyn Engine, spec: &Spec) -> Result<BTreeMap<String, Image>, EngineError> {
+pub async fn images(engine: &dyn Engine, spec: &Spec) -> Result<Images, EngineError> {
     let references: BTreeSet<String> =
         spec.services.values().map(|service| image_reference(spec, service)).collect();
     let found = try_join_all(references.into_iter().map(|reference| async move {

@@ -93,6 +93,8 @@ impl Doomed {
                 || service.stop_signal.is_some()
         };
         let containers = self.services().await;
+        // What ends because of what it needs is not started again meanwhile.
+        let _ = self.keeper.rest(containers.iter().map(|container| container.name.clone()).collect()).await;
         let stops = containers.iter().filter_map(|container| {
             let service = spec.services.get(service_of(container)).filter(|service| polite(service))?;
             Some(self.stop(service, &container.name))

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
 
 use super::error::SessionError;
 use super::event::{Event, Events, Progress};
+use super::signals::asked_to_end;
 use crate::agent::protocol::Carrying;
 use crate::engine::{Engine, Exec, ExecSession, StdStream};
 use crate::pool::{SetPath, Storage};
@@ -58,8 +59,15 @@ impl Far {
     /// Writes a kept set to a file. A file that could not be written whole is removed.
     ///
     /// # Errors
-    /// When there is no such set, or either side cannot be read or written.
+    /// When there is no such set, or either side cannot be read or written; when this process is asked to end.
     pub async fn export(&self, set: &SetPath, file: &Path, images: Images) -> Result<Moved, SessionError> {
+        tokio::select! {
+            moved = self.write(set, file, images) => moved,
+            () = asked_to_end() => Err(SessionError::Cancelled),
+        }
+    }
+
+    async fn write(&self, set: &SetPath, file: &Path, images: Images) -> Result<Moved, SessionError> {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let failed = |error: &std::io::Error| failed("write", file, error);
         let partial = tempfile::Builder::new().permissions(readable()).tempfile_in(folder);
@@ -68,10 +76,13 @@ impl Far {
         let out = File::from_std(partial.reopen().map_err(|error| failed(&error))?);
         let mut out = BufWriter::with_capacity(PIECE, out);
         let exec = command("export", set, images);
-        let ExecSession { id, mut output, .. } = self.engine.exec(&self.container, &exec).await?;
+        let ExecSession { mut output, .. } = self.engine.exec(&self.container, &exec).await?;
         let mut listener = Listener::new(self, format!("exporting `{}`", set.name));
         let mut packed = 0;
-        while let Some(chunk) = output.next().await {
+        // The engine takes a while to tell that the far end is gone, and passes on what it says out of order.
+        while !listener.is_through(packed)
+            && let Some(chunk) = output.next().await
+        {
             let chunk = chunk?;
             match chunk.stream {
                 StdStream::Stdout => {
@@ -82,7 +93,7 @@ impl Far {
             }
         }
         out.flush().await.map_err(|error| failed(&error))?;
-        let moved = listener.outcome(&id, packed).await?;
+        let moved = listener.outcome(packed)?;
         partial.persist(file).map_err(|error| failed(&error.error))?;
         Ok(moved)
     }
@@ -93,21 +104,29 @@ impl Far {
     /// When the name is taken, the file cannot be read, or anything is wrong with it.
     pub async fn import(&self, to: &SetPath, file: &Path, images: Images) -> Result<Moved, SessionError> {
         let mut source = File::open(file).await.map_err(|error| failed("read", file, &error))?;
+        if source.metadata().await.is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(failed("read", file, &std::io::ErrorKind::IsADirectory.into()));
+        }
         let exec = Exec { stdin: true, ..command("import", to, images) };
-        let ExecSession { id, mut input, mut output } = self.engine.exec(&self.container, &exec).await?;
+        let ExecSession { mut input, mut output, .. } = self.engine.exec(&self.container, &exec).await?;
         let feed = async {
             let mut piece = vec![0; PIECE];
             let mut packed = 0;
-            loop {
-                let length = source.read(&mut piece).await?;
+            let fed = loop {
+                let length = match source.read(&mut piece).await {
+                    Ok(0) => break Ok(packed),
+                    Ok(length) => length,
+                    Err(error) => break Err(error),
+                };
                 // A reader that found something wrong has closed its end: its words say more.
-                if length == 0 || input.write_all(&piece[..length]).await.is_err() {
-                    break;
+                if input.write_all(&piece[..length]).await.is_err() {
+                    break Ok(packed);
                 }
                 packed += length as u64;
-            }
+            };
+            // Whatever came of it: the far end waits for no more.
             let _ = input.shutdown().await;
-            Ok::<_, std::io::Error>(packed)
+            fed
         };
         let mut listener = Listener::new(self, format!("importing `{}`", file.display()));
         let listen = async {
@@ -117,7 +136,7 @@ impl Far {
         };
         let (fed, ()) = tokio::join!(feed, listen);
         let packed = fed.map_err(|error| failed("read", file, &error))?;
-        listener.outcome(&id, packed).await
+        listener.outcome(packed)
     }
 
     /// The set that a file's content is kept as, which goes when room is needed, like any baseline. It is imported if it
@@ -210,16 +229,21 @@ impl<'a> Listener<'a> {
         self.far.events.emit(Event::Transfer { what: self.what.clone(), bytes, rate, done });
     }
 
-    async fn outcome(self, id: &str, packed: u64) -> Result<Moved, SessionError> {
-        let code = self.far.engine.exec_exit_code(id).await?;
-        let what = match (&self.last, code) {
-            (Some(Carrying::Done { entries, bytes, left_out }), Some(0)) => {
+    /// Whether the far end has said that it is through, and so many bytes of the file are all that it wrote.
+    fn is_through(&self, received: u64) -> bool {
+        matches!(self.last, Some(Carrying::Done { packed, .. }) if packed <= received)
+    }
+
+    /// What the far end said last, after so many bytes of the file.
+    fn outcome(self, packed: u64) -> Result<Moved, SessionError> {
+        let what = match &self.last {
+            Some(Carrying::Done { entries, bytes, left_out, .. }) if self.is_through(packed) => {
                 let (entries, bytes, left_out) = (*entries, *bytes, *left_out);
                 self.tell(Progress { done: bytes, total: bytes }, true);
                 let elapsed = self.began.elapsed();
                 return Ok(Moved { entries, bytes, left_out, packed, elapsed });
             }
-            (Some(Carrying::Failed { message, hint }), _) => {
+            Some(Carrying::Failed { message, hint }) => {
                 return Err(SessionError::Data { what: message.clone(), hint: hint.clone() });
             }
             _ if self.said.trim().is_empty() => {

@@ -10,15 +10,17 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use regex::bytes::Regex;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::error::SessionError;
 use super::event::{Event, Events};
+use super::meter::Meter;
 use super::pace::Pace;
 use super::probe::Prober;
 use super::reading::{Found, Reading, read_on};
 use super::tail::tail;
-use crate::engine::{ContainerState, Engine, EngineError, Exec, HealthStatus, LogOptions};
+use crate::engine::{Container, ContainerState, Engine, EngineError, Exec, HealthStatus, LogOptions};
 use crate::plan::Until;
 use crate::spec::{Probe, RestartPolicy};
 
@@ -29,6 +31,12 @@ const PORT_FIRST: Duration = Duration::from_secs(10);
 /// How long a service runs that has nothing by which to tell that it is ready, before it counts as started: what cannot
 /// begin at all ends within it.
 const SETTLED: Duration = Duration::from_millis(200);
+/// How often a container that ended is looked at, to see it started again.
+const AGAIN: Duration = Duration::from_millis(50);
+/// How long one try of a command may take: as long as the engine's own default for a healthcheck.
+const LONGEST_TRY: Duration = Duration::from_secs(30);
+/// What is kept of what a command writes, in bytes.
+const TAIL: usize = 4 << 10;
 /// How often the last answer is shown.
 const TELL: Duration = Duration::from_millis(250);
 
@@ -125,15 +133,16 @@ impl Awaited<'_> {
         tokio::time::timeout(PORT_FIRST, ready).await.unwrap_or(Ok(()))
     }
 
-    /// Returns when the container runs and has not ended at once.
+    /// Returns when the container runs and has not ended at once; one that did is looked at again, for it may have been
+    /// started again since.
     async fn running(&self) -> Result<(), SessionError> {
-        if self.lives().await? {
+        loop {
+            let lived = self.lives().await?;
             tokio::time::sleep(SETTLED).await;
-            if self.lives().await? {
+            if lived && self.lives().await? {
                 return Ok(());
             }
         }
-        std::future::pending().await
     }
 
     async fn lives(&self) -> Result<bool, EngineError> {
@@ -142,29 +151,35 @@ impl Awaited<'_> {
     }
 
     /// Returns when the container has ended for good: with success if that is what is waited for, or if it is a
-    /// one-shot service that succeeded.
+    /// one-shot service that succeeded. It is the keeper that starts it again where its `restart` says so.
     async fn ended(&self, until: &Until) -> Result<(), SessionError> {
-        let mut restarts = 0_u32;
+        let mut restarts = 0;
         loop {
             let code = self.engine.wait_container(self.container).await?;
-            if !self.has_really_ended().await? {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            let ended = self.engine.container(self.container).await?;
+            if !has_ended(ended.as_ref()) {
+                tokio::time::sleep(AGAIN).await;
                 continue;
             }
-            let again = match (&self.restart, until) {
-                (_, Until::Completed) if code == 0 => return Ok(()),
-                (RestartPolicy::No, _) if code == 0 => return Ok(()),
-                (RestartPolicy::No, _) | (RestartPolicy::OnFailure { .. }, _) if code == 0 => return Ok(()),
-                (RestartPolicy::OnFailure { max }, _) => max.is_none_or(|max| restarts < max),
-                (RestartPolicy::Always | RestartPolicy::UnlessStopped, _) => true,
-                (RestartPolicy::No, _) => false,
-            };
-            if !again {
-                return Err(self.exited(code).await);
+            if code == 0 && (*until == Until::Completed || !self.restart.wants(code, restarts)) {
+                return Ok(());
             }
-            tokio::time::sleep(back_off(restarts)).await;
+            let Some(ended) = ended.filter(|_| self.restart.wants(code, restarts)) else {
+                return Err(self.exited(code).await);
+            };
             restarts += 1;
-            self.engine.start_container(self.container).await?;
+            self.started_after(&ended).await?;
+        }
+    }
+
+    /// Returns when the container runs again, or has ended once more, since it was seen to have ended.
+    async fn started_after(&self, ended: &Container) -> Result<(), EngineError> {
+        loop {
+            tokio::time::sleep(AGAIN).await;
+            let now = self.engine.container(self.container).await?;
+            if now.is_none_or(|now| !has_ended(Some(&now)) || now.finished_at != ended.finished_at) {
+                return Ok(());
+            }
         }
     }
 
@@ -187,16 +202,6 @@ impl Awaited<'_> {
                 });
             }
         }
-    }
-
-    async fn has_really_ended(&self) -> Result<bool, EngineError> {
-        let container = self.engine.container(self.container).await?;
-        Ok(container.is_none_or(|container| {
-            matches!(
-                container.state,
-                ContainerState::Exited | ContainerState::Dead | ContainerState::Removing
-            )
-        }))
     }
 
     async fn exited(&self, code: i64) -> SessionError {
@@ -226,22 +231,29 @@ impl Awaited<'_> {
         began: Instant,
         last: &watch::Sender<String>,
     ) -> Result<(), SessionError> {
-        let mut pace = Pace::new();
+        let (mut pace, mut meter) = (Pace::new(), Meter::new(&**self.engine, self.container));
         loop {
             let tried = Instant::now();
-            match self.try_command(command).await {
-                Ok((0, _)) => return Ok(()),
-                Ok((code, output)) => {
+            let outcome = meter.during(timeout(LONGEST_TRY, self.try_command(command))).await;
+            let (ended, took) = (Instant::now(), tried.elapsed());
+            match outcome {
+                Ok(Ok((0, _))) => return Ok(()),
+                Ok(Ok((code, output))) => {
                     let output = output.lines().last().unwrap_or_default().trim().to_owned();
                     let words = if output.is_empty() { format!("exit code {code}") } else { output };
                     last.send_replace(words);
                 }
                 // The container is restarting, or has not quite started.
-                Err(error) => {
+                Ok(Err(error)) => {
                     last.send_replace(error.to_string());
                 }
+                Err(_) => {
+                    last.send_replace(format!("no answer within {} s", LONGEST_TRY.as_secs()));
+                }
             }
-            tokio::time::sleep(pace.pause_after(tried.elapsed(), began.elapsed())).await;
+            let cost = meter.cost(took).await;
+            let pause = pace.pause_after(cost, ended.duration_since(began));
+            meter.rest(pause.saturating_sub(ended.elapsed())).await;
         }
     }
 
@@ -251,6 +263,8 @@ impl Awaited<'_> {
         let mut output = Vec::new();
         while let Some(chunk) = session.output.next().await {
             output.extend_from_slice(&chunk?.bytes);
+            // Only the end is told.
+            output.drain(..output.len().saturating_sub(TAIL));
         }
         let code = self.engine.exec_exit_code(&session.id).await?.unwrap_or(-1);
         Ok((code, String::from_utf8_lossy(&output).into_owned()))
@@ -266,6 +280,7 @@ impl Awaited<'_> {
             what: format!("`{pattern}` is not a regular expression: {error}"),
             hint: None,
         })?;
+        let mut reading = Reading::since(began);
         loop {
             // What an earlier run of the container wrote is no answer. The start of this one would not do: an engine
             // under load takes note of it later than of the first lines.
@@ -273,7 +288,7 @@ impl Awaited<'_> {
                 self.engine.container(self.container).await?.and_then(|container| container.finished_at);
             let options = LogOptions { follow: true, since, ..LogOptions::default() };
             let mut logs = self.engine.logs(self.container, &options).await?;
-            let (mut seen, mut reading) = (Vec::new(), Reading::since(began));
+            let mut seen = Vec::new();
             while let Some(found) = reading.count(read_on(&mut logs, &mut seen, &regex, last)).await {
                 if found? == Found::Match {
                     return Ok(());
@@ -285,7 +300,9 @@ impl Awaited<'_> {
     }
 }
 
-/// 0.1 s, doubled with each restart, at most a minute: as the engine itself does it.
-pub(super) fn back_off(restarts: u32) -> Duration {
-    Duration::from_millis(100).saturating_mul(1 << restarts.min(10)).min(Duration::from_mins(1))
+/// Whether a container that was looked for has no process any more.
+fn has_ended(container: Option<&Container>) -> bool {
+    container.is_none_or(|container| {
+        matches!(container.state, ContainerState::Exited | ContainerState::Dead | ContainerState::Removing)
+    })
 }

@@ -196,8 +196,6 @@ impl Rig {
             "--cap-drop",
             "ALL",
             "--read-only",
-            "--volume",
-            "/config",
             "--security-opt",
             "no-new-privileges",
             "--pids-limit",
@@ -209,11 +207,9 @@ impl Rig {
         for port in &ports {
             arguments.extend(["-p", port]);
         }
-        arguments.extend([image.as_str(), "/sandbox", "agent", "gateway", "/config/gateway.json"]);
+        let told = format!("SANDBOX_GATEWAY_0={config}");
+        arguments.extend(["--env", &told, image.as_str(), "/sandbox", "agent", "gateway"]);
         docker(&arguments);
-        std::fs::write(folder.path().join("gateway.json"), config.to_string()).unwrap();
-        let file = folder.path().join("gateway.json").display().to_string();
-        docker(&["cp", &file, &format!("{name}:/config/gateway.json")]);
         for (network, host) in [("front", 66), ("back", 98)] {
             docker(&[
                 "network",

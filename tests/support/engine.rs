@@ -1,6 +1,7 @@
 //! A look at the engine through its own client, never through the code that is tested.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -8,6 +9,9 @@ use serde_json::Value;
 
 use super::Record;
 use super::process::{Outcome, Run};
+
+/// The tree of control groups.
+const TREE: &str = "/sys/fs/cgroup";
 
 /// The objects of one scope on the engine.
 pub struct Engine {
@@ -73,7 +77,21 @@ impl Engine {
         self.listed(&listing, "")
     }
 
-    /// What there is of sandboxes in this scope: each object that is neither keeper, edge, pool nor image, with its kind.
+    /// The control groups of this scope's sandboxes, in every hierarchy, as the engine's machine has them: this one.
+    pub fn groups(&self) -> Vec<PathBuf> {
+        let inside = |folder: PathBuf| {
+            std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+        };
+        let hierarchies = inside(TREE.into()).chain([TREE.into()]);
+        let ours = format!("sandbox_{}_", self.scope);
+        let mut groups: Vec<PathBuf> = hierarchies.flat_map(inside).flat_map(inside).collect();
+        groups.retain(|group| group.to_string_lossy().contains(&ours));
+        groups.sort();
+        groups
+    }
+
+    /// What there is of sandboxes in this scope: each object that is neither keeper, edge, pool nor image, and each control
+    /// group, with its kind.
     ///
     /// Objects are found by label, and by name too, so that one that was born without its labels is not overlooked.
     pub fn remains(&self) -> Vec<String> {
@@ -97,6 +115,7 @@ impl Engine {
                 names.into_iter().filter(|name| !lasting.contains(name)).map(|name| format!("{kind} {name}")),
             );
         }
+        found.extend(self.groups().into_iter().map(|group| format!("group {}", group.display())));
         found
     }
 
@@ -139,16 +158,7 @@ impl Engine {
     /// The process of a container, as this machine numbers it: an engine with processes of its own numbers it otherwise.
     pub fn pid(&self, container: &str) -> u32 {
         let id = self.docker(&["inspect", "-f", "{{.Id}}", container]).text().to_owned();
-        let is_it = |pid: &u32| {
-            let says =
-                |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            let first =
-                says("status").lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
-            first && says("cgroup").contains(&id)
-        };
-        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        if id.is_empty() { 0 } else { pids.find(is_it).unwrap_or(0) }
+        if id.is_empty() { 0 } else { FirstProcesses::look().of(&id).unwrap_or(0) }
     }
 
     /// What the keeper's storage holds on a shelf: `live`, `baseline`, `snapshot`, `making`. Read through the process
@@ -157,12 +167,21 @@ impl Engine {
         let serving =
             ["keeper", "storehouse"].map(|what| self.pid(&format!("sandbox-{what}-{}", self.scope)));
         let pid = serving.into_iter().max().unwrap_or_default();
-        let places = ["pool", "store"].map(|kind| format!("/proc/{pid}/root/pool/{kind}/{shelf}"));
-        let found = places.iter().filter_map(|place| std::fs::read_dir(place).ok()).flatten().flatten();
-        let mut names: Vec<String> =
-            found.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        names.sort();
-        names
+        shelved(Path::new(&format!("/proc/{pid}/root/pool")), shelf)
+    }
+
+    /// The keepers of this scope that are processes of this machine.
+    pub fn keeper_processes(&self) -> Vec<libc::pid_t> {
+        let scope = format!("SANDBOX_SCOPE={}", self.scope);
+        let is_one = |pid: &u32| {
+            let words = |file: &str| -> Vec<Vec<u8>> {
+                let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+                bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+            };
+            words("cmdline").get(1..3).is_some_and(|verb| verb == [&b"agent"[..], &b"keeper"[..]])
+                && words("environ").iter().any(|variable| variable == scope.as_bytes())
+        };
+        processes().filter(is_one).map(u32::cast_signed).collect()
     }
 
     /// All there is to see of this scope, for reading after a failure.
@@ -179,4 +198,39 @@ impl Engine {
         }
         text
     }
+}
+
+/// Which of this machine's processes is the first of each container, of whatever engine.
+pub(super) struct FirstProcesses(Vec<(u32, String)>);
+
+impl FirstProcesses {
+    pub(super) fn look() -> Self {
+        let first = |pid: u32| {
+            let says = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
+            let status = says("status").unwrap_or_default();
+            let is_first = status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
+            is_first.then(|| (pid, says("cgroup").unwrap_or_default()))
+        };
+        Self(processes().filter_map(first).collect())
+    }
+
+    /// The one of the container with this id.
+    pub(super) fn of(&self, container: &str) -> Option<u32> {
+        self.0.iter().find(|(_, groups)| groups.contains(container)).map(|(pid, _)| *pid)
+    }
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// What lies on a shelf of the storage in a keeper's volume, whatever its kind.
+pub(super) fn shelved(volume: &Path, shelf: &str) -> Vec<String> {
+    let places = ["pool", "store"].map(|kind| volume.join(kind).join(shelf));
+    let found = places.iter().filter_map(|place| std::fs::read_dir(place).ok()).flatten().flatten();
+    let mut names: Vec<String> =
+        found.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
 }

@@ -7,6 +7,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod engine;
+mod listing;
+mod loops;
 mod process;
 mod remains;
 pub mod second;
@@ -22,6 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use engine::Engine;
+use listing::Listing;
 pub use process::{Outcome, Run, Session};
 pub use terminal::Terminal;
 

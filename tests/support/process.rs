@@ -77,6 +77,14 @@ impl Run {
             self.command.stdin(Stdio::piped());
         }
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        // What a shell runs in the background ignores Ctrl-C, and so would all that the tests run.
+        // SAFETY: signal is async-signal-safe and touches no memory of the parent's.
+        unsafe {
+            self.command.pre_exec(|| {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(())
+            });
+        }
         let line = line_of(&self.command);
         let _ = writeln!(self.record.lock().unwrap(), "$ {line}");
         let mut child = self.command.spawn().unwrap_or_else(|error| panic!("cannot run `{line}`: {error}"));
@@ -105,6 +113,12 @@ pub(super) fn line_of(command: &Command) -> String {
         let quoted = shlex::try_quote(&argument).unwrap_or_else(|_| "?".into());
         format!("{line} {quoted}")
     })
+}
+
+/// Whether a signal has stopped a process.
+pub(super) fn is_stopped(pid: u32) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }
 
 /// What a pipe has said so far.
@@ -173,6 +187,11 @@ impl Session {
 
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Whether a signal has stopped it.
+    pub fn is_stopped(&self) -> bool {
+        is_stopped(self.child.id())
     }
 
     /// Waits until stdout or stderr holds a text; fails at once when the command ends without it.

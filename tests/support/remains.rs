@@ -1,12 +1,9 @@
 //! Removes everything of a scope, whatever state the test left it in.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::PathBuf;
 
-use super::Engine;
+use super::{Engine, loops};
 
 /// Removes the scope's containers, networks, volumes, and images, and lets go of the loop devices on its pool.
 pub(super) fn remove(engine: &Engine) {
@@ -31,6 +28,10 @@ pub(super) fn remove(engine: &Engine) {
     // One may have been on its way when what asked for it was killed.
     engine.docker(&["rm", "-fv", &format!("sandbox-storehouse-{}", engine.scope())]);
     engine.docker(&["volume", "rm", "-f", &pool]);
+    for group in engine.groups() {
+        let _ = std::fs::remove_dir(group);
+    }
+    remove_records(engine.scope());
     let label = format!("label=dev.sandbox.scope={}", engine.scope());
     let images = engine.docker(&["images", "-q", "--filter", &label]);
     batch(engine, &["rmi", "-f"], &images.stdout.lines().map(str::to_owned).collect::<Vec<_>>());
@@ -38,22 +39,26 @@ pub(super) fn remove(engine: &Engine) {
 
 /// Kills keepers of the scope that are processes of this machine.
 fn end_processes(engine: &Engine) {
-    let scope = format!("SANDBOX_SCOPE={}", engine.scope());
-    let Ok(processes) = std::fs::read_dir("/proc") else { return };
-    for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<libc::pid_t>().ok()) else {
-            continue;
-        };
-        let words = |file: &str| -> Vec<Vec<u8>> {
-            let bytes = std::fs::read(process.path().join(file)).unwrap_or_default();
-            bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
-        };
-        let is_keeper =
-            words("cmdline").get(1..3).is_some_and(|verb| verb == [&b"agent"[..], &b"keeper"[..]]);
-        if is_keeper && words("environ").iter().any(|variable| variable == scope.as_bytes()) {
-            // SAFETY: a plain system call.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-        }
+    for pid in engine.keeper_processes() {
+        // SAFETY: a plain system call.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
+}
+
+/// Removes what keepers that a test has started as processes by itself, without its world's HOME, keep on this machine.
+fn remove_records(scope: &str) {
+    let of_variable = |name: &str| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
+    let state = of_variable("XDG_STATE_HOME").or_else(|| Some(of_variable("HOME")?.join(".local/state")));
+    // SAFETY: the call takes nothing and cannot fail.
+    let user = unsafe { libc::getuid() };
+    let runtime = of_variable("XDG_RUNTIME_DIR").map(|it| it.join("sandbox"));
+    let runtime = runtime.unwrap_or_else(|| std::env::temp_dir().join(format!("sandbox-{user}")));
+    let places = state.map(|it| it.join("sandbox")).into_iter().chain([runtime]);
+    let kept = places.flat_map(|place| std::fs::read_dir(place).into_iter().flatten().flatten());
+    let ours = format!("sandbox-keeper-{scope}-");
+    for entry in kept.filter(|entry| entry.file_name().to_string_lossy().starts_with(&ours)) {
+        let path = entry.path();
+        let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     }
 }
 
@@ -86,41 +91,9 @@ fn pool_files(engine: &Engine, pool: &str) -> Vec<(u64, u64)> {
     files.filter(std::fs::Metadata::is_file).map(|file| (file.dev(), file.ino())).collect()
 }
 
-/// The kernel's `struct loop_info64`: where a loop device stands.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct LoopInfo {
-    device: u64,
-    inode: u64,
-    rest: [u8; 216],
-}
-
-const LOOP_CLR_FD: libc::c_ulong = 0x4C01;
-const LOOP_GET_STATUS64: libc::c_ulong = 0x4C05;
-
-/// Detaches the loop devices that stand on one of these files. The nodes are made here, for `/dev` may not have them.
+/// Detaches the loop devices that stand on one of these files.
 fn release_loop_devices(files: &[(u64, u64)]) {
-    let Ok(devices) = std::fs::read_dir("/sys/block") else { return };
-    let Ok(folder) = tempfile::tempdir() else { return };
-    for device in devices.flatten().filter(|entry| entry.path().join("loop/backing_file").exists()) {
-        let node = folder.path().join(device.file_name());
-        let Some(file) = open_node(&device.path().join("dev"), &node) else { continue };
-        let mut info = LoopInfo { device: 0, inode: 0, rest: [0; 216] };
-        // SAFETY: the descriptor is open and the structure is as long as the kernel's.
-        let known = unsafe { libc::ioctl(file.as_raw_fd(), LOOP_GET_STATUS64, &raw mut info) } == 0;
-        if known && files.contains(&(info.device, info.inode)) {
-            // SAFETY: the descriptor is open; the call takes no argument.
-            unsafe { libc::ioctl(file.as_raw_fd(), LOOP_CLR_FD, 0) };
-        }
+    for device in loops::in_use().iter().filter(|device| files.contains(&device.file())) {
+        device.release();
     }
-}
-
-fn open_node(numbers: &Path, node: &Path) -> Option<File> {
-    let text = std::fs::read_to_string(numbers).ok()?;
-    let (major, minor) = text.trim().split_once(':')?;
-    let path = std::ffi::CString::new(node.as_os_str().as_bytes()).ok()?;
-    let device = libc::makedev(major.parse().ok()?, minor.parse().ok()?);
-    // SAFETY: the path is a C string that lives through the call.
-    let made = unsafe { libc::mknod(path.as_ptr(), libc::S_IFBLK | 0o600, device) } == 0;
-    made.then(|| File::open(node).ok())?
 }

@@ -1,17 +1,19 @@
 //! An engine of a test's own, which it may stop, kill, and cut the power of.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::process::{Outcome, Run};
-use super::{Record, World, repository};
+use super::{Engine, Listing, Record, World, repository};
 
 /// An engine beside the machine's own, gone when it is dropped. Needs root.
 pub struct SecondEngine {
     name: String,
     options: Vec<String>,
     address: String,
+    /// What it had before the first sandbox.
+    bare: Listing,
 }
 
 impl SecondEngine {
@@ -19,10 +21,11 @@ impl SecondEngine {
     pub fn start(options: &[&str], images: &[&str]) -> Self {
         let name = format!("t{:08x}", rand::random::<u32>());
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        let mut engine = Self { name, options, address: String::new() };
+        let mut engine = Self { name, options, address: String::new(), bare: Listing::default() };
         engine.start_again();
         let arguments: Vec<&str> = ["load", &engine.name].into_iter().chain(images.iter().copied()).collect();
         script(&arguments).success();
+        engine.bare = engine.listing();
         engine
     }
 
@@ -36,6 +39,35 @@ impl SecondEngine {
         let mut world = World::with_spec(spec);
         world.env("DOCKER_HOST", &self.address);
         world
+    }
+
+    /// Everything that it has.
+    fn listing(&self) -> Listing {
+        let home = Path::new(self.address.trim_start_matches("unix://")).ancestors().nth(2).unwrap();
+        let init = std::fs::read_to_string(home.join("init.pid")).unwrap();
+        let root = PathBuf::from(format!("/proc/{}/root/var/lib/docker", init.trim()));
+        let parent = format!("sandbox-engine-{}", self.name);
+        Listing::of(&Engine::new("", Some(self.address.clone())), &root, &parent)
+    }
+
+    /// What is new on it, but for what outlasts the sandboxes of these scopes, and what is missing.
+    pub fn changes(&self, scopes: &[&str]) -> Vec<String> {
+        self.listing().since(&self.bare, scopes)
+    }
+
+    /// Waits until it has what it had before its first sandbox, and besides only the keepers of these scopes with all
+    /// that outlasts sandboxes.
+    #[track_caller]
+    pub fn is_bare_but_for_keepers(&self, limit: Duration, scopes: &[&str]) {
+        let start = Instant::now();
+        loop {
+            let changes = self.changes(scopes);
+            if changes.is_empty() {
+                return;
+            }
+            assert!(start.elapsed() < limit, "after {limit:?} the engine is not as it was: {changes:#?}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     pub fn start_again(&mut self) {

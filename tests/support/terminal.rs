@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Record;
-use super::process::{Heard, Outcome, line_of};
+use super::process::{Heard, Outcome, is_stopped, line_of};
 
 /// A command whose stdin, stdout and stderr are one pseudo-terminal, which is also its controlling one.
 pub struct Terminal {
@@ -62,6 +62,11 @@ impl Terminal {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Whether a signal has stopped it.
+    pub fn is_stopped(&self) -> bool {
+        is_stopped(self.child.id())
+    }
+
     /// Waits until the screen shows a text.
     #[track_caller]
     pub fn shows(&mut self, text: &str) -> &mut Self {
@@ -94,6 +99,11 @@ impl Terminal {
     /// Presses Ctrl-C.
     pub fn ctrl_c(&mut self) -> &mut Self {
         self.types("\x03")
+    }
+
+    /// Presses Ctrl-Z.
+    pub fn ctrl_z(&mut self) -> &mut Self {
+        self.types("\x1a")
     }
 
     /// Changes the size of the terminal.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::KeeperError;
 use super::start::{SOCKET, Starter, VOLUME};
+use super::{KeeperError, Limiting};
+use crate::agent::group;
 use crate::agent::protocol::Build;
 use crate::engine::identity::{self, Role};
 use crate::engine::{
@@ -37,6 +38,8 @@ pub(super) struct MadeOf<'a> {
     pub image: &'a str,
     pub volume: &'a Volume,
     pub powers: Powers,
+    /// The driver of the engine's control groups, whose tree it gets; or why it does not.
+    pub groups: &'a Result<group::Driver, String>,
 }
 
 impl Starter {
@@ -66,7 +69,7 @@ impl Starter {
 
     /// The container, with the engine's socket if it is at this place on the engine's machine.
     pub(super) fn description(&self, made_of: &MadeOf<'_>, socket: Option<String>) -> CreateContainer {
-        let MadeOf { info, build, image, volume, powers } = *made_of;
+        let MadeOf { info, build, image, volume, powers, groups } = *made_of;
         let (command, role) = match self.post {
             Post::Keeper => ("keeper", Role::Keeper),
             Post::Storehouse => ("storehouse", Role::Pool),
@@ -74,6 +77,10 @@ impl Starter {
         let mut container = CreateContainer::new(self.name(), image);
         let mut cmd = vec!["agent".to_owned(), command.to_owned()];
         cmd.extend(self.arguments(build, SOCKET, VOLUME, Some(&volume.mountpoint)));
+        cmd.push(match groups {
+            Ok(driver) => format!("--groups={driver}"),
+            Err(why) => format!("--no-groups={why}"),
+        });
         container.cmd = Some(cmd);
         container.labels = self.labels(role);
         container.env = [(identity::Scope::VARIABLE.to_owned(), Some(self.options.scope.to_string()))].into();
@@ -86,6 +93,12 @@ impl Starter {
         container.stop_timeout = Some(Duration::from_secs(5));
         container.mounts = socket.map(|socket| Mount::bind(socket, ENGINE_SOCKET)).into_iter().collect();
         container.mounts.push(Mount::volume(&volume.name, VOLUME));
+        if groups.is_ok() {
+            container.mounts.push(Mount::bind(group::HOST_TREE, group::TREE));
+        }
+        if *groups == Ok(group::Driver::Systemd) {
+            container.mounts.push(Mount::bind(group::BUS, group::BUS));
+        }
         container.tmpfs = [("/run".to_owned(), "size=64k,mode=700".to_owned())].into();
         container.read_only = true;
         container.security_opt = vec!["no-new-privileges:true".to_owned()];
@@ -96,12 +109,21 @@ impl Starter {
         if powers == Powers::Pool {
             container.cap_add = vec!["SYS_ADMIN".to_owned(), "MKNOD".to_owned()];
             container.device_cgroup_rules = vec!["b 7:* rwm".to_owned(), "c 10:237 rwm".to_owned()];
-            if info.security.apparmor {
-                // The default profile forbids every mount, whatever the capabilities.
-                container.security_opt.push("apparmor=unconfined".to_owned());
-            }
+        }
+        let asks_systemd = *groups == Ok(group::Driver::Systemd);
+        if info.security.apparmor && (powers == Powers::Pool || asks_systemd) {
+            // The default profile forbids every mount, whatever the capabilities, and every word on the bus.
+            container.security_opt.push("apparmor=unconfined".to_owned());
         }
         container
+    }
+
+    /// The driver of the engine's control groups, if it is to have their tree.
+    pub(super) fn groups(&self, info: &EngineInfo) -> Result<group::Driver, String> {
+        match self.options.limiting {
+            Limiting::Shared => group::driver_of(info),
+            Limiting::Divided => Err("the keeper was started with SANDBOX_LIMITS=divided".to_owned()),
+        }
     }
 
     /// What a keeper or a storehouse is told on its command line.

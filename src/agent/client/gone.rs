@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::start::Starter;
 use super::{Keeper, KeeperError, Options, Place};
-use crate::agent::image;
 use crate::agent::protocol::{Hold, Reason};
+use crate::agent::{built, image};
 use crate::engine::{ContainerState, Engine, EngineError};
 
 /// What the keeper does, wherever it is; `None` if there is none. Starts nothing.
@@ -34,8 +34,8 @@ pub async fn sweep_expired(engine: &Arc<dyn Engine>, options: &Options) -> Resul
     Ok(())
 }
 
-/// Removes everything of ours from the engine: sandboxes, keeper, stored data, edge network, images. Answers what
-/// could not be removed, each with its cause; what is not there is no failure.
+/// Removes everything of ours from the engine: sandboxes, keeper, stored data, edge network, images, those that were built
+/// for specs included. Answers what could not be removed, each with its cause; what is not there is no failure.
 pub async fn remove_everything(
     engine: &Arc<dyn Engine>,
     options: &Options,
@@ -61,6 +61,14 @@ pub async fn remove_everything(
         ("sandbox-agent".to_owned(), image::remove_all(engine).await),
     ] {
         note(&mut left, &what, removed);
+    }
+    match built::unused(&**engine, scope).await {
+        Ok(images) => {
+            for image in images {
+                note(&mut left, &image.reference, built::remove(&**engine, &image).await);
+            }
+        }
+        Err(error) => note(&mut left, "images that were built", Err(error)),
     }
     Ok(left)
 }

@@ -1,5 +1,6 @@
 //! The task that owns the connection: it pairs requests with replies, says that the client lives, and takes up what
-//! was held when the connection breaks.
+//! was held or kept still when the connection breaks. One that breaks while nothing is held or asked is made anew when it is next
+//! needed, for that may make a keeper.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::KeeperError;
 use super::wire::Wire;
@@ -21,6 +22,8 @@ use crate::engine::identity::SandboxId;
 /// How long a broken connection is tried again. The keeper's own `grace` decides what is lost; this only ends the
 /// trying, and an engine that restarts takes its time.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a newer build has, after an older keeper has left for it, to be the first to make another.
+const PRECEDENCE: Duration = Duration::from_millis(200);
 /// How long a heartbeat may stay unanswered.
 const UNANSWERED: Duration = Duration::from_secs(20);
 
@@ -62,6 +65,8 @@ pub(super) struct Link {
     commands: mpsc::UnboundedReceiver<Command>,
     pending: BTreeMap<u64, (Ask, Answer)>,
     held: BTreeMap<SandboxId, Held>,
+    /// The containers that are kept still.
+    still: Vec<String>,
     last: u64,
     heard: Instant,
     beating: Option<Instant>,
@@ -81,6 +86,7 @@ impl Link {
             commands,
             pending: BTreeMap::new(),
             held: BTreeMap::new(),
+            still: Vec::new(),
             last: 0,
             heard: Instant::now(),
             beating: None,
@@ -93,12 +99,32 @@ impl Link {
         loop {
             match self.serve(&mut wire).await {
                 End::Unused => return,
-                End::Broken(cause) => match self.redial(cause).await {
-                    Ok(again) => wire = again,
-                    Err(cause) => return self.give_up(&cause),
-                },
+                End::Broken(cause) => {
+                    tracing::debug!(cause, "the connection to the keeper broke");
+                    let broken = Instant::now();
+                    self.fail_storage(&cause);
+                    if !self.is_needed().await {
+                        return;
+                    }
+                    sleep_until(broken + PRECEDENCE).await;
+                    match self.redial(cause).await {
+                        Ok(again) => wire = again,
+                        Err(cause) => return self.give_up(&cause),
+                    }
+                }
             }
         }
+    }
+
+    /// Waits until something is held or asked; `false` if nobody is left to do so.
+    async fn is_needed(&mut self) -> bool {
+        while self.held.is_empty() && self.pending.is_empty() && self.still.is_empty() {
+            match self.commands.recv().await {
+                Some(command) => drop(self.note(command)),
+                None => return false,
+            }
+        }
+        true
     }
 
     async fn serve(&mut self, wire: &mut Wire) -> End {
@@ -108,8 +134,9 @@ impl Link {
         self.beating = None;
         loop {
             let done = tokio::select! {
-                command = self.commands.recv() => match command {
-                    Some(command) => self.command(wire, command).await,
+                command = self.commands.recv() => match command.map(|it| self.note(it)) {
+                    Some(Some(request)) => wire.send(&request).await,
+                    Some(None) => Ok(()),
                     None => return End::Unused,
                 },
                 line = wire.receive() => match line {
@@ -120,7 +147,7 @@ impl Link {
                     Ok(None) => Err(io::Error::other("the connection was closed")),
                     Err(error) => Err(error),
                 },
-                _ = beat.tick(), if !self.held.is_empty() => self.beat(wire).await,
+                _ = beat.tick(), if !self.held.is_empty() || !self.still.is_empty() => self.beat(wire).await,
             };
             if let Err(error) = done {
                 return End::Broken(error.to_string());
@@ -128,25 +155,27 @@ impl Link {
         }
     }
 
-    async fn command(&mut self, wire: &mut Wire, command: Command) -> io::Result<()> {
-        match command {
-            Command::Ask(ask, answer) => self.ask(wire, ask, answer).await,
+    /// Takes in what a handle told; what is returned has to be sent.
+    fn note(&mut self, command: Command) -> Option<Request> {
+        let (ask, answer) = match command {
+            Command::Ask(ask, answer) => {
+                if let Ask::Still { containers, .. } = &ask {
+                    self.still.clone_from(containers);
+                }
+                (ask, answer)
+            }
             Command::Hold(terms, told, answer) => {
                 self.held.insert(terms.sandbox.clone(), Held { terms: terms.clone(), told });
-                self.ask(wire, Ask::Lease(terms), answer).await
+                (Ask::Lease(terms), answer)
             }
             Command::LetGo(sandbox) => {
                 self.held.remove(&sandbox);
-                Ok(())
+                return None;
             }
-        }
-    }
-
-    async fn ask(&mut self, wire: &mut Wire, ask: Ask, answer: Answer) -> io::Result<()> {
+        };
         self.last += 1;
-        let request = Request { id: self.last, ask: ask.clone() };
-        self.pending.insert(self.last, (ask, answer));
-        wire.send(&request).await
+        self.pending.insert(self.last, (ask.clone(), answer));
+        Some(Request { id: self.last, ask })
     }
 
     fn line(&mut self, line: Line) {
@@ -172,7 +201,7 @@ impl Link {
                 }
             }
             Line::Notice(notice) => {
-                if let Some(held) = self.held.get(notice.sandbox()) {
+                if let Some(held) = notice.sandbox().and_then(|sandbox| self.held.get(sandbox)) {
                     let _ = held.told.send(Told::Notice(notice));
                 }
             }
@@ -192,16 +221,18 @@ impl Link {
 
     /// Makes a new connection, takes up every lease on it and asks again what was left unanswered.
     async fn redial(&mut self, mut cause: String) -> Result<Wire, String> {
-        tracing::debug!(cause, "the connection to the keeper broke");
-        self.fail_storage(&cause);
         let begin = Instant::now();
         let mut pause = Duration::from_millis(50);
         while begin.elapsed() < PATIENCE {
-            if self.commands.is_closed() && self.commands.is_empty() {
-                return Err(cause);
-            }
-            match self.take_up().await {
-                Ok(wire) => return Ok(wire),
+            let Some(dialled) = self.dial().await else { return Err(cause) };
+            match dialled {
+                Ok((wire, _)) => match self.take_up(wire).await {
+                    Ok(wire) => return Ok(wire),
+                    Err(error) => {
+                        cause = error.to_string();
+                        self.fail_storage(&cause);
+                    }
+                },
                 Err(error) => cause = error.to_string(),
             }
             sleep(pause).await;
@@ -210,9 +241,20 @@ impl Link {
         Err(cause)
     }
 
-    async fn take_up(&mut self) -> Result<Wire, KeeperError> {
+    /// Dials, and stops with the last handle: `None`. What was asked meanwhile is asked with the rest.
+    async fn dial(&mut self) -> Option<Result<(Wire, Greeting), KeeperError>> {
+        let dial = Arc::clone(&self.dial);
+        let mut dialling = dial.dial();
+        loop {
+            tokio::select! {
+                dialled = &mut dialling => return Some(dialled),
+                command = self.commands.recv() => drop(self.note(command?)),
+            }
+        }
+    }
+
+    async fn take_up(&mut self, mut wire: Wire) -> Result<Wire, KeeperError> {
         let lost = |error: io::Error| KeeperError::Lost { cause: error.to_string() };
-        let (mut wire, _) = self.dial.dial().await?;
         let mut refused = Vec::new();
         let pending_leases: Vec<_> =
             self.pending.values().filter_map(|(ask, _)| ask.leased()).cloned().collect();
@@ -229,6 +271,11 @@ impl Link {
                 }
                 Outcome::Error(refusal) => refused.push((sandbox.clone(), refusal.message)),
             }
+        }
+        if !self.still.is_empty() {
+            self.last += 1;
+            let ask = Ask::Still { containers: self.still.clone(), again: true };
+            wire.send(&Request { id: self.last, ask }).await.map_err(lost)?;
         }
         for (sandbox, cause) in refused {
             if let Some(held) = self.held.remove(&sandbox) {
@@ -270,5 +317,88 @@ pub(super) async fn answer_to(wire: &mut Wire, id: u64) -> io::Result<Outcome> {
             Some(_) => {}
             None => return Err(io::Error::other("the connection was closed")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+    use super::*;
+    use crate::agent::protocol::Build;
+
+    /// A keeper that answers so many dials, and no more.
+    struct Answering {
+        dials: AtomicUsize,
+        answers: usize,
+        connections: mpsc::UnboundedSender<DuplexStream>,
+    }
+
+    #[async_trait]
+    impl Dial for Answering {
+        async fn dial(&self) -> Result<(Wire, Greeting), KeeperError> {
+            if self.dials.fetch_add(1, Ordering::SeqCst) >= self.answers {
+                return std::future::pending().await;
+            }
+            let (ours, theirs) = duplex(1024);
+            self.connections.send(theirs).unwrap();
+            let greeting = Greeting {
+                build: Build::default(),
+                storage: None,
+                storage_refused: Vec::new(),
+                sandboxes: 0,
+                groups: None,
+                groups_refused: None,
+            };
+            Ok((Wire::of_pipe(ours), greeting))
+        }
+    }
+
+    type Bench = (Arc<Answering>, mpsc::UnboundedReceiver<DuplexStream>, mpsc::UnboundedSender<Command>);
+
+    /// A link whose connection has just broken.
+    async fn broken(answers: usize) -> Bench {
+        let (connections, mut kept) = mpsc::unbounded_channel();
+        let keeper = Arc::new(Answering { dials: AtomicUsize::new(0), answers, connections });
+        let dial = Arc::clone(&keeper) as Arc<dyn Dial>;
+        let (wire, _) = dial.dial().await.unwrap();
+        let commands = Link::start(dial, wire);
+        drop(kept.recv().await);
+        (keeper, kept, commands)
+    }
+
+    fn ask(commands: &mpsc::UnboundedSender<Command>) -> oneshot::Receiver<Result<Value, KeeperError>> {
+        let (answer, answered) = oneshot::channel();
+        assert!(commands.send(Command::Ask(Ask::Sandboxes, answer)).is_ok());
+        answered
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_connection_that_nobody_needs_is_made_anew_when_something_is_asked() {
+        let (keeper, mut kept, commands) = broken(2).await;
+        sleep(PATIENCE).await;
+        assert_eq!(keeper.dials.load(Ordering::SeqCst), 1);
+
+        let _answered = ask(&commands);
+        let mut line = [0; 16];
+        kept.recv().await.unwrap().read_exact(&mut line).await.unwrap();
+
+        assert!(line.starts_with(b"{\"id\":1"), "{line:?}");
+        assert_eq!(keeper.dials.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_dialled_any_more_once_the_last_handle_is_gone() {
+        let (keeper, _kept, commands) = broken(1).await;
+        let answered = ask(&commands);
+        sleep(PATIENCE / 2).await;
+        assert_eq!(keeper.dials.load(Ordering::SeqCst), 2);
+
+        drop(commands);
+
+        assert!(matches!(answered.await, Ok(Err(KeeperError::Lost { .. }))));
+        assert_eq!(Arc::strong_count(&keeper), 1);
     }
 }

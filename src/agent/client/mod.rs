@@ -30,7 +30,7 @@ pub use error::{KeeperError, in_full};
 pub use gone::{keeper_state, remove_everything, sweep_expired};
 pub use inside::storage_inside;
 pub use lease::Lease;
-pub use options::{Options, Place};
+pub use options::{Limiting, Options, Place};
 pub use process::lock_beside;
 #[cfg(test)]
 pub use rehearsed::ByPipe;
@@ -41,12 +41,15 @@ pub use wire::Wire;
 
 use self::link::{Command, Dial, Link};
 use self::start::Starter;
+use super::group;
+use super::image::Payload;
 use super::protocol::{Ask, Destroyed, Greeting, Left, Reason, Record, Standing, Terms};
-use crate::engine::Engine;
 #[cfg(debug_assertions)]
 use crate::engine::docker::fault;
 use crate::engine::identity::{SandboxId, SandboxName};
+use crate::engine::{ContainerState, Engine, EngineInfo};
 use crate::pool::{self, Carried, Carrier, Storage, StorageError, StorageKind};
+use crate::spec::Limits;
 
 /// A connection to an engine's keeper. Clones share it; it closes with the last of them.
 #[derive(Clone)]
@@ -79,9 +82,36 @@ impl Keeper {
         Self::ensure(engine, options).await.map(Some)
     }
 
+    /// The container of a keeper that is there and of this very build, for who only wants to run a process in it: that
+    /// process speaks to the keeper itself, and an exec to say hello is saved. `None` where the keeper has to be made,
+    /// started or replaced first.
+    pub async fn container_at_hand(
+        engine: &Arc<dyn Engine>,
+        options: Options,
+    ) -> Result<Option<String>, KeeperError> {
+        if options.place == Place::Process || options.storage.is_some() {
+            return Ok(None);
+        }
+        // An engine on another kind of machine has another image, and is asked what it is.
+        let Ok(payload) = Payload::for_this_machine(options.binary.as_deref()) else { return Ok(None) };
+        let Some(container) = Starter::new(Arc::clone(engine), options).container().await? else {
+            return Ok(None);
+        };
+        let ours = container.state == ContainerState::Running && container.image == payload.reference();
+        Ok(ours.then_some(container.name))
+    }
+
     /// What the keeper said of itself.
     pub fn greeting(&self) -> &Greeting {
         &self.greeting
+    }
+
+    /// What the engine is, as the connection to the keeper has found out.
+    ///
+    /// # Errors
+    /// When the engine does not answer, or this binary is none for it.
+    pub async fn engine_info(&self) -> Result<&EngineInfo, KeeperError> {
+        Ok(&self.starter.ready().await?.0)
     }
 
     /// Takes a lease: the sandbox lives for as long as this process holds it. Ask before the first of its objects is
@@ -120,10 +150,30 @@ impl Keeper {
         self.ask(Ask::Release { sandbox: sandbox.clone(), reason }).await
     }
 
-    /// Says that these containers, by id, are about to be frozen for a moment and that no others are: the keeper thaws
-    /// them if this process goes meanwhile.
-    pub async fn freeze(&self, containers: Vec<String>) -> Result<(), KeeperError> {
-        self.ask(Ask::Freeze { containers }).await
+    /// Says that these containers, by name, are stopped on purpose: they are not started again until somebody does so.
+    /// Those that were about to be.
+    pub async fn rest(&self, containers: Vec<String>) -> Result<Vec<String>, KeeperError> {
+        self.ask(Ask::Rest { containers }).await
+    }
+
+    /// Says that these containers, by name, are about to be frozen or stopped for a moment and that no others are: the
+    /// keeper has them go on if this process goes meanwhile. Whether it has kept these still for this process all the
+    /// while.
+    pub async fn still(&self, containers: Vec<String>) -> Result<bool, KeeperError> {
+        self.ask(Ask::Still { containers, again: false }).await
+    }
+
+    /// Gives a sandbox a control group of its own, or changes what all in it may use together.
+    ///
+    /// # Errors
+    /// When there is no such sandbox, or it cannot be limited so.
+    pub async fn limit(&self, sandbox: &SandboxId, limits: &Limits) -> Result<(), KeeperError> {
+        self.ask(Ask::Limit { sandbox: sandbox.clone(), limits: limits.clone() }).await
+    }
+
+    /// Has a storehouse do something about control groups.
+    async fn group(&self, request: group::Request) -> Result<Result<group::Reply, String>, KeeperError> {
+        self.ask(Ask::Group { request }).await
     }
 
     /// What happened to sandboxes in the last 24 hours.
@@ -174,6 +224,11 @@ impl Keeper {
             return Err(KeeperError::Setting { variable: "SANDBOX_STORAGE", cause });
         };
         Ok(Arc::new(Carried::new(kind, self.clone())))
+    }
+
+    /// How this client wants limits to hold.
+    pub fn limiting(&self) -> Limiting {
+        self.starter.options.limiting
     }
 
     /// The kind of storage that the keeper serves, if any.

@@ -18,6 +18,34 @@ pub enum Place {
     Process,
 }
 
+/// How `limits` of a sandbox is to hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Limiting {
+    /// For all services together, where the engine allows it.
+    #[default]
+    Shared,
+    /// Divided among them, in any case: the keeper gets nothing of the engine's control groups.
+    Divided,
+}
+
+impl Limiting {
+    /// What this process's environment says (`SANDBOX_LIMITS`).
+    ///
+    /// # Errors
+    /// When it is neither `shared` nor `divided`.
+    pub fn from_env() -> Result<Self, KeeperError> {
+        const VARIABLE: &str = "SANDBOX_LIMITS";
+        match std::env::var(VARIABLE).as_deref() {
+            Err(_) | Ok("" | "shared") => Ok(Self::Shared),
+            Ok("divided") => Ok(Self::Divided),
+            Ok(other) => Err(KeeperError::Setting {
+                variable: VARIABLE,
+                cause: format!("`{other}` is neither `shared` nor `divided`"),
+            }),
+        }
+    }
+}
+
 /// What decides how the keeper is reached and, if there is none, made.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -34,6 +62,8 @@ pub struct Options {
     pub binary: Option<PathBuf>,
     /// The engine's socket on the engine's own machine (`SANDBOX_ENGINE_SOCKET`); none: told from how we reach it.
     pub socket: Option<String>,
+    /// How `limits` is to hold (`SANDBOX_LIMITS`). A keeper that is there keeps to what it was told.
+    pub limiting: Limiting,
     /// How long the keeper stays after the last sandbox (`SANDBOX_LINGER`, in seconds).
     pub linger: Duration,
 }
@@ -47,6 +77,7 @@ impl Default for Options {
             budget: None,
             binary: None,
             socket: None,
+            limiting: Limiting::default(),
             linger: LINGER,
         }
     }
@@ -101,6 +132,7 @@ impl Options {
             budget,
             binary: None,
             socket: read("SANDBOX_ENGINE_SOCKET"),
+            limiting: Limiting::from_env()?,
             linger,
         })
     }

@@ -37,7 +37,7 @@ impl Starter {
             Greeted::Not(cause) => Ok(Step::Again(cause)),
             Greeted::Replace(wire) => {
                 retire(*wire).await;
-                Ok(Step::Again("an older keeper was replaced".to_owned()))
+                Ok(Step::Replaced)
             }
         }
     }

@@ -16,6 +16,7 @@ use super::error::{STARTING, STOCKING, in_full};
 use super::link::{Dial, answer_to};
 use super::wire::Wire;
 use super::{KeeperError, Options, Place};
+use crate::agent::group;
 use crate::agent::image::{self, Payload};
 use crate::agent::protocol::{self, Ask, Greeting, Outcome, Request};
 use crate::engine::{
@@ -27,6 +28,9 @@ use crate::sweep::{self, Target};
 
 /// How long a keeper may take to come up.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long is waited between two looks.
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_millis(500);
 /// How long an older keeper may take to finish what it is doing.
 const RETIREMENT: Duration = Duration::from_mins(1);
 /// How much of what a keeper wrote is shown when it does not come up.
@@ -47,6 +51,8 @@ pub(super) struct Starter {
 /// What came of one try.
 pub(super) enum Step {
     Reached(Box<(Wire, Greeting)>),
+    /// An older keeper has left.
+    Replaced,
     Again(String),
 }
 
@@ -54,23 +60,29 @@ pub(super) enum Step {
 impl Dial for Starter {
     async fn dial(&self) -> Result<(Wire, Greeting), KeeperError> {
         let begin = Instant::now();
-        let mut pause = Duration::from_millis(10);
+        let mut pause = SHORTEST;
         loop {
             let step = match self.options.place {
                 Place::Container => self.by_container().await?,
                 Place::Process => self.by_process().await?,
             };
-            match step {
+            let cause = match step {
                 Step::Reached(reached) => return Ok(*reached),
-                Step::Again(cause) if begin.elapsed() > PATIENCE => {
-                    let cause = self.last_words().await.unwrap_or(cause);
-                    self.remove_broken().await?;
-                    return Err(KeeperError::Silent { cause });
+                Step::Replaced => {
+                    // Its other clients would make one of their own build again.
+                    pause = Duration::ZERO;
+                    "an older keeper was replaced".to_owned()
                 }
-                Step::Again(cause) => tracing::debug!(cause, "the keeper is not there yet"),
+                Step::Again(cause) => cause,
+            };
+            if begin.elapsed() > PATIENCE {
+                let cause = self.last_words().await.unwrap_or(cause);
+                self.remove_broken().await?;
+                return Err(KeeperError::Silent { cause });
             }
+            tracing::debug!(cause, "the keeper is not there yet");
             sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(500));
+            pause = (pause * 2).clamp(SHORTEST, LONGEST);
         }
     }
 }
@@ -124,7 +136,8 @@ impl Starter {
             } else {
                 Powers::None
             };
-            return self.create(powers).await;
+            let groups = self.groups(&self.ready().await?.0);
+            return self.create(powers, &groups).await;
         };
         match container.state {
             ContainerState::Running => {}
@@ -146,7 +159,7 @@ impl Starter {
             Greeted::Replace(wire) => {
                 retire(*wire).await;
                 self.remove(&container.id).await?;
-                Ok(Step::Again("an older keeper was replaced".to_owned()))
+                Ok(Step::Replaced)
             }
             Greeted::Not(cause) => Ok(Step::Again(cause)),
         }
@@ -179,7 +192,11 @@ impl Starter {
     }
 
     /// Makes the container and starts it.
-    async fn create(&self, powers: Powers) -> Result<Step, KeeperError> {
+    async fn create(
+        &self,
+        powers: Powers,
+        groups: &Result<group::Driver, String>,
+    ) -> Result<Step, KeeperError> {
         if self.post == Post::Keeper {
             let storehouse = self.options.scope.storehouse();
             self.alone(
@@ -191,7 +208,7 @@ impl Starter {
         let (info, payload) = self.ready().await?;
         let image = image::ensure(&*self.engine, payload).await?;
         let volume = self.volume().await?;
-        let made_of = MadeOf { info, build: payload.build(), image: &image, volume: &volume, powers };
+        let made_of = MadeOf { info, build: payload.build(), image: &image, volume: &volume, powers, groups };
         let mut refused = None;
         for socket in self.engine_sockets(info) {
             let container = self.description(&made_of, socket);
@@ -207,9 +224,14 @@ impl Starter {
                 }
             }
         }
+        if let (Ok(_), Some(error)) = (groups, &refused) {
+            let why = Err(format!("the engine does not let the keeper have them: {}", in_full(error)));
+            return Box::pin(self.create(powers, &why)).await;
+        }
         if powers == Powers::Pool && self.options.storage.is_none() {
             tracing::debug!(?refused, "the engine refuses what a pool needs");
-            return Box::pin(self.create(Powers::None)).await;
+            let groups = self.groups(info);
+            return Box::pin(self.create(Powers::None, &groups)).await;
         }
         match refused {
             Some(source) => Err(KeeperError::Engine { doing: self.starting(), source }),

@@ -13,6 +13,7 @@ use super::link::Dial;
 use super::start::Starter;
 use super::wire::Wire;
 use super::{Keeper, KeeperError, Options, in_full};
+use crate::agent::group::{self, GroupError, Grouping, Groups};
 use crate::agent::protocol::Greeting;
 use crate::engine::Engine;
 use crate::pool::{self, Carried, Carrier, Storage, StorageError};
@@ -68,6 +69,12 @@ impl Storehouse {
         Some(Arc::new(Carried::new(kind, self.clone())))
     }
 
+    /// The control groups that it makes, if it can.
+    pub fn groups(&self) -> Option<Arc<dyn Groups>> {
+        let grouping = self.greeting.groups.clone()?;
+        Some(Arc::new(FarGroups { grouping, storehouse: self.clone() }))
+    }
+
     /// Removes the container, for good.
     ///
     /// # Errors
@@ -97,5 +104,30 @@ impl Carrier for Storehouse {
             Ok(connection) => connection.carry(request).await,
             Err(error) => Err(StorageError::Link { cause: in_full(&error) }),
         }
+    }
+}
+
+/// Control groups that a storehouse makes.
+struct FarGroups {
+    grouping: Grouping,
+    storehouse: Storehouse,
+}
+
+#[async_trait]
+impl Groups for FarGroups {
+    fn grouping(&self) -> &Grouping {
+        &self.grouping
+    }
+
+    async fn perform(&self, request: group::Request) -> Result<group::Reply, GroupError> {
+        let far = |error: KeeperError| GroupError(in_full(&error));
+        self.storehouse
+            .connection()
+            .await
+            .map_err(far)?
+            .group(request)
+            .await
+            .map_err(far)?
+            .map_err(GroupError)
     }
 }

@@ -9,7 +9,7 @@ use std::{
     io,
     os::{linux::net::SocketAddrExt, unix::net as unix},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,9 @@ use super::{
 
 /// The socket's abstract name.
 const SOCKET_NAME: &str = "sandbox-gateway-control";
+/// How long a gateway that is about to listen is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(5);
 /// The longest request.
 const MOST_BYTES: u64 = 1024 * 1024;
 
@@ -135,7 +138,7 @@ pub fn serve(serving: Arc<Serving>, edge: Option<std::net::Ipv4Addr>) -> io::Res
 /// Carries standard input to the gateway and its answers to standard output, until either ends.
 pub fn carry_stdio() -> io::Result<()> {
     use std::{io::Read, net::Shutdown, thread};
-    let stream = unix::UnixStream::connect_addr(&unix::SocketAddr::from_abstract_name(SOCKET_NAME)?)?;
+    let stream = connect(&unix::SocketAddr::from_abstract_name(SOCKET_NAME)?)?;
     let mut from_gateway = stream.try_clone()?;
     let answers = thread::spawn(move || -> io::Result<()> {
         let (mut bytes, mut stdout) = ([0; 8192], io::stdout());
@@ -154,6 +157,17 @@ pub fn carry_stdio() -> io::Result<()> {
     let _ = stream.shutdown(Shutdown::Both);
     drop(answers);
     Ok(())
+}
+
+/// Waits for a gateway that has only just started.
+fn connect(address: &unix::SocketAddr) -> io::Result<unix::UnixStream> {
+    let begin = Instant::now();
+    loop {
+        match unix::UnixStream::connect_addr(address) {
+            Err(_) if begin.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
 }
 
 type Replies = mpsc::UnboundedSender<ControlReply>;

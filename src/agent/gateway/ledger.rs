@@ -201,8 +201,8 @@ impl Ledger {
         now
     }
 
-    /// Counts a refusal.
-    pub fn refused(&mut self, mut key: RefusalKey) {
+    /// Counts a refusal; whether it is the first of its kind.
+    pub fn refused(&mut self, mut key: RefusalKey) -> bool {
         if self.refusals.len() >= MOST_REFUSALS && !self.refusals.contains_key(&key) {
             key = RefusalKey { target: "(others)".into(), port: None, reason: None, ..key };
         }
@@ -213,6 +213,7 @@ impl Ledger {
         });
         entry.count += 1;
         entry.last = Timestamp::now();
+        entry.count == 1
     }
 
     /// All refusals, in a stable order.
@@ -295,9 +296,9 @@ mod tests {
     #[test]
     fn a_refusal_is_told_at_once_and_then_every_ten_seconds() {
         let (mut ledger, start) = (Ledger::default(), Instant::now());
-        ledger.refused(key("a.example"));
+        assert!(ledger.refused(key("a.example")));
         assert_eq!(ledger.due(start).len(), 1);
-        ledger.refused(key("a.example"));
+        assert!(!ledger.refused(key("a.example")));
         assert_eq!(ledger.due(start + Duration::from_secs(1)), []);
         let due = ledger.due(start + Duration::from_secs(10));
         assert!(matches!(due.as_slice(), [GatewayEvent::Refused(Refusal { count: 2, .. })]));

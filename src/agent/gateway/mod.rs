@@ -29,8 +29,8 @@
 //! - `ReadonlyRootfs: true`, `SecurityOpt: ["no-new-privileges"]`, user 0, `PidsLimit: 64`, no
 //!   `Ulimits` (an engine may be forbidden to raise them; we use all that it gives), log driver `json-file` with
 //!   `max-size=1m`, `max-file=2`;
-//! - command `agent gateway` [`config::CONFIG_PATH`], the file being a `GatewayConfig` uploaded after creation into
-//!   a volume of the gateway's own: an upload into a read-only root is refused, one into a volume is not;
+//! - command `agent gateway`, and the environment of `GatewayConfig::to_environment`: all of it is known before the
+//!   container is made;
 //! - each published port `127.0.0.1:H` is bound to `Forward::edge_port` of the same protocol. Edge ports are free to
 //!   choose, from 1024 up; below are the resolver's and the proxy's;
 //! - ports 53, 80 and 443 need no capability: the engine sets `net.ipv4.ip_unprivileged_port_start=0`.
@@ -69,9 +69,8 @@ mod serving;
 mod web;
 
 use std::{
-    fs, io,
+    io,
     net::Ipv4Addr,
-    path::Path,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -88,21 +87,12 @@ use config::{EdgeNetwork, GatewayConfig, GatewayMode};
 use ledger::GatewayEvent;
 use serving::Serving;
 
-/// What its start took in memory is given back then.
-const SETTLED: Duration = Duration::from_secs(10);
-
 /// Why the gateway does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// The configuration file cannot be read.
-    #[error("cannot read the configuration `{path}`")]
-    Config {
-        /// Where it should be.
-        path: String,
-        /// Why not.
-        #[source]
-        cause: io::Error,
-    },
+    /// The environment carries no configuration that can be read.
+    #[error("cannot read the configuration in the environment")]
+    Config(#[source] serde_json::Error),
     /// A step of the set-up failed.
     #[error("cannot {step}")]
     SetUp {
@@ -119,14 +109,13 @@ fn failed_to(step: impl Into<String>) -> impl FnOnce(io::Error) -> GatewayError 
     move |cause| GatewayError::SetUp { step: step.into(), cause }
 }
 
-/// `sandbox agent gateway PATH`: serves until it is told to stop (SIGTERM or SIGINT).
-pub fn run(config_path: &Path) -> ExitCode {
-    let served = read_config(config_path).and_then(|config| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(failed_to("start its own loop"))?;
-        runtime.block_on(serve(config))
+/// `sandbox agent gateway`: serves until it is told to stop (SIGTERM or SIGINT).
+pub fn run() -> ExitCode {
+    let config = GatewayConfig::from_environment(|name| std::env::var(name).ok());
+    let served = config.map_err(GatewayError::Config).and_then(|config| {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = memory::keep_small(runtime.enable_all()).build();
+        runtime.map_err(failed_to("start its own loop"))?.block_on(serve(config))
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -143,12 +132,6 @@ pub fn run(config_path: &Path) -> ExitCode {
 pub fn control() -> ExitCode {
     let carried = privileges::give_up().and_then(|()| control::carry_stdio());
     if carried.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn read_config(path: &Path) -> Result<GatewayConfig, GatewayError> {
-    fs::read(path)
-        .and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from))
-        .map_err(|cause| GatewayError::Config { path: path.display().to_string(), cause })
 }
 
 async fn serve(config: GatewayConfig) -> Result<(), GatewayError> {
@@ -171,11 +154,8 @@ async fn serve(config: GatewayConfig) -> Result<(), GatewayError> {
         at: Timestamp::now(),
     });
     let mut tick = tokio::time::interval(Duration::from_secs(1));
-    let settled = tokio::time::sleep(SETTLED);
-    tokio::pin!(settled);
     loop {
         tokio::select! {
-            () = &mut settled, if !settled.is_elapsed() => memory::give_back(),
             _ = tick.tick() => serving.ledger.lock().write_due(Instant::now()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,

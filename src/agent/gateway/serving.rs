@@ -1,6 +1,6 @@
 //! What all of the gateway's tasks share.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
     config::GatewayConfig,
@@ -62,7 +62,7 @@ impl Serving {
         Use(Arc::clone(self))
     }
 
-    /// Counts a refusal.
+    /// Counts a refusal. The first of its kind is in the log at once, for who looks right after it.
     pub fn refuse(
         &self,
         from: SocketAddr,
@@ -76,6 +76,9 @@ impl Serving {
             SocketAddr::V6(from) => from.ip().to_string(),
         };
         let key = RefusalKey { service, target: target.to_owned(), port, kind, reason };
-        self.ledger.lock().refused(key);
+        let mut ledger = self.ledger.lock();
+        if ledger.refused(key) {
+            ledger.write_due(Instant::now());
+        }
     }
 }

@@ -15,6 +15,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::state::Gather;
 use super::store::Store;
 use crate::agent::archive;
+use crate::agent::group::{self, Groups};
 use crate::agent::protocol::Destroyed;
 use crate::engine::identity::{self, Role, SandboxId, SandboxName, Scope};
 use crate::engine::{ContainerSummary, Engine, Filter, LogOptions, Tail};
@@ -39,6 +40,8 @@ pub struct Destroyer {
     pub store: Store,
     /// Where the sandbox's data is, if it is ours to delete.
     pub storage: Option<Arc<dyn Storage>>,
+    /// Who made its control group, if anybody.
+    pub groups: Option<Arc<dyn Groups>>,
 }
 
 impl Destroyer {
@@ -48,7 +51,7 @@ impl Destroyer {
             self.gather(name, sandbox).await;
         }
         let target = Target::id(&self.scope, sandbox);
-        let data = Data { storage: self.storage.as_deref(), name };
+        let data = Data { storage: self.storage.as_deref(), groups: self.groups.as_deref(), name };
         let swept = sweep::destroy(&*self.engine, &target, Manner::Kill, &Patience::default(), &data).await;
         Destroyed::from(&swept)
     }
@@ -123,14 +126,25 @@ impl Destroyer {
 /// The stored data of a sandbox, which goes once the engine has nothing of it.
 struct Data<'a> {
     storage: Option<&'a dyn Storage>,
+    groups: Option<&'a dyn Groups>,
     name: &'a SandboxName,
 }
 
 #[async_trait]
 impl Aftermath for Data<'_> {
     async fn sandbox_gone(&self, id: &str) -> Result<(), String> {
-        let (Some(storage), Ok(set)) = (self.storage, SetPath::live(id)) else { return Ok(()) };
-        storage.delete_set(&set).await.map_err(|error| format!("data of `{}`: {error}", self.name))
+        let mut left = Vec::new();
+        if let (Some(groups), Ok(sandbox)) = (self.groups, id.parse())
+            && let Err(error) = groups.perform(group::Request::Remove { sandbox }).await
+        {
+            left.push(format!("control group of `{}`: {error}", self.name));
+        }
+        if let (Some(storage), Ok(set)) = (self.storage, SetPath::live(id))
+            && let Err(error) = storage.delete_set(&set).await
+        {
+            left.push(format!("data of `{}`: {error}", self.name));
+        }
+        if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
     }
 }
 

@@ -9,11 +9,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 mod bound;
 mod clients;
 mod clock;
 mod destroy;
-mod frozen;
+mod grouped;
 mod halfmade;
 mod observe;
 #[cfg(test)]
@@ -21,19 +23,25 @@ pub mod rehearsal;
 pub mod restart;
 pub mod serve;
 pub mod state;
+mod still;
 pub mod store;
 pub mod storehouse;
 mod strain;
 pub mod watch;
 
+use self::grouped::{Opened, Told};
 use self::serve::{End, Home, Parts};
 use self::store::Store;
+use super::memory;
 use super::protocol::{Build, Greeting};
-use crate::agent::client::{Options, Storehouse, in_full, lock_beside};
+use crate::agent::client::{Limiting, Options, Storehouse, in_full, lock_beside};
 use crate::engine::docker::Docker;
 use crate::engine::identity::Scope;
 use crate::engine::{Engine, EngineError};
 use crate::pool::{self, Storage, StorageKind};
+
+/// How long before its end a keeper may have been told something that it did not take in.
+const UNHEARD: Duration = Duration::from_secs(2);
 
 /// What a keeper is told on its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +54,8 @@ pub struct Arguments {
     /// Bytes that stored data may take.
     budget: Option<u64>,
     linger: Duration,
+    /// Whether the engine's control groups are within reach.
+    groups: Told,
     home: Home,
     /// What the client that made it says it is.
     build: Build,
@@ -61,6 +71,7 @@ impl Arguments {
             storage: None,
             budget: None,
             linger: state::LINGER,
+            groups: Told::Refused("the engine's control groups are not mounted".to_owned()),
             home: Home::Container,
             build: Build::default(),
         };
@@ -80,6 +91,8 @@ impl Arguments {
                 ("--build", value) => {
                     read.build = serde_json::from_str(value).map_err(|error| format!("{arg}: {error}"))?;
                 }
+                ("--groups", value) => read.groups = Told::Mounted(value.parse()?),
+                ("--no-groups", value) => read.groups = Told::Refused(value.to_owned()),
                 ("--detach", _) => read.home = Home::Process,
                 _ => return Err(format!("`{arg}` is not an argument of the keeper")),
             }
@@ -127,9 +140,8 @@ fn start(args: &[String]) -> Result<End, StartError> {
         },
         Home::Container => None,
     };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
-    runtime.block_on(run_with(arguments))
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    memory::keep_small(runtime.enable_all().max_blocking_threads(4)).build()?.block_on(run_with(arguments))
 }
 
 /// Leaves the terminal's session and makes sure to be the only one at this socket: `None` if another is.
@@ -150,13 +162,14 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
     let store = Store::open(&arguments.volume)
         .map_err(|source| StartError::Folder { path: arguments.volume.clone(), source })?;
     let engine = Docker::connect_from_env().await?;
-    if arguments.home == Home::Container {
-        recognise(&engine).await?;
-    }
-    let (storage, refused, storehouse) = match arguments.home {
+    let heard = match arguments.home {
+        Home::Container => recognise(&engine).await?,
+        Home::Process => None,
+    };
+    let (storage, refused, storehouse, groups) = match arguments.home {
         Home::Container => {
             let (storage, refused) = open_local(&arguments).await;
-            (storage, refused, None)
+            (storage, refused, None, grouped::open_local(&arguments, &scope).await)
         }
         Home::Process => open_far(&engine, &scope, &arguments).await,
     };
@@ -164,6 +177,8 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
         build: arguments.build.clone(),
         storage: storage.as_ref().map(|it| it.kind()),
         storage_refused: refused,
+        groups: groups.as_ref().ok().map(|it| it.grouping().clone()),
+        groups_refused: groups.as_ref().err().cloned(),
         sandboxes: 0,
     };
     let parts = Parts {
@@ -172,9 +187,11 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
         scope,
         store,
         storage,
+        groups: groups.ok(),
         greeting,
         linger: arguments.linger,
         socket: arguments.socket,
+        heard,
     };
     let end = serve::serve(parts).await?;
     if let (End::Left, Some(storehouse)) = (&end, storehouse)
@@ -186,11 +203,12 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
 }
 
 /// Makes sure that the socket is that of the engine whose container this is: another engine's sandboxes are not ours,
-/// and ours would never be found.
-async fn recognise(engine: &Arc<dyn Engine>) -> Result<(), StartError> {
+/// and ours would never be found. Until when all is known that this container was told when it ran last, if it did.
+async fn recognise(engine: &Arc<dyn Engine>) -> Result<Option<Timestamp>, StartError> {
     let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
     match engine.container(&own).await? {
-        Some(_) => Ok(()),
+        // What happened just before its end it may not have heard.
+        Some(container) => Ok(container.finished_at.and_then(|ended| ended.checked_sub(UNHEARD).ok())),
         None => Err(StartError::AnotherEngine { own }),
     }
 }
@@ -203,24 +221,26 @@ async fn open_far(
     engine: &Arc<dyn Engine>,
     scope: &Scope,
     arguments: &Arguments,
-) -> (Option<Arc<dyn Storage>>, Refusals, Option<Storehouse>) {
+) -> (Option<Arc<dyn Storage>>, Refusals, Option<Storehouse>, Opened) {
     let options = Options {
         scope: scope.clone(),
         storage: arguments.storage,
         budget: arguments.budget,
+        limiting: Limiting::from_env().unwrap_or_default(),
         ..Options::default()
     };
     match Storehouse::open(engine, options).await {
         Ok(storehouse) => {
             let refused = storehouse.greeting().storage_refused.clone();
-            (storehouse.storage(), refused, Some(storehouse))
+            let groups = grouped::far(&storehouse);
+            (storehouse.storage(), refused, Some(storehouse), groups)
         }
         Err(error) => {
             let why = match error.hint() {
                 Some(hint) => format!("{} ({hint})", in_full(&error)),
                 None => in_full(&error),
             };
-            (None, vec![(arguments.storage.unwrap_or(StorageKind::Copy), why)], None)
+            (None, vec![(arguments.storage.unwrap_or(StorageKind::Copy), why.clone())], None, Err(why))
         }
     }
 }

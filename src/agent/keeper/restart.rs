@@ -1,88 +1,211 @@
 //! When a service that ended by itself is started again: the spec's `restart` is ours to honour, never the engine's,
-//! so that nothing comes back to life after its sandbox is destroyed.
+//! so that nothing comes back to life after its sandbox is destroyed. It is the keeper's alone, whether or not a session
+//! holds the sandbox, so that no end falls between the two.
 //!
-//! The waits are the engine's own: a tenth of a second at first, doubled each time up to a minute, forgotten once a
-//! container has run for ten seconds.
+//! The waits are the engine's own: a tenth of a second at first, doubled each time up to a minute, as at first again once
+//! a container has run for ten seconds.
 
-use std::collections::BTreeMap;
-use std::str::FromStr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::protocol::Fate;
+use crate::engine::identity::SandboxId;
+use crate::spec::RestartPolicy;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_mins(1);
 const HEALTHY: Duration = Duration::from_secs(10);
-
-/// The spec's `restart` of a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
-    /// Never.
-    No,
-    /// After a failure; at most so often, if a number is given.
-    OnFailure(Option<u32>),
-    /// Always, unless somebody stopped it.
-    Always,
-}
-
-impl FromStr for Policy {
-    type Err = std::convert::Infallible;
-
-    /// Reads Compose's words; whatever is not one of them counts as `no`.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text.split_once(':').unwrap_or((text, "")) {
-            ("always" | "unless-stopped", _) => Self::Always,
-            ("on-failure", "") => Self::OnFailure(None),
-            ("on-failure", most) => Self::OnFailure(most.parse().ok()),
-            _ => Self::No,
-        })
-    }
-}
+/// How long a stop that a lost client has asked for may still be on its way.
+const LATE: Duration = Duration::from_mins(10);
 
 /// A container that ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Death {
-    /// Its name or id.
+    /// Its sandbox.
+    pub sandbox: SandboxId,
+    /// Its service.
+    pub service: String,
+    /// Its name.
     pub container: String,
     /// Its exit code.
     pub code: i64,
     /// What the spec wants done.
-    pub policy: Policy,
+    pub policy: RestartPolicy,
     /// Whether somebody asked the engine to stop it.
     pub stopped: bool,
 }
 
-/// How often each container was started again, and when.
+/// Which containers are to be started again, and when; which are not to be.
 #[derive(Debug, Default)]
-pub struct Backoff {
-    tries: BTreeMap<String, Try>,
+pub struct Restarts {
+    tries: BTreeMap<String, Tries>,
+    /// Those that are to stay as they are until somebody starts them.
+    resting: BTreeSet<String>,
+    /// Those that go on if they are stopped until then: their stop is a lost client's.
+    woken: BTreeMap<String, Duration>,
+    /// Those that ended by themselves and stay so.
+    ended: BTreeSet<String>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Try {
+/// How often a container was started again.
+#[derive(Debug)]
+struct Tries {
+    sandbox: SandboxId,
     count: u32,
     wait: Duration,
-    starts: Duration,
+    /// When it was started last, as far as that was ours to do.
+    began: Duration,
+    /// What it waits for a restart after, and until when.
+    waiting: Option<(Duration, Death)>,
+    /// Whether the next start that is seen is ours.
+    starting: bool,
 }
 
-impl Backoff {
-    /// How long to wait before the container is started again; none if it stays down.
-    pub fn died(&mut self, now: Duration, death: Death) -> Option<Duration> {
-        let again = match death.policy {
-            _ if death.stopped => false,
-            Policy::No => false,
-            Policy::OnFailure(_) => death.code != 0,
-            Policy::Always => true,
-        };
-        if !again {
-            self.tries.remove(&death.container);
-            return None;
+/// What outlives the keeper.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// Containers that stay as they are until somebody starts them.
+    resting: BTreeSet<String>,
+    /// What waits to be started again, with the restarts so far.
+    waiting: Vec<(u32, Death)>,
+}
+
+impl Restarts {
+    /// What an earlier keeper knew.
+    pub fn restore(&mut self, now: Duration, record: Record) {
+        self.resting.extend(record.resting);
+        for (count, death) in record.waiting {
+            let (container, sandbox) = (death.container.clone(), death.sandbox.clone());
+            let (began, waiting) = (now + FIRST, Some((now + FIRST, death)));
+            let tries = Tries { sandbox, count, wait: FIRST, began, waiting, starting: false };
+            self.tries.insert(container, tries);
         }
-        let last = self.tries.get(&death.container).filter(|it| now.saturating_sub(it.starts) < HEALTHY);
-        let (count, wait) = last.map_or((0, FIRST), |it| (it.count, (it.wait * 2).min(LONGEST)));
-        if matches!(death.policy, Policy::OnFailure(Some(most)) if count >= most) {
-            return None;
+    }
+
+    /// What a next keeper has to know.
+    pub fn record(&self) -> Record {
+        let waiting = self.tries.values().filter_map(|it| Some((it.count, it.waiting.as_ref()?.1.clone())));
+        Record { resting: self.resting.clone(), waiting: waiting.collect() }
+    }
+
+    /// A container ended: what happens to it.
+    pub fn died(&mut self, now: Duration, death: Death) -> Fate {
+        let container = death.container.clone();
+        let woken = death.stopped && self.woken.remove(&container).is_some_and(|until| now < until);
+        if self.resting.contains(&container) || (death.stopped && !woken) {
+            self.tries.remove(&container);
+            return Fate::Stopped;
         }
-        self.tries.insert(death.container, Try { count: count + 1, wait, starts: now + wait });
-        Some(wait)
+        let before = self.tries.get_mut(&container).map(|it| {
+            it.starting = false;
+            &*it
+        });
+        let count = before.map_or(0, |it| it.count);
+        if !woken && !death.policy.wants(death.code, count) {
+            self.ended.insert(container);
+            return Fate::Stays;
+        }
+        let hasty = before.filter(|it| now.saturating_sub(it.began) < HEALTHY);
+        let wait = hasty.map_or(FIRST, |it| (it.wait * 2).min(LONGEST));
+        let until = if woken { now } else { now + wait };
+        let (sandbox, waiting) = (death.sandbox.clone(), Some((until, death)));
+        let tries = Tries { sandbox, count: count + 1, wait, began: until, waiting, starting: false };
+        self.tries.insert(container, tries);
+        Fate::Restarts
+    }
+
+    /// A container was started. If it was not by us, what was before no longer counts. Whether it has to be stopped again:
+    /// our start was on its way when somebody put it to rest.
+    pub fn started(&mut self, container: &str) -> bool {
+        self.woken.remove(container);
+        self.ended.remove(container);
+        match self.tries.get_mut(container) {
+            Some(tries) if tries.starting => {
+                tries.starting = false;
+                self.resting.contains(container)
+            }
+            _ => {
+                self.tries.remove(container);
+                self.resting.remove(container);
+                false
+            }
+        }
+    }
+
+    /// Somebody has stopped a container, whatever its signal was: its end was no end by itself. Or it cannot be started.
+    pub fn stopped(&mut self, container: &str) {
+        if let Some(tries) = self.tries.get_mut(container) {
+            tries.waiting.take_if(|(_, death)| !death.stopped);
+            tries.starting = false;
+        }
+    }
+
+    /// A container is gone.
+    pub fn removed(&mut self, container: &str) {
+        self.resting.remove(container);
+        self.woken.remove(container);
+        self.ended.remove(container);
+        self.tries.remove(container);
+    }
+
+    /// Containers are not to be started again until somebody starts them. Which of them were waiting for that.
+    pub fn rest(&mut self, containers: &[String]) -> Vec<String> {
+        let mut waiting = Vec::new();
+        for container in containers {
+            self.woken.remove(container);
+            let tries = self.tries.get_mut(container);
+            waiting.extend(tries.and_then(|it| it.waiting.take()).map(|(_, death)| death.container));
+            self.resting.insert(container.clone());
+        }
+        waiting
+    }
+
+    /// Containers that run are no longer at rest: whoever wanted to stop them has not done so.
+    pub fn awake(&mut self, containers: &[String]) {
+        self.resting.retain(|container| !containers.contains(container));
+    }
+
+    /// Containers that were kept still go on, also if they are stopped yet: whoever wanted that is lost. Those that did not
+    /// end by themselves, which are to be started if they do not run.
+    pub fn wake(&mut self, now: Duration, containers: Vec<String>) -> Vec<String> {
+        let containers = containers.into_iter().filter(|container| !self.ended.contains(container));
+        let containers: Vec<String> = containers.collect();
+        for container in &containers {
+            self.resting.remove(container);
+            self.woken.insert(container.clone(), now + LATE);
+        }
+        containers
+    }
+
+    /// Nothing of a sandbox is started again.
+    pub fn forget(&mut self, sandbox: &SandboxId) {
+        self.tries.retain(|_, it| it.sandbox != *sandbox);
+    }
+
+    /// How many containers of a sandbox wait to be started again, or are being started.
+    pub fn count(&self, sandbox: &SandboxId) -> usize {
+        let tries = self.tries.values().filter(|it| it.sandbox == *sandbox);
+        tries.filter(|it| it.starting || it.waiting.is_some()).count()
+    }
+
+    /// When the next one is due.
+    pub fn next(&self) -> Option<Duration> {
+        self.tries.values().filter_map(|it| it.waiting.as_ref()).map(|(until, _)| *until).min()
+    }
+
+    /// What is to be started again now: how each ended.
+    pub fn due(&mut self, now: Duration) -> Vec<Death> {
+        let mut due = Vec::new();
+        for tries in self.tries.values_mut() {
+            if let Some((_, death)) = tries.waiting.take_if(|(until, _)| *until <= now) {
+                tries.starting = true;
+                due.push(death);
+            }
+        }
+        due
     }
 }
 
@@ -90,44 +213,159 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    fn death(policy: Policy, code: i64) -> Death {
-        Death { container: "sbx-a.web".to_owned(), code, policy, stopped: false }
+    const WEB: &str = "sbx-a.web";
+
+    /// Restarts with a clock; what is due is started at once.
+    struct Bench {
+        restarts: Restarts,
+        now: Duration,
+    }
+
+    fn death(policy: RestartPolicy, code: i64) -> Death {
+        let sandbox = "0123456789ab".parse().unwrap();
+        let (service, container) = ("web".to_owned(), WEB.to_owned());
+        Death { sandbox, service, container, code, policy, stopped: false }
+    }
+
+    fn web() -> Vec<String> {
+        vec![WEB.to_owned()]
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { restarts: Restarts::default(), now: Duration::from_mins(1) }
+        }
+
+        fn ends(&mut self, policy: RestartPolicy, code: i64) -> Option<Duration> {
+            self.dies(death(policy, code))
+        }
+
+        fn is_stopped(&mut self, policy: RestartPolicy) -> Option<Duration> {
+            self.dies(Death { stopped: true, ..death(policy, 143) })
+        }
+
+        /// How long it waits then to be started again, if it does.
+        fn dies(&mut self, death: Death) -> Option<Duration> {
+            let fate = self.restarts.died(self.now, death);
+            let wait = self.restarts.next().map(|until| until - self.now);
+            assert_eq!(fate == Fate::Restarts, wait.is_some());
+            wait
+        }
+
+        /// Lets it be started when it is due, and run for a while.
+        fn lives(&mut self, wait: Option<Duration>, time: Duration) {
+            self.now += wait.unwrap();
+            assert_eq!(self.restarts.due(self.now).len(), 1);
+            assert!(!self.restarts.started(WEB));
+            self.now += time;
+        }
     }
 
     #[test]
     fn a_service_that_fails_at_once_waits_longer_each_time() {
-        let mut backoff = Backoff::default();
-        let mut now = Duration::ZERO;
+        let mut bench = Bench::new();
         let mut waits = Vec::new();
         for _ in 0..4 {
-            let wait = backoff.died(now, death(Policy::Always, 1)).unwrap();
-            waits.push(wait.as_millis());
-            now += wait;
+            let wait = bench.ends(RestartPolicy::Always, 1);
+            waits.push(wait.unwrap().as_millis());
+            bench.lives(wait, Duration::ZERO);
         }
         assert_eq!(waits, [100, 200, 400, 800]);
     }
 
     #[test]
-    fn a_service_that_ran_for_a_while_starts_again_at_once() {
-        let mut backoff = Backoff::default();
-        assert_eq!(backoff.died(Duration::ZERO, death(Policy::Always, 1)), Some(FIRST));
-        assert_eq!(backoff.died(Duration::from_mins(1), death(Policy::Always, 1)), Some(FIRST));
+    fn a_service_that_ran_for_a_while_starts_again_at_once_but_its_restarts_are_counted() {
+        let mut bench = Bench::new();
+        let once = RestartPolicy::OnFailure { max: Some(1) };
+        let wait = bench.ends(once, 1);
+        bench.lives(wait, HEALTHY);
+        assert_eq!(bench.ends(once, 1), None);
+        // Somebody starts it, and it begins anew.
+        bench.restarts.started(WEB);
+        let wait = bench.ends(once, 1);
+        bench.lives(wait, HEALTHY);
+        assert_eq!(bench.ends(RestartPolicy::Always, 1), Some(FIRST));
     }
 
     #[test]
-    fn on_failure_leaves_a_success_alone_and_counts() {
-        let mut backoff = Backoff::default();
-        let policy: Policy = "on-failure:2".parse().unwrap();
-        assert_eq!(backoff.died(Duration::ZERO, death(policy, 0)), None);
-        assert!(backoff.died(Duration::ZERO, death(policy, 1)).is_some());
-        assert!(backoff.died(Duration::ZERO, death(policy, 1)).is_some());
-        assert!(backoff.died(Duration::ZERO, death(policy, 1)).is_none());
+    fn what_somebody_stopped_or_started_meanwhile_is_left_alone() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.is_stopped(RestartPolicy::Always), None);
+        let rest: fn(&mut Restarts) = |restarts| assert_eq!(restarts.rest(&web()), web());
+        let forget: fn(&mut Restarts) = |restarts| restarts.forget(&"0123456789ab".parse().unwrap());
+        let start: fn(&mut Restarts) = |restarts| assert!(!restarts.started(WEB));
+        // With a signal of its own.
+        let stop: fn(&mut Restarts) = |restarts| restarts.stopped(WEB);
+        for act in [rest, forget, start, stop, |restarts| restarts.removed(WEB)] {
+            bench.restarts.started(WEB);
+            assert!(bench.ends(RestartPolicy::Always, 1).is_some());
+            act(&mut bench.restarts);
+            assert_eq!(bench.restarts.next(), None);
+        }
     }
 
     #[test]
-    fn what_somebody_stopped_stays_down() {
-        let mut backoff = Backoff::default();
-        let stopped = Death { stopped: true, ..death(Policy::Always, 137) };
-        assert_eq!(backoff.died(Duration::ZERO, stopped), None);
+    fn what_rests_is_not_started_again_until_somebody_has_started_it() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.restarts.rest(&web()), [""; 0]);
+        assert_eq!(bench.ends(RestartPolicy::Always, 1), None);
+        bench.restarts.started(WEB);
+        assert_eq!(bench.ends(RestartPolicy::Always, 1), Some(FIRST));
+    }
+
+    #[test]
+    fn what_was_put_to_rest_and_runs_all_the_same_is_started_again() {
+        let mut bench = Bench::new();
+        bench.restarts.rest(&web());
+        bench.restarts.awake(&web());
+        assert_eq!(bench.ends(RestartPolicy::Always, 1), Some(FIRST));
+    }
+
+    #[test]
+    fn a_start_of_ours_that_comes_after_the_rest_is_taken_back() {
+        let mut bench = Bench::new();
+        let wait = bench.ends(RestartPolicy::Always, 1);
+        bench.now += wait.unwrap();
+        assert_eq!(bench.restarts.due(bench.now).len(), 1);
+        bench.restarts.rest(&web());
+        assert!(bench.restarts.started(WEB));
+        assert_eq!(bench.ends(RestartPolicy::Always, 1), None);
+    }
+
+    #[test]
+    fn a_stop_that_a_lost_client_wanted_is_undone_whatever_the_policy() {
+        let mut bench = Bench::new();
+        bench.restarts.rest(&web());
+        assert_eq!(bench.restarts.wake(bench.now, web()), web());
+        let wait = bench.is_stopped(RestartPolicy::No);
+        assert_eq!(wait, Some(Duration::ZERO));
+        bench.lives(wait, Duration::ZERO);
+        assert_eq!(bench.is_stopped(RestartPolicy::No), None);
+    }
+
+    #[test]
+    fn what_ended_by_itself_is_not_woken_nor_run_twice() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.restarts.wake(bench.now, web()), web());
+        assert_eq!(bench.ends(RestartPolicy::No, 0), None);
+        assert_eq!(bench.restarts.wake(bench.now, web()), [""; 0]);
+    }
+
+    #[test]
+    fn a_next_keeper_goes_on_where_this_one_ended() {
+        let mut bench = Bench::new();
+        let once = RestartPolicy::OnFailure { max: Some(1) };
+        bench.ends(once, 1);
+        bench.restarts.rest(&["sbx-a.db".to_owned()]);
+        let record: Record =
+            serde_json::from_str(&serde_json::to_string(&bench.restarts.record()).unwrap()).unwrap();
+
+        bench.restarts = Restarts::default();
+        bench.restarts.restore(bench.now, record);
+
+        let db = Death { container: "sbx-a.db".to_owned(), ..death(RestartPolicy::Always, 1) };
+        assert_eq!(bench.restarts.died(bench.now, db), Fate::Stopped);
+        bench.lives(Some(FIRST), Duration::ZERO);
+        assert_eq!(bench.ends(once, 1), None);
     }
 }

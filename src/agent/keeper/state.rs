@@ -6,18 +6,21 @@ mod event;
 mod sandbox;
 mod time;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use self::event::{Action, Alarms, ConnectionId, Event, Found, Gather, Kept, Now};
+pub use self::event::{Action, Alarms, ConnectionId, Event, Found, Gather, Kept, Now, Remembered};
 
 use self::ending::Gone;
 use self::sandbox::{Due, Grip, Sandbox};
-use super::restart::{Backoff, Death};
-use crate::agent::protocol::{Greeting, Hold, Reason, Standing, What, Who};
+use super::restart::{Death, Restarts};
+use super::still::Still;
+use crate::agent::group::Starved;
+use crate::agent::protocol::{Greeting, Hold, Notice, Reason, Standing, What, Who};
 use crate::engine::identity::{SandboxId, SandboxName};
+use crate::spec::Limits;
 
 /// How long a connection that holds a lease may be silent, on a clock that does not run while the machine sleeps.
 pub const SILENCE: Duration = Duration::from_mins(1);
@@ -42,7 +45,12 @@ pub struct State {
     sandboxes: BTreeMap<SandboxId, Sandbox>,
     connections: BTreeMap<ConnectionId, Connection>,
     gone: BTreeMap<SandboxId, Gone>,
-    backoff: Backoff,
+    restarts: Restarts,
+    still: Still,
+    /// What each connection has put to rest.
+    rested: BTreeMap<ConnectionId, BTreeSet<String>>,
+    /// What a next keeper would find.
+    remembered: Remembered,
     empty_since: Duration,
     /// Whether a client ever came: whoever makes a keeper takes a moment to reach it.
     met: bool,
@@ -59,7 +67,10 @@ impl State {
             sandboxes: BTreeMap::new(),
             connections: BTreeMap::new(),
             gone: BTreeMap::new(),
-            backoff: Backoff::default(),
+            restarts: Restarts::default(),
+            still: Still::default(),
+            rested: BTreeMap::new(),
+            remembered: Remembered::default(),
             empty_since: now.mono,
             met: false,
             retiring: false,
@@ -75,10 +86,16 @@ impl State {
         match event {
             Event::Found(found) => self.found(now, found, &mut todo),
             Event::Appeared(sandbox) => self.appeared(&sandbox, &mut todo),
-            Event::FaultyStarted(sandbox, container) => {
+            Event::Started { sandbox, container, faulty } => {
                 self.appeared(&sandbox, &mut todo);
-                todo.push(Action::ReviveFault { container });
+                if self.restarts.started(&container) {
+                    todo.push(Action::Stop { container });
+                } else if faulty {
+                    todo.push(Action::ReviveFault { container });
+                }
             }
+            Event::Stopped(container) => self.restarts.stopped(&container),
+            Event::Removed(container) => self.restarts.removed(&container),
             Event::Connected(client) => {
                 self.met = true;
                 self.connections.insert(client, Connection { heard: now.mono, suspended: false });
@@ -92,8 +109,23 @@ impl State {
                 self.asked(now, client, request, ask, &mut todo);
             }
             Event::Use(sandbox, used) => self.last_use(now, &sandbox, used, &mut todo),
-            Event::Died(sandbox, death) => self.died(now, &sandbox, death, &mut todo),
+            Event::Died(death) => self.died(now, death, &mut todo),
+            Event::Remembered(Remembered { still, restarts }) => {
+                self.still.restore(now.mono, still);
+                self.restarts.restore(now.mono, restarts);
+            }
+            Event::Awake(containers) => self.restarts.awake(&containers),
+            Event::WentOn(containers) => self.still.went_on(&containers),
             Event::Destroyed(sandbox, destroyed) => self.destroyed(now, &sandbox, &destroyed, &mut todo),
+            Event::Limited(sandbox, limits) => self.limited(&sandbox, limits, &mut todo),
+            Event::Starved(sandbox, container, id) => {
+                if self.sandboxes.contains_key(&sandbox) {
+                    todo.push(Action::Diagnose { sandbox, container, id });
+                }
+            }
+            Event::Diagnosed(sandbox, container, starved) => {
+                self.diagnosed(now, &sandbox, container, starved, &mut todo);
+            }
             Event::Alarm | Event::Quiet => {}
         }
         self.due(now, &mut todo);
@@ -101,6 +133,11 @@ impl State {
             self.empty_since = now.mono;
         }
         self.leave(now, &mut todo);
+        let remembered = Remembered { still: self.still.all(), restarts: self.restarts.record() };
+        if remembered != self.remembered {
+            self.remembered = remembered.clone();
+            todo.push(Action::Remember(remembered));
+        }
         todo
     }
 
@@ -124,6 +161,12 @@ impl State {
                     alarms.at_wall(ends.checked_sub(*before).unwrap_or(ends));
                 }
             }
+        }
+        for at in self.restarts.next().into_iter().chain(self.still.next()) {
+            alarms.at_mono(at);
+        }
+        for connection in self.still.keepers().filter_map(|it| self.connections.get(&it)) {
+            alarms.at_mono(connection.heard + SILENCE);
         }
         for look in self.gone.values().filter_map(|it| it.next_look()) {
             alarms.at_mono(look);
@@ -184,6 +227,8 @@ impl State {
             hold,
             ends: sandbox.ends().map(|(ends, _)| ends),
             used: sandbox.used,
+            limits: sandbox.limits.clone(),
+            restarts: self.restarts.count(&sandbox.terms.sandbox),
         }
     }
 
@@ -202,6 +247,7 @@ impl State {
             let sandbox = match it.kept {
                 Some(kept) => Sandbox {
                     grip: if kept.detached { Grip::Detached } else { Grip::Lost { since: now.mono } },
+                    limits: kept.limits,
                     ..Sandbox::new(kept.terms, kept.used, Grip::Detached)
                 },
                 None => Sandbox::unknown(it.name, it.sandbox.clone(), it.expires, now),
@@ -224,6 +270,9 @@ impl State {
                 todo.push(sandbox.log(now, What::LeaseLost));
             }
         }
+        let still = self.restarts.wake(now.mono, self.still.closed(client));
+        let rested = self.rested.remove(&client).unwrap_or_default().into_iter().collect();
+        todo.push(Action::Part { client, still, rested });
     }
 
     fn last_use(&mut self, now: Now, id: &SandboxId, used: Option<Timestamp>, todo: &mut Vec<Action>) {
@@ -238,13 +287,39 @@ impl State {
         }
     }
 
-    fn died(&mut self, now: Now, id: &SandboxId, death: Death, todo: &mut Vec<Action>) {
-        let Some(sandbox) = self.sandboxes.get(id).filter(|it| it.grip == Grip::Detached) else { return };
-        let (container, code) = (death.container.clone(), death.code);
-        if let Some(after) = self.backoff.died(now.mono, death) {
-            todo.push(Action::Restart { container: container.clone(), after });
-            todo.push(sandbox.log(now, What::Restarted { container, code }));
+    fn died(&mut self, now: Now, death: Death, todo: &mut Vec<Action>) {
+        let Some(sandbox) = self.sandboxes.get(&death.sandbox).filter(|it| !it.is_ending()) else { return };
+        let Death { sandbox: id, service, container, code, .. } = death.clone();
+        let fate = self.restarts.died(now.mono, death);
+        if let Some(client) = sandbox.holder() {
+            let notice = Notice::Exited { sandbox: id, service, container, code, fate };
+            todo.push(Action::Notify(client, notice));
         }
+    }
+
+    fn limited(&mut self, id: &SandboxId, limits: Limits, todo: &mut Vec<Action>) {
+        if let Some(sandbox) = self.sandboxes.get_mut(id) {
+            sandbox.limits = Some(limits);
+            todo.push(Action::Save(sandbox.kept()));
+        }
+    }
+
+    fn diagnosed(
+        &mut self,
+        now: Now,
+        id: &SandboxId,
+        container: String,
+        starved: Starved,
+        todo: &mut Vec<Action>,
+    ) {
+        // Of a group that has too little the engine names every container, though only some lost anything.
+        let Some(sandbox) = self.sandboxes.get(id).filter(|_| starved.killed != Some(0)) else { return };
+        let limit = sandbox.limits.as_ref().and_then(|limits| limits.memory).filter(|_| starved.shared);
+        if let Some(client) = sandbox.holder() {
+            let (sandbox, container) = (id.clone(), container.clone());
+            todo.push(Action::Notify(client, Notice::OutOfMemory { sandbox, container, limit }));
+        }
+        todo.push(sandbox.log(now, What::OutOfMemory { container, limit }));
     }
 
     fn named(&mut self, name: &SandboxName) -> Option<&mut Sandbox> {

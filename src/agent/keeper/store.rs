@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::state::Kept;
+use super::state::{Kept, Remembered};
 use super::strain::Strain;
 use crate::agent::protocol::{Left, Record};
 use crate::engine::identity::{SandboxId, SandboxName};
@@ -68,15 +68,15 @@ impl Store {
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
-    /// Writes which containers clients keep frozen.
-    pub fn save_frozen(&self, containers: &[&String]) -> io::Result<()> {
-        let text = serde_json::to_vec(containers).map_err(io::Error::other)?;
-        replace(&self.root.join("frozen.json"), &text)
+    /// Writes what a next keeper has to know of containers.
+    pub fn remember(&self, remembered: &Remembered) -> io::Result<()> {
+        let text = serde_json::to_vec(remembered).map_err(io::Error::other)?;
+        replace(&self.root.join("containers.json"), &text)
     }
 
-    /// Which containers an earlier keeper's clients kept frozen. A damaged file counts as missing.
-    pub fn frozen(&self) -> Vec<String> {
-        let text = fs::read(self.root.join("frozen.json")).unwrap_or_default();
+    /// What an earlier keeper knew of containers. A damaged file counts as missing.
+    pub fn remembered(&self) -> Remembered {
+        let text = fs::read(self.root.join("containers.json")).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
 

@@ -15,12 +15,14 @@ use tokio::time::{Instant, sleep_until};
 
 use super::clients::Clients;
 use super::halfmade::HalfMade;
-use super::serve::{BURST, listen};
+use super::serve::listen;
 use super::state::{ConnectionId, Event};
-use super::{Arguments, open_local};
+use super::{Arguments, grouped, open_local};
 use crate::agent::client::in_full;
+use crate::agent::group::{self, Groups};
 use crate::agent::memory;
 use crate::agent::protocol::{Ask, Greeting, Line, Outcome, Refusal, RefusalKind, Reply};
+use crate::engine::identity::Scope;
 use crate::pool::{self, Shelf, Storage};
 
 /// How long it stays when its keeper is gone.
@@ -30,7 +32,7 @@ const DESERTED: Duration = Duration::from_mins(1);
 pub fn run(args: &[String]) -> ExitCode {
     let served = Arguments::parse(args).map_err(io::Error::other).and_then(|arguments| {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_all().max_blocking_threads(4).build()?.block_on(serve(arguments))
+        memory::keep_small(runtime.enable_all().max_blocking_threads(4)).build()?.block_on(serve(arguments))
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,6 +45,8 @@ pub fn run(args: &[String]) -> ExitCode {
 
 async fn serve(arguments: Arguments) -> io::Result<()> {
     let (storage, storage_refused) = open_local(&arguments).await;
+    let scope = Scope::from_env().map_err(io::Error::other)?;
+    let groups = grouped::open_local(&arguments, &scope).await;
     let listener = listen(&arguments.socket)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let (sender, mut events) = mpsc::channel(256);
@@ -50,23 +54,20 @@ async fn serve(arguments: Arguments) -> io::Result<()> {
         build: arguments.build,
         storage: storage.as_ref().map(|it| it.kind()),
         storage_refused,
+        groups: groups.as_ref().ok().map(|it| it.grouping().clone()),
+        groups_refused: groups.as_ref().err().cloned(),
         sandboxes: 0,
     };
     let mut house = Storehouse::new(storage, greeting, sender);
+    house.groups = groups.ok();
     loop {
         let end = house.deserted.map(|since| since + DESERTED);
-        let burst_over = house.burst.map(|it| it + BURST);
         let never = Instant::now() + DESERTED;
         let event = tokio::select! {
             biased;
             _ = terminate.recv() => return Ok(()),
             event = events.recv() => event,
             Ok((socket, _)) = listener.accept() => Some(Event::Connected(house.clients.add(socket))),
-            () = sleep_until(burst_over.unwrap_or(never)), if burst_over.is_some() => {
-                memory::give_back();
-                house.burst = None;
-                None
-            }
             () = sleep_until(end.unwrap_or(never)), if end.is_some() => return Ok(()),
         };
         if event.is_some_and(|event| house.take(event) == Next::End) {
@@ -84,6 +85,7 @@ enum Next {
 
 struct Storehouse {
     storage: Option<Arc<dyn Storage>>,
+    groups: Option<Arc<dyn Groups>>,
     greeting: Greeting,
     clients: Clients,
     half_made: HalfMade,
@@ -93,14 +95,13 @@ struct Storehouse {
     busy: usize,
     /// Since when there is nobody and nothing to do.
     deserted: Option<Instant>,
-    /// When work that touches much of the program began.
-    burst: Option<Instant>,
 }
 
 impl Storehouse {
     fn new(storage: Option<Arc<dyn Storage>>, greeting: Greeting, events: mpsc::Sender<Event>) -> Self {
         Self {
             storage,
+            groups: None,
             greeting,
             clients: Clients::new(events.clone()),
             half_made: HalfMade::default(),
@@ -108,12 +109,10 @@ impl Storehouse {
             connections: 0,
             busy: 0,
             deserted: Some(Instant::now()),
-            burst: Some(Instant::now()),
         }
     }
 
     fn take(&mut self, event: Event) -> Next {
-        self.burst.get_or_insert_with(Instant::now);
         match event {
             Event::Connected(client) => {
                 self.half_made.opened(client);
@@ -134,6 +133,7 @@ impl Storehouse {
         match (ask, self.storage.clone()) {
             (Ask::Hello(_), storage) => self.greet(client, id, storage),
             (Ask::Heartbeat, _) => self.reply(client, id, Outcome::Ok(serde_json::Value::Null)),
+            (Ask::Group { request }, _) => self.group(client, id, request),
             (Ask::Storage { request }, Some(storage)) => self.perform(client, id, storage, request),
             _ => {
                 let message = "this is the storehouse of a keeper, not a keeper".to_owned();
@@ -158,11 +158,23 @@ impl Storehouse {
 
     fn perform(&mut self, client: ConnectionId, id: u64, storage: Arc<dyn Storage>, request: pool::Request) {
         let Some(lines) = self.clients.sender(client) else { return };
-        let half_made = self.half_made.clone();
+        let answer = self.half_made.perform(storage, client, request);
         self.work(async move {
-            let answer = half_made.perform(&*storage, client, request).await;
-            let outcome = Outcome::Ok(serde_json::to_value(answer).unwrap_or_default());
+            let outcome = Outcome::Ok(serde_json::to_value(answer.await).unwrap_or_default());
             // The keeper may have gone; what it asked for is done all the same.
+            let _ = lines.send(Line::Reply(Reply { id, outcome }));
+        });
+    }
+
+    fn group(&mut self, client: ConnectionId, id: u64, request: group::Request) {
+        let Some(lines) = self.clients.sender(client) else { return };
+        let groups = self.groups.clone();
+        self.work(async move {
+            let answer = match groups {
+                Some(groups) => groups.perform(request).await.map_err(|error| error.to_string()),
+                None => Err("this storehouse makes no control groups".to_owned()),
+            };
+            let outcome = Outcome::Ok(serde_json::to_value(answer).unwrap_or_default());
             let _ = lines.send(Line::Reply(Reply { id, outcome }));
         });
     }
@@ -172,14 +184,9 @@ impl Storehouse {
         self.connections -= 1;
         self.clients.remove(client);
         let left = self.half_made.closed(client);
-        let Some(storage) = self.storage.clone() else { return };
-        self.work(async move {
-            for set in left {
-                if let Err(error) = storage.delete_set(&set).await {
-                    tracing::warn!(%error, "cannot delete what a client has left half-made");
-                }
-            }
-        });
+        if let Some(storage) = self.storage.clone() {
+            self.work(async move { left.delete(&*storage).await });
+        }
     }
 
     fn reply(&self, client: ConnectionId, id: u64, outcome: Outcome) {
@@ -212,8 +219,7 @@ mod tests {
         let greeting = Greeting {
             build: crate::agent::protocol::Build::default(),
             storage: Some(StorageKind::Copy),
-            storage_refused: Vec::new(),
-            sandboxes: 0,
+            ..Greeting::default()
         };
         (folder, Storehouse::new(Some(Arc::new(storage)), greeting, sender), events)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::restart::{Death, Policy};
+use super::restart::Death;
 use super::state::Event;
 use crate::engine::identity::{self, Role, SandboxId};
 use crate::engine::{EngineEvent, ObjectKind};
@@ -36,10 +36,8 @@ impl Watch {
             }
             "start" => {
                 self.stopped.remove(&event.id);
-                if self.faulty.contains(&event.name) {
-                    return Some(Event::FaultyStarted(sandbox, event.name.clone()));
-                }
-                Some(Event::Appeared(sandbox))
+                let faulty = self.faulty.contains(&event.name);
+                Some(Event::Started { sandbox, container: event.name.clone(), faulty })
             }
             "kill" => {
                 if event.attributes.get("signal").is_none_or(|it| ends_a_process(it)) {
@@ -47,15 +45,25 @@ impl Watch {
                 }
                 None
             }
+            "oom" => {
+                let name = event.attributes.get(identity::SERVICE).map(|_| event.name.clone())?;
+                Some(Event::Starved(sandbox, name, event.id.clone()))
+            }
+            // It follows the end, and tells of one by a signal of the container's own.
+            "stop" => Some(Event::Stopped(event.name.clone())),
             "destroy" => {
                 self.stopped.remove(&event.id);
-                None
+                Some(Event::Removed(event.name.clone()))
             }
             "die" => {
                 let stopped = self.stopped.contains(&event.id);
-                let policy = event.attributes.get(identity::RESTART)?.parse::<Policy>().ok()?;
+                let service = event.attributes.get(identity::SERVICE)?.clone();
+                // What cannot be read is of another version: it stays down.
+                let written = event.attributes.get(identity::RESTART).and_then(|it| it.parse().ok());
+                let policy = written.unwrap_or_default();
                 let code = event.attributes.get("exitCode").and_then(|it| it.parse().ok()).unwrap_or(-1);
-                Some(Event::Died(sandbox, Death { container: event.name.clone(), code, policy, stopped }))
+                let container = event.name.clone();
+                Some(Event::Died(Death { sandbox, service, container, code, policy, stopped }))
             }
             _ => None,
         }
@@ -89,10 +97,14 @@ mod tests {
     fn a_service_that_has_a_fault_is_told_apart_when_it_starts() {
         let mut watch = Watch::default();
         let started = event("start", "sbx-a.db", &[]);
-        assert!(matches!(watch.event(&started), Some(Event::Appeared(_))));
+        let has_fault = |event: Option<Event>| match event {
+            Some(Event::Started { faulty, .. }) => faulty,
+            other => panic!("{other:?}"),
+        };
+        assert!(!has_fault(watch.event(&started)));
         let labels = [(identity::ROLE, "fault"), (identity::FAULT_OF, "sbx-a.db")];
         let _ = watch.event(&event("create", "sbx-a..db.fault", &labels));
-        assert!(matches!(watch.event(&started), Some(Event::FaultyStarted(_, name)) if name == "sbx-a.db"));
-        assert!(matches!(watch.event(&event("start", "sbx-a.web", &[])), Some(Event::Appeared(_))));
+        assert!(has_fault(watch.event(&started)));
+        assert!(!has_fault(watch.event(&event("start", "sbx-a.web", &[]))));
     }
 }

@@ -12,7 +12,7 @@ mod standing;
 use std::time::Duration;
 
 pub use self::record::{Reason, Record, What, Who};
-pub use self::reply::{Carrying, Line, Notice, Outcome, Refusal, RefusalKind, Reply};
+pub use self::reply::{Carrying, Fate, Line, Notice, Outcome, Refusal, RefusalKind, Reply};
 pub use self::request::{Ask, Build, Lifetime, Request, Terms};
 pub use self::standing::{Destroyed, Greeting, Hold, Left, Standing};
 

@@ -62,6 +62,14 @@ pub enum What {
         /// With which code it had exited.
         code: i64,
     },
+    /// A service had too little memory, and processes of it were killed.
+    OutOfMemory {
+        /// Its container.
+        container: String,
+        /// The sandbox's limit in bytes, if that was reached; else it was the service's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u64>,
+    },
     /// The engine's disk is nearly full.
     DiskFull {
         /// The containers that were frozen.
@@ -99,6 +107,14 @@ impl fmt::Display for What {
             }
             Self::Restarted { container, code } => {
                 write!(f, "`{container}` started again after exit code {code}")
+            }
+            Self::OutOfMemory { container, limit: Some(limit) } => write!(
+                f,
+                "`{container}` was killed: the sandbox's services have used up its {} MiB of memory",
+                limit >> 20
+            ),
+            Self::OutOfMemory { container, limit: None } => {
+                write!(f, "`{container}` was killed: it has used up its own limit of memory")
             }
             Self::DiskFull { frozen } => {
                 write!(f, "the engine's disk is nearly full: frozen {}", frozen.join(", "))

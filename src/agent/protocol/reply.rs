@@ -67,8 +67,25 @@ pub enum RefusalKind {
     Engine,
     /// The storage refused.
     Storage,
+    /// There is no control group for a sandbox, or it cannot be limited.
+    Group,
     /// The keeper itself failed.
     Internal,
+    /// One of a later version.
+    #[serde(other)]
+    Other,
+}
+
+/// What follows when a service's process has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It is started again.
+    Restarts,
+    /// Nothing: somebody stopped it, and may start it again.
+    Stopped,
+    /// Nothing.
+    Stays,
 }
 
 /// What the keeper says unasked to whoever holds a lease.
@@ -89,6 +106,28 @@ pub enum Notice {
         /// When it ends now.
         ends: Timestamp,
     },
+    /// A service had too little memory.
+    OutOfMemory {
+        /// Which sandbox.
+        sandbox: SandboxId,
+        /// The service's container.
+        container: String,
+        /// The sandbox's limit in bytes, if that was reached; else it was the service's own.
+        limit: Option<u64>,
+    },
+    /// A service's process has ended.
+    Exited {
+        /// Which sandbox.
+        sandbox: SandboxId,
+        /// Which service.
+        service: String,
+        /// Its container.
+        container: String,
+        /// The exit code.
+        code: i64,
+        /// What follows.
+        fate: Fate,
+    },
     /// The keeper destroys the sandbox.
     Ending {
         /// Which sandbox.
@@ -96,15 +135,21 @@ pub enum Notice {
         /// Why.
         reason: Reason,
     },
+    /// One of a later version.
+    #[serde(other)]
+    Other,
 }
 
 impl Notice {
     /// The sandbox that it is about.
-    pub fn sandbox(&self) -> &SandboxId {
+    pub fn sandbox(&self) -> Option<&SandboxId> {
         match self {
             Self::EndsSoon { sandbox, .. }
             | Self::EndMoved { sandbox, .. }
-            | Self::Ending { sandbox, .. } => sandbox,
+            | Self::OutOfMemory { sandbox, .. }
+            | Self::Exited { sandbox, .. }
+            | Self::Ending { sandbox, .. } => Some(sandbox),
+            Self::Other => None,
         }
     }
 }
@@ -138,6 +183,8 @@ pub enum Carrying {
         bytes: u64,
         /// Sockets and devices, which no file carries.
         left_out: u64,
+        /// Bytes of the file that went through standard output.
+        packed: u64,
     },
     /// It failed. The last line.
     Failed {

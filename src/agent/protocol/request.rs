@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Reason;
+use crate::agent::group;
 use crate::engine::identity::{SandboxId, SandboxName};
+use crate::spec::Limits;
 
 /// One line from a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,11 +89,36 @@ pub enum Ask {
         /// Which one.
         request: crate::pool::Request,
     },
-    /// This client is about to freeze containers for a moment, and has none frozen but these. If it goes before it says
-    /// that there are none, they are thawed. Answered with `null`.
-    Freeze {
-        /// Their ids.
+    /// Give a sandbox a control group of its own, above those of its services, or change what it may use. Answered with
+    /// `null`.
+    Limit {
+        /// Which sandbox.
+        sandbox: SandboxId,
+        /// What its services may use together.
+        limits: Limits,
+    },
+    /// An operation of whoever makes the control groups: from a keeper that cannot to its storehouse. Answered with the
+    /// `Result` of [`group::Groups::perform`], errors as text.
+    Group {
+        /// Which one.
+        request: group::Request,
+    },
+    /// Containers are stopped on purpose: they are not started again, whatever their `restart` says, until somebody
+    /// starts them. What this client has not stopped when it goes no longer rests. Answered with the names of those that
+    /// were about to be started again.
+    Rest {
+        /// Their names.
         containers: Vec<String>,
+    },
+    /// This client is about to freeze or to stop containers for a moment, and keeps none still but these. If it goes
+    /// before it says that there are none, they are thawed and started. Answered with whether these were kept still for
+    /// it all the while.
+    Still {
+        /// Their names.
+        containers: Vec<String>,
+        /// Whether the connection broke over which it had said so before.
+        #[serde(default)]
+        again: bool,
     },
     /// Finish what is under way, then leave: a newer keeper takes over. Answered with `null`.
     Retire,

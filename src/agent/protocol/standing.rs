@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Build;
+use crate::agent::group::Grouping;
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::pool::StorageKind;
+use crate::spec::Limits;
 use crate::sweep::Swept;
 
 /// What the keeper says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Greeting {
     /// Its binary.
     pub build: Build,
@@ -21,13 +23,19 @@ pub struct Greeting {
     /// Why better kinds of storage, or all, are not to be had here.
     #[serde(default)]
     pub storage_refused: Vec<(StorageKind, String)>,
+    /// How the control groups of sandboxes are called, if they can have any.
+    #[serde(default)]
+    pub groups: Option<Grouping>,
+    /// Why they can have none.
+    #[serde(default)]
+    pub groups_refused: Option<String>,
     /// How many sandboxes it knows.
     #[serde(default)]
     pub sandboxes: usize,
 }
 
 /// How a sandbox stands with the keeper.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
     /// The sandbox's name.
     pub name: SandboxName,
@@ -40,6 +48,12 @@ pub struct Standing {
     pub ends: Option<Timestamp>,
     /// Its last known use.
     pub used: Timestamp,
+    /// What its services may use together, if they have a control group for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// How many of its containers have ended and are started again.
+    #[serde(default)]
+    pub restarts: usize,
 }
 
 /// Who keeps a sandbox alive.

@@ -1,9 +1,10 @@
-//! A SHA-256 over a stream, taken in a thread of its own while the stream goes on.
+//! A BLAKE3 hash over a stream, taken in a thread of its own while the stream goes on.
+//!
+//! It takes a quarter of the time that SHA-256 takes on the processors that have instructions for that, and less on the
+//! others; packing needs all of them.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-
-use sha2::{Digest, Sha256};
 
 use super::portions::Portion;
 
@@ -20,8 +21,8 @@ pub struct Checksum {
 
 /// Who hashes. What is short needs no thread.
 enum Hasher {
-    Here(Sha256),
-    Beside { pieces: SyncSender<Piece>, thread: JoinHandle<Sha256> },
+    Here(Box<blake3::Hasher>),
+    Beside { pieces: SyncSender<Piece>, thread: JoinHandle<Box<blake3::Hasher>> },
 }
 
 enum Piece {
@@ -32,7 +33,7 @@ enum Piece {
 impl Checksum {
     /// Begins one.
     pub fn begin() -> Self {
-        Self { gathered: Vec::new(), hasher: Hasher::Here(Sha256::new()) }
+        Self { gathered: Vec::new(), hasher: Hasher::Here(Box::default()) }
     }
 
     /// Takes in a few bytes.
@@ -64,7 +65,7 @@ impl Checksum {
             }
         };
         hash.update(&self.gathered);
-        hex::encode(hash.finalize())
+        hash.finalize().to_string()
     }
 
     fn hand_over(&mut self) {
@@ -78,11 +79,12 @@ impl Checksum {
         if let Hasher::Here(hash) = &mut self.hasher {
             let (pieces, waiting) = sync_channel(WAITING);
             let begun = hash.clone();
-            match std::thread::Builder::new().spawn(move || hash_all(begun, &waiting)) {
-                Ok(thread) => self.hasher = Hasher::Beside { pieces, thread },
+            let Ok(thread) = std::thread::Builder::new().spawn(move || hash_all(begun, &waiting)) else {
                 // A machine that has no thread to spare.
-                Err(_) => return hash.update(piece.bytes()),
-            }
+                hash.update(piece.bytes());
+                return;
+            };
+            self.hasher = Hasher::Beside { pieces, thread };
         }
         if let Hasher::Beside { pieces, .. } = &self.hasher {
             // Whoever waits at the other end leaves only when this end is dropped.
@@ -100,7 +102,7 @@ impl Piece {
     }
 }
 
-fn hash_all(mut hash: Sha256, pieces: &Receiver<Piece>) -> Sha256 {
+fn hash_all(mut hash: Box<blake3::Hasher>, pieces: &Receiver<Piece>) -> Box<blake3::Hasher> {
     for piece in pieces {
         hash.update(piece.bytes());
     }
@@ -122,7 +124,7 @@ mod tests {
                 _ => piece.chunks(900).for_each(|few| checksum.share(&Portion::new(few.to_vec()))),
             }
         }
-        assert_eq!(checksum.end(), hex::encode(Sha256::digest(&bytes)));
-        assert_eq!(Checksum::begin().end(), hex::encode(Sha256::digest(b"")));
+        assert_eq!(checksum.end(), blake3::hash(&bytes).to_string());
+        assert_eq!(Checksum::begin().end(), blake3::hash(b"").to_string());
     }
 }

@@ -8,8 +8,9 @@ use std::io::Read;
 
 use serde::Deserialize;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
-use super::{ArchiveError, digest};
+use super::ArchiveError;
 
 /// Configurations and lists in an archive are far smaller than this; layers may be.
 const SMALL: u64 = 4 << 20;
@@ -50,7 +51,7 @@ pub fn archived(archive: &mut impl Read) -> Result<Vec<Archived>, ArchiveError> 
         let name = entry.path().map_err(unreadable)?.to_string_lossy().into_owned();
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(unreadable)?;
-        if digests.insert(name.clone(), digest(&bytes)).is_some() {
+        if digests.insert(name.clone(), hex::encode(Sha256::digest(&bytes))).is_some() {
             return Err(bad(format!("the images' archive has `{}` twice", name.escape_debug())));
         }
         if [MANIFEST, "index.json", "repositories"].contains(&name.as_str()) {
@@ -103,8 +104,6 @@ fn full(reference: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sha2::{Digest, Sha256};
-
     use super::*;
 
     fn archive(entries: &[(&str, &str)]) -> Vec<u8> {

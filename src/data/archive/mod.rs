@@ -5,7 +5,7 @@
 //! - `manifest.json`: [`Head`], the snapshot's manifest and what each volume announces
 //! - `volumes/NAME/…`: each volume, folders before what is in them
 //! - `images/000000` and so on: the images' archive in pieces, if they were asked for
-//! - `checksums.json`: [`Checksums`], a SHA-256 over each volume's part of the tar
+//! - `checksums.json`: [`Checksums`], a BLAKE3 hash over each volume's part of the tar
 //!
 //! GNU tar and bsdtar can unpack one. The reader trusts nothing in it: see [`Import`].
 
@@ -164,7 +164,8 @@ pub struct Announced {
     pub leaving: BTreeSet<String>,
 }
 
-/// The last entry: of the manifest and of each volume's part of the tar, the SHA-256 in hexadecimal digits.
+/// The last entry: of the manifest and of each volume's part of the tar, the BLAKE3 hash in hexadecimal
+/// digits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Checksums {
     manifest: String,
@@ -214,7 +215,6 @@ fn leaves(path: &Path, target: &[u8]) -> bool {
     false
 }
 
-fn digest(bytes: &[u8]) -> String {
-    use sha2::{Digest, Sha256};
-    hex::encode(Sha256::digest(bytes))
+fn checksum_of(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_string()
 }

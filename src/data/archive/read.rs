@@ -10,7 +10,8 @@ use super::ahead::Ahead;
 use super::block::{Member, PackedCount, TarReader};
 use super::unpack::Unpacking;
 use super::{
-    Announced, ArchiveError, CHECKSUMS, Checksums, Head, IMAGES, Limits, MANIFEST, VOLUMES, digest, printable,
+    Announced, ArchiveError, CHECKSUMS, Checksums, Head, IMAGES, Limits, MANIFEST, VOLUMES, checksum_of,
+    printable,
 };
 use crate::data::manifest::FORMAT;
 use crate::pool::VolumeName;
@@ -207,6 +208,9 @@ fn read_head<R: Read>(tar: &mut TarReader<R>, limits: Limits) -> Result<(Head, S
     let format = value.get("format").and_then(serde_json::Value::as_u64).and_then(|f| u32::try_from(f).ok());
     match format {
         Some(format) if format > FORMAT => return Err(ArchiveError::Newer { format }),
+        Some(format) if format < FORMAT => {
+            return Err(foreign(format!("it has format {format}, from before the first release")));
+        }
         Some(_) => {}
         None => return Err(foreign("its manifest names no format".to_owned())),
     }
@@ -222,7 +226,7 @@ fn read_head<R: Read>(tar: &mut TarReader<R>, limits: Limits) -> Result<(Head, S
             return Err(ArchiveError::TooMuch { what: format!("{amount} {what}"), limit: limit.to_string() });
         }
     }
-    Ok((head, digest(&text)))
+    Ok((head, checksum_of(&text)))
 }
 
 /// The images' archive, piece by piece.

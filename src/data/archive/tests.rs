@@ -230,7 +230,7 @@ impl Forged {
             tar.pad().unwrap();
         }
         let volumes = BTreeMap::from([(name("data"), tar.end())]);
-        let sums = Checksums { manifest: digest(&text), volumes, images: None };
+        let sums = Checksums { manifest: checksum_of(&text), volumes, images: None };
         tar.document(CHECKSUMS, &serde_json::to_vec(&sums).unwrap()).unwrap();
         tar.finish().unwrap()
     }

@@ -14,8 +14,8 @@ use super::block::{Kind, Member, TarWriter};
 use super::holes::map_of;
 use super::portions::{PORTION, Portions};
 use super::{
-    Announced, ArchiveError, CHECKSUMS, Checksums, Head, IMAGES, MANIFEST, VOLUMES, VolumeSource, digest,
-    leaves,
+    Announced, ArchiveError, CHECKSUMS, Checksums, Head, IMAGES, MANIFEST, VOLUMES, VolumeSource,
+    checksum_of, leaves,
 };
 use crate::data::manifest::{FORMAT, Manifest};
 use crate::pool::tree::{Counter, Entry, EntryKind, TreeError, Visitor, Xattr, walk};
@@ -107,7 +107,7 @@ fn write_tar<W: Write>(
     let mut tar = TarWriter::new(out);
     let text = serde_json::to_vec_pretty(&head).map_err(|e| write_failed(e.into()))?;
     tar.document(MANIFEST, &text).map_err(write_failed)?;
-    let mut checksums = Checksums { manifest: digest(&text), ..Checksums::default() };
+    let mut checksums = Checksums { manifest: checksum_of(&text), ..Checksums::default() };
     let mut exported = Exported::default();
     for (name, folder) in volumes {
         tar.begin();
@@ -181,8 +181,10 @@ impl Visitor for Survey {
         let first = entry.stat.st_nlink <= 1 || self.links.insert((entry.stat.st_dev, entry.stat.st_ino));
         match entry.kind {
             EntryKind::File if first => {
-                self.announced.bytes +=
-                    extents(&entry.open()?, entry)?.iter().map(|(_, length)| length).sum::<u64>();
+                self.announced.bytes += match whole(entry) {
+                    Some(length) => length,
+                    None => extents(&entry.open()?, entry)?.iter().map(|(_, length)| length).sum(),
+                };
                 if is_privileged(entry, &entry.xattrs()?) {
                     self.announced.privileged.insert(name());
                 }
@@ -329,8 +331,20 @@ fn read_at(file: &OwnedFd, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
     }
 }
 
+/// A file's length, if it takes as much room as that: then it is one piece to us, as it is to `tar`, and nobody has to look
+/// into it.
+fn whole(entry: &Entry<'_>) -> Option<u64> {
+    let length = u64::try_from(entry.stat.st_size).ok()?;
+    // A block of `stat` is 512 bytes, whatever the file system's are.
+    let room = u64::try_from(entry.stat.st_blocks).ok()?.saturating_mul(512);
+    (room >= length).then_some(length)
+}
+
 /// Where a file has data: offsets and lengths.
 fn extents(file: &OwnedFd, entry: &Entry<'_>) -> Result<Vec<(u64, u64)>, TreeError> {
+    if let Some(length) = whole(entry) {
+        return Ok(if length == 0 { Vec::new() } else { vec![(0, length)] });
+    }
     let fail = |e: Errno| TreeError::new("read", entry.path, e);
     let length = u64::try_from(entry.stat.st_size).unwrap_or(0);
     let mut extents = Vec::new();

@@ -13,7 +13,7 @@ use crate::engine::{
     Attached, Attachment, BuildImage, ByteStream, CgroupVersion, Container, ContainerSummary,
     CreateContainer, CreateNetwork, CreateVolume, Engine, EngineInfo, EngineKind, EventStream, Exec,
     ExecSession, Filter, Image, ImportImage, LogOptions, LogStream, Network, ObjectKind, OnBuild, OnPull,
-    PathStat, PullImage, Result, SecurityOptions, StatsStream, Volume,
+    PathStat, PullImage, Result, SecurityOptions, StatsStream, Volume, architecture,
 };
 
 impl Docker {
@@ -36,7 +36,7 @@ impl Docker {
             os,
             distribution: info.operating_system.unwrap_or_default(),
             kernel: info.kernel_version.unwrap_or_default(),
-            arch: architecture(&info.architecture.unwrap_or_default()),
+            arch: architecture(&info.architecture.unwrap_or_default()).to_owned(),
             cpus: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
             memory: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
             storage_driver: info.driver.unwrap_or_default(),
@@ -52,23 +52,12 @@ impl Docker {
                 Some(api::SystemInfoCgroupVersionEnum::_2) => CgroupVersion::V2,
                 _ => CgroupVersion::V1,
             },
+            cgroup_driver: info.cgroup_driver.map(|it| it.to_string()).unwrap_or_default(),
             live_restore: info.live_restore_enabled.unwrap_or_default(),
             runtimes,
             warnings: info.warnings.unwrap_or_default(),
         }
     }
-}
-
-/// The kernel's name of an architecture in the registries' words.
-fn architecture(name: &str) -> String {
-    match name {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "i386" | "i686" => "386",
-        "armv7l" | "armv6l" => "arm",
-        other => other,
-    }
-    .to_owned()
 }
 
 #[async_trait]

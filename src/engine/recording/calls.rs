@@ -51,6 +51,7 @@ impl Engine for Recording {
                 root_dir: "/var/lib/docker".into(),
                 security: SecurityOptions { seccomp: true, ..SecurityOptions::default() },
                 cgroup: CgroupVersion::V2,
+                cgroup_driver: "cgroupfs".into(),
                 buildkit: true,
                 live_restore: false,
                 runtimes: vec!["runc".into()],
@@ -366,7 +367,13 @@ impl Engine for Recording {
             model.kept(&wanted, "measure").map(drop)
         })
         .await?;
-        Ok(Box::pin(stream::iter([Ok(Stats::default())]).chain(stream::pending())))
+        // A sample a second, as an engine gives them.
+        let second = tokio::time::interval(Duration::from_secs(1));
+        let samples = stream::unfold(second, |mut second| async {
+            second.tick().await;
+            Some((Ok(Stats::default()), second))
+        });
+        Ok(Box::pin(samples))
     }
 
     async fn exec(&self, name: &str, exec: &Exec) -> Result<ExecSession> {

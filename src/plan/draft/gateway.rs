@@ -1,17 +1,21 @@
 //! The gateway: it claims the name first of all, and starts once it stands on every network.
 
+use std::collections::BTreeSet;
+
 use super::Draft;
 use crate::engine::identity;
 use crate::engine::{Attachment, CreateContainer};
 use crate::plan::fingerprint::fingerprint;
+use crate::plan::gateway_config::GatewayConfig;
 use crate::plan::op::Op;
 use crate::plan::{StepId, Subnet, gateway, network};
 
 impl Draft<'_> {
     /// The claim on the name, before anything else of the sandbox.
     pub(super) fn gateway(&mut self, edge: Subnet) {
-        let mut create = gateway::create(self.wish, &self.published);
-        let hash = self.gateway_hash(&create, edge);
+        let config = gateway::config(self.wish, self.observed, &self.laid, edge, &self.published);
+        let mut create = gateway::create(self.wish, &config, &self.published);
+        let hash = gateway_hash(&create, &config);
         create.labels.insert(identity::CONFIG_HASH.to_owned(), hash.clone());
         let name = create.name.clone();
         if self.observed.edge.is_none() {
@@ -41,25 +45,12 @@ impl Draft<'_> {
         self.add(StepId::new("claim", &name), Op::Claim(Box::new(create)), cause, needs);
     }
 
-    /// The gateway depends on all that it is told, too.
-    fn gateway_hash(&self, create: &CreateContainer, edge: Subnet) -> String {
-        let config = gateway::config(self.wish, self.observed, &self.laid, edge, &self.published);
-        let mut whole = create.clone();
-        whole.labels.clear();
-        // Which host port was free is no reason to make it anew, nor are networks that came and went meanwhile.
-        whole.published.iter_mut().for_each(|port| port.host_port = None);
-        let told = (&config.networks, &config.forwards, &config.egress, &config.services);
-        // Another build of this program serves a standing sandbox as well.
-        whole.image.clear();
-        fingerprint(&whole, &told)
-    }
-
     pub(super) fn claims(&self) -> bool {
         let claim = StepId::new("claim", self.wish.gateway());
         self.plan.steps().iter().any(|step| step.id == claim)
     }
 
-    pub(super) fn start_gateway(&mut self, edge: Subnet) {
+    pub(super) fn start_gateway(&mut self) {
         let name = self.wish.gateway();
         let start = StepId::new("start", &name);
         if !self.claims() {
@@ -81,11 +72,51 @@ impl Draft<'_> {
             self.add(id.clone(), op, format!("networks.{key}"), [StepId::new("network", key), claim.clone()]);
             before.push(id);
         }
-        let config = gateway::config(self.wish, self.observed, &self.laid, edge, &self.published);
-        let configure = StepId::new("configure", &name);
-        let op = Op::Configure { container: name.clone(), config: Box::new(config) };
-        self.add(configure.clone(), op, "ports and egress of the spec", [claim]);
-        before.push(configure);
         self.add(start, Op::Start { container: name }, "names, ports and egress pass through it", before);
     }
+
+    /// Lets services start before the gateway where there are enough of them to keep the engine's machine busy: starts
+    /// are work, and what a service does next goes on beside the gateway's start. Once the first of them runs its turn has
+    /// come. Those that wait for others, or for the gateway, or are filled, do not hold it up, nor do those that it tries:
+    /// they may be ready at once.
+    pub(super) fn give_way(&mut self) {
+        let gateway = StepId::new("start", self.wish.gateway());
+        let waiting = self.plan.steps().iter().filter(|step| matches!(step.op, Op::Await { .. }));
+        let tried: BTreeSet<&StepId> =
+            waiting.filter(|step| step.needs.contains(&gateway)).flat_map(|step| &step.needs).collect();
+        let at_once: Vec<StepId> = self
+            .plan
+            .steps()
+            .iter()
+            .filter(|step| matches!(step.op, Op::Start { .. }) && step.id != gateway)
+            .filter(|step| {
+                let mut before = self.plan.before(step);
+                before.all(|other| other.id != gateway && !takes_long(&other.op))
+            })
+            .map(|step| step.id.clone())
+            .filter(|start| !tried.contains(start))
+            .collect();
+        let processors = self.observed.processors as usize;
+        if processors > 0 && at_once.len() >= processors {
+            self.plan.put_off(&gateway, at_once);
+        }
+    }
+}
+
+/// Whether it waits for something to happen in a container, or fills one: it may take long.
+fn takes_long(op: &Op) -> bool {
+    matches!(op, Op::Await { .. } | Op::Fill { .. } | Op::Seed { .. } | Op::RunHook { .. })
+}
+
+/// The gateway depends on all that it is told, too.
+fn gateway_hash(create: &CreateContainer, config: &GatewayConfig) -> String {
+    let mut whole = create.clone();
+    whole.labels.clear();
+    // Which host port was free is no reason to make it anew, nor are networks that came and went meanwhile.
+    whole.published.iter_mut().for_each(|port| port.host_port = None);
+    whole.env.clear();
+    let told = (&config.networks, &config.forwards, &config.egress, &config.services);
+    // Another build of this program serves a standing sandbox as well.
+    whole.image.clear();
+    fingerprint(&whole, &told)
 }

@@ -4,7 +4,7 @@ mod gateway;
 mod service;
 mod start;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::network::{self, Laid};
 use super::op::Op;
@@ -35,10 +35,12 @@ pub(super) fn draft(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanEr
     let mut draft = Draft { wish, observed, laid, published, plan: Plan::default() };
     draft.orphans();
     draft.gateway(edge);
+    draft.limit();
     draft.networks();
-    draft.start_gateway(edge);
+    draft.start_gateway();
     draft.volumes();
     draft.services();
+    draft.give_way();
     Ok(draft.plan)
 }
 
@@ -64,7 +66,8 @@ impl Draft<'_> {
         needs: impl IntoIterator<Item = StepId>,
     ) {
         let needs = needs.into_iter().collect();
-        self.plan.push(Step { id, op, cause: cause.into(), service: service.cloned(), needs });
+        let (cause, gives_way_to) = (cause.into(), BTreeSet::new());
+        self.plan.push(Step { id, op, cause, service: service.cloned(), needs, gives_way_to });
     }
 
     fn image(&self, service: &Service) -> Option<&Image> {
@@ -95,6 +98,16 @@ impl Draft<'_> {
         let op = Op::RemoveContainer { container: name.to_owned() };
         let needs = [StepId::new("stop", name)];
         self.add_for(Some(service), StepId::new("remove", name), op, cause, needs);
+    }
+
+    /// What binds all services together is there before the first of them.
+    fn limit(&mut self) {
+        let wanted = &self.wish.spec.limits;
+        if self.wish.shared(self.observed).is_some() && self.observed.limits.as_ref() != Some(wanted) {
+            let claim = StepId::new("claim", self.wish.gateway());
+            let op = Op::Limit { sandbox: self.wish.id.clone(), limits: wanted.clone() };
+            self.add(limit(), op, "limits", [claim]);
+        }
     }
 
     fn networks(&mut self) {
@@ -143,6 +156,11 @@ impl Draft<'_> {
         let op = Op::CreateVolume { volume: create, path };
         self.add(StepId::new("volume", &volume.key), op, &volume.cause, [provide]);
     }
+}
+
+/// The step after which all services are bound together.
+fn limit() -> StepId {
+    StepId::new("limit", "services")
 }
 
 /// Services after those they depend on. The spec has refused cycles.

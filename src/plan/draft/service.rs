@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Draft, in_order};
+use super::{Draft, in_order, limit};
 use crate::engine::{CreateContainer, identity};
 use crate::plan::op::{Op, Until};
 use crate::plan::volume::{self, Volumes};
@@ -25,8 +25,9 @@ impl Draft<'_> {
     fn replica(&mut self, service: &Service, replica: u32) {
         let name = self.wish.container(&service.name, replica);
         let volumes = volume::volumes_of(self.wish.name.as_str(), service, replica, self.image(service));
-        let create =
-            container::create(self.wish, service, replica, self.image(service), &volumes, &self.laid);
+        let group = self.wish.shared(self.observed);
+        let image = self.image(service);
+        let create = container::create(self.wish, service, replica, image, &volumes, &self.laid, group);
         let hash = create.labels.get(identity::CONFIG_HASH).cloned().unwrap_or_default();
         let owner = format!("services.{}", service.name);
         let anew = self.wish.recreate.contains(&service.name);
@@ -72,7 +73,8 @@ impl Draft<'_> {
         cause: &str,
     ) {
         let gateway = self.wish.gateway();
-        let mut needs: Vec<StepId> = vec![StepId::new("claim", &gateway), StepId::new("remove", name)];
+        let mut needs: Vec<StepId> =
+            vec![StepId::new("claim", &gateway), limit(), StepId::new("remove", name)];
         needs.extend(service.networks.keys().map(|key| StepId::new("network", key)));
         needs.extend(volumes.values().map(|volume| StepId::new("volume", &volume.key)));
         if let crate::engine::NetworkMode::Container(other) = &create.network_mode {

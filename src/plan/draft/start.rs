@@ -69,9 +69,12 @@ impl Draft<'_> {
     pub(super) fn settle(&mut self, service: &Service, name: &str) {
         let until = service::until(self.wish.spec, service, self.image(service));
         let awaited = StepId::new("await", name);
-        let op = Op::Await { container: name.to_owned(), until };
         let cause = format!("services.{}", service.name);
-        let needs = [StepId::new("start", name), StepId::new("start", self.wish.gateway())];
+        let mut needs = BTreeSet::from([StepId::new("start", name)]);
+        if until.is_tried_by_gateway() {
+            needs.insert(StepId::new("start", self.wish.gateway()));
+        }
+        let op = Op::Await { container: name.to_owned(), until };
         self.add_for(Some(&service.name), awaited.clone(), op, cause, needs);
         let mut previous = awaited;
         let seeds: Vec<(StepId, Seed)> =

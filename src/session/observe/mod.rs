@@ -8,6 +8,7 @@ mod recollection;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
 use crate::engine::identity::{self, Role, SandboxName, Scope};
@@ -228,22 +229,21 @@ pub async fn statuses(
     passwords: Passwords,
 ) -> Result<Vec<ServiceStatus>, EngineError> {
     let spec = sighting.spec();
-    let mut statuses = Vec::with_capacity(sighting.services.len());
-    for summary in &sighting.services {
+    let looks = sighting.services.iter().map(async |summary| {
         // One that is removed in this moment is no longer worth a line.
-        let Some(container) = engine.container(&summary.name).await? else { continue };
+        let Some(container) = engine.container(&summary.name).await? else { return Ok(None) };
         let endpoints =
             address::endpoints(engine, sighting, spec.as_ref(), &container, summary, passwords).await?;
-        statuses.push(ServiceStatus {
+        Ok(Some(ServiceStatus {
             service: service_of(summary).to_owned(),
             replica: replica_of(summary),
             container: summary.name.clone(),
             image: summary.image.clone(),
             state: state(&container),
             endpoints,
-        });
-    }
-    Ok(statuses)
+        }))
+    });
+    Ok(try_join_all(looks).await?.into_iter().flatten().collect())
 }
 
 /// What a container is doing, in the words of a service.

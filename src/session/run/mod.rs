@@ -127,6 +127,7 @@ impl Session {
         purpose: Purpose,
     ) -> Result<Outcome, SessionError> {
         let (sender, happenings) = mpsc::unbounded_channel();
+        let (exits, hears) = mpsc::unbounded_channel();
         let running = Running {
             keeper: self.keeper,
             spec: watch::channel(Arc::clone(&self.order.spec)).0,
@@ -140,6 +141,7 @@ impl Session {
             token: CancellationToken::new(),
             force: CancellationToken::new(),
             building: None,
+            exits: (exits, Some(hears)),
             sender,
             failure: None,
             began: Timestamp::now(),
@@ -202,9 +204,9 @@ async fn make_all(
     token: &CancellationToken,
 ) -> Result<Order, SessionError> {
     origin::tell_missing(site, &order).await?;
-    raise::images(site, &order.spec, &order.rebuild, token).await?;
+    let images = raise::images(site, &order.spec, &order.rebuild, token).await?;
     origin::check_images(site, &order).await?;
-    bake::provide(site, keeper, &mut order, missing, token).await?;
+    bake::provide(site, keeper, &mut order, &images, missing, token).await?;
     if order.age == Age::Standing {
         // Its data is there, and so are the secrets that it was made with.
         order.values = Arc::new(order.values.keeping(&held::kept(&*site.storage, &order.id).await?));

@@ -16,10 +16,11 @@ use crate::session::bake::Missing;
 use crate::session::control::{Control, Happening, Response, StopReason};
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
+use crate::session::exits::{Exit, Listener};
 use crate::session::follow::Follower;
+use crate::session::limits;
 use crate::session::raise::{Order, Site};
 use crate::session::signals;
-use crate::session::supervise::Supervised;
 use crate::session::teardown::Doomed;
 use crate::spec::Spec;
 
@@ -47,6 +48,8 @@ pub(super) struct Running {
     /// Cancelled when grace is over.
     pub(super) force: CancellationToken,
     pub(super) building: Option<tokio::task::JoinHandle<()>>,
+    /// Which services have ended; kept until somebody hears of it.
+    pub(super) exits: (mpsc::UnboundedSender<Exit>, Option<mpsc::UnboundedReceiver<Exit>>),
     pub(super) sender: mpsc::UnboundedSender<Told>,
     pub(super) failure: Option<SessionError>,
     pub(super) began: Timestamp,
@@ -105,16 +108,38 @@ impl Running {
                 let left = Duration::try_from(ends.duration_since(Timestamp::now())).ok();
                 left.filter(|left| !left.is_zero()).map(Happening::DeadlineIn)
             }
+            Ok(Notice::OutOfMemory { container, limit, .. }) => {
+                limits::tell_of_want(self.events(), &container, limit);
+                None
+            }
+            Ok(Notice::Exited { service, container, code, fate, .. }) => {
+                // Who does not stay to hear of it need not.
+                let _ = self.exits.0.send(Exit { service, container, code, fate });
+                None
+            }
+            Ok(Notice::Other) => None,
             Ok(Notice::Ending { reason: Reason::Ttl | Reason::Idle, .. }) => {
                 Some(Happening::DeadlineIn(Duration::ZERO))
             }
-            Ok(Notice::Ending { .. }) => Some(Happening::Vanished),
+            Ok(Notice::Ending { .. }) => Some(self.vanished()),
+            // The keeper destroys it, or has.
             Err(error) => {
                 self.lease = None;
                 self.events().emit(Event::Warning { text: error.to_string(), hint: error.hint() });
-                None
+                Some(self.vanished())
             }
         }
+    }
+
+    /// Somebody else destroys it. What was asked for is not done if it is not even built.
+    fn vanished(&mut self) -> Happening {
+        if !self.control.is_building() {
+            return Happening::Vanished;
+        }
+        let what = format!("sandbox `{}` was destroyed while it was being built", self.order.name);
+        let hint = Some("`sandbox events --past` tells by whom and why".to_owned());
+        self.failure.get_or_insert(SessionError::Data { what, hint });
+        Happening::BuildFailed
     }
 
     /// How much time is left, once there is a deadline.
@@ -187,13 +212,13 @@ impl Running {
                     new.look(&self.order.spec, Some(self.began)).await?;
                     follower = Some(new);
                 }
-                self.supervise(Some(Happening::CommandEnded(0)));
+                self.listen(Some(Happening::CommandEnded(0)));
                 if let Some(beside) = beside {
                     self.run_beside(beside, follower);
                 }
             }
             Some(Purpose::Command(start)) => {
-                self.supervise(None);
+                self.listen(None);
                 let (sender, command) = (self.sender.clone(), start());
                 tokio::spawn(async move {
                     let code = command.await;
@@ -205,19 +230,20 @@ impl Running {
         Ok(None)
     }
 
-    /// Watches the services, and says `then` once all have ended.
-    fn supervise(&self, then: Option<Happening>) {
-        let supervised = Supervised {
+    /// Tells which services end, and says `then` once all have.
+    fn listen(&mut self, then: Option<Happening>) {
+        let Some(exits) = self.exits.1.take() else { return };
+        let listener = Listener {
             engine: Arc::clone(&self.site.engine),
+            keeper: self.keeper.clone(),
             events: self.site.events.clone(),
-            name: self.order.name.clone(),
-            spec: self.spec.subscribe(),
+            id: self.order.id.clone(),
         };
-        let (token, sender, since) = (self.token.clone(), self.sender.clone(), self.began);
+        let (token, sender) = (self.token.clone(), self.sender.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = token.cancelled() => {}
-                () = supervised.until_all_have_ended(since) => {
+                () = listener.until_all_have_ended(exits) => {
                     if let Some(then) = then {
                         let _ = sender.send(Told::Happened(then));
                     }

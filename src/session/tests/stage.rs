@@ -26,7 +26,7 @@ use crate::session::error::SessionError;
 use crate::session::event::Events;
 use crate::session::observe;
 use crate::session::open::{self, Opening};
-use crate::session::raise::{PortWish, Site};
+use crate::session::raise::Site;
 use crate::session::run::{Outcome, Purpose};
 use crate::session::teardown::Doomed;
 use crate::spec::{self, LoadRequest, Loaded};
@@ -98,14 +98,15 @@ impl Stage {
             scope: Scope::default(),
             store: Store::open(folder.path()).unwrap(),
             storage: Some(Arc::clone(&storage)),
+            groups: None,
             greeting: Greeting {
                 build: Build::default(),
                 storage: Some(StorageKind::Copy),
-                storage_refused: Vec::new(),
-                sandboxes: 0,
+                ..Greeting::default()
             },
             linger: PATIENCE,
             socket: folder.path().join("keeper.sock"),
+            heard: None,
         };
         tokio::spawn(rehearse(parts, coming));
         let pipe = ByPipe { connections, dead: CancellationToken::new() };
@@ -119,7 +120,8 @@ impl Stage {
         signals: BoxStream<'static, Happening>,
     ) -> Result<Outcome, SessionError> {
         let (site, keeper) = self.site().await?;
-        let session = open::open_at(site, keeper, &self.loaded, &opening()).await?;
+        let sighting = observe::sandbox(&*site.engine, &site.scope, &self.loaded.sandbox).await?;
+        let session = open::open_at(site, keeper, sighting, &self.loaded, &Opening::default()).await?;
         session.run_hearing(signals, purpose).await
     }
 
@@ -157,9 +159,11 @@ impl Stage {
         let engine = Arc::clone(&self.client) as Arc<dyn Engine>;
         let keeper = Keeper::by_pipe(&engine, self.pipe.clone()).await?;
         let site = Site {
+            info: engine.info().await?,
             engine,
             storage: keeper.storage()?,
             storage_container: keeper.storage_container(),
+            limiter: Err("no engine, no groups".to_owned()),
             agent_image: "agent:1".to_owned(),
             scope: Scope::default(),
             subnets: SubnetPool::default(),
@@ -234,21 +238,5 @@ async fn gateway(requests: tokio::io::DuplexStream, mut answers: tokio::io::Dupl
         if answers.write_all(&reply).await.is_err() {
             return;
         }
-    }
-}
-
-fn opening() -> Opening {
-    Opening {
-        services: Vec::new(),
-        name: None,
-        ttl: None,
-        from: None,
-        egress: None,
-        rebuild: false,
-        recreate: false,
-        ports: PortWish::Any,
-        patience: Duration::from_mins(1),
-        drift: crate::session::origin::Drift::Refused,
-        allow_host_access: false,
     }
 }

@@ -348,8 +348,8 @@ impl Service {
 
     /// What happens when it exits: `restart`, else `deploy.restart_policy.condition`, else nothing.
     pub fn restart_policy(&self) -> RestartPolicy {
-        if let Some(policy) = &self.restart {
-            return policy.clone();
+        if let Some(policy) = self.restart {
+            return policy;
         }
         let Some(policy) = self.deploy.as_ref().and_then(|deploy| deploy.restart_policy.as_ref()) else {
             return RestartPolicy::No;

@@ -94,26 +94,17 @@ impl Reader<'_> {
             return Some(RestartPolicy::No);
         }
         let text = fields.text("restart")?;
-        if let Some(max) = text.strip_prefix("on-failure:") {
-            let number = max.parse().ok();
-            if number.is_none() {
+        let policy = text.parse::<RestartPolicy>();
+        if let Err(error) = &policy {
+            if let Some(max) = text.strip_prefix("on-failure:") {
                 let message = format!("`{max}` is not a number of restarts");
                 self.log.problem(ProblemKind::Value, node.span, message);
-            }
-            return number.map(|max| RestartPolicy::OnFailure { max: Some(max) });
-        }
-        match text.as_str() {
-            "no" => Some(RestartPolicy::No),
-            "always" => Some(RestartPolicy::Always),
-            "on-failure" => Some(RestartPolicy::OnFailure { max: None }),
-            "unless-stopped" => Some(RestartPolicy::UnlessStopped),
-            other => {
-                let message = format!("`{other}` is not a restart policy");
-                let hint = nearest::hint(other, ["no", "always", "on-failure", "unless-stopped"]);
-                self.log.hinted(ProblemKind::Value, node.span, message, hint);
-                None
+            } else {
+                let hint = nearest::hint(&text, ["no", "always", "on-failure", "unless-stopped"]);
+                self.log.hinted(ProblemKind::Value, node.span, error.to_string(), hint);
             }
         }
+        policy.ok()
     }
 
     pub(super) fn hooks(&self, fields: &Fields<'_>, key: &'static str) -> Vec<Hook> {

@@ -4,8 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::super::model::{
     Attachment, BlkioConfig, Build, Deploy, DeviceRate, DeviceRequest, Dockerfile, FileGrant, Healthcheck,
-    Hook, Mount, MountKind, NetworkMode, Port, PullPolicy, ResourceBounds, Resources, RestartPolicy, Service,
-    Ulimit,
+    Hook, Mount, MountKind, NetworkMode, Port, PullPolicy, ResourceBounds, Resources, Service, Ulimit,
 };
 use super::super::units::duration_text;
 use super::top::extended;
@@ -300,7 +299,7 @@ fn life(object: &mut Object, service: &Service, form: Form) {
     object
         .object("depends_on", dependencies)
         .some("healthcheck", service.healthcheck.as_ref().map(healthcheck))
-        .some("restart", service.restart.as_ref().map(restart))
+        .some("restart", service.restart.map(|policy| policy.to_string()))
         .some("stop_signal", service.stop_signal.clone())
         .some("stop_grace_period", service.stop_grace_period.map(duration_text))
         .list("post_start", service.post_start.iter().map(hook).collect())
@@ -352,16 +351,6 @@ fn healthcheck(check: &Healthcheck) -> Object {
         .some("start_interval", check.start_interval.map(duration_text))
         .flag("disable", check.disable);
     object
-}
-
-fn restart(policy: &RestartPolicy) -> String {
-    match policy {
-        RestartPolicy::No => "no".to_owned(),
-        RestartPolicy::Always => "always".to_owned(),
-        RestartPolicy::OnFailure { max: None } => "on-failure".to_owned(),
-        RestartPolicy::OnFailure { max: Some(max) } => format!("on-failure:{max}"),
-        RestartPolicy::UnlessStopped => "unless-stopped".to_owned(),
-    }
 }
 
 fn pull_policy(policy: PullPolicy) -> String {

@@ -49,10 +49,22 @@ impl State {
             Ask::Storage { request: operation } => {
                 return todo.push(Action::Storage(client, request, operation));
             }
-            Ask::Freeze { containers } => {
-                todo.push(Action::Freeze(client, containers));
-                Ok(serde_json::Value::Null)
+            Ask::Limit { sandbox, limits } => match self.sandboxes.get(&sandbox) {
+                Some(known) if !known.is_ending() => {
+                    return todo.push(Action::Limit(client, request, sandbox, limits));
+                }
+                _ => Err(no_such(&sandbox)),
+            },
+            Ask::Group { .. } => {
+                let message = "control groups are asked of a storehouse".to_owned();
+                Err(Refusal { kind: RefusalKind::Malformed, message, hint: None })
             }
+            Ask::Rest { containers } => {
+                let waiting = self.restarts.rest(&containers);
+                self.rested.entry(client).or_default().extend(containers);
+                Ok(json(&waiting))
+            }
+            Ask::Still { containers, again } => Ok(json(&self.still.note(client, containers, again))),
             Ask::Retire => {
                 self.retiring = true;
                 Ok(serde_json::Value::Null)

@@ -5,9 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::agent::keeper::restart::Death;
+use crate::agent::group::Starved;
+use crate::agent::keeper::restart::{self, Death};
 use crate::agent::protocol::{Ask, Destroyed, Notice, Outcome, Record, Terms};
 use crate::engine::identity::{SandboxId, SandboxName};
+use crate::spec::Limits;
 
 /// The two clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub struct Alarms {
 pub struct ConnectionId(pub u64);
 
 /// What is kept of a sandbox in the volume, so that it outlives the keeper.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
     /// What its client asked for.
     #[serde(flatten)]
@@ -41,10 +43,23 @@ pub struct Kept {
     pub detached: bool,
     /// Its last known use.
     pub used: Timestamp,
+    /// What its control group is limited to, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+}
+
+/// What is kept of containers in the volume, so that it outlives the keeper.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Remembered {
+    /// What clients keep still.
+    pub still: Vec<String>,
+    /// What is to be started again, and what is not to be.
+    pub restarts: restart::Record,
 }
 
 /// A sandbox that the engine has objects of, or the volume a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Found {
     /// Its name.
     pub name: SandboxName,
@@ -65,8 +80,19 @@ pub enum Event {
     Found(Vec<Found>),
     /// The engine made something of this incarnation.
     Appeared(SandboxId),
-    /// A service's container that has a fault has started.
-    FaultyStarted(SandboxId, String),
+    /// A container has started.
+    Started {
+        /// Its sandbox.
+        sandbox: SandboxId,
+        /// Its name.
+        container: String,
+        /// Whether it is a service's that has a fault.
+        faulty: bool,
+    },
+    /// Somebody has stopped a container; or it cannot be started.
+    Stopped(String),
+    /// A container is gone.
+    Removed(String),
     /// A client came.
     Connected(ConnectionId),
     /// A client went.
@@ -77,8 +103,20 @@ pub enum Event {
     Alarm,
     /// A look into the gateway's log: the last use that it shows.
     Use(SandboxId, Option<Timestamp>),
-    /// A service's container ended by itself.
-    Died(SandboxId, Death),
+    /// A service's container ended.
+    Died(Death),
+    /// What an earlier keeper remembered.
+    Remembered(Remembered),
+    /// Containers that a lost client had put to rest run.
+    Awake(Vec<String>),
+    /// Containers that were left still run, or need nothing.
+    WentOn(Vec<String>),
+    /// A sandbox has a control group with these limits.
+    Limited(SandboxId, Limits),
+    /// A container, by name and id, had too little memory.
+    Starved(SandboxId, String, String),
+    /// Why that was.
+    Diagnosed(SandboxId, String, Starved),
     /// A destruction is over.
     Destroyed(SandboxId, Destroyed),
     /// The last piece of other work (storage) that was under way is over.
@@ -94,6 +132,15 @@ pub enum Action {
     Notify(ConnectionId, Notice),
     /// Close a connection.
     Hangup(ConnectionId),
+    /// A connection is over: delete what its client has half-made.
+    Part {
+        /// The connection.
+        client: ConnectionId,
+        /// What it kept still: has to go on after that, then say so with [`Event::WentOn`].
+        still: Vec<String>,
+        /// What it had put to rest: say with [`Event::Awake`] which of them run.
+        rested: Vec<String>,
+    },
     /// Write the record of a sandbox to the volume.
     Save(Kept),
     /// Remove the record of a sandbox from the volume.
@@ -121,12 +168,12 @@ pub enum Action {
         /// Whose.
         container: String,
     },
-    /// Start a container again.
-    Restart {
+    /// Start the container that died so again; what cannot be started dies once more.
+    Start(Death),
+    /// Stop a container.
+    Stop {
         /// Which one.
         container: String,
-        /// How long from now.
-        after: Duration,
     },
     /// Note something in the log of events.
     Log(Record),
@@ -134,8 +181,21 @@ pub enum Action {
     ReadEvents(ConnectionId, u64, Option<Timestamp>),
     /// List what destroyed sandboxes left and answer.
     ReadLeft(ConnectionId, u64, Option<SandboxName>),
-    /// Remember which containers a client keeps frozen.
-    Freeze(ConnectionId, Vec<String>),
+    /// Write down what a next keeper has to know.
+    Remember(Remembered),
+    /// Start and thaw containers, then say so with [`Event::WentOn`].
+    GoOn(Vec<String>),
+    /// Give a sandbox a control group with these limits, say so with [`Event::Limited`], and answer.
+    Limit(ConnectionId, u64, SandboxId, Limits),
+    /// Find out why a container had too little memory, then say so with [`Event::Diagnosed`].
+    Diagnose {
+        /// Its sandbox.
+        sandbox: SandboxId,
+        /// Its name.
+        container: String,
+        /// Its id.
+        id: String,
+    },
     /// Perform an operation of the storage and answer.
     Storage(ConnectionId, u64, crate::pool::Request),
     /// Remove the keeper's own container, or end its process: nothing is left to keep.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{Action, ConnectionId, Kept, Now};
 use crate::agent::protocol::{Lifetime, Reason, Record, Terms, What, Who};
 use crate::engine::identity::{SandboxId, SandboxName};
+use crate::spec::Limits;
 
 /// How long a detached sandbox without a written end may be unused.
 pub const UNUSED: Duration = Duration::from_hours(4);
@@ -32,6 +33,8 @@ pub(super) struct Sandbox {
     pub(super) warned: usize,
     /// Whether [`Action::AskUse`] is under way.
     pub(super) asking: bool,
+    /// What its control group is limited to, if it has one.
+    pub(super) limits: Option<Limits>,
 }
 
 /// Why it ends.
@@ -43,7 +46,7 @@ pub(super) enum Due {
 
 impl Sandbox {
     pub(super) fn new(terms: Terms, used: Timestamp, grip: Grip) -> Self {
-        Self { terms, used, grip, warned: 0, asking: false }
+        Self { terms, used, grip, warned: 0, asking: false, limits: None }
     }
 
     /// A sandbox of which only the labels tell: it lives to the deadline that they name, but long enough for a
@@ -89,7 +92,12 @@ impl Sandbox {
     }
 
     pub(super) fn kept(&self) -> Kept {
-        Kept { terms: self.terms.clone(), detached: self.grip == Grip::Detached, used: self.used }
+        Kept {
+            terms: self.terms.clone(),
+            detached: self.grip == Grip::Detached,
+            used: self.used,
+            limits: self.limits.clone(),
+        }
     }
 
     pub(super) fn log(&self, now: Now, what: What) -> Action {

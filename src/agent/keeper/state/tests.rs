@@ -1,11 +1,11 @@
 //! Events in, actions out: no process, no engine.
 
-use proptest::prelude::*;
+mod going_on;
+mod interleavings;
 
 use super::*;
-
 use crate::agent::protocol::{
-    Ask, Build, Destroyed, Lifetime, Notice, Outcome, Record, Refusal, RefusalKind, Terms,
+    Ask, Destroyed, Lifetime, Notice, Outcome, Record, Refusal, RefusalKind, Terms,
 };
 
 const CLIENT: ConnectionId = ConnectionId(1);
@@ -147,8 +147,7 @@ impl Bench {
 }
 
 fn fresh(now: Now) -> State {
-    let greeting =
-        Greeting { build: Build::default(), storage: None, storage_refused: Vec::new(), sandboxes: 0 };
+    let greeting = Greeting::default();
     State::new(greeting, LINGER, now)
 }
 
@@ -379,122 +378,44 @@ fn what_could_not_be_removed_is_tried_again_later() {
     assert!(bench.engine.is_empty());
 }
 
-/// What may happen, in any order.
-#[derive(Debug, Clone)]
-enum Step {
-    Lease(u8, Option<u64>),
-    TakeUp(u8),
-    Drop,
-    Detach(u8, Option<u64>),
-    Extend(u64),
-    Touch,
-    Suspend,
-    Heartbeat,
-    Release(u8),
-    Down,
-    Pass(u64),
-    Sleep(u64),
-    Restart,
-    LoseRecords,
-    LateCreate(u8),
+#[test]
+fn who_holds_a_sandbox_is_told_who_ran_out_of_memory_and_whose_limit_that_was() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    let limits = Limits { memory: Some(1 << 28), ..Limits::default() };
+    bench.take(Event::Limited(id(1), limits.clone()));
+    assert_eq!(bench.state.standings()[0].limits, Some(limits));
+    let mut told = |container: &str, starved| {
+        bench.said.clear();
+        bench.take(Event::Diagnosed(id(1), container.to_owned(), starved));
+        bench.said.iter().find_map(|action| match action {
+            Action::Notify(CLIENT, Notice::OutOfMemory { container, limit, .. }) => {
+                Some((container.clone(), *limit))
+            }
+            _ => None,
+        })
+    };
+    let of = |name: &str, limit| Some((name.to_owned(), limit));
+    assert_eq!(told("db", Starved { shared: true, killed: Some(1) }), of("db", Some(1 << 28)));
+    assert_eq!(told("web", Starved { shared: false, killed: None }), of("web", None));
+    // The engine names all of a group, whoever was killed.
+    assert_eq!(told("cache", Starved { shared: true, killed: Some(0) }), None);
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let number = 1_u8..4;
-    let end = prop::option::of(1_u64..5_000);
-    prop_oneof![
-        (number.clone(), end.clone()).prop_map(|(id, end)| Step::Lease(id, end)),
-        number.clone().prop_map(Step::TakeUp),
-        Just(Step::Drop),
-        (number.clone(), end).prop_map(|(id, end)| Step::Detach(id, end)),
-        (1_u64..5_000).prop_map(Step::Extend),
-        Just(Step::Touch),
-        Just(Step::Suspend),
-        Just(Step::Heartbeat),
-        number.clone().prop_map(Step::Release),
-        Just(Step::Down),
-        (1_u64..90).prop_map(Step::Pass),
-        (1_u64..20_000).prop_map(Step::Sleep),
-        Just(Step::Restart),
-        Just(Step::LoseRecords),
-        number.prop_map(Step::LateCreate),
-    ]
-}
-
-impl Bench {
-    fn step(&mut self, step: &Step) {
-        let lifetime = |bench: &Self, end: &Option<u64>| Lifetime {
-            until: end.map(|it| bench.now.wall + seconds(it)),
-            idle: None,
-        };
-        match step {
-            Step::Lease(number, end) => {
-                let terms = Terms { lifetime: lifetime(self, end), ..terms(*number) };
-                self.lease(CLIENT, terms);
-            }
-            Step::TakeUp(number) => {
-                self.take(Event::Connected(OTHER));
-                self.ask(OTHER, Ask::Lease(Terms { again: true, ..terms(*number) }));
-            }
-            Step::Drop => {
-                self.take(Event::Disconnected(CLIENT));
-                self.take(Event::Disconnected(OTHER));
-            }
-            Step::Detach(number, end) => {
-                let ask = Ask::Detach { sandbox: id(*number), lifetime: lifetime(self, end) };
-                self.ask(CLIENT, ask);
-            }
-            Step::Extend(by) => {
-                let until = self.now.wall + seconds(*by);
-                self.ask(OTHER, Ask::Extend { name: name(), until });
-            }
-            Step::Touch => drop(self.ask(OTHER, Ask::Touch { name: name() })),
-            Step::Suspend => drop(self.ask(CLIENT, Ask::Suspend)),
-            Step::Heartbeat => drop(self.ask(CLIENT, Ask::Heartbeat)),
-            Step::Release(number) => {
-                self.ask(CLIENT, Ask::Release { sandbox: id(*number), reason: Reason::SessionEnded });
-            }
-            Step::Down => drop(self.ask(OTHER, Ask::Destroy { name: name(), reason: Reason::Down })),
-            Step::Pass(time) => self.pass(seconds(*time)),
-            Step::Sleep(time) => self.sleep(seconds(*time)),
-            Step::Restart => self.restart(),
-            Step::LoseRecords => self.volume.clear(),
-            Step::LateCreate(number) => {
-                self.engine.insert(id(*number), (name(), None));
-                self.take(Event::Appeared(id(*number)));
-            }
-        }
-    }
-}
-
-proptest! {
-    /// Whatever happens, in whatever order: while time passes nothing is destroyed that is held, detached with time
-    /// left, or lost for less than its grace; and once every client is gone, everything is destroyed in the end.
-    #[test]
-    fn nothing_ends_too_early_and_nothing_stays(steps in prop::collection::vec(step(), 1..60)) {
-        let mut bench = Bench::new();
-        for step in &steps {
-            let before = bench.state.standings();
-            let (ended_before, begun) = (bench.destroyed.len(), bench.now);
-            bench.step(step);
-            if matches!(step, Step::Pass(_) | Step::Sleep(_)) {
-                for (sandbox, reason) in &bench.destroyed[ended_before..] {
-                    let Some(stood) = before.iter().find(|it| it.sandbox == *sandbox) else { continue };
-                    let over = stood.ends.is_some_and(|ends| ends <= bench.now.wall);
-                    let lost = stood.hold == Hold::Lost || bench.now.mono.saturating_sub(begun.mono) >= seconds(10);
-                    prop_assert!(over || (lost && *reason == Reason::LeaseLost), "{stood:?} ended for {reason:?}");
-                }
-            }
-            for standing in bench.state.standings() {
-                let overdue = standing.ends.is_some_and(|ends| ends <= bench.now.wall);
-                prop_assert!(!overdue || standing.hold == Hold::Ending, "{standing:?} is overdue after {step:?}");
-            }
-        }
-        bench.step(&Step::Drop);
-        bench.restart();
-        bench.pass(seconds(6 * 3600));
-        prop_assert!(bench.engine.is_empty(), "left: {:?}", bench.engine);
-        prop_assert!(bench.state.standings().is_empty());
-        prop_assert!(bench.said.contains(&Action::Leave), "it never left");
-    }
+#[test]
+fn a_group_s_limits_outlive_the_keeper_and_go_with_the_sandbox() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    let limits = Limits { pids: Some(50), ..Limits::default() };
+    bench.take(Event::Limited(id(1), limits.clone()));
+    bench.restart();
+    assert_eq!(bench.state.standings()[0].limits, Some(limits.clone()));
+    bench.lease(OTHER, Terms { again: true, ..terms(1) });
+    bench.ask(OTHER, Ask::Release { sandbox: id(1), reason: Reason::SessionEnded });
+    assert!(bench.volume.is_empty());
+    let refused = bench.ask(OTHER, Ask::Limit { sandbox: id(1), limits });
+    assert!(
+        matches!(refused, Outcome::Error(Refusal { kind: RefusalKind::NoSuchSandbox, .. })),
+        "{refused:?}"
+    );
 }

@@ -1,8 +1,10 @@
-//! What time brings about: grace that is over, silence, deadlines, warnings, and the keeper's own leave.
+//! What time brings about: grace that is over, silence, restarts, deadlines, warnings, and the keeper's own leave.
+
+use std::collections::BTreeSet;
 
 use super::sandbox::{Due, Grip, Sandbox};
 use super::{Action, Gather, Now, SILENCE, State, WARNINGS, signed};
-use crate::agent::protocol::{Notice, Reason, Who};
+use crate::agent::protocol::{Notice, Reason, What, Who};
 use crate::engine::identity::SandboxId;
 
 impl State {
@@ -10,6 +12,7 @@ impl State {
     pub(super) fn due(&mut self, now: Now, todo: &mut Vec<Action>) {
         self.silent(now, todo);
         self.look_again(now, todo);
+        self.start_again(now, todo);
         let ids: Vec<_> = self.sandboxes.keys().cloned().collect();
         for id in ids {
             let sandbox = &self.sandboxes[&id];
@@ -24,13 +27,27 @@ impl State {
     }
 
     fn silent(&mut self, now: Now, todo: &mut Vec<Action>) {
-        let holders: Vec<_> = self.sandboxes.values().filter_map(Sandbox::holder).collect();
-        for client in holders {
+        let holders = self.sandboxes.values().filter_map(Sandbox::holder);
+        let watched: BTreeSet<_> = holders.chain(self.still.keepers()).collect();
+        for client in watched {
             let Some(connection) = self.connections.get(&client) else { continue };
             if !connection.suspended && now.mono.saturating_sub(connection.heard) >= SILENCE {
                 todo.push(Action::Hangup(client));
                 self.disconnected(now, client, todo);
             }
+        }
+    }
+
+    fn start_again(&mut self, now: Now, todo: &mut Vec<Action>) {
+        for death in self.restarts.due(now.mono) {
+            let Some(sandbox) = self.sandboxes.get(&death.sandbox) else { continue };
+            let (container, code) = (death.container.clone(), death.code);
+            todo.push(sandbox.log(now, What::Restarted { container, code }));
+            todo.push(Action::Start(death));
+        }
+        let still = self.still.due(now.mono);
+        if !still.is_empty() {
+            todo.push(Action::GoOn(self.restarts.wake(now.mono, still)));
         }
     }
 

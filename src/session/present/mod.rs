@@ -5,9 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
+mod reset;
+mod still;
+
+pub use reset::Target;
+
+use self::still::{Kept, Whose};
 use super::bake;
 use super::control::Happening;
 use super::error::SessionError;
@@ -17,15 +22,15 @@ use super::held;
 use super::observe::{self, Sighting};
 use super::open;
 use super::raise::{self, Order, PortWish, Site};
-use super::refill::refill;
 use super::signals::{self, Signals};
+use super::stop::stop;
 use crate::agent::client::Keeper;
 use crate::data::manifest::{Consistency, KeptSecret, Manifest};
 use crate::data::snapshot;
+use crate::engine::Engine;
 use crate::engine::identity::{self, SandboxId, Scope};
-use crate::engine::{ContainerSummary, Engine};
 use crate::plan::{Age, Seeding, VolumeSource};
-use crate::pool::{SetPath, Storage, VolumeName};
+use crate::pool::{Published, SetPath, Storage, StorageError, VolumeName};
 use crate::spec::{SandboxName, ServiceName, Spec};
 
 /// A sandbox that is there.
@@ -50,17 +55,6 @@ pub enum Manner {
     Clean,
     /// They are frozen for a moment.
     Crash,
-}
-
-/// What is put back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// Every volume.
-    Everything,
-    /// The volumes of a service.
-    Service(ServiceName),
-    /// One volume, by the spec's key.
-    Volume(String),
 }
 
 impl Present {
@@ -173,7 +167,7 @@ impl Present {
         for service in spec.services.values_mut() {
             service.stop_grace_period = within.or(service.stop_grace_period);
         }
-        bake::stop(&self.site, &spec, &self.name).await
+        stop(&self.site, &self.keeper, &spec, &self.name).await
     }
 
     /// Starts services and waits until they are ready.
@@ -189,16 +183,31 @@ impl Present {
         Ok(self.keeper.touch(&self.name).await?)
     }
 
+    /// Stops services and starts them again, also those that did not run.
+    ///
+    /// # Errors
+    /// When the engine refuses; when one of them ends or does not get ready.
+    pub async fn restart(
+        &self,
+        which: &BTreeSet<ServiceName>,
+        within: Option<Duration>,
+        patience: Duration,
+    ) -> Result<(), SessionError> {
+        let whose = Whose::Services(which);
+        self.stopped(whose, patience, async |_, _| self.stop(which, within).await.map(drop)).await?;
+        let containers = self.containers(whose).await?;
+        let runs = |name: &ServiceName| {
+            let mut its = containers.iter().filter(|it| observe::service_of(it) == name.as_str());
+            its.all(|container| container.state.is_alive())
+        };
+        let others: BTreeSet<ServiceName> = which.iter().filter(|name| !runs(name)).cloned().collect();
+        if others.is_empty() { Ok(()) } else { self.start(&others, patience).await }
+    }
+
     /// The values that it has: as its gateway holds them, and as they are kept where it does not after a reboot.
     async fn values(&self) -> Result<Values, SessionError> {
         let values = Values::held(&*self.site.engine, &self.spec, &self.name).await?;
         Ok(values.completed(held::kept(self.storage(), &self.id).await?))
-    }
-
-    /// The services that run now.
-    fn running(&self) -> BTreeSet<ServiceName> {
-        let alive = self.sighting.services.iter().filter(|container| container.state.is_alive());
-        alive.filter_map(|container| ServiceName::new(observe::service_of(container)).ok()).collect()
     }
 
     /// Keeps the data as it is now under a name.
@@ -213,7 +222,7 @@ impl Present {
         patience: Duration,
     ) -> Result<Consistency, SessionError> {
         if self.storage().inspect(to).await?.is_some() {
-            return Err(crate::pool::StorageError::Exists { path: to.name.to_string() }.into());
+            return Err(StorageError::Exists { path: to.name.to_string() }.into());
         }
         let images = bake::images(&self.site, &self.spec).await?;
         let arch = images.values().next().map_or_else(String::new, |image| image.arch.clone());
@@ -228,156 +237,43 @@ impl Present {
         let (live, volumes) = (self.live()?, self.volumes());
         match manner {
             Manner::Crash => {
-                self.frozen(async {
-                    Ok(snapshot::take(self.storage(), &live, &volumes, to, manifest).await?)
+                self.frozen(async |kept| {
+                    self.take(&live, &volumes, to, manifest, kept).await?;
+                    Ok(Consistency::Crash)
                 })
-                .await?;
-                Ok(Consistency::Crash)
+                .await
             }
             Manner::Clean => {
-                let running = self.running();
-                manifest.consistency = self.stop(&running, None).await?;
-                let consistency = manifest.consistency;
-                let taken = snapshot::take(self.storage(), &live, &volumes, to, manifest).await;
-                self.start(&running, patience).await?;
-                taken?;
-                Ok(consistency)
+                self.stopped(Whose::Everyones, patience, async |containers, kept| {
+                    let consistency = self.stop(&Self::services_of(containers), None).await?;
+                    let manifest = Manifest { consistency, ..manifest };
+                    self.take(&live, &volumes, to, manifest, kept).await?;
+                    Ok(consistency)
+                })
+                .await
             }
         }
     }
 
-    /// Does something while every service is frozen.
-    async fn frozen<T>(
+    async fn take(
         &self,
-        work: impl Future<Output = Result<T, SessionError>>,
-    ) -> Result<T, SessionError> {
-        let alive: Vec<&ContainerSummary> =
-            self.sighting.services.iter().filter(|container| container.state.is_alive()).collect();
-        let engine = &self.site.engine;
-        self.keeper.freeze(alive.iter().map(|container| container.id.clone()).collect()).await?;
-        let frozen =
-            try_join_all(alive.iter().map(|container| engine.pause_container(&container.name))).await;
-        let outcome = match frozen {
-            Ok(_) => work.await,
-            Err(error) => Err(error.into()),
-        };
-        for container in alive {
-            // One that was not frozen, or has gone, need not be thawed.
-            let _ = engine.unpause_container(&container.name).await;
+        live: &SetPath,
+        volumes: &[VolumeName],
+        to: &SetPath,
+        manifest: Manifest,
+        kept: &Kept<'_>,
+    ) -> Result<(), SessionError> {
+        kept.undisturbed().await?;
+        match snapshot::take(self.storage(), live, volumes, to, manifest, kept.undisturbed()).await? {
+            Published::New => Ok(()),
+            Published::Existed => Err(StorageError::Exists { path: to.name.to_string() }.into()),
         }
-        // Not told, the keeper thaws them once more when this process ends, which does nothing.
-        let _ = self.keeper.freeze(Vec::new()).await;
-        outcome
     }
 
     /// The storage's names of its volumes.
     fn volumes(&self) -> Vec<VolumeName> {
         let keys = self.sighting.volumes.iter().filter_map(|volume| volume.labels.get(identity::KEY));
         keys.filter_map(|key| VolumeName::new(key.as_str()).ok()).collect()
-    }
-
-    /// Puts data back: to a snapshot, or to what each volume was made from. Services that do not use it run on.
-    ///
-    /// # Errors
-    /// When there is no such volume, or the storage or the engine refuses.
-    pub async fn reset(
-        &self,
-        target: &Target,
-        to: Option<&SetPath>,
-        patience: Duration,
-    ) -> Result<Vec<VolumeName>, SessionError> {
-        let volumes = self.targeted(target)?;
-        let origins = self.by_origin(&volumes, to);
-        for set in origins.keys().flatten() {
-            snapshot::existing(self.storage(), set).await?;
-        }
-        let users = self.users_of(&volumes);
-        let stops = users.iter().map(|container| {
-            let engine = Arc::clone(&self.site.engine);
-            let name = container.name.clone();
-            // Its data goes: there is nothing to be saved.
-            async move { engine.stop_container(&name, None, Some(Duration::ZERO)).await }
-        });
-        try_join_all(stops).await?;
-        let put_back = self.put_back(&origins).await;
-        let again: BTreeSet<ServiceName> = users
-            .iter()
-            .filter(|container| container.state.is_alive())
-            .filter_map(|container| ServiceName::new(observe::service_of(container)).ok())
-            .collect();
-        self.start(&again, patience).await?;
-        put_back.map(|()| volumes)
-    }
-
-    /// Gives volumes what the sets have of them, or else what their image has.
-    async fn put_back(
-        &self,
-        origins: &BTreeMap<Option<SetPath>, Vec<VolumeName>>,
-    ) -> Result<(), SessionError> {
-        let live = self.live()?;
-        let mut empty = Vec::new();
-        for (from, volumes) in origins {
-            empty.extend(snapshot::restore(self.storage(), from.as_ref(), &live, volumes).await?);
-        }
-        let labels = self.sighting.volumes.first().map(|volume| volume.labels.clone()).unwrap_or_default();
-        refill(&self.site, &self.spec, &self.name, &labels, &empty).await
-    }
-
-    fn targeted(&self, target: &Target) -> Result<Vec<VolumeName>, SessionError> {
-        match target {
-            Target::Everything => Ok(self.volumes()),
-            Target::Service(service) => {
-                self.services(std::slice::from_ref(service))?;
-                let mine = self.sighting.containers(service.as_str());
-                let mounted: BTreeSet<&str> =
-                    mine.flat_map(|container| &container.mounts).map(|mount| mount.name.as_str()).collect();
-                let volumes =
-                    self.sighting.volumes.iter().filter(|volume| mounted.contains(volume.name.as_str()));
-                let keys = volumes.filter_map(|volume| volume.labels.get(identity::KEY));
-                Ok(keys.filter_map(|key| VolumeName::new(key.as_str()).ok()).collect())
-            }
-            Target::Volume(key) => match self.volumes().into_iter().find(|volume| volume.as_str() == key) {
-                Some(volume) => Ok(vec![volume]),
-                None => Err(SessionError::Data {
-                    what: format!("sandbox `{}` has no volume `{key}`", self.name),
-                    hint: Some("`sandbox config` shows the spec's volumes".to_owned()),
-                }),
-            },
-        }
-    }
-
-    /// The containers that have one of these volumes.
-    fn users_of(&self, volumes: &[VolumeName]) -> Vec<&ContainerSummary> {
-        let of_volume = |name: &str| {
-            let volume = self.sighting.volumes.iter().find(|volume| volume.name == name);
-            volume
-                .and_then(|volume| volume.labels.get(identity::KEY))
-                .is_some_and(|key| volumes.iter().any(|one| one.as_str() == key))
-        };
-        let uses =
-            |container: &&ContainerSummary| container.mounts.iter().any(|mount| of_volume(&mount.name));
-        self.sighting.services.iter().filter(uses).collect()
-    }
-
-    /// Volumes by the set that they go back to.
-    fn by_origin(
-        &self,
-        volumes: &[VolumeName],
-        to: Option<&SetPath>,
-    ) -> BTreeMap<Option<SetPath>, Vec<VolumeName>> {
-        let origin = |volume: &VolumeName| {
-            let found = self
-                .sighting
-                .volumes
-                .iter()
-                .find(|one| one.labels.get(identity::KEY).is_some_and(|key| key == volume.as_str()));
-            found.and_then(|one| one.labels.get(identity::FROM)).and_then(|set| set.parse::<SetPath>().ok())
-        };
-        let mut sorted: BTreeMap<Option<SetPath>, Vec<VolumeName>> = BTreeMap::new();
-        for volume in volumes {
-            sorted.entry(to.cloned().or_else(|| origin(volume))).or_default().push(volume.clone());
-        }
-        sorted
     }
 
     /// The order of a second sandbox like this one, whose data [`Present::lend`] provides.
@@ -420,7 +316,11 @@ impl Present {
     pub async fn lend(&self, to: &SandboxId) -> Result<(), SessionError> {
         let (from, to) = (self.live()?, SetPath::live(to.as_str()).map_err(odd)?);
         let volumes = self.volumes();
-        self.frozen(async { Ok(snapshot::copy_set(self.storage(), &from, &to, &volumes).await?) }).await
+        self.frozen(async |kept| {
+            snapshot::copy_set(self.storage(), &from, &to, &volumes).await?;
+            kept.undisturbed().await
+        })
+        .await
     }
 
     /// Tells something.

@@ -1,0 +1,44 @@
+//! What is looked at every so often while there are sandboxes: the engine's disk, the budget, old leavings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{Serving, TIDY};
+use crate::agent::keeper::strain::Relief;
+
+/// How often the budget is looked at besides when something is published.
+const BOUND: Duration = Duration::from_mins(5);
+
+impl Serving {
+    pub(super) fn watches_disk(&self) -> bool {
+        self.storage.is_some() && self.state.has_sandboxes()
+    }
+
+    pub(super) fn check_disk(&mut self) {
+        self.tidy();
+        if self.bounded.elapsed() > BOUND {
+            self.bounded = Instant::now();
+            tokio::spawn(self.bound());
+        }
+        let Some(storage) = self.storage.clone() else { return };
+        let (engine, scope, store) = (Arc::clone(&self.engine), self.scope.clone(), self.store.clone());
+        let strain = Arc::clone(&self.strain);
+        tokio::spawn(async move {
+            // One look after the other: what it does about the disk may take its time.
+            if let Ok(mut strain) = strain.try_lock() {
+                Relief { engine, scope, store, storage }.relieve(&mut strain).await;
+            }
+        });
+    }
+
+    pub(super) fn tidy(&mut self) {
+        let now = Timestamp::now();
+        if now.duration_since(self.tidied).unsigned_abs() > TIDY {
+            self.tidied = now;
+            self.warn("drop old events", self.store.tidy(now));
+        }
+    }
+}

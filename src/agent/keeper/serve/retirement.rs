@@ -1,0 +1,35 @@
+//! How the keeper goes once there is nothing left to keep: with the images of older builds, and its own container.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::{Home, Serving};
+use crate::agent::client::in_full;
+use crate::agent::image;
+use crate::agent::protocol::Build;
+use crate::engine::Engine;
+
+impl Serving {
+    /// Removes the keeper's own container, which ends this process too.
+    pub(super) async fn leave(&mut self) {
+        remove_older_images(Arc::clone(&self.engine), self.build.clone()).await;
+        if let Some(storage) = &self.storage {
+            let _ = storage.sync().await;
+        }
+        // The last replies are on their way.
+        sleep(Duration::from_millis(50)).await;
+        if self.home == Home::Container {
+            let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            let _ = self.engine.remove_container(&own, true, false).await;
+        }
+    }
+}
+
+/// Removes those of our images that an older build made and that nothing uses any more.
+pub(super) async fn remove_older_images(engine: Arc<dyn Engine>, build: Build) {
+    if let Err(error) = image::remove_older(&engine, &build).await {
+        tracing::warn!(error = in_full(&error), "cannot look for images of older builds");
+    }
+}

@@ -1,0 +1,177 @@
+//! What clients keep still for a moment, frozen or stopped, to clone or to replace its data: it goes on when the
+//! connection goes without a word.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::sleep;
+
+use super::state::ConnectionId;
+use crate::engine::identity;
+use crate::engine::{ContainerState, Engine, EngineError};
+
+/// When it is thawed and started, counted from the loss: a freezing may have been on its way when its client went.
+const TRIES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(4)];
+/// How long the clients of an earlier keeper have to come back for what they keep still.
+const RETURN: Duration = Duration::from_secs(5);
+
+/// The containers, by name, that connections keep still, or are about to.
+#[derive(Debug, Default)]
+pub struct Still {
+    kept: BTreeMap<ConnectionId, Vec<String>>,
+    /// What clients of an earlier keeper kept, until then.
+    orphaned: Option<(Duration, Vec<String>)>,
+    /// What is being started and thawed.
+    going: BTreeSet<String>,
+}
+
+impl Still {
+    /// What an earlier keeper's clients kept still.
+    pub fn restore(&mut self, now: Duration, containers: Vec<String>) {
+        self.orphaned = Some((now + RETURN, containers)).filter(|(_, containers)| !containers.is_empty());
+    }
+
+    /// A connection keeps these still now, and nothing else. Whether it did all the while. `again`: over a connection that
+    /// broke; what has gone on since is not kept still any more.
+    pub fn note(&mut self, client: ConnectionId, containers: Vec<String>, again: bool) -> bool {
+        let mine = |one: &String| {
+            self.orphaned.as_ref().is_some_and(|(_, orphaned)| orphaned.contains(one))
+                && !self.going.contains(one)
+        };
+        let all_the_while = if again {
+            containers.iter().all(mine)
+        } else {
+            self.kept.get(&client).is_some_and(|kept| *kept == containers)
+        };
+        if again && !all_the_while {
+            return false;
+        }
+        if let Some((_, orphaned)) = &mut self.orphaned {
+            orphaned.retain(|one| !containers.contains(one));
+        }
+        if containers.is_empty() {
+            self.kept.remove(&client);
+        } else {
+            self.kept.insert(client, containers);
+        }
+        all_the_while
+    }
+
+    /// The connections that keep anything still.
+    pub fn keepers(&self) -> impl Iterator<Item = ConnectionId> {
+        self.kept.keys().copied()
+    }
+
+    /// A connection is gone: what it leaves still, which goes on now.
+    pub fn closed(&mut self, client: ConnectionId) -> Vec<String> {
+        let left = self.kept.remove(&client).unwrap_or_default();
+        self.going.extend(left.iter().cloned());
+        left
+    }
+
+    /// When what nobody came back for goes on.
+    pub fn next(&self) -> Option<Duration> {
+        self.orphaned.as_ref().map(|(until, _)| *until)
+    }
+
+    /// What nobody has come back for, which goes on now.
+    pub fn due(&mut self, now: Duration) -> Vec<String> {
+        let left =
+            self.orphaned.take_if(|(until, _)| *until <= now).map(|(_, left)| left).unwrap_or_default();
+        self.going.extend(left.iter().cloned());
+        left
+    }
+
+    /// These run, or need nothing.
+    pub fn went_on(&mut self, containers: &[String]) {
+        self.going.retain(|one| !containers.contains(one));
+    }
+
+    /// All of them, for the next keeper.
+    pub fn all(&self) -> Vec<String> {
+        let orphaned = self.orphaned.iter().flat_map(|(_, containers)| containers);
+        let all: BTreeSet<&String> =
+            self.kept.values().flatten().chain(orphaned).chain(&self.going).collect();
+        all.into_iter().cloned().collect()
+    }
+}
+
+/// Starts what is stopped and thaws what is frozen. One that is gone, or that runs, needs nothing.
+pub async fn go_on(engine: &dyn Engine, containers: &[String]) {
+    let begin = tokio::time::Instant::now();
+    let mut stopped: BTreeSet<&String> = containers.iter().collect();
+    for at in TRIES {
+        sleep(at.saturating_sub(begin.elapsed())).await;
+        let started = join_all(stopped.iter().map(|container| start(engine, container))).await;
+        let failed = started.into_iter().zip(&stopped).filter(|(outcome, _)| outcome.is_err());
+        stopped = failed.map(|(_, container)| *container).collect();
+        let thawed = join_all(containers.iter().map(|name| engine.unpause_container(name))).await;
+        let thawed = containers.iter().zip(thawed).filter(|(_, outcome)| outcome.is_ok());
+        for (container, _) in thawed {
+            tracing::info!(container, "thawed what a client had left frozen");
+        }
+    }
+}
+
+async fn start(engine: &dyn Engine, container: &str) -> Result<(), EngineError> {
+    let found = engine.container(container).await?;
+    if found.is_some_and(|found| found.state == ContainerState::Exited) && stands(engine, container).await? {
+        match engine.start_container(container).await {
+            Ok(()) => tracing::info!(container, "started what a client had left stopped"),
+            Err(error) => {
+                tracing::warn!(container, %error, "cannot start what a client had left stopped");
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the sandbox of a service's container stands: after a reboot, or when it was stopped, its gateway does not run,
+/// and `start` is for somebody to ask.
+pub async fn stands(engine: &dyn Engine, container: &str) -> Result<bool, EngineError> {
+    let Some(gateway) = identity::gateway_of(container) else { return Ok(true) };
+    let found = engine.container(gateway).await?;
+    Ok(found.is_none_or(|found| found.state == ContainerState::Running))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: ConnectionId = ConnectionId(1);
+    const OTHER: ConnectionId = ConnectionId(2);
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn only_what_a_lost_connection_kept_still_is_left_and_is_known_until_it_goes_on() {
+        let mut still = Still::default();
+        assert!(!still.note(ONE, names(&["db"]), false));
+        assert!(still.note(ONE, names(&["db"]), false));
+        still.note(OTHER, names(&["web"]), false);
+        assert_eq!(still.all(), ["db", "web"]);
+        still.note(ONE, Vec::new(), false);
+        assert!(still.closed(ONE).is_empty());
+        assert_eq!(still.closed(OTHER), ["web"]);
+        assert_eq!(still.all(), ["web"]);
+        still.went_on(&names(&["web"]));
+        assert!(still.all().is_empty());
+    }
+
+    #[test]
+    fn a_client_has_a_while_to_come_back_to_another_keeper() {
+        let mut still = Still::default();
+        still.restore(Duration::ZERO, names(&["db", "web"]));
+        assert_eq!(still.due(RETURN / 2), [""; 0]);
+        assert!(still.note(ONE, names(&["db"]), true));
+        assert_eq!(still.due(RETURN), ["web"]);
+        // Too late: it is on its way, and what is done meanwhile is no longer done in peace.
+        assert!(!still.note(OTHER, names(&["web"]), true));
+        assert!(still.note(ONE, names(&["db"]), false));
+        assert!(!still.note(OTHER, names(&["web"]), false));
+    }
+}

@@ -1,0 +1,137 @@
+//! Stops the services of a sandbox so that their data is as after a clean shutdown.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use super::error::SessionError;
+use super::event::{Event, Events, Phase, StepId};
+use super::raise::Site;
+use crate::agent::client::Keeper;
+use crate::data::manifest::Consistency;
+use crate::engine::identity::{self, Role, SandboxId};
+use crate::engine::{ContainerSummary, Filter, MountPointKind};
+use crate::spec::{SandboxName, Service, Spec};
+
+/// How long a service that has data may take to stop in its own time.
+const STOP: Duration = Duration::from_mins(1);
+/// How long one that has none may: as long as the engine's own default.
+const STOP_WITHOUT_DATA: Duration = Duration::from_secs(10);
+
+/// Stops a sandbox's services, each after those that depend on it, so that their data is as after a clean shutdown.
+/// What had to be killed makes it a crash's, if it has data. They stay stopped, whatever their `restart` says.
+pub(super) async fn stop(
+    site: &Site,
+    keeper: &Keeper,
+    spec: &Spec,
+    name: &SandboxName,
+) -> Result<Consistency, SessionError> {
+    keeper.rest(spec.services.values().flat_map(|service| containers(name, service)).collect()).await?;
+    let mut left: Vec<&Service> = spec.services.values().collect();
+    let mut consistency = Consistency::Clean;
+    while !left.is_empty() {
+        let needed =
+            |service: &Service| left.iter().any(|other| other.depends_on.contains_key(&service.name));
+        let mut now: Vec<&Service> = left.iter().copied().filter(|service| !needed(service)).collect();
+        if now.is_empty() {
+            now.clone_from(&left);
+        }
+        let stops = now.iter().flat_map(|service| {
+            containers(name, service).map(|container| stop_one(site, service, container))
+        });
+        // What is under way is not left to itself when one fails.
+        let stopped: Vec<Consistency> =
+            join_all(stops).await.into_iter().collect::<Result<_, SessionError>>()?;
+        if stopped.contains(&Consistency::Crash) {
+            consistency = Consistency::Crash;
+        }
+        left.retain(|service| !now.iter().any(|gone| gone.name == service.name));
+    }
+    Ok(consistency)
+}
+
+/// The names of a service's containers.
+fn containers(name: &SandboxName, service: &Service) -> impl Iterator<Item = String> {
+    (1..=service.replicas()).map(|n| identity::service(name.as_str(), service.name.as_str(), n))
+}
+
+async fn stop_one(site: &Site, service: &Service, container: String) -> Result<Consistency, SessionError> {
+    let Some(found) = site.engine.container(&container).await? else { return Ok(Consistency::Clean) };
+    let has_data = found.mounts.iter().any(|mount| mount.kind == MountPointKind::Volume && !mount.read_only);
+    let mut ended = found.exit_code;
+    if found.state.is_alive() {
+        let patience = if has_data { STOP } else { STOP_WITHOUT_DATA };
+        let told = Stopping::tell(&site.events, service, &container);
+        let within = Some(service.stop_grace_period.unwrap_or(patience));
+        match site.engine.stop_container(&container, None, within).await {
+            Err(error) if error.is_not_found() => return Ok(Consistency::Clean),
+            other => other?,
+        }
+        told.done();
+        ended = site.engine.container(&container).await?.and_then(|found| found.exit_code);
+    }
+    Ok(if has_data && ended.is_some_and(was_cut_short) { Consistency::Crash } else { Consistency::Clean })
+}
+
+/// Whether a process had no chance to put its data in order: it was killed, or crashed (128 and the signal's number).
+fn was_cut_short(code: i64) -> bool {
+    let signals = [libc::SIGKILL, libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
+    signals.iter().any(|signal| code == 128 + i64::from(*signal))
+}
+
+/// Makes sure that no service of a sandbox runs.
+///
+/// # Errors
+/// Names the first that does.
+pub(super) async fn none_runs(site: &Site, id: &SandboxId) -> Result<(), SessionError> {
+    let filter = Filter::all().label(identity::ID, id.as_str()).label(identity::ROLE, Role::Service.as_str());
+    none_of_these_runs(&site.engine.containers(&filter).await?)
+}
+
+/// Makes sure that none of these containers runs.
+///
+/// # Errors
+/// Names the first that does.
+pub(super) fn none_of_these_runs(containers: &[ContainerSummary]) -> Result<(), SessionError> {
+    match containers.iter().find(|container| container.state.is_alive()) {
+        Some(container) => Err(disturbed(&format!("`{}` was started", container.name))),
+        None => Ok(()),
+    }
+}
+
+/// What happened to data that was to be cloned or replaced in peace.
+pub(super) fn disturbed(what: &str) -> SessionError {
+    SessionError::Data {
+        what: format!("{what} while its data was not to change"),
+        hint: Some("nothing was done; try again".to_owned()),
+    }
+}
+
+/// A stop that is under way, so that whoever waits sees for what.
+struct Stopping<'a> {
+    events: &'a Events,
+    service: String,
+    what: String,
+    began: Instant,
+}
+
+impl<'a> Stopping<'a> {
+    /// No plan has these steps: their number is beyond all of a plan's.
+    const STEP: StepId = StepId(usize::MAX - 1);
+
+    fn tell(events: &'a Events, service: &Service, container: &str) -> Self {
+        let (service, what) = (service.name.to_string(), format!("stop `{container}`"));
+        let named = Some(service.clone());
+        let started =
+            Event::StepStarted { id: Self::STEP, phase: Phase::Remove, what: what.clone(), service: named };
+        events.emit(started);
+        Self { events, service, what, began: Instant::now() }
+    }
+
+    fn done(self) {
+        let Self { events, service, what, began } = self;
+        let service = Some(service);
+        let elapsed = began.elapsed();
+        events.emit(Event::StepDone { id: Self::STEP, phase: Phase::Remove, what, service, elapsed });
+    }
+}
