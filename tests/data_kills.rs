@@ -35,9 +35,15 @@ fn changes<S: AsRef<str>>(world: &World, arguments: impl IntoIterator<Item = S>)
     text.parse().unwrap_or_else(|_| panic!("no number of changes: `{text}`"))
 }
 
+/// A part of the spec that no other world shares, nor another number in this one: nobody else bakes the same at the same
+/// time, which would add the changes of those who wait.
+fn own(world: &World, number: u64) -> String {
+    format!("{}-{number}", world.name())
+}
+
 /// Runs a command that dies at a change.
 fn killed<S: AsRef<str>>(world: &World, mode: &str, number: u64, arguments: impl IntoIterator<Item = S>) {
-    let command = world.command(arguments).env("N", &number.to_string());
+    let command = world.command(arguments).env("N", &own(world, number));
     let outcome = command.env("SANDBOX_FAULT", &format!("{mode}@{number}")).run();
     assert_eq!(outcome.signal, Some(libc::SIGKILL), "it was not killed: {outcome}");
 }
@@ -61,7 +67,8 @@ fn whole(world: &World, shelf: &str) {
 fn a_bake_killed_at_any_change_leaves_nothing_or_all_of_it() {
     let world = World::with_spec(SPEC);
     // The first makes a keeper, too.
-    world.command(["bake"]).env("N", "first").run().success();
+    world.command(["bake"]).env("N", &own(&world, 0)).run().success();
+    world.file(".env", format!("N={}-counted\n", world.name()));
     let all = changes(&world, ["bake"]);
     let numbers: Vec<u64> = (1..=all).collect();
     for some in numbers.chunks(6) {
