@@ -55,6 +55,8 @@ impl Made {
             grace: GRACE,
             lifetime: Lifetime::default(),
             again: false,
+            changing: false,
+            client: 0,
         }
     }
 

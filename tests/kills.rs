@@ -183,7 +183,7 @@ fn a_session_killed_at_any_call_of_its_end_leaves_nothing() {
 }
 
 #[test]
-fn a_client_killed_at_any_call_of_down_leaves_nothing_once_it_is_asked_again() {
+fn a_client_killed_at_any_call_of_down_leaves_nothing() {
     let engine = engine();
     let world = engine.world(SPEC);
     world.up();
@@ -195,21 +195,19 @@ fn a_client_killed_at_any_call_of_down_leaves_nothing_once_it_is_asked_again() {
         world.sandbox(UP.into_iter().chain(["--name", &name])).success();
         let down = world.command(DOWN.into_iter().chain([name.as_str()]));
         was_killed(&down.env("SANDBOX_FAULT", &format!("{mode}@{}", number.div_ceil(2))).run());
-        let again = world.sandbox(DOWN.into_iter().chain([name.as_str()]));
-        assert!(matches!(again.code, Some(0 | 4)), "{again}");
     });
 
     engine.is_bare_but_for_keepers(GONE, &[world.name()]);
 }
 
-/// One `up` for each of these numbers, stopped before that call.
-fn stopped_at(world: &World, calls: impl IntoIterator<Item = usize>) -> Vec<Session> {
-    let up = |number: usize| {
+/// One command for each of these numbers, on a sandbox of its own, stopped before that call.
+fn stopped_at(world: &World, command: &[&str], calls: impl IntoIterator<Item = usize>) -> Vec<Session> {
+    let begin = |number: usize| {
         let name = format!("{}-{number}", world.name());
-        let up = world.command(UP.into_iter().chain(["--name", &name]));
-        up.env("SANDBOX_FAULT", &format!("stop@{number}")).spawn()
+        let begun = world.command(command.iter().copied().chain(["--name", &name]));
+        begun.env("SANDBOX_FAULT", &format!("stop@{number}")).spawn()
     };
-    let sessions: Vec<Session> = calls.into_iter().map(up).collect();
+    let sessions: Vec<Session> = calls.into_iter().map(begin).collect();
     eventually("each is stopped", || sessions.iter().all(Session::is_stopped));
     sessions
 }
@@ -224,7 +222,7 @@ fn kill_the_keeper(world: &World) {
 fn a_keeper_killed_at_any_call_of_up_destroys_what_is_not_finished() {
     let engine = engine();
     let world = engine.world(SMALL);
-    let sessions = stopped_at(&world, 1..=calls_of_up(&world));
+    let sessions = stopped_at(&world, &UP, 1..=calls_of_up(&world));
 
     kill_the_keeper(&world);
     sessions.iter().for_each(|session| session.signal(libc::SIGCONT));
@@ -245,13 +243,31 @@ fn when_client_and_keeper_are_killed_at_any_call_of_up_the_keeper_that_the_engin
     let world = engine.world(SMALL);
     let all: Vec<usize> = (1..=calls_of_up(&world)).collect();
     for some in all.chunks(5) {
-        let mut sessions = stopped_at(&world, some.iter().copied());
+        let mut sessions = stopped_at(&world, &UP, some.iter().copied());
 
         kill_the_keeper(&world);
         sessions.iter_mut().for_each(Session::kill);
 
         engine.is_bare_but_for_keepers(GONE, &[world.name()]);
     }
+}
+
+#[test]
+fn when_client_and_keeper_are_killed_at_any_call_of_down_the_keeper_that_the_engine_restarts_is_enough() {
+    let engine = engine();
+    let world = engine.world(SPEC);
+    world.up();
+    let all = calls(&world, world.command(DOWN));
+    for_each(all, |number| {
+        let name = format!("{}-{number}", world.name());
+        world.sandbox(UP.into_iter().chain(["--name", &name])).success();
+    });
+    let mut sessions = stopped_at(&world, &DOWN, 1..=all);
+
+    kill_the_keeper(&world);
+    sessions.iter_mut().for_each(Session::kill);
+
+    engine.is_bare_but_for_keepers(GONE, &[world.name()]);
 }
 
 #[test]

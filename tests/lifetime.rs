@@ -117,12 +117,112 @@ fn down_names_what_it_cannot_remove_and_fails() {
     let mount = format!("{volume}:/theirs");
     world.engine().docker(&["create", "--name", &stranger, "-v", &mount, support::BUSYBOX]).success();
 
-    let outcome = world.sandbox(["down"]);
+    // Again, when the keeper has given up on it for now.
+    let outcomes = [world.sandbox(["down"]), world.sandbox(["down"])];
     world.engine().docker(&["rm", "-f", &stranger]).success();
 
-    assert_eq!(outcome.code, Some(1), "{outcome}");
-    assert!(outcome.stderr.contains(&volume), "{outcome}");
+    for outcome in outcomes {
+        assert_eq!(outcome.code, Some(1), "{outcome}");
+        assert!(outcome.stderr.contains(&volume), "{outcome}");
+    }
     eventually("the keeper tries again", || world.engine().remains().is_empty());
+}
+
+/// A second `up` that takes its time: what it adds is never ready.
+fn second_up(world: &World) -> support::Session {
+    let never = "    ready: { exec: [\"false\"] }\n";
+    world.spec(&format!("lifetime: {{ grace: 1s }}\n{IDLE}  more:\n    image: sbx-test/busybox\n    command: [sleep, infinity]\n    stop_signal: SIGKILL\n{never}"));
+    let up = world.spawn(["up", "-d"]);
+    eventually("it changes something", || world.engine().runs(&world.container("more")));
+    up
+}
+
+/// It lives, though its client has been gone for longer than its grace, and to the deadline that it had.
+fn lives_on(world: &World, before: &Value) {
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(world.engine().runs(&world.container("app")));
+    let now = listed(world);
+    assert_eq!((&now["hold"], &now["ends"]), (&before["hold"], &before["ends"]), "{now}");
+    world.sandbox(["down"]).success();
+    world.engine().is_clean();
+}
+
+#[test]
+fn a_sandbox_outlives_a_second_up_that_fails() {
+    let world = World::with_spec(&format!("lifetime: {{ grace: 1s }}\n{IDLE}"));
+    world.sandbox(["up", "-d", "--ttl", "1h"]).success();
+    let before = listed(&world);
+    world.spec(&format!("lifetime: {{ grace: 1s }}\n{IDLE}  more: {{ image: \"127.0.0.1:1/none\" }}\n"));
+
+    world.sandbox(["up", "-d"]).exits(1).says("127.0.0.1:1/none");
+
+    lives_on(&world, &before);
+}
+
+#[test]
+fn a_sandbox_outlives_a_second_up_that_is_interrupted() {
+    let world = World::with_spec(&format!("lifetime: {{ grace: 1s }}\n{IDLE}"));
+    world.sandbox(["up", "-d", "--ttl", "1h"]).success();
+    let before = listed(&world);
+
+    let up = second_up(&world);
+    up.interrupt();
+    let outcome = up.wait(support::PATIENCE);
+
+    assert_eq!(outcome.code, Some(130), "{outcome}");
+    outcome.says("stays");
+    lives_on(&world, &before);
+}
+
+#[test]
+fn a_sandbox_outlives_a_second_up_that_is_killed() {
+    let world = World::with_spec(&format!("lifetime: {{ grace: 1s }}\n{IDLE}"));
+    world.sandbox(["up", "-d", "--ttl", "1h"]).success();
+    let before = listed(&world);
+
+    second_up(&world).kill();
+
+    lives_on(&world, &before);
+}
+
+#[test]
+fn a_session_on_a_sandbox_that_was_there_ends_it() {
+    let world = World::with_spec(&format!("lifetime: {{ grace: 1s }}\n{IDLE}"));
+    world.sandbox(["up", "-d", "--ttl", "1h"]).success();
+
+    let mut session = world.spawn(["up", "--progress", "plain"]);
+    session.says("is up after");
+    let held = listed(&world);
+    session.kill();
+
+    assert_eq!((&held["hold"], &held["ends"]), (&Value::from("held"), &Value::Null), "{held}");
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn a_session_is_warned_before_its_time_is_over() {
+    let world = World::with_spec(IDLE);
+
+    let mut session = world.spawn(["up", "--ttl", "20s"]);
+    session.says("the sandbox ends in").says("the app is here");
+    world.sandbox(["extend", world.name(), "10m"]).success();
+    session.says("the sandbox ends at");
+    world.sandbox(["extend", world.name(), "3s"]).success();
+    session.says("its time is over");
+
+    session.wait(support::PATIENCE);
+    world.engine().is_clean();
+}
+
+#[test]
+fn one_that_nobody_uses_ends_and_that_is_on_record() {
+    let world = World::with_spec(&format!("lifetime: {{ idle: 3s }}\n{IDLE}"));
+    world.up();
+
+    world.engine().becomes_clean();
+
+    eventually("its end is on record", || ends(&world).len() == 1);
+    assert_eq!(ends(&world)[0]["reason"], "idle");
 }
 
 #[test]

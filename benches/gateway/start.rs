@@ -106,6 +106,8 @@ impl Bench {
             name: order.name.clone(),
             sandbox: order.id.clone(),
             again: false,
+            changing: false,
+            client: 0,
             grace: order.spec.lifetime.grace(),
             lifetime: Lifetime { until: None, idle: None },
         };

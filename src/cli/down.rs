@@ -47,15 +47,20 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
     let doomed: Vec<Doomed> = chosen
         .into_iter()
-        .filter_map(|sighting| {
+        .flat_map(|sighting| {
+            let spec = sighting.spec().map(Arc::new);
+            let others = sighting.others.iter().map(|id| (id, None));
+            std::iter::once((&sighting.id, spec)).chain(others).map(|(id, spec)| (&sighting.name, id, spec))
+        })
+        .filter_map(|(name, id, spec)| {
             Some(Doomed {
                 engine: Arc::clone(&engine),
                 keeper: keeper.clone(),
                 events: reporting.events.clone(),
                 scope: scope.clone(),
-                name: sighting.name.parse().ok()?,
-                id: sighting.id.parse().ok()?,
-                spec: sighting.spec().map(Arc::new),
+                name: name.parse().ok()?,
+                id: id.parse().ok()?,
+                spec,
             })
         })
         .collect();

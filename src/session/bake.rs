@@ -182,6 +182,8 @@ async fn bake(
             name: hidden.name.clone(),
             sandbox: hidden.id.clone(),
             again: false,
+            changing: false,
+            client: 0,
             grace: Duration::from_secs(2),
             lifetime: Lifetime::default(),
         };

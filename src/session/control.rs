@@ -161,7 +161,11 @@ impl Control {
                 self.warned = Some(mark);
                 Response::Warn(left)
             }
-            _ => Response::Continue,
+            // The deadline may have moved away from the warning that was given.
+            due => {
+                self.warned = due;
+                Response::Continue
+            }
         }
     }
 }
@@ -206,6 +210,17 @@ mod tests {
         assert_eq!(minutes(1), Response::Warn(Duration::from_mins(1)));
         assert_eq!(minutes(1), Response::Continue);
         assert_eq!(minutes(0), Response::TearDown(StopReason::DeadlinePassed));
+    }
+
+    #[test]
+    fn an_end_that_moves_away_is_warned_of_anew() {
+        let mut control = Control::default();
+        let mut minutes = |left| control.handle(Happening::DeadlineIn(Duration::from_mins(left)));
+        assert_eq!(minutes(1), Response::Warn(Duration::from_mins(1)));
+        assert_eq!(minutes(5), Response::Continue);
+        assert_eq!(minutes(1), Response::Warn(Duration::from_mins(1)));
+        assert_eq!(minutes(120), Response::Continue);
+        assert_eq!(minutes(10), Response::Warn(Duration::from_mins(10)));
     }
 
     #[test]

@@ -192,6 +192,8 @@ pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> R
         name: order.name.clone(),
         sandbox: order.id.clone(),
         again: existed,
+        changing: existed,
+        client: 0,
         grace: order.spec.lifetime.grace(),
         lifetime: Lifetime { until: deadline, idle: order.spec.lifetime.idle },
     };

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::SessionError;
 use super::event::{Event, Events, LeftObject, Removed};
-use super::observe::service_of;
+use super::observe::{log_name, service_of};
 use crate::agent::client::Keeper;
 use crate::agent::protocol::{Destroyed, Reason};
 use crate::engine::identity::{self, Role, SandboxId, Scope};
@@ -53,11 +53,15 @@ impl Doomed {
         let began = Instant::now();
         let name = self.name.to_string();
         self.events.emit(Event::TearingDown { name: name.clone(), reason: why.to_owned() });
+        // A keeper that cannot be asked is found out below.
+        let _ = self.keeper.doom(&self.id, reason).await;
         tokio::select! {
             () = force.cancelled() => {}
             () = self.part_well() => {}
         }
         let destroyed = match self.keeper.release(&self.id, reason).await {
+            // It did not know of any such sandbox: the labels do.
+            Ok(destroyed) if destroyed == Destroyed::default() => self.sweep().await,
             Ok(destroyed) => destroyed,
             Err(error) => {
                 self.events.emit(Event::Warning { text: error.to_string(), hint: error.hint() });
@@ -131,20 +135,18 @@ impl Doomed {
     /// Artifacts and every service's log, into a folder beside the spec.
     async fn bring_out(&self, spec: &Spec, containers: &[ContainerSummary]) {
         let folder = spec.folder.join("sandbox-artifacts").join(self.name.as_str());
-        for artifact in &spec.artifacts {
-            let container = identity::service(self.name.as_str(), artifact.service.as_str(), 1);
-            let into = folder.join(artifact.service.as_str());
-            if let Err(cause) = self.download(&container, &artifact.path, &into).await {
-                let text =
-                    format!("artifact `{}:{}` was not brought out: {cause}", artifact.service, artifact.path);
-                self.events.emit(Event::Warning { text, hint: None });
-            }
-        }
         for container in containers {
-            let Some(service) = container.labels.get(identity::SERVICE) else { continue };
-            let file = folder.join(format!("{service}.log"));
-            if let Err(cause) = self.keep_log(&container.name, &file).await {
-                let text = format!("the log of `{service}` was not brought out: {cause}");
+            let name = log_name(container);
+            for artifact in spec.artifacts.iter().filter(|one| one.service.as_str() == service_of(container))
+            {
+                if let Err(cause) = self.download(&container.name, &artifact.path, &folder.join(&name)).await
+                {
+                    let text = format!("artifact `{name}:{}` was not brought out: {cause}", artifact.path);
+                    self.events.emit(Event::Warning { text, hint: None });
+                }
+            }
+            if let Err(cause) = self.keep_log(&container.name, &folder.join(format!("{name}.log"))).await {
+                let text = format!("the log of `{name}` was not brought out: {cause}");
                 self.events.emit(Event::Warning { text, hint: None });
             }
         }
@@ -179,11 +181,6 @@ impl Doomed {
         let patience = sweep::Patience::default();
         let swept =
             sweep::destroy(&*self.engine, &target, sweep::Manner::Kill, &patience, &sweep::Nothing).await;
-        let mut destroyed = Destroyed::default();
-        for (kind, _) in &swept.removed {
-            *destroyed.removed.entry(kind.to_string()).or_default() += 1;
-        }
-        destroyed.left = swept.left.iter().map(ToString::to_string).collect();
-        destroyed
+        Destroyed::from(&swept)
     }
 }

@@ -29,9 +29,13 @@ impl Terminal {
         command.stdin(Stdio::from(theirs.try_clone().unwrap()));
         command.stdout(Stdio::from(theirs.try_clone().unwrap()));
         command.stderr(Stdio::from(theirs));
-        // SAFETY: setsid and ioctl are async-signal-safe and touch no memory of the parent's.
+        // SAFETY: setsid, ioctl and signal are async-signal-safe and touch no memory of the parent's.
         unsafe {
             command.pre_exec(|| {
+                // As on a terminal: tests that run in the background of a shell ignore these.
+                for key in [libc::SIGINT, libc::SIGQUIT] {
+                    libc::signal(key, libc::SIG_DFL);
+                }
                 if libc::setsid() == -1 || libc::ioctl(0, libc::TIOCSCTTY, 0) == -1 {
                     return Err(std::io::Error::last_os_error());
                 }

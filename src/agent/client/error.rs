@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::agent::image::ImageError;
 use crate::agent::protocol::{Refusal, RefusalKind};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, ErrorKind};
 
 /// A request to the keeper, or the making of one, that failed.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +100,11 @@ impl KeeperError {
             Self::Silent { .. } => Some(ELSEWHERE.to_owned()),
             Self::Lost { .. } | Self::Answer(_) | Self::Process { .. } | Self::Setting { .. } => None,
         }
+    }
+
+    /// Whether nothing can be told of the keeper, since its engine does not answer.
+    pub(super) fn is_engine_away(&self) -> bool {
+        matches!(self, Self::Engine { source, .. } if source.kind == ErrorKind::Unreachable)
     }
 
     /// Whether the keeper knows no such sandbox.

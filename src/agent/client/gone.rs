@@ -7,6 +7,7 @@ use super::{Keeper, KeeperError, Options, Place};
 use crate::agent::protocol::{Hold, Reason};
 use crate::agent::{built, image};
 use crate::engine::{ContainerState, Engine, EngineError};
+use crate::sweep::{self, Manner, Patience, Target};
 
 /// What the keeper does, wherever it is; `None` if there is none. Starts nothing.
 ///
@@ -52,6 +53,11 @@ pub async fn remove_everything(
             }
         }
     }
+    // What no keeper knows of: the labels do.
+    let rest = Target::sandboxes(&options.scope);
+    let swept = sweep::destroy(&**engine, &rest, Manner::Kill, &Patience::default(), &sweep::Nothing).await;
+    left.extend(swept.left.iter().map(ToString::to_string));
+    left.dedup();
     starter.dismiss().await?;
     Starter::of_storehouse(Arc::clone(engine), options.clone()).dismiss().await?;
     let scope = &options.scope;

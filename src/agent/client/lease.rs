@@ -9,8 +9,8 @@ use super::{Keeper, KeeperError};
 use crate::agent::protocol::{Ask, Destroyed, Lifetime, Notice, Reason, Standing};
 use crate::engine::identity::SandboxId;
 
-/// A lease on a sandbox. Dropping it without [`Lease::release`] or [`Lease::detach`] is no end of the lease as long as
-/// the [`Keeper`] it came from is in use: say what is meant.
+/// A lease on a sandbox. Dropping it without [`Lease::release`], [`Lease::detach`] or [`Lease::give_back`] is no end of the
+/// lease as long as the [`Keeper`] it came from is in use: say what is meant.
 pub struct Lease {
     keeper: Keeper,
     sandbox: SandboxId,
@@ -63,6 +63,19 @@ impl Lease {
         let standing = self.keeper.ask(Ask::Detach { sandbox: self.sandbox.clone(), lifetime }).await?;
         self.keeper.command(Command::LetGo(self.sandbox))?;
         Ok(standing)
+    }
+
+    /// Ends the lease on a sandbox that was only being changed: it lives to the deadline that it had.
+    pub async fn give_back(self) -> Result<Standing, KeeperError> {
+        let standing = self.keeper.ask(Ask::GiveBack { sandbox: self.sandbox.clone() }).await?;
+        self.keeper.command(Command::LetGo(self.sandbox))?;
+        Ok(standing)
+    }
+
+    /// Makes a session of the lease on a sandbox that was only being changed: from now on its terms hold, and its end is
+    /// the sandbox's.
+    pub async fn settle(&self) -> Result<(), KeeperError> {
+        self.keeper.settle(self.sandbox.clone()).await
     }
 
     /// Ends the lease and the sandbox. What the caller has not destroyed itself, the keeper does; what is left after

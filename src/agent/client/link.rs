@@ -19,9 +19,11 @@ use crate::agent::protocol::{
 };
 use crate::engine::identity::SandboxId;
 
-/// How long a broken connection is tried again. The keeper's own `grace` decides what is lost; this only ends the
-/// trying, and an engine that restarts takes its time.
+/// How long a broken connection is tried again at least. The keeper's own `grace` decides what is lost, and counts from
+/// its start; this only ends the trying.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How long an engine that does not answer is waited for by who holds a lease: without it nothing is destroyed either.
+const AWAY: Duration = Duration::from_mins(10);
 /// How long a newer build has, after an older keeper has left for it, to be the first to make another.
 const PRECEDENCE: Duration = Duration::from_millis(200);
 /// How long a heartbeat may stay unanswered.
@@ -42,6 +44,8 @@ pub(super) enum Command {
     Hold(Terms, mpsc::UnboundedSender<Told>, Answer),
     /// The lease is over: the sandbox was released or detached.
     LetGo(SandboxId),
+    /// What was only being changed is a session from now on.
+    Settle(SandboxId, Answer),
 }
 
 /// What the holder of a lease is told.
@@ -67,6 +71,8 @@ pub(super) struct Link {
     held: BTreeMap<SandboxId, Held>,
     /// The containers that are kept still.
     still: Vec<String>,
+    /// Tells this client from others that want the same lease.
+    client: u64,
     last: u64,
     heard: Instant,
     beating: Option<Instant>,
@@ -87,6 +93,7 @@ impl Link {
             pending: BTreeMap::new(),
             held: BTreeMap::new(),
             still: Vec::new(),
+            client: rand::random(),
             last: 0,
             heard: Instant::now(),
             beating: None,
@@ -135,7 +142,7 @@ impl Link {
         loop {
             let done = tokio::select! {
                 command = self.commands.recv() => match command.map(|it| self.note(it)) {
-                    Some(Some(request)) => wire.send(&request).await,
+                    Some(Some(request)) => self.send(wire, &request).await,
                     Some(None) => Ok(()),
                     None => return End::Unused,
                 },
@@ -155,6 +162,19 @@ impl Link {
         }
     }
 
+    /// Sends a request; one that no keeper would take fails here, and the connection lives on.
+    async fn send(&mut self, wire: &mut Wire, request: &Request) -> io::Result<()> {
+        match wire.send(request).await {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                if let Some((_, answer)) = self.pending.remove(&request.id) {
+                    let _ = answer.send(Err(KeeperError::Lost { cause: error.to_string() }));
+                }
+                Ok(())
+            }
+            sent => sent,
+        }
+    }
+
     /// Takes in what a handle told; what is returned has to be sent.
     fn note(&mut self, command: Command) -> Option<Request> {
         let (ask, answer) = match command {
@@ -165,12 +185,21 @@ impl Link {
                 (ask, answer)
             }
             Command::Hold(terms, told, answer) => {
+                let terms = Terms { client: self.client, ..terms };
                 self.held.insert(terms.sandbox.clone(), Held { terms: terms.clone(), told });
                 (Ask::Lease(terms), answer)
             }
             Command::LetGo(sandbox) => {
                 self.held.remove(&sandbox);
                 return None;
+            }
+            Command::Settle(sandbox, answer) => {
+                let Some(held) = self.held.get_mut(&sandbox) else {
+                    let _ = answer.send(Err(KeeperError::Lost { cause: "the lease is lost".to_owned() }));
+                    return None;
+                };
+                held.terms = Terms { again: true, changing: false, ..held.terms.clone() };
+                (Ask::Lease(held.terms.clone()), answer)
             }
         };
         self.last += 1;
@@ -222,8 +251,11 @@ impl Link {
     /// Makes a new connection, takes up every lease on it and asks again what was left unanswered.
     async fn redial(&mut self, mut cause: String) -> Result<Wire, String> {
         let begin = Instant::now();
+        let mut answered = begin;
         let mut pause = Duration::from_millis(50);
-        while begin.elapsed() < PATIENCE {
+        let graces = self.held.values().map(|held| held.terms.grace);
+        let patience = graces.fold(PATIENCE, Duration::max);
+        while answered.elapsed() < patience {
             let Some(dialled) = self.dial().await else { return Err(cause) };
             match dialled {
                 Ok((wire, _)) => match self.take_up(wire).await {
@@ -233,7 +265,12 @@ impl Link {
                         self.fail_storage(&cause);
                     }
                 },
-                Err(error) => cause = error.to_string(),
+                Err(error) => {
+                    if error.is_engine_away() && !self.held.is_empty() && begin.elapsed() < AWAY {
+                        answered = Instant::now();
+                    }
+                    cause = error.to_string();
+                }
             }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
@@ -258,18 +295,20 @@ impl Link {
         let mut refused = Vec::new();
         let pending_leases: Vec<_> =
             self.pending.values().filter_map(|(ask, _)| ask.leased()).cloned().collect();
-        for (sandbox, held) in self.held.iter().filter(|(id, _)| !pending_leases.contains(id)) {
+        let held = self.held.iter().filter(|(id, _)| !pending_leases.contains(id));
+        let held: Vec<_> = held.map(|(id, held)| (id.clone(), held.terms.clone())).collect();
+        for (sandbox, terms) in held {
             self.last += 1;
-            let terms = Terms { again: true, ..held.terms.clone() };
+            let terms = Terms { again: true, ..terms };
             wire.send(&Request { id: self.last, ask: Ask::Lease(terms) }).await.map_err(lost)?;
-            match answer_to(&mut wire, self.last).await.map_err(lost)? {
+            match self.answer(&mut wire).await.map_err(lost)? {
                 Outcome::Ok(value) => {
                     let _: Standing = serde_json::from_value(value)?;
                 }
                 Outcome::Error(refusal) if refusal.kind == RefusalKind::Retiring => {
                     return Err(refusal.into());
                 }
-                Outcome::Error(refusal) => refused.push((sandbox.clone(), refusal.message)),
+                Outcome::Error(refusal) => refused.push((sandbox, refusal.message)),
             }
         }
         if !self.still.is_empty() {
@@ -286,6 +325,17 @@ impl Link {
             wire.send(&Request { id: *id, ask: ask.clone() }).await.map_err(lost)?;
         }
         Ok(wire)
+    }
+
+    /// Reads until the reply to the last request, and takes in what else is said.
+    async fn answer(&mut self, wire: &mut Wire) -> io::Result<Outcome> {
+        loop {
+            match wire.receive().await? {
+                Some(Line::Reply(reply)) if reply.id == self.last => return Ok(reply.outcome),
+                Some(line) => self.line(line),
+                None => return Err(io::Error::other("the connection was closed")),
+            }
+        }
     }
 
     /// What the storage was doing is not known: that is for the caller to find out.
@@ -309,7 +359,7 @@ impl Link {
     }
 }
 
-/// Reads until the reply of this number; what else comes is of no use on a new connection.
+/// Reads until the reply of this number; what else comes is of no use before anything is held.
 pub(super) async fn answer_to(wire: &mut Wire, id: u64) -> io::Result<Outcome> {
     loop {
         match wire.receive().await? {

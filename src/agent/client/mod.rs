@@ -124,6 +124,17 @@ impl Keeper {
         Ok(Lease::new(self.clone(), standing, hears))
     }
 
+    async fn settle(&self, sandbox: SandboxId) -> Result<(), KeeperError> {
+        let (answer, answered) = oneshot::channel();
+        self.command(Command::Settle(sandbox, answer))?;
+        answered.await.map_err(|_| given_up())?.map(drop)
+    }
+
+    /// Says that this client is about to destroy a sandbox: if it goes before it has said that it did, the keeper does.
+    pub async fn doom(&self, sandbox: &SandboxId, reason: Reason) -> Result<(), KeeperError> {
+        self.ask(Ask::Doom { sandbox: sandbox.clone(), reason }).await
+    }
+
     /// Moves a sandbox's deadline.
     pub async fn extend(&self, name: &SandboxName, until: Timestamp) -> Result<Standing, KeeperError> {
         self.ask(Ask::Extend { name: name.clone(), until }).await

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::agent::protocol::{LONGEST_LINE, Line, Request};
+use crate::agent::protocol::{LONGEST_ANSWER, LONGEST_LINE, Line, Request};
 use crate::engine::{ByteStream, ExecSession, LogChunk, StdStream};
 
 /// A connection, however it was made.
@@ -45,8 +45,15 @@ impl Wire {
     }
 
     /// Sends a request.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::FileTooLarge`] for one that is longer than the keeper accepts: nothing of it is sent.
     pub async fn send(&mut self, request: &Request) -> io::Result<()> {
         let mut line = serde_json::to_vec(request)?;
+        if line.len() >= LONGEST_LINE {
+            let error = format!("a request of {} bytes is more than the keeper takes", line.len());
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, error));
+        }
         line.push(b'\n');
         self.output.write_all(&line).await?;
         self.output.flush().await
@@ -54,12 +61,14 @@ impl Wire {
 
     /// The next line; `None` once the connection has ended. Nothing is lost if the future is dropped.
     pub async fn receive(&mut self) -> io::Result<Option<Line>> {
+        let mut searched = 0;
         loop {
-            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
-                let line: Bytes = self.read.split_to(end + 1).freeze();
+            if let Some(end) = self.read[searched..].iter().position(|byte| *byte == b'\n') {
+                let line: Bytes = self.read.split_to(searched + end + 1).freeze();
                 return Ok(Some(serde_json::from_slice(&line)?));
             }
-            if self.read.len() > LONGEST_LINE {
+            searched = self.read.len();
+            if searched > LONGEST_ANSWER {
                 return Err(io::Error::other("a line without an end"));
             }
             match self.input.next().await {

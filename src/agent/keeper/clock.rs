@@ -73,8 +73,11 @@ mod timer {
             });
             let spec = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
             let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
-            timerfd_settime(self.fd.get_ref(), flags, &spec)?;
-            Ok(())
+            match timerfd_settime(self.fd.get_ref(), flags, &spec) {
+                // Armed all the same: somebody set the clock, and nobody had read of it yet (timerfd_create(2), notes).
+                Err(rustix::io::Errno::CANCELED) => Ok(()),
+                set => Ok(set.map(drop)?),
+            }
         }
 
         /// Waits until it fires, or somebody sets the clock.

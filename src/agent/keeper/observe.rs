@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -70,18 +71,23 @@ pub async fn delete_orphans(storage: &dyn Storage, found: &[Found]) {
 
 /// The last use of a sandbox that its gateway's log tells of.
 pub async fn last_use(engine: &Arc<dyn Engine>, name: &SandboxName) -> Option<Timestamp> {
-    let options = LogOptions { tail: Tail::Lines(1_000), ..LogOptions::default() };
+    let options = LogOptions { tail: Tail::All, ..LogOptions::default() };
     let mut stream = engine.logs(&identity::gateway(name.as_str()), &options).await.ok()?;
-    let mut text = Vec::new();
+    let mut last = None;
+    let mut rest = BytesMut::new();
     while let Some(Ok(chunk)) = stream.next().await {
-        text.extend_from_slice(&chunk.bytes);
+        rest.extend_from_slice(&chunk.bytes);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line = rest.split_to(end + 1);
+            last = use_told_by(&line, Timestamp::now()).or(last);
+        }
     }
-    String::from_utf8_lossy(&text).lines().rev().find_map(|line| use_told_by(line, Timestamp::now()))
+    last
 }
 
 /// The time of the last use by a connection, if a line of the gateway's log tells of it; an open connection is a use.
-fn use_told_by(line: &str, now: Timestamp) -> Option<Timestamp> {
-    match serde_json::from_str(line) {
+fn use_told_by(line: &[u8], now: Timestamp) -> Option<Timestamp> {
+    match serde_json::from_slice(line) {
         Ok(GatewayEvent::Connections(connections)) if connections.open > 0 => Some(now),
         Ok(GatewayEvent::Connections(connections)) => connections.last,
         _ => None,
@@ -95,12 +101,12 @@ mod tests {
     #[test]
     fn an_open_connection_is_a_use_and_a_closed_one_was() {
         let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
-        let open = r#"{"event":"connections","open":1,"total":3,"last":"2026-01-01T11:00:00Z"}"#;
-        let closed = r#"{"event":"connections","open":0,"total":3,"last":"2026-01-01T11:00:00Z"}"#;
+        let open = br#"{"event":"connections","open":1,"total":3,"last":"2026-01-01T11:00:00Z"}"#;
+        let closed = br#"{"event":"connections","open":0,"total":3,"last":"2026-01-01T11:00:00Z"}"#;
         assert_eq!(use_told_by(open, now), Some(now));
         assert_eq!(use_told_by(closed, now), "2026-01-01T11:00:00Z".parse().ok());
         assert_eq!(
-            use_told_by(r#"{"event":"started","sandbox":"a","at":"2026-01-01T11:00:00Z"}"#, now),
+            use_told_by(br#"{"event":"started","sandbox":"a","at":"2026-01-01T11:00:00Z"}"#, now),
             None
         );
     }

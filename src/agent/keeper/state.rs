@@ -104,7 +104,6 @@ impl State {
             Event::Asked(client, request, ask) => {
                 if let Some(connection) = self.connections.get_mut(&client) {
                     connection.heard = now.mono;
-                    connection.suspended = false;
                 }
                 self.asked(now, client, request, ask, &mut todo);
             }
@@ -213,9 +212,8 @@ impl State {
 
     fn standing(&self, sandbox: &Sandbox) -> Standing {
         let hold = match &sandbox.grip {
-            Grip::Held(client) if self.connections.get(client).is_some_and(|it| it.suspended) => {
-                Hold::Suspended
-            }
+            _ if sandbox.is_going() => Hold::Ending,
+            Grip::Held(_) if sandbox.suspended => Hold::Suspended,
             Grip::Held(_) => Hold::Held,
             Grip::Lost { .. } => Hold::Lost,
             Grip::Detached => Hold::Detached,
@@ -244,6 +242,7 @@ impl State {
                 continue;
             }
             let late = self.gone.contains_key(&it.sandbox);
+            let begun = it.kept.as_ref().and_then(|kept| kept.ending);
             let sandbox = match it.kept {
                 Some(kept) => Sandbox {
                     grip: if kept.detached { Grip::Detached } else { Grip::Lost { since: now.mono } },
@@ -254,7 +253,10 @@ impl State {
             };
             let detached_and_bare = !it.exists && sandbox.grip == Grip::Detached;
             self.sandboxes.insert(it.sandbox.clone(), sandbox);
-            if late {
+            if let Some(reason) = begun.filter(|_| !late) {
+                // An earlier keeper, or a client that is lost with it, was about to.
+                self.end(&it.sandbox, reason, Who::Keeper, Gather::Yes, todo);
+            } else if late {
                 self.end(&it.sandbox, Reason::LeaseLost, Who::Keeper, Gather::No, todo);
             } else if detached_and_bare {
                 self.end(&it.sandbox, Reason::Vanished, Who::Keeper, Gather::No, todo);
@@ -264,11 +266,25 @@ impl State {
 
     fn disconnected(&mut self, now: Now, client: ConnectionId, todo: &mut Vec<Action>) {
         self.connections.remove(&client);
-        for sandbox in self.sandboxes.values_mut() {
+        let mut doomed = Vec::new();
+        for (id, sandbox) in &mut self.sandboxes {
             if sandbox.grip == Grip::Held(client) {
-                sandbox.grip = Grip::Lost { since: now.mono };
+                if sandbox.terms.changing {
+                    todo.push(sandbox.leave(now));
+                } else {
+                    sandbox.grip = Grip::Lost { since: now.mono };
+                    if std::mem::take(&mut sandbox.suspended) {
+                        todo.push(Action::Save(sandbox.kept()));
+                    }
+                }
                 todo.push(sandbox.log(now, What::LeaseLost));
             }
+            doomed.extend(
+                sandbox.doomed.filter(|(by, _)| *by == client).map(|(_, reason)| (id.clone(), reason)),
+            );
+        }
+        for (id, reason) in doomed {
+            self.end(&id, reason, Who::Keeper, Gather::Yes, todo);
         }
         let still = self.restarts.wake(now.mono, self.still.closed(client));
         let rested = self.rested.remove(&client).unwrap_or_default().into_iter().collect();
@@ -323,7 +339,7 @@ impl State {
     }
 
     fn named(&mut self, name: &SandboxName) -> Option<&mut Sandbox> {
-        self.sandboxes.values_mut().find(|it| it.terms.name == *name && !it.is_ending())
+        self.sandboxes.values_mut().find(|it| it.terms.name == *name && !it.is_going())
     }
 }
 

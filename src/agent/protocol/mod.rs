@@ -19,8 +19,10 @@ pub use self::standing::{Destroyed, Greeting, Hold, Left, Standing};
 /// The version of these messages. A keeper of another version is replaced, never spoken to.
 pub const VERSION: u32 = 1;
 
-/// The longest line that either side accepts, in bytes.
+/// The longest line that the keeper accepts, in bytes.
 pub const LONGEST_LINE: usize = 1024 * 1024;
+/// The longest line that a client accepts, in bytes: lists of a day's events, or of all that is stored.
+pub const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// How often a client that holds a lease says that it is alive.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);

@@ -42,6 +42,20 @@ pub enum Ask {
         /// When it ends.
         lifetime: Lifetime,
     },
+    /// The sandbox that this client was changing is left to the lifetime that it had before. Answered with
+    /// [`super::Standing`].
+    GiveBack {
+        /// Which sandbox.
+        sandbox: SandboxId,
+    },
+    /// This client is about to destroy the sandbox: if it goes before it says that it has ([`Ask::Release`]), the keeper
+    /// does. Answered with `null`.
+    Doom {
+        /// Which sandbox.
+        sandbox: SandboxId,
+        /// Why.
+        reason: Reason,
+    },
     /// The client has destroyed the sandbox, or never made it. The keeper makes sure that nothing is left of it,
     /// forgets it and notes why. Answered with [`super::Destroyed`].
     Release {
@@ -168,6 +182,13 @@ pub struct Terms {
     /// Whether a lease that broke is taken up: then the sandbox must be one that the keeper knows.
     #[serde(default)]
     pub again: bool,
+    /// Whether the sandbox was there before and is only being changed: until that is done it keeps the lifetime that it
+    /// has, and the end of the lease is not its end.
+    #[serde(default)]
+    pub changing: bool,
+    /// Which client: the same one may take its lease up on another connection, another one may not.
+    #[serde(default)]
+    pub client: u64,
 }
 
 /// What ends a sandbox whose lease is not lost.

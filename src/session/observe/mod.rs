@@ -5,7 +5,7 @@ mod choose;
 mod environment;
 mod recollection;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use futures_util::future::try_join_all;
@@ -31,6 +31,8 @@ pub struct Sighting {
     pub name: String,
     /// Its incarnation.
     pub id: String,
+    /// Earlier incarnations of which something is left.
+    pub others: BTreeSet<String>,
     /// The folder that it was made from.
     pub folder: PathBuf,
     /// When its oldest object was made.
@@ -143,7 +145,7 @@ pub fn replica_of(container: &ContainerSummary) -> u32 {
 }
 
 /// A service's name; replicas from the second on carry their number.
-fn log_name(container: &ContainerSummary) -> String {
+pub fn log_name(container: &ContainerSummary) -> String {
     match replica_of(container) {
         1 => service_of(container).to_owned(),
         replica => format!("{}.{replica}", service_of(container)),
@@ -202,8 +204,11 @@ fn note<'a>(
     if sighting.name.is_empty() {
         sighting.name = text(identity::NAME);
     }
+    let id = text(identity::ID);
     if sighting.id.is_empty() {
-        sighting.id = text(identity::ID);
+        sighting.id = id;
+    } else if sighting.id != id {
+        sighting.others.insert(id);
     }
     if sighting.folder.as_os_str().is_empty() {
         sighting.folder = text(identity::FOLDER).into();

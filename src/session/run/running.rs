@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::OptionFuture;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -98,6 +99,7 @@ impl Running {
 
     fn noticed(&mut self, notice: Result<Notice, KeeperError>) -> Option<Happening> {
         match notice {
+            Ok(Notice::EndMoved { ends, .. }) if self.deadline == Some(ends) => None,
             Ok(Notice::EndMoved { ends, .. }) => {
                 self.deadline = Some(ends);
                 self.events().emit(Event::DeadlineMoved { deadline: ends });
@@ -152,8 +154,9 @@ impl Running {
         match response {
             Response::Continue => Ok(None),
             Response::Serve => self.serve().await,
-            Response::TearDown(StopReason::BuildFailed) if self.existed => {
-                Err(self.failure.take().unwrap_or(SessionError::Cancelled))
+            Response::TearDown(reason) if self.is_changing() && reason != StopReason::DeadlinePassed => {
+                self.give_back();
+                Ok(None)
             }
             Response::TearDown(reason) => {
                 self.tear_down(reason);
@@ -178,6 +181,11 @@ impl Running {
         }
     }
 
+    /// Whether a sandbox that was there before is being changed.
+    fn is_changing(&self) -> bool {
+        self.existed && self.purpose.is_some()
+    }
+
     fn events(&self) -> &Events {
         &self.site.events
     }
@@ -186,7 +194,7 @@ impl Running {
         let (site, order, keeper) = (self.site.clone(), self.order.clone(), self.keeper.clone());
         let missing = if self.existed { Missing::Leave } else { Missing::Bake };
         let (token, sender, deadline) = (self.token.clone(), self.sender.clone(), self.deadline);
-        let attached = !matches!(self.purpose, Some(Purpose::Detached { .. }));
+        let attached = !self.is_detaching();
         self.building = Some(tokio::spawn(async move {
             let told = match build(&site, &keeper, order, missing, deadline, attached, &token).await {
                 Ok(()) => Told::Happened(Happening::Built),
@@ -198,6 +206,9 @@ impl Running {
     }
 
     async fn serve(&mut self) -> Result<Option<Outcome>, SessionError> {
+        if let (true, Some(lease)) = (self.is_changing() && !self.is_detaching(), &self.lease) {
+            lease.settle().await?;
+        }
         match self.purpose.take() {
             Some(Purpose::Detached { lifetime }) => {
                 if let Some(lease) = self.lease.take() {
@@ -263,6 +274,32 @@ impl Running {
             spec: self.spec.clone(),
         };
         self.building = Some(tokio::spawn(beside(raised)));
+    }
+
+    fn is_detaching(&self) -> bool {
+        matches!(self.purpose, Some(Purpose::Detached { .. }))
+    }
+
+    /// Leaves a sandbox that was there before to the lifetime that it had, once what was under way has come to rest.
+    fn give_back(&mut self) {
+        self.token.cancel();
+        let (building, lease) = (self.building.take(), self.lease.take());
+        let (events, name, sender) =
+            (self.site.events.clone(), self.order.name.to_string(), self.sender.clone());
+        tokio::spawn(async move {
+            if let Some(building) = building {
+                let _ = building.await;
+            }
+            // Without a lease it is destroyed by somebody else, and so it is if it cannot be given back.
+            if let Some(Ok(standing)) = OptionFuture::from(lease.map(Lease::give_back)).await {
+                let text = format!("sandbox `{name}` stays, as far as it was changed");
+                events.emit(Event::Notice { text });
+                if let Some(deadline) = standing.ends {
+                    events.emit(Event::DeadlineMoved { deadline });
+                }
+            }
+            let _ = sender.send(Told::Happened(Happening::TornDown));
+        });
     }
 
     fn doomed(&self) -> Doomed {

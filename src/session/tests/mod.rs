@@ -4,6 +4,7 @@
 mod stage;
 
 use std::future::Future;
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 
@@ -211,6 +212,8 @@ fn whichever_call_of_a_second_up_fails_the_sandbox_stands_and_a_down_leaves_noth
             stage.client.forget_calls();
             stage.client.fail_at(n, Fault::Refuse(ErrorKind::Other));
             let outcome = stage.in_time(stage.up()).await;
+            // Longer than the grace of what its client has lost.
+            tokio::time::sleep(Duration::from_mins(1)).await;
             assert_eq!(stage.remains().await, before, "at {n}: {outcome:?}");
             assert_eq!(stage.in_time(stage.down()).await.unwrap(), Vec::<String>::new());
             assert_eq!(stage.remains().await, Vec::<String>::new(), "at {n}");

@@ -23,17 +23,31 @@ impl State {
             todo.push(refuse(client, request, RefusalKind::Retiring, "a newer keeper takes over"));
             return;
         }
+        let mut moved = None;
         let answer = match ask {
             Ask::Hello(_) => Ok(json(&Greeting { sandboxes: self.sandboxes.len(), ..self.greeting.clone() })),
-            Ask::Lease(terms) => self.lease(now, client, terms, todo),
-            Ask::Heartbeat | Ask::Resume => Ok(serde_json::Value::Null),
+            Ask::Lease(terms) => {
+                self.suspend(client, false, todo);
+                let (sandbox, until) = (terms.sandbox.clone(), terms.lifetime.until);
+                let answer = self.lease(now, client, terms, todo);
+                moved = self.moved(&sandbox, until).filter(|_| answer.is_ok());
+                answer
+            }
+            Ask::Heartbeat => Ok(serde_json::Value::Null),
             Ask::Suspend => {
-                if let Some(connection) = self.connections.get_mut(&client) {
-                    connection.suspended = true;
-                }
+                self.suspend(client, true, todo);
                 Ok(serde_json::Value::Null)
             }
-            Ask::Detach { sandbox, lifetime } => self.detach(now, &sandbox, lifetime, todo),
+            Ask::Resume => {
+                self.suspend(client, false, todo);
+                Ok(serde_json::Value::Null)
+            }
+            Ask::Detach { sandbox, lifetime } => self.detach(now, &sandbox, Some(lifetime), todo),
+            Ask::GiveBack { sandbox } => self.detach(now, &sandbox, None, todo),
+            Ask::Doom { sandbox, reason } => {
+                self.doom(client, &sandbox, reason, todo);
+                Ok(serde_json::Value::Null)
+            }
             Ask::Extend { name, until } => self.extend(now, &name, until, todo),
             Ask::Touch { name } => {
                 self.touch(now, &name, todo);
@@ -75,13 +89,39 @@ impl State {
             Err(refusal) => Outcome::Error(refusal),
         };
         todo.push(Action::Reply(client, request, outcome));
+        todo.extend(moved.map(|notice| Action::Notify(client, notice)));
+    }
+
+    /// What a client has to hear that takes its lease up again with a deadline that was moved meanwhile.
+    fn moved(&self, id: &SandboxId, until: Option<Timestamp>) -> Option<Notice> {
+        let sandbox = self.sandboxes.get(id).filter(|it| !it.terms.changing)?;
+        let ends = sandbox.terms.lifetime.until.filter(|ends| Some(*ends) != until)?;
+        Some(Notice::EndMoved { sandbox: id.clone(), ends })
+    }
+
+    /// Notes whether a client is stopped, with all that it holds. Only the client itself says that it runs again: a
+    /// heartbeat may have been under way when it said that it stops.
+    fn suspend(&mut self, client: ConnectionId, suspended: bool, todo: &mut Vec<Action>) {
+        let Some(connection) = self.connections.get_mut(&client) else { return };
+        connection.suspended = suspended;
+        for sandbox in self.sandboxes.values_mut().filter(|it| it.grip == Grip::Held(client)) {
+            if std::mem::replace(&mut sandbox.suspended, suspended) != suspended {
+                todo.push(Action::Save(sandbox.kept()));
+            }
+        }
+    }
+
+    fn doom(&mut self, client: ConnectionId, id: &SandboxId, reason: Reason, todo: &mut Vec<Action>) {
+        if let Some(sandbox) = self.sandboxes.get_mut(id).filter(|it| !it.is_going()) {
+            sandbox.doomed = Some((client, reason));
+            todo.push(Action::Save(sandbox.kept()));
+        }
     }
 
     fn lease(&mut self, now: Now, client: ConnectionId, terms: Terms, todo: &mut Vec<Action>) -> Answer {
         let rival = self.sandboxes.values().find(|it| {
-            it.terms.name == terms.name
-                && it.terms.sandbox != terms.sandbox
-                && matches!(it.grip, Grip::Held(_))
+            let another = it.terms.sandbox != terms.sandbox || it.terms.client != terms.client;
+            it.terms.name == terms.name && another && it.holder().is_some_and(|holder| holder != client)
         });
         if rival.is_some() {
             let message = format!("another session holds the sandbox `{}`", terms.name);
@@ -94,18 +134,20 @@ impl State {
                 self.sandboxes.insert(id.clone(), Sandbox::new(terms, now.wall, Grip::Held(client)));
                 What::Leased
             }
-            Some(sandbox) if sandbox.is_ending() => {
+            Some(sandbox) if sandbox.is_going() => {
                 let message = format!("the sandbox `{}` is being destroyed", terms.name);
                 return Err(Refusal { kind: RefusalKind::Ending, message, hint: None });
             }
             Some(sandbox) => {
-                let what = if sandbox.grip == Grip::Detached { What::Leased } else { What::LeaseRegained };
+                let again = sandbox.known && sandbox.terms.client == terms.client;
                 // A deadline that was moved is known here, not to the client that takes its lease up again.
-                let lifetime =
-                    if sandbox.known() { sandbox.terms.lifetime.clone() } else { terms.lifetime.clone() };
+                let has = sandbox.known && (terms.changing || !sandbox.terms.changing);
+                let lifetime = if has { sandbox.terms.lifetime.clone() } else { terms.lifetime.clone() };
                 sandbox.terms = Terms { lifetime, again: false, ..terms };
                 sandbox.grip = Grip::Held(client);
-                what
+                sandbox.known = true;
+                sandbox.suspended = false;
+                if again { What::LeaseRegained } else { What::Leased }
             }
         };
         self.gone.remove(&id);
@@ -115,12 +157,17 @@ impl State {
         Ok(json(&self.standing(sandbox)))
     }
 
-    fn detach(&mut self, now: Now, id: &SandboxId, lifetime: Lifetime, todo: &mut Vec<Action>) -> Answer {
-        let sandbox = self.sandboxes.get_mut(id).filter(|it| !it.is_ending()).ok_or_else(|| no_such(id))?;
-        sandbox.grip = Grip::Detached;
-        sandbox.terms.lifetime = lifetime;
-        sandbox.used = now.wall;
-        todo.push(Action::Save(sandbox.kept()));
+    fn detach(
+        &mut self,
+        now: Now,
+        id: &SandboxId,
+        lifetime: Option<Lifetime>,
+        todo: &mut Vec<Action>,
+    ) -> Answer {
+        let sandbox = self.sandboxes.get_mut(id).filter(|it| !it.is_going()).ok_or_else(|| no_such(id))?;
+        sandbox.terms.lifetime = lifetime.unwrap_or_else(|| sandbox.terms.lifetime.clone());
+        sandbox.terms.changing = false;
+        todo.push(sandbox.leave(now));
         todo.push(sandbox.log(now, What::Detached));
         let sandbox = &self.sandboxes[id];
         Ok(json(&self.standing(sandbox)))

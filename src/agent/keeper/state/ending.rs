@@ -46,6 +46,7 @@ impl State {
         if let (Grip::Held(client), Who::Keeper) = (before, by) {
             todo.push(Action::Notify(client, Notice::Ending { sandbox: id.clone(), reason }));
         }
+        todo.push(Action::Save(sandbox.kept()));
         self.restarts.forget(id);
         let name = sandbox.terms.name.clone();
         todo.push(Action::Destroy { name, sandbox: id.clone(), gather });

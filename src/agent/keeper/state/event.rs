@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::group::Starved;
 use crate::agent::keeper::restart::{self, Death};
-use crate::agent::protocol::{Ask, Destroyed, Notice, Outcome, Record, Terms};
+use crate::agent::protocol::{Ask, Destroyed, Notice, Outcome, Reason, Record, Terms};
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
 
@@ -39,8 +39,11 @@ pub struct Kept {
     /// What its client asked for.
     #[serde(flatten)]
     pub terms: Terms,
-    /// Whether it lives without a lease.
+    /// Whether it lives without a lease, for good or until its client can take it up again.
     pub detached: bool,
+    /// Why it is being destroyed, once it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Reason>,
     /// Its last known use.
     pub used: Timestamp,
     /// What its control group is limited to, if it has one.

@@ -35,6 +35,12 @@ pub(super) struct Sandbox {
     pub(super) asking: bool,
     /// What its control group is limited to, if it has one.
     pub(super) limits: Option<Limits>,
+    /// Whether its client has told the terms; else they are guessed.
+    pub(super) known: bool,
+    /// Whether its client is stopped (Ctrl-Z), and said so before.
+    pub(super) suspended: bool,
+    /// Who is about to destroy it, and why.
+    pub(super) doomed: Option<(ConnectionId, Reason)>,
 }
 
 /// Why it ends.
@@ -46,7 +52,17 @@ pub(super) enum Due {
 
 impl Sandbox {
     pub(super) fn new(terms: Terms, used: Timestamp, grip: Grip) -> Self {
-        Self { terms, used, grip, warned: 0, asking: false, limits: None }
+        Self {
+            terms,
+            used,
+            grip,
+            warned: 0,
+            asking: false,
+            limits: None,
+            known: true,
+            suspended: false,
+            doomed: None,
+        }
     }
 
     /// A sandbox of which only the labels tell: it lives to the deadline that they name, but long enough for a
@@ -59,17 +75,27 @@ impl Sandbox {
     ) -> Self {
         let soonest = now.wall.checked_add(GRACE).unwrap_or(now.wall);
         let until = expires.map(|it| it.max(soonest));
-        let terms =
-            Terms { name, sandbox, grace: GRACE, lifetime: Lifetime { until, idle: None }, again: false };
-        Self::new(terms, now.wall, Grip::Detached)
+        let lifetime = Lifetime { until, idle: None };
+        let terms = Terms { name, sandbox, grace: GRACE, lifetime, again: false, changing: false, client: 0 };
+        Self { known: false, ..Self::new(terms, now.wall, Grip::Detached) }
     }
 
     pub(super) fn is_ending(&self) -> bool {
         matches!(self.grip, Grip::Ending { .. })
     }
 
-    pub(super) fn known(&self) -> bool {
-        self.grip != Grip::Detached
+    /// Whether its end has been decided, by the keeper or by a client that sees to it.
+    pub(super) fn is_going(&self) -> bool {
+        self.is_ending() || self.doomed.is_some()
+    }
+
+    /// Whether its client may go without ending it.
+    pub(super) fn is_to_stay(&self) -> bool {
+        match self.grip {
+            Grip::Detached => true,
+            Grip::Held(_) => self.terms.changing || self.suspended,
+            Grip::Lost { .. } | Grip::Ending { .. } => false,
+        }
     }
 
     pub(super) fn holder(&self) -> Option<ConnectionId> {
@@ -91,10 +117,21 @@ impl Sandbox {
         [written, unused].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
+    /// Nobody holds it any more, and it is to live: to be saved.
+    pub(super) fn leave(&mut self, now: Now) -> Action {
+        self.grip = Grip::Detached;
+        self.used = now.wall;
+        Action::Save(self.kept())
+    }
+
     pub(super) fn kept(&self) -> Kept {
         Kept {
             terms: self.terms.clone(),
-            detached: self.grip == Grip::Detached,
+            detached: self.is_to_stay(),
+            ending: match self.grip {
+                Grip::Ending { reason, .. } => Some(reason),
+                _ => self.doomed.map(|(_, reason)| reason),
+            },
             used: self.used,
             limits: self.limits.clone(),
         }

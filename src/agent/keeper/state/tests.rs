@@ -15,7 +15,8 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// A keeper with a fake clock. What it decides is done at once: records are kept, destructions succeed.
+/// A keeper with a fake clock. What it decides is done at once: records are kept, destructions succeed, though they may
+/// take their time.
 struct Bench {
     state: State,
     now: Now,
@@ -24,6 +25,8 @@ struct Bench {
     engine: BTreeMap<SandboxId, (SandboxName, Option<Timestamp>)>,
     destroyed: Vec<(SandboxId, Reason)>,
     said: Vec<Action>,
+    /// Destructions that take their time, if they do.
+    under_way: Option<Vec<SandboxId>>,
 }
 
 impl Bench {
@@ -36,6 +39,7 @@ impl Bench {
             engine: BTreeMap::new(),
             destroyed: Vec::new(),
             said: Vec::new(),
+            under_way: None,
         }
     }
 
@@ -52,11 +56,10 @@ impl Bench {
         match &action {
             Action::Save(kept) => drop(self.volume.insert(kept.terms.sandbox.clone(), kept.clone())),
             Action::Forget(sandbox) => drop(self.volume.remove(sandbox)),
-            Action::Destroy { sandbox, .. } => {
-                let removed =
-                    self.engine.remove(sandbox).map(|_| ("container".to_owned(), 1)).into_iter().collect();
-                events.push(Event::Destroyed(sandbox.clone(), Destroyed { removed, left: Vec::new() }));
-            }
+            Action::Destroy { sandbox, .. } => match &mut self.under_way {
+                Some(under_way) => under_way.push(sandbox.clone()),
+                None => events.push(self.destroy(sandbox)),
+            },
             Action::AskUse { sandbox, .. } => events.push(Event::Use(sandbox.clone(), None)),
             Action::Log(Record { sandbox: Some(sandbox), what: What::Destroyed { reason, .. }, .. }) => {
                 self.destroyed.push((sandbox.clone(), *reason));
@@ -66,6 +69,19 @@ impl Bench {
             _ => {}
         }
         self.said.push(action);
+    }
+
+    fn destroy(&mut self, sandbox: &SandboxId) -> Event {
+        let removed = self.engine.remove(sandbox).map(|_| ("container".to_owned(), 1)).into_iter().collect();
+        Event::Destroyed(sandbox.clone(), Destroyed { removed, left: Vec::new() })
+    }
+
+    /// What is being destroyed is gone now.
+    fn finish(&mut self) {
+        for sandbox in self.under_way.take().unwrap_or_default() {
+            let destroyed = self.destroy(&sandbox);
+            self.take(destroyed);
+        }
     }
 
     fn look(&self) -> Vec<Found> {
@@ -117,6 +133,7 @@ impl Bench {
     fn restart(&mut self) {
         self.now.mono += seconds(1);
         self.state = fresh(self.now);
+        self.under_way = self.under_way.take().map(|_| Vec::new());
         let found = self.look();
         self.take(Event::Found(found));
     }
@@ -161,7 +178,15 @@ fn name() -> SandboxName {
 
 fn terms(number: u8) -> Terms {
     let lifetime = Lifetime::default();
-    Terms { name: name(), sandbox: id(number), grace: seconds(10), lifetime, again: false }
+    Terms {
+        name: name(),
+        sandbox: id(number),
+        grace: seconds(10),
+        lifetime,
+        again: false,
+        changing: false,
+        client: 0,
+    }
 }
 
 #[test]
@@ -418,4 +443,132 @@ fn a_group_s_limits_outlive_the_keeper_and_go_with_the_sandbox() {
         matches!(refused, Outcome::Error(Refusal { kind: RefusalKind::NoSuchSandbox, .. })),
         "{refused:?}"
     );
+}
+
+/// A detached sandbox that a client begins to change.
+fn changed() -> Bench {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    let until = Some(bench.now.wall + seconds(3_600));
+    bench.ask(CLIENT, Ask::Detach { sandbox: id(1), lifetime: Lifetime { until, idle: None } });
+    bench.take(Event::Disconnected(CLIENT));
+    bench.lease(OTHER, Terms { again: true, changing: true, client: 2, ..terms(1) });
+    bench
+}
+
+fn ends(bench: &Bench) -> Option<Timestamp> {
+    bench.state.standings().first().and_then(|it| it.ends)
+}
+
+#[test]
+fn one_that_is_being_changed_outlives_whoever_changes_it() {
+    let mut bench = changed();
+    let until = ends(&bench);
+    bench.take(Event::Disconnected(OTHER));
+    bench.pass(seconds(600));
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Detached));
+    assert_eq!(ends(&bench), until);
+    bench.pass(seconds(3_600));
+    assert_eq!(bench.ended(&id(1)), Some(Reason::Ttl));
+}
+
+#[test]
+fn one_that_was_being_changed_is_given_back_with_the_time_that_it_had() {
+    let mut bench = changed();
+    let until = ends(&bench);
+    bench.ask(OTHER, Ask::GiveBack { sandbox: id(1) });
+    assert_eq!((bench.holds(&id(1)), ends(&bench)), (Some(Hold::Detached), until));
+}
+
+#[test]
+fn one_that_is_being_changed_outlives_the_keeper_too() {
+    let mut bench = changed();
+    bench.restart();
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Detached));
+    bench.lease(OTHER, Terms { again: true, changing: true, client: 2, ..terms(1) });
+    bench.lease(OTHER, Terms { again: true, client: 2, ..terms(1) });
+    assert_eq!(ends(&bench), None);
+    bench.take(Event::Disconnected(OTHER));
+    bench.pass(seconds(10));
+    assert_eq!(bench.ended(&id(1)), Some(Reason::LeaseLost));
+}
+
+#[test]
+fn one_that_one_client_changes_is_not_another_ones() {
+    let mut bench = changed();
+    let outcome = bench.lease(CLIENT, Terms { again: true, changing: true, client: 1, ..terms(1) });
+    assert!(matches!(outcome, Outcome::Error(Refusal { kind: RefusalKind::Held, .. })), "{outcome:?}");
+    // The same client on another connection: its old one has broken, which nobody has noticed yet.
+    let outcome = bench.lease(CLIENT, Terms { again: true, changing: true, client: 2, ..terms(1) });
+    assert!(matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
+}
+
+#[test]
+fn what_a_client_was_about_to_destroy_goes_when_it_goes() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.ask(CLIENT, Ask::Detach { sandbox: id(1), lifetime: Lifetime::default() });
+    bench.take(Event::Connected(OTHER));
+    bench.ask(OTHER, Ask::Doom { sandbox: id(1), reason: Reason::Down });
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Ending));
+    assert_eq!(bench.ended(&id(1)), None);
+    bench.take(Event::Disconnected(OTHER));
+    assert_eq!(bench.ended(&id(1)), Some(Reason::Down));
+}
+
+#[test]
+fn what_is_being_destroyed_is_destroyed_by_the_next_keeper() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.ask(CLIENT, Ask::Detach { sandbox: id(1), lifetime: Lifetime::default() });
+    bench.under_way = Some(Vec::new());
+    bench.ask(OTHER, Ask::Destroy { name: name(), reason: Reason::Down });
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Ending));
+    bench.restart();
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Ending));
+    bench.finish();
+    assert_eq!(bench.ended(&id(1)), Some(Reason::Down));
+    assert!(bench.volume.is_empty());
+}
+
+#[test]
+fn a_heartbeat_that_was_under_way_does_not_wake_a_client_that_is_stopped() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.ask(CLIENT, Ask::Suspend);
+    bench.ask(CLIENT, Ask::Heartbeat);
+    bench.pass(seconds(3_600));
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Suspended));
+    bench.ask(CLIENT, Ask::Resume);
+    bench.pass(seconds(80));
+    assert_eq!(bench.ended(&id(1)), Some(Reason::LeaseLost));
+}
+
+#[test]
+fn a_client_that_is_stopped_keeps_its_sandbox_over_a_new_keeper_for_a_while() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.ask(CLIENT, Ask::Suspend);
+    bench.restart();
+    bench.pass(seconds(3_600));
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Detached));
+    bench.lease(CLIENT, Terms { again: true, ..terms(1) });
+    assert_eq!(bench.holds(&id(1)), Some(Hold::Held));
+    bench.ask(CLIENT, Ask::Suspend);
+    bench.take(Event::Disconnected(CLIENT));
+    bench.restart();
+    bench.pass(seconds(10));
+    assert_eq!(bench.ended(&id(1)), Some(Reason::LeaseLost));
+}
+
+#[test]
+fn who_takes_a_lease_up_hears_of_a_deadline_that_was_moved() {
+    let mut bench = Bench::new();
+    bench.lease(CLIENT, terms(1));
+    bench.take(Event::Disconnected(CLIENT));
+    let until = bench.now.wall + seconds(7_200);
+    bench.ask(OTHER, Ask::Extend { name: name(), until });
+    bench.lease(CLIENT, Terms { again: true, ..terms(1) });
+    let moved = Action::Notify(CLIENT, Notice::EndMoved { sandbox: id(1), ends: until });
+    assert_eq!(bench.said.last(), Some(&moved));
 }

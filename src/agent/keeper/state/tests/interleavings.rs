@@ -9,14 +9,20 @@ use super::*;
 enum Step {
     Lease(u8, Option<u64>),
     TakeUp(u8),
+    Change(u8),
+    GiveBack(u8),
+    Doom(u8),
     Drop,
     Detach(u8, Option<u64>),
     Extend(u64),
     Touch,
     Suspend,
+    Resume,
     Heartbeat,
     Release(u8),
     Down,
+    TakeTime,
+    Finish,
     Pass(u64),
     Sleep(u64),
     Restart,
@@ -30,14 +36,20 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (number.clone(), end.clone()).prop_map(|(id, end)| Step::Lease(id, end)),
         number.clone().prop_map(Step::TakeUp),
+        number.clone().prop_map(Step::Change),
+        number.clone().prop_map(Step::GiveBack),
+        number.clone().prop_map(Step::Doom),
         Just(Step::Drop),
         (number.clone(), end).prop_map(|(id, end)| Step::Detach(id, end)),
         (1_u64..5_000).prop_map(Step::Extend),
         Just(Step::Touch),
         Just(Step::Suspend),
+        Just(Step::Resume),
         Just(Step::Heartbeat),
         number.clone().prop_map(Step::Release),
         Just(Step::Down),
+        Just(Step::TakeTime),
+        Just(Step::Finish),
         (1_u64..90).prop_map(Step::Pass),
         (1_u64..20_000).prop_map(Step::Sleep),
         Just(Step::Restart),
@@ -61,6 +73,18 @@ impl Bench {
                 self.take(Event::Connected(OTHER));
                 self.ask(OTHER, Ask::Lease(Terms { again: true, ..terms(*number) }));
             }
+            Step::Change(number) => {
+                self.take(Event::Connected(OTHER));
+                self.ask(
+                    OTHER,
+                    Ask::Lease(Terms { again: true, changing: true, client: 2, ..terms(*number) }),
+                );
+            }
+            Step::GiveBack(number) => drop(self.ask(OTHER, Ask::GiveBack { sandbox: id(*number) })),
+            Step::Doom(number) => {
+                self.take(Event::Connected(OTHER));
+                self.ask(OTHER, Ask::Doom { sandbox: id(*number), reason: Reason::Down });
+            }
             Step::Drop => {
                 self.take(Event::Disconnected(CLIENT));
                 self.take(Event::Disconnected(OTHER));
@@ -75,11 +99,14 @@ impl Bench {
             }
             Step::Touch => drop(self.ask(OTHER, Ask::Touch { name: name() })),
             Step::Suspend => drop(self.ask(CLIENT, Ask::Suspend)),
+            Step::Resume => drop(self.ask(CLIENT, Ask::Resume)),
             Step::Heartbeat => drop(self.ask(CLIENT, Ask::Heartbeat)),
             Step::Release(number) => {
                 self.ask(CLIENT, Ask::Release { sandbox: id(*number), reason: Reason::SessionEnded });
             }
             Step::Down => drop(self.ask(OTHER, Ask::Destroy { name: name(), reason: Reason::Down })),
+            Step::TakeTime => drop(self.under_way.get_or_insert_default()),
+            Step::Finish => self.finish(),
             Step::Pass(time) => self.pass(seconds(*time)),
             Step::Sleep(time) => self.sleep(seconds(*time)),
             Step::Restart => self.restart(),
@@ -104,7 +131,8 @@ proptest! {
             bench.step(step);
             if matches!(step, Step::Pass(_) | Step::Sleep(_)) {
                 for (sandbox, reason) in &bench.destroyed[ended_before..] {
-                    let Some(stood) = before.iter().find(|it| it.sandbox == *sandbox) else { continue };
+                    let stood = before.iter().find(|it| it.sandbox == *sandbox);
+                    let Some(stood) = stood.filter(|it| it.hold != Hold::Ending) else { continue };
                     let over = stood.ends.is_some_and(|ends| ends <= bench.now.wall);
                     let lost = stood.hold == Hold::Lost || bench.now.mono.saturating_sub(begun.mono) >= seconds(10);
                     prop_assert!(over || (lost && *reason == Reason::LeaseLost), "{stood:?} ended for {reason:?}");
@@ -117,6 +145,7 @@ proptest! {
         }
         bench.step(&Step::Drop);
         bench.restart();
+        bench.finish();
         bench.pass(seconds(6 * 3600));
         prop_assert!(bench.engine.is_empty(), "left: {:?}", bench.engine);
         prop_assert!(bench.state.standings().is_empty());
