@@ -182,8 +182,27 @@ fn a_session_killed_at_any_call_of_its_end_leaves_nothing() {
     engine.is_bare_but_for_keepers(GONE, &[world.name()]);
 }
 
+/// The services of the sandbox of this number that run.
+fn running(world: &World, number: usize) -> usize {
+    let service = |service: &str| format!("sbx-{}-{number}.{service}", world.name());
+    ["db", "web"].into_iter().filter(|it| world.engine().runs(&service(it))).count()
+}
+
+/// Of so many sandboxes that a `down` was to destroy none is half there: all are gone but for those, half at most, whose
+/// `down` had not even reached the keeper. These are removed.
+fn none_is_half_there(world: &World, count: usize) {
+    let whole = || (1..=count).filter(|number| running(world, *number) == 2);
+    within(GONE, "each is gone or whole", || {
+        (1..=count).all(|number| running(world, number) != 1) && whole().count() <= count / 2
+    });
+    let names: Vec<String> = whole().map(|number| format!("{}-{number}", world.name())).collect();
+    if !names.is_empty() {
+        world.sandbox(DOWN.into_iter().chain(names.iter().map(String::as_str))).success();
+    }
+}
+
 #[test]
-fn a_client_killed_at_any_call_of_down_leaves_nothing() {
+fn a_client_killed_at_any_call_of_down_leaves_nothing_half_destroyed() {
     let engine = engine();
     let world = engine.world(SPEC);
     world.up();
@@ -197,6 +216,7 @@ fn a_client_killed_at_any_call_of_down_leaves_nothing() {
         was_killed(&down.env("SANDBOX_FAULT", &format!("{mode}@{}", number.div_ceil(2))).run());
     });
 
+    none_is_half_there(&world, all * 2);
     engine.is_bare_but_for_keepers(GONE, &[world.name()]);
 }
 
@@ -267,6 +287,7 @@ fn when_client_and_keeper_are_killed_at_any_call_of_down_the_keeper_that_the_eng
     kill_the_keeper(&world);
     sessions.iter_mut().for_each(Session::kill);
 
+    none_is_half_there(&world, all);
     engine.is_bare_but_for_keepers(GONE, &[world.name()]);
 }
 
