@@ -20,7 +20,7 @@ pub use self::standing::{Destroyed, Greeting, Hold, Left, Standing};
 pub const VERSION: u32 = 1;
 
 /// The longest line that the keeper accepts, in bytes.
-pub const LONGEST_LINE: usize = 1024 * 1024;
+pub const LONGEST_LINE: usize = 8 * 1024 * 1024;
 /// The longest line that a client accepts, in bytes: lists of a day's events, or of all that is stored.
 pub const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 
