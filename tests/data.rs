@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::path::Path;
-
 use sandbox::data::archive::{Import, Limits, Packing, export};
 use sandbox::pool::tree::Counter;
 use serde_json::{Value, json};
@@ -291,18 +289,6 @@ fn a_spec_out_of_a_file_may_not_mount_this_host_whatever_it_says_of_itself() {
     assert_eq!(in_named(&world, &second, "other", "cat /own/x").success().text(), "x");
 }
 
-/// Writes a file like this one, of no data, whose spec says something else.
-fn forged(file: &Path, other: &Path, change: impl FnOnce(&mut Value)) {
-    let import = Import::open(std::fs::File::open(file).unwrap(), Limits::default()).unwrap();
-    let mut manifest = import.head().manifest.clone();
-    change(manifest.spec.as_mut().unwrap());
-    let nothing = tempfile::tempdir().unwrap();
-    let volumes: Vec<_> =
-        manifest.volumes.iter().map(|name| (name.clone(), nothing.path().to_owned())).collect();
-    let out = std::fs::File::create(other).unwrap();
-    export(out, Packing::Zstd, &manifest, &volumes, None, &Counter::default()).unwrap();
-}
-
 #[test]
 fn a_spec_out_of_a_file_may_say_no_more_than_a_spec_of_ones_own() {
     let world = World::with_spec(PAIR);
@@ -310,6 +296,17 @@ fn a_spec_out_of_a_file_may_say_no_more_than_a_spec_of_ones_own() {
     world.sandbox(["snapshot", "create", "mine"]).success();
     world.sandbox(["snapshot", "export", "mine", "mine.sandbox.tar.zst"]).success();
     let (mine, second) = (world.project().join("mine.sandbox.tar.zst"), named(&world, "second"));
+    // A file like that one, of no data, whose spec says something else.
+    let forged = |other: &str, change: &dyn Fn(&mut Value)| {
+        let import = Import::open(std::fs::File::open(&mine).unwrap(), Limits::default()).unwrap();
+        let mut manifest = import.head().manifest.clone();
+        change(manifest.spec.as_mut().unwrap());
+        let nothing = tempfile::tempdir().unwrap();
+        let volumes = manifest.volumes.iter().map(|name| (name.clone(), nothing.path().to_owned()));
+        let volumes: Vec<_> = volumes.collect();
+        let out = std::fs::File::create(world.project().join(other)).unwrap();
+        export(out, Packing::Zstd, &manifest, &volumes, None, &Counter::default()).unwrap();
+    };
     let keeper = format!("sandbox-keeper-{}", world.name());
     let foreign = "a sandbox does not join containers that are not its own";
     let own_profile = r#"seccomp={"defaultAction":"SCMP_ACT_ERRNO"}"#;
@@ -324,10 +321,10 @@ fn a_spec_out_of_a_file_may_say_no_more_than_a_spec_of_ones_own() {
         ("security_opt", json!([own_profile]), "came out of a snapshot file"),
     ] {
         let other = format!("{key}.sandbox.tar.zst");
-        forged(&mine, &world.project().join(&other), |spec| {
+        forged(&other, &|spec| {
             let app = &mut spec["services"]["app"];
             app["cap_add"] = json!(["SYS_PTRACE"]);
-            app[key] = value;
+            app[key] = value.clone();
             if key == "network_mode" {
                 app["networks"] = json!({});
             }
@@ -340,7 +337,7 @@ fn a_spec_out_of_a_file_may_say_no_more_than_a_spec_of_ones_own() {
     let containers = world.engine().docker(&["ps", "-aq", "--filter", &format!("name={second}")]).success();
     assert_eq!(containers.text(), "");
     // The same file without malice.
-    forged(&mine, &world.project().join("good.sandbox.tar.zst"), |_| ());
+    forged("good.sandbox.tar.zst", &|_| ());
     world.sandbox(["up", "-d", "--from", "good.sandbox.tar.zst", "--name", &second]).success();
     world.sandbox(["down", &second]).success();
 }

@@ -202,7 +202,7 @@ fn kept_refused(services: &str, change: impl FnOnce(&mut Spec)) -> String {
     assert!(readmitted(&spec, HostAccess::Refused).is_ok(), "{services}");
     change(&mut spec);
     let refused = readmitted(&spec, HostAccess::Refused).expect_err(services);
-    refused.iter().map(|problem| format!("{}\n", problem.message)).collect()
+    refused.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -268,6 +268,11 @@ fn a_kept_spec_says_no_more_than_a_file_may() {
         spec.services.values_mut().for_each(|service| service.scale = Some(6_000));
     });
     assert!(said.contains("12000 containers"), "{said}");
+    let said = kept_refused("a: { image: x, expose: ['1-65535', '1-65535/udp'] }", |spec| {
+        let expose = &mut spec.services.values_mut().next().unwrap().expose;
+        expose.extend(std::iter::repeat_n("1-65535".to_owned(), 10_000));
+    });
+    assert!(said.contains("more ports than there are"), "{said}");
     let said = kept_refused("a: { image: x, networks: [n] } }, networks: { n: {}", |spec| {
         spec.networks.values_mut().next().unwrap().external = true;
     });

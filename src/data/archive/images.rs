@@ -275,7 +275,7 @@ mod tests {
     }
 
     /// An archive whose entries are of these kinds, under whatever names.
-    fn odd(entries: &[(&str, EntryType, &str)]) -> Result<Vec<Archived>, ArchiveError> {
+    fn packed(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
         for (name, kind, text) in entries {
             let mut header = tar::Header::new_ustar();
@@ -289,7 +289,11 @@ mod tests {
             header.set_cksum();
             tar.append(&header, if is_link { &b""[..] } else { text.as_bytes() }).unwrap();
         }
-        archived(&mut &*tar.into_inner().unwrap())
+        tar.into_inner().unwrap()
+    }
+
+    fn odd(entries: &[(&str, EntryType, &str)]) -> Result<Vec<Archived>, ArchiveError> {
+        archived(&mut &*packed(entries))
     }
 
     #[test]
@@ -352,5 +356,66 @@ mod tests {
         listed(r#"[{"Config":"c.json","RepoTags":["db:1"],"RepoTagſ":["postgres:16"]}]"#).unwrap_err();
         listed(r#"[{"Config":"c.json","RepoTags":"db:1"}]"#).unwrap_err();
         listed("{}").unwrap_err();
+    }
+
+    /// What GNU tar makes of an archive: its list and the configuration.
+    fn unpacked(archive: &[u8]) -> [Option<String>; 2] {
+        use std::io::Write;
+        let ground = tempfile::tempdir().unwrap();
+        let mut tar = std::process::Command::new("tar")
+            .args(["-x", "-C"])
+            .arg(ground.path())
+            .stdin(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // It may have had enough before the end.
+        let _ = tar.stdin.take().unwrap().write_all(archive);
+        let _ = tar.wait().unwrap();
+        [MANIFEST, "c.json"].map(|name| std::fs::read_to_string(ground.path().join(name)).ok())
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+        /// Whatever else is in an archive that is let in, who unpacks it finds the list and the configuration that we read.
+        #[test]
+        fn an_archive_that_is_let_in_is_the_same_to_who_unpacks_it(
+            more in proptest::collection::vec((0usize..12, 0usize..5, 0usize..5), 0..6),
+            at in 0usize..6,
+        ) {
+            let names = [
+                "manifest.json", "./manifest.json", "x/manifest.json", "x/../manifest.json", "x", "x/", "c.json", "x/c.json",
+                "index.json", "y/x", "manifest.json/", "./c.json",
+            ];
+            let kinds = [
+                EntryType::Regular, EntryType::Directory, EntryType::Symlink, EntryType::Link, EntryType::Continuous,
+            ];
+            let other = LIST.replace("db:1", "postgres:16");
+            let texts = [other.as_str(), ".", "..", "manifest.json", "c.json"];
+            let mut entries: Vec<_> =
+                more.iter().map(|(name, kind, text)| (names[*name], kinds[*kind], texts[*text])).collect();
+            let at = at.min(entries.len());
+            entries.splice(at..at, [("c.json", EntryType::Regular, "{}"), (MANIFEST, EntryType::Regular, LIST)]);
+            let bytes = packed(&entries);
+            if let Ok(images) = archived(&mut &*bytes) {
+                let own = [LIST, "{}"].map(|text| Some(text.to_owned()));
+                proptest::prop_assert_eq!(unpacked(&bytes), own, "{:?}", entries);
+                proptest::prop_assert_eq!(&images[0].tags, &["db:1"]);
+            }
+        }
+
+        /// Whatever is done to an archive, the reader answers.
+        #[test]
+        fn no_mutation_breaks_the_reader_of_images(
+            changes in proptest::collection::vec((0usize..6_000, 0u8..=255), 1..12),
+        ) {
+            let mut bytes = archive(&[("c.json", "{}"), (MANIFEST, LIST), ("index.json", "{}")]);
+            for (at, value) in changes {
+                let at = at % bytes.len();
+                bytes[at] = value;
+            }
+            let _ = archived(&mut &*bytes);
+        }
     }
 }

@@ -321,7 +321,7 @@ mod tests {
         std::fs::write(&file, "secret").unwrap();
         std::fs::create_dir(&locked).unwrap();
         for path in [&file, &locked] {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0)).unwrap();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).unwrap();
         }
         let path = folder.path().to_owned();
         // In a thread of its own, which has none of what root may do beside its files' modes.

@@ -166,10 +166,17 @@ impl Reader<'_> {
         }
         service.ports = self.ports(fields);
         service.expose = fields.texts("expose").unwrap_or_default();
+        let mut exposed = 0;
         for port in &service.expose {
             let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-            let reason = super::super::ports::range(number).err();
-            if reason.is_some() || !matches!(protocol, "tcp" | "udp" | "sctp") {
+            let range = super::super::ports::range(number);
+            exposed += range.as_ref().map_or(0, |range| u32::from(range.end.saturating_sub(range.start)) + 1);
+            if exposed > PORTS {
+                let message = format!("{} exposes more ports than there are", fields.what);
+                self.log.problem(ProblemKind::Value, fields.key_span("expose"), message);
+                break;
+            }
+            if range.is_err() || !matches!(protocol, "tcp" | "udp" | "sctp") {
                 let message = format!("`{port}`, exposed by {}, is not a port", fields.what);
                 self.log.problem(ProblemKind::Value, fields.key_span("expose"), message);
             }
@@ -345,6 +352,9 @@ impl Reader<'_> {
         }
     }
 }
+
+/// All ports of three protocols.
+const PORTS: u32 = 3 << 16;
 
 /// What names a namespace that is neither the host's, a service's nor a container's own.
 const FOREIGN: [&str; 2] = ["container:", "ns:"];
