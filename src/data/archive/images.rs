@@ -336,6 +336,25 @@ mod tests {
     }
 
     #[test]
+    fn what_engines_with_two_kinds_of_lists_save_is_let_in() {
+        use EntryType::{Directory, Regular};
+        let index = r#"{"schemaVersion":2,"manifests":[{"digest":"sha256:aa","size":9,"annotations":{
+            "io.containerd.image.name":"docker.io/library/db:1","org.opencontainers.image.ref.name":"1"}}]}"#;
+        let list = LIST.replace("c.json", "blobs/sha256/cc");
+        let found = odd(&[
+            ("blobs/", Directory, ""),
+            ("blobs/sha256/", Directory, ""),
+            ("blobs/sha256/cc", Regular, "{}"),
+            ("blobs/sha256/dd", Regular, "a layer"),
+            ("index.json", Regular, index),
+            ("manifest.json", Regular, &list),
+            ("oci-layout", Regular, r#"{"imageLayoutVersion":"1.0.0"}"#),
+            ("repositories", Regular, r#"{"db":{"1":"dd"}}"#),
+        ]);
+        assert_eq!(found.unwrap()[0].tags, ["db:1"]);
+    }
+
+    #[test]
     fn a_list_too_large_to_be_one_is_refused() {
         let padding = " ".repeat(usize::try_from(SMALL).unwrap());
         let large = format!("{}{padding}", LIST.replace("db:1", "postgres:16"));
