@@ -210,10 +210,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What a disk of so many bytes, with so many free, has room for: a twentieth of it is left, for what runs
-    /// meanwhile.
+    /// What a disk of so many bytes, with so many free, has room for, so that there is room for new work and for what
+    /// runs meanwhile: twice a fiftieth of it is left, from 128 MiB to 4 GiB.
     pub fn within(total: u64, free: u64) -> Self {
-        let room = free.saturating_sub(total / 20);
+        let left = (total / 25).clamp(128 << 20, 4 << 30);
+        let room = free.saturating_sub(left);
         Self { bytes: room, images: room, ..Self::default() }
     }
 

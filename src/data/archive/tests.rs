@@ -432,10 +432,11 @@ fn a_manifest_is_a_spec_and_digests_and_no_more() {
 
 #[test]
 fn volumes_and_images_share_the_room_and_leave_a_reserve() {
-    let limits = Limits::within(1000, 300);
-    assert_eq!((limits.bytes, limits.images), (250, 250));
-    assert_eq!(limits.beside(200).images, 50);
-    assert_eq!(Limits::within(1000, 40).bytes, 0);
+    let limits = Limits::within(100 << 30, 10 << 30);
+    assert_eq!((limits.bytes, limits.images), (6 << 30, 6 << 30));
+    assert_eq!(limits.beside(5 << 30).images, 1 << 30);
+    assert_eq!(Limits::within(4 << 40, 10 << 30).bytes, 6 << 30, "a large disk does not have to be as empty");
+    assert_eq!(Limits::within(100 << 30, 1 << 30).bytes, 0);
     let one = tempfile::tempdir().unwrap();
     fs::write(one.path().join("a"), [1; 600]).unwrap();
     let (file, _) = write(Packing::Raw, &[(name("data"), one.path().to_owned())], Some(&[2; 600]));
