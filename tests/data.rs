@@ -2,7 +2,9 @@
 
 mod support;
 
-use serde_json::Value;
+use sandbox::data::archive::{Import, Limits, Packing, export};
+use sandbox::pool::tree::Counter;
+use serde_json::{Value, json};
 use support::second::SecondEngine;
 use support::{BUSYBOX, Outcome, World, eventually};
 
@@ -288,6 +290,100 @@ fn a_spec_out_of_a_file_may_not_mount_this_host_whatever_it_says_of_itself() {
 }
 
 #[test]
+fn a_spec_out_of_a_file_may_say_no_more_than_a_spec_of_ones_own() {
+    let world = World::with_spec(PAIR);
+    world.up();
+    world.sandbox(["snapshot", "create", "mine"]).success();
+    world.sandbox(["snapshot", "export", "mine", "mine.sandbox.tar.zst"]).success();
+    let (mine, second) = (world.project().join("mine.sandbox.tar.zst"), named(&world, "second"));
+    // A file like that one, of no data, whose spec says something else.
+    let forged = |other: &str, change: &dyn Fn(&mut Value)| {
+        let import = Import::open(std::fs::File::open(&mine).unwrap(), Limits::default()).unwrap();
+        let mut manifest = import.head().manifest.clone();
+        change(manifest.spec.as_mut().unwrap());
+        let nothing = tempfile::tempdir().unwrap();
+        let volumes = manifest.volumes.iter().map(|name| (name.clone(), nothing.path().to_owned()));
+        let volumes: Vec<_> = volumes.collect();
+        let out = std::fs::File::create(world.project().join(other)).unwrap();
+        export(out, Packing::Zstd, &manifest, &volumes, None, &Counter::default()).unwrap();
+    };
+    let keeper = format!("sandbox-keeper-{}", world.name());
+    let foreign = "a sandbox does not join containers that are not its own";
+    let own_profile = r#"seccomp={"defaultAction":"SCMP_ACT_ERRNO"}"#;
+
+    for (key, value, said) in [
+        ("pid", json!(format!("container:{keeper}")), foreign),
+        ("ipc", json!(format!("container:{keeper}")), foreign),
+        ("network_mode", json!({ "container": keeper }), foreign),
+        ("volumes_from", json!([format!("/{keeper}")]), "it is not the sandbox's"),
+        ("volumes_from", json!([keeper]), "which is not a service"),
+        ("scale", json!(u32::MAX), "containers"),
+        ("security_opt", json!([own_profile]), "came out of a snapshot file"),
+    ] {
+        let other = format!("{key}.sandbox.tar.zst");
+        forged(&other, &|spec| {
+            let app = &mut spec["services"]["app"];
+            app["cap_add"] = json!(["SYS_PTRACE"]);
+            app[key] = value.clone();
+            if key == "network_mode" {
+                app["networks"] = json!({});
+            }
+        });
+
+        let up = world.sandbox(["up", "-d", "--from", &other, "--name", &second]).exits(2);
+
+        assert!(up.stderr.contains(said), "{key}: {up}");
+    }
+    let containers = world.engine().docker(&["ps", "-aq", "--filter", &format!("name={second}")]).success();
+    assert_eq!(containers.text(), "");
+    // The same file without malice.
+    forged("good.sandbox.tar.zst", &|_| ());
+    world.sandbox(["up", "-d", "--from", "good.sandbox.tar.zst", "--name", &second]).success();
+    world.sandbox(["down", &second]).success();
+}
+
+#[test]
+fn what_files_are_besides_their_bytes_goes_along_in_a_file() {
+    let spec = r#"
+services:
+  app:
+    image: sbx-test/base
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    volumes: ["data:/data"]
+volumes: { data: {} }
+"#;
+    let world = World::with_spec(spec);
+    world.up();
+    let make = r#"
+        set -e; cd /data; mkdir -p d/deep && echo one > d/file && ln d/file linked && ln -s d/file short
+        ln -s ../.. d/deep/out && ln -s /etc/passwd absolute && mkfifo d/pipe
+        truncate -s 64M holes && printf x | dd of=holes bs=1 seek=5000000 conv=notrunc 2>/dev/null
+        cp /bin/true d/tool && chmod 4750 d/tool && chmod 2770 d && chmod 1777 .
+        chown 1234:4321 d/file && chown 70000:5 d/deep && chown -h 7:8 short
+        perl -e 'my ($f, $k, $v) = ("/data/d/file", "user.note", "a\0b"); syscall(188, $f, $k, $v, 3, 0) and die "$!"'
+        touch -d '2001-02-03 04:05:06.123456789' d/file && touch -h -d '1999-01-01' short
+        touch -d '2002-01-01 00:00:00.5' d/deep d . "#;
+    shell(&world, "app", make).success();
+    let picture = r#"cd /data && find . -printf '%P %y %#m %U:%G %T@ %n %s %l\n' | sort
+        find . -type f -exec sha256sum {} + | sort -k 2; stat -c %b holes | awk '{ print ($1 < 1000) }'
+        perl -e 'my ($f, $k, $v) = ("/data/d/file", "user.note", " " x 9); print syscall(191, $f, $k, $v, 9), " $v"'"#;
+    let before = shell(&world, "app", picture).success().stdout;
+    world.sandbox(["snapshot", "create", "bug"]).success();
+    world.sandbox(["snapshot", "export", "bug", "bug.sandbox.tar.zst"]).success();
+
+    let other = World::new();
+    std::fs::copy(world.project().join("bug.sandbox.tar.zst"), other.project().join("bug.sandbox.tar.zst"))
+        .unwrap();
+    other.sandbox(["snapshot", "import", "bug.sandbox.tar.zst", "--as", "bug"]).success();
+    other.sandbox(["up", "-d", "--from", "bug"]).success();
+
+    let after = shell(&other, "app", picture).success().stdout;
+    assert!(before.contains("1234:4321 981173106.1234567890 2 4") && before.contains("\n3 a\0b"), "{before}");
+    assert_eq!(after, before);
+}
+
+#[test]
 fn an_image_that_differs_is_refused_unless_drift_is_allowed_and_one_that_is_missing_is_said() {
     let image = format!("sbx-test-drift-{:08x}:1", rand::random::<u32>());
     let world = World::with_spec(&SEEDED.replace("sbx-test/busybox", &image));
@@ -369,7 +465,9 @@ services:
     let profile =
         r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO"}]}"#;
     world.file("profile.json", profile);
-    world.up();
+    // It allows what it does not name, which is less than the engine's own: that is for the user to say.
+    world.sandbox(["up", "-d"]).exits(2).says("takes a wall away");
+    world.sandbox(["up", "-d", "--allow-host-access"]).success();
 
     // A sync that nobody looks at succeeds even on what is not open.
     assert_eq!(asked(&world, "throwaway", FSYNC), "done done");

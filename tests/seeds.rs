@@ -206,6 +206,33 @@ fn a_volume_seeded_by_a_snapshot_is_scrubbed_before_anyone_sees_it() {
 }
 
 #[test]
+fn a_seed_that_changes_while_it_is_baked_is_not_kept_under_the_key_of_what_it_was() {
+    let spec = r#"
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    volumes: ["data:/data", "./beside:/beside"]
+    seed:
+      - exec: [sh, -c, "cat > /data/word"]
+        stdin: beside/word
+      - exec: [sh, -c, "WHAT"]
+volumes: { data: {} }
+"#;
+    let world = World::with_spec(&spec.replace("WHAT", "echo later > /beside/word"));
+    world.file("beside/word", "sooner\n");
+
+    world.sandbox(["bake"]).exits(1).says("changed while the data was made").says("try again");
+
+    assert_eq!(baselines(&world), 0);
+    // What a service leaves in a folder that it may write to is no reason.
+    world.spec(&spec.replace("WHAT", "echo done > /beside/mark"));
+    world.sandbox(["bake"]).success();
+    assert_eq!(baselines(&world), 1);
+}
+
+#[test]
 fn a_failing_seed_leaves_no_baseline_and_keeps_its_log() {
     let world = World::with_spec(
         &ONCE

@@ -237,8 +237,7 @@ pub(super) async fn loaded(
         return context.load(spec, services, Refusals::Fail);
     };
     let access = if spec.allow_host_access { HostAccess::Allowed } else { HostAccess::Refused };
-    let kept = without_seeds(kept);
-    spec::guard(&kept, access).map_err(Failure::Spec)?;
+    let kept = spec::readmitted(&without_seeds(kept), access).map_err(Failure::Spec)?;
     let name: String = path.name.as_str().chars().take(FEW).collect();
     let sandbox = SandboxName::derive(kept.name.as_str(), Some(&name));
     Ok(Loaded {
@@ -309,7 +308,11 @@ fn exit(outcome: Outcome) -> Exit {
 /// `web=3`.
 fn scale(text: &str) -> Result<(ServiceName, u32), String> {
     let (name, number) = text.split_once('=').ok_or("not a service and a number such as web=3")?;
-    let number = number.parse().map_err(|_| format!("`{number}` is not a number of containers"))?;
+    let number = number
+        .parse()
+        .ok()
+        .filter(|number| *number <= spec::MAX_CONTAINERS)
+        .ok_or_else(|| format!("`{number}` is not a number of containers"))?;
     Ok((name.parse().map_err(|error: crate::spec::InvalidName| error.to_string())?, number))
 }
 

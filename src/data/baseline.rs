@@ -12,15 +12,25 @@ use super::seed::Inputs;
 use crate::engine::Image;
 use crate::plan::volumes_of;
 use crate::pool::{SetName, SetPath, Shelf, VolumeName};
-use crate::spec::{MountKind, NetworkMode, Seed, Service, ServiceName, SnapshotRef, Spec};
+use crate::spec::{Mount, MountKind, NetworkMode, Seed, Service, ServiceName, SnapshotRef, Spec};
 
 /// What a bake is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BakeSet {
     /// The services that are started: those with seeds and what these depend on.
     pub services: BTreeSet<ServiceName>,
+    /// The services that are only made, because they have one of the volumes: their image's files get into it.
+    pub made: BTreeSet<ServiceName>,
     /// The volumes that are kept: all of theirs, and those with seeds of their own.
     pub volumes: BTreeSet<VolumeName>,
+}
+
+impl BakeSet {
+    /// Whether a mount is of a volume that is kept.
+    fn keeps(&self, mount: &Mount) -> bool {
+        matches!(&mount.kind, MountKind::Named { volume, .. }
+            if self.volumes.iter().any(|kept| kept.as_str() == volume.as_str()))
+    }
 }
 
 /// What is to be baked of a spec (of which only the services that are asked for are left). `None`: nothing in it is
@@ -44,7 +54,11 @@ pub fn bake_set(spec: &Spec, images: &BTreeMap<ServiceName, Image>) -> Option<Ba
             volumes.extend(kept.filter_map(|volume| VolumeName::new(volume.key).ok()));
         }
     }
-    (!volumes.is_empty()).then_some(BakeSet { services, volumes })
+    let mut set = BakeSet { services, made: BTreeSet::new(), volumes };
+    let others = spec.services.values().filter(|service| !set.services.contains(&service.name));
+    let made = others.filter(|service| service.mounts.iter().any(|mount| set.keeps(mount)));
+    set.made = made.map(|service| service.name.clone()).collect();
+    (!set.volumes.is_empty()).then_some(set)
 }
 
 /// A service and all that must run for it to run.
@@ -82,6 +96,12 @@ pub fn key(
         .filter_map(|name| spec.services.get(name))
         .map(|service| (service.name.as_str(), shape(spec, service, images.get(&service.name))))
         .collect();
+    let made: BTreeMap<&str, Value> = set
+        .made
+        .iter()
+        .filter_map(|name| spec.services.get(name))
+        .map(|service| (service.name.as_str(), shape_of_made(set, service, images.get(&service.name))))
+        .collect();
     let seeds: BTreeMap<&str, Vec<Value>> = spec
         .volumes
         .iter()
@@ -94,7 +114,7 @@ pub fn key(
         spec.secrets.iter().map(|(name, secret)| (name.as_str(), json!(secret.source))).collect();
     let secrets = relative(&spec.folder, json!(secrets));
     let whole = json!({
-        "format": FORMAT, "arch": arch, "services": services, "volumes": seeds, "kept": set.volumes,
+        "format": FORMAT, "arch": arch, "services": services, "made": made, "volumes": seeds, "kept": set.volumes,
         "secrets": secrets, "inputs": inputs,
     });
     let hash = hex::encode(Sha256::digest(whole.to_string().as_bytes()));
@@ -104,19 +124,7 @@ pub fn key(
 
 /// What of a service shapes its data.
 fn shape(spec: &Spec, service: &Service, image: Option<&Image>) -> Value {
-    let mounts: Vec<Value> = service
-        .mounts
-        .iter()
-        .map(|mount| {
-            let what = match &mount.kind {
-                MountKind::Named { volume, .. } => json!({"volume": volume}),
-                MountKind::Anonymous { .. } => json!("anonymous"),
-                MountKind::Bind { source, .. } => json!({"bind": source}),
-                other => json!(other),
-            };
-            json!([mount.target, what])
-        })
-        .collect();
+    let mounts: Vec<Value> = service.mounts.iter().map(mount_shape).collect();
     let configs: Vec<Value> = service
         .configs
         .iter()
@@ -125,6 +133,10 @@ fn shape(spec: &Spec, service: &Service, image: Option<&Image>) -> Value {
     let shape = json!({
         "image": image.map(|image| image.id.as_str()).or_else(|| service.image()),
         "platform": service.platform,
+        "hostname": [&service.hostname, &service.domainname],
+        "extra_hosts": service.extra_hosts,
+        "group_add": service.group_add,
+        "volumes_from": service.volumes_from,
         "command": service.command,
         "entrypoint": service.entrypoint,
         "environment": service.environment,
@@ -140,6 +152,27 @@ fn shape(spec: &Spec, service: &Service, image: Option<&Image>) -> Value {
         "seed": service.seed.iter().map(|seed| seed_shape(&spec.folder, seed)).collect::<Vec<_>>(),
     });
     relative(&spec.folder, shape)
+}
+
+/// What of a service that is only made shapes the volumes that it is made on: what of its image gets where.
+fn shape_of_made(set: &BakeSet, service: &Service, image: Option<&Image>) -> Value {
+    let mounts: Vec<Value> =
+        service.mounts.iter().filter(|mount| set.keeps(mount)).map(mount_shape).collect();
+    json!({
+        "image": image.map(|image| image.id.as_str()).or_else(|| service.image()),
+        "platform": service.platform,
+        "mounts": mounts,
+    })
+}
+
+fn mount_shape(mount: &Mount) -> Value {
+    let what = match &mount.kind {
+        MountKind::Named { volume, options } => json!({"volume": volume, "options": options}),
+        MountKind::Anonymous { options } => json!({"anonymous": options}),
+        MountKind::Bind { source, .. } => json!({"bind": source}),
+        other => json!(other),
+    };
+    json!([mount.target, what, mount.read_only])
 }
 
 /// A seed without the paths of its files: these count by their names and bytes.
@@ -172,7 +205,7 @@ fn relative(folder: &Path, value: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{At, Dependency, Mount, Port, VolumeName as SpecVolume};
+    use crate::spec::{At, Dependency, Port, VolumeName as SpecVolume, VolumeOptions};
 
     fn spec() -> Spec {
         let mut db = service("db");
@@ -270,8 +303,38 @@ mod tests {
         assert!(!changed(&|db| {
             db.labels.insert("a".to_owned(), "b".to_owned());
         }));
+        assert!(changed(&|db| db.hostname = Some("primary".to_owned())));
+        assert!(changed(&|db| {
+            db.extra_hosts.insert("a".to_owned(), vec!["10.0.0.1".to_owned()]);
+        }));
+        for options in [
+            VolumeOptions { nocopy: true, subpath: None },
+            VolumeOptions { nocopy: false, subpath: Some("main".to_owned()) },
+        ] {
+            assert!(changed(&|db| {
+                let MountKind::Named { options: own, .. } = &mut db.mounts[0].kind else { panic!() };
+                *own = Some(options.clone());
+            }));
+        }
         let other = Inputs::from([("services.db.seed[0]/a.sql".to_owned(), "bb".to_owned())]);
         assert_ne!(key_of(&spec(), &other), first);
+    }
+
+    #[test]
+    fn what_a_service_that_is_only_made_brings_along_changes_the_key() {
+        let first = key_of(&spec(), &Inputs::new());
+        let set = bake_set(&spec(), &BTreeMap::new()).unwrap();
+        assert_eq!(set.made.iter().map(ServiceName::as_str).collect::<Vec<_>>(), ["web"]);
+        let changed = |change: &dyn Fn(&mut Service)| {
+            let mut spec = spec();
+            change(spec.services.get_mut("web").unwrap());
+            key_of(&spec, &Inputs::new()) != first
+        };
+        assert!(changed(&|web| web.source = crate::spec::ImageSource::Image("web:2".to_owned())));
+        assert!(changed(&|web| web.mounts[0].target = "/elsewhere".to_owned()));
+        // It does not run, and what else it has is not kept.
+        assert!(!changed(&|web| web.command = Some(vec!["serve".to_owned()])));
+        assert!(!changed(&|web| web.mounts.push(mount("cache", "/cache"))));
     }
 
     #[test]

@@ -15,18 +15,19 @@ use super::event::{BakeState, Event};
 use super::files::Generated;
 use super::origin;
 use super::raise::{self, Order, Site};
-use super::stop::{none_runs, stop};
+use super::stop::{none_runs, stop_for_good};
 use super::survey::{self, Images};
 use crate::agent::client::Keeper;
 use crate::agent::protocol::{Lifetime, Reason, Terms};
 use crate::data::baseline::{self, BakeSet};
 use crate::data::manifest::{ImageIdentity, KeptSecret, Manifest};
-use crate::data::{seed, snapshot};
+use crate::data::seed::{self, Inputs};
+use crate::data::snapshot;
 use crate::engine::Image;
 use crate::engine::identity::SandboxId;
 use crate::plan::{Age, Seeding, VolumeSource, image_reference};
 use crate::pool::{SetPath, VolumeName};
-use crate::spec::{MountKind, SandboxName, Service, ServiceName, Spec};
+use crate::spec::{SandboxName, Service, ServiceName, Spec};
 
 /// How often a bake that somebody else does is looked for.
 const LOOK: Duration = Duration::from_millis(250);
@@ -62,7 +63,10 @@ pub async fn provide(
     }
     let images = by_service(&order.spec, images);
     let Some(set) = baseline::bake_set(&order.spec, &images) else { return Ok(None) };
-    let key = key(site, &order.spec, &set, &images, &order.sources).await?;
+    let inputs = digested(&order.spec, &set).await?;
+    let counted = Counted { spec: Arc::clone(&order.spec), set, images, inputs };
+    let key = counted.key(site, &order.sources).await?;
+    let set = &counted.set;
     let mut found = site.storage.inspect(&key).await?;
     let state = if found.is_some() { BakeState::Found } else { BakeState::Started };
     if found.is_none() {
@@ -74,9 +78,9 @@ pub async fn provide(
         }
     }
     if found.is_some() {
-        tell(site, &key, &set, state);
+        tell(site, &key, set, state);
     } else {
-        bake(site, keeper, order, &key, &set, &images, token).await?;
+        bake(site, keeper, order, &key, &counted, token).await?;
         found = site.storage.inspect(&key).await?;
     }
     let Some(info) = found else {
@@ -129,28 +133,52 @@ fn by_service(spec: &Spec, images: &Images) -> BTreeMap<ServiceName, Image> {
     spec.services.values().filter_map(of).collect()
 }
 
-async fn key(
-    site: &Site,
-    spec: &Arc<Spec>,
-    set: &BakeSet,
-    images: &BTreeMap<ServiceName, Image>,
-    sources: &BTreeMap<String, VolumeSource>,
-) -> Result<SetPath, SessionError> {
-    let (of_spec, of_set) = (Arc::clone(spec), set.clone());
-    let digested = tokio::task::spawn_blocking(move || {
-        let services = of_set.services.iter().filter_map(|name| of_spec.services.get(name));
-        let kept = |name: &str| of_set.volumes.iter().any(|volume| volume.as_str() == name);
-        seed::digest_inputs(&of_spec, services, kept)
-    });
-    let mut inputs =
-        digested.await.map_err(|error| SessionError::Data { what: error.to_string(), hint: None })??;
-    for source in sources.values() {
-        if let VolumeSource::Clone(volume) = source {
-            let made = snapshot::identity(&*site.storage, &volume.set).await?;
-            inputs.insert(volume.set.to_string(), made);
+/// What a baseline's key is taken over.
+struct Counted {
+    spec: Arc<Spec>,
+    set: BakeSet,
+    images: BTreeMap<ServiceName, Image>,
+    /// The files, as they were before anything was made of them.
+    inputs: Inputs,
+}
+
+impl Counted {
+    async fn key(
+        &self,
+        site: &Site,
+        sources: &BTreeMap<String, VolumeSource>,
+    ) -> Result<SetPath, SessionError> {
+        let mut inputs = self.inputs.clone();
+        for source in sources.values() {
+            if let VolumeSource::Clone(volume) = source {
+                let made = snapshot::identity(&*site.storage, &volume.set).await?;
+                inputs.insert(volume.set.to_string(), made);
+            }
         }
+        Ok(baseline::key(&self.spec, &self.set, &self.images, &inputs, &site.info.arch))
     }
-    Ok(baseline::key(spec, set, images, &inputs, &site.info.arch))
+
+    /// Makes sure that what was read while the data was made is what the key was taken over.
+    async fn is_what_was_read(&self) -> Result<(), SessionError> {
+        if !seed::differ(&self.inputs, &digested(&self.spec, &self.set).await?) {
+            return Ok(());
+        }
+        Err(SessionError::Data {
+            what: "a seed, or a file that is mounted, changed while the data was made from it".to_owned(),
+            hint: Some("nothing was kept; try again".to_owned()),
+        })
+    }
+}
+
+/// The digests of all files that shape the data.
+async fn digested(spec: &Arc<Spec>, set: &BakeSet) -> Result<Inputs, SessionError> {
+    let (spec, set) = (Arc::clone(spec), set.clone());
+    let digested = tokio::task::spawn_blocking(move || {
+        let services = set.services.iter().filter_map(|name| spec.services.get(name));
+        let kept = |name: &str| set.volumes.iter().any(|volume| volume.as_str() == name);
+        seed::digest_inputs(&spec, services, kept)
+    });
+    Ok(digested.await.map_err(|error| SessionError::Data { what: error.to_string(), hint: None })??)
 }
 
 fn tell(site: &Site, key: &SetPath, set: &BakeSet, state: BakeState) {
@@ -164,10 +192,10 @@ async fn bake(
     keeper: &Keeper,
     order: &Order,
     key: &SetPath,
-    set: &BakeSet,
-    images: &BTreeMap<ServiceName, Image>,
+    counted: &Counted,
     token: &CancellationToken,
 ) -> Result<(), SessionError> {
+    let set = &counted.set;
     let began = Instant::now();
     let mut awaited = false;
     loop {
@@ -196,7 +224,7 @@ async fn bake(
             Err(error) => return Err(error.into()),
         };
         tell(site, key, set, BakeState::Started);
-        let outcome = fill(site, keeper, &hidden, key, set, images, token).await;
+        let outcome = fill(site, keeper, &hidden, key, counted, token).await;
         if matches!(outcome, Ok(()) | Err(SessionError::Held { .. } | SessionError::Cancelled)) {
             lease.release(Reason::SessionEnded).await?;
         } else {
@@ -232,17 +260,7 @@ async fn wait(site: &Site, key: &SetPath, set: &BakeSet, awaited: &mut bool) {
 /// made, so that their image's files get into it, but not started.
 fn hidden(order: &Order, key: &SetPath, set: &BakeSet) -> Result<Order, SessionError> {
     let mut spec = (*order.spec).clone();
-    let kept = |service: &Service| {
-        service.mounts.iter().any(|mount| match &mount.kind {
-            MountKind::Named { volume, .. } => {
-                set.volumes.iter().any(|kept| kept.as_str() == volume.as_str())
-            }
-            _ => false,
-        })
-    };
-    spec.services.retain(|name, service| set.services.contains(name) || kept(service));
-    let only_made: BTreeSet<ServiceName> =
-        spec.services.keys().filter(|name| !set.services.contains(*name)).cloned().collect();
+    spec.services.retain(|name, _| set.services.contains(name) || set.made.contains(name));
     for service in spec.services.values_mut() {
         service.ports.clear();
         service.depends_on.retain(|other, _| set.services.contains(other));
@@ -260,7 +278,7 @@ fn hidden(order: &Order, key: &SetPath, set: &BakeSet) -> Result<Order, SessionE
         name,
         id: SandboxId::random(),
         expires: None,
-        only_made,
+        only_made: set.made.clone(),
         age: Age::New,
         rebuild: BTreeSet::new(),
         recreate: BTreeSet::new(),
@@ -275,12 +293,12 @@ async fn fill(
     keeper: &Keeper,
     hidden: &Order,
     key: &SetPath,
-    set: &BakeSet,
-    images: &BTreeMap<ServiceName, Image>,
+    counted: &Counted,
     token: &CancellationToken,
 ) -> Result<(), SessionError> {
+    let Counted { set, images, .. } = counted;
     raise::raise(site, hidden, token).await?;
-    let consistency = stop(site, keeper, &hidden.spec, &hidden.name).await?;
+    let consistency = stop_for_good(site, keeper, &hidden.spec, &hidden.name).await?;
     if token.is_cancelled() {
         return Err(SessionError::Cancelled);
     }
@@ -293,6 +311,7 @@ async fn fill(
     manifest.secrets = secrets.into_iter().map(|(name, value)| (name, KeptSecret::new(value))).collect();
     let volumes: Vec<VolumeName> = set.volumes.iter().cloned().collect();
     none_runs(site, &hidden.id).await?;
+    counted.is_what_was_read().await?;
     snapshot::take(&*site.storage, &live, &volumes, key, manifest, none_runs(site, &hidden.id)).await?;
     Ok(())
 }

@@ -26,6 +26,47 @@ pub(super) async fn stop(
     spec: &Spec,
     name: &SandboxName,
 ) -> Result<Consistency, SessionError> {
+    stop_each(site, keeper, spec, name, Haste::AsWritten).await
+}
+
+/// The same where the data is kept for all that come after: what has data gets the time that it takes to put it in order,
+/// however short the spec's own is, and what had to be killed all the same is told of.
+pub(super) async fn stop_for_good(
+    site: &Site,
+    keeper: &Keeper,
+    spec: &Spec,
+    name: &SandboxName,
+) -> Result<Consistency, SessionError> {
+    stop_each(site, keeper, spec, name, Haste::None).await
+}
+
+/// How soon a service that has data may be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// After the spec's own time.
+    AsWritten,
+    /// Not before [`STOP`].
+    None,
+}
+
+impl Haste {
+    /// How long a service may take to stop.
+    fn patience(self, written: Option<Duration>, has_data: bool) -> Duration {
+        match (self, has_data) {
+            (Self::None, true) => written.unwrap_or_default().max(STOP),
+            (_, true) => written.unwrap_or(STOP),
+            (_, false) => written.unwrap_or(STOP_WITHOUT_DATA),
+        }
+    }
+}
+
+async fn stop_each(
+    site: &Site,
+    keeper: &Keeper,
+    spec: &Spec,
+    name: &SandboxName,
+    haste: Haste,
+) -> Result<Consistency, SessionError> {
     keeper.rest(spec.services.values().flat_map(|service| containers(name, service)).collect()).await?;
     let mut left: Vec<&Service> = spec.services.values().collect();
     let mut consistency = Consistency::Clean;
@@ -37,7 +78,7 @@ pub(super) async fn stop(
             now.clone_from(&left);
         }
         let stops = now.iter().flat_map(|service| {
-            containers(name, service).map(|container| stop_one(site, service, container))
+            containers(name, service).map(|container| stop_one(site, service, container, haste))
         });
         // What is under way is not left to itself when one fails.
         let stopped: Vec<Consistency> =
@@ -55,14 +96,18 @@ fn containers(name: &SandboxName, service: &Service) -> impl Iterator<Item = Str
     (1..=service.replicas()).map(|n| identity::service(name.as_str(), service.name.as_str(), n))
 }
 
-async fn stop_one(site: &Site, service: &Service, container: String) -> Result<Consistency, SessionError> {
+async fn stop_one(
+    site: &Site,
+    service: &Service,
+    container: String,
+    haste: Haste,
+) -> Result<Consistency, SessionError> {
     let Some(found) = site.engine.container(&container).await? else { return Ok(Consistency::Clean) };
     let has_data = found.mounts.iter().any(|mount| mount.kind == MountPointKind::Volume && !mount.read_only);
     let mut ended = found.exit_code;
     if found.state.is_alive() {
-        let patience = if has_data { STOP } else { STOP_WITHOUT_DATA };
         let told = Stopping::tell(&site.events, service, &container);
-        let within = Some(service.stop_grace_period.unwrap_or(patience));
+        let within = Some(haste.patience(service.stop_grace_period, has_data));
         match site.engine.stop_container(&container, None, within).await {
             Err(error) if error.is_not_found() => return Ok(Consistency::Clean),
             other => other?,
@@ -70,7 +115,27 @@ async fn stop_one(site: &Site, service: &Service, container: String) -> Result<C
         told.done();
         ended = site.engine.container(&container).await?.and_then(|found| found.exit_code);
     }
-    Ok(if has_data && ended.is_some_and(was_cut_short) { Consistency::Crash } else { Consistency::Clean })
+    if !has_data || !ended.is_some_and(was_cut_short) {
+        return Ok(Consistency::Clean);
+    }
+    if haste == Haste::None && !is_to_be_killed(service) {
+        site.events.emit(Event::Notice { text: killed(service) });
+    }
+    Ok(Consistency::Crash)
+}
+
+/// Whether the spec wants it killed: then nothing of its data is in its memory.
+fn is_to_be_killed(service: &Service) -> bool {
+    let signal = service.stop_signal.as_deref().unwrap_or_default().to_ascii_uppercase();
+    matches!(signal.strip_prefix("SIG").unwrap_or(&signal), "KILL" | "9")
+}
+
+fn killed(service: &Service) -> String {
+    format!(
+        "service `{}` did not end in good order when its data was made: all that start with this data find it as after a \
+         crash; give it the `stop_signal` that it listens to, or a longer `stop_grace_period`",
+        service.name
+    )
 }
 
 /// Whether a process had no chance to put its data in order: it was killed, or crashed (128 and the signal's number).
@@ -133,5 +198,34 @@ impl<'a> Stopping<'a> {
         let service = Some(service);
         let elapsed = began.elapsed();
         events.emit(Event::StepDone { id: Self::STEP, phase: Phase::Remove, what, service, elapsed });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::ServiceName;
+
+    #[test]
+    fn data_that_is_kept_for_all_gets_its_time_however_short_the_spec_s_is() {
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(Haste::None.patience(second, true), STOP);
+        assert_eq!(Haste::None.patience(Some(2 * STOP), true), 2 * STOP);
+        assert_eq!(Haste::None.patience(second, false), Duration::from_secs(1));
+        assert_eq!(Haste::AsWritten.patience(second, true), Duration::from_secs(1));
+        assert_eq!(Haste::AsWritten.patience(None, true), STOP);
+        assert_eq!(Haste::AsWritten.patience(None, false), STOP_WITHOUT_DATA);
+    }
+
+    #[test]
+    fn who_asks_to_be_killed_is_not_complained_about() {
+        let mut service = Service::new(ServiceName::new("db").unwrap(), "db");
+        assert!(!is_to_be_killed(&service));
+        for signal in ["SIGKILL", "kill", "9"] {
+            service.stop_signal = Some(signal.to_owned());
+            assert!(is_to_be_killed(&service), "{signal}");
+        }
+        service.stop_signal = Some("SIGINT".to_owned());
+        assert!(!is_to_be_killed(&service));
     }
 }

@@ -13,6 +13,9 @@ use super::node::Node;
 use super::problem::{Place, Problem, ProblemKind, Warning, WarningKind, shown};
 use super::request::Refusals;
 
+/// The most containers of a spec.
+pub const MAX_CONTAINERS: u32 = 10_000;
+
 /// Checks a spec as a whole.
 pub(super) struct Checker<'a> {
     pub log: &'a Log,
@@ -28,12 +31,20 @@ pub(super) struct Checker<'a> {
 impl Checker<'_> {
     /// Checks everything.
     pub fn check(&self, spec: &mut Spec) {
+        self.check_what_it_says(spec);
+        if !matches!(self.refusals, Refusals::Warn) {
+            self.files(spec);
+        }
+    }
+
+    /// Checks all that needs nothing but the spec.
+    pub fn check_what_it_says(&self, spec: &mut Spec) {
         Self::join_default(spec);
         self.references(spec);
         self.cycles(spec);
+        self.containers(spec);
         if !matches!(self.refusals, Refusals::Warn) {
             self.ports(spec);
-            self.files(spec);
         }
         if spec.services.is_empty() && self.log.problem_count() == 0 {
             let problem = if self.inactive.is_empty() {
@@ -114,7 +125,8 @@ impl Checker<'_> {
                 continue;
             }
             if self.inactive.contains(name.as_str()) {
-                if dependency.required {
+                // What it joins it cannot do without, whatever it says.
+                if dependency.required || service.joined().any(|other| other == name.as_str()) {
                     let message =
                         format!("{what} depends on `{name}`, which has a profile that is not active");
                     let hint = "add `--profile`, or make the dependency `required: false`";
@@ -168,6 +180,23 @@ impl Checker<'_> {
                 message,
                 declare(&grant.source, &known, "configs"),
             );
+        }
+    }
+
+    /// More containers than any engine runs are a slip of the pen, or meant to use up this machine.
+    fn containers(&self, spec: &Spec) {
+        let mut total = 0u64;
+        for service in spec.services.values() {
+            total = total.saturating_add(u64::from(service.replicas()));
+            if total > u64::from(MAX_CONTAINERS) {
+                let message = format!(
+                    "with service `{}` the spec has {total} containers, and at most {MAX_CONTAINERS} are made",
+                    service.name
+                );
+                let at = self.spot(service, &["scale"]);
+                self.problem(ProblemKind::Value, &at, message, "ask for fewer of them with `scale`");
+                return;
+            }
         }
     }
 

@@ -20,6 +20,11 @@ pub(super) struct Reach {
     pub key: Option<(String, &'static str)>,
 }
 
+/// As much of an option as is shown: a profile may stand in it.
+const SHOWN: usize = 80;
+/// The largest seccomp profile that is looked into, bytes. The engine's own is 20 KiB.
+const PROFILE: u64 = 4 << 20;
+
 /// How such access is allowed.
 pub(super) const WAY_OUT: &str = "if you trust this spec with your machine, add `--allow-host-access`";
 
@@ -38,7 +43,8 @@ pub fn guard(spec: &Spec, access: HostAccess) -> Result<(), Problems> {
 /// Every way in which a spec reaches the host.
 pub(super) fn reaches(spec: &Spec) -> Vec<Reach> {
     let root = find::git_root(&spec.folder).unwrap_or_else(|| spec.folder.clone());
-    let mut guard = Guard { root: real(&root), origin: spec.origin, found: Vec::new() };
+    let folder = spec.folder.clone();
+    let mut guard = Guard { root: real(&root), folder, origin: spec.origin, found: Vec::new() };
     for service in spec.services.values() {
         guard.service(service);
     }
@@ -49,6 +55,8 @@ pub(super) fn reaches(spec: &Spec) -> Vec<Reach> {
 struct Guard {
     /// The spec's own ground.
     root: PathBuf,
+    /// Where its paths begin.
+    folder: PathBuf,
     origin: SpecOrigin,
     found: Vec<Reach>,
 }
@@ -107,15 +115,7 @@ impl Guard {
                 words.push(("cap_add", format!("the capability `{capability}`")));
             }
         }
-        for option in &service.security_opt {
-            let plain = option.replace(':', "=").to_ascii_lowercase();
-            if plain.ends_with("=unconfined")
-                || plain == "label=disable"
-                || plain == "no-new-privileges=false"
-            {
-                words.push(("security_opt", format!("`security_opt: {option}`, which takes a wall away")));
-            }
-        }
+        words.extend(self.walls(service).into_iter().map(|word| ("security_opt", word)));
         if !service.device_cgroup_rules.is_empty() {
             words.push(("device_cgroup_rules", "`device_cgroup_rules`, devices of the host".to_owned()));
         }
@@ -142,6 +142,41 @@ impl Guard {
             self.mount(&what, mount);
         }
         self.build(&what, service);
+    }
+
+    /// Security options that take away what stands between a container and the kernel.
+    ///
+    /// A profile of the user's own is theirs to write, but one that lets every call through unless it is named is none.
+    /// A foreign spec has no say in this at all: it may only ask for what is so without it.
+    fn walls(&self, service: &Service) -> Vec<String> {
+        let mut found = Vec::new();
+        for option in &service.security_opt {
+            let (key, value) =
+                option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, ""));
+            let (key, value) = (key.trim().to_ascii_lowercase(), value.trim());
+            let plain = value.to_ascii_lowercase();
+            let is_kept = match key.as_str() {
+                "no-new-privileges" => matches!(plain.as_str(), "" | "true" | "t" | "1"),
+                "seccomp" => plain == "builtin",
+                _ => false,
+            };
+            if is_kept {
+                continue;
+            }
+            let is_taken = match key.as_str() {
+                "no-new-privileges" => true,
+                "seccomp" => plain == "unconfined" || lets_through(value, &self.folder),
+                "label" => matches!(plain.as_str(), "disable" | "type:spc_t"),
+                _ => plain.ends_with("unconfined"),
+            };
+            let shown: String = option.chars().take(SHOWN).collect();
+            if is_taken {
+                found.push(format!("`security_opt: {shown}`, which takes a wall away"));
+            } else if self.origin == SpecOrigin::SnapshotFile {
+                found.push(format!("`security_opt: {shown}`, and came out of a snapshot file"));
+            }
+        }
+        found
     }
 
     fn mount(&mut self, what: &str, mount: &Mount) {
@@ -247,6 +282,27 @@ impl Guard {
             self.found.push(Reach { at: at.clone(), message, key: None });
         }
     }
+}
+
+/// Whether a seccomp profile, itself or the path of one, allows the calls that it does not name. One that cannot be
+/// read is told of when it is used.
+fn lets_through(profile: &str, folder: &Path) -> bool {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Profile {
+        default_action: String,
+    }
+    let read = if profile.starts_with('{') {
+        serde_json::from_str::<Profile>(profile).ok()
+    } else {
+        let path = folder.join(profile);
+        let is_small = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= PROFILE);
+        is_small
+            .then(|| std::fs::read(path).ok())
+            .flatten()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+    };
+    read.is_some_and(|profile| matches!(profile.default_action.as_str(), "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG"))
 }
 
 /// A path with its links followed, as far as it exists.

@@ -5,6 +5,7 @@
 //! [`load`] goes through these steps: `find` the files; `yaml` parses each into `node`s that know their places;
 //! `interpolate` fills variables in; `canonical` turns short forms into long ones; `assemble` applies `extends` and
 //! `include` and `merge`s the files; `read` makes the model of it; `check` looks at the whole; `guard` at the host.
+//! What was kept beside data comes back through the last of these ([`readmitted`]).
 
 mod assemble;
 mod canonical;
@@ -31,13 +32,14 @@ mod request;
 mod schema;
 mod settings;
 mod sketch;
+mod stored;
 mod template;
 mod units;
 mod volumes;
 mod yaml;
 
+pub use check::MAX_CONTAINERS;
 pub use find::{files as files_for, git_branch, git_root};
-pub use guard::guard;
 pub use load::{load, variables_in};
 pub use model::*;
 pub use nearest::hint as did_you_mean;
@@ -47,6 +49,7 @@ pub use request::{HostAccess, LoadRequest, Loaded, Refusals, Variables};
 pub use schema::schema;
 pub use settings::Settings;
 pub use sketch::{Basis, Cache, Database, Origin, OwnService, Sketch};
+pub use stored::readmitted;
 
 /// Reads a duration as a spec writes it: `8h`, `1h30m`, `500ms`, `2d`.
 pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {

@@ -99,6 +99,25 @@ impl Node {
         Self::new(Value::Map(Map { entries }), span)
     }
 
+    /// What a JSON value says, written nowhere.
+    pub fn of_json(json: Json) -> Self {
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(flag) => Value::Bool(flag),
+            Json::Number(number) => number.as_i64().map_or_else(
+                || number.as_f64().map_or_else(|| Value::Str(number.to_string()), Value::Float),
+                Value::Int,
+            ),
+            Json::String(text) => Value::Str(text),
+            Json::Array(items) => Value::Seq(items.into_iter().map(Self::of_json).collect()),
+            Json::Object(map) => {
+                let entry = |(key, value)| Entry { key, span: Span::default(), value: Self::of_json(value) };
+                Value::Map(Map { entries: map.into_iter().map(entry).collect() })
+            }
+        };
+        Self::new(value, Span::default())
+    }
+
     pub fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::guard::guard;
 use super::*;
 
 fn fixtures() -> PathBuf {
@@ -192,6 +193,139 @@ fn a_foreign_spec_may_not_touch_any_file_of_the_host() {
     loaded.spec.origin = SpecOrigin::SnapshotFile;
     assert!(guard(&loaded.spec, HostAccess::Refused).is_err());
     assert!(guard(&loaded.spec, HostAccess::Allowed).is_ok());
+}
+
+/// What a kept spec of these services is refused for.
+fn kept_refused(services: &str, change: impl FnOnce(&mut Spec)) -> String {
+    let mut spec = text(&format!("{{ services: {{ {services} }} }}")).unwrap().spec;
+    spec.origin = SpecOrigin::SnapshotFile;
+    assert!(readmitted(&spec, HostAccess::Refused).is_ok(), "{services}");
+    change(&mut spec);
+    let refused = readmitted(&spec, HostAccess::Refused).expect_err(services);
+    refused.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_kept_spec_comes_back_as_it_was() {
+    for folder in std::fs::read_dir(fixtures().join("valid")).unwrap() {
+        let mut request = request(&folder.unwrap().path());
+        request.allow_host_access = HostAccess::Allowed;
+        let Ok(loaded) = load(&request) else { continue };
+        let again =
+            readmitted(&loaded.spec, HostAccess::Allowed).unwrap_or_else(|p| panic!("{request:?}: {p}"));
+        assert_eq!(to_compose_json(&again), to_compose_json(&loaded.spec), "{}", request.folder.display());
+        assert_eq!(to_yaml(&again), to_yaml(&loaded.spec), "{}", request.folder.display());
+    }
+}
+
+#[test]
+fn a_kept_spec_joins_nothing_that_is_not_its_own() {
+    let with = |change: fn(&mut Service)| {
+        kept_refused("a: { image: x }", |spec| spec.services.values_mut().for_each(change))
+    };
+    let foreign = "containers that are not its own";
+    assert!(with(|a| a.pid = Some("container:sandbox-keeper".to_owned())).contains(foreign));
+    assert!(with(|a| a.pid = Some("ns:/proc/1/ns/pid".to_owned())).contains(foreign));
+    assert!(with(|a| a.pid = Some("service:../x".to_owned())).contains(foreign));
+    assert!(with(|a| a.pid = Some("service:b".to_owned())).contains("`b`, which is not a service"));
+    assert!(with(|a| a.ipc = Some("container:sandbox-keeper".to_owned())).contains(foreign));
+    assert!(with(|a| a.uts = Some("container:sandbox-keeper".to_owned())).contains(foreign));
+    assert!(with(|a| a.userns_mode = Some("container:sandbox-keeper".to_owned())).contains(foreign));
+    assert!(
+        with(|a| a.cgroup = Some("container:sandbox-keeper".to_owned())).contains("not a value of `cgroup`")
+    );
+    let joined = |mode| {
+        kept_refused("a: { image: x }", |spec| {
+            let a = spec.services.values_mut().next().unwrap();
+            a.networks.clear();
+            a.network_mode = Some(mode);
+        })
+    };
+    assert!(joined(NetworkMode::Container("sandbox-keeper".to_owned())).contains(foreign));
+    assert!(joined(NetworkMode::Other("sandbox-edge".to_owned())).contains("alone on its networks"));
+    assert!(joined(NetworkMode::Bridge("bridge".to_owned())).contains("shared"));
+    for from in ["/sandbox-keeper", "sandbox-keeper", "container:sandbox-keeper", "sandbox-keeper:rw"] {
+        let said = kept_refused("a: { image: x }", |spec| {
+            let a = spec.services.values_mut().next().unwrap();
+            a.volumes_from.push(from.to_owned());
+            // That it could do without is not believed of what it joins.
+            a.depends_on.insert(
+                ServiceName::new("sandbox-keeper").unwrap(),
+                Dependency { required: false, ..Dependency::default() },
+            );
+        });
+        assert!(said.contains("sandbox"), "{said}");
+    }
+}
+
+#[test]
+fn a_kept_spec_says_no_more_than_a_file_may() {
+    let said = kept_refused("a: { image: x, secrets: [s] } }, secrets: { s: { generate: 9 }", |spec| {
+        spec.secrets.values_mut().next().unwrap().source = SecretSource::Generate(u32::MAX);
+    });
+    assert!(said.contains("cannot have 4294967295 characters"), "{said}");
+    let said = kept_refused("a: { image: x }, b: { image: x }", |spec| {
+        spec.services.values_mut().for_each(|service| service.scale = Some(6_000));
+    });
+    assert!(said.contains("12000 containers"), "{said}");
+    let said = kept_refused("a: { image: x, expose: ['1-65535', '1-65535/udp'] }", |spec| {
+        let expose = &mut spec.services.values_mut().next().unwrap().expose;
+        expose.extend(std::iter::repeat_n("1-65535".to_owned(), 10_000));
+    });
+    assert!(said.contains("more ports than there are"), "{said}");
+    let said = kept_refused("a: { image: x, networks: [n] } }, networks: { n: {}", |spec| {
+        spec.networks.values_mut().next().unwrap().external = true;
+    });
+    assert!(said.contains("external"), "{said}");
+    let mut spec = text("services: { a: { image: x } }").unwrap().spec;
+    // A free key is none that means something.
+    let words = ["include", "x-sandbox"].map(|key| (key.to_owned(), serde_json::json!(["/etc/passwd"])));
+    spec.extensions.extend(words.clone());
+    spec.services.values_mut().for_each(|a| {
+        a.extensions.extend(words.clone());
+        a.extensions.insert("env_file".to_owned(), serde_json::json!([{ "path": "/etc/passwd" }]));
+    });
+    let again = readmitted(&spec, HostAccess::Refused).unwrap();
+    assert!(again.services["a"].environment.is_empty() && again.extensions.is_empty());
+}
+
+#[test]
+fn a_seccomp_profile_that_lets_everything_through_is_a_wall_less() {
+    let dir = tempfile::tempdir().unwrap();
+    let loaded = |option: &str, origin| {
+        let option = serde_json::json!(option);
+        let yaml = format!("services: {{ a: {{ image: x, security_opt: [{option}] }} }}");
+        std::fs::write(dir.path().join("sandbox.yaml"), yaml).unwrap();
+        load(&LoadRequest { origin, ..request(dir.path()) })
+    };
+    let profile = |action: &str| format!(r#"{{"defaultAction":"{action}","syscalls":[]}}"#);
+    std::fs::write(dir.path().join("open.json"), profile("SCMP_ACT_LOG")).unwrap();
+    std::fs::write(dir.path().join("own.json"), profile("SCMP_ACT_ERRNO")).unwrap();
+    let (open, own) = (profile("SCMP_ACT_ALLOW"), profile("SCMP_ACT_ERRNO"));
+    let (open, own) = (format!("seccomp={open}").replace('$', "$$"), format!("seccomp={own}"));
+    for option in [
+        "seccomp=unconfined",
+        "seccomp:unconfined",
+        "seccomp=open.json",
+        open.as_str(),
+        "apparmor=unconfined",
+        "label=disable",
+        "label:type:spc_t",
+        "no-new-privileges=0",
+        "no-new-privileges:False",
+    ] {
+        let said = loaded(option, SpecOrigin::Local).expect_err(option).to_string();
+        assert!(said.contains("takes a wall away"), "{said}");
+        loaded(option, SpecOrigin::SnapshotFile).expect_err(option);
+    }
+    for option in ["seccomp=own.json", own.as_str(), "apparmor=mine"] {
+        loaded(option, SpecOrigin::Local).unwrap_or_else(|problems| panic!("{option}: {problems}"));
+        let said = loaded(option, SpecOrigin::SnapshotFile).expect_err(option).to_string();
+        assert!(said.contains("out of a snapshot file"), "{said}");
+    }
+    for option in ["no-new-privileges", "no-new-privileges:true", "seccomp=builtin"] {
+        loaded(option, SpecOrigin::SnapshotFile).unwrap_or_else(|problems| panic!("{option}: {problems}"));
+    }
 }
 
 #[test]

@@ -41,6 +41,9 @@ pub use write::{Exported, Packing, export};
 pub const EXTENSION: &str = "sandbox.tar.zst";
 
 const MANIFEST: &[u8] = b"manifest.json";
+/// The largest manifest, bytes: a spec, digests, and the names of links and programs that a volume announces. It is
+/// held in memory several times over, in a keeper that is to stay small.
+const MAX_MANIFEST: u64 = 4 << 20;
 const CHECKSUMS: &[u8] = b"checksums.json";
 const VOLUMES: &str = "volumes/";
 const IMAGES: &str = "images/";
@@ -96,6 +99,14 @@ pub enum ArchiveError {
         /// The most that is allowed.
         limit: String,
     },
+    /// What has to be announced is more than is read.
+    #[error("no snapshot file can hold this: it would announce {what}, and {limit} are read")]
+    Unannounced {
+        /// What, with its amount.
+        what: String,
+        /// The most that is read, bytes.
+        limit: u64,
+    },
     /// A volume could not be read or written.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -124,7 +135,7 @@ impl ArchiveError {
             Self::TooMuch { .. } => Some("make room on the engine's disk; nothing was stored"),
             Self::Storage(error) => error.hint(),
             Self::Foreign { .. } => Some("`sandbox snapshot export NAME FILE` writes such a file"),
-            Self::Stream { .. } | Self::Tree(_) => None,
+            Self::Stream { .. } | Self::Tree(_) | Self::Unannounced { .. } => None,
         }
     }
 }
@@ -181,35 +192,55 @@ pub struct Limits {
     pub bytes: u64,
     /// Entries in all volumes.
     pub entries: u64,
-    /// Bytes that one byte of the packed file may become, once 64 MiB have been read. Zstd makes about 14,000 of
-    /// nothing but zeros.
+    /// Bytes that one byte of the packed file may become, once `free` have been read. Zstd makes about 14,000 of
+    /// nothing but zeros, and 32,768 at the very most: what it writes least for is a block of 128 KiB of one byte, in
+    /// four. What databases hold becomes a tenth or a hundredth.
     pub ratio: u64,
-    /// Bytes of the images' archive.
+    /// Bytes that are read whatever they were packed into. Holes are not in the file, but zeros that were written are:
+    /// a log that was set aside ahead is some hundred MiB of them, and may come first.
+    pub free: u64,
+    /// Bytes of the images' archive. It lies on the same disk as the volumes: see [`Limits::within`].
     pub images: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 1 << 44, entries: 20_000_000, ratio: 40_000, images: 1 << 40 }
+        Self { bytes: 1 << 44, entries: 20_000_000, ratio: 1_000, free: 1 << 30, images: 1 << 40 }
+    }
+}
+
+impl Limits {
+    /// What a disk of so many bytes, with so many free, has room for, so that there is room for new work and for what
+    /// runs meanwhile: twice a fiftieth of it is left, from 128 MiB to 4 GiB.
+    pub fn within(total: u64, free: u64) -> Self {
+        let left = (total / 25).clamp(128 << 20, 4 << 30);
+        let room = free.saturating_sub(left);
+        Self { bytes: room, images: room, ..Self::default() }
+    }
+
+    /// These, with so many bytes of volumes taken from what the images may be.
+    fn beside(self, bytes: u64) -> Self {
+        Self { images: self.images.min(self.bytes.saturating_sub(bytes)), ..self }
     }
 }
 
 /// A volume to be exported, and where its files are.
 pub type VolumeSource = (VolumeName, PathBuf);
 
-/// Whether a symbolic link at `path` in a volume leads out of it. An absolute one does: what it means depends on where
-/// the volume is mounted.
+/// Whether a symbolic link at `path` in a volume may lead out of it. An absolute one does: what it means depends on
+/// where the volume is mounted. So may one that goes up again: what it went down through may be a link itself.
 fn leaves(path: &Path, target: &[u8]) -> bool {
     if target.first() == Some(&b'/') {
         return true;
     }
     let mut depth = path.components().count().saturating_sub(1);
+    let mut is_down = false;
     for part in target.split(|b| *b == b'/') {
         match part {
             b"" | b"." => {}
-            b".." if depth == 0 => return true,
+            b".." if depth == 0 || is_down => return true,
             b".." => depth -= 1,
-            _ => depth += 1,
+            _ => is_down = true,
         }
     }
     false

@@ -10,16 +10,15 @@ use super::ahead::Ahead;
 use super::block::{Member, PackedCount, TarReader};
 use super::unpack::Unpacking;
 use super::{
-    Announced, ArchiveError, CHECKSUMS, Checksums, Head, IMAGES, Limits, MANIFEST, VOLUMES, checksum_of,
-    printable,
+    Announced, ArchiveError, CHECKSUMS, Checksums, Head, IMAGES, Limits, MANIFEST, MAX_MANIFEST, VOLUMES,
+    checksum_of, printable,
 };
-use crate::data::manifest::FORMAT;
+use crate::data::manifest::{Consistency, FORMAT, Manifest};
 use crate::pool::VolumeName;
 use crate::pool::tree::Counter;
 
 /// Headers are small: they are read many at once.
 const BUFFER: usize = 64 * 1024;
-const MAX_MANIFEST: u64 = 32 << 20;
 
 /// A snapshot file whose manifest has been read.
 pub struct Import<'a> {
@@ -64,7 +63,8 @@ impl<'a> Import<'a> {
     ) -> Result<Self, ArchiveError> {
         let mut tar = TarReader::new(unpacked, packed, limits);
         let (head, manifest) = read_head(&mut tar, limits)?;
-        Ok(Self { tar, head, manifest, limits })
+        let announced = head.volumes.values().map(|volume| volume.bytes).fold(0, u64::saturating_add);
+        Ok(Self { tar, head, manifest, limits: limits.beside(announced) })
     }
 
     /// What is in the file, packed or not.
@@ -100,6 +100,11 @@ impl<'a> Import<'a> {
         &self.head
     }
 
+    /// The snapshot's manifest, which is then no more in what the file says of itself.
+    pub fn take_manifest(&mut self) -> Manifest {
+        std::mem::replace(&mut self.head.manifest, nothing().manifest)
+    }
+
     /// Reads the volumes into these folders, which must be empty, and the images' archive into `images`. If it fails,
     /// what has been written is to be thrown away.
     pub fn unpack(
@@ -113,7 +118,7 @@ impl<'a> Import<'a> {
         let mut found = Checksums { manifest: self.manifest.clone(), ..Checksums::default() };
         let mut imported = Imported::default();
         let mut volume: Option<Unpacking<'_>> = None;
-        let head = self.head.clone();
+        let head = std::mem::replace(&mut self.head, nothing());
         let mut expected = head.volumes.iter();
         let mut pieces: Option<Pieces> = None;
         let declared = loop {
@@ -196,6 +201,18 @@ impl<'a> Import<'a> {
     }
 }
 
+/// A head of nothing.
+fn nothing() -> Head {
+    let manifest = Manifest::new("", Consistency::Crash);
+    Head { format: FORMAT, manifest, volumes: BTreeMap::new(), images: false }
+}
+
+/// As much of a manifest as says whether the rest can be read.
+#[derive(serde::Deserialize)]
+struct Version {
+    format: Option<u32>,
+}
+
 fn read_head<R: Read>(tar: &mut TarReader<R>, limits: Limits) -> Result<(Head, String), ArchiveError> {
     let foreign = |reason: String| ArchiveError::Foreign { reason };
     let member = tar.next()?.ok_or_else(|| foreign("it is empty".to_owned()))?;
@@ -203,10 +220,9 @@ fn read_head<R: Read>(tar: &mut TarReader<R>, limits: Limits) -> Result<(Head, S
         return Err(foreign(format!("it begins with `{}`", printable(&member.path))));
     }
     let text = tar.document(&member, MAX_MANIFEST)?;
-    let value: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|e| ArchiveError::damaged(MANIFEST, e.to_string()))?;
-    let format = value.get("format").and_then(serde_json::Value::as_u64).and_then(|f| u32::try_from(f).ok());
-    match format {
+    let unreadable = |e: serde_json::Error| ArchiveError::damaged(MANIFEST, e.to_string());
+    let version: Version = serde_json::from_slice(&text).map_err(unreadable)?;
+    match version.format {
         Some(format) if format > FORMAT => return Err(ArchiveError::Newer { format }),
         Some(format) if format < FORMAT => {
             return Err(foreign(format!("it has format {format}, from before the first release")));
@@ -214,8 +230,7 @@ fn read_head<R: Read>(tar: &mut TarReader<R>, limits: Limits) -> Result<(Head, S
         Some(_) => {}
         None => return Err(foreign("its manifest names no format".to_owned())),
     }
-    let head: Head =
-        serde_json::from_value(value).map_err(|e| ArchiveError::damaged(MANIFEST, e.to_string()))?;
+    let head: Head = serde_json::from_slice(&text).map_err(unreadable)?;
     if !head.volumes.keys().eq(head.manifest.volumes.iter()) {
         return Err(ArchiveError::damaged(MANIFEST, "its two lists of volumes differ"));
     }

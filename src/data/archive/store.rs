@@ -76,11 +76,11 @@ pub async fn import_set(
     if storage.inspect(to).await?.is_some() {
         return Err(StorageError::Exists { path: to.to_string() }.into());
     }
-    let room = storage.usage(Detail::Totals).await?.host_free;
-    let limits = Limits { bytes: room, images: room, ..Limits::default() };
-    let import = joined(spawn_blocking(move || Import::open_ahead(input, limits))).await?;
+    let usage = storage.usage(Detail::Totals).await?;
+    let limits = Limits::within(usage.host_total, usage.host_free);
+    let mut import = joined(spawn_blocking(move || Import::open_ahead(input, limits))).await?;
     let spooled = if import.head().images { Some(spool(&place.folder)?) } else { None };
-    let manifest = distrusted(import.head().manifest.clone());
+    let manifest = distrusted(import.take_manifest());
     let making = storage.begin().await?;
     let outcome = async {
         let mut places = std::collections::BTreeMap::new();

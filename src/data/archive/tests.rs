@@ -394,15 +394,15 @@ fn a_map_of_holes_that_lies_is_refused() {
 
 #[test]
 fn bombs_are_refused_before_anything_is_written() {
-    let small = Limits { bytes: 1000, entries: 2, ratio: 100, images: 10 };
+    let small = Limits { bytes: 1000, entries: 2, images: 10, ..Limits::default() };
     let large = Forged::new().with(file("volumes/data/a"), &[0; 1001]).bytes();
     assert!(matches!(read(&large, small), Err(ArchiveError::TooMuch { .. })));
     let many = Forged::new().with(file("volumes/data/a"), b"").with(file("volumes/data/b"), b"").bytes();
     assert!(matches!(read(&many, small), Err(ArchiveError::TooMuch { .. })));
     let zeros = Forged::new().with(file("volumes/data/a"), &vec![0; 80 << 20]).bytes();
     let packed = zstd::encode_all(&*zeros, 3).unwrap();
-    let tight = Limits { ratio: 100, ..Limits::default() };
-    assert!(matches!(read(&packed, tight), Err(ArchiveError::TooMuch { .. })));
+    let bites = Limits { free: 64 << 20, ..Limits::default() };
+    assert!(matches!(read(&packed, bites), Err(ArchiveError::TooMuch { .. })));
     assert!(read(&packed, Limits::default()).is_ok(), "{}", zeros.len() / packed.len());
     let mut deep = Forged::new();
     let mut path = "volumes/data".to_owned();
@@ -413,6 +413,57 @@ fn bombs_are_refused_before_anything_is_written() {
     assert!(deep.refusal().contains("too"));
     let long = Forged::new().with(file(&format!("volumes/data/{}", "x".repeat(256))), b"").refusal();
     assert!(long.contains("too long"), "{long}");
+}
+
+#[test]
+fn a_manifest_is_a_spec_and_digests_and_no_more() {
+    let mut forged = Forged::new();
+    forged.announced.leaving = (0..100_000).map(|n| format!("{n:0>60}")).collect();
+    let refusal = forged.refusal();
+    assert!(refusal.contains("manifest.json"), "{refusal}");
+    // What cannot be read is not written.
+    let one = tempfile::tempdir().unwrap();
+    let mut manifest = manifest();
+    manifest.note = Some("x".repeat(5 << 20));
+    let volumes = [(name("data"), one.path().to_owned())];
+    let written = export(Vec::new(), Packing::Raw, &manifest, &volumes, None, &Counter::default());
+    assert!(matches!(written, Err(ArchiveError::Unannounced { .. })));
+}
+
+#[test]
+fn volumes_and_images_share_the_room_and_leave_a_reserve() {
+    let limits = Limits::within(100 << 30, 10 << 30);
+    assert_eq!((limits.bytes, limits.images), (6 << 30, 6 << 30));
+    assert_eq!(limits.beside(5 << 30).images, 1 << 30);
+    assert_eq!(Limits::within(4 << 40, 10 << 30).bytes, 6 << 30, "a large disk does not have to be as empty");
+    assert_eq!(Limits::within(100 << 30, 1 << 30).bytes, 0);
+    let one = tempfile::tempdir().unwrap();
+    fs::write(one.path().join("a"), [1; 600]).unwrap();
+    let (file, _) = write(Packing::Raw, &[(name("data"), one.path().to_owned())], Some(&[2; 600]));
+    let room = |bytes| read(&file, Limits { bytes, images: bytes, ..Limits::default() });
+    assert!(matches!(room(1100), Err(ArchiveError::TooMuch { .. })));
+    assert!(room(1200).is_ok());
+}
+
+#[test]
+fn a_hard_link_to_a_link_is_judged_from_where_it_lies() {
+    let forged = Forged::new()
+        .with(folder("volumes/data/d"), b"")
+        .with(link("volumes/data/d/l", Kind::Symlink, "../x"), b"")
+        .with(link("volumes/data/h", Kind::HardLink, "volumes/data/d/l"), b"");
+    let refusal = forged.refusal();
+    assert!(refusal.contains("volumes/data/h") && refusal.contains("out of the volume"), "{refusal}");
+    let mut announced = forged;
+    announced.announced.leaving.insert("h".to_owned());
+    assert!(read(&announced.bytes(), Limits::default()).is_ok());
+    // Whoever exports such a pair announces it.
+    let one = tempfile::tempdir().unwrap();
+    fs::create_dir(one.path().join("d")).unwrap();
+    std::os::unix::fs::symlink("../x", one.path().join("d/l")).unwrap();
+    fs::hard_link(one.path().join("d/l"), one.path().join("h")).unwrap();
+    let (file, _) = write(Packing::Raw, &[(name("data"), one.path().to_owned())], None);
+    let (ground, ..) = read(&file, Limits::default()).unwrap();
+    assert_eq!(picture(one.path()), picture(&ground.path().join("data")));
 }
 
 #[test]
@@ -434,6 +485,9 @@ fn links_are_known_to_leave_or_stay() {
         ("d/a", "../b", false),
         ("d/a", "../../b", true),
         ("d/a", "x/../../../b", true),
+        ("d/e/a", "s/../b", true),
+        ("d/e/a", "../../b", false),
+        ("d/e/a", "../s/../b", true),
         ("d/a", "./x//y", false),
         ("d/a", "/d/b", true),
     ] {

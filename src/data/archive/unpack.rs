@@ -132,7 +132,7 @@ impl<'a> Unpacking<'a> {
             Kind::Symlink => rustix::fs::symlinkat(&*member.link, parent, &*name).map_err(made)?,
             Kind::Fifo => rustix::fs::mkfifoat(parent, &*name, Mode::RUSR | Mode::WUSR).map_err(made)?,
             Kind::HardLink => {
-                let (folder, target) = self.link_target(member)?;
+                let (folder, target) = self.link_target(member, &inside)?;
                 return rustix::fs::linkat(&folder, &*target, parent, &*name, AtFlags::empty()).map_err(made);
             }
         }
@@ -162,10 +162,12 @@ impl<'a> Unpacking<'a> {
         {
             return Err(ArchiveError::hostile(&member.path, "what it links to cannot be a path"));
         }
-        if member.kind == Kind::Symlink
-            && leaves(inside, &member.link)
-            && !self.announced.leaving.contains(&*shown)
-        {
+        if member.kind == Kind::Symlink { self.judge_link(member, inside, &member.link) } else { Ok(()) }
+    }
+
+    /// Refuses a symbolic link out of the volume that was not announced.
+    fn judge_link(&self, member: &Member, inside: &Path, target: &[u8]) -> Result<(), ArchiveError> {
+        if leaves(inside, target) && !self.announced.leaving.contains(&*inside.to_string_lossy()) {
             return Err(ArchiveError::hostile(&member.path, "it links out of the volume, unannounced"));
         }
         Ok(())
@@ -213,7 +215,7 @@ impl<'a> Unpacking<'a> {
     }
 
     /// Where a hard link leads: a folder of this volume, opened name by name, and a name in it.
-    fn link_target(&self, member: &Member) -> Result<(OwnedFd, CString), ArchiveError> {
+    fn link_target(&self, member: &Member, inside: &Path) -> Result<(OwnedFd, CString), ArchiveError> {
         let bad = |reason: &str| ArchiveError::hostile(&member.path, reason);
         if !self.holds(&member.link) {
             return Err(bad("it links out of the volume"));
@@ -229,8 +231,14 @@ impl<'a> Unpacking<'a> {
         }
         let name = CString::new(*name).map_err(|_| missing())?;
         let stat = rustix::fs::statat(&folder, &*name, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| missing())?;
-        if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
+        let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+        if kind.is_dir() {
             return Err(bad("it links to a folder"));
+        }
+        if kind.is_symlink() {
+            // The same link leads elsewhere from here.
+            let target = rustix::fs::readlinkat(&folder, &*name, Vec::new()).map_err(|_| missing())?;
+            self.judge_link(member, inside, target.as_bytes())?;
         }
         Ok((folder, name))
     }

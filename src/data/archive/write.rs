@@ -14,8 +14,8 @@ use super::block::{Kind, Member, TarWriter};
 use super::holes::map_of;
 use super::portions::{PORTION, Portions};
 use super::{
-    Announced, ArchiveError, CHECKSUMS, Checksums, Head, IMAGES, MANIFEST, VOLUMES, VolumeSource,
-    checksum_of, leaves,
+    Announced, ArchiveError, CHECKSUMS, Checksums, Head, IMAGES, MANIFEST, MAX_MANIFEST, VOLUMES,
+    VolumeSource, checksum_of, leaves,
 };
 use crate::data::manifest::{FORMAT, Manifest};
 use crate::pool::tree::{Counter, Entry, EntryKind, TreeError, Visitor, Xattr, walk};
@@ -106,6 +106,10 @@ fn write_tar<W: Write>(
     }
     let mut tar = TarWriter::new(out);
     let text = serde_json::to_vec_pretty(&head).map_err(|e| write_failed(e.into()))?;
+    if text.len() as u64 > MAX_MANIFEST {
+        let what = format!("links and programs whose names are {} bytes", text.len());
+        return Err(ArchiveError::Unannounced { what, limit: MAX_MANIFEST });
+    }
     tar.document(MANIFEST, &text).map_err(write_failed)?;
     let mut checksums = Checksums { manifest: checksum_of(&text), ..Checksums::default() };
     let mut exported = Exported::default();
@@ -189,7 +193,7 @@ impl Visitor for Survey {
                     self.announced.privileged.insert(name());
                 }
             }
-            EntryKind::Symlink if first && leaves(entry.path, entry.link_target()?.as_bytes()) => {
+            EntryKind::Symlink if leaves(entry.path, entry.link_target()?.as_bytes()) => {
                 self.announced.leaving.insert(name());
             }
             _ => {}

@@ -22,10 +22,20 @@ const BYTES: u64 = 128 << 20;
 /// Folders that tools fill and that no seed is in.
 const SKIPPED: [&str; 4] = [".git", "node_modules", "target", "__pycache__"];
 
+/// What a service may write to, and often does: the digest is of what was there before it ran.
+const WRITTEN: &str = "writes";
+
+/// Whether two readings of the same inputs differ in what nothing but the user changes.
+pub fn differ(before: &Inputs, now: &Inputs) -> bool {
+    let written = format!(".{WRITTEN}[");
+    let steady = |(key, _): &(&String, &String)| !key.split('/').next().unwrap_or(key).contains(&written);
+    !before.iter().filter(steady).eq(now.iter().filter(steady))
+}
+
 /// Reads all that shapes the data of these services and of the volumes' own seeds. Blocking.
 ///
-/// Of a bind mount that a service with seeds has, the bytes count too: a migration that runs in the service reads
-/// them.
+/// Of their bind mounts the bytes count too: a migration that runs in the service reads them, and a database its
+/// configuration.
 pub fn digest_inputs<'a>(
     spec: &'a Spec,
     services: impl IntoIterator<Item = &'a Service>,
@@ -35,15 +45,15 @@ pub fn digest_inputs<'a>(
     for service in services {
         let place = format!("services.{}", service.name);
         for (index, seed) in service.seed.iter().enumerate() {
-            add_seed(&mut inputs, &format!("{place}.seed[{index}]"), seed)?;
+            add_seed(&mut inputs, spec, &format!("{place}.seed[{index}]"), seed)?;
         }
         for mount in &service.mounts {
             let MountKind::Bind { source, .. } = &mount.kind else { continue };
-            if service.is_seeded() {
-                let key = format!("{place}.mounts[{}]", mount.target);
-                let reach = if mount.is_initdb() { Reach::Whole } else { Reach::Bounded };
-                inputs.insert(key, digest(source, reach)?);
-            }
+            let reach = if mount.is_initdb() { Reach::Mounted } else { Reach::Bounded };
+            let word = if mount.is_initdb() || mount.read_only { "mounts" } else { WRITTEN };
+            let key = format!("{place}.{word}[{}]", mount.target);
+            // The spec may lie in what it mounts. What of it shapes data is in the key by itself.
+            inputs.insert(key, digest(source, reach, &spec.files)?);
         }
         for (kind, grants) in [("secrets", &service.secrets), ("configs", &service.configs)] {
             for grant in grants {
@@ -54,14 +64,15 @@ pub fn digest_inputs<'a>(
     for (name, volume) in &spec.volumes {
         if volumes(name.as_str()) {
             for (index, seed) in volume.seed.iter().enumerate() {
-                add_seed(&mut inputs, &format!("volumes.{name}.seed[{index}]"), seed)?;
+                add_seed(&mut inputs, spec, &format!("volumes.{name}.seed[{index}]"), seed)?;
             }
         }
     }
     Ok(inputs)
 }
 
-fn add_seed(inputs: &mut Inputs, place: &str, seed: &Seed) -> Result<(), SeedError> {
+/// Adds a seed's files, each by its number and its path below the spec's folder: they may share a name.
+fn add_seed(inputs: &mut Inputs, spec: &Spec, place: &str, seed: &Seed) -> Result<(), SeedError> {
     let files: Vec<&PathBuf> = match seed {
         Seed::Copy { source, .. } => vec![source],
         Seed::Sql { files, .. } => files.iter().collect(),
@@ -69,9 +80,11 @@ fn add_seed(inputs: &mut Inputs, place: &str, seed: &Seed) -> Result<(), SeedErr
         Seed::Snapshot { snapshot: SnapshotRef::File(file), .. } => vec![file],
         Seed::Snapshot { .. } => Vec::new(),
     };
-    for file in files {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        inputs.insert(format!("{place}/{name}"), digest(file, Reach::Whole)?);
+    for (number, file) in files.into_iter().enumerate() {
+        // A checkout elsewhere has the same seeds, and where other files lie is nobody's business.
+        let name = file.strip_prefix(&spec.folder).ok();
+        let name = name.or_else(|| file.file_name().map(Path::new)).unwrap_or(file).display();
+        inputs.insert(format!("{place}/{number}/{name}"), digest(file, Reach::Whole, &[])?);
     }
     Ok(())
 }
@@ -89,7 +102,7 @@ fn add_grant(inputs: &mut Inputs, spec: &Spec, kind: &str, grant: &FileGrant) ->
         })
     };
     if let Some(path) = file {
-        inputs.insert(format!("{kind}.{}", grant.source), digest(path, Reach::Whole)?);
+        inputs.insert(format!("{kind}.{}", grant.source), digest(path, Reach::Whole, &[])?);
     }
     Ok(())
 }
@@ -97,31 +110,40 @@ fn add_grant(inputs: &mut Inputs, spec: &Spec, kind: &str, grant: &FileGrant) ->
 /// How much of a folder counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
+    /// All of it, and all of it is read: we copy it, or hand it to a command.
     Whole,
+    /// All of it, as far as it can be read: the engine mounts it, who may read what we may not.
+    Mounted,
+    /// The same, unless it is large.
     Bounded,
 }
 
 /// The digest of a file's bytes, or of all names, modes and bytes below a folder. Times and owners do not count: a
-/// fresh checkout is the same seed.
-fn digest(path: &Path, reach: Reach) -> Result<String, SeedError> {
-    let mut sum = Sum { hash: Sha256::new(), files: 0, bytes: 0, reach };
+/// fresh checkout is the same seed. But of what is mounted and cannot be read, size, time, mode and owner stand for its
+/// bytes. The files in `left_out` do not count.
+fn digest(path: &Path, reach: Reach, left_out: &[PathBuf]) -> Result<String, SeedError> {
+    let mut sum = Sum { hash: Sha256::new(), files: 0, bytes: 0, reach, left_out };
     match sum.add(path, Path::new("")) {
         Ok(true) => Ok(hex::encode(sum.hash.finalize())),
         Ok(false) => Ok("too large to count".to_owned()),
         // A mount may make its source.
-        Err(e) if e.kind() == io::ErrorKind::NotFound && reach == Reach::Bounded => Ok("missing".to_owned()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && reach != Reach::Whole => Ok("missing".to_owned()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && reach != Reach::Whole => {
+            Ok("out of reach".to_owned())
+        }
         Err(source) => Err(SeedError::Unreadable { path: path.to_owned(), source }),
     }
 }
 
-struct Sum {
+struct Sum<'a> {
     hash: Sha256,
     files: usize,
     bytes: u64,
     reach: Reach,
+    left_out: &'a [PathBuf],
 }
 
-impl Sum {
+impl Sum<'_> {
     /// Adds what is at a path; `false` once it is too much.
     fn add(&mut self, path: &Path, name: &Path) -> io::Result<bool> {
         // The seed itself may be named by a link; below it links count as links.
@@ -135,15 +157,19 @@ impl Sum {
         self.put(name.as_os_str().as_bytes());
         if meta.is_dir() {
             self.put(b"folder");
-            let mut entries = std::fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?;
+            let listed = std::fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+            let Some(mut entries) = self.or_what_it_is(&meta, listed)? else { return Ok(true) };
             entries.sort_by_key(std::fs::DirEntry::file_name);
             for entry in entries {
                 let skipped = SKIPPED.iter().any(|skipped| entry.file_name() == *skipped);
-                if self.reach == Reach::Bounded && skipped {
+                if self.reach == Reach::Bounded && skipped || self.left_out.contains(&entry.path()) {
                     continue;
                 }
-                if !self.add(&entry.path(), &name.join(entry.file_name()))? {
-                    return Ok(false);
+                match self.add(&entry.path(), &name.join(entry.file_name())) {
+                    Ok(true) => {}
+                    // Somebody works there.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound && self.reach != Reach::Whole => {}
+                    other => return other,
                 }
             }
         } else if meta.is_symlink() {
@@ -152,7 +178,7 @@ impl Sum {
         } else if meta.is_file() {
             self.put(if meta.permissions().mode() & 0o111 == 0 { b"file" } else { b"program" });
             self.hash.update(meta.size().to_le_bytes());
-            let mut file = File::open(path)?;
+            let Some(mut file) = self.or_what_it_is(&meta, File::open(path))? else { return Ok(true) };
             let mut buffer = vec![0u8; 256 << 10];
             loop {
                 match file.read(&mut buffer)? {
@@ -162,6 +188,20 @@ impl Sum {
             }
         }
         Ok(true)
+    }
+
+    /// What was read, or `None` where only the engine may read it: then what is known of it is added.
+    fn or_what_it_is<T>(&mut self, meta: &std::fs::Metadata, read: io::Result<T>) -> io::Result<Option<T>> {
+        match read {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && self.reach != Reach::Whole => {
+                self.put(b"out of reach");
+                let (seconds, nanoseconds) = (meta.mtime(), meta.mtime_nsec());
+                let (mode, uid, gid) = (meta.mode(), meta.uid(), meta.gid());
+                self.put(format!("{} {seconds}.{nanoseconds} {mode:o} {uid}:{gid}", meta.size()).as_bytes());
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
     }
 
     /// Adds a text with its length, so that no two sequences of texts are alike.
@@ -181,32 +221,124 @@ mod tests {
         let file = folder.path().join("a.sql");
         let write = |text: &str| {
             std::fs::write(&file, text).unwrap();
-            digest(folder.path(), Reach::Whole).unwrap()
+            digest(folder.path(), Reach::Whole, &[]).unwrap()
         };
         let first = write("select 1;");
         assert_ne!(first, write("select 1; -- a comment"));
         assert_eq!(first, write("select 1;"));
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert_ne!(first, digest(folder.path(), Reach::Whole).unwrap());
+        assert_ne!(first, digest(folder.path(), Reach::Whole, &[]).unwrap());
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
         std::fs::rename(&file, folder.path().join("b.sql")).unwrap();
-        assert_ne!(first, digest(folder.path(), Reach::Whole).unwrap());
+        assert_ne!(first, digest(folder.path(), Reach::Whole, &[]).unwrap());
     }
 
     #[test]
     fn what_tools_fill_does_not_count_in_a_bound_folder() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a"), "x").unwrap();
-        let before = digest(folder.path(), Reach::Bounded).unwrap();
+        let before = digest(folder.path(), Reach::Bounded, &[]).unwrap();
         std::fs::create_dir(folder.path().join("node_modules")).unwrap();
         std::fs::write(folder.path().join("node_modules/b"), "y").unwrap();
-        assert_eq!(before, digest(folder.path(), Reach::Bounded).unwrap());
-        assert_ne!(before, digest(folder.path(), Reach::Whole).unwrap());
+        assert_eq!(before, digest(folder.path(), Reach::Bounded, &[]).unwrap());
+        assert_ne!(before, digest(folder.path(), Reach::Whole, &[]).unwrap());
     }
 
     #[test]
     fn a_seed_that_is_not_there_is_named() {
-        let missing = digest(Path::new("/nowhere/x.sql"), Reach::Whole).unwrap_err();
+        let missing = digest(Path::new("/nowhere/x.sql"), Reach::Whole, &[]).unwrap_err();
         assert_eq!(missing.to_string(), "cannot read the seed `/nowhere/x.sql`");
+    }
+
+    fn spec(folder: &Path) -> Spec {
+        let name = crate::spec::ProjectName::new("shop").unwrap();
+        let service = |name: &str| Service::new(crate::spec::ServiceName::new(name).unwrap(), "x");
+        let mut spec = Spec::new(name, folder);
+        spec.services.extend(["db", "web"].map(|name| (service(name).name.clone(), service(name))));
+        spec
+    }
+
+    fn inputs(spec: &Spec) -> Inputs {
+        digest_inputs(spec, spec.services.values(), |_| true).unwrap()
+    }
+
+    #[test]
+    fn seeds_of_one_name_in_different_folders_all_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["001", "002"].map(|name| folder.path().join("migrations").join(name).join("up.sql"));
+        for file in &files {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "one").unwrap();
+        }
+        let mut spec = spec(folder.path());
+        spec.services.get_mut("db").unwrap().seed.push(Seed::Sql {
+            pattern: "migrations/*/up.sql".to_owned(),
+            files: files.to_vec(),
+            database: None,
+            user: None,
+            at: crate::spec::At::default(),
+        });
+        let first = inputs(&spec);
+        assert_eq!(first.len(), 2, "{first:?}");
+        assert!(first.keys().all(|key| !key.contains(folder.path().to_str().unwrap())), "{first:?}");
+        std::fs::write(&files[0], "two").unwrap();
+        assert_ne!(first, inputs(&spec));
+    }
+
+    #[test]
+    fn what_a_dependency_mounts_counts_and_the_spec_in_it_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spec = spec(folder.path());
+        let file = folder.path().join("sandbox.yaml");
+        spec.files.push(file.clone());
+        let db = spec.services.get_mut("db").unwrap();
+        db.mounts.push(crate::spec::Mount {
+            kind: MountKind::Bind { source: folder.path().to_owned(), options: None },
+            target: "/etc/mysql".to_owned(),
+            read_only: true,
+            consistency: None,
+            at: crate::spec::At::default(),
+        });
+        std::fs::write(&file, "services: {}").unwrap();
+        std::fs::write(folder.path().join("my.cnf"), "a").unwrap();
+        let first = inputs(&spec);
+        std::fs::write(&file, "services: { more: {} }").unwrap();
+        assert_eq!(first, inputs(&spec));
+        std::fs::write(folder.path().join("my.cnf"), "b").unwrap();
+        assert_ne!(first, inputs(&spec));
+        assert!(differ(&first, &inputs(&spec)), "it cannot have been the service");
+        spec.services.get_mut("db").unwrap().mounts[0].read_only = false;
+        let first = inputs(&spec);
+        std::fs::write(folder.path().join("my.cnf"), "c").unwrap();
+        assert!(first != inputs(&spec) && !differ(&first, &inputs(&spec)), "it may have been the service");
+    }
+
+    #[test]
+    fn what_only_the_engine_may_read_counts_by_what_is_known_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key.pem");
+        let locked = folder.path().join("locked");
+        std::fs::write(&file, "secret").unwrap();
+        std::fs::create_dir(&locked).unwrap();
+        for path in [&file, &locked] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).unwrap();
+        }
+        let path = folder.path().to_owned();
+        // In a thread of its own, which has none of what root may do beside its files' modes.
+        let powerless = move || {
+            let none = rustix::thread::CapabilitySet::empty();
+            let mut sets = rustix::thread::capabilities(None).unwrap();
+            sets.effective = none;
+            rustix::thread::set_capabilities(None, sets).unwrap();
+            assert!(File::open(path.join("key.pem")).is_err());
+            digest(&path, Reach::Whole, &[]).unwrap_err();
+            let mounted = digest(&path, Reach::Mounted, &[]).unwrap();
+            assert_eq!(mounted, digest(&path, Reach::Bounded, &[]).unwrap());
+            assert_eq!(digest(&path.join("locked/in"), Reach::Bounded, &[]).unwrap(), "out of reach");
+            std::fs::set_permissions(path.join("key.pem"), std::fs::Permissions::from_mode(0o040)).unwrap();
+            assert_ne!(mounted, digest(&path, Reach::Mounted, &[]).unwrap());
+        };
+        std::thread::spawn(powerless).join().unwrap();
+        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o700)).unwrap();
     }
 }

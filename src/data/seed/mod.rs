@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use crate::engine::{Exec, Image};
 use crate::spec::{Seed, Service};
 
-pub use digest::{Inputs, digest_inputs};
+pub use digest::{Inputs, differ, digest_inputs};
 pub use source::{Owner, copy_tar, open_input};
 pub use sql::SqlClient;
 

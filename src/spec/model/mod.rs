@@ -123,8 +123,10 @@ impl Spec {
 
     /// The most memory that all its services together may use, bytes; `None` if one of them may use any.
     pub fn memory_limit(&self) -> Option<u64> {
-        let each = |service: &Service| Some(service.memory_limit()? * u64::from(service.replicas()));
-        self.limits.memory.or_else(|| self.services.values().map(each).sum())
+        let each =
+            |service: &Service| Some(service.memory_limit()?.saturating_mul(u64::from(service.replicas())));
+        let sum = |sum: u64, of: Option<u64>| Some(sum.saturating_add(of?));
+        self.limits.memory.or_else(|| self.services.values().map(each).try_fold(0, sum))
     }
 }
 

@@ -317,6 +317,18 @@ impl Service {
         }
     }
 
+    /// The services whose network, namespaces or volumes it is in, by name.
+    pub fn joined(&self) -> impl Iterator<Item = &str> {
+        let network = match &self.network_mode {
+            Some(NetworkMode::Service(name)) => Some(name.as_str()),
+            _ => None,
+        };
+        let modes = [&self.ipc, &self.pid, &self.uts, &self.cgroup];
+        let modes = modes.into_iter().filter_map(|mode| mode.as_deref()?.strip_prefix("service:"));
+        let volumes = self.volumes_from.iter().map(|from| from.split(':').next().unwrap_or(from));
+        network.into_iter().chain(modes).chain(volumes)
+    }
+
     /// How many containers it has.
     pub fn replicas(&self) -> u32 {
         self.scale.or_else(|| self.deploy.as_ref().and_then(|deploy| deploy.replicas)).unwrap_or(1)

@@ -123,15 +123,33 @@ impl Reader<'_> {
         service.isolation = fields.text("isolation");
         service.storage_opt = fields.texts_by_name("storage_opt");
         service.sysctls = fields.texts_by_name("sysctls");
-        for (key, mode) in [("pid", &service.pid), ("ipc", &service.ipc)] {
-            if mode.as_deref().is_some_and(|mode| mode.starts_with("container:")) {
-                let message = format!(
-                    "`{key}` of {} is refused: a sandbox does not join containers that are not its own",
-                    fields.what
-                );
-                self.refuse(fields.key_span(key), message, "use `service:NAME`");
+        let modes = [
+            ("pid", &service.pid, ["host", "private", ""].as_slice()),
+            ("ipc", &service.ipc, &["host", "private", "shareable", "none", ""]),
+            ("uts", &service.uts, &["host", "private", ""]),
+        ];
+        for (key, mode, own) in modes {
+            if mode.as_deref().is_some_and(|mode| !own.contains(&mode) && !is_of_a_service(mode)) {
+                self.foreign(fields, key, "use `service:NAME`");
             }
         }
+        // Engines have words of their own for whose numbers its users have; none of them names another container.
+        if service
+            .userns_mode
+            .as_deref()
+            .is_some_and(|mode| FOREIGN.iter().any(|word| mode.starts_with(word)))
+        {
+            self.foreign(fields, "userns_mode", "take it out");
+        }
+    }
+
+    /// Refuses to be in what is another container's.
+    fn foreign(&self, fields: &Fields<'_>, key: &str, hint: &str) {
+        let message = format!(
+            "`{key}` of {} is refused: a sandbox does not join containers that are not its own",
+            fields.what
+        );
+        self.refuse(fields.key_span(key), message, hint);
     }
 
     /// Networks, names, files.
@@ -148,10 +166,17 @@ impl Reader<'_> {
         }
         service.ports = self.ports(fields);
         service.expose = fields.texts("expose").unwrap_or_default();
+        let mut exposed = 0;
         for port in &service.expose {
             let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-            let reason = super::super::ports::range(number).err();
-            if reason.is_some() || !matches!(protocol, "tcp" | "udp" | "sctp") {
+            let range = super::super::ports::range(number);
+            exposed += range.as_ref().map_or(0, |range| u32::from(range.end.saturating_sub(range.start)) + 1);
+            if exposed > PORTS {
+                let message = format!("{} exposes more ports than there are", fields.what);
+                self.log.problem(ProblemKind::Value, fields.key_span("expose"), message);
+                break;
+            }
+            if range.is_err() || !matches!(protocol, "tcp" | "udp" | "sctp") {
                 let message = format!("`{port}`, exposed by {}, is not a port", fields.what);
                 self.log.problem(ProblemKind::Value, fields.key_span("expose"), message);
             }
@@ -167,7 +192,8 @@ impl Reader<'_> {
         service.secrets = self.grants(fields, "secrets");
         service.configs = self.grants(fields, "configs");
         for from in &service.volumes_from {
-            if from.starts_with("container:") {
+            let name = from.split(':').next().unwrap_or(from);
+            if from.starts_with("container:") || ServiceName::new(name).is_err() {
                 let message =
                     format!("`volumes_from: {from}` of {} is refused: it is not the sandbox's", fields.what);
                 self.refuse(fields.key_span("volumes_from"), message, "name a service of the spec");
@@ -325,6 +351,17 @@ impl Reader<'_> {
             conflict("pids_limit", "deploy.resources.limits.pids");
         }
     }
+}
+
+/// All ports of three protocols.
+const PORTS: u32 = 3 << 16;
+
+/// What names a namespace that is neither the host's, a service's nor a container's own.
+const FOREIGN: [&str; 2] = ["container:", "ns:"];
+
+/// Whether a mode is `service:NAME`.
+fn is_of_a_service(mode: &str) -> bool {
+    mode.strip_prefix("service:").is_some_and(|name| ServiceName::new(name).is_ok())
 }
 
 /// Whether two things are both written, and differ.

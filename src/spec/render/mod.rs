@@ -96,6 +96,11 @@ pub fn to_yaml(spec: &Spec) -> String {
     text
 }
 
+/// The spec as a tree to be read again, with nothing in it that a reader would look up elsewhere.
+pub(super) fn to_tree(spec: &Spec) -> Json {
+    top::spec(spec, Form::Spec)
+}
+
 /// Dollar signs doubled everywhere, so that a second interpolation changes nothing.
 fn doubled(value: Json) -> Json {
     match value {

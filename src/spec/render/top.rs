@@ -74,9 +74,7 @@ pub(super) fn spec(spec: &Spec, form: Form) -> Json {
         configs.set(key.as_str(), config);
     }
     root.object("configs", configs);
-    for (key, value) in &spec.extensions {
-        root.set(key, value.clone());
-    }
+    free(&mut root, &spec.extensions);
     root.object("x-sandbox", ours::top(spec));
     root.into()
 }
@@ -97,9 +95,15 @@ pub(super) fn extended(
     form: Form,
 ) {
     if form == Form::Spec {
-        for (key, value) in extensions {
-            object.set(key, value.clone());
-        }
+        free(object, extensions);
+    }
+}
+
+/// A spec that was not read from files may call anything a free key: what is none is no word of ours.
+fn free(object: &mut Object, extensions: &std::collections::BTreeMap<String, Json>) {
+    let is_free = |key: &str| key.starts_with("x-") && key != "x-sandbox";
+    for (key, value) in extensions.iter().filter(|(key, _)| is_free(key)) {
+        object.set(key, value.clone());
     }
 }
 

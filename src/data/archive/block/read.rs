@@ -96,7 +96,7 @@ impl<R: Read> TarReader<R> {
         self.input.read_exact(buffer).map_err(|e| self.failed(e))?;
         self.read += buffer.len() as u64;
         let packed = self.packed.load(Ordering::Relaxed).max(1);
-        if self.read > 64 << 20 && self.read / packed > self.limits.ratio {
+        if self.read > self.limits.free && self.read / packed > self.limits.ratio {
             let what = format!("{} bytes for each byte of the file", self.read / packed);
             return Err(ArchiveError::TooMuch { what, limit: self.limits.ratio.to_string() });
         }

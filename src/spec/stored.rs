@@ -1,0 +1,70 @@
+//! A spec that was kept beside data.
+//!
+//! It is no file of the user's: whoever made a snapshot file wrote what they liked, in the words of the model and not in
+//! those of a spec. So it is read again as a file that says the same would be, and what is built is what the reader
+//! made of it. What no file may say, no kept spec may either.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::canonical::{self, Base};
+use super::check::Checker;
+use super::guard::guard;
+use super::log::Log;
+use super::model::{ServiceName, Spec};
+use super::node::Node;
+use super::problem::Problems;
+use super::read::{Profiles, Reader};
+use super::render;
+use super::request::{HostAccess, Refusals};
+
+/// A kept spec, as a file of the same words would be read, once it is known not to reach the host unless that is
+/// allowed.
+///
+/// Files and variables that it names are not looked for: what needs them says so.
+///
+/// # Errors
+/// Whatever is wrong with it, all at once.
+pub fn readmitted(kept: &Spec, access: HostAccess) -> Result<Spec, Problems> {
+    let log = Log::default();
+    let mut root = Node::of_json(render::to_tree(kept));
+    canonical::document(&log, &mut root, &Base { folder: &kept.folder, home: None });
+    let variables = BTreeMap::new();
+    let reader = Reader {
+        log: &log,
+        variables: &variables,
+        standing_in: &kept.folder,
+        refusals: Refusals::Fail,
+        used: Cell::new(true),
+    };
+    let all = Profiles { profiles: BTreeSet::from(["*".to_owned()]), services: BTreeSet::new() };
+    let read = reader.spec(&root, kept.name.clone(), &kept.folder, &all);
+    let mut spec =
+        Spec { files: kept.files.clone(), profiles: kept.profiles.clone(), origin: kept.origin, ..read.spec };
+    let inactive = left_out(&spec);
+    let checker = Checker {
+        log: &log,
+        refusals: Refusals::Fail,
+        standing_in: &kept.folder,
+        inactive: &inactive,
+        variables: &variables,
+        root: &root,
+    };
+    checker.check_what_it_says(&mut spec);
+    let (problems, _) = log.into_parts();
+    if !problems.is_empty() {
+        return Err(Problems::new(problems));
+    }
+    guard(&spec, access)?;
+    Ok(spec)
+}
+
+/// Services that were not asked for when the spec was kept, and that something in it may name all the same.
+fn left_out(spec: &Spec) -> BTreeSet<String> {
+    let optional = spec.services.values().flat_map(|service| {
+        service.depends_on.iter().filter(|(_, dependency)| !dependency.required).map(|(name, _)| name)
+    });
+    let named = spec.artifacts.iter().map(|artifact| &artifact.service);
+    let named = named.chain(spec.tasks.values().filter_map(|task| task.service.as_ref())).chain(optional);
+    named.filter(|name| !spec.services.contains_key(*name)).map(ServiceName::to_string).collect()
+}
