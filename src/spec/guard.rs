@@ -146,7 +146,7 @@ impl Guard {
 
     /// Security options that take away what stands between a container and the kernel.
     ///
-    /// A profile of the user's own is theirs to write, but one that lets every call through unless it is named is none.
+    /// A profile of the user's own is theirs to write, but one that lets every call through is none.
     /// A foreign spec has no say in this at all: it may only ask for what is so without it.
     fn walls(&self, service: &Service) -> Vec<String> {
         let mut found = Vec::new();
@@ -284,14 +284,21 @@ impl Guard {
     }
 }
 
-/// Whether a seccomp profile, itself or the path of one, allows the calls that it does not name. One that cannot be
+/// Whether a seccomp profile, itself or the path of one, denies no call at all. One that cannot be
 /// read is told of when it is used.
 fn lets_through(profile: &str, folder: &Path) -> bool {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Profile {
         default_action: String,
+        #[serde(default)]
+        syscalls: Vec<Rule>,
     }
+    #[derive(serde::Deserialize)]
+    struct Rule {
+        action: String,
+    }
+    let allows = |action: &str| matches!(action, "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG");
     let read = if profile.starts_with('{') {
         serde_json::from_str::<Profile>(profile).ok()
     } else {
@@ -302,7 +309,9 @@ fn lets_through(profile: &str, folder: &Path) -> bool {
             .flatten()
             .and_then(|text| serde_json::from_slice(&text).ok())
     };
-    read.is_some_and(|profile| matches!(profile.default_action.as_str(), "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG"))
+    read.is_some_and(|profile| {
+        allows(&profile.default_action) && profile.syscalls.iter().all(|rule| allows(&rule.action))
+    })
 }
 
 /// A path with its links followed, as far as it exists.
