@@ -34,7 +34,7 @@ pub use grant::{held, held_path};
 pub use images::{plan_images, reference as image_reference};
 pub use observed::{ExistingContainer, ExistingGateway, Observed};
 pub use op::{FileSource, GrantedFile, Op, Until};
-pub use port::{PublishedService, published};
+pub use port::{PublishedService, published, wished_ports};
 pub use share::{Share, Sharing, shares};
 pub use start::plan_start;
 pub use subnet::{InvalidRange, Subnet, SubnetPool};

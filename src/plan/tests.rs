@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::recording::Recording;
-use crate::engine::{CreateContainer, ImageConfig};
+use crate::engine::{CreateContainer, ImageConfig, Port};
 use crate::spec::{self, LoadRequest, SandboxName, Spec};
 
 const SHOP: &str = r#"
@@ -323,4 +323,19 @@ fn what_binds_services_together_is_there_before_them_and_is_changed_without_maki
     }
     let divided = plan(&wish(&first), &observed).unwrap();
     assert!(!divided.to_string().contains("share"), "{divided}");
+}
+
+#[test]
+fn a_range_gives_the_first_of_its_ports_that_nobody_has_and_takes_none_from_who_wants_just_that() {
+    let spec = spec(
+        "services:\n  a: { image: \"app:1\", ports: [\"8000-8003:80\"] }\n  b: { image: \"app:1\", ports: [\"8000:80\", \"8001:53/udp\"] }\n",
+    );
+    let asked = |busy: &[Port]| {
+        let observed = Observed { busy_ports: busy.iter().copied().collect(), ..Observed::default() };
+        published(&spec, &observed).iter().map(|port| port.asked).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&[]), [Some(8001), Some(8000), Some(8001)]);
+    assert_eq!(asked(&[Port::tcp(8001)]), [Some(8002), Some(8000), Some(8001)]);
+    assert_eq!(asked(&[Port::udp(8001)]), [Some(8001), Some(8000), None]);
+    assert_eq!(asked(&[8000, 8001, 8002, 8003].map(Port::tcp)), [None, None, Some(8001)]);
 }
