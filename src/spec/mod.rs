@@ -34,6 +34,7 @@ mod sketch;
 mod template;
 mod units;
 mod volumes;
+mod ways_out;
 mod yaml;
 
 pub use find::{files as files_for, git_branch, git_root};
