@@ -135,7 +135,10 @@ fn explained(refusal: &Refusal) -> String {
     let times = if refusal.count == 1 { "once".to_owned() } else { format!("{} times", refusal.count) };
     match key.rule() {
         Some(rule) => format!("`{}{port}` ({times}); `egress: [\"{rule}\"]` lets it out", key.target),
-        None => format!("`{}{port}` ({times})", key.target),
+        None => {
+            let reason = key.reason.as_ref().map(|reason| format!("; {reason}")).unwrap_or_default();
+            format!("`{}{port}` ({times}){reason}", key.target)
+        }
     }
 }
 

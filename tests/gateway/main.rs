@@ -317,4 +317,7 @@ fn allow_opens_all_but_the_host_and_other_networks() {
     rig.eventually("the refusals are counted", || {
         rig.refused("web", RefusalKind::Tcp, &rig.address(1).to_string())
     });
+    for refusal in LogSummary::read(&rig.log()).refusals {
+        assert!(refusal.key.rule().is_none() && refusal.key.reason.is_some(), "{refusal:?}");
+    }
 }
