@@ -4,7 +4,7 @@
 //! it, never because we may not have it ourselves.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -23,11 +23,17 @@ pub fn is_taken(port: Port) -> bool {
         Protocol::Udp => UdpSocket::bind(at).map(drop),
         Protocol::Sctp => return false,
     };
+    let answers = || port.protocol == Protocol::Tcp && TcpStream::connect_timeout(&at, ANSWER).is_ok();
+    tells_of_another(bound, answers)
+}
+
+/// Whether a bind tells of somebody who has the port. One below 1024 may be refused to us before it is looked whether
+/// it is free: then whoever listens there tells by answering.
+fn tells_of_another(bound: io::Result<()>, answers: impl FnOnce() -> bool) -> bool {
     match bound {
         Ok(()) => false,
         Err(error) if error.kind() == ErrorKind::AddrInUse => true,
-        // A port below 1024 is refused to us before it is looked whether it is free: ask whoever may listen there.
-        Err(_) => port.protocol == Protocol::Tcp && TcpStream::connect_timeout(&at, ANSWER).is_ok(),
+        Err(_) => answers(),
     }
 }
 
@@ -74,6 +80,14 @@ mod tests {
         let number = socket.local_addr().unwrap().port();
         assert!(is_taken(Port::udp(number)));
         assert!(!is_taken(Port::tcp(number)));
+    }
+
+    #[test]
+    fn a_port_that_we_may_not_have_is_not_taken_unless_somebody_answers_there() {
+        let refused = || Err(io::Error::from(ErrorKind::PermissionDenied));
+        assert!(!tells_of_another(refused(), || false));
+        assert!(tells_of_another(refused(), || true));
+        assert!(tells_of_another(Err(ErrorKind::AddrInUse.into()), || false));
     }
 
     #[test]
