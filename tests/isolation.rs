@@ -219,3 +219,84 @@ fn a_service_can_put_no_frame_of_its_own_on_the_wire() {
     let ask = ["exec", "app", "busybox", "arping", "-c", "1", "-w", "2", "-I", "eth0", &gateway];
     world.sandbox(ask).exits(1).says("Operation not permitted");
 }
+
+/// `front` and `peer` with `back`, which keeps whatever datagram comes.
+const APART: &str = "
+services:
+  front: { image: sbx-test/busybox, command: [sleep, '600'], stop_signal: SIGKILL, networks: [a] }
+  peer: { image: sbx-test/busybox, command: [sleep, '600'], stop_signal: SIGKILL, networks: [b] }
+  back:
+    image: sbx-test/busybox
+    command: [sh, -c, \"nc -lu -p 6000 > /tmp/got & exec nc -ll -p 5000 -e echo LEAKED\"]
+    stop_signal: SIGKILL
+    networks: [b]
+    ports: ['5000']
+    ready: { tcp: 5000 }
+networks: { a: {}, b: {} }
+";
+
+#[test]
+fn networks_stay_apart_even_for_who_makes_a_way_through_the_gateway() {
+    let world = World::with_spec(APART);
+    world.up();
+    let [front, peer, back] = ["front", "peer", "back"].map(|service| world.container(service));
+    let (target, gateway) = (addresses_of(&world, &back).remove(0), format!("sbx-{}", world.name()));
+    let of_gateway = world.engine().inspect(&gateway);
+    let networks = of_gateway["NetworkSettings"]["Networks"].as_object().unwrap();
+    let at = |suffix: &str| {
+        let found = networks.iter().find(|(name, _)| name.ends_with(suffix));
+        found.unwrap().1["IPAddress"].as_str().unwrap().to_owned()
+    };
+    let edge =
+        networks.iter().find(|(name, _)| name.starts_with("sandbox-edge")).unwrap().1["IPAddress"].clone();
+    let (edge, near) = (edge.as_str().unwrap().to_owned(), at(".a"));
+    let edge_port = of_gateway["HostConfig"]["PortBindings"].as_object().unwrap().keys().next().unwrap();
+    let edge_port = edge_port.trim_end_matches("/tcp").to_owned();
+
+    let speak = format!(
+        "busybox timeout 2 nc {target} 5000 </dev/null; echo from front | busybox timeout 2 nc -u -w 1 {target} 6000"
+    );
+    let said = within(&world, &front, &format!("({speak}) 2>&1"));
+    assert!(!said.contains("LEAKED"), "{said}");
+    let with_a_way = format!(
+        "(ip route add {target}/32 via {near}; {speak}; ip route add {edge}/32 dev eth0; \
+          busybox timeout 2 nc {edge} {edge_port} </dev/null) 2>&1"
+    );
+    let said = within(&world, &front, &with_a_way);
+    assert!(!said.contains("LEAKED"), "{said}");
+    assert_eq!(
+        world.in_container("back", &["cat", "/tmp/got"]).success().stdout,
+        "",
+        "a datagram came through"
+    );
+
+    let near = within(&world, &peer, &format!("{speak} 2>&1").replace("front", "peer"));
+    assert!(near.contains("LEAKED"), "{near}");
+    eventually("the neighbour's datagram comes", || {
+        world.in_container("back", &["cat", "/tmp/got"]).stdout.contains("from peer")
+    });
+    assert!(support::tcp_read(world.address("back", 5000)).unwrap().contains("LEAKED"), "the host is let in");
+}
+
+#[test]
+fn a_gateway_holds_neither_the_engine_nor_a_right_that_it_does_not_need() {
+    for (egress, added, forwards) in [("deny", None, "0"), ("allow", Some("NET_ADMIN"), "1")] {
+        let world = World::with_spec(&spec(egress));
+        world.up();
+        let gateway = world.engine().inspect(&format!("sbx-{}", world.name()));
+        let host = &gateway["HostConfig"];
+        assert_eq!(host["ReadonlyRootfs"], true, "{host}");
+        assert_eq!(host["Privileged"], false, "{host}");
+        assert_eq!(host["CapDrop"], serde_json::json!(["ALL"]), "{host}");
+        let caps: Vec<&str> =
+            host["CapAdd"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
+        let caps: Vec<&str> = caps.into_iter().map(|cap| cap.trim_start_matches("CAP_")).collect();
+        assert_eq!(caps, added.into_iter().collect::<Vec<_>>(), "{host}");
+        assert!(host["SecurityOpt"].to_string().contains("no-new-privileges"), "{host}");
+        assert_eq!(host["Sysctls"]["net.ipv4.ip_forward"], forwards, "{host}");
+        assert_eq!(gateway["Mounts"].as_array().map(Vec::len), Some(0), "{}", gateway["Mounts"]);
+        for mode in ["PidMode", "UTSMode", "UsernsMode"] {
+            assert_eq!(host[mode], "", "{mode}");
+        }
+    }
+}

@@ -29,13 +29,22 @@ pub struct Observed {
     /// Services that are stopped and whose secrets the gateway does not hold any more.
     pub forgotten: BTreeSet<ServiceName>,
     /// The sandbox's networks.
-    pub networks: BTreeMap<NetworkName, Subnet>,
+    pub networks: BTreeMap<NetworkName, ExistingNetwork>,
     /// The sandbox's volumes, by the engine's name.
     pub volumes: BTreeSet<String>,
     /// What the sandbox's control group is limited to, if it has one.
     pub limits: Option<Limits>,
     /// The sandbox's services' containers, by the engine's name.
     pub containers: BTreeMap<String, ExistingContainer>,
+}
+
+/// A network that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExistingNetwork {
+    /// Its addresses.
+    pub subnet: Subnet,
+    /// Whether packets stay on it.
+    pub internal: bool,
 }
 
 /// A gateway that is there.

@@ -11,7 +11,7 @@ use crate::engine::identity::{self, Role, SandboxId, Scope};
 use crate::engine::{
     ContainerState, ContainerSummary, Engine, EngineError, EngineInfo, Filter, Image, Network, Port,
 };
-use crate::plan::{ExistingContainer, ExistingGateway, Observed, Subnet, image_reference};
+use crate::plan::{ExistingContainer, ExistingGateway, ExistingNetwork, Observed, Subnet, image_reference};
 use crate::spec::{NetworkName, SandboxName, Service, ServiceName, Spec};
 
 /// Images by the reference that a spec uses.
@@ -155,7 +155,8 @@ fn sort_networks(observed: &mut Observed, scope: &Scope, name: &SandboxName, net
             && scope.owns(&network.labels);
         match key {
             Some(key) if own => {
-                observed.networks.insert(key, Subnet::of(net));
+                let existing = ExistingNetwork { subnet: Subnet::of(net), internal: network.internal };
+                observed.networks.insert(key, existing);
             }
             _ => observed.taken.push(net),
         }
