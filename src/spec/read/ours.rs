@@ -395,7 +395,7 @@ fn name(host: &str, port: Option<u16>) -> Result<EgressRule, String> {
             && label.len() <= 63
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
-    if name.len() > 253 || !labels.iter().all(|label| sound(&label)) {
+    if name.len() > 253 || !labels.iter().all(sound) {
         return Err("it is neither a name nor an address".to_owned());
     }
     if labels.last().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
