@@ -108,6 +108,15 @@ fn within(world: &World, container: &str, line: &str) -> String {
     said.stdout
 }
 
+/// A line that sends a datagram. Not every busybox has `nc -u`.
+fn datagram(address: &str, port: u16, text: &str) -> String {
+    format!(
+        "python3 -c 'import socket; \
+         family, kind, _, _, at = socket.getaddrinfo(\"{address}\", {port}, type=socket.SOCK_DGRAM)[0]; \
+         socket.socket(family, kind).sendto(b\"{text}\", at)'"
+    )
+}
+
 fn addresses_of(world: &World, container: &str) -> Vec<String> {
     let inspected = world.engine().inspect(container);
     let networks = inspected["NetworkSettings"]["Networks"].as_object().unwrap();
@@ -147,8 +156,9 @@ fn nothing_inward_is_reached(egress: &str, outside_is_reached: bool) {
     let lines = targets.iter().map(|(address, port)| {
         format!(
             "(busybox timeout 2 nc {address} {port} </dev/null && echo REACHED {address}; \
-             echo x | busybox timeout 2 nc -u -w 1 {address} {udp}; \
-             busybox ping -c 1 -W 2 {address} >/dev/null && echo PINGED {address}) 2>/dev/null &"
+             {}; \
+             busybox ping -c 1 -W 2 {address} >/dev/null && echo PINGED {address}) 2>/dev/null &",
+            datagram(address, udp, "x")
         )
     });
     let script = format!("{}\nwait", lines.collect::<Vec<_>>().join("\n"));
@@ -158,9 +168,11 @@ fn nothing_inward_is_reached(egress: &str, outside_is_reached: bool) {
     server.set_nonblocking(true).unwrap();
     let accepted = server.accept();
     assert!(accepted.is_err(), "a connection reached the host: {accepted:?}");
-    datagrams.set_nonblocking(true).unwrap();
-    let received = datagrams.recv_from(&mut [0; 8]);
-    assert!(received.is_err(), "a datagram reached the host: {received:?}");
+    datagrams.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut received = [0; 8];
+    world.host("sh", &["-c", &datagram("127.0.0.1", udp, "own")]).run().success();
+    let length = datagrams.recv(&mut received).unwrap();
+    assert_eq!(&received[..length], b"own", "a datagram reached the host");
 
     let ask = format!("busybox timeout 3 nc {} {} </dev/null", outside.address, Outside::PORT);
     if outside_is_reached {
@@ -220,14 +232,29 @@ fn a_service_can_put_no_frame_of_its_own_on_the_wire() {
     world.sandbox(ask).exits(1).says("Operation not permitted");
 }
 
-/// `front` and `peer` with `back`, which keeps whatever datagram comes.
+/// `front`, and `peer` with `back`, which keeps whatever datagram comes.
 const APART: &str = "
 services:
   front: { image: sbx-test/busybox, command: [sleep, '600'], stop_signal: SIGKILL, networks: [a] }
   peer: { image: sbx-test/busybox, command: [sleep, '600'], stop_signal: SIGKILL, networks: [b] }
   back:
-    image: sbx-test/busybox
-    command: [sh, -c, \"nc -lu -p 6000 > /tmp/got & exec nc -ll -p 5000 -e echo LEAKED\"]
+    image: sbx-test/python
+    command:
+      - python3
+      - -c
+      - |
+        import socket, threading
+        heard = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        heard.bind(('', 6000))
+        def keep():
+            while True:
+                with open('/tmp/got', 'ab') as got: got.write(heard.recv(100))
+        threading.Thread(target=keep).start()
+        server = socket.create_server(('', 5000))
+        while True:
+            client, _ = server.accept()
+            client.sendall(b'LEAKED')
+            client.close()
     stop_signal: SIGKILL
     networks: [b]
     ports: ['5000']
@@ -253,28 +280,25 @@ fn networks_stay_apart_even_for_who_makes_a_way_through_the_gateway() {
     let edge_port = of_gateway["HostConfig"]["PortBindings"].as_object().unwrap().keys().next().unwrap();
     let edge_port = edge_port.trim_end_matches("/tcp").to_owned();
 
-    let speak = format!(
-        "busybox timeout 2 nc {target} 5000 </dev/null; echo from front | busybox timeout 2 nc -u -w 1 {target} 6000"
-    );
-    let said = within(&world, &front, &format!("({speak}) 2>&1"));
+    let speak = |who: &str| {
+        let words = datagram(&target, 6000, &format!("from {who}"));
+        format!("busybox timeout 2 nc {target} 5000 </dev/null; {words}")
+    };
+    let got = || world.in_container("back", &["sh", "-c", "cat /tmp/got 2>/dev/null; true"]).success().stdout;
+    let said = within(&world, &front, &format!("({}) 2>&1", speak("front")));
     assert!(!said.contains("LEAKED"), "{said}");
     let with_a_way = format!(
-        "(ip route add {target}/32 via {near}; {speak}; ip route add {edge}/32 dev eth0; \
-          busybox timeout 2 nc {edge} {edge_port} </dev/null) 2>&1"
+        "(ip route add {target}/32 via {near}; {}; ip route add {edge}/32 dev eth0; \
+          busybox timeout 2 nc {edge} {edge_port} </dev/null) 2>&1",
+        speak("front")
     );
     let said = within(&world, &front, &with_a_way);
     assert!(!said.contains("LEAKED"), "{said}");
-    assert_eq!(
-        world.in_container("back", &["cat", "/tmp/got"]).success().stdout,
-        "",
-        "a datagram came through"
-    );
+    assert_eq!(got(), "", "a datagram came through");
 
-    let near = within(&world, &peer, &format!("{speak} 2>&1").replace("front", "peer"));
-    assert!(near.contains("LEAKED"), "{near}");
-    eventually("the neighbour's datagram comes", || {
-        world.in_container("back", &["cat", "/tmp/got"]).stdout.contains("from peer")
-    });
+    let said = within(&world, &peer, &format!("({}) 2>&1", speak("peer")));
+    assert!(said.contains("LEAKED"), "{said}");
+    eventually("the neighbour's datagram comes", || got().contains("from peer"));
     assert!(support::tcp_read(world.address("back", 5000)).unwrap().contains("LEAKED"), "the host is let in");
 }
 
