@@ -108,6 +108,15 @@ fn within(world: &World, container: &str, line: &str) -> String {
     said.stdout
 }
 
+/// A line that sends a datagram. Not every busybox has `nc -u`.
+fn datagram(address: &str, port: u16, text: &str) -> String {
+    format!(
+        "python3 -c 'import socket; \
+         family, kind, _, _, at = socket.getaddrinfo(\"{address}\", {port}, type=socket.SOCK_DGRAM)[0]; \
+         socket.socket(family, kind).sendto(b\"{text}\", at)'"
+    )
+}
+
 fn addresses_of(world: &World, container: &str) -> Vec<String> {
     let inspected = world.engine().inspect(container);
     let networks = inspected["NetworkSettings"]["Networks"].as_object().unwrap();
@@ -147,8 +156,9 @@ fn nothing_inward_is_reached(egress: &str, outside_is_reached: bool) {
     let lines = targets.iter().map(|(address, port)| {
         format!(
             "(busybox timeout 2 nc {address} {port} </dev/null && echo REACHED {address}; \
-             echo x | busybox timeout 2 nc -u -w 1 {address} {udp}; \
-             busybox ping -c 1 -W 2 {address} >/dev/null && echo PINGED {address}) 2>/dev/null &"
+             {}; \
+             busybox ping -c 1 -W 2 {address} >/dev/null && echo PINGED {address}) 2>/dev/null &",
+            datagram(address, udp, "x")
         )
     });
     let script = format!("{}\nwait", lines.collect::<Vec<_>>().join("\n"));
@@ -158,9 +168,11 @@ fn nothing_inward_is_reached(egress: &str, outside_is_reached: bool) {
     server.set_nonblocking(true).unwrap();
     let accepted = server.accept();
     assert!(accepted.is_err(), "a connection reached the host: {accepted:?}");
-    datagrams.set_nonblocking(true).unwrap();
-    let received = datagrams.recv_from(&mut [0; 8]);
-    assert!(received.is_err(), "a datagram reached the host: {received:?}");
+    datagrams.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut received = [0; 8];
+    world.host("sh", &["-c", &datagram("127.0.0.1", udp, "own")]).run().success();
+    let length = datagrams.recv(&mut received).unwrap();
+    assert_eq!(&received[..length], b"own", "a datagram reached the host");
 
     let ask = format!("busybox timeout 3 nc {} {} </dev/null", outside.address, Outside::PORT);
     if outside_is_reached {
@@ -218,4 +230,97 @@ fn a_service_can_put_no_frame_of_its_own_on_the_wire() {
     let gateway = addresses_of(&world, &format!("sbx-{}", world.name())).remove(0);
     let ask = ["exec", "app", "busybox", "arping", "-c", "1", "-w", "2", "-I", "eth0", &gateway];
     world.sandbox(ask).exits(1).says("Operation not permitted");
+}
+
+/// `front`, and `peer` with `back`, which keeps whatever datagram comes.
+const APART: &str = "
+services:
+  front: { image: sbx-test/busybox, command: [sleep, '600'], stop_signal: SIGKILL, networks: [a] }
+  peer: { image: sbx-test/busybox, command: [sleep, '600'], stop_signal: SIGKILL, networks: [b] }
+  back:
+    image: sbx-test/python
+    command:
+      - python3
+      - -c
+      - |
+        import socket, threading
+        heard = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        heard.bind(('', 6000))
+        def keep():
+            while True:
+                with open('/tmp/got', 'ab') as got: got.write(heard.recv(100))
+        threading.Thread(target=keep).start()
+        server = socket.create_server(('', 5000))
+        while True:
+            client, _ = server.accept()
+            client.sendall(b'LEAKED')
+            client.close()
+    stop_signal: SIGKILL
+    networks: [b]
+    ports: ['5000']
+    ready: { tcp: 5000 }
+networks: { a: {}, b: {} }
+";
+
+#[test]
+fn networks_stay_apart_even_for_who_makes_a_way_through_the_gateway() {
+    let world = World::with_spec(APART);
+    world.up();
+    let [front, peer, back] = ["front", "peer", "back"].map(|service| world.container(service));
+    let (target, gateway) = (addresses_of(&world, &back).remove(0), format!("sbx-{}", world.name()));
+    let of_gateway = world.engine().inspect(&gateway);
+    let networks = of_gateway["NetworkSettings"]["Networks"].as_object().unwrap();
+    let at = |suffix: &str| {
+        let found = networks.iter().find(|(name, _)| name.ends_with(suffix));
+        found.unwrap().1["IPAddress"].as_str().unwrap().to_owned()
+    };
+    let edge =
+        networks.iter().find(|(name, _)| name.starts_with("sandbox-edge")).unwrap().1["IPAddress"].clone();
+    let (edge, near) = (edge.as_str().unwrap().to_owned(), at(".a"));
+    let edge_port = of_gateway["HostConfig"]["PortBindings"].as_object().unwrap().keys().next().unwrap();
+    let edge_port = edge_port.trim_end_matches("/tcp").to_owned();
+
+    let speak = |who: &str| {
+        let words = datagram(&target, 6000, &format!("from {who}"));
+        format!("busybox timeout 2 nc {target} 5000 </dev/null; {words}")
+    };
+    let got = || world.in_container("back", &["sh", "-c", "cat /tmp/got 2>/dev/null; true"]).success().stdout;
+    let said = within(&world, &front, &format!("({}) 2>&1", speak("front")));
+    assert!(!said.contains("LEAKED"), "{said}");
+    let with_a_way = format!(
+        "(ip route add {target}/32 via {near}; {}; ip route add {edge}/32 dev eth0; \
+          busybox timeout 2 nc {edge} {edge_port} </dev/null) 2>&1",
+        speak("front")
+    );
+    let said = within(&world, &front, &with_a_way);
+    assert!(!said.contains("LEAKED"), "{said}");
+    assert_eq!(got(), "", "a datagram came through");
+
+    let said = within(&world, &peer, &format!("({}) 2>&1", speak("peer")));
+    assert!(said.contains("LEAKED"), "{said}");
+    eventually("the neighbour's datagram comes", || got().contains("from peer"));
+    assert!(support::tcp_read(world.address("back", 5000)).unwrap().contains("LEAKED"), "the host is let in");
+}
+
+#[test]
+fn a_gateway_holds_neither_the_engine_nor_a_right_that_it_does_not_need() {
+    for (egress, added, forwards) in [("deny", None, "0"), ("allow", Some("NET_ADMIN"), "1")] {
+        let world = World::with_spec(&spec(egress));
+        world.up();
+        let gateway = world.engine().inspect(&format!("sbx-{}", world.name()));
+        let host = &gateway["HostConfig"];
+        assert_eq!(host["ReadonlyRootfs"], true, "{host}");
+        assert_eq!(host["Privileged"], false, "{host}");
+        assert_eq!(host["CapDrop"], serde_json::json!(["ALL"]), "{host}");
+        let caps: Vec<&str> =
+            host["CapAdd"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
+        let caps: Vec<&str> = caps.into_iter().map(|cap| cap.trim_start_matches("CAP_")).collect();
+        assert_eq!(caps, added.into_iter().collect::<Vec<_>>(), "{host}");
+        assert!(host["SecurityOpt"].to_string().contains("no-new-privileges"), "{host}");
+        assert_eq!(host["Sysctls"]["net.ipv4.ip_forward"], forwards, "{host}");
+        assert_eq!(gateway["Mounts"].as_array().map(Vec::len), Some(0), "{}", gateway["Mounts"]);
+        for mode in ["PidMode", "UTSMode", "UsernsMode"] {
+            assert_eq!(host[mode], "", "{mode}");
+        }
+    }
 }

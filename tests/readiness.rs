@@ -41,6 +41,50 @@ fn an_http_answer_is_waited_for() {
 }
 
 #[test]
+fn an_http_answer_is_the_one_that_is_asked_for_or_none() {
+    const PAGE: &str = r#"
+services:
+  web:
+    image: sbx-test/busybox
+    command:
+      - sh
+      - -c
+      - |
+        mkdir -p /www/cgi-bin
+        printf '#!/bin/sh\nsleep 1; [ "$$HTTP_X_WHO" = me ] && printf "Status: 418 Teapot\r\n\r\n" || printf "Status: 200 OK\r\n\r\n"\n' > /www/cgi-bin/who
+        chmod +x /www/cgi-bin/who
+        exec httpd -f -p 80 -h /www
+    stop_signal: SIGKILL
+    ready: { http: { port: 80, path: /cgi-bin/who, status: STATUS, headers: { X-Who: me } }, timeout: 20s }
+"#;
+    let world = World::with_spec(&PAGE.replace("STATUS", "418"));
+    world.up();
+
+    let other = World::with_spec(&PAGE.replace("STATUS", "204").replace("20s", "5s"));
+    let failed = other.sandbox(["up", "-d"]).exits(1);
+    assert!(failed.stderr.contains("418"), "{failed}");
+}
+
+#[test]
+fn a_service_in_the_network_of_another_is_waited_for_where_that_one_is() {
+    let world = World::with_spec(
+        "services:
+  app: { image: sbx-test/busybox, command: [sleep, '600'], stop_signal: SIGKILL }
+  aside:
+    image: sbx-test/busybox
+    command: [sh, -c, \"sleep 2; mkdir /www; echo ok > /www/healthz; exec httpd -f -p 80 -h /www\"]
+    network_mode: service:app
+    stop_signal: SIGKILL
+    ready: { http: /healthz, timeout: 20s }
+",
+    );
+
+    world.up();
+
+    world.in_container("app", &["wget", "-qO-", "http://127.0.0.1/healthz"]).success();
+}
+
+#[test]
 fn a_command_is_waited_for() {
     waits_for_the_page("    ready: { exec: [wget, -qO-, 'http://127.0.0.1/healthz'] }");
 }

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::net::{TcpListener, UdpSocket};
+
 use support::{World, eventually, http_get};
 
 const PAGE: &str = r#"
@@ -364,4 +366,43 @@ fn a_sandbox_of_the_same_name_in_another_world_is_left_alone() {
 
     assert_eq!(state(), before);
     other.engine().is_clean();
+}
+
+#[test]
+fn a_udp_port_that_is_taken_gives_way_alone_and_a_range_gives_its_first_free_one() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let udp = taken.local_addr().unwrap().port();
+    let (busy, first) = loop {
+        let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+        let next = busy.local_addr().unwrap().port().saturating_add(1);
+        if TcpListener::bind(("127.0.0.1", next)).is_ok() && next != udp {
+            break (busy, next);
+        }
+    };
+    let range = format!("{}-{}", busy.local_addr().unwrap().port(), first);
+    let world = World::with_spec(&format!(
+        "services:\n  web:\n    image: sbx-test/busybox\n    command: [httpd, -f, -p, '80']\n    ports: ['{udp}:80', '{udp}:53/udp', '{range}:81']\n    ready: {{ tcp: 80 }}\n"
+    ));
+
+    let up = world.sandbox(["up", "-d"]).success();
+
+    assert!(!up.stderr.contains("80 of"), "{up}");
+    assert_eq!(world.address("web", 80).port(), udp, "{up}");
+    assert_ne!(world.address("web", 53).port(), udp, "{up}");
+    assert_eq!(world.address("web", 81).port(), first, "{up}");
+}
+
+#[test]
+fn a_second_up_does_not_pretend_to_open_a_network_that_stands() {
+    let spec =
+        "services: { web: { image: sbx-test/busybox, command: [sleep, '600'], stop_signal: SIGKILL } }\n";
+    let world = World::with_spec(spec);
+    world.up();
+    world.spec(&format!("egress: allow\n{spec}"));
+
+    let refused = world.sandbox(["up", "-d"]).exits(1);
+
+    assert!(refused.stderr.contains("network `default`") && refused.stderr.contains("`egress`"), "{refused}");
+    assert!(refused.stderr.contains("sandbox down"), "{refused}");
+    assert!(world.engine().runs(&world.container("web")), "what stands goes on");
 }

@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 
 use super::{Context, Exit, Failure};
-use crate::agent::gateway::ledger::LogSummary;
+use crate::agent::gateway::ledger::{LogSummary, RefusalKey};
 use crate::engine::{Engine, LogOptions};
 use crate::plan::gateway_config::{EgressPolicy, GatewayMode};
 use crate::report::Output;
@@ -52,11 +52,18 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
             refusal.key.target.clone(),
             refusal.key.port.map(|port| port.to_string()).unwrap_or_default(),
             refusal.count.to_string(),
-            refusal.key.rule().map(|rule| format!("egress: [\"{rule}\"]")).unwrap_or_default(),
+            way_out(&refusal.key),
         ]);
     }
     out.table(&table);
     Ok(Exit::Done)
+}
+
+/// The line that lets it out; or why none does.
+fn way_out(key: &RefusalKey) -> String {
+    let rule = key.rule().map(|rule| format!("egress: [\"{rule}\"]"));
+    let none = || key.reason.as_ref().map(|reason| format!("(nothing: {reason})"));
+    rule.or_else(none).unwrap_or_default()
 }
 
 /// The whole log of a gateway.
@@ -83,14 +90,18 @@ async fn follow(engine: &dyn Engine, gateway: &str, context: &Context) -> Result
                     out.json(&refusal);
                 } else {
                     let port = refusal.key.port.map(|port| format!(":{port}")).unwrap_or_default();
-                    let rule = refusal.key.rule();
-                    let way_out = rule.map(|rule| format!("; to let it out: egress: [\"{rule}\"]"));
+                    let way_out = match refusal.key.rule() {
+                        Some(_) => format!("; to let it out: {}", way_out(&refusal.key)),
+                        None => refusal
+                            .key
+                            .reason
+                            .as_ref()
+                            .map(|reason| format!("; {reason}"))
+                            .unwrap_or_default(),
+                    };
                     out.line(&format!(
                         "{} asked for {}{port} ({}){}",
-                        refusal.key.service,
-                        refusal.key.target,
-                        refusal.count,
-                        way_out.unwrap_or_default()
+                        refusal.key.service, refusal.key.target, refusal.count, way_out
                     ));
                 }
             }

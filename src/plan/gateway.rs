@@ -14,7 +14,7 @@ use crate::engine::identity::{self, Role};
 use crate::engine::{
     Attachment, CreateContainer, CreateVolume, Logging, Mount, MountKind, Port, Protocol, Resources,
 };
-use crate::spec::{self, NetworkName, Service};
+use crate::spec::{self, NetworkMode, NetworkName, Service, Spec};
 
 /// The gateway's container, with all that it is told. Its creation claims the name, and brings the memory that secrets
 /// live in.
@@ -46,10 +46,13 @@ pub(super) fn create(
     });
     // Docker's own setting; Podman has none, and the gateway answers at port 53 without a capability.
     create.sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-    if network::mode(wish.spec) == GatewayMode::Router {
+    let router = network::mode(wish.spec) == GatewayMode::Router;
+    if router {
         create.cap_add = vec!["NET_ADMIN".to_owned()];
-        create.sysctls.insert("net.ipv4.ip_forward".to_owned(), "1".to_owned());
     }
+    // A new namespace has the engine's machine's own setting, which is to pass packets on. Without a filter none may be.
+    let forwards = if router { "1" } else { "0" };
+    create.sysctls.insert("net.ipv4.ip_forward".to_owned(), forwards.to_owned());
     create.mounts = wish
         .spec
         .services
@@ -101,7 +104,7 @@ pub(super) fn config(
         edge: Some(EdgeNetwork { subnet: edge.net(), bridge: edge.bridge() }),
         forwards: published.iter().map(forward).collect(),
         egress: EgressPolicy::from(&wish.spec.egress),
-        services: wish.spec.services.values().flat_map(|service| addresses(wish, service, laid)).collect(),
+        services: owners_first(wish.spec).flat_map(|service| addresses(wish, service, laid)).collect(),
         forbidden: forbidden(wish, observed),
         resolver: None,
     }
@@ -120,7 +123,34 @@ fn forward(port: &PublishedService) -> Forward {
     }
 }
 
+/// Services on networks before those in the network of another, so that an address is the former's.
+fn owners_first(spec: &Spec) -> impl Iterator<Item = &Service> {
+    let of = |joined: bool| {
+        let joins = |service: &&Service| matches!(service.network_mode, Some(NetworkMode::Service(_)));
+        spec.services.values().filter(move |service| joins(service) == joined)
+    };
+    of(false).chain(of(true))
+}
+
+/// The service whose network a service is in: itself, if not that of another's first container.
+fn owner<'a>(spec: &'a Spec, service: &'a Service) -> &'a Service {
+    let mut owner = service;
+    // One that is in its own network, by whatever circle, has none.
+    for _ in 0..spec.services.len() {
+        match &owner.network_mode {
+            Some(NetworkMode::Service(other)) => match spec.services.get(other) {
+                Some(other) => owner = other,
+                None => break,
+            },
+            _ => break,
+        }
+    }
+    owner
+}
+
 fn addresses(wish: &Wish<'_>, service: &Service, laid: &BTreeMap<NetworkName, Laid>) -> Vec<ServiceAddress> {
+    let owner = owner(wish.spec, service);
+    let joins = owner.name != service.name;
     (1..=service.replicas())
         .map(|replica| ServiceAddress {
             service: service.name.to_string(),
@@ -131,11 +161,11 @@ fn addresses(wish: &Wish<'_>, service: &Service, laid: &BTreeMap<NetworkName, La
                 .flat_map(|on| on.aliases.iter().cloned())
                 .chain(service.hostname.clone())
                 .collect(),
-            addresses: service
+            addresses: owner
                 .networks
                 .keys()
                 .filter_map(|key| {
-                    let place = (service.name.clone(), replica);
+                    let place = (owner.name.clone(), if joins { 1 } else { replica });
                     let address = laid.get(key)?.addresses.get(&place)?;
                     Some((key.to_string(), *address))
                 })

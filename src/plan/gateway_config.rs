@@ -238,9 +238,16 @@ impl NamePattern {
             Self::Below(parent) => name
                 .strip_suffix(parent.as_str())
                 .and_then(|rest| rest.strip_suffix('.'))
-                .is_some_and(|rest| !rest.is_empty()),
+                .is_some_and(|rest| rest.split('.').all(is_label)),
         }
     }
+}
+
+/// Whether a part of a name is of letters, digits, `-` and `_` alone. What is written with an escape (`x\.example`) may
+/// read as a part of one name and be looked up as another.
+pub fn is_label(part: &str) -> bool {
+    (1..=63).contains(&part.len())
+        && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 impl FromStr for NamePattern {
@@ -252,14 +259,9 @@ impl FromStr for NamePattern {
             Some(parent) => (true, parent.to_owned()),
             None => (false, name),
         };
-        let label_is_sound = |label: &str| {
-            !label.is_empty()
-                && label.len() <= 63
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-        };
         let all_digits =
             name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
-        if name.len() > 253 || all_digits || !name.split('.').all(label_is_sound) {
+        if name.len() > 253 || all_digits || !name.split('.').all(is_label) {
             return Err(RuleError::Unreadable(text.to_owned()));
         }
         Ok(if wild { Self::Below(name) } else { Self::Exact(name) })
@@ -423,6 +425,10 @@ mod tests {
         assert!(!pattern.matches("npmjs.org"));
         assert!(!pattern.matches("evilnpmjs.org"));
         assert!(!pattern.matches(".npmjs.org"));
+        for escaped in [r"x\.npmjs.org", r"a\046b.npmjs.org", "a..npmjs.org", "a b.npmjs.org", "é.npmjs.org"]
+        {
+            assert!(!pattern.matches(escaped), "{escaped}");
+        }
     }
 
     #[test]

@@ -32,9 +32,9 @@ use serde::{Deserialize, Serialize};
 pub use fingerprint::fingerprint;
 pub use grant::{held, held_path};
 pub use images::{plan_images, reference as image_reference};
-pub use observed::{ExistingContainer, ExistingGateway, Observed};
+pub use observed::{ExistingContainer, ExistingGateway, ExistingNetwork, Observed};
 pub use op::{FileSource, GrantedFile, Op, Until};
-pub use port::{PublishedService, published};
+pub use port::{PublishedService, published, wished_ports};
 pub use share::{Share, Sharing, shares};
 pub use start::plan_start;
 pub use subnet::{InvalidRange, Subnet, SubnetPool};
@@ -211,6 +211,18 @@ pub enum PlanError {
         /// The network of the spec.
         network: String,
     },
+    /// A standing network keeps packets in, or does not, and the spec now asks for the other.
+    #[error(
+        "network `{network}` was made {} way out, and `egress` (or its `internal`) now asks for one {}: it cannot change while it stands",
+        if *.internal { "without a" } else { "with a" },
+        if *.internal { "with it" } else { "without it" }
+    )]
+    Isolation {
+        /// The network of the spec.
+        network: String,
+        /// Whether packets stay on the one that is there.
+        internal: bool,
+    },
 }
 
 impl PlanError {
@@ -220,6 +232,9 @@ impl PlanError {
             Self::NoSubnet { .. } => {
                 "destroy sandboxes that are not needed (`sandbox ls`), or give other ranges in SANDBOX_SUBNETS=10.50.0.0/16,…"
             }
+            Self::Isolation { .. } => {
+                "`sandbox down` and `up` make it anew (`snapshot` and `up --from` keep the data), or `--name NAME` makes another"
+            }
         }
     }
 }
@@ -227,7 +242,7 @@ impl PlanError {
 /// Plans everything but the images: from the claim on the name to the last seed.
 ///
 /// # Errors
-/// When no subnet is free.
+/// When no subnet is free, or when a network that stands would have to be another.
 pub fn plan(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanError> {
     draft::draft(wish, observed)
 }

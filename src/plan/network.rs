@@ -37,9 +37,13 @@ pub(super) fn lay(wish: &Wish<'_>, observed: &Observed) -> Result<BTreeMap<Netwo
         let members: Vec<&Service> =
             wish.spec.services.values().filter(|service| service.networks.contains_key(key)).collect();
         let containers: u32 = members.iter().map(|service| service.replicas()).sum();
+        let internal = network.internal || !routed;
         let existing = observed.networks.get(key).copied();
         let subnet = match existing {
-            Some(subnet) => subnet,
+            Some(existing) if existing.internal != internal => {
+                return Err(PlanError::Isolation { network: key.to_string(), internal: existing.internal });
+            }
+            Some(existing) => existing.subnet,
             None => choose(wish, key, containers as usize, &taken)?,
         };
         taken.push(subnet.net());
@@ -49,16 +53,7 @@ pub(super) fn lay(wish: &Wish<'_>, observed: &Observed) -> Result<BTreeMap<Netwo
             container.addresses.get(&name).copied().filter(|address| subnet.net().contains(address))
         };
         let addresses = addresses(key, subnet, &members, has)?;
-        laid.insert(
-            key.clone(),
-            Laid {
-                name,
-                subnet,
-                internal: network.internal || !routed,
-                exists: existing.is_some(),
-                addresses,
-            },
-        );
+        laid.insert(key.clone(), Laid { name, subnet, internal, exists: existing.is_some(), addresses });
     }
     Ok(laid)
 }

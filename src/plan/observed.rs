@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::subnet::Subnet;
-use crate::engine::Image;
+use crate::engine::{Image, Port};
 use crate::spec::{Limits, NetworkName, ServiceName};
 
 /// What was found before planning.
@@ -22,20 +22,29 @@ pub struct Observed {
     pub edge: Option<Subnet>,
     /// The engine's host's own addresses, as far as they are known: nothing is let out to them.
     pub host_addresses: Vec<Ipv4Net>,
-    /// Host ports that spec's ports wish for and that are not free.
-    pub busy_ports: BTreeSet<u16>,
+    /// Host ports that the spec's ports wish for and that are not free.
+    pub busy_ports: BTreeSet<Port>,
     /// The sandbox's gateway, if it was claimed already.
     pub gateway: Option<ExistingGateway>,
     /// Services that are stopped and whose secrets the gateway does not hold any more.
     pub forgotten: BTreeSet<ServiceName>,
     /// The sandbox's networks.
-    pub networks: BTreeMap<NetworkName, Subnet>,
+    pub networks: BTreeMap<NetworkName, ExistingNetwork>,
     /// The sandbox's volumes, by the engine's name.
     pub volumes: BTreeSet<String>,
     /// What the sandbox's control group is limited to, if it has one.
     pub limits: Option<Limits>,
     /// The sandbox's services' containers, by the engine's name.
     pub containers: BTreeMap<String, ExistingContainer>,
+}
+
+/// A network that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExistingNetwork {
+    /// Its addresses.
+    pub subnet: Subnet,
+    /// Whether packets stay on it.
+    pub internal: bool,
 }
 
 /// A gateway that is there.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::recording::Recording;
-use crate::engine::{CreateContainer, ImageConfig};
+use crate::engine::{CreateContainer, ImageConfig, Port};
 use crate::spec::{self, LoadRequest, SandboxName, Spec};
 
 const SHOP: &str = r#"
@@ -82,7 +82,8 @@ fn after(plan: &Plan, before: &Observed) -> Observed {
             Op::CreateEdge(network) => observed.edge = Some(subnet(network)),
             Op::CreateNetwork(network) => {
                 let key = crate::spec::NetworkName::new(network.labels[identity::KEY].as_str()).unwrap();
-                observed.networks.insert(key, subnet(network));
+                let existing = ExistingNetwork { subnet: subnet(network), internal: network.internal };
+                observed.networks.insert(key, existing);
             }
             Op::Claim(container) => {
                 let config_hash = container.labels[identity::CONFIG_HASH].clone();
@@ -323,4 +324,77 @@ fn what_binds_services_together_is_there_before_them_and_is_changed_without_maki
     }
     let divided = plan(&wish(&first), &observed).unwrap();
     assert!(!divided.to_string().contains("share"), "{divided}");
+}
+
+#[test]
+fn a_range_gives_the_first_of_its_ports_that_nobody_has_and_takes_none_from_who_wants_just_that() {
+    let spec = spec(
+        "services:\n  a: { image: \"app:1\", ports: [\"8000-8003:80\"] }\n  b: { image: \"app:1\", ports: [\"8000:80\", \"8001:53/udp\"] }\n",
+    );
+    let asked = |busy: &[Port]| {
+        let observed = Observed { busy_ports: busy.iter().copied().collect(), ..Observed::default() };
+        published(&spec, &observed).iter().map(|port| port.asked).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&[]), [Some(8001), Some(8000), Some(8001)]);
+    assert_eq!(asked(&[Port::tcp(8001)]), [Some(8002), Some(8000), Some(8001)]);
+    assert_eq!(asked(&[Port::udp(8001)]), [Some(8001), Some(8000), None]);
+    assert_eq!(asked(&[8000, 8001, 8002, 8003].map(Port::tcp)), [None, None, Some(8001)]);
+}
+
+#[test]
+fn a_network_that_stands_is_not_taken_for_one_that_lets_out_what_it_does_not() {
+    let closed = spec(SHOP);
+    let observed = with_images(&["postgres:16", "web:1"]);
+    let there = after(&plan(&wish(&closed), &observed).unwrap(), &observed);
+    let open = spec(&format!("egress: allow\n{SHOP}"));
+    let error = plan(&standing(&open), &there).unwrap_err();
+    assert_eq!(error, PlanError::Isolation { network: "default".to_owned(), internal: true });
+    assert_eq!(
+        error.to_string(),
+        "network `default` was made without a way out, and `egress` (or its `internal`) now asks for one with it: it cannot change while it stands"
+    );
+    let listed = spec(&format!("egress: [api.example.org]\n{SHOP}"));
+    let text = plan(&standing(&listed), &there).unwrap().to_string();
+    assert!(text.contains("its ports, networks or egress have changed"), "{text}");
+}
+
+#[test]
+fn a_service_in_the_network_of_another_is_found_at_its_addresses() {
+    let spec = spec(
+        "services:\n  app: { image: \"app:1\" }\n  aside: { image: \"app:1\", network_mode: \"service:between\" }\n  between: { image: \"app:1\", network_mode: \"service:app\", ready: { tcp: 80 } }\n",
+    );
+    let claimed = plan(&wish(&spec), &with_images(&["app:1"])).unwrap();
+    let told = claimed.steps().iter().find_map(|step| match &step.op {
+        Op::Claim(gateway) => {
+            gateway_config::GatewayConfig::from_environment(|name| gateway.env.get(name)?.clone()).ok()
+        }
+        _ => None,
+    });
+    let services = told.unwrap().services;
+    let names: Vec<&str> = services.iter().map(|service| service.service.as_str()).collect();
+    assert_eq!(names, ["app", "aside", "between"], "whose address it is comes first");
+    assert!(!services[0].addresses.is_empty());
+    assert!(services.iter().all(|service| service.addresses == services[0].addresses), "{services:?}");
+}
+
+#[test]
+fn every_rule_that_a_spec_may_have_is_one_that_the_gateway_is_told() {
+    let rules = "[api.example.org, \"*.example.org:8443\", \"*.test\", 10.1.2.3, \"10.1.0.0/16:5432\", \"a_b.example.:25\"]";
+    let spec = spec(&format!("egress: {rules}\n{SHOP}"));
+    assert_eq!(gateway_config::EgressPolicy::from(&spec.egress).rules().len(), 6);
+}
+
+#[test]
+fn only_a_gateway_that_routes_passes_packets_on() {
+    let forwards = |egress: &str| {
+        let spec = spec(&format!("egress: {egress}\n{SHOP}"));
+        let plan = plan(&wish(&spec), &with_images(&["postgres:16", "web:1"])).unwrap();
+        plan.steps().iter().find_map(|step| match &step.op {
+            Op::Claim(gateway) => gateway.sysctls.get("net.ipv4.ip_forward").cloned(),
+            _ => None,
+        })
+    };
+    assert_eq!(forwards("deny").as_deref(), Some("0"));
+    assert_eq!(forwards("[api.example.org]").as_deref(), Some("0"));
+    assert_eq!(forwards("allow").as_deref(), Some("1"));
 }

@@ -13,6 +13,7 @@ pub mod files;
 mod follow;
 mod held;
 mod hook;
+mod host_ports;
 pub mod limits;
 pub mod logs;
 mod meter;

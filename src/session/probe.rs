@@ -133,10 +133,11 @@ fn explained(refusal: &Refusal) -> String {
     let key = &refusal.key;
     let port = key.port.map(|port| format!(":{port}")).unwrap_or_default();
     let times = if refusal.count == 1 { "once".to_owned() } else { format!("{} times", refusal.count) };
-    match key.rule() {
-        Some(rule) => format!("`{}{port}` ({times}); `egress: [\"{rule}\"]` lets it out", key.target),
-        None => format!("`{}{port}` ({times})", key.target),
+    if let Some(rule) = key.rule() {
+        return format!("`{}{port}` ({times}); `egress: [\"{rule}\"]` lets it out", key.target);
     }
+    let reason = key.reason.as_ref().map(|reason| format!("; {reason}")).unwrap_or_default();
+    format!("`{}{port}` ({times}){reason}", key.target)
 }
 
 fn in_gateway_words(service: &str, container: &str, probe: &Probe) -> Option<GatewayProbe> {

@@ -5,7 +5,6 @@
 //! enough to destroy them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,21 +12,22 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::error::SessionError;
-use super::event::{Event, Events, ServiceState, ServiceStatus};
+use super::event::{self, Event, Events, ServiceState, ServiceStatus};
 use super::files::Values;
 use super::held;
+use super::host_ports;
 use super::limits::Limiter;
 use super::observe::{self, Passwords};
 use super::perform::Workshop;
 use super::probe::Prober;
 use super::reach;
 use super::schedule::{self, Halt};
-use super::survey::{self, Images, Survey};
+use super::survey::{self, Images};
 use super::tail::tail;
 use crate::data::manifest::ImageIdentity;
 use crate::engine::identity::{self, SandboxId, Scope};
-use crate::engine::{Engine, EngineInfo, ErrorKind};
-use crate::plan::{self, Age, Op, Plan, PlanError, Seeding, SubnetPool, VolumeSource, Wish};
+use crate::engine::{Engine, EngineInfo, ErrorKind, Port};
+use crate::plan::{self, Age, Observed, Op, Plan, PlanError, Seeding, SubnetPool, VolumeSource, Wish};
 use crate::pool::Storage;
 use crate::spec::{Limits, RestartPolicy, SandboxName, Service, ServiceName, Spec};
 
@@ -187,7 +187,7 @@ pub async fn dry_run(
 /// # Errors
 /// Whatever a step met; [`SessionError::Held`] if another client claimed the name first.
 pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Result<(), SessionError> {
-    let mut busy: BTreeSet<u16> = BTreeSet::new();
+    let mut busy: BTreeSet<Port> = BTreeSet::new();
     let began = Instant::now();
     for attempt in 1.. {
         let mut survey =
@@ -196,7 +196,7 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
             return Err(SessionError::Held { name: order.name.clone() });
         }
         survey.observed.busy_ports.extend(&busy);
-        check_ports(order, &survey)?;
+        check_ports(order, &survey.observed)?;
         if let Ok(limiter) = &site.limiter {
             survey.observed.limits = limiter.standing(&order.id).await?;
         }
@@ -214,9 +214,10 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
             Ok(()) => break,
             Err(Halt::Cancelled) => return Err(SessionError::Cancelled),
             Err(Halt::Failed(step, error)) if attempt < ATTEMPTS => {
-                if !knew_better(site, order, &step.op, &error, &mut busy).await? {
+                if !knew_better(site, order, &mut survey.observed, &step.op, &error).await? {
                     return Err(named(order, &step.op, error));
                 }
+                busy = survey.observed.busy_ports;
             }
             Err(Halt::Failed(step, error)) => return Err(named(order, &step.op, error)),
         }
@@ -224,13 +225,14 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
     Ok(())
 }
 
-/// Whether the failure only means that somebody else was faster, so that looking and planning again helps.
+/// Whether the failure only means that somebody else was faster, so that looking and planning again helps. Ports that
+/// turned out to be taken are noted in what was observed.
 async fn knew_better(
     site: &Site,
     order: &Order,
+    observed: &mut Observed,
     op: &Op,
     error: &SessionError,
-    busy: &mut BTreeSet<u16>,
 ) -> Result<bool, SessionError> {
     let error = match error {
         SessionError::Engine(error) => error,
@@ -260,10 +262,9 @@ async fn knew_better(
             Ok(true)
         }
         (ErrorKind::PortTaken, Op::Start { container }) => {
-            let wanted = wanted_ports(&order.spec);
-            let taken: Vec<u16> = wanted.iter().copied().filter(|port| !is_free(*port)).collect();
-            busy.extend(if taken.is_empty() { wanted } else { taken });
-            if order.ports == PortWish::Strict {
+            let asked = host_ports::asked(&order.spec, observed);
+            observed.busy_ports.extend(host_ports::refused(asked, &error.cause.0));
+            if check_ports(order, observed).is_err() {
                 return Ok(false);
             }
             // The engine has the old ports in the container: it has to be made anew.
@@ -288,19 +289,16 @@ fn named(order: &Order, op: &Op, error: SessionError) -> SessionError {
     }
 }
 
-fn wanted_ports(spec: &Spec) -> Vec<u16> {
-    let ports = spec.services.values().flat_map(|service| &service.ports);
-    ports.filter_map(|port| port.host.map(|range| range.start)).filter(|port| *port != 0).collect()
-}
-
-fn is_free(port: u16) -> bool {
-    TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), port)).is_ok()
-}
-
-fn check_ports(order: &Order, survey: &Survey) -> Result<(), SessionError> {
-    match (order.ports, survey.observed.busy_ports.first()) {
-        (PortWish::Strict, Some(port)) => Err(SessionError::PortBusy { port: *port }),
-        _ => Ok(()),
+/// Whether everybody gets a port that was wished for, where that is a must.
+fn check_ports(order: &Order, observed: &Observed) -> Result<(), SessionError> {
+    if order.ports == PortWish::Any {
+        return Ok(());
+    }
+    let published = plan::published(&order.spec, observed);
+    let without = published.iter().find(|port| port.asked.is_none() && port.wanted.is_some());
+    match without.and_then(|port| port.wanted) {
+        Some(wanted) => Err(SessionError::PortBusy { port: wanted.start }),
+        None => Ok(()),
     }
 }
 
@@ -417,18 +415,28 @@ pub async fn tell_up(
     };
     let services = observe::statuses(&*site.engine, &sighting, Passwords::LeftOut).await?;
     none_failed(site, order, &services).await?;
-    for port in plan::published(&order.spec, &plan::Observed::default()) {
-        let Some(wanted) = port.wanted else { continue };
-        let service = services.iter().find(|status| status.service == port.service.as_str());
-        let given = service.and_then(|status| status.endpoints.iter().find(|one| one.target == port.target));
-        if let Some(given) = given.map(|endpoint| endpoint.port).filter(|given| *given != wanted) {
-            let service = port.service.to_string();
-            site.events.emit(Event::PortMoved { service, target: port.target, wanted, given });
-        }
-    }
+    moved(&order.spec, &services).for_each(|event| site.events.emit(event));
     let local = site.info.location.is_local();
     reach::unreached(&order.spec, &services, local).into_iter().for_each(|event| site.events.emit(event));
     let name = order.name.to_string();
     site.events.emit(Event::Up { name, services, deadline, elapsed, attached });
     Ok(())
+}
+
+/// Ports that are published at none of those that the spec wishes for.
+fn moved<'a>(spec: &Spec, services: &'a [ServiceStatus]) -> impl Iterator<Item = Event> + 'a {
+    plan::published(spec, &Observed::default()).into_iter().filter_map(|port| {
+        let wanted = port.wanted?;
+        let service = services.iter().find(|status| status.service == port.service.as_str())?;
+        let given = service.endpoints.iter().filter(|endpoint| {
+            let datagrams = endpoint.protocol == event::Protocol::Udp;
+            endpoint.target == port.target && datagrams == (port.protocol == crate::engine::Protocol::Udp)
+        });
+        let given: Vec<u16> = given.map(|endpoint| endpoint.port).collect();
+        if given.iter().any(|port| wanted.contains(*port)) {
+            return None;
+        }
+        let (service, target, wanted) = (port.service.to_string(), port.target, wanted.start);
+        Some(Event::PortMoved { service, target, wanted, given: *given.first()? })
+    })
 }

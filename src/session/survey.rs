@@ -1,17 +1,17 @@
 //! Looks at the engine and the host before planning.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::future::{try_join_all, try_join4};
 use ipnet::{IpNet, Ipv4Net};
 
-use super::held;
+use super::{held, host_ports};
 use crate::engine::identity::{self, Role, SandboxId, Scope};
 use crate::engine::{
-    ContainerState, ContainerSummary, Engine, EngineError, EngineInfo, Filter, Image, Network,
+    ContainerState, ContainerSummary, Engine, EngineError, EngineInfo, Filter, Image, Network, Port,
 };
-use crate::plan::{ExistingContainer, ExistingGateway, Observed, Subnet, image_reference};
+use crate::plan::{ExistingContainer, ExistingGateway, ExistingNetwork, Observed, Subnet, image_reference};
 use crate::spec::{NetworkName, SandboxName, Service, ServiceName, Spec};
 
 /// Images by the reference that a spec uses.
@@ -57,7 +57,7 @@ pub async fn survey(
     if local {
         observed.taken.extend(host_routes());
         observed.host_addresses = host_addresses();
-        observed.busy_ports = busy_ports(spec, &containers);
+        observed.busy_ports = host_ports::taken(spec, &own_ports(&containers));
     }
     observed.volumes =
         volumes.into_iter().filter(|volume| scope.owns(&volume.labels)).map(|volume| volume.name).collect();
@@ -155,7 +155,8 @@ fn sort_networks(observed: &mut Observed, scope: &Scope, name: &SandboxName, net
             && scope.owns(&network.labels);
         match key {
             Some(key) if own => {
-                observed.networks.insert(key, Subnet::of(net));
+                let existing = ExistingNetwork { subnet: Subnet::of(net), internal: network.internal };
+                observed.networks.insert(key, existing);
             }
             _ => observed.taken.push(net),
         }
@@ -169,10 +170,18 @@ fn ipv4(network: &Network) -> Option<Ipv4Net> {
     })
 }
 
-/// Where the host sends packets (a VPN's routes too), the default route left out. Empty where `/proc` is not.
+/// The shortest prefix of a route that is meant for a network. What is wider stands for the rest of the world, as the
+/// default route does: a VPN that takes all traffic has 0.0.0.0/1 and 128.0.0.0/1.
+const WIDEST_NETWORK: u8 = 8;
+
+/// Where the host sends packets (a VPN's networks too). Empty where `/proc` is not.
 fn host_routes() -> Vec<Ipv4Net> {
-    let table = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    table.lines().skip(1).filter_map(route).filter(|net| net.prefix_len() > 0).collect()
+    routes(&std::fs::read_to_string("/proc/net/route").unwrap_or_default())
+}
+
+/// The networks of a table of routes.
+fn routes(table: &str) -> Vec<Ipv4Net> {
+    table.lines().skip(1).filter_map(route).filter(|net| net.prefix_len() >= WIDEST_NETWORK).collect()
 }
 
 /// `IFACE DESTINATION GATEWAY FLAGS … MASK …`, addresses as little-endian hexadecimal (proc(5)).
@@ -199,19 +208,11 @@ fn host_addresses() -> Vec<Ipv4Net> {
     found.into_iter().map(Ipv4Net::from).collect()
 }
 
-/// Ports that the spec wishes for on the host and that somebody else listens on.
-fn busy_ports(spec: &Spec, containers: &[ContainerSummary]) -> BTreeSet<u16> {
-    let own: BTreeSet<u16> = containers
-        .iter()
-        .flat_map(|container| &container.ports)
-        .filter_map(|published| published.host_port)
-        .collect();
-    spec.services
-        .values()
-        .flat_map(|service| &service.ports)
-        .filter_map(|port| port.host.map(|range| range.start))
-        .filter(|port| *port != 0 && !own.contains(port))
-        .filter(|port| TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), *port)).is_err())
+/// Ports of the host that containers have.
+fn own_ports(containers: &[ContainerSummary]) -> BTreeSet<Port> {
+    let published = containers.iter().flat_map(|container| &container.ports);
+    published
+        .filter_map(|port| Some(Port { number: port.host_port?, protocol: port.container.protocol }))
         .collect()
 }
 
@@ -223,6 +224,21 @@ mod tests {
     fn a_route_is_read_as_the_kernel_writes_it() {
         let line = "eth0\t0000A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0";
         assert_eq!(route(line), Some("192.168.0.0/24".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_vpn_s_routes_for_all_traffic_take_no_network() {
+        let line = |destination: &str, mask: &str| {
+            format!("tun0\t{destination}\t0100080A\t0003\t0\t0\t0\t{mask}\t0\t0\t0\n")
+        };
+        let table = [
+            "Iface\tDestination\tGateway\n".to_owned(),
+            line("00000000", "00000000"),
+            line("00000000", "00000080"),
+            line("00000080", "00000080"),
+            line("0000000A", "000000FF"),
+        ];
+        assert_eq!(routes(&table.concat()), ["10.0.0.0/8".parse().unwrap()]);
     }
 
     #[test]

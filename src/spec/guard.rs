@@ -10,6 +10,7 @@ use super::model::{
 };
 use super::problem::{Problem, ProblemKind, Problems};
 use super::request::HostAccess;
+use super::ways_out;
 
 /// One way in which a spec reaches the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,7 @@ pub(super) fn reaches(spec: &Spec) -> Vec<Reach> {
         guard.service(service);
     }
     guard.data(spec);
+    guard.found.extend(ways_out::of_networks(spec));
     guard.found
 }
 
@@ -129,6 +131,7 @@ impl Guard {
         if service.post_start.iter().chain(&service.pre_stop).any(|hook| hook.privileged) {
             words.push(("post_start", "a privileged hook".to_owned()));
         }
+        words.extend(ways_out::of_service(service));
         for device in &service.devices {
             let message = format!("{what} asks for the device `{}` of the host", device.source);
             self.push(&device.at, message);

@@ -36,6 +36,7 @@ mod stored;
 mod template;
 mod units;
 mod volumes;
+mod ways_out;
 mod yaml;
 
 pub use check::MAX_CONTAINERS;

@@ -452,3 +452,50 @@ fn the_environment_goes_before_env_and_the_command_line_before_both() {
     request.files = vec!["second.yaml".into()];
     assert_eq!(active(&request), ["a", "c"]);
 }
+
+#[test]
+fn ways_past_the_gateway_are_host_access() {
+    for (yaml, words) in [
+        (
+            "logging: { driver: gelf, options: { gelf-address: \"udp://10.0.0.1:12201\" } }",
+            "log driver `gelf`",
+        ),
+        ("sysctls: { net.ipv6.conf.all.disable_ipv6: 0 }", "IPv6"),
+        (
+            "networks: { default: { driver_opts: { com.docker.network.endpoint.sysctls: net.ipv4.conf.IFNAME.rp_filter=0 } } }",
+            "endpoint.sysctls",
+        ),
+        ("networks: { default: { link_local_ips: [169.254.8.8] } }", "link_local_ips"),
+    ] {
+        let problems = text(&format!("services:\n  web:\n    image: i\n    {yaml}\n")).expect_err(yaml);
+        let problem = problems.iter().next().unwrap();
+        assert_eq!(problem.kind, ProblemKind::HostAccess, "{problems}");
+        assert!(problem.message.contains(words), "{problems}");
+        assert_eq!(problem.place.as_ref().unwrap().line, 4, "{problems}");
+    }
+    let harmless = "services: { web: { image: i, logging: { driver: local }, sysctls: { net.ipv6.conf.all.disable_ipv6: 1 } } }\n\
+                    networks: { default: { driver_opts: { com.docker.network.driver.mtu: 1400 } } }\n";
+    assert!(text(harmless).is_ok());
+}
+
+#[test]
+fn a_network_takes_no_bridge_of_the_host_s() {
+    let with = |option: &str| {
+        let yaml = format!(
+            "services: {{ web: {{ image: i }} }}\nnetworks: {{ default: {{ driver_opts: {{ {option} }} }} }}\n"
+        );
+        text_with(&yaml, |request| request.allow_host_access = HostAccess::Allowed)
+    };
+    let problems = with("com.docker.network.bridge.name: br0").unwrap_err();
+    assert!(problems.to_string().contains("bridge.name"), "{problems}");
+    let allowed = with("com.docker.network.bridge.gateway_mode_ipv4: routed").unwrap();
+    assert!(allowed.warnings.iter().any(|warning| warning.message.contains("gateway_mode_ipv4")));
+}
+
+#[test]
+fn a_network_that_is_to_have_ipv6_is_told_that_it_has_none() {
+    let loaded =
+        text("services: { web: { image: i } }\nnetworks: { default: { enable_ipv6: true } }\n").unwrap();
+    let [warning] = loaded.warnings.as_slice() else { panic!("{:?}", loaded.warnings) };
+    assert!(warning.kind == WarningKind::NotApplied && warning.message.contains("IPv4 alone"), "{warning:?}");
+}

@@ -52,7 +52,11 @@ fn under_deny_nothing_leaves() {
     let host_socket = UdpSocket::bind((rig.address(1), 0)).unwrap();
     host_socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let udp_port = host_socket.local_addr().unwrap().port();
-    rig.within("web", &format!("echo x | nc -u -w 1 {} {udp_port}", rig.address(1)));
+    let datagram = format!(
+        "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('{}', {udp_port}))",
+        rig.address(1)
+    );
+    rig.in_network_of("web", &["python3", "-c", &datagram]);
     assert!(host_socket.recv_from(&mut [0; 8]).is_err(), "a datagram reached the host");
     assert!(rig.within("web", "cat /proc/net/if_inet6").trim().is_empty(), "the service has an IPv6 address");
 }
@@ -317,4 +321,7 @@ fn allow_opens_all_but_the_host_and_other_networks() {
     rig.eventually("the refusals are counted", || {
         rig.refused("web", RefusalKind::Tcp, &rig.address(1).to_string())
     });
+    for refusal in LogSummary::read(&rig.log()).refusals {
+        assert!(refusal.key.rule().is_none() && refusal.key.reason.is_some(), "{refusal:?}");
+    }
 }

@@ -203,6 +203,8 @@ impl Rig {
         ];
         if router {
             arguments.extend(["--cap-add", "NET_ADMIN", "--sysctl", "net.ipv4.ip_forward=1"]);
+        } else {
+            arguments.extend(["--sysctl", "net.ipv4.ip_forward=0"]);
         }
         for port in &ports {
             arguments.extend(["-p", port]);

@@ -41,11 +41,11 @@ pub async fn serve(serving: Arc<Serving>, address: Ipv4Addr, forward: Forward) -
     match forward.protocol {
         Protocol::Tcp => {
             let listener = listen(at)?;
-            tokio::spawn(accept(serving, listener, forward));
+            tokio::spawn(accept(serving, listener, address, forward));
         }
         Protocol::Udp => {
             let socket = UdpSocket::bind(at).await?;
-            tokio::spawn(pass_datagrams(serving, Arc::new(socket), forward));
+            tokio::spawn(pass_datagrams(serving, Arc::new(socket), address, forward));
         }
     }
     Ok(())
@@ -70,19 +70,19 @@ fn local_socket() -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Another sandbox's gateway on the same bridge is no client of ours, even where the engine cannot keep them apart.
-fn is_stranger(edge: Option<&EdgeNetwork>, peer: IpAddr) -> bool {
-    match (edge, peer) {
-        (Some(edge), IpAddr::V4(peer)) => edge.subnet.contains(&peer) && peer != edge.bridge,
-        _ => false,
-    }
+/// Whether a peer is the engine's machine, for which ports are published. Its proxy and its translation of addresses
+/// both come from the bridge; rootless Podman's proxy comes from our `own` address, which the kernel takes from nobody
+/// else. Neither another sandbox's gateway is a client of ours, nor a service that sends to the edge over a network
+/// that it shares with us: the kernel answers for each of our addresses on every network.
+fn is_stranger(edge: Option<&EdgeNetwork>, own: Ipv4Addr, peer: IpAddr) -> bool {
+    edge.is_some_and(|edge| peer != IpAddr::V4(edge.bridge) && peer != IpAddr::V4(own))
 }
 
-async fn accept(serving: Arc<Serving>, listener: TcpListener, forward: Forward) {
+async fn accept(serving: Arc<Serving>, listener: TcpListener, own: Ipv4Addr, forward: Forward) {
     let forward = Arc::new(forward);
     loop {
         match listener.accept().await {
-            Ok((client, peer)) if is_stranger(serving.config.edge.as_ref(), peer.ip()) => reset(client),
+            Ok((client, peer)) if is_stranger(serving.config.edge.as_ref(), own, peer.ip()) => reset(client),
             Ok((client, _peer)) => {
                 let (serving, forward) = (Arc::clone(&serving), Arc::clone(&forward));
                 tokio::spawn(async move {
@@ -108,7 +108,7 @@ async fn connect(serving: &Serving, forward: &Forward) -> io::Result<TcpStream> 
 }
 
 /// Each client gets a socket of its own towards the service, so that answers find their way back.
-async fn pass_datagrams(serving: Arc<Serving>, edge: Arc<UdpSocket>, forward: Forward) {
+async fn pass_datagrams(serving: Arc<Serving>, edge: Arc<UdpSocket>, own: Ipv4Addr, forward: Forward) {
     let mut clients: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
     let (gone_sender, mut gone) = tokio::sync::mpsc::unbounded_channel();
     let mut datagram = vec![0; DATAGRAM_BYTES];
@@ -123,7 +123,7 @@ async fn pass_datagrams(serving: Arc<Serving>, edge: Arc<UdpSocket>, forward: Fo
                 Err(_unreachable) => continue,
             },
         };
-        if is_stranger(serving.config.edge.as_ref(), client.ip()) {
+        if is_stranger(serving.config.edge.as_ref(), own, client.ip()) {
             continue;
         }
         let service = match clients.get(&client) {
@@ -183,6 +183,21 @@ async fn pass_answers(service: &UdpSocket, edge: &UdpSocket, client: SocketAddr)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_engine_s_machine_comes_through_published_ports() {
+        let bridge = Ipv4Addr::new(10, 201, 0, 1);
+        let edge = EdgeNetwork { subnet: "10.201.0.0/22".parse().unwrap(), bridge };
+        let own = Ipv4Addr::new(10, 201, 0, 7);
+        for (peer, stranger) in [
+            (bridge, false),
+            (own, false),
+            (Ipv4Addr::new(10, 201, 0, 8), true),
+            (Ipv4Addr::new(10, 200, 0, 5), true),
+        ] {
+            assert_eq!(is_stranger(Some(&edge), own, peer.into()), stranger, "{peer}");
+        }
+    }
 
     #[tokio::test]
     async fn no_connection_through_a_published_port_is_paced() {

@@ -78,7 +78,7 @@ pub struct RefusalKey {
     pub port: Option<u16>,
     /// What was refused.
     pub kind: RefusalKind,
-    /// More, such as why a listed name was not followed.
+    /// Why no rule can let it out, such as where a listed name leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -106,7 +106,7 @@ pub enum RefusalKind {
 impl RefusalKey {
     /// The line to add to the spec's `egress` list so that this would pass; `None` where no rule can.
     pub fn rule(&self) -> Option<String> {
-        if self.reason.is_some() && self.kind != RefusalKind::Name {
+        if self.reason.is_some() {
             return None;
         }
         let is_target = self.target.parse::<super::config::EgressRule>().is_ok();
@@ -348,6 +348,8 @@ mod tests {
         assert_eq!(web.rule().as_deref(), Some("a.example"));
         let inward = RefusalKey { reason: Some("private".into()), ..web };
         assert_eq!(inward.rule(), None);
+        let named = RefusalKey { reason: Some("resolves to 127.0.0.1".into()), ..key("a.example") };
+        assert_eq!(named.rule(), None);
         assert_eq!(key("(others)").rule(), None);
     }
 }

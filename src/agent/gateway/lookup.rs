@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use super::config::is_label;
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{Name, RData, RecordType},
@@ -34,6 +35,9 @@ pub struct Answer {
 
 /// The IPv4 addresses of `name`; none if there is no such name.
 pub async fn addresses(server: SocketAddr, name: &str) -> io::Result<Vec<Answer>> {
+    if !name.trim_end_matches('.').split('.').all(is_label) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` is not a name")));
+    }
     let mut name = Name::from_ascii(name).map_err(io::Error::other)?;
     name.set_fqdn(true);
     let mut question = Message::new(rand::random(), MessageType::Query, OpCode::Query);

@@ -18,7 +18,7 @@
 //! | `EnableIPv6` | `false` | `false` |
 //! | IPAM | one explicit subnet and gateway | the same; the gateway's address is the one we adopt |
 //! | gateway container: `CapDrop` / `CapAdd` | `ALL` / – | `ALL` / `NET_ADMIN` |
-//! | gateway container: `Sysctls` | – | `net.ipv4.ip_forward=1` |
+//! | gateway container: `Sysctls` | `net.ipv4.ip_forward=0` | `net.ipv4.ip_forward=1` |
 //!
 //! The edge bridge, one per scope: not internal, `com.docker.network.bridge.enable_icc=false`, masquerading on (the
 //! default), `EnableIPv6: false`, one explicit subnet, which goes into `EdgeNetwork`.

@@ -132,6 +132,13 @@ impl Policy {
         Ok(())
     }
 
+    /// Why no rule lets a packet to an address out; `None` where one can.
+    pub fn never_out(&self, address: Ipv4Addr) -> Option<&'static str> {
+        // Under `allow` nothing else is refused, whether or not it was known beforehand.
+        let never = self.egress == EgressPolicy::Allow || self.never.iter().any(|net| net.contains(&address));
+        never.then_some("this machine, other sandboxes and link-local addresses are never let out")
+    }
+
     fn lists_address(&self, address: Ipv4Addr, port: u16) -> bool {
         self.egress.rules().iter().any(|rule| match rule {
             EgressRule::Net { net, port: rule_port } => {
@@ -216,6 +223,16 @@ mod tests {
         assert_eq!(lone.only_name_on(6379), None);
         assert_eq!(lone.only_name_on(25), None);
         assert_eq!(lone.only_name_on(443), None);
+    }
+
+    #[test]
+    fn a_refused_packet_that_no_rule_lets_out_has_a_reason() {
+        let listed = policy(r#"["10.1.2.3:443"]"#);
+        for never in [[169, 254, 169, 254], [198, 51, 100, 7], [10, 200, 0, 5], [10, 201, 9, 9]] {
+            assert!(listed.never_out(never.into()).is_some(), "{never:?}");
+        }
+        assert_eq!(listed.never_out(Ipv4Addr::new(10, 1, 2, 4)), None);
+        assert!(policy(r#""allow""#).never_out(Ipv4Addr::new(192, 168, 1, 5)).is_some());
     }
 
     #[test]

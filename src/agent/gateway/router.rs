@@ -106,7 +106,8 @@ pub fn serve(serving: Arc<Serving>, refusals: Refusals) -> io::Result<()> {
                 let packet = attributes(content).find(|(kind, _)| *kind == PAYLOAD);
                 if let Some(packet) = packet.and_then(|(_, bytes)| Packet::read(bytes)) {
                     let from = SocketAddrV4::new(packet.from, 0).into();
-                    serving.refuse(from, packet.kind, &packet.to.to_string(), packet.port, None);
+                    let reason = serving.policy.never_out(packet.to).map(str::to_owned);
+                    serving.refuse(from, packet.kind, &packet.to.to_string(), packet.port, reason);
                 }
             }
         }

@@ -144,6 +144,13 @@ pub struct PortRange {
     pub end: u16,
 }
 
+impl PortRange {
+    /// Whether a port is one of them.
+    pub fn contains(self, port: u16) -> bool {
+        (self.start..=self.end).contains(&port)
+    }
+}
+
 /// A transport.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -10,6 +10,9 @@ use super::super::ports;
 use super::super::problem::ProblemKind;
 use super::{Fields, Reader};
 
+/// The driver's option that names a bridge.
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+const IPV4_ALONE: &str = "a sandbox has IPv4 alone, which is what its gateway lets in and out";
 const OWN_SUBNETS: &str = "each sandbox gets a subnet of its own, so that any number run side by side";
 
 impl Reader<'_> {
@@ -47,14 +50,26 @@ impl Reader<'_> {
                 format!("`enable_ipv4: false` of network `{name}` is refused: services are reached by IPv4");
             self.refuse(fields.key_span("enable_ipv4"), message, "take it out");
         }
+        let enable_ipv6 = fields.flag("enable_ipv6");
+        if enable_ipv6 == Some(true) && !external {
+            let message = format!("`enable_ipv6` of network `{name}` is not applied: {IPV4_ALONE}");
+            self.not_applied(fields.key_span("enable_ipv6"), message);
+        }
+        let driver_opts = fields.texts_by_name("driver_opts");
+        if driver_opts.contains_key(BRIDGE_NAME) && !external {
+            let message = format!(
+                "`{BRIDGE_NAME}` of network `{name}` is refused: a bridge of that name is the host's, or another sandbox's"
+            );
+            self.refuse(fields.key_span("driver_opts"), message, "take it out");
+        }
         let attachable = fields.flag("attachable").unwrap_or(false);
         let network = Network {
             written_name,
             driver,
-            driver_opts: fields.texts_by_name("driver_opts"),
+            driver_opts,
             internal: fields.flag("internal").unwrap_or(false),
             attachable,
-            enable_ipv6: fields.flag("enable_ipv6"),
+            enable_ipv6,
             ipam: self.ipam(&fields, name),
             labels: self.labels(&fields),
             external,

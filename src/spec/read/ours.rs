@@ -1,6 +1,6 @@
 //! Our own words: lifetime, egress, limits, artifacts, tasks, readiness, seeds.
 
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use super::super::model::{
@@ -352,60 +352,63 @@ impl Reader<'_> {
     }
 }
 
-/// Reads one entry of an egress list.
+/// Reads one entry of an egress list: only what a gateway can let out.
 fn rule(text: &str) -> Result<EgressRule, String> {
     let text = text.trim();
-    let port = |text: &str| -> Result<u16, String> {
-        text.parse().ok().filter(|port| *port > 0).ok_or_else(|| format!("`{text}` is not a port"))
-    };
     if text.contains("://") {
         return Err("it is a URL; a name alone is meant".to_owned());
     }
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(EgressRule::Address { address, prefix: full(address), port: None });
+    if text.starts_with('[')
+        || text.split('/').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+    {
+        return Err("it is an IPv6 address, and a sandbox has IPv4 alone".to_owned());
     }
-    // `[::1]:80`, `10.0.0.0/8:443`, `name:443`
-    let (host, port) = if let Some(inner) = text.strip_prefix('[') {
-        let (host, rest) = inner.split_once(']').ok_or("the bracket is not closed")?;
-        (host, rest.strip_prefix(':').map(port).transpose()?)
-    } else {
-        match text.rsplit_once(':') {
-            Some((host, number)) if host.parse::<std::net::Ipv6Addr>().is_err() && !host.ends_with(':') => {
-                match port(number) {
-                    Ok(number) => (host, Some(number)),
-                    Err(_) if text.contains('/') => (text, None),
-                    Err(error) => return Err(error),
-                }
-            }
-            _ => (text, None),
-        }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, number)) => (host, Some(port(number)?)),
+        None => (text, None),
     };
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(EgressRule::Address { address, prefix: full(address), port });
+    if let Ok(address) = host.parse::<Ipv4Addr>() {
+        return Ok(EgressRule::Address { address: address.into(), prefix: 32, port });
     }
     if let Some((address, prefix)) = host.split_once('/') {
-        let address: IpAddr = address.parse().map_err(|_| format!("`{address}` is not an address"))?;
+        let address: Ipv4Addr = address.parse().map_err(|_| format!("`{address}` is not an address"))?;
         let prefix: u8 = prefix.parse().map_err(|_| format!("`{prefix}` is not the length of a prefix"))?;
-        if prefix > full(address) {
+        if prefix > 32 {
             return Err(format!("a prefix of {prefix} bits is too long"));
         }
-        return Ok(EgressRule::Address { address, prefix, port });
+        return Ok(EgressRule::Address { address: address.into(), prefix, port });
     }
+    name(host.trim_end_matches('.'), port)
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|port| *port > 0).ok_or_else(|| format!("`{text}` is not a port"))
+}
+
+/// A name that the gateway passes connections on to.
+fn name(host: &str, port: Option<u16>) -> Result<EgressRule, String> {
     let name = host.to_ascii_lowercase();
-    let labels = name.strip_prefix("*.").unwrap_or(&name);
-    let label = |label: &str| {
+    let below = name.strip_prefix("*.");
+    let labels: Vec<&str> = below.unwrap_or(&name).split('.').collect();
+    let sound = |label: &&str| {
         !label.is_empty()
             && label.len() <= 63
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
-    if labels.is_empty() || labels.len() > 253 || !labels.trim_end_matches('.').split('.').all(label) {
+    if name.len() > 253 || !labels.iter().all(sound) {
         return Err("it is neither a name nor an address".to_owned());
     }
-    Ok(EgressRule::Name { name: name.trim_end_matches('.').to_owned(), port })
-}
-
-fn full(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
+    if labels.last().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
+        return Err("it is neither a name nor a whole address".to_owned());
+    }
+    if labels.len() == 1 && below.is_none() {
+        return Err("a name without a dot is looked for inside the sandbox alone".to_owned());
+    }
+    if port == Some(53) {
+        return Err("the gateway itself answers at port 53; to reach a resolver outside, write its address"
+            .to_owned());
+    }
+    Ok(EgressRule::Name { name, port })
 }
 
 #[cfg(test)]
@@ -423,11 +426,27 @@ mod tests {
         assert_eq!(rule("10.1.2.3:5432"), address("10.1.2.3", 32, Some(5432)));
         assert_eq!(rule("10.0.0.0/8"), address("10.0.0.0", 8, None));
         assert_eq!(rule("10.0.0.0/8:80"), address("10.0.0.0", 8, Some(80)));
-        assert_eq!(rule("::1"), address("::1", 128, None));
-        assert_eq!(rule("[fd00::1]:80"), address("fd00::1", 128, Some(80)));
-        assert_eq!(rule("fd00::/8"), address("fd00::", 8, None));
+        assert_eq!(rule("10.1.2.3:53"), address("10.1.2.3", 32, Some(53)));
         for wrong in ["", "https://a.b", "a b", "*", "10.0.0.0/40", "a.b:0", "a..b", "a.b:http"] {
             assert!(rule(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_no_gateway_would_let_out_is_refused_with_its_reason() {
+        for (wrong, reason) in [
+            ("::1", "IPv6"),
+            ("fd00::/8", "IPv6"),
+            ("[fd00::1]:80", "IPv6"),
+            ("10.1.2", "whole address"),
+            ("10.1.2.3.4:80", "whole address"),
+            ("api.example.org:53", "port 53"),
+            ("*.example.org:53", "port 53"),
+            ("registry", "inside"),
+            ("registry:5000", "inside"),
+        ] {
+            let refused = rule(wrong).expect_err(wrong);
+            assert!(refused.contains(reason), "{wrong}: {refused}");
         }
     }
 }

@@ -1,0 +1,86 @@
+//! Ways out of a sandbox that do not pass its gateway, and so no egress policy: what the engine itself sends, and what
+//! changes how its networks are closed. The [`guard`](super::guard()) refuses them.
+
+use super::guard::Reach;
+use super::model::{Service, Spec};
+
+/// Drivers that keep what a service writes on the engine's machine.
+const KEPT_LOGS: [&str; 5] = ["", "json-file", "local", "journald", "none"];
+
+/// Options of a bridge that open nothing: sizes, names, and what closes it further.
+const HARMLESS_OPTIONS: [&str; 4] = [
+    "com.docker.network.driver.mtu",
+    "com.docker.network.container_iface_prefix",
+    "com.docker.network.bridge.enable_icc",
+    "mtu",
+];
+
+/// The option that names an interface in a container.
+const INTERFACE_NAME: &str = "com.docker.network.endpoint.ifname";
+
+/// What a service asks for, each with its key.
+pub(super) fn of_service(service: &Service) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    let driver = service.logging.as_ref().and_then(|logging| logging.driver.as_deref()).unwrap_or_default();
+    if !KEPT_LOGS.contains(&driver) {
+        let message = format!(
+            "the log driver `{driver}`, with which the engine sends what the service writes past `egress` (`json-file`, `local`, `journald` and `none` do not)"
+        );
+        found.push(("logging", message));
+    }
+    for (name, value) in &service.sysctls {
+        if turns_ipv6_on(name, value) {
+            let message = format!("`sysctls: {name}={value}`, by which IPv6 reaches the host past `egress`");
+            found.push(("sysctls", message));
+        }
+    }
+    for (network, attachment) in &service.networks {
+        for option in attachment.driver_opts.keys().filter(|option| *option != INTERFACE_NAME) {
+            let message =
+                format!("the option `{option}` on network `{network}`, which may change how it is closed");
+            found.push(("networks", message));
+        }
+        if !attachment.link_local_ips.is_empty() {
+            let message = format!("`link_local_ips` on network `{network}`, addresses of no sandbox");
+            found.push(("networks", message));
+        }
+    }
+    found
+}
+
+/// What the networks ask for.
+pub(super) fn of_networks(spec: &Spec) -> impl Iterator<Item = Reach> + '_ {
+    spec.networks.iter().flat_map(|(name, network)| {
+        let options =
+            network.driver_opts.keys().filter(|option| !HARMLESS_OPTIONS.contains(&option.as_str()));
+        options.map(move |option| {
+            let message =
+                format!("network `{name}` asks for the option `{option}`, which may change how it is closed");
+            Reach { at: network.at.clone(), message, key: None }
+        })
+    })
+}
+
+/// Sandboxes have IPv4 alone: an IPv6 address of a bridge would be the host.
+fn turns_ipv6_on(name: &str, value: &str) -> bool {
+    let name = name.replace('/', ".");
+    name.starts_with("net.ipv6.conf.") && name.ends_with(".disable_ipv6") && value.trim() != "1"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_turns_ipv6_off_leaves_it_off() {
+        for (name, value, on) in [
+            ("net.ipv6.conf.all.disable_ipv6", "0", true),
+            ("net/ipv6/conf/eth0/disable_ipv6", "0", true),
+            ("net.ipv6.conf.all.disable_ipv6", "1", false),
+            ("net.ipv6.conf.all.forwarding", "1", false),
+            ("net.core.somaxconn", "1024", false),
+        ] {
+            assert_eq!(turns_ipv6_on(name, value), on, "{name}={value}");
+        }
+    }
+}
