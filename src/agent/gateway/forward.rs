@@ -71,7 +71,7 @@ fn local_socket() -> io::Result<TcpSocket> {
 }
 
 /// Whether a peer is the engine's machine, for which ports are published. Its proxy and its translation of addresses
-/// both come from the bridge; rootless Podman's proxy comes from our `own` address, which the kernel takes from nobody
+/// both come from the bridge; rootless Podman's proxy may come from our `own` address, which the kernel takes from nobody
 /// else. Neither another sandbox's gateway is a client of ours, nor a service that sends to the edge over a network
 /// that it shares with us: the kernel answers for each of our addresses on every network.
 fn is_stranger(edge: Option<&EdgeNetwork>, own: Ipv4Addr, peer: IpAddr) -> bool {
