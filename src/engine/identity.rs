@@ -37,6 +37,8 @@ pub const KEY: &str = "dev.sandbox.key";
 pub const BUILT: &str = "dev.sandbox.built";
 /// The stored set that a volume's data was cloned from.
 pub const FROM: &str = "dev.sandbox.from";
+/// Label: that set's volume that a volume was cloned from, where it has another name there.
+pub const FROM_VOLUME: &str = "dev.sandbox.from.volume";
 /// The hash of one service's configuration, to tell what a second `up` changes.
 pub const CONFIG_HASH: &str = "dev.sandbox.config";
 /// A service's `restart` in Compose's words (`always`, `on-failure:3`), for whoever honours it; absent for `no`.

@@ -188,7 +188,7 @@ impl Workshop {
 
     async fn provide(&self, path: &VolumePath, source: &VolumeSource) -> Result<(), SessionError> {
         let made = match source {
-            VolumeSource::Given => Ok(()),
+            VolumeSource::Given(_) => Ok(()),
             VolumeSource::Empty => self.storage.create(path).await,
             VolumeSource::Clone(from) => self.storage.clone_volume(from, path).await,
         };

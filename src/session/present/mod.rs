@@ -68,15 +68,21 @@ impl Present {
         sighting: Sighting,
         events: Events,
     ) -> Result<Self, SessionError> {
-        let half_made = || SessionError::Data {
-            what: format!("sandbox `{}` is half-made or being destroyed", sighting.name),
-            hint: Some(format!("`sandbox down {}` destroys what there is", sighting.name)),
-        };
-        let spec = sighting.spec().ok_or_else(half_made)?;
-        let name = sighting.name.parse().map_err(|_| half_made())?;
-        let id = sighting.id.parse().map_err(|_| half_made())?;
+        sighting.spec().ok_or_else(|| half_made(&sighting))?;
         let keeper = Keeper::ensure(engine, crate::agent::client::Options::from_env()?).await?;
         let site = open::site(engine, scope, &keeper, events).await?;
+        Self::at(site, keeper, sighting)
+    }
+
+    /// The same where the keeper is known already.
+    pub(in crate::session) fn at(
+        site: Site,
+        keeper: Keeper,
+        sighting: Sighting,
+    ) -> Result<Self, SessionError> {
+        let spec = sighting.spec().ok_or_else(|| half_made(&sighting))?;
+        let name = sighting.name.parse().map_err(|_| half_made(&sighting))?;
+        let id = sighting.id.parse().map_err(|_| half_made(&sighting))?;
         Ok(Self { site, keeper, name, id, spec: Arc::new(spec), sighting })
     }
 
@@ -287,7 +293,7 @@ impl Present {
         patience: Duration,
     ) -> Result<Order, SessionError> {
         let values = self.values().await?;
-        let given = |volume: VolumeName| (volume.to_string(), VolumeSource::Given);
+        let given = |volume: VolumeName| (volume.to_string(), VolumeSource::Given(self.origin(&volume)));
         let sources = self.volumes().into_iter().map(given).collect();
         Ok(Order {
             spec: Arc::clone(&self.spec),
@@ -326,6 +332,13 @@ impl Present {
     /// Tells something.
     pub fn tell(&self, event: Event) {
         self.site.events.emit(event);
+    }
+}
+
+fn half_made(sighting: &Sighting) -> SessionError {
+    SessionError::Data {
+        what: format!("sandbox `{}` is half-made or being destroyed", sighting.name),
+        hint: Some(format!("`sandbox down {}` destroys what there is", sighting.name)),
     }
 }
 
