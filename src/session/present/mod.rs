@@ -285,14 +285,17 @@ impl Present {
     /// The order of a second sandbox like this one, whose data [`Present::lend`] provides.
     ///
     /// # Errors
-    /// When the engine refuses.
+    /// When the engine refuses; names the secret or config that is not where the spec says any more.
     pub async fn fork(
         &self,
         name: SandboxName,
         id: SandboxId,
         patience: Duration,
     ) -> Result<Order, SessionError> {
-        let values = self.values().await?;
+        let mut values = self.values().await?;
+        let lacking = values.lacking(&self.spec);
+        values = values.or(held::recall(&self.site.storage, &self.id, &self.spec, &lacking).await?);
+        values.read_configs(&self.spec, &held::variables(&self.spec))?;
         let given = |volume: VolumeName| (volume.to_string(), VolumeSource::Given(self.origin(&volume)));
         let sources = self.volumes().into_iter().map(given).collect();
         Ok(Order {
