@@ -327,6 +327,18 @@ pub fn probe(sandbox: &str, what: &str) -> String {
     format!("sbx-{sandbox}..probe.{what}")
 }
 
+/// What stands for a sandbox's data among the names of what is kept still; nothing has that name.
+pub fn data(sandbox: &str) -> String {
+    format!("sbx-{sandbox}..data")
+}
+
+/// Whether this stands for a sandbox's data.
+pub fn is_data(name: &str) -> bool {
+    name.strip_prefix("sbx-")
+        .and_then(|name| name.strip_suffix("..data"))
+        .is_some_and(|name| !name.contains('.'))
+}
+
 /// The container that a fault of a service's container is.
 pub fn fault(container: &str) -> String {
     container.replacen('.', "..", 1) + ".fault"

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::scene_on;
 use super::stage::Stage;
-use crate::engine::ErrorKind;
 use crate::engine::recording::Fault;
+use crate::engine::{ContainerState, Engine, ErrorKind};
 use crate::pool::SetPath;
 use crate::session::error::SessionError;
 use crate::session::present::{Manner, Present, Target};
@@ -19,7 +19,8 @@ services:
   db:
     image: db:1
     volumes: ["data:/data", "logs:/logs"]
-    secrets: [password]
+    secrets: [password, key]
+    configs: [colour]
     seed: [{ exec: [make, tables] }]
   cache:
     image: db:1
@@ -27,7 +28,8 @@ services:
   web:
     image: db:1
 volumes: { data: {}, logs: {}, cached: {} }
-secrets: { password: { generate: 12 } }
+secrets: { password: { generate: 12 }, key: { file: key.bin } }
+configs: { colour: { environment: COLOUR } }
 "#;
 
 fn said(error: &SessionError) -> String {
@@ -189,4 +191,109 @@ fn wherever_a_reset_to_nothing_ends_the_data_is_as_before_or_put_back_and_no_mor
     for n in 1..=play(None) {
         play(Some(n));
     }
+}
+
+/// A file as the engine hands it out.
+fn archive(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    archive.append_data(&mut header, name, bytes).unwrap();
+    archive.into_inner().unwrap()
+}
+
+/// What was put into a container, by file name.
+fn put_into(stage: &Stage, container: &str, file: &str) -> Option<Vec<u8>> {
+    let uploads = stage.client.uploads();
+    let of = uploads.iter().rev().filter(|(into, ..)| into == container);
+    of.into_iter().find_map(|(_, _, bytes)| {
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let mut files = archive.entries().unwrap().map(Result::unwrap);
+        let mut found = files.find(|entry| entry.path().unwrap().ends_with(file))?;
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut found, &mut bytes).unwrap();
+        Some(bytes)
+    })
+}
+
+#[test]
+fn a_fork_has_the_secrets_as_they_are_held_or_else_as_they_were_given() {
+    scene_on(SHOP, |stage: Stage| async move {
+        stage.up().await.unwrap();
+        let shop = stage.present(None).await;
+        let large: Vec<u8> = (0..(2 << 20)).map(|n: u32| n.to_le_bytes()[0] | 0x80).collect();
+        stage.client.add_download("sbx-shop", "/held/db/key", archive("key", &large));
+        stage.fork(&shop, "second").await.unwrap();
+        assert!(put_into(&stage, "sbx-second", "key") == Some(large));
+        assert_eq!(put_into(&stage, "sbx-second.db", "colour"), Some(b"blue".to_vec()));
+        let password = put_into(&stage, "sbx-shop", "password").unwrap();
+        assert_eq!(password.len(), 12);
+        assert_eq!(put_into(&stage, "sbx-second", "password"), Some(password));
+        // After a reboot nobody holds it any more.
+        let second = stage.present(Some("second")).await;
+        stage.fork(&second, "third").await.unwrap();
+        assert_eq!(put_into(&stage, "sbx-third", "key"), Some(vec![0xff, 0]));
+        fs::remove_file(stage.beside("key.bin")).unwrap();
+        let error = stage.fork(&second, "fourth").await.unwrap_err();
+        assert!(error.to_string().contains("`key`"), "{error}");
+    });
+}
+
+#[test]
+fn a_snapshot_does_not_ask_for_what_configs_are_made_of() {
+    scene_on(SHOP, |stage: Stage| async move {
+        stage.up().await.unwrap();
+        fs::remove_file(stage.beside(".env")).unwrap();
+        let shop = stage.present(None).await;
+        take(&shop, "one").await.unwrap();
+        let error = stage.fork(&shop, "second").await.unwrap_err();
+        assert!(said(&error).contains("`COLOUR` is not set"), "{}", said(&error));
+    });
+}
+
+async fn state(stage: &Stage, container: &str) -> ContainerState {
+    stage.client.container(container).await.unwrap().unwrap().state
+}
+
+#[test]
+fn what_was_frozen_before_a_snapshot_stays_frozen() {
+    scene_on(SHOP, |stage: Stage| async move {
+        stage.up().await.unwrap();
+        let shop = stage.present(None).await;
+        stage.client.pause_container("sbx-shop.db").await.unwrap();
+        shop.snapshot(&snapshot("one"), Manner::Crash, None, PATIENCE).await.unwrap();
+        assert_eq!(state(&stage, "sbx-shop.db").await, ContainerState::Paused);
+        assert_eq!(state(&stage, "sbx-shop.web").await, ContainerState::Running);
+        // One that somebody freezes just when it was to be frozen is not ours to thaw, either.
+        stage.client.fail_when("pause container sbx-shop.cache", 1, Fault::Refuse(ErrorKind::Conflict));
+        let error = shop.snapshot(&snapshot("two"), Manner::Crash, None, PATIENCE).await;
+        assert!(error.is_err());
+        assert_eq!(state(&stage, "sbx-shop.web").await, ContainerState::Running);
+    });
+}
+
+#[test]
+fn of_two_commands_on_the_data_of_one_sandbox_the_second_is_refused() {
+    scene_on(SHOP, |stage: Stage| async move {
+        stage.up().await.unwrap();
+        let (one, other) = (stage.present(None).await, stage.present(None).await);
+        let row = stage.file(&one, "data", "row");
+        fs::write(&row, "one").unwrap();
+        // The first is stopped in the middle of it, with every service at rest.
+        stage.client.fail_when("start container sbx-shop.db", 1, Fault::Stall);
+        let first = take(&one, "whole");
+        tokio::pin!(first);
+        let stalled = tokio::time::timeout(Duration::from_secs(5), &mut first).await;
+        assert!(stalled.is_err());
+        let manner = Manner::Crash;
+        for refused in [
+            reset(&other, "", None).await,
+            take(&other, "second").await,
+            other.snapshot(&snapshot("second"), manner, None, PATIENCE).await.map(drop),
+        ] {
+            let error = refused.unwrap_err();
+            assert!(error.to_string().contains("another command is working on"), "{error}");
+        }
+        assert_eq!(fs::read_to_string(&row).unwrap(), "one");
+    });
 }

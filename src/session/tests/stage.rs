@@ -84,6 +84,8 @@ impl Stage {
     pub fn set(spec: &str) -> Self {
         let folder = folder();
         std::fs::write(folder.path().join("sandbox.yaml"), spec).unwrap();
+        std::fs::write(folder.path().join("key.bin"), [0xff, 0]).unwrap();
+        std::fs::write(folder.path().join(".env"), "COLOUR=blue\n").unwrap();
         let request = LoadRequest {
             folder: folder.path().to_owned(),
             name: Some("shop".to_owned()),
@@ -181,6 +183,11 @@ impl Stage {
     /// A file of a sandbox's volume.
     pub fn file(&self, present: &Present, volume: &str, file: &str) -> PathBuf {
         self.store.join("live").join(present.id.as_str()).join(volume).join(file)
+    }
+
+    /// A file beside the spec.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.loaded.spec.folder.join(name)
     }
 
     /// The folder of a snapshot.
