@@ -14,6 +14,7 @@ pub use reset::Target;
 
 use self::still::{Kept, Whose};
 use super::bake;
+use super::cloning;
 use super::control::Happening;
 use super::error::SessionError;
 use super::event::{Event, Events};
@@ -30,7 +31,7 @@ use crate::data::snapshot;
 use crate::engine::Engine;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::plan::{Age, Seeding, VolumeSource};
-use crate::pool::{Published, SetPath, Storage, StorageError, VolumeName};
+use crate::pool::{Published, SetPath, Storage, StorageError, VolumeName, VolumePath};
 use crate::spec::{SandboxName, ServiceName, Spec};
 
 /// A sandbox that is there.
@@ -326,7 +327,9 @@ impl Present {
         let (from, to) = (self.live()?, SetPath::live(to.as_str()).map_err(odd)?);
         let volumes = self.volumes();
         self.frozen(async |kept| {
-            snapshot::copy_set(self.storage(), &from, &to, &volumes).await?;
+            let places: Vec<VolumePath> = volumes.iter().map(|key| to.volume(key.clone())).collect();
+            let copied = snapshot::copy_set(self.storage(), &from, &to, &volumes);
+            cloning::told(self.storage(), &self.site.events, &places, copied).await?;
             kept.undisturbed().await
         })
         .await

@@ -12,6 +12,7 @@ use crate::engine::identity;
 use crate::engine::{ContainerSummary, MountPointKind, Volume};
 use crate::pool::{SetInfo, SetPath, VolumeName, VolumePath};
 use crate::session::bake;
+use crate::session::cloning;
 use crate::session::error::SessionError;
 use crate::session::refill::Aside;
 use crate::spec::ServiceName;
@@ -54,7 +55,10 @@ impl Present {
                 sources.extend(aside.fill(labels).await?);
                 self.end(users, &volumes).await?;
                 kept.undisturbed().await?;
-                Ok(snapshot::restore(self.storage(), &self.live()?, &sources).await?)
+                let live = self.live()?;
+                let places: Vec<VolumePath> = sources.keys().map(|key| live.volume(key.clone())).collect();
+                let restored = snapshot::restore(self.storage(), &live, &sources);
+                Ok(cloning::told(self.storage(), &self.site.events, &places, restored).await?)
             }
             .await;
             let cleared = aside.clear().await;
