@@ -63,8 +63,7 @@ impl<'a> Aside<'a> {
             let mount = self.site.storage.mount(path).await?;
             let (driver, options) = (Some(mount.driver), mount.options);
             let labels = labels.clone();
-            let volume =
-                CreateVolume { name: name.clone(), driver, options, labels, ..CreateVolume::default() };
+            let volume = CreateVolume { name: name.clone(), driver, options, labels };
             self.site.engine.create_volume(&volume).await?;
         }
         labels.insert(identity::ROLE.to_owned(), Role::Probe.as_str().to_owned());
