@@ -244,6 +244,75 @@ fn a_file_is_inspected_without_an_engine_and_its_secrets_stay_in_it() {
     world.sandbox(["snapshot", "inspect", "no.sandbox.tar.zst"]).exits(1).says("not a snapshot file");
 }
 
+/// A service whose secrets and configs come from where the spec says.
+const GIVEN: &str = r#"
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    secrets: [key, token]
+    configs: [colour]
+    volumes: ["data:/data"]
+volumes: { data: {} }
+secrets: { key: { file: key.bin }, token: { environment: TOKEN } }
+configs: { colour: { environment: COLOUR } }
+"#;
+
+#[test]
+fn what_is_given_by_files_and_variables_is_in_forks_and_in_what_comes_from_snapshots() {
+    let mut world = World::with_spec(GIVEN);
+    world.file("key.bin", [0xff, 0xfe, 0, b'k']);
+    world.env("TOKEN", "sesame").env("COLOUR", "blue");
+    world.up();
+    shell(&world, "app", "echo one > /data/word").success();
+    world.sandbox(["snapshot", "create", "given"]).success();
+    let (second, third) = (named(&world, "second"), named(&world, "third"));
+    world.sandbox(["fork", world.name(), &second]).success();
+    world.sandbox(["up", "-d", "--from", "given", "--name", &third]).success();
+
+    let given =
+        "cat /run/secrets/token /colour /data/word; wc -c < /run/secrets/key; tail -c 1 /run/secrets/key";
+    for sandbox in [world.name(), &second, &third] {
+        let seen = in_named(&world, sandbox, "app", given).success();
+        assert_eq!(seen.text(), "sesameblueone\n4\nk", "{sandbox}");
+    }
+    world.sandbox(["down", world.name(), &second, &third]).success();
+    world.engine().is_clean();
+}
+
+#[test]
+fn a_crash_snapshot_leaves_frozen_what_its_user_has_frozen() {
+    let world = pair();
+    let paused = |service: &str| world.engine().inspect(&world.container(service))["State"]["Paused"].clone();
+    world.engine().docker(&["pause", &world.container("other")]).success();
+    world.sandbox(["snapshot", "create", "--crash", "one"]).success();
+    assert_eq!((paused("app"), paused("other")), (false.into(), true.into()));
+    world.engine().docker(&["unpause", &world.container("other")]).success();
+}
+
+#[test]
+fn a_reset_to_a_snapshot_of_less_changes_nothing() {
+    let world = seeded();
+    world.up();
+    world.sandbox(["snapshot", "create", "small"]).success();
+    shell(&world, "app", "echo changed > /data/word").success();
+    world.spec(
+        &SEEDED
+            .replace("volumes: { data", "volumes: { more: {}, data")
+            .replace(r#"["data:/data"]"#, r#"["data:/data", "more:/more"]"#),
+    );
+    world.up();
+    shell(&world, "app", "echo kept > /more/word").success();
+    let refused = world.sandbox(["reset", "--to", "small"]).exits(1);
+    refused.says("has no data of `more`").says("it has `data`");
+    assert_eq!(word(&world), "changed");
+    assert_eq!(shell(&world, "app", "cat /more/word").success().text(), "kept");
+    world.sandbox(["reset", "data", "--to", "small"]).success();
+    assert_eq!(word(&world), "seeded");
+    assert_eq!(shell(&world, "app", "cat /more/word").success().text(), "kept");
+}
+
 #[test]
 fn a_sandbox_comes_up_from_a_file_with_its_spec_data_and_secrets_alone() {
     let world = seeded();

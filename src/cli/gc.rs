@@ -20,7 +20,7 @@ pub struct Args {
     /// Only show what would go.
     #[arg(long)]
     dry_run: bool,
-    /// Remove every baseline that is not in use, not only what is over the budget.
+    /// Remove every baseline that is not in use, not only what is over nine tenths of the budget.
     #[arg(long)]
     baselines: bool,
     /// Remove everything of ours from this engine: sandboxes, snapshots, baselines, images that were built, the keeper.
@@ -46,7 +46,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let usage = storage.usage(Detail::Sets).await?;
     let kept = snapshot::kept(&*storage, &usage).await?;
     let in_use = in_use(context).await?;
-    let budget = if args.baselines { 0 } else { usage.budget };
+    let budget = if args.baselines { 0 } else { budget::aim(usage.budget) };
     let choice = budget::choose(&kept, &in_use, usage.used, budget, Reach::Baselines);
     let images = built::unused(&*engine, &context.scope()?).await?;
     show(context, &usage, &kept, &choice.remove, &images);

@@ -20,7 +20,7 @@ use crate::session::run::{Follow, Outcome, Purpose};
 use crate::session::transfer::Far;
 use crate::session::watch::{self, Watching};
 use crate::spec::{
-    self, HostAccess, Loaded, PullPolicy, Refusals, SandboxName, ServiceName, Spec, Variables,
+    self, HostAccess, Loaded, PullPolicy, Refusals, SandboxName, ServiceName, Spec, SpecOrigin, Variables,
 };
 
 /// Arguments of `up`.
@@ -238,15 +238,15 @@ pub(super) async fn loaded(
     };
     let access = if spec.allow_host_access { HostAccess::Allowed } else { HostAccess::Refused };
     let kept = spec::readmitted(&without_seeds(kept), access).map_err(Failure::Spec)?;
+    // What somebody else may have written does not name variables of this host.
+    let variables = if kept.origin == SpecOrigin::Local || access == HostAccess::Allowed {
+        spec::variables_in(&kept.folder, super::context::environment())
+    } else {
+        Variables::default()
+    };
     let name: String = path.name.as_str().chars().take(FEW).collect();
     let sandbox = SandboxName::derive(kept.name.as_str(), Some(&name));
-    Ok(Loaded {
-        spec: kept,
-        warnings: Vec::new(),
-        variables: Variables::default(),
-        sandbox,
-        read: BTreeSet::new(),
-    })
+    Ok(Loaded { spec: kept, warnings: Vec::new(), variables, sandbox, read: BTreeSet::new() })
 }
 
 /// What `--watch` needs to read the spec anew.

@@ -35,6 +35,11 @@ pub enum Reach {
     Everything,
 }
 
+/// What is aimed at with a budget: what is stored in a pool never takes more than that, and needs some room to work in.
+pub fn aim(budget: u64) -> u64 {
+    budget / 10 * 9
+}
+
 /// Chooses what goes so that `used` fits `budget`.
 ///
 /// What a set shares with others is freed only with the last of them, so sizes count what a set alone holds, and a set

@@ -2,11 +2,15 @@
 //!
 //! The services that use the volumes are the caller's to stop or pause; what is taken is what lies in the storage.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures_util::future::join_all;
 
 use super::budget::Kept;
 use super::manifest::Manifest;
-use crate::pool::{Published, Result, SetInfo, SetPath, Shelf, Storage, StorageError, Usage, VolumeName};
+use crate::pool::{
+    Published, Result, SetInfo, SetPath, Shelf, Storage, StorageError, Usage, VolumeName, VolumePath,
+};
 
 /// Takes volumes of a sandbox and publishes them as a baseline or a snapshot, in one step: until it is there nobody
 /// sees it, and if anything fails nothing is left of it. Once all is copied `undisturbed` says whether anybody has written
@@ -48,34 +52,22 @@ pub async fn copy_set(
     join_all(clones).await.into_iter().collect()
 }
 
-/// Puts the volumes of a sandbox back to what a kept set has of them. One that the set does not have becomes empty, and is
-/// answered. Nothing may have them mounted.
+/// Puts volumes of a sandbox back, each in one step, to the one that it has here. Nothing may have them mounted.
 pub async fn restore(
     storage: &dyn Storage,
-    from: Option<&SetPath>,
     live: &SetPath,
-    volumes: &[VolumeName],
-) -> Result<Vec<VolumeName>> {
-    let kept = match from {
-        Some(set) => existing(storage, set).await?.volumes,
-        None => Vec::new(),
-    };
-    let resets = volumes.iter().map(|volume| {
-        let source = from.filter(|_| kept.contains(volume)).map(|set| set.volume(volume.clone()));
-        let place = live.volume(volume.clone());
-        async move {
-            match source {
-                Some(source) => storage.replace(&source, &place).await,
-                None => storage.empty(&place).await,
-            }
-        }
-    });
+    sources: &BTreeMap<VolumeName, VolumePath>,
+) -> Result<()> {
+    let resets = sources
+        .iter()
+        .map(|(volume, source)| async move { storage.replace(source, &live.volume(volume.clone())).await });
     // One that fails leaves none of the others under way.
     join_all(resets).await.into_iter().collect::<Result<Vec<()>>>()?;
-    if let Some(set) = from.filter(|set| set.shelf != live.shelf) {
+    let sets: BTreeSet<&SetPath> = sources.values().map(|source| &source.set).collect();
+    for set in sets.into_iter().filter(|set| set.shelf != live.shelf) {
         storage.touch(set).await?;
     }
-    Ok(volumes.iter().filter(|volume| !kept.contains(volume)).cloned().collect())
+    Ok(())
 }
 
 /// The kept sets, as far as a choice among them depends on it; `usage` has their sizes.
@@ -125,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_taken_is_put_back_and_what_it_lacks_becomes_empty() {
+    async fn what_was_taken_is_put_back_and_what_it_lacks_is_left_alone() {
         let storage = TestStorage::new();
         let (sandbox, kept) = (live("0a"), SetPath::snapshot("s").unwrap());
         storage.write(&sandbox, "data", "row", "one").await;
@@ -133,12 +125,12 @@ mod tests {
         storage.write(&sandbox, "data", "row", "two").await;
         storage.write(&sandbox, "cache", "key", "x").await;
 
-        let volumes = [name("data"), name("cache")];
-        restore(&storage.local, Some(&kept), &sandbox, &volumes).await.unwrap();
+        let from = |volume: &str| (name(volume), kept.volume(name(volume)));
+        restore(&storage.local, &sandbox, &[from("data")].into()).await.unwrap();
         assert_eq!(storage.read(&sandbox.volume(name("data")), "row"), "one");
-        assert!(!storage.has(&sandbox.volume(name("cache")), "key"));
-        restore(&storage.local, None, &sandbox, &volumes).await.unwrap();
-        assert!(!storage.has(&sandbox.volume(name("data")), "row"));
+        let lacking = restore(&storage.local, &sandbox, &[from("cache")].into()).await;
+        assert!(matches!(lacking, Err(StorageError::NotFound { .. })));
+        assert!(storage.has(&sandbox.volume(name("cache")), "key"));
     }
 
     #[tokio::test]

@@ -37,6 +37,8 @@ pub const KEY: &str = "dev.sandbox.key";
 pub const BUILT: &str = "dev.sandbox.built";
 /// The stored set that a volume's data was cloned from.
 pub const FROM: &str = "dev.sandbox.from";
+/// Label: that set's volume that a volume was cloned from, where it has another name there.
+pub const FROM_VOLUME: &str = "dev.sandbox.from.volume";
 /// The hash of one service's configuration, to tell what a second `up` changes.
 pub const CONFIG_HASH: &str = "dev.sandbox.config";
 /// A service's `restart` in Compose's words (`always`, `on-failure:3`), for whoever honours it; absent for `no`.
@@ -323,6 +325,18 @@ pub fn secrets_volume(sandbox: &str, service: &str) -> String {
 /// A short-lived container of a sandbox that looks or carries.
 pub fn probe(sandbox: &str, what: &str) -> String {
     format!("sbx-{sandbox}..probe.{what}")
+}
+
+/// What stands for a sandbox's data among the names of what is kept still; nothing has that name.
+pub fn data(sandbox: &str) -> String {
+    format!("sbx-{sandbox}..data")
+}
+
+/// Whether this stands for a sandbox's data.
+pub fn is_data(name: &str) -> bool {
+    name.strip_prefix("sbx-")
+        .and_then(|name| name.strip_suffix("..data"))
+        .is_some_and(|name| !name.contains('.'))
 }
 
 /// The container that a fault of a service's container is.

@@ -18,15 +18,26 @@ pub enum VolumeSource {
     Empty,
     /// It is a clone.
     Clone(VolumePath),
-    /// It is there already.
-    Given,
+    /// It is there already: put there before, from what its data goes back to if that is known.
+    Given(Option<VolumePath>),
+}
+
+impl VolumeSource {
+    /// What the volume's data goes back to when it is reset; `None`: to what its image has, or nobody knows.
+    pub fn origin(&self) -> Option<&VolumePath> {
+        match self {
+            Self::Empty => None,
+            Self::Clone(from) => Some(from),
+            Self::Given(origin) => origin.as_ref(),
+        }
+    }
 }
 
 impl fmt::Display for VolumeSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("empty"),
-            Self::Given => f.write_str("as it is"),
+            Self::Given(_) => f.write_str("as it is"),
             Self::Clone(path) => write!(f, "as a clone of `{path}`"),
         }
     }

@@ -89,10 +89,12 @@ impl StorageError {
     /// The way out, where one is known.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Short { .. } => Some("free some disk space, or run `sandbox gc`; nothing was changed"),
-            Self::OverBudget { .. } => {
-                Some("`sandbox gc` removes baselines and snapshots that are not in use")
-            }
+            Self::Short { .. } => Some(
+                "nothing was changed; `sandbox gc --baselines` removes what no sandbox uses, `sandbox snapshot rm NAME` a snapshot",
+            ),
+            Self::OverBudget { .. } => Some(
+                "`sandbox gc --baselines` removes every baseline that no sandbox uses, `sandbox snapshot rm NAME` a snapshot",
+            ),
             Self::ReadOnly => Some(
                 "free some disk space and end the sandboxes that run (`sandbox down --all`): the pool is then attached anew",
             ),

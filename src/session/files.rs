@@ -1,6 +1,6 @@
 //! Secrets and configs: their values, and the archives that bring them into containers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -12,7 +12,10 @@ use super::observe;
 use crate::engine::identity;
 use crate::engine::{ByteStream, Engine};
 use crate::plan::{FileSource, GrantedFile, held_path};
-use crate::spec::{ConfigName, ConfigSource, Loaded, SandboxName, SecretName, SecretSource, Spec, Variables};
+use crate::spec::{
+    ConfigName, ConfigSource, Loaded, SandboxName, SecretName, SecretSource, Service, ServiceName, Spec,
+    Variables,
+};
 
 /// The values of a spec's secrets and configs. Its `Debug` shows none.
 #[derive(Debug, Clone, Default)]
@@ -34,23 +37,22 @@ impl Values {
         Self::of(&loaded.spec, &loaded.variables, kept)
     }
 
-    /// The values that a running sandbox has: secrets as its gateway holds them, configs from where the spec says.
+    /// The secrets that a running sandbox has, as its gateway holds them: after a reboot it does not.
     ///
     /// # Errors
-    /// When the engine does not answer, or a config cannot be read.
+    /// When the engine does not answer.
     pub async fn held(engine: &dyn Engine, spec: &Spec, name: &SandboxName) -> Result<Self, SessionError> {
         let mut values = Self::default();
         let gateway = identity::gateway(name.as_str());
         for service in spec.services.values() {
             for grant in &service.secrets {
                 let path = held_path(service.name.as_str(), grant);
-                let Some(text) = observe::read_file(engine, &gateway, &path).await? else { continue };
+                let Some(bytes) = observe::read_whole(engine, &gateway, &path).await? else { continue };
                 if let Ok(name) = SecretName::new(grant.source.as_str()) {
-                    values.secrets.insert(name, text.into_bytes().into());
+                    values.secrets.insert(name, bytes.into());
                 }
             }
         }
-        values.read_configs(spec, &Variables::default())?;
         Ok(values)
     }
 
@@ -79,7 +81,11 @@ impl Values {
         Ok(values)
     }
 
-    fn read_configs(&mut self, spec: &Spec, variables: &Variables) -> Result<(), SessionError> {
+    /// Reads or looks up the value of every config.
+    ///
+    /// # Errors
+    /// Names the config whose file or variable is not there.
+    pub fn read_configs(&mut self, spec: &Spec, variables: &Variables) -> Result<(), SessionError> {
         for (name, config) in &spec.configs {
             let value = match &config.source {
                 ConfigSource::File(path) => read(&format!("config `{name}`"), path)?,
@@ -118,6 +124,23 @@ impl Values {
         self
     }
 
+    /// The same values, and the secrets that the others have and these have not.
+    #[must_use]
+    pub fn or(mut self, others: Self) -> Self {
+        for (name, value) in others.secrets {
+            self.secrets.entry(name).or_insert(value);
+        }
+        self
+    }
+
+    /// The services that are granted a secret that is not among these.
+    pub fn lacking(&self, spec: &Spec) -> BTreeSet<ServiceName> {
+        let lacks = |service: &&Service| {
+            service.secrets.iter().any(|grant| !self.secrets.contains_key(grant.source.as_str()))
+        };
+        spec.services.values().filter(lacks).map(|service| service.name.clone()).collect()
+    }
+
     /// The generated ones among the secrets, to be kept with the data that is made with them.
     pub fn generated(&self, spec: &Spec) -> Generated {
         spec.secrets
@@ -131,18 +154,25 @@ impl Values {
             .collect()
     }
 
-    fn of_file(&self, source: &FileSource) -> &[u8] {
+    fn of_file(&self, source: &FileSource) -> std::io::Result<&[u8]> {
+        let none = |what: String| std::io::Error::other(format!("{what} has no value"));
         match source {
-            FileSource::Secret(name) => self.secrets.get(name).map_or(&[], |value| value.expose_secret()),
-            FileSource::Config(name) => self.configs.get(name).map_or(&[], Vec::as_slice),
-            FileSource::Link(_) => &[],
+            FileSource::Secret(name) => match self.secrets.get(name) {
+                Some(value) => Ok(value.expose_secret()),
+                None => Err(none(format!("secret `{name}`"))),
+            },
+            FileSource::Config(name) => match self.configs.get(name) {
+                Some(value) => Ok(value),
+                None => Err(none(format!("config `{name}`"))),
+            },
+            FileSource::Link(_) => Ok(&[]),
         }
     }
 
     /// An archive of files, named relative to `base`.
     ///
     /// # Errors
-    /// When a path is too strange for an archive.
+    /// Names the secret or config that has no value; when a path is too strange for an archive.
     pub fn archive(&self, files: &[GrantedFile], base: &str) -> std::io::Result<ByteStream> {
         let mut archive = tar::Builder::new(Vec::new());
         for file in files {
@@ -157,7 +187,7 @@ impl Values {
                 header.set_size(0);
                 archive.append_link(&mut header, name, target)?;
             } else {
-                let content = self.of_file(&file.source);
+                let content = self.of_file(&file.source)?;
                 header.set_size(content.len() as u64);
                 archive.append_data(&mut header, name, content)?;
             }

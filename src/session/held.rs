@@ -12,7 +12,7 @@ use crate::engine::identity::{self, SandboxId};
 use crate::engine::{Engine, EngineError};
 use crate::plan;
 use crate::pool::{SetPath, Storage};
-use crate::spec::{self, SandboxName, SecretName, Service, ServiceName, Spec};
+use crate::spec::{self, SandboxName, SecretName, Service, ServiceName, Spec, Variables};
 
 /// The services among these whose secrets the gateway, which runs, does not hold any more.
 ///
@@ -82,7 +82,12 @@ pub async fn recall(
     // What is kept beside the data is kept whole: those that nobody asks for now stay.
     narrowed.secrets.retain(|name, _| granted.contains(name) || kept.contains_key(name.as_str()));
     narrowed.configs.clear();
-    Values::of(&narrowed, &spec::variables_in(&spec.folder, environment()), &kept)
+    Values::of(&narrowed, &variables(spec), &kept)
+}
+
+/// The variables of a spec that is not read again.
+pub fn variables(spec: &Spec) -> Variables {
+    spec::variables_in(&spec.folder, environment())
 }
 
 fn environment() -> BTreeMap<String, String> {

@@ -1,6 +1,7 @@
 //! Runs a plan, holds the lease, owns signals and time in one loop; sees what sandboxes there are.
 
 pub mod bake;
+mod cloning;
 pub mod control;
 pub mod copy;
 pub mod doctor;

@@ -24,7 +24,7 @@ use crate::engine::{Engine, EngineInfo, EngineKind};
 use crate::plan::gateway_config::EgressRule as Rule;
 use crate::plan::{Age, Plan, Seeding};
 use crate::pool::SetPath;
-use crate::spec::{EgressPolicy, EgressRule, Loaded, SandboxName};
+use crate::spec::{Durability, EgressPolicy, EgressRule, Loaded, SandboxName, Service, Spec};
 
 /// What the user asked for besides the spec.
 #[derive(Debug, Clone)]
@@ -101,6 +101,16 @@ pub async fn site(
 /// machine only.
 fn throwaway_seccomp(info: &EngineInfo) -> Option<String> {
     (info.security.seccomp && info.kind != EngineKind::Podman).then(fsync::profile)
+}
+
+/// Tells that syncs have their full price where they were to cost nothing.
+fn tell_of_syncs(events: &Events, profile: Option<&str>, spec: &Spec) {
+    let throwaway = |service: &Service| service.durable.unwrap_or(spec.durable) == Durability::Throwaway;
+    if profile.is_none() && spec.services.values().any(throwaway) {
+        let text = "this engine takes no seccomp profile from us: what services sync is written to the disk at once, \
+                    as with `durable: true`";
+        events.emit(Event::Notice { text: text.to_owned() });
+    }
 }
 
 /// Opens a session on the sandbox that a spec describes.
@@ -187,6 +197,7 @@ pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> R
         settings::admit(&*site.engine, &site.scope, &order.name, &order.spec).await?;
     }
     limits::tell(&site.events, &order.spec, &site.limiter);
+    tell_of_syncs(&site.events, site.throwaway_seccomp.as_deref(), &order.spec);
     let deadline = order.expires;
     let terms = Terms {
         name: order.name.clone(),
@@ -354,5 +365,27 @@ fn spec_rule(rule: Rule) -> EgressRule {
         Rule::Net { net, port } => {
             EgressRule::Address { address: net.addr().into(), prefix: net.prefix_len(), port }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{self, LoadRequest};
+
+    #[test]
+    fn that_syncs_have_their_price_is_told_where_the_spec_does_not_ask_for_it() {
+        let told = |durable: bool, profile: Option<&str>| {
+            let folder = tempfile::tempdir().unwrap();
+            let text = format!("services: {{ db: {{ image: db, durable: {durable} }} }}");
+            std::fs::write(folder.path().join("sandbox.yaml"), text).unwrap();
+            let request = LoadRequest { folder: folder.path().to_owned(), ..LoadRequest::default() };
+            let (events, mut heard) = Events::channel();
+            tell_of_syncs(&events, profile, &spec::load(&request).unwrap().spec);
+            heard.try_recv().ok()
+        };
+        assert!(matches!(told(false, None), Some(Event::Notice { .. })));
+        assert_eq!(told(true, None), None);
+        assert_eq!(told(false, Some("{}")), None);
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::cloning;
 use super::error::SessionError;
 use super::event::{self, BakeState, Event, Events};
 use super::files::Values;
@@ -188,9 +189,12 @@ impl Workshop {
 
     async fn provide(&self, path: &VolumePath, source: &VolumeSource) -> Result<(), SessionError> {
         let made = match source {
-            VolumeSource::Given => Ok(()),
+            VolumeSource::Given(_) => Ok(()),
             VolumeSource::Empty => self.storage.create(path).await,
-            VolumeSource::Clone(from) => self.storage.clone_volume(from, path).await,
+            VolumeSource::Clone(from) => {
+                let clone = self.storage.clone_volume(from, path);
+                cloning::told(&*self.storage, &self.events, std::slice::from_ref(path), clone).await
+            }
         };
         match made {
             // The path is this incarnation's own: an earlier plan of it got this far before a step of its failed.

@@ -20,7 +20,7 @@ pub async fn keep_within(
     now: i64,
 ) -> pool::Result<Vec<SetPath>> {
     let usage = storage.usage(Detail::Totals).await?;
-    let bound = usage.budget / 10 * 9;
+    let bound = budget::aim(usage.budget);
     if usage.used <= bound {
         return Ok(Vec::new());
     }

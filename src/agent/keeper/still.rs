@@ -33,7 +33,8 @@ impl Still {
     }
 
     /// A connection keeps these still now, and nothing else. Whether it did all the while. `again`: over a connection that
-    /// broke; what has gone on since is not kept still any more.
+    /// broke; what has gone on since is not kept still any more. Nothing is noted if it is to work on data that another
+    /// connection works on, or may come back to.
     pub fn note(&mut self, client: ConnectionId, containers: Vec<String>, again: bool) -> bool {
         let mine = |one: &String| {
             self.orphaned.as_ref().is_some_and(|(_, orphaned)| orphaned.contains(one))
@@ -44,7 +45,7 @@ impl Still {
         } else {
             self.kept.get(&client).is_some_and(|kept| *kept == containers)
         };
-        if again && !all_the_while {
+        if again && !all_the_while || !again && self.is_anothers(client, &containers) {
             return false;
         }
         if let Some((_, orphaned)) = &mut self.orphaned {
@@ -56,6 +57,13 @@ impl Still {
             self.kept.insert(client, containers);
         }
         all_the_while
+    }
+
+    fn is_anothers(&self, client: ConnectionId, containers: &[String]) -> bool {
+        let others = self.kept.iter().filter(|(one, _)| **one != client).map(|(_, kept)| kept);
+        let orphaned = self.orphaned.iter().map(|(_, orphaned)| orphaned);
+        let mut data = others.chain(orphaned).flatten().filter(|one| identity::is_data(one));
+        data.any(|one| containers.contains(one))
     }
 
     /// The connections that keep anything still.
@@ -160,6 +168,25 @@ mod tests {
         assert_eq!(still.all(), ["web"]);
         still.went_on(&names(&["web"]));
         assert!(still.all().is_empty());
+    }
+
+    #[test]
+    fn data_that_one_client_works_on_is_no_other_clients() {
+        let (shop, blog) = (identity::data("shop"), identity::data("blog"));
+        let mut still = Still::default();
+        still.restore(Duration::ZERO, vec![blog.clone()]);
+        still.note(ONE, vec!["web".to_owned(), shop.clone()], false);
+        for theirs in [vec!["db".to_owned(), shop.clone()], vec![blog.clone()]] {
+            for _ in 0..2 {
+                assert!(!still.note(OTHER, theirs.clone(), false));
+            }
+        }
+        assert!(still.note(ONE, vec!["web".to_owned(), shop.clone()], false));
+        assert_eq!(still.all(), [blog.clone(), shop.clone(), "web".to_owned()]);
+        still.closed(ONE);
+        still.due(RETURN);
+        still.note(OTHER, vec![blog.clone(), shop.clone()], false);
+        assert!(still.note(OTHER, vec![blog, shop], false));
     }
 
     #[test]

@@ -77,9 +77,9 @@ pub struct Relief {
 }
 
 impl Relief {
-    /// Looks at the disk and does what it asks for.
-    pub async fn relieve(&self, strain: &mut Strain) {
-        let Ok(pressure) = self.storage.check().await else { return };
+    /// Looks at the disk and does what it asks for. How the disk was, if it could be looked at.
+    pub async fn relieve(&self, strain: &mut Strain) -> Option<Pressure> {
+        let pressure = self.storage.check().await.ok()?;
         let host = match pressure {
             Pressure::ReadOnly => {
                 self.storage.usage(Detail::Totals).await.map_or(Pressure::Fine, |it| it.host_pressure())
@@ -103,6 +103,7 @@ impl Relief {
         {
             tracing::warn!(%error, "cannot keep what has to be thawed");
         }
+        Some(pressure)
     }
 
     async fn freeze(&self, strain: &mut Strain) {

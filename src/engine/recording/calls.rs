@@ -257,9 +257,10 @@ impl Engine for Recording {
         &self,
         name: &str,
         _signal: Option<&str>,
-        _timeout: Option<Duration>,
+        timeout: Option<Duration>,
     ) -> Result<()> {
         let wanted = name.to_owned();
+        self.own().stops.insert(name.to_owned(), timeout);
         self.call("stop", ObjectKind::Container, name, move |model| model.stop(&wanted)).await
     }
 

@@ -11,7 +11,9 @@ mod fault;
 mod model;
 mod script;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast};
@@ -42,6 +44,8 @@ type Rest = Box<dyn FnOnce(&mut Model) + Send>;
 #[derive(Default)]
 struct Own {
     calls: Vec<String>,
+    /// How long each container was given when it was stopped last.
+    stops: BTreeMap<String, Option<Duration>>,
     plan: Plan,
     /// Calls that were answered with an error but are still under way: what is left to do, and after which call.
     later: Vec<(usize, Rest)>,
@@ -92,6 +96,16 @@ impl Recording {
     /// Every call so far, one line each: `create container sbx-a.db`, `remove network sbx-a.default`, `list volumes`.
     pub fn calls(&self) -> Vec<String> {
         self.own().calls.clone()
+    }
+
+    /// How long a container was given to end when it was stopped last; `None` if it was not, or by the engine's own rule.
+    pub fn patience_of_stop(&self, container: &str) -> Option<Duration> {
+        self.own().stops.get(container).copied().flatten()
+    }
+
+    /// Takes a label away from every volume.
+    pub fn unlabel_volumes(&self, label: &str) {
+        self.lock().volumes.iter_mut().for_each(|volume| drop(volume.labels.remove(label)));
     }
 
     /// Returns once `n` calls were made.

@@ -149,8 +149,11 @@ impl Draft<'_> {
         let mut labels = written.map(|volume| volume.labels.clone()).unwrap_or_default();
         labels.extend(self.wish.labels(Role::Volume));
         labels.insert(identity::KEY.to_owned(), volume.key.clone());
-        if let Some(VolumeSource::Clone(from)) = self.wish.sources.get(&volume.key) {
+        if let Some(from) = self.wish.sources.get(&volume.key).and_then(VolumeSource::origin) {
             labels.insert(identity::FROM.to_owned(), from.set.to_string());
+            if from.volume.as_str() != volume.key {
+                labels.insert(identity::FROM_VOLUME.to_owned(), from.volume.to_string());
+            }
         }
         let create = CreateVolume { name: volume.name.clone(), labels, ..CreateVolume::default() };
         let op = Op::CreateVolume { volume: create, path };

@@ -74,8 +74,13 @@ impl Shelves {
         if detail == Detail::Sets {
             for shelf in [Shelf::Live, Shelf::Baseline, Shelf::Snapshot] {
                 for set in self.list(shelf)? {
-                    let size = self.medium.size_of(&self.folder(&set.path))?;
-                    sets.push((set.path, size));
+                    let folder = self.folder(&set.path);
+                    match self.medium.size_of(&folder) {
+                        Ok(size) => sets.push((set.path, size)),
+                        // Deleted since it was listed.
+                        Err(_) if !folder.exists() => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }
@@ -105,7 +110,12 @@ fn read_manifest(file: &Path) -> Result<(Option<serde_json::Value>, i64)> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((None, 0)),
         Err(e) => return Err(fail(e)),
     };
-    let last_used = file.metadata().map_err(fail)?.mtime();
+    let last_used = match file.metadata() {
+        Ok(metadata) => metadata.mtime(),
+        // Deleted since it was read.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((None, 0)),
+        Err(e) => return Err(fail(e)),
+    };
     let manifest = serde_json::from_slice(&text).map_err(|e| fail(io::Error::other(e)))?;
     Ok((Some(manifest), last_used))
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{File, FileTimes};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +17,18 @@ use crate::pool::{Published, Result, SetName, SetPath, Shelf, StorageError, Volu
 
 /// What is kept beside a set's volumes.
 pub const MANIFEST: &str = "manifest.json";
+
+/// Reads a volume, which must be in its place still when that is done: what is deleted or replaced leaves it before it
+/// loses anything, so that nothing of what was read was missing.
+fn in_place<T>(volume: &VolumePath, folder: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    let identity = || folder.metadata().ok().map(|found| (found.dev(), found.ino()));
+    let before = identity();
+    let outcome = read();
+    if before.is_none() || identity() != before {
+        return Err(StorageError::NotFound { path: volume.to_string() });
+    }
+    outcome
+}
 
 /// The shelves in a medium.
 pub struct Shelves {
@@ -102,7 +115,10 @@ impl Shelves {
         self.vacant(to)?;
         let source = self.source(from)?;
         self.counted(to, |counter| {
-            self.aside(|made| self.medium.clone_into(&source, made, counter), |made| self.put(made, to))
+            self.aside(
+                |made| in_place(from, &source, || self.medium.clone_into(&source, made, counter)),
+                |made| self.put(made, to),
+            )
         })
     }
 
@@ -118,11 +134,16 @@ impl Shelves {
     /// Puts a clone, or nothing, in the place of a volume.
     pub fn replace(&self, from: Option<&VolumePath>, to: &VolumePath) -> Result<()> {
         self.medium.admit()?;
-        let source = from.map(|from| self.source(from)).transpose()?;
+        let source = match from {
+            Some(from) => Some((from, self.source(from)?)),
+            None => None,
+        };
         self.counted(to, |counter| {
             self.aside(
                 |made| match &source {
-                    Some(source) => self.medium.clone_into(source, made, counter),
+                    Some((from, source)) => {
+                        in_place(from, source, || self.medium.clone_into(source, made, counter))
+                    }
                     None => self.medium.create(made),
                 },
                 |made| self.exchange(made, to),
@@ -260,5 +281,36 @@ impl Shelves {
             if is_volume { self.medium.remove(&path)? } else { self.clear(&path)? }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::VolumeName;
+
+    #[test]
+    fn what_is_deleted_while_it_is_read_was_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("data");
+        std::fs::create_dir(&place).unwrap();
+        let volume = SetPath::baseline("k").unwrap().volume(VolumeName::new("data").unwrap());
+        assert_eq!(in_place(&volume, &place, || Ok(1)), Ok(1));
+        let full = StorageError::Short { free: 0, need: 1 };
+        assert_eq!(in_place(&volume, &place, || Err::<(), _>(full.clone())), Err(full));
+        let deleted = in_place(&volume, &place, || {
+            std::fs::rename(&place, folder.path().join("gone")).unwrap();
+            Ok(())
+        });
+        assert_eq!(deleted, Err(StorageError::NotFound { path: "baseline/k/data".to_owned() }));
+        std::fs::create_dir(&place).unwrap();
+        let replaced = in_place(&volume, &place, || {
+            let (aside, gone) = (folder.path().join("aside"), folder.path().join("gone, too"));
+            std::fs::create_dir(&aside).unwrap();
+            std::fs::rename(&place, gone).unwrap();
+            std::fs::rename(aside, &place).unwrap();
+            Ok(())
+        });
+        assert!(replaced.is_err());
     }
 }

@@ -123,6 +123,12 @@ pub trait Visitor {
 
     /// A folder has been walked.
     fn leave(&mut self, folder: &Entry<'_>) -> Result<(), Self::Error>;
+
+    /// Something that was listed cannot be reached: it was removed since, or lies too deep. What is walked to be made
+    /// again is not complete then, so by default the walk fails.
+    fn missed(&mut self, error: TreeError) -> Result<(), Self::Error> {
+        Err(error.into())
+    }
 }
 
 /// Walks everything below a folder, names sorted.
@@ -147,11 +153,16 @@ fn folder<V: Visitor>(
 ) -> Result<(), V::Error> {
     if depth > MAX_DEPTH {
         let error = io::Error::other(format!("folders are nested more than {MAX_DEPTH} deep"));
-        return Err(TreeError::new("walk", path, error).into());
+        return visitor.missed(TreeError::new("walk", path, error));
     }
-    let fd = open_folder(parent, name.to_bytes()).map_err(|e| TreeError::new("open", path, e))?;
-    let stat = rustix::fs::fstat(&fd).map_err(|e| TreeError::new("read", path, e))?;
-    let names = names(&fd).map_err(|e| TreeError::new("list", path, e))?;
+    let opened = match open_folder(parent, name.to_bytes()) {
+        Ok(fd) => listed(fd, path),
+        Err(e) => Err(TreeError::new("open", path, e)),
+    };
+    let (fd, stat, names) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return visitor.missed(error),
+    };
     let here = Entry { path, folder: parent, name, stat: &stat, kind: EntryKind::Folder };
     visitor.enter(&here)?;
     for child in &names {
@@ -172,14 +183,18 @@ fn entry<V: Visitor>(
 ) -> Result<(), V::Error> {
     let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
-        // Removed since the folder was listed.
-        Err(rustix::io::Errno::NOENT) => return Ok(()),
-        Err(e) => return Err(TreeError::new("read", path, e).into()),
+        Err(e) => return visitor.missed(TreeError::new("read", path, e)),
     };
     match EntryKind::of(&stat) {
         EntryKind::Folder => folder(parent, name, path, depth + 1, visitor),
         kind => visitor.visit(&Entry { path, folder: parent, name, stat: &stat, kind }),
     }
+}
+
+fn listed(fd: OwnedFd, path: &Path) -> Result<(OwnedFd, Stat, Vec<CString>), TreeError> {
+    let stat = rustix::fs::fstat(&fd).map_err(|e| TreeError::new("read", path, e))?;
+    let names = names(&fd).map_err(|e| TreeError::new("list", path, e))?;
+    Ok((fd, stat, names))
 }
 
 fn names(fd: &OwnedFd) -> io::Result<Vec<CString>> {
@@ -193,4 +208,59 @@ fn names(fd: &OwnedFd) -> io::Result<Vec<CString>> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Removes everything once it was listed.
+    struct Thief<'a> {
+        root: &'a Path,
+        forgives: bool,
+        met: Vec<PathBuf>,
+    }
+
+    impl Visitor for Thief<'_> {
+        type Error = TreeError;
+
+        fn enter(&mut self, _: &Entry<'_>) -> Result<(), TreeError> {
+            std::fs::remove_file(self.root.join("b")).unwrap();
+            std::fs::remove_dir(self.root.join("c")).unwrap();
+            Ok(())
+        }
+
+        fn visit(&mut self, entry: &Entry<'_>) -> Result<(), TreeError> {
+            self.met.push(entry.path.to_owned());
+            Ok(())
+        }
+
+        fn leave(&mut self, _: &Entry<'_>) -> Result<(), TreeError> {
+            Ok(())
+        }
+
+        fn missed(&mut self, error: TreeError) -> Result<(), TreeError> {
+            if self.forgives { Ok(()) } else { Err(error) }
+        }
+    }
+
+    #[test]
+    fn what_goes_during_a_walk_ends_it_unless_the_visitor_does_without() {
+        for forgives in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let root = folder.path();
+            for file in ["a", "b", "d"] {
+                std::fs::write(root.join(file), file).unwrap();
+            }
+            std::fs::create_dir(root.join("c")).unwrap();
+            let mut thief = Thief { root, forgives, met: Vec::new() };
+            let outcome = walk(root, &mut thief);
+            if forgives {
+                outcome.unwrap();
+                assert_eq!(thief.met, [Path::new("a"), Path::new("d")]);
+            } else {
+                assert_eq!(outcome.unwrap_err().path, Path::new("b"));
+            }
+        }
+    }
 }

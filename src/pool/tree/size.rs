@@ -8,14 +8,15 @@ use rustix::ioctl::{self, Updater, opcode};
 use super::super::SetSize;
 use super::{Entry, EntryKind, TreeError, Visitor, walk};
 
-/// The sum of the sizes that the files of a tree claim.
+/// The sum of the sizes that the files of a tree claim, as far as they can be reached.
 pub fn apparent_size(root: &Path) -> Result<u64, TreeError> {
     let mut sizer = Sizer::default();
     walk(root, &mut sizer)?;
     Ok(sizer.apparent)
 }
 
-/// Own and shared bytes of a tree. Sharing is asked of each file's extents, so this reads them all.
+/// Own and shared bytes of a tree, as far as it can be reached: it may be in use. Sharing is asked of each file's extents, so
+/// this reads them all.
 pub fn size_of_tree(root: &Path, sharing: bool) -> Result<SetSize, TreeError> {
     let mut sizer = Sizer { sharing, ..Sizer::default() };
     walk(root, &mut sizer)?;
@@ -45,13 +46,18 @@ impl Visitor for Sizer {
         }
         self.apparent += u64::try_from(entry.stat.st_size).unwrap_or_default();
         let blocks = u64::try_from(entry.stat.st_blocks).unwrap_or_default() * 512;
-        let shared = if self.sharing && blocks > 0 { shared_bytes(entry)?.min(blocks) } else { 0 };
+        let shared = if self.sharing && blocks > 0 { shared_bytes(entry).min(blocks) } else { 0 };
         self.size.shared += shared;
         self.size.own += blocks - shared;
         Ok(())
     }
 
     fn leave(&mut self, _: &Entry<'_>) -> Result<(), TreeError> {
+        Ok(())
+    }
+
+    /// What comes and goes while services run is counted as far as it is there.
+    fn missed(&mut self, _: TreeError) -> Result<(), TreeError> {
         Ok(())
     }
 }
@@ -92,8 +98,9 @@ struct Fiemap {
 
 const FS_IOC_FIEMAP: ioctl::Opcode = opcode::read_write::<Header>(b'f', 11);
 
-fn shared_bytes(entry: &Entry<'_>) -> Result<u64, TreeError> {
-    let fd = entry.open()?;
+/// The bytes of a file that others share. One that cannot be opened, or a file system that cannot tell, shares nothing.
+fn shared_bytes(entry: &Entry<'_>) -> u64 {
+    let Ok(fd) = entry.open() else { return 0 };
     let mut shared = 0;
     let mut start = 0;
     loop {
@@ -103,14 +110,13 @@ fn shared_bytes(entry: &Entry<'_>) -> Result<u64, TreeError> {
         // SAFETY: the kernel writes at most `count` extents behind the header, and there is room for as many.
         let asked = unsafe { ioctl::ioctl(&fd, Updater::<FS_IOC_FIEMAP, Fiemap>::new(&mut map)) };
         if asked.is_err() {
-            // A file system that cannot tell shares nothing.
-            return Ok(shared);
+            return shared;
         }
         let extents = &map.extents[..(map.header.mapped as usize).min(EXTENTS)];
         shared += extents.iter().filter(|e| e.flags & SHARED != 0).map(|e| e.length).sum::<u64>();
         match extents.last() {
             Some(last) if last.flags & LAST == 0 => start = last.logical + last.length,
-            _ => return Ok(shared),
+            _ => return shared,
         }
     }
 }

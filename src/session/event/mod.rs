@@ -92,7 +92,7 @@ pub enum Event {
         /// Whether the image is there.
         done: bool,
     },
-    /// How far a snapshot file is on its way. Sent often; the last one has `done` set.
+    /// How far a snapshot file, or a copy of volumes, is on its way. Sent often; the last one has `done` set.
     Transfer {
         /// What is done: "exporting `NAME`".
         what: String,

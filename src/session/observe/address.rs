@@ -1,13 +1,13 @@
 //! How a published port is reached from the host, and what to say to it: connection strings.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use futures_util::StreamExt;
 
 use super::Sighting;
-use crate::engine::{self, Container, ContainerSummary, Engine, EngineError};
+use crate::engine::{self, Container, ContainerSummary, Engine, EngineError, ErrorKind, ObjectKind};
 use crate::plan;
 use crate::session::event::{Endpoint, Protocol};
 use crate::spec::Spec;
@@ -113,7 +113,7 @@ async fn environment(
         })
         .collect();
     for (key, path) in files {
-        if let Some(text) = read_file(engine, &container.name, &path).await? {
+        if let Some(text) = read_small(engine, &container.name, &path).await? {
             variables.entry(key).or_insert_with(|| text.trim_end_matches(['\n', '\r']).to_owned());
         }
     }
@@ -121,30 +121,58 @@ async fn environment(
 }
 
 /// A small file of a container; `None` if there is none (or it is not small).
-pub(in crate::session) async fn read_file(
+async fn read_small(engine: &dyn Engine, container: &str, path: &str) -> Result<Option<String>, EngineError> {
+    const MOST: usize = 1 << 20;
+    let Some(archive) = packed(engine, container, path, MOST).await? else { return Ok(None) };
+    Ok(archive.ok().and_then(|archive| unpacked(&archive).ok()).and_then(|file| String::from_utf8(file).ok()))
+}
+
+/// A file of a container, whole; `None` if there is none.
+pub(in crate::session) async fn read_whole(
     engine: &dyn Engine,
     container: &str,
     path: &str,
-) -> Result<Option<String>, EngineError> {
-    const MOST: usize = 1 << 20;
+) -> Result<Option<Vec<u8>>, EngineError> {
+    let Some(archive) = packed(engine, container, path, usize::MAX).await? else { return Ok(None) };
+    let broken = |error: io::Error| {
+        let words = error.to_string();
+        EngineError::new("download", ObjectKind::Path, path, ErrorKind::Other, words)
+    };
+    archive.and_then(|archive| unpacked(&archive)).map(Some).map_err(broken)
+}
+
+/// The archive that the engine makes of a file, if there is one.
+async fn packed(
+    engine: &dyn Engine,
+    container: &str,
+    path: &str,
+    most: usize,
+) -> Result<Option<io::Result<Vec<u8>>>, EngineError> {
     let mut stream = match engine.download(container, path).await {
         Ok(stream) => stream,
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut archive = Vec::new();
-    while let Some(Ok(bytes)) = stream.next().await {
-        archive.extend_from_slice(&bytes);
-        if archive.len() > MOST {
+    while let Some(bytes) = stream.next().await {
+        match bytes {
+            Ok(bytes) => archive.extend_from_slice(&bytes),
+            Err(error) => return Ok(Some(Err(error))),
+        }
+        if archive.len() > most {
             return Ok(None);
         }
     }
-    let mut text = String::new();
-    let read = tar::Archive::new(archive.as_slice())
-        .entries()
-        .ok()
-        .and_then(|mut entries| entries.next()?.ok()?.read_to_string(&mut text).ok());
-    Ok(read.map(|_| text))
+    Ok(Some(Ok(archive)))
+}
+
+/// The first file in an archive.
+fn unpacked(archive: &[u8]) -> io::Result<Vec<u8>> {
+    let mut archive = tar::Archive::new(archive);
+    let mut file = archive.entries()?.next().ok_or(io::ErrorKind::UnexpectedEof)??;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// What to say to a port, by the image's name, the port's number and the service's own environment; `None` where the

@@ -18,7 +18,7 @@ use crate::engine::{
 use crate::session::event::{ServiceState, ServiceStatus};
 use crate::spec::Spec;
 
-pub(in crate::session) use address::read_file;
+pub(in crate::session) use address::read_whole;
 pub use address::{Passwords, connection};
 pub use choose::{Choice, NoSandbox, choose};
 pub use environment::environment;

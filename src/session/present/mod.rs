@@ -14,6 +14,7 @@ pub use reset::Target;
 
 use self::still::{Kept, Whose};
 use super::bake;
+use super::cloning;
 use super::control::Happening;
 use super::error::SessionError;
 use super::event::{Event, Events};
@@ -30,7 +31,7 @@ use crate::data::snapshot;
 use crate::engine::Engine;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::plan::{Age, Seeding, VolumeSource};
-use crate::pool::{Published, SetPath, Storage, StorageError, VolumeName};
+use crate::pool::{Published, SetPath, Storage, StorageError, VolumeName, VolumePath};
 use crate::spec::{SandboxName, ServiceName, Spec};
 
 /// A sandbox that is there.
@@ -68,15 +69,21 @@ impl Present {
         sighting: Sighting,
         events: Events,
     ) -> Result<Self, SessionError> {
-        let half_made = || SessionError::Data {
-            what: format!("sandbox `{}` is half-made or being destroyed", sighting.name),
-            hint: Some(format!("`sandbox down {}` destroys what there is", sighting.name)),
-        };
-        let spec = sighting.spec().ok_or_else(half_made)?;
-        let name = sighting.name.parse().map_err(|_| half_made())?;
-        let id = sighting.id.parse().map_err(|_| half_made())?;
+        sighting.spec().ok_or_else(|| half_made(&sighting))?;
         let keeper = Keeper::ensure(engine, crate::agent::client::Options::from_env()?).await?;
         let site = open::site(engine, scope, &keeper, events).await?;
+        Self::at(site, keeper, sighting)
+    }
+
+    /// The same where the keeper is known already.
+    pub(in crate::session) fn at(
+        site: Site,
+        keeper: Keeper,
+        sighting: Sighting,
+    ) -> Result<Self, SessionError> {
+        let spec = sighting.spec().ok_or_else(|| half_made(&sighting))?;
+        let name = sighting.name.parse().map_err(|_| half_made(&sighting))?;
+        let id = sighting.id.parse().map_err(|_| half_made(&sighting))?;
         Ok(Self { site, keeper, name, id, spec: Arc::new(spec), sighting })
     }
 
@@ -279,15 +286,18 @@ impl Present {
     /// The order of a second sandbox like this one, whose data [`Present::lend`] provides.
     ///
     /// # Errors
-    /// When the engine refuses.
+    /// When the engine refuses; names the secret or config that is not where the spec says any more.
     pub async fn fork(
         &self,
         name: SandboxName,
         id: SandboxId,
         patience: Duration,
     ) -> Result<Order, SessionError> {
-        let values = self.values().await?;
-        let given = |volume: VolumeName| (volume.to_string(), VolumeSource::Given);
+        let mut values = self.values().await?;
+        let lacking = values.lacking(&self.spec);
+        values = values.or(held::recall(&self.site.storage, &self.id, &self.spec, &lacking).await?);
+        values.read_configs(&self.spec, &held::variables(&self.spec))?;
+        let given = |volume: VolumeName| (volume.to_string(), VolumeSource::Given(self.origin(&volume)));
         let sources = self.volumes().into_iter().map(given).collect();
         Ok(Order {
             spec: Arc::clone(&self.spec),
@@ -317,7 +327,9 @@ impl Present {
         let (from, to) = (self.live()?, SetPath::live(to.as_str()).map_err(odd)?);
         let volumes = self.volumes();
         self.frozen(async |kept| {
-            snapshot::copy_set(self.storage(), &from, &to, &volumes).await?;
+            let places: Vec<VolumePath> = volumes.iter().map(|key| to.volume(key.clone())).collect();
+            let copied = snapshot::copy_set(self.storage(), &from, &to, &volumes);
+            cloning::told(self.storage(), &self.site.events, &places, copied).await?;
             kept.undisturbed().await
         })
         .await
@@ -326,6 +338,13 @@ impl Present {
     /// Tells something.
     pub fn tell(&self, event: Event) {
         self.site.events.emit(event);
+    }
+}
+
+fn half_made(sighting: &Sighting) -> SessionError {
+    SessionError::Data {
+        what: format!("sandbox `{}` is half-made or being destroyed", sighting.name),
+        hint: Some(format!("`sandbox down {}` destroys what there is", sighting.name)),
     }
 }
 

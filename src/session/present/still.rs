@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use super::Present;
 use crate::engine::identity::{self, Role};
-use crate::engine::{ContainerSummary, EngineError, Filter};
+use crate::engine::{ContainerState, ContainerSummary, EngineError, ErrorKind, Filter};
 use crate::pool::VolumeName;
 use crate::session::error::SessionError;
 use crate::session::observe;
@@ -26,10 +26,16 @@ pub(super) enum Whose<'a> {
     UsersOf(&'a [VolumeName]),
 }
 
+/// Since when a container is frozen.
+enum Frozen {
+    Now,
+    Before,
+}
+
 /// Containers that are kept still.
 pub(super) struct Kept<'a> {
     present: &'a Present,
-    /// Those that go on afterwards, by name.
+    /// Those that go on afterwards, by name, and what stands for the sandbox's data.
     still: Vec<String>,
     /// None of these may run; where they are frozen they may.
     stopped: Option<Whose<'a>>,
@@ -72,42 +78,90 @@ impl Present {
         patience: Duration,
         work: impl AsyncFnOnce(&[ContainerSummary], &Kept<'_>) -> Result<T, SessionError>,
     ) -> Result<T, SessionError> {
-        let containers = self.containers(whose).await?;
-        let due = self.keeper.rest(names(&containers)).await?;
-        let lives = |it: &&ContainerSummary| it.state.is_alive() || due.contains(&it.name);
-        let again: Vec<ContainerSummary> = containers.iter().filter(lives).cloned().collect();
-        let kept = Kept { present: self, still: names(&again), stopped: Some(whose) };
-        self.keeper.still(names(&again)).await?;
-        let outcome = work(&containers, &kept).await;
-        let started = self.start(&Self::services_of(&again), patience).await;
+        // To restart services is no work on their data.
+        let data = match whose {
+            Whose::Services(_) => None,
+            Whose::Everyones | Whose::UsersOf(_) => Some(identity::data(self.name.as_str())),
+        };
+        let stopped = async {
+            if let Some(data) = &data {
+                self.claim(data).await?;
+            }
+            let containers = self.containers(whose).await?;
+            let due = self.keeper.rest(names(&containers)).await?;
+            let lives = |it: &&ContainerSummary| it.state.is_alive() || due.contains(&it.name);
+            let again: Vec<ContainerSummary> = containers.iter().filter(lives).cloned().collect();
+            let still: Vec<String> = names(&again).into_iter().chain(data).collect();
+            self.keeper.still(still.clone()).await?;
+            let kept = Kept { present: self, still, stopped: Some(whose) };
+            let outcome = work(&containers, &kept).await;
+            let started = self.start(&Self::services_of(&again), patience).await;
+            let outcome = outcome?;
+            started.map(|()| outcome)
+        }
+        .await;
         // Not told, the keeper looks at them once more when this process ends, which does nothing.
         let _ = self.keeper.still(Vec::new()).await;
-        let outcome = outcome?;
-        started.map(|()| outcome)
+        stopped
     }
 
-    /// Does something while every service is frozen.
+    /// Does something while every service is frozen. What was frozen before, by its user or because the disk is full, stays
+    /// so.
     pub(super) async fn frozen<T>(
         &self,
         work: impl AsyncFnOnce(&Kept<'_>) -> Result<T, SessionError>,
     ) -> Result<T, SessionError> {
-        let mut alive = self.containers(Whose::Everyones).await?;
-        alive.retain(|container| container.state.is_alive());
-        let engine = &self.site.engine;
-        let kept = Kept { present: self, still: names(&alive), stopped: None };
-        self.keeper.still(names(&alive)).await?;
-        let frozen = alive.iter().map(|container| engine.pause_container(&container.name));
-        let outcome = match all(frozen).await {
-            Ok(_) => work(&kept).await,
-            Err(error) => Err(error.into()),
-        };
-        for container in alive {
-            // One that was not frozen, or has gone, need not be thawed.
-            let _ = engine.unpause_container(&container.name).await;
+        let data = identity::data(self.name.as_str());
+        let frozen = async {
+            self.claim(&data).await?;
+            let mut running = self.containers(Whose::Everyones).await?;
+            running.retain(|it| it.state.is_alive() && it.state != ContainerState::Paused);
+            let still: Vec<String> = names(&running).into_iter().chain([data]).collect();
+            self.keeper.still(still.clone()).await?;
+            let kept = Kept { present: self, still, stopped: None };
+            let frozen = join_all(running.iter().map(|container| self.freeze(&container.name))).await;
+            let others: Vec<bool> =
+                frozen.iter().map(|frozen| matches!(frozen, Ok(Frozen::Before))).collect();
+            let outcome = match frozen.into_iter().find_map(Result::err) {
+                None => work(&kept).await,
+                Some(error) => Err(error.into()),
+            };
+            for (container, _) in running.iter().zip(others).filter(|(_, others)| !others) {
+                // One that was not frozen, or has gone, need not be thawed.
+                let _ = self.site.engine.unpause_container(&container.name).await;
+            }
+            outcome
         }
+        .await;
         // Not told, the keeper thaws them once more when this process ends, which does nothing.
         let _ = self.keeper.still(Vec::new()).await;
-        outcome
+        frozen
+    }
+
+    async fn freeze(&self, container: &str) -> Result<Frozen, EngineError> {
+        let engine = &self.site.engine;
+        match engine.pause_container(container).await {
+            Ok(()) => Ok(Frozen::Now),
+            // Where the answer was lost, it may be ours that is frozen.
+            Err(error) if error.kind == ErrorKind::Conflict => match engine.container(container).await? {
+                Some(found) if found.state == ContainerState::Paused => Ok(Frozen::Before),
+                _ => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes sure that no other process works on its data meanwhile.
+    async fn claim(&self, data: &str) -> Result<(), SessionError> {
+        self.keeper.still(vec![data.to_owned()]).await?;
+        // What the keeper has not noted it does not answer for.
+        if self.keeper.still(vec![data.to_owned()]).await? {
+            return Ok(());
+        }
+        Err(SessionError::Data {
+            what: format!("another command is working on sandbox `{}`", self.name),
+            hint: Some("nothing was done; try again once it is through".to_owned()),
+        })
     }
 
     /// The services that these containers are of.

@@ -1,6 +1,7 @@
 //! A session against an engine that fails, stalls or answers too late at each of its calls, whose client is killed or
 //! interrupted at each of them: whatever happens, nothing of the sandbox is left.
 
+mod data;
 mod stage;
 
 use std::future::Future;
@@ -16,9 +17,14 @@ use crate::engine::recording::Fault;
 
 /// Runs a scene on a stage of its own, with a clock that advances when all are waiting, and answers what it answers.
 fn scene<T, F: Future<Output = T>>(play: impl FnOnce(Stage) -> F) -> T {
+    scene_on(stage::SHOP, play)
+}
+
+/// The same with another spec.
+fn scene_on<T, F: Future<Output = T>>(spec: &str, play: impl FnOnce(Stage) -> F) -> T {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(async { play(Stage::set()).await })
+    runtime.block_on(async { play(Stage::set(spec)).await })
 }
 
 /// The number of calls that a client makes to run a session from beginning to end.

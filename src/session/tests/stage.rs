@@ -3,6 +3,7 @@
 //!
 //! Client and keeper see the same engine, each with calls and faults of its own.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::agent::keeper::rehearsal::rehearse;
 use crate::agent::keeper::serve::{Home, Parts};
 use crate::agent::keeper::store::Store;
 use crate::agent::protocol::{Build, Greeting, Lifetime, Reason};
-use crate::engine::identity::Scope;
+use crate::engine::identity::{SandboxId, Scope};
 use crate::engine::recording::{Recording, Script};
 use crate::engine::{Engine, ImageConfig};
 use crate::plan::SubnetPool;
@@ -26,6 +27,7 @@ use crate::session::error::SessionError;
 use crate::session::event::Events;
 use crate::session::observe;
 use crate::session::open::{self, Opening};
+use crate::session::present::Present;
 use crate::session::raise::Site;
 use crate::session::run::{Outcome, Purpose};
 use crate::session::teardown::Doomed;
@@ -33,7 +35,7 @@ use crate::spec::{self, LoadRequest, Loaded};
 
 /// A shop with everything that a sandbox may have: two networks, a bake, a volume that is kept, one that is anonymous, a
 /// secret, a healthcheck, a published port, a one-shot service, hooks.
-const SHOP: &str = r#"
+pub const SHOP: &str = r#"
 services:
   db:
     image: app:1
@@ -71,15 +73,19 @@ pub struct Stage {
     pub keeper: Arc<Recording>,
     loaded: Loaded,
     storage: Arc<dyn Storage>,
+    /// The folder of the storage.
+    store: PathBuf,
     pipe: ByPipe,
     _folder: tempfile::TempDir,
 }
 
 impl Stage {
-    /// An engine without objects and a keeper that waits for clients.
-    pub fn set() -> Self {
+    /// A spec, an engine without objects and a keeper that waits for clients.
+    pub fn set(spec: &str) -> Self {
         let folder = folder();
-        std::fs::write(folder.path().join("sandbox.yaml"), SHOP).unwrap();
+        std::fs::write(folder.path().join("sandbox.yaml"), spec).unwrap();
+        std::fs::write(folder.path().join("key.bin"), [0xff, 0]).unwrap();
+        std::fs::write(folder.path().join(".env"), "COLOUR=blue\n").unwrap();
         let request = LoadRequest {
             folder: folder.path().to_owned(),
             name: Some("shop".to_owned()),
@@ -90,6 +96,7 @@ impl Stage {
         let keeper = client.sibling();
         let settings = pool::Settings { kind: Some(StorageKind::Copy), ..pool::Settings::default() };
         let (local, _) = pool::open_local(folder.path(), folder.path(), &settings).unwrap();
+        let store = local.store();
         let storage: Arc<dyn Storage> = Arc::new(local);
         let (connections, coming) = mpsc::unbounded_channel();
         let parts = Parts {
@@ -110,7 +117,7 @@ impl Stage {
         };
         tokio::spawn(rehearse(parts, coming));
         let pipe = ByPipe { connections, dead: CancellationToken::new() };
-        Self { client, keeper, loaded, storage, pipe, _folder: folder }
+        Self { client, keeper, loaded, storage, store, pipe, _folder: folder }
     }
 
     /// Opens a session, runs it for this purpose and waits for its end. `signals` is what the user does meanwhile.
@@ -153,6 +160,39 @@ impl Stage {
             spec: there.spec().map(Arc::new),
         };
         Ok(doomed.destroy("asked to", Reason::Down, &CancellationToken::new()).await?.left)
+    }
+
+    /// The sandbox that is up, or another one of that name.
+    pub async fn present(&self, name: Option<&str>) -> Present {
+        let (site, keeper) = self.site().await.unwrap();
+        let name = name.map_or_else(|| self.loaded.sandbox.clone(), |name| name.parse().unwrap());
+        let sighting = observe::sandbox(&*site.engine, &site.scope, &name).await.unwrap();
+        Present::at(site, keeper, sighting.unwrap()).unwrap()
+    }
+
+    /// `fork`
+    pub async fn fork(&self, from: &Present, name: &str) -> Result<Outcome, SessionError> {
+        let id = SandboxId::random();
+        let order = from.fork(name.parse().unwrap(), id.clone(), PATIENCE).await?;
+        let session = open::begin(from.site.clone(), from.keeper.clone(), order, false).await?;
+        from.lend(&id).await?;
+        let purpose = Purpose::Detached { lifetime: Lifetime::default() };
+        session.run_hearing(stream::pending().boxed(), purpose).await
+    }
+
+    /// A file of a sandbox's volume.
+    pub fn file(&self, present: &Present, volume: &str, file: &str) -> PathBuf {
+        self.store.join("live").join(present.id.as_str()).join(volume).join(file)
+    }
+
+    /// A file beside the spec.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.loaded.spec.folder.join(name)
+    }
+
+    /// The folder of a snapshot.
+    pub fn snapshot_folder(&self, name: &str) -> PathBuf {
+        self.store.join("snapshot").join(name)
     }
 
     async fn site(&self) -> Result<(Site, Keeper), SessionError> {
@@ -210,7 +250,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn engine() -> Arc<Recording> {
-    let engine = Recording::with_images(&["agent:1", "once:1"]);
+    let engine = Recording::with_images(&["agent:1", "once:1", "db:1"]);
     engine.add_image("app:1", ImageConfig { volumes: vec!["/cache".into()], ..ImageConfig::default() });
     engine.behave("once:1", crate::engine::recording::Behaviour::Exits(0));
     engine.on_exec(|_, exec| {

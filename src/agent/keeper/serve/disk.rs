@@ -4,13 +4,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{Serving, TIDY};
-use crate::agent::keeper::strain::Relief;
+use crate::agent::keeper::strain::{Relief, Strain};
+use crate::pool::Pressure;
 
 /// How often the budget is looked at besides when something is published.
 const BOUND: Duration = Duration::from_mins(5);
+/// When the disk is looked at again after a look that found it short of room, before the next one is due: a writer may
+/// fill what is left within seconds.
+const SOON: [Duration; 3] = [Duration::from_secs(1); 3];
+
+/// Looks at the disk, and as long as it is short of room a few times more.
+async fn look(relief: &Relief, strain: &mut Strain) {
+    for soon in SOON {
+        match relief.relieve(strain).await {
+            Some(Pressure::Short | Pressure::Critical) => sleep(soon).await,
+            _ => return,
+        }
+    }
+    relief.relieve(strain).await;
+}
 
 impl Serving {
     pub(super) fn watches_disk(&self) -> bool {
@@ -29,7 +44,7 @@ impl Serving {
         tokio::spawn(async move {
             // One look after the other: what it does about the disk may take its time.
             if let Ok(mut strain) = strain.try_lock() {
-                Relief { engine, scope, store, storage }.relieve(&mut strain).await;
+                look(&Relief { engine, scope, store, storage }, &mut strain).await;
             }
         });
     }

@@ -131,6 +131,10 @@ impl Model {
                 "Container is not running",
             );
         }
+        if (to == ContainerState::Paused) == (seen.state == ContainerState::Paused) {
+            let words = format!("Container {} is already {}", seen.id, seen.state);
+            return refuse(operation, ObjectKind::Container, name, ErrorKind::Conflict, words);
+        }
         seen.state = to;
         Ok(())
     }
