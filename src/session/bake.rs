@@ -65,7 +65,7 @@ pub async fn provide(
     let Some(set) = baseline::bake_set(&order.spec, &images) else { return Ok(None) };
     let inputs = digested(&order.spec, &set).await?;
     let counted = Counted { spec: Arc::clone(&order.spec), set, images, inputs };
-    let key = counted.key(site, &order.sources).await?;
+    let key = counted.key(site, order).await?;
     let set = &counted.set;
     let mut found = site.storage.inspect(&key).await?;
     let state = if found.is_some() { BakeState::Found } else { BakeState::Started };
@@ -143,13 +143,10 @@ struct Counted {
 }
 
 impl Counted {
-    async fn key(
-        &self,
-        site: &Site,
-        sources: &BTreeMap<String, VolumeSource>,
-    ) -> Result<SetPath, SessionError> {
+    async fn key(&self, site: &Site, order: &Order) -> Result<SetPath, SessionError> {
         let mut inputs = self.inputs.clone();
-        for source in sources.values() {
+        inputs.extend(order.values.given(&self.spec, &self.set.services));
+        for source in order.sources.values() {
             if let VolumeSource::Clone(volume) = source {
                 let made = snapshot::identity(&*site.storage, &volume.set).await?;
                 inputs.insert(volume.set.to_string(), made);

@@ -6,9 +6,11 @@ use std::path::Path;
 use bytes::Bytes;
 use rand::RngExt;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use sha2::{Digest, Sha256};
 
 use super::error::SessionError;
 use super::observe;
+use crate::data::seed::Inputs;
 use crate::engine::identity;
 use crate::engine::{ByteStream, Engine};
 use crate::plan::{FileSource, GrantedFile, held_path};
@@ -141,6 +143,26 @@ impl Values {
         spec.services.values().filter(lacks).map(|service| service.name.clone()).collect()
     }
 
+    /// Digests of what these services are granted and variables of the user's give: of such the spec has the names alone.
+    pub fn given(&self, spec: &Spec, services: &BTreeSet<ServiceName>) -> Inputs {
+        let services = || services.iter().filter_map(|name| spec.services.get(name));
+        let is_given = |name: &str| {
+            spec.secrets.get(name).is_some_and(|it| matches!(it.source, SecretSource::Environment(_)))
+        };
+        let secrets = services().flat_map(|service| &service.secrets).filter_map(|grant| {
+            let value = self.secrets.get(grant.source.as_str()).filter(|_| is_given(&grant.source))?;
+            Some((format!("secrets.{}", grant.source), digest(value.expose_secret())))
+        });
+        let is_given = |name: &str| {
+            spec.configs.get(name).is_some_and(|it| matches!(it.source, ConfigSource::Environment(_)))
+        };
+        let configs = services().flat_map(|service| &service.configs).filter_map(|grant| {
+            let value = self.configs.get(grant.source.as_str()).filter(|_| is_given(&grant.source))?;
+            Some((format!("configs.{}", grant.source), digest(value)))
+        });
+        secrets.chain(configs).collect()
+    }
+
     /// The generated ones among the secrets, to be kept with the data that is made with them.
     pub fn generated(&self, spec: &Spec) -> Generated {
         spec.secrets
@@ -197,6 +219,10 @@ impl Values {
     }
 }
 
+fn digest(value: &[u8]) -> String {
+    hex::encode(Sha256::digest(value))
+}
+
 fn read(what: &str, path: &Path) -> Result<Vec<u8>, SessionError> {
     std::fs::read(path).map_err(|source| SessionError::File {
         what: what.to_owned(),
@@ -216,4 +242,35 @@ fn generate(length: u32) -> SecretString {
     let mut rng = rand::rng();
     let text: String = (0..length).map(|_| char::from(rng.sample(rand::distr::Alphanumeric))).collect();
     text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{self, LoadRequest};
+
+    #[test]
+    fn what_variables_give_to_what_makes_data_counts_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let yaml = r"
+services:
+  db: { image: x, secrets: [password], configs: [colour] }
+  web: { image: x, secrets: [token] }
+secrets: { password: { environment: PASSWORD }, token: { environment: TOKEN } }
+configs: { colour: { environment: COLOUR } }
+";
+        std::fs::write(folder.path().join("sandbox.yaml"), yaml).unwrap();
+        let given = |password: &str, token: &str| {
+            let env = [("PASSWORD", password), ("TOKEN", token), ("COLOUR", "red")];
+            let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            let request = LoadRequest { folder: folder.path().to_owned(), env, ..LoadRequest::default() };
+            let loaded = spec::load(&request).unwrap();
+            let values = Values::resolve(&loaded, &Generated::new()).unwrap();
+            values.given(&loaded.spec, &BTreeSet::from(["db".parse().unwrap()]))
+        };
+        let names: Vec<String> = given("a", "b").into_keys().collect();
+        assert_eq!(names, ["configs.colour", "secrets.password"]);
+        assert_eq!(given("a", "b"), given("a", "c"));
+        assert_ne!(given("a", "b"), given("c", "b"));
+    }
 }
