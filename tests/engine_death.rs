@@ -167,8 +167,9 @@ fn a_detached_sandbox_with_time_left_is_stopped_after_a_reboot_and_starts_with_i
     is_clean(&engine, &world);
 }
 
-/// A file of this machine on the loop device of a number, as after a reboot at which somebody else was faster.
-struct Occupied(String);
+/// A file of this machine on the loop device of a number, as after a reboot at which somebody else was faster; nothing of
+/// ours if another test was.
+struct Occupied(Option<String>);
 
 impl Occupied {
     fn take(number: &str) -> Self {
@@ -178,14 +179,22 @@ impl Occupied {
         if !Path::new(&device).exists() {
             run("mknod", &[&device, "b", "7", number]);
         }
-        run("losetup", &[&device, file.path().to_str().unwrap()]);
-        Self(device)
+        let begin = Instant::now();
+        // What died may hold it for a moment longer.
+        while begin.elapsed() < Duration::from_secs(10) {
+            if Command::new("losetup").arg(&device).arg(file.path()).status().unwrap().success() {
+                return Self(Some(device));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(Path::new(&format!("/sys/block/loop{number}/loop")).exists(), "nobody has {device}");
+        Self(None)
     }
 }
 
 impl Drop for Occupied {
     fn drop(&mut self) {
-        let _ = Command::new("losetup").args(["-d", &self.0]).status();
+        let _ = self.0.as_ref().map(|device| Command::new("losetup").args(["-d", device]).status());
     }
 }
 
