@@ -46,7 +46,10 @@ impl State {
         if let (Grip::Held(client), Who::Keeper) = (before, by) {
             todo.push(Action::Notify(client, Notice::Ending { sandbox: id.clone(), reason }));
         }
-        todo.push(Action::Save(sandbox.kept()));
+        // Where a client was about to, that is on record.
+        if sandbox.doomed.is_none() {
+            todo.push(Action::Save(sandbox.kept()));
+        }
         self.restarts.forget(id);
         let name = sandbox.terms.name.clone();
         todo.push(Action::Destroy { name, sandbox: id.clone(), gather });
