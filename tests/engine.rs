@@ -510,12 +510,15 @@ async fn a_pull_uses_the_docker_configurations_credentials_and_tells_of_every_la
 async fn a_sweep_removes_what_runs_what_is_paused_and_what_a_stranger_holds() {
     World::run("sweep", |world| async move {
         let engine = &world.engine;
-        let (id, scope) = (SandboxId::random(), Scope::default());
+        let id = SandboxId::random();
+        // A keeper of this machine's own would take what it sees for a sandbox.
+        let scope: Scope = format!("t{id}").parse().unwrap();
         let label = |role: Role| {
             let ours = [
                 (identity::NAME, world.prefix.clone()),
                 (identity::ID, id.to_string()),
                 (identity::ROLE, role.to_string()),
+                (identity::SCOPE, scope.to_string()),
             ];
             world
                 .labels()
