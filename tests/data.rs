@@ -412,7 +412,7 @@ fn a_spec_out_of_a_file_may_say_no_more_than_a_spec_of_ones_own() {
 }
 
 #[test]
-fn what_files_are_besides_their_bytes_goes_along_in_a_file() {
+fn what_files_are_besides_their_bytes_goes_along_to_another_engine() {
     let spec = r#"
 services:
   app:
@@ -441,15 +441,16 @@ volumes: { data: {} }
     world.sandbox(["snapshot", "create", "bug"]).success();
     world.sandbox(["snapshot", "export", "bug", "bug.sandbox.tar.zst"]).success();
 
-    let other = World::new();
-    std::fs::copy(world.project().join("bug.sandbox.tar.zst"), other.project().join("bug.sandbox.tar.zst"))
-        .unwrap();
-    other.sandbox(["snapshot", "import", "bug.sandbox.tar.zst", "--as", "bug"]).success();
-    other.sandbox(["up", "-d", "--from", "bug"]).success();
-
-    let after = shell(&other, "app", picture).success().stdout;
     assert!(before.contains("1234:4321 981173106.1234567890 2 4") && before.contains("\n3 a\0b"), "{before}");
-    assert_eq!(after, before);
+    let newer = SecondEngine::start(&["--release", "trixie", "--fs", "xfs"], &["sbx-test/base"]);
+    let file = std::fs::read(world.project().join("bug.sandbox.tar.zst")).unwrap();
+    for other in [World::new(), newer.world(spec)] {
+        other.file("bug.sandbox.tar.zst", &file);
+        other.sandbox(["snapshot", "import", "bug.sandbox.tar.zst", "--as", "bug"]).success();
+        other.sandbox(["up", "-d", "--from", "bug"]).success();
+        assert_eq!(shell(&other, "app", picture).success().stdout, before);
+        other.sandbox(["down"]).success();
+    }
 }
 
 #[test]

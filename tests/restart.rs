@@ -6,13 +6,18 @@ use support::{World, eventually};
 
 /// A service that leaves a mark and ends after a second.
 fn mortal(policy: &str, code: u8) -> String {
+    counted("mortal", &format!("sleep 1; exit {code}"), &format!("restart: {policy}"))
+}
+
+/// A service that leaves a mark each time, and one that looks at them.
+fn counted(service: &str, end: &str, how: &str) -> String {
     format!(
         r#"
 services:
-  mortal:
+  {service}:
     image: sbx-test/busybox
-    command: [sh, -c, "echo life >> /lives/count; sleep 1; exit {code}"]
-    restart: {policy}
+    command: [sh, -c, "echo life >> /lives/count; {end}"]
+    {how}
     volumes: ["lives:/lives"]
   watcher:
     image: sbx-test/busybox
@@ -111,25 +116,10 @@ fn what_was_stopped_on_purpose_stays_stopped() {
     assert!(!world.engine().runs(&world.container("mortal")));
 }
 
-/// A service that fails at once, and leaves a mark each time.
-const LOOPING: &str = r#"
-services:
-  looping:
-    image: sbx-test/busybox
-    command: [sh, -c, "echo life >> /lives/count; exit 1"]
-    restart: always
-    ready: { exec: ["true"] }
-    volumes: ["lives:/lives"]
-  watcher:
-    image: sbx-test/busybox
-    command: [sleep, infinity]
-    stop_signal: SIGKILL
-    volumes: ["lives:/lives"]
-volumes: { lives: {} }
-"#;
-
+/// A service that fails at once.
 fn looping() -> (World, support::Session) {
-    let world = World::with_spec(LOOPING);
+    let how = "restart: always\n    ready: { exec: [\"true\"] }";
+    let world = World::with_spec(&counted("looping", "exit 1", how));
     // It is never ready; what counts is that it lives and dies.
     let up = world.spawn(["up", "--no-logs"]);
     eventually("it has lived four times", || lives(&world) >= 4);

@@ -6,6 +6,7 @@ use super::error::SessionError;
 use super::event::{Event, Events};
 use crate::agent::client::{self, Keeper, KeeperError, Limiting, Options, Place};
 use crate::agent::group::{self, Grouping};
+use crate::agent::protocol::What;
 use crate::engine::identity::{SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo};
 use crate::plan::{self, Sharing};
@@ -113,20 +114,12 @@ pub(super) fn tell(events: &Events, spec: &Spec, limiter: &Result<Limiter, Strin
 
 /// Tells that a service had too little memory.
 pub(super) fn tell_of_want(events: &Events, container: &str, limit: Option<u64>) {
-    let (text, hint) = match limit {
-        Some(limit) => (
-            format!(
-                "`{container}` was killed: the sandbox's services have used up its {} MiB of memory",
-                limit >> 20
-            ),
-            "give the sandbox more with `limits: { memory: … }`; a second `up` applies it to what runs",
-        ),
-        None => (
-            format!(
-                "`{container}` was killed: it has used up its own limit of memory, or all that the machine has"
-            ),
-            "give the service more with `mem_limit`",
-        ),
+    let text = What::OutOfMemory { container: container.to_owned(), limit }.to_string();
+    let hint = match limit {
+        Some(_) => {
+            "give the sandbox more with `limits: { memory: … }`; a second `up` applies it to what runs"
+        }
+        None => "give the service more with `mem_limit`",
     };
     events.emit(Event::Warning { text, hint: Some(hint.to_owned()) });
 }

@@ -66,7 +66,7 @@ pub enum What {
     OutOfMemory {
         /// Its container.
         container: String,
-        /// The sandbox's limit in bytes, if that was reached; else it was the service's own.
+        /// The sandbox's limit in bytes, if that was reached; else it was the service's own, or the machine.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u64>,
     },
@@ -114,7 +114,10 @@ impl fmt::Display for What {
                 limit >> 20
             ),
             Self::OutOfMemory { container, limit: None } => {
-                write!(f, "`{container}` was killed: it has used up its own limit of memory")
+                write!(
+                    f,
+                    "`{container}` was killed: it has used up its own limit of memory, or all that the machine has"
+                )
             }
             Self::DiskFull { frozen } => {
                 write!(f, "the engine's disk is nearly full: frozen {}", frozen.join(", "))
