@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use support::second::SecondEngine;
 use support::{World, eventually};
 
 fn spec(egress: &str) -> String {
@@ -117,6 +118,39 @@ fn datagram(address: &str, port: u16, text: &str) -> String {
     )
 }
 
+/// A program that sends datagrams with its arguments (a port and addresses of this machine) in every way that needs no
+/// capability: as the routes say, past all routers, and to everybody.
+const DATAGRAMS: &str = r"
+import socket, struct, sys
+port, addresses = int(sys.argv[1]), sys.argv[2:]
+IP_PKTINFO, ANY = 8, socket.inet_aton('0.0.0.0')
+link = socket.if_nametoindex('eth0')
+bound, no_router, broadcast = [(socket.SOL_SOCKET, it) for it in (25, 5, 6)]
+sent = 0
+def send(address, way, options=(), ancillary=(), family=socket.AF_INET):
+    global sent
+    with socket.socket(family, socket.SOCK_DGRAM) as it:
+        for option, value in options: it.setsockopt(*option, value)
+        try:
+            at = (address, port) if family == socket.AF_INET else (address, port, 0, link)
+            it.sendmsg([f'{way} {address}'.encode()], ancillary, 0, at)
+            sent += 1
+        except OSError: pass
+by_link = [(socket.IPPROTO_IP, IP_PKTINFO, struct.pack('=I4s4s', link, ANY, ANY))]
+for address in addresses:
+    send(address, 'plain')
+    send(address, 'bound', [(bound, b'eth0')])
+    send(address, 'pktinfo', ancillary=by_link)
+    send(address, 'no router', [(no_router, 1)])
+    send(address, 'no router, bound', [(no_router, 1), (bound, b'eth0')])
+    send(address, 'no router, pktinfo', [(no_router, 1)], by_link)
+for address in ('255.255.255.255', '224.0.0.1', '239.1.2.3'):
+    send(address, 'everybody', [(broadcast, 1), (bound, b'eth0')])
+for address in ('ff02::1', 'fe80::1'):
+    send(address, 'everybody', family=socket.AF_INET6)
+print('sent', sent)
+";
+
 fn addresses_of(world: &World, container: &str) -> Vec<String> {
     let inspected = world.engine().inspect(container);
     let networks = inspected["NetworkSettings"]["Networks"].as_object().unwrap();
@@ -126,7 +160,12 @@ fn addresses_of(world: &World, container: &str) -> Vec<String> {
 /// Every address of the host, the loopback's left out.
 fn host_addresses() -> Vec<String> {
     let output = Command::new("ip").args(["-j", "-4", "addr"]).output().unwrap();
-    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    listed(&output.stdout)
+}
+
+/// The addresses in what `ip -j addr` writes, the loopback's left out.
+fn listed(written: &[u8]) -> Vec<String> {
+    let all: serde_json::Value = serde_json::from_slice(written).unwrap();
     let interfaces = all.as_array().unwrap().iter();
     let addresses = interfaces.flat_map(|interface| interface["addr_info"].as_array().unwrap());
     let addresses = addresses.map(|address| address["local"].as_str().unwrap().to_owned());
@@ -168,11 +207,7 @@ fn nothing_inward_is_reached(egress: &str, outside_is_reached: bool) {
     server.set_nonblocking(true).unwrap();
     let accepted = server.accept();
     assert!(accepted.is_err(), "a connection reached the host: {accepted:?}");
-    datagrams.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let mut received = [0; 8];
-    world.host("sh", &["-c", &datagram("127.0.0.1", udp, "own")]).run().success();
-    let length = datagrams.recv(&mut received).unwrap();
-    assert_eq!(&received[..length], b"own", "a datagram reached the host");
+    assert_eq!(heard(&world, &datagrams), [""; 0]);
 
     let ask = format!("busybox timeout 3 nc {} {} </dev/null", outside.address, Outside::PORT);
     if outside_is_reached {
@@ -180,6 +215,133 @@ fn nothing_inward_is_reached(egress: &str, outside_is_reached: bool) {
     } else {
         assert!(!within(&world, &app, &ask).contains("WELCOME"));
     }
+}
+
+/// What comes to a socket, until what this machine itself sends it comes.
+fn heard(world: &World, datagrams: &UdpSocket) -> Vec<String> {
+    let port = datagrams.local_addr().unwrap().port();
+    datagrams.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    world.host("sh", &["-c", &datagram("127.0.0.1", port, "the end")]).run().success();
+    let mut received = [0; 64];
+    let each = std::iter::from_fn(|| {
+        let length = datagrams.recv(&mut received).unwrap();
+        Some(String::from_utf8_lossy(&received[..length]).into_owned()).filter(|text| text != "the end")
+    });
+    each.collect()
+}
+
+/// A service without a capability, which sends what it is asked to.
+const SPEAKER: &str = "
+services:
+  app: { image: sbx-test/python, user: '1000', cap_drop: [ALL], command: [sleep, '600'], stop_signal: SIGKILL }
+";
+
+/// Has the service send [`DATAGRAMS`] to a port of these addresses and answers how many went.
+fn speak(world: &World, port: u16, addresses: Vec<String>) -> u32 {
+    let port = port.to_string();
+    let mut words = vec!["python3", "-c", DATAGRAMS, &port];
+    words.extend(addresses.iter().map(String::as_str));
+    let said = world.in_container("app", &words).success().stdout;
+    said.trim().strip_prefix("sent ").unwrap().parse().unwrap()
+}
+
+/// The name of the bridge of the sandbox's network.
+fn bridge(world: &World) -> String {
+    let network = world.engine().docker(&["network", "inspect", &format!("sbx-{}.default", world.name())]);
+    let network: serde_json::Value = serde_json::from_str(&network.success().stdout).unwrap();
+    format!("br-{}", &network[0]["Id"].as_str().unwrap()[..12])
+}
+
+#[test]
+fn the_host_hears_nothing_from_who_goes_past_all_routers_or_speaks_to_everybody() {
+    for egress in ["deny", "allow"] {
+        let world = World::with_spec(&format!("egress: {egress}{SPEAKER}"));
+        world.up();
+        let datagrams = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let port = datagrams.local_addr().unwrap().port();
+        assert!(speak(&world, port, host_addresses()) > 3);
+        assert_eq!(heard(&world, &datagrams), [""; 0], "under {egress}");
+
+        // As it would be without the filter: the check hears what there is to hear.
+        let setting = format!("/proc/sys/net/ipv4/conf/{}/rp_filter", bridge(&world));
+        assert_eq!(std::fs::read_to_string(&setting).unwrap().trim(), "1");
+        std::fs::write(&setting, "0").unwrap();
+        speak(&world, port, host_addresses());
+        assert_ne!(heard(&world, &datagrams), [""; 0], "under {egress}, without the filter");
+
+        // What a start of the engine's machine undoes is done again.
+        world.sandbox(["stop"]).success();
+        world.sandbox(["start"]).success();
+        assert_eq!(std::fs::read_to_string(&setting).unwrap().trim(), "1");
+    }
+}
+
+#[test]
+fn the_filter_has_one_power_is_made_anew_when_somebody_removes_it_and_goes_with_its_keeper() {
+    let world = World::with_spec(SPEAKER);
+    let filters = |bridge: &str| {
+        let setting = format!("/proc/sys/net/ipv4/conf/{bridge}/rp_filter");
+        std::fs::read_to_string(setting).unwrap().trim() == "1"
+    };
+    let [filter, keeper] = ["ingress", "keeper"].map(|what| format!("sandbox-{what}-{}", world.name()));
+    world.up();
+    assert!(filters(&bridge(&world)));
+    let inspected = world.engine().inspect(&filter);
+    let host = &inspected["HostConfig"];
+    assert_eq!(host["NetworkMode"], "host", "{host}");
+    assert_eq!(host["CapDrop"], serde_json::json!(["ALL"]), "{host}");
+    assert_eq!(host["CapAdd"].as_array().map(Vec::len), Some(1), "{host}");
+    assert!(host["CapAdd"][0].as_str().unwrap().ends_with("NET_ADMIN"), "{host}");
+    assert_eq!((&host["Privileged"], &host["ReadonlyRootfs"]), (&false.into(), &true.into()), "{host}");
+    assert_eq!(inspected["Mounts"].as_array().map(Vec::len), Some(0), "{inspected}");
+
+    world.engine().docker(&["rm", "-f", &filter]).success();
+    world.sandbox(["down"]).success();
+    world.up();
+    assert!(filters(&bridge(&world)));
+    assert!(world.engine().runs(&filter));
+
+    world.engine().docker(&["rm", "-f", &keeper]).success();
+    eventually("the filter's container has gone", || !world.engine().exists(&filter));
+    assert!(filters(&bridge(&world)), "what it has made stays");
+}
+
+#[test]
+fn nor_does_the_machine_of_an_engine_that_gives_internal_networks_no_default_route() {
+    const PORT: u16 = 9999;
+    const EAR: &str = "
+import socket
+ear = socket.create_server(('127.0.0.1', 9998))
+heard = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+heard.bind(('0.0.0.0', 9999))
+ear.accept()
+heard.settimeout(0.5)
+try:
+    while True: print(heard.recv(100).decode())
+except socket.timeout: print('the end')
+";
+    let newer = SecondEngine::start(&["--release", "trixie"], &["sbx-test/python"]);
+    let world = newer.world(&format!("egress: deny{SPEAKER}"));
+    world.up();
+    let addresses = listed(newer.in_its_network(&["ip", "-j", "-4", "addr"]).success().stdout.as_bytes());
+    assert!(!addresses.is_empty());
+    let open = format!("/proc/sys/net/ipv4/conf/{}/rp_filter", bridge(&world));
+    let hears = || {
+        std::thread::scope(|scope| {
+            let ear = scope.spawn(|| newer.in_its_network(&["python3", "-c", EAR]).success().stdout);
+            let connect = "import socket; socket.create_connection(('127.0.0.1', 9998), 5)";
+            eventually("it is listened to", || {
+                newer.in_its_network(&["sh", "-c", "ss -Hltn 'sport = :9998' | grep -q ."]).code == Some(0)
+            });
+            assert!(speak(&world, PORT, addresses.clone()) > 3);
+            newer.in_its_network(&["python3", "-c", connect]).success();
+            ear.join().unwrap()
+        })
+    };
+    assert_eq!(hears(), "the end\n");
+    newer.in_its_network(&["sh", "-c", &format!("echo 0 > {open}")]).success();
+    assert!(hears().contains("bound "), "without the filter");
+    world.sandbox(["down"]).success();
 }
 
 #[test]

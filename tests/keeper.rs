@@ -417,7 +417,9 @@ async fn with_a_pool_it_has_that_pools_powers_and_without_one_none() {
 async fn it_leaves_by_itself_when_there_is_nothing_to_keep() {
     let mut made = Made::new().await;
     made.options.linger = Duration::from_millis(300);
-    drop(made.keeper().await);
+    let keeper = made.keeper().await;
+    keeper.lease(made.terms()).await.unwrap().release(Reason::Down).await.unwrap();
+    drop(keeper);
     eventually("the keeper has left", || made.world.engine().containers().is_empty());
 }
 

@@ -134,6 +134,7 @@ impl Bench {
             engine: Arc::clone(&self.engine),
             storage: self.keeper.storage().unwrap(),
             limiter: Limiter::of(&self.keeper),
+            keeper: self.keeper.clone(),
             events: Events::nowhere(),
             spec: Arc::clone(&order.spec),
             values: Arc::clone(&order.values),

@@ -19,6 +19,7 @@ pub mod fault;
 pub mod gateway;
 pub mod group;
 pub mod image;
+pub mod ingress;
 mod journal;
 pub mod keeper;
 mod memory;
@@ -44,6 +45,7 @@ pub fn run(args: &[String]) -> ExitCode {
             gateway::run()
         }
         Some("fault") => fault::run(rest),
+        Some("ingress") => ingress::run(),
         Some("export") => carry::export(rest),
         Some("import") => carry::import(rest),
         Some("control") => gateway::control(),

@@ -1,4 +1,5 @@
-//! The kernel's netlink: messages built by hand and their acknowledgements. Only what the router and faults need.
+//! The kernel's netlink: messages built by hand and their acknowledgements. Only what the router, faults and the
+//! ingress filter need.
 
 use std::{
     io,
@@ -7,7 +8,7 @@ use std::{
 };
 
 use rustix::net::{
-    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netdevice,
     netlink::{self, SocketAddrNetlink},
     recv, sendto, socket_with, sockopt,
 };
@@ -282,6 +283,37 @@ pub fn interface_of(socket: &Socket, address: Ipv4Addr) -> io::Result<Interface>
         }
     })?;
     found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no interface has {address}")))
+}
+
+/// The interface of a name.
+pub fn interface_named(socket: &Socket, name: &str) -> io::Result<Interface> {
+    // The socket only tells in which network to look.
+    Ok(Interface(netdevice::name_to_index(socket, name)?))
+}
+
+/// Whether this machine has an IPv4 address on an interface.
+pub fn has_ipv4(socket: &Socket, on: Interface) -> io::Result<bool> {
+    let mut found = false;
+    let all = Message::new(GET_ADDRESS, DUMP, &[IPV4, 0, 0, 0, 0, 0, 0, 0]);
+    socket.dump(all, |body| found |= body.get(4..8) == Some(&on.0.to_ne_bytes()))?;
+    Ok(found)
+}
+
+/// Has the kernel take in from an interface only what it would answer through it (`rp_filter=1`, which is stricter than
+/// any other setting).
+pub fn filter_reverse_paths(socket: &Socket, on: Interface) -> io::Result<()> {
+    const SET_LINK: u16 = 19;
+    const PER_FAMILY: u16 = 26;
+    const SETTINGS: u16 = 1;
+    const RP_FILTER: u16 = 8;
+    const STRICT: u32 = 1;
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&on.0.to_ne_bytes());
+    let settings = Attributes::new().with(RP_FILTER, &STRICT.to_ne_bytes());
+    let ipv4 = Attributes::new().with_nested(SETTINGS, &settings);
+    let families = Attributes::new().with_nested(IPV4.into(), &ipv4);
+    let message = Message::new(SET_LINK, ACK, &header).with_nested(PER_FAMILY, &families);
+    socket.request(vec![message])
 }
 
 /// Adds an address to an interface; one that is there already is fine.

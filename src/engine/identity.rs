@@ -69,6 +69,8 @@ pub enum Role {
     Fault,
     /// The keeper's container.
     Keeper,
+    /// What keeps services' packets off the engine's machine.
+    Ingress,
     /// The network that gateways publish on.
     Edge,
     /// The keeper's volume.
@@ -79,7 +81,7 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Gateway,
         Self::Service,
         Self::Network,
@@ -88,6 +90,7 @@ impl Role {
         Self::Probe,
         Self::Fault,
         Self::Keeper,
+        Self::Ingress,
         Self::Edge,
         Self::Pool,
         Self::Image,
@@ -104,6 +107,7 @@ impl Role {
             Self::Probe => "probe",
             Self::Fault => "fault",
             Self::Keeper => "keeper",
+            Self::Ingress => "ingress",
             Self::Edge => "edge",
             Self::Pool => "pool",
             Self::Image => "image",
@@ -112,7 +116,7 @@ impl Role {
 
     /// Whether objects of this role belong to one sandbox (and go with it).
     pub fn is_of_a_sandbox(self) -> bool {
-        !matches!(self, Self::Keeper | Self::Edge | Self::Pool | Self::Image)
+        !matches!(self, Self::Keeper | Self::Ingress | Self::Edge | Self::Pool | Self::Image)
     }
 }
 
@@ -194,6 +198,11 @@ impl Scope {
     /// The container that serves the pool for a keeper which is a process.
     pub fn storehouse(&self) -> String {
         self.suffixed("sandbox-storehouse")
+    }
+
+    /// The container that keeps services' packets off the engine's machine.
+    pub fn ingress(&self) -> String {
+        self.suffixed("sandbox-ingress")
     }
 
     /// The network that gateways publish on.

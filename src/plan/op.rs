@@ -37,6 +37,8 @@ pub enum Op {
         /// What they may use together.
         limits: Limits,
     },
+    /// Have the keeper see to it that the engine's machine takes in nothing from the sandbox's networks.
+    FilterIngress(SandboxId),
     /// Make a volume's data, empty or cloned.
     ProvideData {
         /// Where it lies.
@@ -181,7 +183,8 @@ impl Op {
             | Self::Claim(_)
             | Self::CreateNetwork(_)
             | Self::Connect { .. }
-            | Self::Limit { .. } => Phase::Network,
+            | Self::Limit { .. }
+            | Self::FilterIngress(_) => Phase::Network,
             Self::ProvideData { .. } | Self::CreateVolume { .. } | Self::Keep { .. } | Self::Fill { .. } => {
                 Phase::Data
             }
@@ -225,6 +228,7 @@ impl fmt::Display for Op {
                 attachment.ipv4.map_or(Ok(()), |address| write!(f, " as {address}"))
             }
             Self::Limit { limits, .. } => write!(f, "let the services share {}", share::words(limits)),
+            Self::FilterIngress(_) => f.write_str("keep services' packets off the engine's machine"),
             Self::ProvideData { path, source } => write!(f, "provide data `{path}` {source}"),
             Self::CreateVolume { volume, .. } => write!(f, "create volume `{}`", volume.name),
             Self::CreateContainer(container) => {

@@ -112,7 +112,6 @@ pub async fn examine(
     findings.push(storage(&info, keeper));
     findings.push(limits(&info, keeper));
     findings.extend(disk(&info));
-    findings.extend(packet_sources(&info));
     findings.push(address_space(engine, subnets).await?);
     findings.push(overdue(engine, scope).await?);
     findings.extend(info.warnings.iter().map(|warning| {
@@ -122,8 +121,9 @@ pub async fn examine(
 }
 
 /// What is known to be missing with Podman's service.
-const PODMAN: &str = "with Podman an `egress` list of names lets nothing out, fsync is not made cheap, and volumes may have \
-                      to be copied; Podman 4.3 lets services find each other by address only";
+const PODMAN: &str = "with Podman services reach the engine's machine at its address on their network, an `egress` list of \
+                      names lets nothing out, fsync is not made cheap, and volumes may have to be copied; Podman 4.3 lets \
+                      services find each other by address only";
 
 fn reached(info: &EngineInfo) -> Finding {
     let found = format!("{} {} at {}", info.kind, info.version, info.location);
@@ -303,27 +303,6 @@ fn disk(info: &EngineInfo) -> Option<Finding> {
     })
 }
 
-/// Whether this machine takes packets from a sandbox's networks, on which it has no address. A bridge begins with the
-/// setting for new interfaces, and the stricter of that and the one for all holds (ip-sysctl, `rp_filter`).
-fn packet_sources(info: &EngineInfo) -> Option<Finding> {
-    let setting = |of: &str| -> Option<u8> {
-        let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{of}/rp_filter")).ok()?;
-        text.trim().parse().ok()
-    };
-    let strictest = setting("all")?.max(setting("default")?);
-    info.location.is_local().then(|| sources_checked(strictest))
-}
-
-fn sources_checked(rp_filter: u8) -> Finding {
-    const CHECKED: &str = "a service that means to can send datagrams to this machine, though never gets an answer: \
-                           `sysctl net.ipv4.conf.default.rp_filter=2` before the next `up` (what routes for others may need 0)";
-    if rp_filter == 0 {
-        Finding::warn("packet sources", "not checked (rp_filter is 0)", CHECKED)
-    } else {
-        Finding::ok("packet sources", "checked (rp_filter)")
-    }
-}
-
 async fn address_space(engine: &dyn Engine, subnets: &SubnetPool) -> Result<Finding, EngineError> {
     let networks = engine.networks(&Filter::all()).await?;
     let taken: Vec<Ipv4Net> = networks
@@ -375,15 +354,6 @@ mod tests {
         assert_eq!(keeper(&Keeper::Absent).verdict, Verdict::Ok);
         assert_eq!(keeper(&Keeper::Down).verdict, Verdict::Fail);
         assert!(keeper(&Keeper::Down).hint.is_some());
-    }
-
-    #[test]
-    fn a_machine_that_takes_packets_from_anywhere_is_told_so_with_the_way_out() {
-        let open = sources_checked(0);
-        assert_eq!(open.verdict, Verdict::Warn);
-        assert!(open.hint.unwrap().contains("rp_filter=2"));
-        assert_eq!(sources_checked(1).verdict, Verdict::Ok);
-        assert_eq!(sources_checked(2).verdict, Verdict::Ok);
     }
 
     #[test]

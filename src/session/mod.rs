@@ -15,6 +15,7 @@ mod follow;
 mod held;
 mod hook;
 mod host_ports;
+mod ingress;
 pub mod limits;
 pub mod logs;
 mod meter;

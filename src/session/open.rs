@@ -88,6 +88,7 @@ pub async fn site(
         storage: keeper.storage()?,
         storage_container: keeper.storage_container(),
         limiter: Limiter::of(keeper),
+        keeper: keeper.clone(),
         agent_image,
         scope: scope.clone(),
         subnets: settings::subnets()?,

@@ -12,12 +12,13 @@ use super::event::{self, BakeState, Event, Events};
 use super::files::Values;
 use super::held;
 use super::hook;
+use super::ingress;
 use super::limits::Limiter;
 use super::probe::Prober;
 use super::profile;
 use super::seed;
 use super::wait::Awaited;
-use crate::agent::client::in_full;
+use crate::agent::client::{Keeper, in_full};
 use crate::agent::image;
 use crate::engine::{
     BuildImage, BuildProgress, CreateContainer, CreateNetwork, CreateVolume, Engine, Filter, PullImage,
@@ -35,6 +36,8 @@ pub struct Workshop {
     pub storage: Arc<dyn Storage>,
     /// Binds services together; or why they cannot be.
     pub limiter: Result<Limiter, String>,
+    /// The keeper.
+    pub keeper: Keeper,
     /// Where to tell what happens.
     pub events: Events,
     /// The spec that is built.
@@ -110,6 +113,7 @@ impl Workshop {
                 Ok(limiter) => Ok(limiter.limit(sandbox, limits).await?),
                 Err(_) => Ok(()),
             },
+            Op::FilterIngress(sandbox) => Ok(ingress::filter(&self.keeper, sandbox, &self.events).await?),
             Op::ProvideData { path, source } => self.provide(path, source).await,
             Op::CreateVolume { volume, path } => self.create_volume(volume, path).await,
             Op::Fill { container, target, seed } => {
@@ -278,9 +282,12 @@ fn phase(op: &Op) -> event::Phase {
     match op {
         Op::PullImage(_) => event::Phase::Pull,
         Op::BuildImage(_) => event::Phase::Build,
-        Op::CreateEdge(_) | Op::CreateNetwork(_) | Op::Claim(_) | Op::Connect { .. } | Op::Limit { .. } => {
-            event::Phase::Network
-        }
+        Op::CreateEdge(_)
+        | Op::CreateNetwork(_)
+        | Op::Claim(_)
+        | Op::Connect { .. }
+        | Op::Limit { .. }
+        | Op::FilterIngress(_) => event::Phase::Network,
         Op::ProvideData { .. } | Op::CreateVolume { .. } | Op::Keep { .. } | Op::Fill { .. } => {
             event::Phase::Data
         }

@@ -24,6 +24,7 @@ use super::reach;
 use super::schedule::{self, Halt};
 use super::survey::{self, Images};
 use super::tail::tail;
+use crate::agent::client::Keeper;
 use crate::data::manifest::ImageIdentity;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo, ErrorKind, Port};
@@ -54,6 +55,8 @@ pub struct Site {
     pub storage_container: String,
     /// Binds services together; or why they cannot be.
     pub limiter: Result<Limiter, String>,
+    /// The keeper.
+    pub keeper: Keeper,
     /// The reference of our own image.
     pub agent_image: String,
     /// Its world.
@@ -333,6 +336,7 @@ fn workshop(
         engine: Arc::clone(&site.engine),
         storage: Arc::clone(&site.storage),
         limiter: site.limiter.clone(),
+        keeper: site.keeper.clone(),
         events: site.events.clone(),
         spec: Arc::clone(spec),
         values: Arc::clone(values),

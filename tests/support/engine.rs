@@ -109,8 +109,8 @@ impl Engine {
             let mut names: Vec<String> = ours.into_iter().chain(self.lines(&by_name_listing)).collect();
             names.sort();
             names.dedup();
-            let lasting =
-                ["keeper", "storehouse", "edge", "pool"].map(|what| format!("sandbox-{what}-{}", self.scope));
+            let lasting = ["keeper", "ingress", "storehouse", "edge", "pool"]
+                .map(|what| format!("sandbox-{what}-{}", self.scope));
             found.extend(
                 names.into_iter().filter(|name| !lasting.contains(name)).map(|name| format!("{kind} {name}")),
             );

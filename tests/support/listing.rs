@@ -50,7 +50,7 @@ fn outlasts(line: &str, scope: &str) -> bool {
     let mut words = line.splitn(3, ' ');
     match (words.next(), words.next(), words.next()) {
         (Some("container"), Some(name), _) => {
-            ["keeper", "storehouse"].iter().any(|what| name == format!("sandbox-{what}-{scope}"))
+            ["keeper", "ingress", "storehouse"].iter().any(|what| name == format!("sandbox-{what}-{scope}"))
         }
         (Some("network"), Some(name), _) => name == format!("sandbox-edge-{scope}"),
         (Some("volume"), Some(name), _) => name == pool,

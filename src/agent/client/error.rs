@@ -117,6 +117,11 @@ impl KeeperError {
         self.refusal() == Some(RefusalKind::Held)
     }
 
+    /// Whether all that failed is to keep services' packets off the engine's machine.
+    pub fn is_of_ingress(&self) -> bool {
+        self.refusal() == Some(RefusalKind::Ingress)
+    }
+
     fn refusal(&self) -> Option<RefusalKind> {
         match self {
             Self::Refused(refusal) => Some(refusal.kind),

@@ -62,6 +62,7 @@ pub async fn remove_everything(
     Starter::of_storehouse(Arc::clone(engine), options.clone()).dismiss().await?;
     let scope = &options.scope;
     for (what, removed) in [
+        (scope.ingress(), engine.remove_container(&scope.ingress(), true, false).await),
         (scope.pool(), engine.remove_volume(&scope.pool()).await),
         (scope.edge(), engine.remove_network(&scope.edge()).await),
         ("sandbox-agent".to_owned(), image::remove_all(engine).await),

@@ -182,6 +182,14 @@ impl Keeper {
         self.ask(Ask::Limit { sandbox: sandbox.clone(), limits: limits.clone() }).await
     }
 
+    /// Has the engine's machine take in nothing from the networks that a sandbox has now.
+    ///
+    /// # Errors
+    /// When there is no such sandbox; [`KeeperError::is_of_ingress`] when that cannot be had of this engine.
+    pub async fn filter_ingress(&self, sandbox: &SandboxId) -> Result<(), KeeperError> {
+        self.ask(Ask::FilterIngress { sandbox: sandbox.clone() }).await
+    }
+
     /// Has a storehouse do something about control groups.
     async fn group(&self, request: group::Request) -> Result<Result<group::Reply, String>, KeeperError> {
         self.ask(Ask::Group { request }).await

@@ -17,6 +17,7 @@ mod clock;
 mod destroy;
 mod grouped;
 mod halfmade;
+mod ingress;
 mod observe;
 #[cfg(test)]
 pub mod rehearsal;
@@ -35,8 +36,9 @@ use self::store::Store;
 use super::memory;
 use super::protocol::{Build, Greeting};
 use crate::agent::client::{Limiting, Options, Storehouse, in_full, lock_beside};
+use crate::agent::ingress::container::Ingress;
 use crate::engine::docker::Docker;
-use crate::engine::identity::Scope;
+use crate::engine::identity::{self, Scope};
 use crate::engine::{Engine, EngineError};
 use crate::pool::{self, Storage, StorageKind};
 
@@ -181,8 +183,10 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
         groups_refused: groups.as_ref().err().cloned(),
         sandboxes: 0,
     };
+    let image = identity::agent_image(&arguments.build.digest);
     let parts = Parts {
         home: arguments.home,
+        ingress: Some(Arc::new(Ingress::new(Arc::clone(&engine), scope.clone(), image))),
         engine,
         scope,
         store,

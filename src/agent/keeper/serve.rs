@@ -27,12 +27,14 @@ use super::clients::Clients;
 use super::clock::{Clock, WallTimer};
 use super::grouped;
 use super::halfmade::HalfMade;
+use super::ingress;
 use super::observe;
 use super::state::{Event, Found, State};
 use super::store::Store;
 use super::strain::Strain;
 use crate::agent::group::Groups;
-use crate::agent::protocol::{Build, Greeting, Record, What};
+use crate::agent::ingress::container::Ingress;
+use crate::agent::protocol::{Ask, Build, Greeting, Record, What};
 use crate::engine::Engine;
 use crate::engine::identity::Scope;
 use crate::pool::Storage;
@@ -65,6 +67,8 @@ pub struct Parts {
     pub storage: Option<Arc<dyn Storage>>,
     /// Who makes control groups, if anybody can.
     pub groups: Option<Arc<dyn Groups>>,
+    /// Who keeps services' packets off the engine's machine, if anybody does.
+    pub ingress: Option<Arc<Ingress>>,
     /// What it says of itself.
     pub greeting: Greeting,
     /// How long it stays after the last sandbox.
@@ -130,7 +134,7 @@ pub async fn serve(parts: Parts) -> std::io::Result<End> {
                     Ok(stream) => engine_events = stream,
                     Err(cause) => return Ok(End::EngineGone(cause)),
                 }
-                keeper.ungrouped = true;
+                keeper.anew = true;
                 keeper.look();
                 None
             },
@@ -168,8 +172,9 @@ pub(super) struct Serving {
     store: Store,
     storage: Option<Arc<dyn Storage>>,
     groups: Option<Arc<dyn Groups>>,
-    /// Whether the engine's machine may have been started anew, without any of the groups.
-    ungrouped: bool,
+    ingress: Option<Arc<Ingress>>,
+    /// Whether the engine's machine may have been started anew, without any of the groups and with other bridges.
+    anew: bool,
     pub(super) state: State,
     half_made: HalfMade,
     clock: Clock,
@@ -201,7 +206,8 @@ impl Serving {
             store: parts.store,
             storage: parts.storage,
             groups: parts.groups,
-            ungrouped: true,
+            ingress: parts.ingress,
+            anew: true,
             half_made: HalfMade::default(),
             state: State::new(parts.greeting, parts.linger, now),
             clock,
@@ -235,7 +241,7 @@ impl Serving {
                 observe::delete_orphans(&**storage, &found).await;
             }
             // Before anybody can ask for a start.
-            let unlimited = self.take_up_groups(&found).await;
+            let unlimited = self.take_up(&found).await;
             if let Some(groups) = &self.groups {
                 grouped::remove_others(&**groups, &found).await;
             }
@@ -247,8 +253,13 @@ impl Serving {
     }
 
     /// Once after each start of the engine's machine. What a next `up` has to do again.
-    fn take_up_groups(&mut self, found: &[Found]) -> impl Future<Output = Vec<Event>> + Send + use<> {
-        let groups = self.groups.clone().filter(|_| std::mem::take(&mut self.ungrouped));
+    fn take_up(&mut self, found: &[Found]) -> impl Future<Output = Vec<Event>> + Send + use<> {
+        let anew = std::mem::take(&mut self.anew);
+        if let Some(ingress) = self.ingress.clone().filter(|_| anew) {
+            let found = found.to_vec();
+            tokio::spawn(async move { ingress::take_up(&ingress, &found).await });
+        }
+        let groups = self.groups.clone().filter(|_| anew);
         let work = groups.map(|groups| (groups, found.to_vec()));
         async move {
             let Some((groups, found)) = work else { return Vec::new() };
@@ -257,15 +268,23 @@ impl Serving {
         }
     }
 
+    /// Whoever takes a lease is about to have networks.
+    fn prepare_ingress(&self) {
+        if let Some(ingress) = self.ingress.clone() {
+            tokio::spawn(async move { ingress.prepare().await });
+        }
+    }
+
     pub(super) fn take(&mut self, event: Event) {
         match &event {
             Event::Connected(client) => self.half_made.opened(*client),
             Event::Quiet | Event::WentOn(_) => self.busy -= 1,
+            Event::Asked(_, _, Ask::Lease(terms)) if !terms.again => self.prepare_ingress(),
             _ => {}
         }
         let looked = matches!(event, Event::Found(_));
         if let Event::Found(found) = &event {
-            let (work, events) = (self.take_up_groups(found), self.events.clone());
+            let (work, events) = (self.take_up(found), self.events.clone());
             tokio::spawn(async move {
                 for event in work.await {
                     // Nobody receives once the loop has ended.

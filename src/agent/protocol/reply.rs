@@ -69,6 +69,8 @@ pub enum RefusalKind {
     Storage,
     /// There is no control group for a sandbox, or it cannot be limited.
     Group,
+    /// The engine's machine may take in what services send to it.
+    Ingress,
     /// The keeper itself failed.
     Internal,
     /// One of a later version.

@@ -111,6 +111,11 @@ pub enum Ask {
         /// What its services may use together.
         limits: Limits,
     },
+    /// Have the engine's machine take in nothing from the networks that a sandbox has now. Answered with `null`.
+    FilterIngress {
+        /// Which sandbox.
+        sandbox: SandboxId,
+    },
     /// An operation of whoever makes the control groups: from a keeper that cannot to its storehouse. Answered with the
     /// `Result` of [`group::Groups::perform`], errors as text.
     Group {

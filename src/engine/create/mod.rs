@@ -53,6 +53,8 @@ pub struct CreateContainer {
     pub tty: bool,
     /// Hold its stdin open.
     pub stdin_open: bool,
+    /// Its stdin ends with the first client that was attached to it.
+    pub stdin_once: bool,
     /// Run a small init as its first process.
     pub init: Option<bool>,
     /// The runtime, such as `runsc`.

@@ -33,6 +33,7 @@ pub(super) fn body(
         ),
         tty: Some(c.tty),
         open_stdin: Some(c.stdin_open),
+        stdin_once: Some(c.stdin_once),
         env: listed(c.env.iter().map(|(key, value)| match value {
             Some(value) => format!("{key}={value}"),
             None => key.clone(),

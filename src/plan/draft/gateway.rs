@@ -55,10 +55,12 @@ impl Draft<'_> {
         let start = StepId::new("start", &name);
         if !self.claims() {
             if self.observed.gateway.as_ref().is_some_and(|gateway| !gateway.running) {
+                self.filter_ingress();
                 self.add(start, Op::Start { container: name }, "it is stopped", []);
             }
             return;
         }
+        self.filter_ingress();
         let claim = StepId::new("claim", &name);
         let mut before: Vec<StepId> = vec![claim.clone()];
         let laid = self.laid.clone();

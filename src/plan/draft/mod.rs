@@ -126,6 +126,15 @@ impl Draft<'_> {
         }
     }
 
+    /// Bridges that are new, or that a start of the engine's machine has made anew, are as open as any other.
+    fn filter_ingress(&mut self) {
+        let before: Vec<StepId> = self.laid.keys().map(|key| StepId::new("network", key)).collect();
+        if !before.is_empty() {
+            let cause = "nothing leaves but through the gateway";
+            self.add(ingress(), Op::FilterIngress(self.wish.id.clone()), cause, before);
+        }
+    }
+
     fn volumes(&mut self) {
         let images = &self.observed.images;
         let volumes =
@@ -164,6 +173,11 @@ impl Draft<'_> {
 /// The step after which all services are bound together.
 fn limit() -> StepId {
     StepId::new("limit", "services")
+}
+
+/// The step after which nothing reaches the engine's machine from the sandbox's networks.
+fn ingress() -> StepId {
+    StepId::new("ingress", "networks")
 }
 
 /// Services after those they depend on. The spec has refused cycles.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Draft;
+use super::{Draft, ingress};
 use crate::plan::op::Op;
 use crate::plan::wish::{Age, Seeding};
 use crate::plan::{StepId, images, service};
@@ -16,7 +16,7 @@ impl Draft<'_> {
         cause: &str,
         before: impl IntoIterator<Item = StepId>,
     ) {
-        let mut needs: BTreeSet<StepId> = before.into_iter().collect();
+        let mut needs: BTreeSet<StepId> = before.into_iter().chain([ingress()]).collect();
         for (other, on) in &service.depends_on {
             let Some(depended) = self.wish.spec.services.get(other) else { continue };
             for replica in 1..=depended.replicas() {

@@ -20,6 +20,7 @@ use super::error::SessionError;
 use super::event::{Event, Events};
 use super::files::Values;
 use super::held;
+use super::ingress;
 use super::observe::{self, Sighting};
 use super::open;
 use super::raise::{self, Order, PortWish, Site};
@@ -185,6 +186,8 @@ impl Present {
         let token = CancellationToken::new();
         let gateway = identity::gateway(self.name.as_str());
         self.site.engine.start_container(&gateway).await?;
+        // A start of the engine's machine has made the bridges anew.
+        ingress::filter(&self.keeper, &self.id, &self.site.events).await?;
         raise::start(&self.site, &self.spec, &self.name, &self.id, which, patience, &token).await?;
         // Another use of it: the keeper counts the time from here.
         Ok(self.keeper.touch(&self.name).await?)

@@ -106,6 +106,7 @@ impl Stage {
             store: Store::open(folder.path()).unwrap(),
             storage: Some(Arc::clone(&storage)),
             groups: None,
+            ingress: None,
             greeting: Greeting {
                 build: Build::default(),
                 storage: Some(StorageKind::Copy),
@@ -204,6 +205,7 @@ impl Stage {
             storage: keeper.storage()?,
             storage_container: keeper.storage_container(),
             limiter: Err("no engine, no groups".to_owned()),
+            keeper: keeper.clone(),
             agent_image: "agent:1".to_owned(),
             scope: Scope::default(),
             subnets: SubnetPool::default(),

@@ -7,6 +7,7 @@ use crate::agent::client::in_full;
 use crate::agent::fault;
 use crate::agent::keeper::destroy::Destroyer;
 use crate::agent::keeper::grouped;
+use crate::agent::keeper::ingress;
 use crate::agent::keeper::observe;
 use crate::agent::keeper::restart::Death;
 use crate::agent::keeper::state::{Action, ConnectionId, Event};
@@ -83,6 +84,10 @@ impl Serving {
             Action::Limit(client, id, sandbox, limits) => {
                 let Some(lines) = self.clients.sender(client) else { return };
                 self.spawn(grouped::limit(self.groups.clone(), lines, id, sandbox, limits));
+            }
+            Action::FilterIngress(client, id, sandbox) => {
+                let Some(lines) = self.clients.sender(client) else { return };
+                tokio::spawn(ingress::filter(self.ingress.clone(), lines, id, sandbox));
             }
             Action::Diagnose { sandbox, container, id } => {
                 let groups = self.groups.clone();

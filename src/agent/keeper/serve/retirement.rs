@@ -18,6 +18,9 @@ impl Serving {
         if let Some(storage) = &self.storage {
             let _ = storage.sync().await;
         }
+        if let Some(ingress) = &self.ingress {
+            ingress.dismiss().await;
+        }
         // The last replies are on their way.
         sleep(Duration::from_millis(50)).await;
         if self.home == Home::Container {

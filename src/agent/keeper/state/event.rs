@@ -190,6 +190,8 @@ pub enum Action {
     GoOn(Vec<String>),
     /// Give a sandbox a control group with these limits, say so with [`Event::Limited`], and answer.
     Limit(ConnectionId, u64, SandboxId, Limits),
+    /// Have the engine's machine take in nothing from a sandbox's networks, and answer.
+    FilterIngress(ConnectionId, u64, SandboxId),
     /// Find out why a container had too little memory, then say so with [`Event::Diagnosed`].
     Diagnose {
         /// Its sandbox.
