@@ -42,6 +42,25 @@ fn what_is_refused_is_told_as_it_happens() {
 }
 
 #[test]
+fn a_refused_address_is_shown_with_its_port_and_the_line_that_would_let_it_out() {
+    let world = World::with_spec(&format!("egress: ['198.19.0.1:4000']{ASKING}"));
+    world.up();
+    let mut following = world.spawn(["egress", "--follow"]);
+
+    world.in_container("app", &["timeout", "2", "nc", "198.19.0.1", "25"]);
+    world.in_container("app", &["timeout", "2", "nc", "198.19.0.2", "4000"]);
+
+    following.says("app asked for 198.19.0.1:25 (");
+    eventually("both are told", || {
+        let told = world.sandbox(["egress"]).success().stdout;
+        told.contains(r#"egress: ["198.19.0.1:25"]"#) && told.contains(r#"egress: ["198.19.0.2:4000"]"#)
+    });
+    let told = world.sandbox(["egress", "--json"]).success().json();
+    assert_eq!((&told[0]["service"], &told[0]["target"]), (&"app".into(), &"198.19.0.1".into()), "{told}");
+    assert_eq!(told[0]["port"], 25, "{told}");
+}
+
+#[test]
 fn a_service_that_fails_after_a_refusal_is_explained_by_it() {
     let world = World::with_spec(
         r#"

@@ -355,6 +355,34 @@ fn under_a_list_of_addresses_only_these_are_reached() {
 }
 
 #[test]
+fn an_address_of_the_host_is_reached_if_it_is_listed_itself_and_then_on_that_port_alone() {
+    let (listed, other) = (TcpListener::bind("0.0.0.0:0").unwrap(), TcpListener::bind("0.0.0.0:0").unwrap());
+    let [listed, other] = [listed, other].map(|server| {
+        let port = server.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            use std::io::Write;
+            server.incoming().flatten().for_each(|mut client| drop(client.write_all(b"WELCOME")));
+        });
+        port
+    });
+    let address = host_addresses().into_iter().find(|address| *address != Metadata::ADDRESS).unwrap();
+    let world = World::new();
+    let app = world.container("app");
+    let ask = |port| within(&world, &app, &format!("busybox timeout 3 nc {address} {port} </dev/null"));
+
+    world.spec(&spec(&format!("['{address}:{listed}']")));
+    world.up();
+    assert!(ask(listed).contains("WELCOME"));
+    assert!(!ask(other).contains("WELCOME"));
+    world.sandbox(["down"]).success();
+
+    let around: ipnet::Ipv4Net = format!("{address}/24").parse().unwrap();
+    world.spec(&spec(&format!("['{}']", around.trunc())));
+    world.up();
+    assert!(!ask(listed).contains("WELCOME"), "a network is not an address");
+}
+
+#[test]
 fn under_a_list_of_names_no_address_is_reached() {
     nothing_inward_is_reached("[api.example.com]", false);
 }

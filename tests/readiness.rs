@@ -291,6 +291,28 @@ services:
 }
 
 #[test]
+fn a_service_may_say_itself_how_long_it_is_waited_for() {
+    let world = World::with_spec(
+        r"
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    ready: { tcp: 81, timeout: 2s }
+",
+    );
+
+    let outcome = world.sandbox(["up", "-d"]).exits(1);
+
+    assert!(outcome.stderr.contains("app") && outcome.stderr.contains("after 2.0 s"), "{outcome}");
+    assert!(outcome.stderr.contains("connection refused"), "{outcome}");
+    assert!(outcome.stderr.contains("with `timeout` in its `ready:`"), "{outcome}");
+    assert!(outcome.took < Duration::from_secs(40), "{outcome}");
+    world.engine().becomes_clean();
+}
+
+#[test]
 fn a_one_shot_that_succeeds_is_a_success() {
     let world = World::with_spec(
         r#"

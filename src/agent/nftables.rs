@@ -175,7 +175,17 @@ impl Rule {
 
     /// It is for an address of this network.
     pub fn goes_to(self, net: Ipv4Net) -> Self {
-        let address = self.payload(1, 16, 4);
+        self.has_address(16, net)
+    }
+
+    /// It is from an address of this network.
+    pub fn comes_from(self, net: Ipv4Net) -> Self {
+        self.has_address(12, net)
+    }
+
+    /// The address at this place of its header is of this network.
+    fn has_address(self, offset: u32, net: Ipv4Net) -> Self {
+        let address = self.payload(1, offset, 4);
         let masked = if net.prefix_len() == 32 { address } else { address.mask(&net.netmask().octets()) };
         masked.compare(EQUAL, &net.network().octets())
     }

@@ -3,12 +3,14 @@
 use super::container::expose;
 use super::op::Until;
 use crate::engine::{self, Image, Protocol};
-use crate::spec::{Condition, HealthTest, Probe, Service, ServiceName, Spec};
+use crate::spec::{Condition, HealthTest, NetworkMode, Probe, Service, ServiceName, Spec};
 
 /// What is waited for: the spec's own `ready`, else the healthcheck (the image's too), else the first exposed port,
 /// else that it runs.
 pub(super) fn until(spec: &Spec, service: &Service, image: Option<&Image>) -> Until {
-    let port = first_port(service, image);
+    // The gateway tries it, and is on the sandbox's own networks alone.
+    let apart = matches!(service.network_mode, Some(NetworkMode::None | NetworkMode::Host));
+    let port = first_port(service, image).filter(|_| !apart);
     if let Some(ready) = &service.ready {
         let probe = match &ready.probe {
             Probe::Http { port: None, path, status, headers } => {

@@ -52,6 +52,8 @@ pub enum SessionError {
         service: String,
         /// How long it was waited for.
         after: Duration,
+        /// Whether the service itself says how long that may be.
+        says_so: bool,
         /// The last answer.
         last: String,
         /// The last lines of its log.
@@ -204,6 +206,9 @@ impl SessionError {
             Self::Storage(error) => error.hint().map(str::to_owned),
             Self::Keeper(error) => error.hint(),
             Self::Plan(error) => Some(error.hint().to_owned()),
+            Self::NotReady { says_so: true, .. } => {
+                Some("give it longer with `timeout` in its `ready:`".to_owned())
+            }
             Self::NotReady { .. } => {
                 Some("give it longer with `--wait-timeout`, or say what ready means with `ready:`".to_owned())
             }

@@ -68,9 +68,9 @@ impl Awaited<'_> {
     pub(super) async fn until(&self, until: &Until, token: &CancellationToken) -> Result<(), SessionError> {
         let began = Instant::now();
         let (last, told) = watch::channel(String::new());
-        let patience = match until {
-            Until::Ready { timeout, .. } => timeout.unwrap_or(self.patience),
-            Until::Running | Until::Completed => self.patience,
+        let own = match until {
+            Until::Ready { timeout, .. } => *timeout,
+            Until::Running | Until::Completed => None,
         };
         let outcome = tokio::select! {
             biased;
@@ -79,9 +79,9 @@ impl Awaited<'_> {
             outcome = self.ended(until) => outcome,
             outcome = self.unhealthy(until) => outcome,
             () = self.tell(until, told.clone(), began) => Ok(()),
-            () = tokio::time::sleep(patience) => {
+            () = tokio::time::sleep(own.unwrap_or(self.patience)) => {
                 let last = told.borrow().clone();
-                Err(self.not_ready(began.elapsed(), &last).await)
+                Err(self.not_ready(began.elapsed(), own.is_some(), &last).await)
             }
         };
         if outcome.is_ok() {
@@ -214,10 +214,11 @@ impl Awaited<'_> {
         }
     }
 
-    async fn not_ready(&self, after: Duration, last: &str) -> SessionError {
+    async fn not_ready(&self, after: Duration, says_so: bool, last: &str) -> SessionError {
         SessionError::NotReady {
             service: self.service.to_owned(),
             after,
+            says_so,
             last: if last.is_empty() { "no answer".to_owned() } else { last.to_owned() },
             log: tail(&**self.engine, self.container).await,
             waited_for_by: self.waited_for_by.clone(),

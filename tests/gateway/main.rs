@@ -128,6 +128,43 @@ fn a_thousand_connections_at_once_all_get_their_answer() {
 }
 
 #[test]
+fn a_peer_that_resets_is_a_reset_to_the_other_one() {
+    let rig = Rig::new(
+        json!("deny"),
+        json!([{"edge_port": 20000, "protocol": "tcp", "service": "web", "container_port": 7000}]),
+    );
+    // It resets who says `r`, and tells everybody else how the last one ended that it did not reset.
+    let script = "import socket,struct,threading\ns=socket.create_server(('0.0.0.0',7000))\nends=['none']\n\
+        def serve(c):\n  said=c.recv(1)\n  if said==b'r':\n    \
+        c.setsockopt(socket.SOL_SOCKET,socket.SO_LINGER,struct.pack('ii',1,0));c.close();return\n  \
+        c.sendall(ends[-1].encode())\n  try: ends.append('end' if c.recv(1)==b'' else 'more')\n  \
+        except ConnectionResetError: ends.append('reset')\n\
+        while 1:\n  c,_=s.accept();threading.Thread(target=serve,args=(c,),daemon=True).start()\n";
+    let mut server = rig.python_in("web", script);
+    let at = SocketAddr::from((edge_address(&rig), 20000));
+    let ask = |word: &[u8]| -> std::io::Result<(TcpStream, String)> {
+        let mut stream = TcpStream::connect(at)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(word)?;
+        let mut said = [0; 8];
+        let length = stream.read(&mut said)?;
+        Ok((stream, String::from_utf8_lossy(&said[..length]).into_owned()))
+    };
+    rig.eventually("the server listens", || ask(b"?").is_ok_and(|(_, said)| !said.is_empty()));
+    for _ in 0..50 {
+        assert_eq!(ask(b"r").unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    let (stream, _) = ask(b"?").unwrap();
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    rig.eventually("the service hears of the reset", || ask(b"?").unwrap().1 == "reset");
+    let (stream, _) = ask(b"?").unwrap();
+    drop(stream);
+    rig.eventually("an end stays an end", || ask(b"?").unwrap().1 == "end");
+    let _ = (server.kill(), server.wait());
+}
+
+#[test]
 fn a_running_gateway_holds_no_capability_and_little_memory() {
     for egress in [json!("deny"), json!("allow")] {
         let rig = Rig::new(egress, no_forwards());

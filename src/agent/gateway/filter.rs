@@ -93,9 +93,17 @@ impl Filter {
             .collect()
     }
 
+    /// One that a rule names by its very address may be the host's.
+    fn named_answer_rules(&self) -> impl Iterator<Item = Message> {
+        let named = self.listed.iter().filter(|(net, _)| net.prefix_len() == 32);
+        let answer = |net| TABLE.rule("forward").enters_by(self.edge).comes_from(net).answers();
+        named.map(move |(net, _)| answer(*net).does(Fate::Accept))
+    }
+
     fn forward_rules(&self) -> Vec<Message> {
         let rule = || TABLE.rule("forward");
-        let mut rules = self.host_answer_rules();
+        let mut rules: Vec<Message> = self.named_answer_rules().collect();
+        rules.extend(self.host_answer_rules());
         rules.extend([
             rule().answers().does(Fate::Accept),
             rule().enters_by(self.edge).does(Fate::Drop),
