@@ -9,6 +9,7 @@
 mod support;
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -245,6 +246,20 @@ fn speak(world: &World, port: u16, addresses: Vec<String>) -> u32 {
     said.trim().strip_prefix("sent ").unwrap().parse().unwrap()
 }
 
+fn setting(bridge: &str, name: &str) -> PathBuf {
+    format!("/proc/sys/net/ipv4/conf/{bridge}/{name}").into()
+}
+
+fn set(bridge: &str, name: &str, value: &str) {
+    std::fs::write(setting(bridge, name), value).unwrap();
+}
+
+/// Whether this machine takes in nothing from a bridge.
+fn is_closed(bridge: &str) -> bool {
+    let has = |name, value| std::fs::read_to_string(setting(bridge, name)).unwrap().trim() == value;
+    has("rp_filter", "1") && has("arp_ignore", "8")
+}
+
 /// The name of the bridge of the sandbox's network.
 fn bridge(world: &World) -> String {
     let network = world.engine().docker(&["network", "inspect", &format!("sbx-{}.default", world.name())]);
@@ -263,29 +278,26 @@ fn the_host_hears_nothing_from_who_goes_past_all_routers_or_speaks_to_everybody(
         assert_eq!(heard(&world, &datagrams), [""; 0], "under {egress}");
 
         // As it would be without the filter: the check hears what there is to hear.
-        let setting = format!("/proc/sys/net/ipv4/conf/{}/rp_filter", bridge(&world));
-        assert_eq!(std::fs::read_to_string(&setting).unwrap().trim(), "1");
-        std::fs::write(&setting, "0").unwrap();
+        world.engine().docker(&["rm", "-f", &format!("sandbox-ingress-{}", world.name())]).success();
+        let bridge = bridge(&world);
+        set(&bridge, "rp_filter", "0");
+        set(&bridge, "arp_ignore", "0");
         speak(&world, port, host_addresses());
         assert_ne!(heard(&world, &datagrams), [""; 0], "under {egress}, without the filter");
 
         // What a start of the engine's machine undoes is done again.
         world.sandbox(["stop"]).success();
         world.sandbox(["start"]).success();
-        assert_eq!(std::fs::read_to_string(&setting).unwrap().trim(), "1");
+        assert!(is_closed(&bridge));
     }
 }
 
 #[test]
 fn the_filter_has_one_power_is_made_anew_when_somebody_removes_it_and_goes_with_its_keeper() {
     let world = World::with_spec(SPEAKER);
-    let filters = |bridge: &str| {
-        let setting = format!("/proc/sys/net/ipv4/conf/{bridge}/rp_filter");
-        std::fs::read_to_string(setting).unwrap().trim() == "1"
-    };
     let [filter, keeper] = ["ingress", "keeper"].map(|what| format!("sandbox-{what}-{}", world.name()));
     world.up();
-    assert!(filters(&bridge(&world)));
+    assert!(is_closed(&bridge(&world)));
     let inspected = world.engine().inspect(&filter);
     let host = &inspected["HostConfig"];
     assert_eq!(host["NetworkMode"], "host", "{host}");
@@ -298,12 +310,28 @@ fn the_filter_has_one_power_is_made_anew_when_somebody_removes_it_and_goes_with_
     world.engine().docker(&["rm", "-f", &filter]).success();
     world.sandbox(["down"]).success();
     world.up();
-    assert!(filters(&bridge(&world)));
+    assert!(is_closed(&bridge(&world)));
     assert!(world.engine().runs(&filter));
 
     world.engine().docker(&["rm", "-f", &keeper]).success();
     eventually("the filter's container has gone", || !world.engine().exists(&filter));
-    assert!(filters(&bridge(&world)), "what it has made stays");
+    assert!(is_closed(&bridge(&world)), "what it has made stays");
+}
+
+#[test]
+fn what_others_do_to_a_bridge_is_taken_back() {
+    let world = World::with_spec(SPEAKER);
+    world.up();
+    let bridge = bridge(&world);
+    set(&bridge, "rp_filter", "0");
+    eventually("the setting is made again", || is_closed(&bridge));
+    // As of a program that has every new interface ask for an address, which a service may answer.
+    must("ip", &["addr", "add", "10.99.99.1/24", "dev", &bridge]);
+    eventually("the address is taken away", || {
+        let output = Command::new("ip").args(["-j", "-4", "addr", "show", "dev", &bridge]).output().unwrap();
+        listed(&output.stdout).is_empty()
+    });
+    assert!(is_closed(&bridge));
 }
 
 #[test]
@@ -325,7 +353,11 @@ except socket.timeout: print('the end')
     world.up();
     let addresses = listed(newer.in_its_network(&["ip", "-j", "-4", "addr"]).success().stdout.as_bytes());
     assert!(!addresses.is_empty());
-    let open = format!("/proc/sys/net/ipv4/conf/{}/rp_filter", bridge(&world));
+    let bridge = bridge(&world);
+    let set = |name, value| {
+        let line = format!("echo {value} > {}", setting(&bridge, name).display());
+        newer.in_its_network(&["sh", "-c", &line]).success();
+    };
     let hears = || {
         std::thread::scope(|scope| {
             let ear = scope.spawn(|| newer.in_its_network(&["python3", "-c", EAR]).success().stdout);
@@ -339,7 +371,9 @@ except socket.timeout: print('the end')
         })
     };
     assert_eq!(hears(), "the end\n");
-    newer.in_its_network(&["sh", "-c", &format!("echo 0 > {open}")]).success();
+    world.engine().docker(&["rm", "-f", &format!("sandbox-ingress-{}", world.name())]).success();
+    set("rp_filter", 0);
+    set("arp_ignore", 0);
     assert!(hears().contains("bound "), "without the filter");
     world.sandbox(["down"]).success();
 }

@@ -13,6 +13,8 @@ use rustix::net::{
     recv, sendto, socket_with, sockopt,
 };
 
+use tokio::io::{Interest, unix::AsyncFd};
+
 /// A request.
 pub const REQUEST: u16 = 0x1;
 /// An acknowledgement is wanted.
@@ -34,6 +36,8 @@ const DONE: u16 = 3;
 const NEW_ADDRESS: u16 = 20;
 const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
+/// An address message's attribute: the machine's own address.
+const LOCAL: u16 = 2;
 const IPV4: u8 = 2;
 
 /// One message under construction.
@@ -184,6 +188,13 @@ impl Socket {
         Self::open(None, LINKS)
     }
 
+    /// That tells of every IPv4 address, and of every interface's settings for IPv4, that changes.
+    pub fn ipv4_changes() -> io::Result<Self> {
+        const ADDRESSES: u32 = 1 << (5 - 1);
+        const SETTINGS: u32 = 1 << (24 - 1);
+        Self::open(None, ADDRESSES | SETTINGS)
+    }
+
     /// To the part of the kernel that filters.
     pub fn netfilter() -> io::Result<Self> {
         Self::open(Some(netlink::NETFILTER), 0)
@@ -193,6 +204,12 @@ impl Socket {
         let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         bind(&fd, &SocketAddrNetlink::new(0, groups))?;
         Ok(Self { fd })
+    }
+
+    /// To be waited for in a runtime.
+    #[expect(deprecated, reason = "the socket is owned by the `AsyncFd` for as long as that lives")]
+    pub fn watched(self) -> io::Result<AsyncFd<Self>> {
+        AsyncFd::with_interest(self, Interest::READABLE)
     }
 
     /// Makes room for so many bytes that were not received yet, as far as the kernel lets us.
@@ -257,7 +274,7 @@ impl Socket {
 }
 
 /// An interface's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interface(pub u32);
 
 /// All interfaces.
@@ -273,7 +290,6 @@ pub fn interfaces(socket: &Socket) -> io::Result<Vec<Interface>> {
 
 /// The interface that has an address.
 pub fn interface_of(socket: &Socket, address: Ipv4Addr) -> io::Result<Interface> {
-    const LOCAL: u16 = 2;
     let mut found = None;
     let all = Message::new(GET_ADDRESS, DUMP, &[IPV4, 0, 0, 0, 0, 0, 0, 0]);
     socket.dump(all, |body| {
@@ -291,29 +307,93 @@ pub fn interface_named(socket: &Socket, name: &str) -> io::Result<Interface> {
     Ok(Interface(netdevice::name_to_index(socket, name)?))
 }
 
-/// Whether this machine has an IPv4 address on an interface.
-pub fn has_ipv4(socket: &Socket, on: Interface) -> io::Result<bool> {
-    let mut found = false;
+/// An IPv4 address of this machine with the length of its network's prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnAddress {
+    octets: [u8; 4],
+    prefix: u8,
+}
+
+/// This machine's IPv4 addresses on an interface.
+pub fn ipv4_addresses(socket: &Socket, on: Interface) -> io::Result<Vec<OwnAddress>> {
+    let mut found = Vec::new();
     let all = Message::new(GET_ADDRESS, DUMP, &[IPV4, 0, 0, 0, 0, 0, 0, 0]);
-    socket.dump(all, |body| found |= body.get(4..8) == Some(&on.0.to_ne_bytes()))?;
+    socket.dump(all, |body| {
+        let Some((header, rest)) = body.split_at_checked(8) else { return };
+        if header[4..8] == on.0.to_ne_bytes() {
+            let own = attributes(rest).find(|(kind, _)| *kind == LOCAL);
+            let octets = own.and_then(|(_, value)| value.first_chunk().copied());
+            found.extend(octets.map(|octets| OwnAddress { octets, prefix: header[1] }));
+        }
+    })?;
     Ok(found)
 }
 
-/// Has the kernel take in from an interface only what it would answer through it (`rp_filter=1`, which is stricter than
-/// any other setting).
-pub fn filter_reverse_paths(socket: &Socket, on: Interface) -> io::Result<()> {
+/// Takes an address from an interface.
+pub fn remove_address(socket: &Socket, on: Interface, address: OwnAddress) -> io::Result<()> {
+    const DELETE_ADDRESS: u16 = 21;
+    let mut header = vec![IPV4, address.prefix, 0, 0];
+    header.extend(on.0.to_ne_bytes());
+    socket.request(vec![Message::new(DELETE_ADDRESS, ACK, &header).with(LOCAL, &address.octets)])
+}
+
+/// Has the kernel take in from an interface only what it would answer through it (`rp_filter=1`), and tell nobody there
+/// where it is (`arp_ignore=8`).
+pub fn refuse_ingress(socket: &Socket, on: Interface) -> io::Result<()> {
     const SET_LINK: u16 = 19;
     const PER_FAMILY: u16 = 26;
     const SETTINGS: u16 = 1;
     const RP_FILTER: u16 = 8;
-    const STRICT: u32 = 1;
+    const ARP_IGNORE: u16 = 19;
     let mut header = [0; 16];
     header[4..8].copy_from_slice(&on.0.to_ne_bytes());
-    let settings = Attributes::new().with(RP_FILTER, &STRICT.to_ne_bytes());
+    let settings =
+        Attributes::new().with(RP_FILTER, &1u32.to_ne_bytes()).with(ARP_IGNORE, &8u32.to_ne_bytes());
     let ipv4 = Attributes::new().with_nested(SETTINGS, &settings);
     let families = Attributes::new().with_nested(IPV4.into(), &ipv4);
-    let message = Message::new(SET_LINK, ACK, &header).with_nested(PER_FAMILY, &families);
-    socket.request(vec![message])
+    socket.request(vec![Message::new(SET_LINK, ACK, &header).with_nested(PER_FAMILY, &families)])
+}
+
+/// Something that [`Socket::ipv4_changes`] tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// An interface has one more address.
+    Address(Interface),
+    /// An interface has this setting of `rp_filter`.
+    ReversePaths(Interface, u32),
+}
+
+impl Change {
+    /// The interface for which it undoes what [`refuse_ingress`] has done.
+    pub fn undoes(self) -> Option<Interface> {
+        match self {
+            Self::Address(interface) => Some(interface),
+            Self::ReversePaths(interface, setting) => (setting != 1).then_some(interface),
+        }
+    }
+}
+
+/// The changes in a datagram.
+pub fn changes(bytes: &[u8]) -> impl Iterator<Item = Change> {
+    const NEW_SETTINGS: u16 = 80;
+    const INTERFACE: u16 = 1;
+    const RP_FILTER: u16 = 3;
+    messages(bytes).filter_map(|message| match message.kind {
+        NEW_ADDRESS => {
+            let index = message.body.get(4..8)?.first_chunk()?;
+            Some(Change::Address(Interface(u32::from_ne_bytes(*index))))
+        }
+        NEW_SETTINGS => {
+            // The header, of one byte, is padded.
+            let number = |wanted| {
+                let mut all = attributes(message.body.get(4..)?);
+                let (_, value) = all.find(|(kind, _)| *kind == wanted)?;
+                value.first_chunk().map(|value| u32::from_ne_bytes(*value))
+            };
+            Some(Change::ReversePaths(Interface(number(INTERFACE)?), number(RP_FILTER)?))
+        }
+        _ => None,
+    })
 }
 
 /// Adds an address to an interface; one that is there already is fine.
@@ -352,6 +432,20 @@ mod tests {
         assert_eq!(read[1], (5, &b""[..]));
         let inside: Vec<_> = attributes(read[0].1).collect();
         assert_eq!(inside, [(1, &b"abc"[..]), (2, &7u32.to_ne_bytes()[..])]);
+    }
+
+    #[test]
+    fn changes_are_read_and_what_is_none_is_left_alone() {
+        let settings = Attributes::new().with(1, &7u32.to_ne_bytes()).with(3, &0u32.to_ne_bytes());
+        let mut header = vec![IPV4, 0, 0, 0];
+        header.extend(settings.bytes());
+        let mut bytes = Message::new(80, 0, &header).finish(1);
+        bytes.extend(Message::new(NEW_ADDRESS, 0, &[IPV4, 24, 0, 0, 9, 0, 0, 0]).finish(2));
+        bytes.extend(Message::new(NEW_ROUTE, 0, &[0; 12]).finish(3));
+        let read: Vec<Change> = changes(&bytes).collect();
+        assert_eq!(read, [Change::ReversePaths(Interface(7), 0), Change::Address(Interface(9))]);
+        assert_eq!(Change::ReversePaths(Interface(7), 1).undoes(), None);
+        assert!(changes(&bytes[..20]).next().is_none());
     }
 
     #[test]

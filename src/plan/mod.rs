@@ -171,6 +171,13 @@ impl Plan {
         }
     }
 
+    /// Leaves a step out if nothing starts, which is what it is there for.
+    fn spare(&mut self, id: &StepId) {
+        if !self.steps.iter().any(|step| matches!(step.op, Op::Start { .. })) {
+            self.steps.retain(|step| step.id != *id);
+        }
+    }
+
     /// Puts one plan's steps behind another's.
     #[must_use]
     pub fn then(mut self, next: Self) -> Self {

@@ -185,7 +185,7 @@ impl Keeper {
     /// Has the engine's machine take in nothing from the networks that a sandbox has now.
     ///
     /// # Errors
-    /// When there is no such sandbox; [`KeeperError::is_of_ingress`] when that cannot be had of this engine.
+    /// [`KeeperError::is_of_ingress`] when that cannot be had of this engine.
     pub async fn filter_ingress(&self, sandbox: &SandboxId) -> Result<(), KeeperError> {
         self.ask(Ask::FilterIngress { sandbox: sandbox.clone() }).await
     }

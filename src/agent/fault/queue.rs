@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
 };
 
@@ -48,7 +48,7 @@ const SOCKET_BYTES: usize = 8 * 1024 * 1024;
 pub async fn carry_out(fault: Fault, begun: impl FnOnce()) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let links = watched(Socket::links()?)?;
+    let links = Socket::links()?.watched()?;
     let mut queue = Queue::open(fault)?;
     lead_packets_here()?;
     begun();
@@ -102,11 +102,6 @@ fn lacking(what: &'static str) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("the engine's kernel has not {what}: {error}"))
 }
 
-#[expect(deprecated, reason = "the socket is owned by the `AsyncFd` for as long as that lives")]
-fn watched(socket: Socket) -> io::Result<AsyncFd<Socket>> {
-    AsyncFd::with_interest(socket, Interest::READABLE)
-}
-
 /// Packets that wait, each with the moment at which it goes on.
 struct Queue {
     socket: AsyncFd<Socket>,
@@ -128,7 +123,7 @@ impl Queue {
             })
             .map_err(lacking("a queue of packets (nfnetlink_queue)"))?;
         Ok(Self {
-            socket: watched(socket)?,
+            socket: socket.watched()?,
             line: Line::new(fault, Instant::now()),
             waiting: BinaryHeap::new(),
         })

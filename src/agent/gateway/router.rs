@@ -9,8 +9,6 @@ use std::{
     sync::Arc,
 };
 
-use tokio::io::{Interest, unix::AsyncFd};
-
 use super::{
     config::{EdgeNetwork, EgressPolicy, EgressRule, GatewayConfig},
     filter::{Filter, LOG_GROUP, Verdict},
@@ -92,8 +90,7 @@ fn listen_to_refusals() -> io::Result<Refusals> {
 
 /// Counts what the kernel refuses, from now on.
 pub fn serve(serving: Arc<Serving>, refusals: Refusals) -> io::Result<()> {
-    #[expect(deprecated, reason = "the socket is owned by the `AsyncFd` for as long as that lives")]
-    let socket = AsyncFd::with_interest(refusals.0, Interest::READABLE)?;
+    let socket = refusals.0.watched()?;
     tokio::spawn(async move {
         let mut buffer = vec![0; 8 * 1024];
         loop {

@@ -10,18 +10,22 @@ use bytes::BytesMut;
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{Answer, Request};
 use crate::agent::image;
 use crate::engine::identity::{self, Role, SandboxId, Scope};
 use crate::engine::{
-    Attached, CreateContainer, CreateNetwork, Engine, EngineError, EngineInfo, EngineKind, Filter, Network,
-    NetworkMode, Resources,
+    Attached, CreateContainer, CreateNetwork, Engine, EngineError, EngineInfo, EngineKind, ErrorKind, Filter,
+    Network, NetworkMode, Resources,
 };
 
-/// How long the process may take to answer.
+/// How long it may take until something is filtered, the container's start included.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the container's removal is waited for when its keeper leaves.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// How often it is looked whether one that is on its way has gone.
+const LOOK: Duration = Duration::from_millis(25);
 
 /// Why packets to the engine's machine may be taken in.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +50,8 @@ impl IngressError {
         match self {
             Self::Podman => "nothing of Podman's own closes that way: Docker's engine has none",
             _ => {
-                "`sysctl net.ipv4.conf.default.rp_filter=1` on it before the next `up` closes that way on every new bridge"
+                "where the machine has no address on a sandbox's network, `sysctl net.ipv4.conf.default.rp_filter=1` on it \
+                 before the next `up` closes that way"
             }
         }
     }
@@ -58,12 +63,19 @@ pub struct Ingress {
     scope: Scope,
     /// The reference of our own image.
     image: String,
-    process: Mutex<Option<Process>>,
+    post: Mutex<Post>,
+}
+
+/// Whether there is a process that filters.
+enum Post {
+    Vacant,
+    Taken(Box<Process>),
+    /// There is to be none any more.
+    Abolished,
 }
 
 /// The process, as long as it answers.
 struct Process {
-    container: String,
     attached: Attached,
     read: BytesMut,
 }
@@ -71,7 +83,7 @@ struct Process {
 impl Ingress {
     /// Makes nothing yet.
     pub fn new(engine: Arc<dyn Engine>, scope: Scope, image: String) -> Self {
-        Self { engine, scope, image, process: Mutex::default() }
+        Self { engine, scope, image, post: Mutex::new(Post::Vacant) }
     }
 
     /// Has the engine's machine take in nothing from the networks that a sandbox has now.
@@ -79,45 +91,77 @@ impl Ingress {
     /// # Errors
     /// When that cannot be had, and why.
     pub async fn filter(&self, sandbox: &SandboxId) -> Result<(), IngressError> {
-        let of_it =
-            Filter::all().label(identity::ID, sandbox.as_str()).label(identity::ROLE, Role::Network.as_str());
-        let networks = self.engine.networks(&of_it).await?;
-        let bridges = networks.iter().map(bridge).collect();
-        let request = Request { bridges };
-        let mut process = self.process.lock().await;
-        // One that was there may be gone by now: with its engine, or by somebody's hand.
-        let was_there = process.is_some();
-        match self.ask(&mut process, &request).await {
-            Err(IngressError::Lost(_)) if was_there => self.ask(&mut process, &request).await,
-            answer => answer,
-        }
+        self.filter_those(Filter::all().label(identity::ID, sandbox.as_str())).await
+    }
+
+    /// The same for all sandboxes of the scope.
+    ///
+    /// # Errors
+    /// When that cannot be had, and why.
+    pub async fn filter_all(&self) -> Result<(), IngressError> {
+        self.filter_those(self.scope.narrow(Filter::all())).await
+    }
+
+    async fn filter_those(&self, filter: Filter) -> Result<(), IngressError> {
+        let filtered = async {
+            let filter = filter.label(identity::ROLE, Role::Network.as_str());
+            let mut networks = self.engine.networks(&filter).await?;
+            networks.retain(|network| self.scope.owns(&network.labels));
+            if networks.is_empty() {
+                return Ok(());
+            }
+            let request = Request { bridges: networks.iter().map(bridge).collect() };
+            let mut post = self.post.lock().await;
+            match self.ask(&mut post, &request).await {
+                // One that was there may be gone by now: with its engine, or by somebody's hand.
+                Err(IngressError::Lost(_)) => self.ask(&mut post, &request).await,
+                answer => answer,
+            }
+        };
+        timeout(PATIENCE, filtered).await.map_err(|_elapsed| late())?
     }
 
     /// Starts it ahead of the first that is to be filtered.
     pub async fn prepare(&self) {
-        let mut process = self.process.lock().await;
-        if process.is_none() {
-            // Whoever asks for something tries again, and hears why.
-            *process = self.begin().await.ok();
-        }
-    }
-
-    /// Removes the container. What is filtered stays so.
-    pub async fn dismiss(&self) {
-        if let Some(process) = self.process.lock().await.take() {
-            // With the end of its stdin it goes by itself.
-            let _ = self.engine.remove_container(&process.container, true, false).await;
-        }
-    }
-
-    async fn ask(&self, process: &mut Option<Process>, request: &Request) -> Result<(), IngressError> {
-        let mut asked = match process.take() {
-            Some(process) => process,
-            None => self.begin().await?,
+        let prepared = async {
+            let mut post = self.post.lock().await;
+            if matches!(*post, Post::Vacant)
+                && let Ok(process) = self.begin().await
+            {
+                *post = Post::Taken(Box::new(process));
+            }
         };
-        let late = |_elapsed| io::Error::from(io::ErrorKind::TimedOut);
-        let answer = timeout(PATIENCE, asked.ask(request)).await.map_err(late)??;
-        *process = Some(asked);
+        // Whoever asks for something tries again, and hears why.
+        let _ = timeout(PATIENCE, prepared).await;
+    }
+
+    /// Removes what an earlier keeper may have left where nothing has to be filtered.
+    pub async fn tidy(&self) {
+        let _ = timeout(FAREWELL, self.clear()).await;
+    }
+
+    /// Removes the container, for good. What is filtered stays so.
+    pub async fn dismiss(&self) {
+        let dismissed = async {
+            let mut post = self.post.lock().await;
+            *post = Post::Abolished;
+            self.clear().await
+        };
+        // With the end of its stdin it goes by itself.
+        let _ = timeout(FAREWELL, dismissed).await;
+    }
+
+    async fn ask(&self, post: &mut Post, request: &Request) -> Result<(), IngressError> {
+        let mut process = match std::mem::replace(post, Post::Vacant) {
+            Post::Taken(process) => process,
+            Post::Vacant => Box::new(self.begin().await?),
+            Post::Abolished => {
+                *post = Post::Abolished;
+                return Err(IngressError::Refused("the keeper is leaving".to_owned()));
+            }
+        };
+        let answer = process.ask(request).await?;
+        *post = Post::Taken(process);
         match answer {
             Answer::Filtered => Ok(()),
             Answer::Refused(why) => Err(IngressError::Refused(why)),
@@ -130,15 +174,30 @@ impl Ingress {
             return Err(IngressError::Podman);
         }
         let create = self.description(&info);
-        // An earlier keeper's.
-        match self.engine.remove_container(&create.name, true, false).await {
-            Err(error) if !error.is_not_found() => return Err(error.into()),
-            _ => {}
-        }
-        let container = image::create_container(&*self.engine, &create).await?;
+        let container = loop {
+            // An earlier keeper's, or one that is just going.
+            self.clear().await?;
+            match image::create_container(&*self.engine, &create).await {
+                Err(error) if error.kind == ErrorKind::Conflict => {}
+                made => break made?,
+            }
+        };
         let attached = self.engine.attach(&container).await?;
         self.engine.start_container(&container).await?;
-        Ok(Process { container, attached, read: BytesMut::new() })
+        Ok(Process { attached, read: BytesMut::new() })
+    }
+
+    /// Removes the container, whoever made it, and waits until it has gone.
+    async fn clear(&self) -> Result<(), EngineError> {
+        loop {
+            match self.engine.remove_container(&self.scope.ingress(), true, false).await {
+                Err(error) if error.is_not_found() => return Ok(()),
+                Err(error) if !matches!(error.kind, ErrorKind::Conflict | ErrorKind::InUse) => {
+                    return Err(error);
+                }
+                _ => sleep(LOOK).await,
+            }
+        }
     }
 
     fn description(&self, info: &EngineInfo) -> CreateContainer {
@@ -155,6 +214,7 @@ impl Ingress {
         }
         create.stdin_open = true;
         create.stdin_once = true;
+        create.stop_signal = Some("SIGKILL".to_owned());
         create.auto_remove = true;
         create.read_only = true;
         create.cap_drop = vec!["ALL".to_owned()];
@@ -181,6 +241,10 @@ impl Process {
             }
         }
     }
+}
+
+fn late() -> IngressError {
+    io::Error::from(io::ErrorKind::TimedOut).into()
 }
 
 /// A network's bridge, as the engine's machine names it.

@@ -5,19 +5,23 @@
 //! (`SO_BINDTODEVICE`, `IP_PKTINFO`, `SO_DONTROUTE`), a broadcast, a multicast. None of these needs a capability, and an
 //! engine's own isolation is of what is passed on, not of what is taken in. With reverse path filtering (`rp_filter`:
 //! RFC 3704, Linux's ip-sysctl) the kernel drops what it could not answer the way it came, and through an interface on
-//! which it has no address it can answer nothing. The setting is the bridge's, and goes with it.
+//! which it has no address it can answer nothing. With `arp_ignore` nobody learns there where it is, either. Both are the
+//! bridge's settings, and go with it.
 //!
-//! `sandbox agent ingress` makes that setting, in the network of the engine's machine and with no power but that one
+//! `sandbox agent ingress` makes them and keeps them ([`bridges`]), in the network of the engine's machine
 //! ([`container`]). The keeper tells it of which bridges on its stdin, and its end is the process's end.
 
+mod bridges;
 pub mod container;
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
-use super::netlink;
+use self::bridges::Bridges;
+use super::memory;
 
 /// What the process is asked for: one JSON line each.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,13 +36,17 @@ struct Request {
 enum Answer {
     /// Nothing is taken in from them.
     Filtered,
-    /// From one of them something may be, for this reason.
+    /// From some of them something may be: which, and why.
     Refused(String),
 }
 
 /// `sandbox agent ingress`: does what it is asked for until the end of stdin.
 pub fn run() -> ExitCode {
-    match serve(io::stdin().lock(), io::stdout().lock()) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let served = memory::keep_small(runtime.enable_all().max_blocking_threads(1))
+        .build()
+        .and_then(|runtime| runtime.block_on(serve(BufReader::new(tokio::io::stdin()), io::stdout())));
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "{error}");
@@ -47,50 +55,46 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn serve(requests: impl BufRead, mut answers: impl Write) -> io::Result<()> {
-    for line in requests.lines() {
-        let Request { bridges } = serde_json::from_str(&line?)?;
-        let answer = match bridges.iter().try_for_each(|bridge| filter(bridge)) {
-            Ok(()) => Answer::Filtered,
-            Err(error) => Answer::Refused(error.to_string()),
-        };
-        writeln!(answers, "{}", serde_json::to_string(&answer)?)?;
-        answers.flush()?;
+async fn serve(requests: impl AsyncBufRead + Unpin, mut answers: impl Write) -> io::Result<()> {
+    let mut bridges = Bridges::open()?;
+    let mut requests = requests.lines();
+    loop {
+        tokio::select! {
+            line = requests.next_line() => {
+                let Some(line) = line? else { return Ok(()) };
+                let request = serde_json::from_str(&line)?;
+                let answer = answer(&mut bridges, &request);
+                writeln!(answers, "{}", serde_json::to_string(&answer)?)?;
+                answers.flush()?;
+            }
+            heeded = bridges.heed() => heeded?,
+        }
     }
-    Ok(())
 }
 
-fn filter(bridge: &str) -> io::Result<()> {
-    let about = |error: io::Error| io::Error::new(error.kind(), format!("`{bridge}`: {error}"));
-    let socket = netlink::Socket::route().map_err(about)?;
-    let interface = netlink::interface_named(&socket, bridge).map_err(about)?;
-    if netlink::has_ipv4(&socket, interface).map_err(about)? {
-        return Err(about(io::Error::other("the engine's machine has an address on it")));
-    }
-    netlink::filter_reverse_paths(&socket, interface).map_err(about)
+fn answer(bridges: &mut Bridges, request: &Request) -> Answer {
+    let refused: Vec<String> = request
+        .bridges
+        .iter()
+        .filter_map(|bridge| Some(format!("`{bridge}`: {}", bridges.close(bridge).err()?)))
+        .collect();
+    if refused.is_empty() { Answer::Filtered } else { Answer::Refused(refused.join("; ")) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn each_line_is_answered_and_the_end_of_the_lines_is_the_end() {
+    #[tokio::test]
+    async fn each_line_is_answered_and_the_end_of_the_lines_is_the_end() {
         let mut answers = Vec::new();
-        serve(&b"{\"bridges\":[]}\n{\"bridges\":[\"no-such-bridge\"]}\n"[..], &mut answers).unwrap();
-        let answers: Vec<Answer> =
-            answers.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+        let asked = &b"{\"bridges\":[]}\n{\"bridges\":[\"no-such-bridge\",\"lo\"]}\n"[..];
+        serve(asked, &mut answers).await.unwrap();
+        let text = String::from_utf8(answers).unwrap();
+        let answers: Vec<Answer> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(answers[0], Answer::Filtered);
-        assert!(
-            matches!(&answers[1], Answer::Refused(why) if why.contains("`no-such-bridge`")),
-            "{answers:?}"
-        );
-        assert!(serve(&b"nonsense\n"[..], Vec::new()).is_err());
-    }
-
-    #[test]
-    fn an_interface_on_which_the_machine_has_an_address_cannot_be_closed() {
-        let refused = filter("lo").unwrap_err().to_string();
-        assert!(refused.contains("has an address"), "{refused}");
+        let Answer::Refused(why) = &answers[1] else { panic!("{answers:?}") };
+        assert!(why.contains("`no-such-bridge`") && why.contains("; `lo`: "), "{why}");
+        assert!(serve(&b"nonsense\n"[..], Vec::new()).await.is_err());
     }
 }

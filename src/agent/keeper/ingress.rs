@@ -1,15 +1,20 @@
 //! The ingress filter from the keeper's side: when it is asked for, and what comes of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
-use super::state::Found;
+use super::state::Event;
 use crate::agent::client::in_full;
-use crate::agent::ingress::container::Ingress;
+use crate::agent::ingress::container::{Ingress, IngressError};
 use crate::agent::protocol::{Line, Outcome, Refusal, RefusalKind, Reply};
 use crate::engine::identity::SandboxId;
+
+/// When it is tried again where an engine has refused.
+const AGAIN: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15), Duration::from_mins(1)];
 
 /// Filters for a sandbox and answers whoever asked for it.
 pub async fn filter(
@@ -17,7 +22,7 @@ pub async fn filter(
     lines: mpsc::UnboundedSender<Line>,
     id: u64,
     sandbox: SandboxId,
-) {
+) -> Event {
     let filtered = match ingress {
         Some(ingress) => {
             ingress.filter(&sandbox).await.map_err(|error| (in_full(&error), Some(error.hint().to_owned())))
@@ -30,14 +35,30 @@ pub async fn filter(
     };
     // The client may have gone; its networks go with the sandbox.
     let _ = lines.send(Line::Reply(Reply { id, outcome }));
+    Event::Quiet
 }
 
 /// Filters again for all that is there: after a start of the engine's machine their bridges are others.
-pub async fn take_up(ingress: &Ingress, found: &[Found]) {
-    let again = found.iter().map(async |it| {
-        if let Err(error) = ingress.filter(&it.sandbox).await {
-            tracing::warn!(name = %it.name, error = in_full(&error), "services may reach the engine's machine");
+pub async fn take_up(ingress: Arc<Ingress>) {
+    if !tried(&ingress).await {
+        tokio::spawn(async move {
+            for pause in AGAIN {
+                sleep(pause).await;
+                if tried(&ingress).await {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+/// Whether there is no use in another try.
+async fn tried(ingress: &Ingress) -> bool {
+    match ingress.filter_all().await {
+        Ok(()) | Err(IngressError::Podman) => true,
+        Err(error) => {
+            tracing::warn!(error = in_full(&error), "services may reach the engine's machine");
+            false
         }
-    });
-    join_all(again).await;
+    }
 }

@@ -255,14 +255,14 @@ impl Serving {
     /// Once after each start of the engine's machine. What a next `up` has to do again.
     fn take_up(&mut self, found: &[Found]) -> impl Future<Output = Vec<Event>> + Send + use<> {
         let anew = std::mem::take(&mut self.anew);
-        if let Some(ingress) = self.ingress.clone().filter(|_| anew) {
-            let found = found.to_vec();
-            tokio::spawn(async move { ingress::take_up(&ingress, &found).await });
-        }
+        let ingress = self.ingress.clone().filter(|_| anew);
         let groups = self.groups.clone().filter(|_| anew);
-        let work = groups.map(|groups| (groups, found.to_vec()));
+        let found = found.to_vec();
         async move {
-            let Some((groups, found)) = work else { return Vec::new() };
+            if let Some(ingress) = ingress {
+                if found.is_empty() { ingress.tidy().await } else { ingress::take_up(ingress).await }
+            }
+            let Some(groups) = groups else { return Vec::new() };
             let failed = grouped::take_up(&*groups, &found).await;
             failed.into_iter().map(|sandbox| Event::Limited(sandbox, Limits::default())).collect()
         }

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::still;
 use super::store::Store;
 use crate::agent::client::in_full;
 use crate::agent::protocol::{Record, What};
@@ -133,6 +134,7 @@ impl Relief {
             {
                 thawed.push(container.name);
             } else if strain.stopped.contains(&container.id)
+                && still::stands(&*self.engine, &container.name).await.unwrap_or_default()
                 && self.engine.start_container(&container.id).await.is_ok()
             {
                 started.push(container.name);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Draft;
+use super::{Draft, ingress};
 use crate::engine::identity;
 use crate::engine::{Attachment, CreateContainer};
 use crate::plan::fingerprint::fingerprint;
@@ -55,14 +55,13 @@ impl Draft<'_> {
         let start = StepId::new("start", &name);
         if !self.claims() {
             if self.observed.gateway.as_ref().is_some_and(|gateway| !gateway.running) {
-                self.filter_ingress();
-                self.add(start, Op::Start { container: name }, "it is stopped", []);
+                self.add(start, Op::Start { container: name }, "it is stopped", [ingress()]);
             }
             return;
         }
-        self.filter_ingress();
         let claim = StepId::new("claim", &name);
-        let mut before: Vec<StepId> = vec![claim.clone()];
+        // The gateway runs: the sandbox stands, and the keeper may start its services.
+        let mut before: Vec<StepId> = vec![claim.clone(), ingress()];
         let laid = self.laid.clone();
         for (key, laid) in &laid {
             let attachment = Attachment {

@@ -37,10 +37,12 @@ pub(super) fn draft(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanEr
     draft.gateway(edge);
     draft.limit();
     draft.networks();
+    draft.filter_ingress();
     draft.start_gateway();
     draft.volumes();
     draft.services();
     draft.give_way();
+    draft.plan.spare(&ingress());
     Ok(draft.plan)
 }
 
@@ -126,7 +128,8 @@ impl Draft<'_> {
         }
     }
 
-    /// Bridges that are new, or that a start of the engine's machine has made anew, are as open as any other.
+    /// Bridges that are new, or that a start of the engine's machine has made anew, are as open as any other. Done again
+    /// whenever something starts: it may have been refused the last time.
     fn filter_ingress(&mut self) {
         let before: Vec<StepId> = self.laid.keys().map(|key| StepId::new("network", key)).collect();
         if !before.is_empty() {

@@ -185,9 +185,9 @@ impl Present {
     pub async fn start(&self, which: &BTreeSet<ServiceName>, patience: Duration) -> Result<(), SessionError> {
         let token = CancellationToken::new();
         let gateway = identity::gateway(self.name.as_str());
-        self.site.engine.start_container(&gateway).await?;
         // A start of the engine's machine has made the bridges anew.
         ingress::filter(&self.keeper, &self.id, &self.site.events).await?;
+        self.site.engine.start_container(&gateway).await?;
         raise::start(&self.site, &self.spec, &self.name, &self.id, which, patience, &token).await?;
         // Another use of it: the keeper counts the time from here.
         Ok(self.keeper.touch(&self.name).await?)

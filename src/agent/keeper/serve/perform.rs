@@ -14,6 +14,7 @@ use crate::agent::keeper::state::{Action, ConnectionId, Event};
 use crate::agent::keeper::still;
 use crate::agent::protocol::{Line, Outcome, Record, Refusal, RefusalKind, Reply};
 use crate::engine::Engine;
+use crate::engine::identity::SandboxId;
 use jiff::Timestamp;
 
 impl Serving {
@@ -85,10 +86,7 @@ impl Serving {
                 let Some(lines) = self.clients.sender(client) else { return };
                 self.spawn(grouped::limit(self.groups.clone(), lines, id, sandbox, limits));
             }
-            Action::FilterIngress(client, id, sandbox) => {
-                let Some(lines) = self.clients.sender(client) else { return };
-                tokio::spawn(ingress::filter(self.ingress.clone(), lines, id, sandbox));
-            }
+            Action::FilterIngress(client, id, sandbox) => self.filter_ingress(client, id, sandbox),
             Action::Diagnose { sandbox, container, id } => {
                 let groups = self.groups.clone();
                 self.spawn(async move {
@@ -99,6 +97,12 @@ impl Serving {
             Action::Storage(client, id, request) => self.store_for(client, id, request),
             Action::Leave => self.leaving = true,
         }
+    }
+
+    fn filter_ingress(&mut self, client: ConnectionId, id: u64, sandbox: SandboxId) {
+        let Some(lines) = self.clients.sender(client) else { return };
+        self.busy += 1;
+        self.spawn(ingress::filter(self.ingress.clone(), lines, id, sandbox));
     }
 
     pub(super) fn spawn(&self, work: impl Future<Output = Event> + Send + 'static) {

@@ -69,12 +69,9 @@ impl State {
                 }
                 _ => Err(no_such(&sandbox)),
             },
-            Ask::FilterIngress { sandbox } => match self.sandboxes.get(&sandbox) {
-                Some(known) if !known.is_ending() => {
-                    return todo.push(Action::FilterIngress(client, request, sandbox));
-                }
-                _ => Err(no_such(&sandbox)),
-            },
+            Ask::FilterIngress { sandbox } => {
+                return todo.push(Action::FilterIngress(client, request, sandbox));
+            }
             Ask::Group { .. } => {
                 let message = "control groups are asked of a storehouse".to_owned();
                 Err(Refusal { kind: RefusalKind::Malformed, message, hint: None })
