@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::process::{Outcome, Run};
+use super::process::{Outcome, Run, Session};
 use super::{Engine, Listing, Record, World, repository};
 
 /// An engine beside the machine's own, gone when it is dropped. Needs root.
@@ -96,6 +96,12 @@ impl SecondEngine {
         let arguments: Vec<&str> = ["exec", &self.name].into_iter().chain(command.iter().copied()).collect();
         script(&arguments)
     }
+
+    /// Starts one there.
+    pub fn starts_in_its_network(&self, command: &[&str]) -> Session {
+        let arguments: Vec<&str> = ["exec", &self.name].into_iter().chain(command.iter().copied()).collect();
+        run(&arguments).spawn()
+    }
 }
 
 impl Drop for SecondEngine {
@@ -106,8 +112,12 @@ impl Drop for SecondEngine {
 
 /// `fixtures/engines/engine ARGS…`
 fn script(arguments: &[&str]) -> Outcome {
+    run(arguments).limit(Duration::from_mins(10)).run()
+}
+
+fn run(arguments: &[&str]) -> Run {
     let path: PathBuf = repository().join("fixtures/engines/engine");
     let mut command = Command::new(path);
     command.args(arguments).stdin(Stdio::null());
-    Run::new(command, Record::default()).limit(Duration::from_mins(10)).run()
+    Run::new(command, Record::default())
 }
