@@ -188,11 +188,12 @@ impl Socket {
         Self::open(None, LINKS)
     }
 
-    /// That tells of every IPv4 address, and of every interface's settings for IPv4, that changes.
-    pub fn ipv4_changes() -> io::Result<Self> {
+    /// That tells of every address, and of every interface's settings for IPv4, that changes.
+    pub fn ip_changes() -> io::Result<Self> {
         const ADDRESSES: u32 = 1 << (5 - 1);
+        const IPV6_ADDRESSES: u32 = 1 << (9 - 1);
         const SETTINGS: u32 = 1 << (24 - 1);
-        Self::open(None, ADDRESSES | SETTINGS)
+        Self::open(None, ADDRESSES | IPV6_ADDRESSES | SETTINGS)
     }
 
     /// To the part of the kernel that filters.
@@ -354,7 +355,7 @@ pub fn refuse_ingress(socket: &Socket, on: Interface) -> io::Result<()> {
     socket.request(vec![Message::new(SET_LINK, ACK, &header).with_nested(PER_FAMILY, &families)])
 }
 
-/// Something that [`Socket::ipv4_changes`] tells of.
+/// Something that [`Socket::ip_changes`] tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// An interface has one more address.

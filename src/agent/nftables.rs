@@ -16,6 +16,7 @@ pub const UDP: u8 = 17;
 
 const SUBSYSTEM: u16 = 10 << 8;
 const IPV4: u8 = 2;
+const IPV6: u8 = 10;
 const NEW_TABLE: u16 = SUBSYSTEM;
 const DELETE_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
@@ -54,24 +55,37 @@ pub fn batch(messages: impl IntoIterator<Item = Message>) -> Vec<Message> {
     std::iter::once(begin).chain(messages).chain([end]).collect()
 }
 
-/// A table of our own for IPv4, by its name.
+/// A table of our own, by its name.
 #[derive(Debug, Clone, Copy)]
-pub struct Table(pub &'static str);
+pub struct Table {
+    name: &'static str,
+    family: u8,
+}
 
 impl Table {
+    /// One that sees packets of IPv4.
+    pub const fn ipv4(name: &'static str) -> Self {
+        Self { name, family: IPV4 }
+    }
+
+    /// One that sees packets of IPv6.
+    pub const fn ipv6(name: &'static str) -> Self {
+        Self { name, family: IPV6 }
+    }
+
     /// Makes it.
     pub fn create(self) -> Message {
-        Message::new(NEW_TABLE, ACK | CREATE, &header()).with(1, &text(self.0))
+        Message::new(NEW_TABLE, ACK | CREATE, &self.header()).with(1, &text(self.name))
     }
 
     /// Deletes it with all that is in it.
     pub fn delete(self) -> Message {
-        Message::new(DELETE_TABLE, ACK, &header()).with(1, &text(self.0))
+        Message::new(DELETE_TABLE, ACK, &self.header()).with(1, &text(self.name))
     }
 
     /// Makes a chain that only other chains lead to.
     pub fn chain(self, name: &str) -> Message {
-        Message::new(NEW_CHAIN, ACK | CREATE, &header()).with(1, &text(self.0)).with(3, &text(name))
+        Message::new(NEW_CHAIN, ACK | CREATE, &self.header()).with(1, &text(self.name)).with(3, &text(name))
     }
 
     /// Makes a chain that the kernel leads packets to. `kind` is `filter` or `nat`; the lower `priority` comes first.
@@ -85,10 +99,10 @@ impl Table {
     pub fn rule(self, chain: &'static str) -> Rule {
         Rule { table: self, chain, expressions: Attributes::new() }
     }
-}
 
-fn header() -> [u8; 4] {
-    [IPV4, 0, 0, 0]
+    fn header(self) -> [u8; 4] {
+        [self.family, 0, 0, 0]
+    }
 }
 
 fn text(text: &str) -> Vec<u8> {
@@ -122,8 +136,8 @@ impl Rule {
     }
 
     fn finish(self) -> Message {
-        Message::new(NEW_RULE, ACK | CREATE | APPEND, &header())
-            .with(1, &text(self.table.0))
+        Message::new(NEW_RULE, ACK | CREATE | APPEND, &self.table.header())
+            .with(1, &text(self.table.name))
             .with(2, &text(self.chain))
             .with_nested(4, &self.expressions)
     }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::gateway_config::{EgressPolicy, GatewayMode};
 use super::{Observed, PlanError, Subnet, Wish};
 use crate::engine::CreateNetwork;
-use crate::engine::identity::{self, Role};
+use crate::engine::identity::{self, Role, SandboxId};
 use crate::engine::network::Subnet as EngineSubnet;
 use crate::spec::{Network, NetworkName, Service, ServiceName, Spec};
 
@@ -42,6 +42,9 @@ pub(super) fn lay(wish: &Wish<'_>, observed: &Observed) -> Result<BTreeMap<Netwo
         let subnet = match existing {
             Some(existing) if existing.internal != internal => {
                 return Err(PlanError::Isolation { network: key.to_string(), internal: existing.internal });
+            }
+            Some(existing) if existing.ipv6 != has_ipv6(network) => {
+                return Err(PlanError::Ipv6 { network: key.to_string(), has: existing.ipv6 });
             }
             Some(existing) => existing.subnet,
             None => choose(wish, key, containers as usize, &taken)?,
@@ -117,7 +120,27 @@ pub(super) fn create(wish: &Wish<'_>, key: &NetworkName, network: &Network, laid
     subnet.gateway = Some(IpAddr::V4(laid.subnet.bridge()));
     subnet.range = Some(IpNet::V4(laid.subnet.services()));
     create.subnets = vec![subnet];
+    if has_ipv6(network) {
+        create.ipv6 = true;
+        create.subnets.push(EngineSubnet::new(IpNet::V6(unique_local(&wish.id, key))));
+    }
     create
+}
+
+/// Whether a network has IPv6, too: off unless it is asked for.
+fn has_ipv6(network: &Network) -> bool {
+    network.enable_ipv6 == Some(true)
+}
+
+/// A subnet for a network of an incarnation that nobody else has: of unique local addresses (RFC 4193, 3.2), with a global
+/// identifier of its own.
+fn unique_local(id: &SandboxId, key: &NetworkName) -> Ipv6Net {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::digest(format!("{id} {key}").as_bytes());
+    let mut octets = [0; 16];
+    octets[0] = 0xfd;
+    octets[1..6].copy_from_slice(&hash[..5]);
+    Ipv6Net::new_assert(Ipv6Addr::from(octets), 64)
 }
 
 /// The network that every gateway publishes on: containers on it do not reach each other.

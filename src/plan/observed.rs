@@ -45,6 +45,8 @@ pub struct ExistingNetwork {
     pub subnet: Subnet,
     /// Whether packets stay on it.
     pub internal: bool,
+    /// Whether it has IPv6 addresses.
+    pub ipv6: bool,
 }
 
 /// A gateway that is there.

@@ -82,7 +82,8 @@ fn after(plan: &Plan, before: &Observed) -> Observed {
             Op::CreateEdge(network) => observed.edge = Some(subnet(network)),
             Op::CreateNetwork(network) => {
                 let key = crate::spec::NetworkName::new(network.labels[identity::KEY].as_str()).unwrap();
-                let existing = ExistingNetwork { subnet: subnet(network), internal: network.internal };
+                let (internal, ipv6) = (network.internal, network.ipv6);
+                let existing = ExistingNetwork { subnet: subnet(network), internal, ipv6 };
                 observed.networks.insert(key, existing);
             }
             Op::Claim(container) => {
@@ -339,6 +340,31 @@ fn a_range_gives_the_first_of_its_ports_that_nobody_has_and_takes_none_from_who_
     assert_eq!(asked(&[Port::tcp(8001)]), [Some(8002), Some(8000), Some(8001)]);
     assert_eq!(asked(&[Port::udp(8001)]), [Some(8001), Some(8000), None]);
     assert_eq!(asked(&[8000, 8001, 8002, 8003].map(Port::tcp)), [None, None, Some(8001)]);
+}
+
+#[test]
+fn ipv6_is_off_unless_it_is_asked_for_and_its_subnet_is_nobody_else_s() {
+    let observed = with_images(&["postgres:16", "web:1"]);
+    let asking = spec(&format!("{SHOP}\nnetworks: {{ default: {{ enable_ipv6: true }} }}\n"));
+    let subnets = |spec: &Spec, wish: Wish<'_>| {
+        let made = plan(&wish, &observed).unwrap();
+        let networks = made.steps().iter().filter_map(|step| match &step.op {
+            Op::CreateNetwork(network) => Some((network.ipv6, network.subnets.last()?.subnet)),
+            _ => None,
+        });
+        let [(ipv6, subnet)] = networks.collect::<Vec<_>>()[..] else { panic!("{spec:?}") };
+        (ipv6, subnet.to_string())
+    };
+    let (ipv6, subnet) = subnets(&asking, wish(&asking));
+    assert!(ipv6 && subnet.starts_with("fd") && subnet.ends_with("::/64"), "{subnet}");
+    assert_eq!(subnets(&asking, wish(&asking)).1, subnet);
+    let other = Wish { id: "ba9876543210".parse().unwrap(), ..wish(&asking) };
+    assert_ne!(subnets(&asking, other).1, subnet);
+    assert!(!subnets(&spec(SHOP), wish(&spec(SHOP))).0);
+
+    let there = after(&plan(&wish(&asking), &observed).unwrap(), &observed);
+    let error = plan(&standing(&spec(SHOP)), &there).unwrap_err();
+    assert_eq!(error, PlanError::Ipv6 { network: "default".to_owned(), has: true });
 }
 
 #[test]

@@ -155,7 +155,8 @@ fn sort_networks(observed: &mut Observed, scope: &Scope, name: &SandboxName, net
             && scope.owns(&network.labels);
         match key {
             Some(key) if own => {
-                let existing = ExistingNetwork { subnet: Subnet::of(net), internal: network.internal };
+                let (subnet, internal, ipv6) = (Subnet::of(net), network.internal, network.ipv6);
+                let existing = ExistingNetwork { subnet, internal, ipv6 };
                 observed.networks.insert(key, existing);
             }
             _ => observed.taken.push(net),

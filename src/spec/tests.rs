@@ -491,11 +491,3 @@ fn a_network_takes_no_bridge_of_the_host_s() {
     let allowed = with("com.docker.network.bridge.gateway_mode_ipv4: routed").unwrap();
     assert!(allowed.warnings.iter().any(|warning| warning.message.contains("gateway_mode_ipv4")));
 }
-
-#[test]
-fn a_network_that_is_to_have_ipv6_is_told_that_it_has_none() {
-    let loaded =
-        text("services: { web: { image: i } }\nnetworks: { default: { enable_ipv6: true } }\n").unwrap();
-    let [warning] = loaded.warnings.as_slice() else { panic!("{:?}", loaded.warnings) };
-    assert!(warning.kind == WarningKind::NotApplied && warning.message.contains("IPv4 alone"), "{warning:?}");
-}

@@ -61,7 +61,7 @@ pub(super) fn of_networks(spec: &Spec) -> impl Iterator<Item = Reach> + '_ {
     })
 }
 
-/// Sandboxes have IPv4 alone: an IPv6 address of a bridge would be the host.
+/// IPv6 is for networks that ask for it: on others an IPv6 address of a bridge would be the host.
 fn turns_ipv6_on(name: &str, value: &str) -> bool {
     let name = name.replace('/', ".");
     name.starts_with("net.ipv6.conf.") && name.ends_with(".disable_ipv6") && value.trim() != "1"

@@ -23,7 +23,8 @@ use crate::agent::{
     nftables::{self, Fate, Hook, Table},
 };
 
-const TABLE: Table = Table("sandbox_fault");
+const IPV4: Table = Table::ipv4("sandbox_fault");
+const IPV6: Table = Table::ipv6("sandbox_fault");
 const QUEUE: u16 = 0;
 /// Before the kernel follows connections, so that what is lost is as if it had never come.
 const FIRST: i32 = -400;
@@ -38,6 +39,8 @@ const VERDICT_HEADER: u16 = 2;
 const PAYLOAD: u16 = 10;
 /// As much of each packet as says how long it is.
 const COPIED: u32 = 20;
+/// The header of a packet of IPv6, which its length leaves out.
+const IPV6_HEADER: u32 = 40;
 /// Packets that may wait at once.
 const MOST_WAITING: u32 = 65_536;
 /// Room for what comes while we are not looking.
@@ -75,27 +78,44 @@ pub async fn carry_out(fault: Fault, begun: impl FnOnce()) -> io::Result<()> {
             () = tokio::time::sleep_until(next.into()) => {}
         }
     }
-    Socket::netfilter()?.request(nftables::batch([TABLE.delete()]))
+    // There is none where there is no IPv6.
+    let _ = Socket::netfilter()?.request(nftables::batch([IPV6.delete()]));
+    Socket::netfilter()?.request(nftables::batch([IPV4.delete()]))
 }
 
-/// The rules; the kernel's own way to a queue first, the older one where it has only that.
+/// The rules for both versions of IP; those for the newer one may fail where nobody speaks it.
 fn lead_packets_here() -> io::Result<()> {
-    let filter = Socket::netfilter()?;
+    let lacks = lacking("a rule that queues packets (nft_queue, or xt_NFQUEUE with nft_compat)");
+    match lead_packets_of(IPV6) {
+        Err(error) if speaks_ipv6() => return Err(lacks(error)),
+        _ => {}
+    }
+    lead_packets_of(IPV4).map_err(lacks)
+}
+
+/// The kernel's own way to a queue first, the older one where it has only that.
+fn lead_packets_of(table: Table) -> io::Result<()> {
     let rules = |queues: fn(nftables::Rule, u16) -> Message| {
         nftables::batch([
-            TABLE.create(),
-            TABLE.delete(),
-            TABLE.create(),
-            TABLE.base_chain("in", Hook::PreRouting, "filter", FIRST, Fate::Accept),
-            TABLE.base_chain("out", Hook::PostRouting, "filter", FIRST, Fate::Accept),
-            queues(TABLE.rule("in").enters_not_by(LOOPBACK), QUEUE),
-            queues(TABLE.rule("out").leaves_not_by(LOOPBACK), QUEUE),
+            table.create(),
+            table.delete(),
+            table.create(),
+            table.base_chain("in", Hook::PreRouting, "filter", FIRST, Fate::Accept),
+            table.base_chain("out", Hook::PostRouting, "filter", FIRST, Fate::Accept),
+            queues(table.rule("in").enters_not_by(LOOPBACK), QUEUE),
+            queues(table.rule("out").leaves_not_by(LOOPBACK), QUEUE),
         ])
     };
+    let filter = Socket::netfilter()?;
     filter
         .request(rules(nftables::Rule::queues))
         .or_else(|_unknown| Socket::netfilter()?.request(rules(nftables::Rule::queues_the_old_way)))
-        .map_err(lacking("a rule that queues packets (nft_queue, or xt_NFQUEUE with nft_compat)"))
+}
+
+/// Whether an interface of this network has an IPv6 address, the loopback's left out.
+fn speaks_ipv6() -> bool {
+    let addresses = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    addresses.lines().any(|line| line.split_whitespace().last() != Some("lo"))
 }
 
 fn lacking(what: &'static str) -> impl FnOnce(io::Error) -> io::Error {
@@ -192,9 +212,14 @@ impl Packet {
             0 => Way::Inward,
             _ => Way::Outward,
         };
-        let length = of(PAYLOAD).and_then(|bytes| bytes.get(2..4)?.first_chunk());
-        Some(Self { id, way, bytes: length.map_or(0, |length| u16::from_be_bytes(*length).into()) })
+        Some(Self { id, way, bytes: of(PAYLOAD).and_then(length).unwrap_or_default() })
     }
+}
+
+/// How long a packet is, by its header: in bytes.
+fn length(header: &[u8]) -> Option<u32> {
+    let at = |offset| Some(u32::from(u16::from_be_bytes(*header.get(offset..)?.first_chunk()?)));
+    if header.first()? >> 4 == 6 { Some(at(4)? + IPV6_HEADER) } else { at(2) }
 }
 
 #[cfg(test)]
@@ -211,5 +236,7 @@ mod tests {
         let body = [&[2, 0, 0, 0][..], attributes.bytes()].concat();
         assert_eq!(Packet::read(&body), Some(Packet { id: 7, way: Way::Outward, bytes: 1500 }));
         assert_eq!(Packet::read(&[2, 0, 0, 0]), None);
+        assert_eq!(length(&[0x60, 0, 0, 0, 5, 180, 6, 64]), Some(1500));
+        assert_eq!(length(&[0x60, 0]), None);
     }
 }

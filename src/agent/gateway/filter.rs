@@ -10,7 +10,7 @@ use crate::agent::nftables::{self, Fate, Hook, TCP, Table, UDP};
 /// The log group that refused packets are told to.
 pub const LOG_GROUP: u16 = 5;
 
-const TABLE: Table = Table("sandbox");
+const TABLE: Table = Table::ipv4("sandbox");
 const REFUSE: &str = "refuse";
 
 /// What becomes of a packet that no rule of a chain takes.

@@ -15,7 +15,7 @@
 //! | each network of the spec: `Internal` | `true` | `false` (`true` for one the spec itself calls internal) |
 //! | `com.docker.network.bridge.inhibit_ipv4` | `true` | `true` |
 //! | `com.docker.network.bridge.enable_ip_masquerade` | – | `false` |
-//! | `EnableIPv6` | `false` | `false` |
+//! | `EnableIPv6` | `false` unless the spec asks for it | the same |
 //! | IPAM | one explicit subnet and gateway | the same; the gateway's address is the one we adopt |
 //! | gateway container: `CapDrop` / `CapAdd` | `ALL` / – | `ALL` / `NET_ADMIN` |
 //! | gateway container: `Sysctls` | `net.ipv4.ip_forward=0` | `net.ipv4.ip_forward=1` |
@@ -41,7 +41,8 @@
 //! addresses, told in `ServiceAddress`, spare the gateway a look-up per connection and give refusals their
 //! service's name; without them the container's name is asked of the engine's resolver.
 //!
-//! IPv6 stays off: `inhibit_ipv4` has no counterpart for it, so the bridge's IPv6 address would be the host.
+//! IPv6, where a network has it, is for services among themselves: we neither listen nor pass anything on. `inhibit_ipv4`
+//! has no counterpart for it, so the bridge's IPv6 address would be the host; `agent::ingress` turns it off there.
 //!
 //! # What a refused packet meets
 //!

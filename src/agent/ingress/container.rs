@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-use super::{Answer, Request};
+use super::{Answer, Bridge, Request};
 use crate::agent::image;
 use crate::engine::identity::{self, Role, SandboxId, Scope};
 use crate::engine::{
@@ -24,6 +24,26 @@ use crate::engine::{
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the container's removal is waited for when its keeper leaves.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// What is read-only in containers, but for `/proc/sys/net`: that is the one way to turn IPv6 off. Paths that a kernel has
+/// not are passed over.
+const READ_ONLY: [&str; 16] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sysrq-trigger",
+    "/proc/sys/abi",
+    "/proc/sys/crypto",
+    "/proc/sys/debug",
+    "/proc/sys/dev",
+    "/proc/sys/fs",
+    "/proc/sys/fscache",
+    "/proc/sys/kernel",
+    "/proc/sys/sunrpc",
+    "/proc/sys/user",
+    "/proc/sys/vm",
+    "/proc/sys/xen",
+    "/proc/asound",
+];
 /// How often it is looked whether one that is on its way has gone.
 const LOOK: Duration = Duration::from_millis(25);
 
@@ -217,6 +237,7 @@ impl Ingress {
         create.stop_signal = Some("SIGKILL".to_owned());
         create.auto_remove = true;
         create.read_only = true;
+        create.readonly_paths = Some(READ_ONLY.map(str::to_owned).to_vec());
         create.cap_drop = vec!["ALL".to_owned()];
         create.cap_add = vec!["NET_ADMIN".to_owned()];
         create.security_opt = vec!["no-new-privileges:true".to_owned()];
@@ -248,7 +269,8 @@ fn late() -> IngressError {
 }
 
 /// A network's bridge, as the engine's machine names it.
-fn bridge(network: &Network) -> String {
+fn bridge(network: &Network) -> Bridge {
     let named = network.options.get(CreateNetwork::BRIDGE_NAME).cloned();
-    named.unwrap_or_else(|| format!("br-{}", network.id.get(..12).unwrap_or(&network.id)))
+    let name = named.unwrap_or_else(|| format!("br-{}", network.id.get(..12).unwrap_or(&network.id)));
+    Bridge { name, ipv6: network.ipv6 }
 }

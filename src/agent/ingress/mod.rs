@@ -5,7 +5,8 @@
 //! (`SO_BINDTODEVICE`, `IP_PKTINFO`, `SO_DONTROUTE`), a broadcast, a multicast. None of these needs a capability, and an
 //! engine's own isolation is of what is passed on, not of what is taken in. With reverse path filtering (`rp_filter`:
 //! RFC 3704, Linux's ip-sysctl) the kernel drops what it could not answer the way it came, and through an interface on
-//! which it has no address it can answer nothing. With `arp_ignore` nobody learns there where it is, either. Both are the
+//! which it has no address it can answer nothing. With `arp_ignore` nobody learns there where it is, either. IPv6 has no such
+//! filter, and the engine gives the machine an address where a network has it: on the bridge it is turned off. All are the
 //! bridge's settings, and go with it.
 //!
 //! `sandbox agent ingress` makes them and keeps them ([`bridges`]), in the network of the engine's machine
@@ -26,8 +27,17 @@ use super::memory;
 /// What the process is asked for: one JSON line each.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Request {
-    /// The names of the bridges from which nothing is to be taken in.
-    bridges: Vec<String>,
+    /// The bridges from which nothing is to be taken in.
+    bridges: Vec<Bridge>,
+}
+
+/// A bridge of a sandbox's.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Bridge {
+    /// Its name.
+    name: String,
+    /// Whether services speak IPv6 on it.
+    ipv6: bool,
 }
 
 /// What it answers, one JSON line each.
@@ -76,7 +86,7 @@ fn answer(bridges: &mut Bridges, request: &Request) -> Answer {
     let refused: Vec<String> = request
         .bridges
         .iter()
-        .filter_map(|bridge| Some(format!("`{bridge}`: {}", bridges.close(bridge).err()?)))
+        .filter_map(|bridge| Some(format!("`{}`: {}", bridge.name, bridges.close(bridge).err()?)))
         .collect();
     if refused.is_empty() { Answer::Filtered } else { Answer::Refused(refused.join("; ")) }
 }
@@ -88,8 +98,11 @@ mod tests {
     #[tokio::test]
     async fn each_line_is_answered_and_the_end_of_the_lines_is_the_end() {
         let mut answers = Vec::new();
-        let asked = &b"{\"bridges\":[]}\n{\"bridges\":[\"no-such-bridge\",\"lo\"]}\n"[..];
-        serve(asked, &mut answers).await.unwrap();
+        let named = |name: &str| Bridge { name: name.to_owned(), ipv6: false };
+        let asked = [vec![], vec![named("no-such-bridge"), named("lo")]]
+            .map(|bridges| serde_json::to_string(&Request { bridges }).unwrap() + "\n")
+            .concat();
+        serve(asked.as_bytes(), &mut answers).await.unwrap();
         let text = String::from_utf8(answers).unwrap();
         let answers: Vec<Answer> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(answers[0], Answer::Filtered);

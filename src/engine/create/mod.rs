@@ -122,6 +122,8 @@ pub struct CreateContainer {
     pub device_cgroup_rules: Vec<String>,
     /// GPUs and their kin.
     pub device_requests: Vec<DeviceRequest>,
+    /// What of `/proc` is read-only; `None`: what the engine has so.
+    pub readonly_paths: Option<Vec<String>>,
     /// `private`, `shareable`, `host`, `container:NAME`.
     pub ipc: Option<String>,
     /// `host`, `container:NAME`.

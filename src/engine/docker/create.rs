@@ -147,6 +147,7 @@ fn host_config(c: &CreateContainer) -> api::HostConfig {
             capabilities: listed(request.capabilities.iter().cloned()),
             options: mapped(&request.options),
         })),
+        readonly_paths: c.readonly_paths.clone(),
         ipc_mode: c.ipc.clone(),
         pid_mode: c.pid.clone(),
         uts_mode: c.uts.clone(),

@@ -12,7 +12,6 @@ use super::{Fields, Reader};
 
 /// The driver's option that names a bridge.
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
-const IPV4_ALONE: &str = "a sandbox has IPv4 alone, which is what its gateway lets in and out";
 const OWN_SUBNETS: &str = "each sandbox gets a subnet of its own, so that any number run side by side";
 
 impl Reader<'_> {
@@ -51,10 +50,6 @@ impl Reader<'_> {
             self.refuse(fields.key_span("enable_ipv4"), message, "take it out");
         }
         let enable_ipv6 = fields.flag("enable_ipv6");
-        if enable_ipv6 == Some(true) && !external {
-            let message = format!("`enable_ipv6` of network `{name}` is not applied: {IPV4_ALONE}");
-            self.not_applied(fields.key_span("enable_ipv6"), message);
-        }
         let driver_opts = fields.texts_by_name("driver_opts");
         if driver_opts.contains_key(BRIDGE_NAME) && !external {
             let message = format!(

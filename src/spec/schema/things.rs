@@ -51,7 +51,7 @@ pub(super) fn network() -> Json {
         ("internal", flag("Nothing leaves it.")),
         ("attachable", flag("Without meaning here.")),
         ("enable_ipv4", flag("IPv4 is always on.")),
-        ("enable_ipv6", flag("IPv6.")),
+        ("enable_ipv6", flag("IPv6, for its services among themselves.")),
         ("ipam", ipam),
     ]));
     closed("A network.", own)
