@@ -293,7 +293,7 @@ fn the_host_hears_nothing_from_who_goes_past_all_routers_or_speaks_to_everybody(
 }
 
 #[test]
-fn the_filter_has_one_power_is_made_anew_when_somebody_removes_it_and_goes_with_its_keeper() {
+fn the_filter_has_one_power_is_made_anew_when_somebody_removes_it_and_ends_with_its_keeper() {
     let world = World::with_spec(SPEAKER);
     let [filter, keeper] = ["ingress", "keeper"].map(|what| format!("sandbox-{what}-{}", world.name()));
     world.up();
@@ -314,7 +314,7 @@ fn the_filter_has_one_power_is_made_anew_when_somebody_removes_it_and_goes_with_
     assert!(world.engine().runs(&filter));
 
     world.engine().docker(&["rm", "-f", &keeper]).success();
-    eventually("the filter's container has gone", || !world.engine().exists(&filter));
+    eventually("the filter has ended", || !world.engine().runs(&filter));
     assert!(is_closed(&bridge(&world)), "what it has made stays");
 }
 
@@ -424,6 +424,43 @@ fn under_a_list_of_names_no_address_is_reached() {
 #[test]
 fn under_allow_the_outside_is_reached_and_nothing_inward() {
     nothing_inward_is_reached("allow", true);
+}
+
+#[test]
+fn a_second_up_opens_and_closes_a_standing_sandbox_and_its_data_stays() {
+    const SPEC: &str = "
+services:
+  app: { image: sbx-test/busybox, command: [sleep, '600'], stop_signal: SIGKILL, volumes: ['kept:/kept'] }
+  other: { image: sbx-test/busybox, command: [sleep, '600'], stop_signal: SIGKILL, network_mode: 'service:app' }
+volumes: { kept: {} }
+";
+    let with = |egress: &str| format!("egress: {egress}{SPEC}");
+    let world = World::with_spec(&with("deny"));
+    let outside = Outside::new(&world);
+    let app = world.container("app");
+    let ask = || {
+        let line = format!("busybox timeout 3 nc {} {} </dev/null", outside.address, Outside::PORT);
+        ["app", "other"].map(|service| within(&world, &world.container(service), &line).contains("WELCOME"))
+    };
+    world.up();
+    world.in_container("app", &["sh", "-c", "echo here > /kept/file"]).success();
+    assert_eq!(ask(), [false, false]);
+
+    world.spec(&with("allow"));
+    let changed = world.sandbox(["up", "-d"]).success();
+    assert!(changed.stderr.contains("remove network"), "{changed}");
+    assert_eq!(ask(), [true, true]);
+    assert_eq!(world.in_container("app", &["cat", "/kept/file"]).success().stdout, "here\n");
+    let again = world.sandbox(["up", "-d"]).success();
+    assert!(!again.stderr.contains("remove network"), "{again}");
+
+    world.spec(&with("deny"));
+    world.sandbox(["up", "-d"]).success();
+    assert_eq!(ask(), [false, false]);
+    assert!(is_closed(&bridge(&world)));
+    assert!(world.engine().runs(&app));
+    world.sandbox(["down"]).success();
+    world.engine().is_clean();
 }
 
 #[test]

@@ -188,12 +188,14 @@ impl Socket {
         Self::open(None, LINKS)
     }
 
-    /// That tells of every address, and of every interface's settings for IPv4, that changes.
+    /// That tells of every address, of every interface that speaks IPv6 or no longer does, and of every interface's
+    /// settings for IPv4, that changes.
     pub fn ip_changes() -> io::Result<Self> {
         const ADDRESSES: u32 = 1 << (5 - 1);
         const IPV6_ADDRESSES: u32 = 1 << (9 - 1);
+        const IPV6_INTERFACES: u32 = 1 << (12 - 1);
         const SETTINGS: u32 = 1 << (24 - 1);
-        Self::open(None, ADDRESSES | IPV6_ADDRESSES | SETTINGS)
+        Self::open(None, ADDRESSES | IPV6_ADDRESSES | IPV6_INTERFACES | SETTINGS)
     }
 
     /// To the part of the kernel that filters.
@@ -360,6 +362,8 @@ pub fn refuse_ingress(socket: &Socket, on: Interface) -> io::Result<()> {
 pub enum Change {
     /// An interface has one more address.
     Address(Interface),
+    /// An interface begins or ends to speak IPv6.
+    Ipv6(Interface),
     /// An interface has this setting of `rp_filter`.
     ReversePaths(Interface, u32),
 }
@@ -368,7 +372,7 @@ impl Change {
     /// The interface for which it undoes what [`refuse_ingress`] has done.
     pub fn undoes(self) -> Option<Interface> {
         match self {
-            Self::Address(interface) => Some(interface),
+            Self::Address(interface) | Self::Ipv6(interface) => Some(interface),
             Self::ReversePaths(interface, setting) => (setting != 1).then_some(interface),
         }
     }
@@ -376,13 +380,15 @@ impl Change {
 
 /// The changes in a datagram.
 pub fn changes(bytes: &[u8]) -> impl Iterator<Item = Change> {
+    const NEW_LINK: u16 = 16;
     const NEW_SETTINGS: u16 = 80;
     const INTERFACE: u16 = 1;
     const RP_FILTER: u16 = 3;
     messages(bytes).filter_map(|message| match message.kind {
-        NEW_ADDRESS => {
+        NEW_ADDRESS | NEW_LINK => {
             let index = message.body.get(4..8)?.first_chunk()?;
-            Some(Change::Address(Interface(u32::from_ne_bytes(*index))))
+            let change = if message.kind == NEW_LINK { Change::Ipv6 } else { Change::Address };
+            Some(change(Interface(u32::from_ne_bytes(*index))))
         }
         NEW_SETTINGS => {
             // The header, of one byte, is padded.

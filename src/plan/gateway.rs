@@ -132,24 +132,8 @@ fn owners_first(spec: &Spec) -> impl Iterator<Item = &Service> {
     of(false).chain(of(true))
 }
 
-/// The service whose network a service is in: itself, if not that of another's first container.
-fn owner<'a>(spec: &'a Spec, service: &'a Service) -> &'a Service {
-    let mut owner = service;
-    // One that is in its own network, by whatever circle, has none.
-    for _ in 0..spec.services.len() {
-        match &owner.network_mode {
-            Some(NetworkMode::Service(other)) => match spec.services.get(other) {
-                Some(other) => owner = other,
-                None => break,
-            },
-            _ => break,
-        }
-    }
-    owner
-}
-
 fn addresses(wish: &Wish<'_>, service: &Service, laid: &BTreeMap<NetworkName, Laid>) -> Vec<ServiceAddress> {
-    let owner = owner(wish.spec, service);
+    let owner = wish.spec.network_owner(service);
     let joins = owner.name != service.name;
     (1..=service.replicas())
         .map(|replica| ServiceAddress {

@@ -174,8 +174,8 @@ pub enum RuleError {
     /// A port that is not 1–65535.
     #[error("`{0}` has no valid port after the colon")]
     Port(String),
-    /// An IPv6 address: sandboxes speak IPv4 only.
-    #[error("`{0}` is an IPv6 address, and a sandbox's networks have only IPv4")]
+    /// An IPv6 address: egress is by IPv4 only.
+    #[error("`{0}` is an IPv6 address, and what leaves a sandbox leaves by IPv4")]
     Ipv6(String),
 }
 

@@ -218,29 +218,6 @@ pub enum PlanError {
         /// The network of the spec.
         network: String,
     },
-    /// A standing network has IPv6, or has not, and the spec now asks for the other.
-    #[error(
-        "network `{network}` was made {} IPv6, and `enable_ipv6` now asks for the other: it cannot change while it stands",
-        if *.has { "with" } else { "without" }
-    )]
-    Ipv6 {
-        /// The network of the spec.
-        network: String,
-        /// Whether it has.
-        has: bool,
-    },
-    /// A standing network keeps packets in, or does not, and the spec now asks for the other.
-    #[error(
-        "network `{network}` was made {} way out, and `egress` (or its `internal`) now asks for one {}: it cannot change while it stands",
-        if *.internal { "without a" } else { "with a" },
-        if *.internal { "with it" } else { "without it" }
-    )]
-    Isolation {
-        /// The network of the spec.
-        network: String,
-        /// Whether packets stay on the one that is there.
-        internal: bool,
-    },
 }
 
 impl PlanError {
@@ -249,9 +226,6 @@ impl PlanError {
         match self {
             Self::NoSubnet { .. } => {
                 "destroy sandboxes that are not needed (`sandbox ls`), or give other ranges in SANDBOX_SUBNETS=10.50.0.0/16,…"
-            }
-            Self::Isolation { .. } | Self::Ipv6 { .. } => {
-                "`sandbox down` and `up` make it anew (`snapshot` and `up --from` keep the data), or `--name NAME` makes another"
             }
         }
     }

@@ -13,6 +13,17 @@ use crate::engine::identity::{self, Role, SandboxId};
 use crate::engine::network::Subnet as EngineSubnet;
 use crate::spec::{Network, NetworkName, Service, ServiceName, Spec};
 
+/// Whether a network is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is not.
+    Absent,
+    /// As it is to be.
+    Kept,
+    /// As it is not to be: an engine cannot change it, so it is made anew, with all that is on it.
+    Outdated,
+}
+
 /// A network of the sandbox with its addresses.
 #[derive(Debug, Clone)]
 pub(super) struct Laid {
@@ -23,7 +34,7 @@ pub(super) struct Laid {
     /// Whether packets stay on it.
     pub internal: bool,
     /// Whether the engine has it already.
-    pub exists: bool,
+    pub standing: Standing,
     /// The address of each service's replica.
     pub addresses: BTreeMap<(ServiceName, u32), Ipv4Addr>,
 }
@@ -39,13 +50,12 @@ pub(super) fn lay(wish: &Wish<'_>, observed: &Observed) -> Result<BTreeMap<Netwo
         let containers: u32 = members.iter().map(|service| service.replicas()).sum();
         let internal = network.internal || !routed;
         let existing = observed.networks.get(key).copied();
+        let standing = match existing {
+            None => Standing::Absent,
+            Some(it) if it.internal == internal && it.ipv6 == network.has_ipv6() => Standing::Kept,
+            Some(_) => Standing::Outdated,
+        };
         let subnet = match existing {
-            Some(existing) if existing.internal != internal => {
-                return Err(PlanError::Isolation { network: key.to_string(), internal: existing.internal });
-            }
-            Some(existing) if existing.ipv6 != has_ipv6(network) => {
-                return Err(PlanError::Ipv6 { network: key.to_string(), has: existing.ipv6 });
-            }
             Some(existing) => existing.subnet,
             None => choose(wish, key, containers as usize, &taken)?,
         };
@@ -56,7 +66,7 @@ pub(super) fn lay(wish: &Wish<'_>, observed: &Observed) -> Result<BTreeMap<Netwo
             container.addresses.get(&name).copied().filter(|address| subnet.net().contains(address))
         };
         let addresses = addresses(key, subnet, &members, has)?;
-        laid.insert(key.clone(), Laid { name, subnet, internal, exists: existing.is_some(), addresses });
+        laid.insert(key.clone(), Laid { name, subnet, internal, standing, addresses });
     }
     Ok(laid)
 }
@@ -120,16 +130,11 @@ pub(super) fn create(wish: &Wish<'_>, key: &NetworkName, network: &Network, laid
     subnet.gateway = Some(IpAddr::V4(laid.subnet.bridge()));
     subnet.range = Some(IpNet::V4(laid.subnet.services()));
     create.subnets = vec![subnet];
-    if has_ipv6(network) {
+    if network.has_ipv6() {
         create.ipv6 = true;
         create.subnets.push(EngineSubnet::new(IpNet::V6(unique_local(&wish.id, key))));
     }
     create
-}
-
-/// Whether a network has IPv6, too: off unless it is asked for.
-fn has_ipv6(network: &Network) -> bool {
-    network.enable_ipv6 == Some(true)
 }
 
 /// A subnet for a network of an incarnation that nobody else has: of unique local addresses (RFC 4193, 3.2), with a global

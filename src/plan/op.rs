@@ -111,6 +111,11 @@ pub enum Op {
         /// The container.
         container: String,
     },
+    /// Remove a network of the spec that has changed, whoever is on it.
+    RemoveNetwork {
+        /// The network.
+        network: String,
+    },
     /// Remove a container that has changed or is not wanted any more.
     RemoveContainer {
         /// The container.
@@ -191,7 +196,7 @@ impl Op {
             Self::CreateContainer(_) | Self::Upload { .. } => Phase::Create,
             Self::Start { .. } | Self::RunHook { .. } | Self::Await { .. } => Phase::Start,
             Self::Seed { .. } => Phase::Seed,
-            Self::Stop { .. } | Self::RemoveContainer { .. } => Phase::Remove,
+            Self::Stop { .. } | Self::RemoveContainer { .. } | Self::RemoveNetwork { .. } => Phase::Remove,
         }
     }
 
@@ -252,6 +257,7 @@ impl fmt::Display for Op {
             Self::Await { container, until } => write!(f, "wait until `{container}` {until}"),
             Self::Seed { container, seed, .. } => write!(f, "seed `{container}` with {}", seed_words(seed)),
             Self::Stop { container } => write!(f, "stop `{container}`"),
+            Self::RemoveNetwork { network } => write!(f, "remove network `{network}`"),
             Self::RemoveContainer { container } => write!(f, "remove container `{container}`"),
         }
     }

@@ -9,7 +9,8 @@ use crate::spec::{Condition, HealthTest, NetworkMode, Probe, Service, ServiceNam
 /// else that it runs.
 pub(super) fn until(spec: &Spec, service: &Service, image: Option<&Image>) -> Until {
     // The gateway tries it, and is on the sandbox's own networks alone.
-    let apart = matches!(service.network_mode, Some(NetworkMode::None | NetworkMode::Host));
+    let mode = &spec.network_owner(service).network_mode;
+    let apart = matches!(mode, Some(NetworkMode::None | NetworkMode::Host));
     let port = first_port(service, image).filter(|_| !apart);
     if let Some(ready) = &service.ready {
         let probe = match &ready.probe {

@@ -363,25 +363,30 @@ fn ipv6_is_off_unless_it_is_asked_for_and_its_subnet_is_nobody_else_s() {
     assert!(!subnets(&spec(SHOP), wish(&spec(SHOP))).0);
 
     let there = after(&plan(&wish(&asking), &observed).unwrap(), &observed);
-    let error = plan(&standing(&spec(SHOP)), &there).unwrap_err();
-    assert_eq!(error, PlanError::Ipv6 { network: "default".to_owned(), has: true });
+    let without = plan(&standing(&spec(SHOP)), &there).unwrap().to_string();
+    assert!(without.contains("remove network `sbx-shop.default`"), "{without}");
+    assert!(without.contains("remove container `sbx-shop`"), "the gateway stands on it: {without}");
 }
 
 #[test]
-fn a_network_that_stands_is_not_taken_for_one_that_lets_out_what_it_does_not() {
+fn a_network_that_is_to_let_out_what_it_does_not_is_made_anew_with_all_that_is_on_it() {
     let closed = spec(SHOP);
     let observed = with_images(&["postgres:16", "web:1"]);
     let there = after(&plan(&wish(&closed), &observed).unwrap(), &observed);
     let open = spec(&format!("egress: allow\n{SHOP}"));
-    let error = plan(&standing(&open), &there).unwrap_err();
-    assert_eq!(error, PlanError::Isolation { network: "default".to_owned(), internal: true });
-    assert_eq!(
-        error.to_string(),
-        "network `default` was made without a way out, and `egress` (or its `internal`) now asks for one with it: it cannot change while it stands"
-    );
+    let made = plan(&standing(&open), &there).unwrap();
+    insta::assert_snapshot!(made.to_string());
+    let unmade = made.steps().iter().find(|step| matches!(step.op, Op::RemoveNetwork { .. })).unwrap();
+    for container in ["sbx-shop", "sbx-shop.db", "sbx-shop.web"] {
+        assert!(unmade.needs.contains(&StepId::new("remove", container)), "{container}");
+    }
+    let again = plan(&standing(&open), &after(&made, &there)).unwrap();
+    assert!(again.is_empty(), "{again}");
+
     let listed = spec(&format!("egress: [api.example.org]\n{SHOP}"));
     let text = plan(&standing(&listed), &there).unwrap().to_string();
     assert!(text.contains("its ports, networks or egress have changed"), "{text}");
+    assert!(!text.contains("remove network"), "{text}");
 }
 
 #[test]

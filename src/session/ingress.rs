@@ -2,27 +2,51 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::error::SessionError;
 use super::event::{Event, Events};
-use crate::agent::client::{Keeper, KeeperError};
+use crate::agent::client::Keeper;
 use crate::engine::identity::SandboxId;
+use crate::engine::{EngineInfo, EngineKind};
+use crate::spec::Spec;
 
 static TOLD: AtomicBool = AtomicBool::new(false);
 
 /// Has the keeper see to it for the networks that a sandbox has now, and tells where that cannot be had.
 ///
 /// # Errors
-/// When there is no keeper.
-pub(super) async fn filter(keeper: &Keeper, sandbox: &SandboxId, events: &Events) -> Result<(), KeeperError> {
+/// When there is no keeper; and where services speak IPv6, against which nothing else stands: the engine closes only
+/// IPv4.
+pub(super) async fn filter(
+    keeper: &Keeper,
+    sandbox: &SandboxId,
+    spec: &Spec,
+    events: &Events,
+) -> Result<(), SessionError> {
     match keeper.filter_ingress(sandbox).await {
+        Err(error) if error.is_of_ingress() && spec.has_ipv6() => Err(SessionError::Data {
+            what: format!("services could leave by IPv6, by way of the engine's machine: {error}"),
+            hint: Some("take `enable_ipv6` out of the spec".to_owned()),
+        }),
         Err(error) if error.is_of_ingress() => {
             // Once is enough, however many sandboxes and tries it takes.
-            if TOLD.swap(true, Ordering::Relaxed) {
-                return Ok(());
+            if !TOLD.swap(true, Ordering::Relaxed) {
+                let text = format!("services can reach the engine's machine: {error}");
+                events.emit(Event::Warning { text, hint: error.hint() });
             }
-            let text = format!("services can reach the engine's machine: {error}");
-            events.emit(Event::Warning { text, hint: error.hint() });
             Ok(())
         }
-        filtered => filtered,
+        filtered => Ok(filtered?),
+    }
+}
+
+/// Tells what an engine does to its machine for a first network with IPv6, and does not undo.
+pub(super) fn tell_of_ipv6(events: &Events, info: &EngineInfo, spec: &Spec) {
+    let read = || std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding").ok();
+    let asked = spec.has_ipv6() && info.kind == EngineKind::Docker && info.location.is_local();
+    if asked && read().is_some_and(|setting| setting.trim() == "0") {
+        let text = "for `enable_ipv6` the engine turns this machine's forwarding of IPv6 on, and leaves it so: a machine \
+                    that gets its own IPv6 route by router advertisement may lose it";
+        let hint = "`sysctl net.ipv6.conf.all.forwarding=0` undoes that once no network has IPv6 any more";
+        events.emit(Event::Warning { text: text.to_owned(), hint: Some(hint.to_owned()) });
     }
 }

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::error::SessionError;
 use super::event::{Event, Events};
 use super::files::{Generated, Values};
+use super::ingress;
 use super::limits::{self, Limiter};
 use super::observe::{self, Sighting};
 use super::origin::{self, Drift};
@@ -198,6 +199,7 @@ pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> R
         settings::admit(&*site.engine, &site.scope, &order.name, &order.spec).await?;
     }
     limits::tell(&site.events, &order.spec, &site.limiter);
+    ingress::tell_of_ipv6(&site.events, &site.info, &order.spec);
     tell_of_syncs(&site.events, site.throwaway_seccomp.as_deref(), &order.spec);
     let deadline = order.expires;
     let terms = Terms {

@@ -113,7 +113,9 @@ impl Workshop {
                 Ok(limiter) => Ok(limiter.limit(sandbox, limits).await?),
                 Err(_) => Ok(()),
             },
-            Op::FilterIngress(sandbox) => Ok(ingress::filter(&self.keeper, sandbox, &self.events).await?),
+            Op::FilterIngress(sandbox) => {
+                ingress::filter(&self.keeper, sandbox, &self.spec, &self.events).await
+            }
             Op::ProvideData { path, source } => self.provide(path, source).await,
             Op::CreateVolume { volume, path } => self.create_volume(volume, path).await,
             Op::Fill { container, target, seed } => {
@@ -134,6 +136,7 @@ impl Workshop {
                 interruptible(token, seed::run(engine, &self.events, service, container, image, seed)).await
             }
             Op::Stop { container } => Ok(engine.stop_container(container, None, None).await?),
+            Op::RemoveNetwork { network } => self.remove_network(network).await,
             Op::RemoveContainer { container } => match engine.remove_container(container, true, true).await {
                 Err(error) if !error.is_not_found() => Err(error.into()),
                 _ => Ok(()),
@@ -166,6 +169,19 @@ impl Workshop {
             // Its subnet need not be the one that was planned with.
             Err(_) if !all.is_empty() => Err(overtaken()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whoever is still on it is taken off: a container that is no longer wanted, or none of ours.
+    async fn remove_network(&self, network: &str) -> Result<(), SessionError> {
+        let Some(found) = self.engine.network(network).await? else { return Ok(()) };
+        for member in &found.containers {
+            // The removal that follows tells.
+            let _ = self.engine.disconnect(&found.id, &member.id).await;
+        }
+        match self.engine.remove_network(&found.id).await {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
         }
     }
 
@@ -295,7 +311,7 @@ fn phase(op: &Op) -> event::Phase {
         Op::Start { .. } | Op::RunHook { .. } => event::Phase::Start,
         Op::Await { .. } => event::Phase::Ready,
         Op::Seed { .. } => event::Phase::Seed,
-        Op::Stop { .. } | Op::RemoveContainer { .. } => event::Phase::Remove,
+        Op::Stop { .. } | Op::RemoveContainer { .. } | Op::RemoveNetwork { .. } => event::Phase::Remove,
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::canonical;
 use super::log::Log;
 use super::model::{
-    At, ConfigSource, Dockerfile, MountKind, NetworkMode, SecretSource, Service, ServiceName, Spec,
+    At, ConfigSource, Dockerfile, MountKind, NetworkMode, Probe, SecretSource, Service, ServiceName, Spec,
 };
 use super::nearest;
 use super::node::Node;
@@ -43,6 +43,7 @@ impl Checker<'_> {
         self.references(spec);
         self.cycles(spec);
         self.containers(spec);
+        self.within_reach(spec);
         if !matches!(self.refusals, Refusals::Warn) {
             self.ports(spec);
         }
@@ -180,6 +181,28 @@ impl Checker<'_> {
                 message,
                 declare(&grant.source, &known, "configs"),
             );
+        }
+    }
+
+    /// The gateway tries ports and pages, and it is on the sandbox's own networks alone.
+    fn within_reach(&self, spec: &Spec) {
+        for service in spec.services.values() {
+            let mode = match spec.network_owner(service).network_mode {
+                Some(NetworkMode::None) => "none",
+                Some(NetworkMode::Host) => "host",
+                _ => continue,
+            };
+            let way = match service.ready.as_ref().map(|ready| &ready.probe) {
+                Some(Probe::Tcp { .. }) => "tcp",
+                Some(Probe::Http { .. }) => "http",
+                _ => continue,
+            };
+            let message = format!(
+                "`ready: {way}` of service `{}` is never tried: by `network_mode: {mode}` it is on no network of the sandbox",
+                service.name
+            );
+            let hint = "try a command (`exec`) or its log (`log`) instead";
+            self.problem(ProblemKind::Conflict, &self.spot(service, &["ready"]), message, hint);
         }
     }
 

@@ -47,7 +47,7 @@ pub(super) fn reaches(spec: &Spec) -> Vec<Reach> {
     let folder = spec.folder.clone();
     let mut guard = Guard { root: real(&root), folder, origin: spec.origin, found: Vec::new() };
     for service in spec.services.values() {
-        guard.service(service);
+        guard.service(spec, service);
     }
     guard.data(spec);
     guard.found.extend(ways_out::of_networks(spec));
@@ -91,7 +91,7 @@ impl Guard {
         self.found.push(Reach { at: at.clone(), message, key: None });
     }
 
-    fn service(&mut self, service: &Service) {
+    fn service(&mut self, spec: &Spec, service: &Service) {
         let what = format!("service `{}`", service.name);
         let mut words: Vec<(&'static str, String)> = Vec::new();
         if service.privileged {
@@ -131,7 +131,7 @@ impl Guard {
         if service.post_start.iter().chain(&service.pre_stop).any(|hook| hook.privileged) {
             words.push(("post_start", "a privileged hook".to_owned()));
         }
-        words.extend(ways_out::of_service(service));
+        words.extend(ways_out::of_service(spec, service));
         for device in &service.devices {
             let message = format!("{what} asks for the device `{}` of the host", device.source);
             self.push(&device.at, message);

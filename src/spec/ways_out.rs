@@ -2,7 +2,7 @@
 //! changes how its networks are closed. The [`guard`](super::guard()) refuses them.
 
 use super::guard::Reach;
-use super::model::{Service, Spec};
+use super::model::{Network, Service, Spec};
 
 /// Drivers that keep what a service writes on the engine's machine.
 const KEPT_LOGS: [&str; 5] = ["", "json-file", "local", "journald", "none"];
@@ -19,7 +19,7 @@ const HARMLESS_OPTIONS: [&str; 4] = [
 const INTERFACE_NAME: &str = "com.docker.network.endpoint.ifname";
 
 /// What a service asks for, each with its key.
-pub(super) fn of_service(service: &Service) -> Vec<(&'static str, String)> {
+pub(super) fn of_service(spec: &Spec, service: &Service) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     let driver = service.logging.as_ref().and_then(|logging| logging.driver.as_deref()).unwrap_or_default();
     if !KEPT_LOGS.contains(&driver) {
@@ -28,7 +28,9 @@ pub(super) fn of_service(service: &Service) -> Vec<(&'static str, String)> {
         );
         found.push(("logging", message));
     }
-    for (name, value) in &service.sysctls {
+    let mut networks = service.networks.keys().map(|key| spec.networks.get(key));
+    let asks = !service.networks.is_empty() && networks.all(|it| it.is_some_and(Network::has_ipv6));
+    for (name, value) in service.sysctls.iter().filter(|_| !asks) {
         if turns_ipv6_on(name, value) {
             let message = format!("`sysctls: {name}={value}`, by which IPv6 reaches the host past `egress`");
             found.push(("sysctls", message));
@@ -61,7 +63,7 @@ pub(super) fn of_networks(spec: &Spec) -> impl Iterator<Item = Reach> + '_ {
     })
 }
 
-/// IPv6 is for networks that ask for it: on others an IPv6 address of a bridge would be the host.
+/// IPv6 is for services whose networks all ask for it: on others an IPv6 address of a bridge would be the host.
 fn turns_ipv6_on(name: &str, value: &str) -> bool {
     let name = name.replace('/', ".");
     name.starts_with("net.ipv6.conf.") && name.ends_with(".disable_ipv6") && value.trim() != "1"

@@ -133,11 +133,12 @@ fn a_peer_that_resets_is_a_reset_to_the_other_one() {
         json!("deny"),
         json!([{"edge_port": 20000, "protocol": "tcp", "service": "web", "container_port": 7000}]),
     );
-    // It resets who says `r`, and tells everybody else how the last one ended that it did not reset.
-    let script = "import socket,struct,threading\ns=socket.create_server(('0.0.0.0',7000))\nends=['none']\n\
+    // It resets who says `r`, notes how a connection ends over which `e` was said, and tells who says `?` of these ends.
+    let script = "import socket,struct,threading\ns=socket.create_server(('0.0.0.0',7000))\nends=['ends']\n\
         def serve(c):\n  said=c.recv(1)\n  if said==b'r':\n    \
         c.setsockopt(socket.SOL_SOCKET,socket.SO_LINGER,struct.pack('ii',1,0));c.close();return\n  \
-        c.sendall(ends[-1].encode())\n  try: ends.append('end' if c.recv(1)==b'' else 'more')\n  \
+        c.sendall(' '.join(ends).encode())\n  if said==b'?': c.close();return\n  \
+        try: ends.append('end' if c.recv(1)==b'' else 'more')\n  \
         except ConnectionResetError: ends.append('reset')\n\
         while 1:\n  c,_=s.accept();threading.Thread(target=serve,args=(c,),daemon=True).start()\n";
     let mut server = rig.python_in("web", script);
@@ -146,7 +147,7 @@ fn a_peer_that_resets_is_a_reset_to_the_other_one() {
         let mut stream = TcpStream::connect(at)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.write_all(word)?;
-        let mut said = [0; 8];
+        let mut said = [0; 64];
         let length = stream.read(&mut said)?;
         Ok((stream, String::from_utf8_lossy(&said[..length]).into_owned()))
     };
@@ -154,13 +155,13 @@ fn a_peer_that_resets_is_a_reset_to_the_other_one() {
     for _ in 0..50 {
         assert_eq!(ask(b"r").unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     }
-    let (stream, _) = ask(b"?").unwrap();
+    let (stream, _) = ask(b"e").unwrap();
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
     drop(stream);
-    rig.eventually("the service hears of the reset", || ask(b"?").unwrap().1 == "reset");
-    let (stream, _) = ask(b"?").unwrap();
+    rig.eventually("the service hears of the reset", || ask(b"?").unwrap().1 == "ends reset");
+    let (stream, _) = ask(b"e").unwrap();
     drop(stream);
-    rig.eventually("an end stays an end", || ask(b"?").unwrap().1 == "end");
+    rig.eventually("an end stays an end", || ask(b"?").unwrap().1 == "ends reset end");
     let _ = (server.kill(), server.wait());
 }
 

@@ -120,6 +120,10 @@ impl Resolver {
                 }
                 reply(&message, ResponseCode::NXDomain, None)
             }
+            // Nothing leaves by IPv6: whoever tried would wait for nothing.
+            NameVerdict::Forward if query.query_type() == RecordType::AAAA => {
+                reply(&message, ResponseCode::NoError, None)
+            }
             NameVerdict::Forward => self.forward(&message, question, &name, client).await,
         }
     }

@@ -1,5 +1,7 @@
 //! The container that filters, and how the keeper reaches it: it is attached to its stdin and output for as long as it
-//! lives, so that the container goes with the keeper, whatever ends that.
+//! lives, so that the process ends with the keeper, whatever ends that. A keeper that leaves removes the container, and the
+//! next one what is left of one. (The engine is not asked to: engine 20.10, when it is killed and comes back, makes of a
+//! container that it is to remove itself one without a name that nobody can remove.)
 
 use std::collections::BTreeMap;
 use std::io;
@@ -70,8 +72,7 @@ impl IngressError {
         match self {
             Self::Podman => "nothing of Podman's own closes that way: Docker's engine has none",
             _ => {
-                "where the machine has no address on a sandbox's network, `sysctl net.ipv4.conf.default.rp_filter=1` on it \
-                 before the next `up` closes that way"
+                "`sysctl net.ipv4.conf.default.rp_filter=1` on it before the next `up` closes that way on every new bridge"
             }
         }
     }
@@ -198,7 +199,7 @@ impl Ingress {
             // An earlier keeper's, or one that is just going.
             self.clear().await?;
             match image::create_container(&*self.engine, &create).await {
-                Err(error) if error.kind == ErrorKind::Conflict => {}
+                Err(error) if error.kind == ErrorKind::Conflict => sleep(LOOK).await,
                 made => break made?,
             }
         };
@@ -235,12 +236,18 @@ impl Ingress {
         create.stdin_open = true;
         create.stdin_once = true;
         create.stop_signal = Some("SIGKILL".to_owned());
-        create.auto_remove = true;
         create.read_only = true;
         create.readonly_paths = Some(READ_ONLY.map(str::to_owned).to_vec());
         create.cap_drop = vec!["ALL".to_owned()];
         create.cap_add = vec!["NET_ADMIN".to_owned()];
         create.security_opt = vec!["no-new-privileges:true".to_owned()];
+        // The default profiles close `/proc/sys/net` to containers.
+        if info.security.apparmor {
+            create.security_opt.push("apparmor=unconfined".to_owned());
+        }
+        if info.security.selinux {
+            create.security_opt.push("label=disable".to_owned());
+        }
         create.resources = Resources { pids_limit: Some(16), ..Resources::default() };
         create
     }

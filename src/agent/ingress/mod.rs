@@ -99,7 +99,7 @@ mod tests {
     async fn each_line_is_answered_and_the_end_of_the_lines_is_the_end() {
         let mut answers = Vec::new();
         let named = |name: &str| Bridge { name: name.to_owned(), ipv6: false };
-        let asked = [vec![], vec![named("no-such-bridge"), named("lo")]]
+        let asked = [vec![], vec![named("no-such-bridge"), named("nor-this")]]
             .map(|bridges| serde_json::to_string(&Request { bridges }).unwrap() + "\n")
             .concat();
         serve(asked.as_bytes(), &mut answers).await.unwrap();
@@ -107,7 +107,7 @@ mod tests {
         let answers: Vec<Answer> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(answers[0], Answer::Filtered);
         let Answer::Refused(why) = &answers[1] else { panic!("{answers:?}") };
-        assert!(why.contains("`no-such-bridge`") && why.contains("; `lo`: "), "{why}");
+        assert!(why.contains("`no-such-bridge`") && why.contains("; `nor-this`: "), "{why}");
         assert!(serve(&b"nonsense\n"[..], Vec::new()).await.is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::state::Event;
 use crate::agent::client::in_full;
@@ -12,6 +12,8 @@ use crate::agent::ingress::container::{Ingress, IngressError};
 use crate::agent::protocol::{Line, Outcome, Refusal, RefusalKind, Reply};
 use crate::engine::identity::SandboxId;
 
+/// How long the rest waits for the first try.
+const AT_ONCE: Duration = Duration::from_secs(2);
 /// When it is tried again where an engine has refused.
 const AGAIN: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15), Duration::from_mins(1)];
@@ -40,7 +42,7 @@ pub async fn filter(
 
 /// Filters again for all that is there: after a start of the engine's machine their bridges are others.
 pub async fn take_up(ingress: Arc<Ingress>) {
-    if !tried(&ingress).await {
+    if !timeout(AT_ONCE, tried(&ingress)).await.unwrap_or_default() {
         tokio::spawn(async move {
             for pause in AGAIN {
                 sleep(pause).await;

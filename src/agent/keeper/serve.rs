@@ -269,10 +269,13 @@ impl Serving {
     }
 
     /// Whoever takes a lease is about to have networks.
-    fn prepare_ingress(&self) {
-        if let Some(ingress) = self.ingress.clone() {
-            tokio::spawn(async move { ingress.prepare().await });
-        }
+    fn prepare_ingress(&mut self) {
+        let Some(ingress) = self.ingress.clone() else { return };
+        self.busy += 1;
+        self.spawn(async move {
+            ingress.prepare().await;
+            Event::Quiet
+        });
     }
 
     pub(super) fn take(&mut self, event: Event) {

@@ -7,6 +7,7 @@ use crate::engine::identity;
 use crate::engine::{Attachment, CreateContainer};
 use crate::plan::fingerprint::fingerprint;
 use crate::plan::gateway_config::GatewayConfig;
+use crate::plan::network::Standing;
 use crate::plan::op::Op;
 use crate::plan::{StepId, Subnet, gateway, network};
 
@@ -27,8 +28,9 @@ impl Draft<'_> {
                 [],
             );
         }
+        let moves = self.laid.values().any(|laid| laid.standing == Standing::Outdated);
         let cause = match &self.observed.gateway {
-            Some(existing) if existing.config_hash == hash => return,
+            Some(existing) if existing.config_hash == hash && !moves => return,
             Some(existing) => {
                 let cause = "its ports, networks or egress have changed";
                 if existing.running {

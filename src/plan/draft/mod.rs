@@ -6,11 +6,11 @@ mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::network::{self, Laid};
+use super::network::{self, Laid, Standing};
 use super::op::Op;
 use super::port::{self, PublishedService};
 use super::volume::{self, ServiceVolume, VolumeSource};
-use super::{Observed, Plan, PlanError, Step, StepId, Wish, images};
+use super::{ExistingContainer, Observed, Plan, PlanError, Step, StepId, Wish, images};
 use crate::engine::identity::{self, Role};
 use crate::engine::{CreateVolume, Image};
 use crate::spec::{NetworkName, Service, ServiceName};
@@ -117,14 +117,48 @@ impl Draft<'_> {
         let laid = self.laid.clone();
         for (key, laid) in &laid {
             let Some(network) = self.wish.spec.networks.get(key) else { continue };
-            if !laid.exists {
+            let mut before = vec![claim.clone()];
+            if laid.standing == Standing::Outdated {
+                before.push(self.unmake(key, &laid.name));
+            }
+            if laid.standing != Standing::Kept {
                 let mut create = network::create(self.wish, key, network, laid);
                 if let Ok(resolved) = serde_json::to_string(self.wish.spec) {
                     create.labels.insert(identity::RESOLVED.to_owned(), resolved);
                 }
                 let cause = format!("networks.{key}");
-                self.add(StepId::new("network", key), Op::CreateNetwork(create), cause, [claim.clone()]);
+                self.add(StepId::new("network", key), Op::CreateNetwork(create), cause, before);
             }
+        }
+    }
+
+    /// Removes a network once what is on it has gone: its services and the gateway, all of which are made anew.
+    fn unmake(&mut self, key: &NetworkName, network: &str) -> StepId {
+        let on_it = |existing: &ExistingContainer| existing.addresses.contains_key(network);
+        let containers = self.observed.containers.iter().filter(|(_, existing)| on_it(existing));
+        let before: Vec<StepId> = containers
+            .map(|(name, _)| name.clone())
+            .chain([self.wish.gateway()])
+            .map(|name| StepId::new("remove", name))
+            .collect();
+        let id = StepId::new("unmake", key);
+        let cause = format!("networks.{key} is to be another");
+        self.add(id.clone(), Op::RemoveNetwork { network: network.to_owned() }, cause, before);
+        id
+    }
+
+    /// Why a service's containers are made anew though they have not changed themselves: what they are on or in is.
+    fn displaced(&self, service: &Service) -> Option<&'static str> {
+        let outdated = |key| self.laid.get(key).is_some_and(|laid| laid.standing == Standing::Outdated);
+        let removed = |other: &str| {
+            let other = ServiceName::new(other).ok().map(|other| self.wish.container(&other, 1));
+            let remove = other.map(|container| StepId::new("remove", container));
+            remove.is_some_and(|id| self.plan.steps().iter().any(|step| step.id == id))
+        };
+        if service.networks.keys().any(outdated) {
+            Some("is on a network that has changed")
+        } else {
+            service.joined().any(removed).then_some("is in what is another service's, which has changed")
         }
     }
 

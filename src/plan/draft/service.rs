@@ -30,7 +30,8 @@ impl Draft<'_> {
         let create = container::create(self.wish, service, replica, image, &volumes, &self.laid, group);
         let hash = create.labels.get(identity::CONFIG_HASH).cloned().unwrap_or_default();
         let owner = format!("services.{}", service.name);
-        let anew = self.wish.recreate.contains(&service.name);
+        let displaced = self.displaced(service);
+        let anew = displaced.is_some() || self.wish.recreate.contains(&service.name);
         match self.observed.containers.get(&name) {
             Some(existing) if existing.config_hash == hash && !anew => {
                 if existing.running || self.is_done(service, existing) {
@@ -45,7 +46,7 @@ impl Draft<'_> {
                 }
             }
             Some(existing) => {
-                let cause = format!("{owner} has changed");
+                let cause = format!("{owner} {}", displaced.unwrap_or("has changed"));
                 let running = existing.running;
                 self.remove(&service.name, &name, running, &cause);
                 self.create(service, &name, create, &volumes, &cause);

@@ -121,6 +121,27 @@ impl Spec {
         }
     }
 
+    /// The service whose network a service is in: itself, if not that of another's first container.
+    pub fn network_owner<'a>(&'a self, service: &'a Service) -> &'a Service {
+        let mut owner = service;
+        // One that is in its own network, by whatever circle, has none.
+        for _ in 0..self.services.len() {
+            match &owner.network_mode {
+                Some(NetworkMode::Service(other)) => match self.services.get(other) {
+                    Some(other) => owner = other,
+                    None => break,
+                },
+                _ => break,
+            }
+        }
+        owner
+    }
+
+    /// Whether a network has IPv6.
+    pub fn has_ipv6(&self) -> bool {
+        self.networks.values().any(Network::has_ipv6)
+    }
+
     /// The most memory that all its services together may use, bytes; `None` if one of them may use any.
     pub fn memory_limit(&self) -> Option<u64> {
         let each =

@@ -86,6 +86,13 @@ pub struct Attachment {
     pub extensions: BTreeMap<String, Json>,
 }
 
+impl Network {
+    /// Whether it has IPv6, too: off unless it is asked for.
+    pub fn has_ipv6(&self) -> bool {
+        self.enable_ipv6 == Some(true)
+    }
+}
+
 /// `network_mode`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

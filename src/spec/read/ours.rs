@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use super::super::model::{
-    Artifact, Durability, EgressPolicy, EgressRule, Lifetime, Limits, NetworkMode, Probe, Readiness, Seed,
-    Service, ServiceName, SnapshotRef, Spec, Task, TaskName, VolumeName,
+    Artifact, Durability, EgressPolicy, EgressRule, Lifetime, Limits, Probe, Readiness, Seed, ServiceName,
+    SnapshotRef, Spec, Task, TaskName, VolumeName,
 };
 use super::super::node::{Node, Span, Value};
 use super::super::problem::{ProblemKind, shown};
@@ -194,26 +194,6 @@ impl Reader<'_> {
         Some(Readiness { probe: probes.into_iter().next()?.1, timeout, at })
     }
 
-    /// The gateway tries ports and pages, and it is on the sandbox's own networks alone.
-    pub(super) fn within_reach(&self, fields: &Fields<'_>, service: &Service) {
-        let mode = match service.network_mode {
-            Some(NetworkMode::None) => "none",
-            Some(NetworkMode::Host) => "host",
-            _ => return,
-        };
-        let way = match service.ready.as_ref().map(|ready| &ready.probe) {
-            Some(Probe::Tcp { .. }) => "tcp",
-            Some(Probe::Http { .. }) => "http",
-            _ => return,
-        };
-        let message = format!(
-            "`ready: {way}` of {} is never tried: with `network_mode: {mode}` it is on no network of the sandbox",
-            fields.what
-        );
-        let hint = "try a command (`exec`) or its log (`log`) instead";
-        self.log.hinted(ProblemKind::Conflict, fields.key_span("ready"), message, hint);
-    }
-
     fn http(&self, fields: &Fields<'_>) -> Option<Probe> {
         let node = fields.node("http")?;
         let mut path_text = node.as_str().map(str::to_owned);
@@ -381,7 +361,7 @@ fn rule(text: &str) -> Result<EgressRule, String> {
     if text.starts_with('[')
         || text.split('/').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
     {
-        return Err("it is an IPv6 address, and a sandbox has IPv4 alone".to_owned());
+        return Err("it is an IPv6 address, and what leaves a sandbox leaves by IPv4".to_owned());
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, number)) => (host, Some(port(number)?)),

@@ -39,7 +39,6 @@ impl Reader<'_> {
         service.deploy = self.deploy(&fields);
         service.scale = fields.int_in("scale", "from 0 on");
         service.ready = self.ready(&fields);
-        self.within_reach(&fields, &service);
         service.seed = self.service_seeds(&fields);
         service.durable = self.durability(&fields);
         service.extensions = fields.extensions();
