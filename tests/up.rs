@@ -391,18 +391,3 @@ fn a_udp_port_that_is_taken_gives_way_alone_and_a_range_gives_its_first_free_one
     assert_ne!(world.address("web", 53).port(), udp, "{up}");
     assert_eq!(world.address("web", 81).port(), first, "{up}");
 }
-
-#[test]
-fn a_second_up_does_not_pretend_to_open_a_network_that_stands() {
-    let spec =
-        "services: { web: { image: sbx-test/busybox, command: [sleep, '600'], stop_signal: SIGKILL } }\n";
-    let world = World::with_spec(spec);
-    world.up();
-    world.spec(&format!("egress: allow\n{spec}"));
-
-    let refused = world.sandbox(["up", "-d"]).exits(1);
-
-    assert!(refused.stderr.contains("network `default`") && refused.stderr.contains("`egress`"), "{refused}");
-    assert!(refused.stderr.contains("sandbox down"), "{refused}");
-    assert!(world.engine().runs(&world.container("web")), "what stands goes on");
-}

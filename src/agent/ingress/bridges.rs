@@ -10,7 +10,7 @@ use std::io;
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
-use super::Bridge;
+use super::protocol::Bridge;
 use crate::agent::netlink::{self, Change, Interface, Socket};
 
 /// Those of this machine.

@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-use super::{Answer, Bridge, Request};
+use super::protocol::{Answer, Bridge, Request};
 use crate::agent::image;
 use crate::engine::identity::{self, Role, SandboxId, Scope};
 use crate::engine::{

@@ -14,41 +14,16 @@
 
 mod bridges;
 pub mod container;
+mod protocol;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
 use self::bridges::Bridges;
+use self::protocol::{Answer, Request};
 use super::memory;
-
-/// What the process is asked for: one JSON line each.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Request {
-    /// The bridges from which nothing is to be taken in.
-    bridges: Vec<Bridge>,
-}
-
-/// A bridge of a sandbox's.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Bridge {
-    /// Its name.
-    name: String,
-    /// Whether services speak IPv6 on it.
-    ipv6: bool,
-}
-
-/// What it answers, one JSON line each.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Answer {
-    /// Nothing is taken in from them.
-    Filtered,
-    /// From some of them something may be: which, and why.
-    Refused(String),
-}
 
 /// `sandbox agent ingress`: does what it is asked for until the end of stdin.
 pub fn run() -> ExitCode {
@@ -94,6 +69,7 @@ fn answer(bridges: &mut Bridges, request: &Request) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::ingress::protocol::Bridge;
 
     #[tokio::test]
     async fn each_line_is_answered_and_the_end_of_the_lines_is_the_end() {
