@@ -1,9 +1,9 @@
-//! What keeper and gateway take: resident memory, at their most through the life of a sandbox and while nothing happens,
-//! and processor time over half a minute of that. Fails above 8 MiB at any time, or above a thousandth of a core. Needs
-//! root, an engine of this machine, and `sbx-test/busybox`.
+//! What keeper, gateway and ingress filter take: resident memory, at their most through the life of a sandbox and while
+//! nothing happens, and processor time over half a minute of that. Fails above 8 MiB at any time, or above a thousandth of
+//! a core. Needs root, an engine of this machine, and `sbx-test/busybox`.
 //!
 //! The most is looked at every 50 ms (`VmRSS`), and told as the kernel has noted it since the process began (`VmHWM`),
-//! which misses nothing; that is what must hold. It is the keeper's and the gateway's own: what a client has run beside
+//! which misses nothing; that is what must hold. It is their own: what a client has run beside
 //! them in their containers (`agent connect`, `agent export`, `agent import`) are processes that end with what they do.
 
 use std::collections::BTreeMap;
@@ -81,6 +81,15 @@ fn ticks(pid: &str) -> Result<u64, Failure> {
     Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
 }
 
+/// What is looked at, each with its container's name.
+fn parts(scope: &str) -> [(&'static str, String); 3] {
+    [
+        ("keeper", format!("sandbox-keeper-{scope}")),
+        ("ingress filter", format!("sandbox-ingress-{scope}")),
+        ("gateway", format!("sbx-{scope}")),
+    ]
+}
+
 /// What was seen of a process at its most.
 #[derive(Default)]
 struct Most {
@@ -90,7 +99,7 @@ struct Most {
 
 /// Looks at keeper and gateway until it is told to stop; each process counts for its name.
 fn watch(scope: &str, stop: &AtomicBool) -> BTreeMap<&'static str, Most> {
-    let containers = [("keeper", format!("sandbox-keeper-{scope}")), ("gateway", format!("sbx-{scope}"))];
+    let containers = parts(scope);
     let (mut most, mut known): (BTreeMap<&'static str, Most>, BTreeMap<&str, String>) = Default::default();
     while !stop.load(Ordering::Relaxed) {
         for (name, container) in &containers {
@@ -128,10 +137,10 @@ fn live(world: &World, out: &mut impl Write) -> Result<bool, Failure> {
 }
 
 fn rest(world: &World, out: &mut impl Write) -> Result<bool, Failure> {
-    let parts = [
-        ("keeper", process(&format!("sandbox-keeper-{}", world.scope))?),
-        ("gateway", process(&format!("sbx-{}", world.scope))?),
-    ];
+    let mut parts = Vec::new();
+    for (name, container) in self::parts(&world.scope) {
+        parts.push((name, process(&container)?));
+    }
     thread::sleep(SETTLED);
     let before = parts.iter().map(|(_, pid)| ticks(pid)).collect::<Result<Vec<_>, _>>()?;
     thread::sleep(WATCHED);
@@ -164,7 +173,7 @@ fn run(out: &mut impl Write) -> Result<bool, Failure> {
     });
     let mut well = lived?;
     let most = most.map_err(|_| "nobody watched")?;
-    well &= ["keeper", "gateway"].iter().all(|name| most.contains_key(name));
+    well &= parts(&world.scope).iter().all(|(name, _)| most.contains_key(name));
     for (name, Most { resident, noted }) in most {
         writeln!(
             out,
