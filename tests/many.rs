@@ -64,6 +64,9 @@ fn at_once(count: usize) {
     let subnets: BTreeSet<String> = (0..count)
         .map(|number| {
             let network = world.engine().inspect(&format!("sbx-{}.default", name(number)));
+            let bridge = format!("br-{}", &network["Id"].as_str().unwrap()[..12]);
+            let filter = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{bridge}/rp_filter"));
+            assert_eq!(filter.unwrap().trim(), "1", "packets to the host are taken in from {bridge}");
             network["IPAM"]["Config"][0]["Subnet"].as_str().unwrap().to_owned()
         })
         .collect();
