@@ -234,7 +234,7 @@ impl PlanError {
 /// Plans everything but the images: from the claim on the name to the last seed.
 ///
 /// # Errors
-/// When no subnet is free, or when a network that stands would have to be another.
+/// When no subnet is free.
 pub fn plan(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanError> {
     draft::draft(wish, observed)
 }

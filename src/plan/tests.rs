@@ -369,6 +369,43 @@ fn ipv6_is_off_unless_it_is_asked_for_and_its_subnet_is_nobody_else_s() {
 }
 
 #[test]
+fn what_stopped_half_way_through_a_remade_network_is_taken_up_whole_and_seeds_nothing_again() {
+    let open = spec(&format!("egress: allow\n{SHOP}"));
+    let observed = with_images(&["postgres:16", "web:1"]);
+    let there = after(&plan(&wish(&open), &observed).unwrap(), &observed);
+    // The gateway was claimed as it is to be; the network is not there yet, nor is any service.
+    let mut half = Observed { networks: BTreeMap::new(), containers: BTreeMap::new(), ..there };
+    half.gateway.as_mut().unwrap().running = false;
+    let text = plan(&standing(&open), &half).unwrap().to_string();
+    assert!(text.contains("claim the name") && text.contains("connect `sbx-shop`"), "{text}");
+    assert!(text.contains("create container `sbx-shop.db`"), "{text}");
+    assert!(!text.contains("seed `sbx-shop"), "{text}");
+}
+
+#[test]
+fn a_service_that_has_done_its_work_is_not_run_again_because_its_network_is_remade() {
+    let services = "services:\n  once: { image: once }\n  app: { image: app, depends_on: [once] }\n";
+    let closed = spec(services);
+    let observed = with_images(&["once", "app"]);
+    let mut there = after(&plan(&wish(&closed), &observed).unwrap(), &observed);
+    let once = there.containers.get_mut("sbx-shop.once").unwrap();
+    (once.running, once.exit_code) = (false, Some(0));
+    let open = spec(&format!("egress: allow\n{services}"));
+    let made = plan(&standing(&open), &there).unwrap();
+    let text = made.to_string();
+    assert!(text.contains("create container `sbx-shop.app`") && !text.contains("sbx-shop.once"), "{text}");
+
+    // One that others depend on stops after them, and the gateway last.
+    there.containers.get_mut("sbx-shop.once").unwrap().running = true;
+    let made = plan(&standing(&open), &there).unwrap();
+    let stops = |name: &str| made.steps().iter().find(|step| step.id == StepId::new("stop", name)).unwrap();
+    assert!(stops("sbx-shop.once").needs.contains(&StepId::new("stop", "sbx-shop.app")));
+    for service in ["sbx-shop.once", "sbx-shop.app"] {
+        assert!(stops("sbx-shop").needs.contains(&StepId::new("stop", service)), "{service}");
+    }
+}
+
+#[test]
 fn a_network_that_is_to_let_out_what_it_does_not_is_made_anew_with_all_that_is_on_it() {
     let closed = spec(SHOP);
     let observed = with_images(&["postgres:16", "web:1"]);

@@ -2,6 +2,7 @@
 //! by themselves the session has nothing left to be there for. Starting them again is the keeper's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -37,6 +38,8 @@ pub(super) struct Listener {
     pub events: Events,
     /// The sandbox.
     pub id: SandboxId,
+    /// Whether the sandbox is just being changed: services that were removed are about to be there again.
+    pub changing: Arc<AtomicBool>,
 }
 
 impl Listener {
@@ -54,7 +57,7 @@ impl Listener {
                 Ok(None) => return std::future::pending().await,
                 Err(_) => !stopped,
             };
-            if by_itself && self.all_have_ended().await {
+            if by_itself && !self.changing.load(Ordering::Relaxed) && self.all_have_ended().await {
                 return;
             }
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::SessionError;
 use super::event::{Event, Events};
-use crate::agent::client::Keeper;
+use crate::agent::client::{Keeper, KeeperError};
 use crate::engine::identity::SandboxId;
 use crate::engine::{EngineInfo, EngineKind};
 use crate::spec::Spec;
@@ -14,19 +14,9 @@ static TOLD: AtomicBool = AtomicBool::new(false);
 /// Has the keeper see to it for the networks that a sandbox has now, and tells where that cannot be had.
 ///
 /// # Errors
-/// When there is no keeper; and where services speak IPv6, against which nothing else stands: the engine closes only
-/// IPv4.
-pub(super) async fn filter(
-    keeper: &Keeper,
-    sandbox: &SandboxId,
-    spec: &Spec,
-    events: &Events,
-) -> Result<(), SessionError> {
+/// When there is no keeper; and where services speak IPv6, against which nothing else stands.
+pub(super) async fn filter(keeper: &Keeper, sandbox: &SandboxId, events: &Events) -> Result<(), KeeperError> {
     match keeper.filter_ingress(sandbox).await {
-        Err(error) if error.is_of_ingress() && spec.has_ipv6() => Err(SessionError::Data {
-            what: format!("services could leave by IPv6, by way of the engine's machine: {error}"),
-            hint: Some("take `enable_ipv6` out of the spec".to_owned()),
-        }),
         Err(error) if error.is_of_ingress() => {
             // Once is enough, however many sandboxes and tries it takes.
             if !TOLD.swap(true, Ordering::Relaxed) {
@@ -35,14 +25,29 @@ pub(super) async fn filter(
             }
             Ok(())
         }
-        filtered => Ok(filtered?),
+        filtered => filtered,
     }
+}
+
+/// Refuses what cannot be closed, before anything is made or removed for it.
+///
+/// # Errors
+/// For IPv6 with Podman, which gives its machine an address on each network.
+pub(super) fn admit(info: &EngineInfo, spec: &Spec) -> Result<(), SessionError> {
+    if spec.has_ipv6() && info.kind == EngineKind::Podman {
+        return Err(SessionError::Data {
+            what: "with Podman services could leave by IPv6, by way of the engine's machine".to_owned(),
+            hint: Some("take `enable_ipv6` out of the spec".to_owned()),
+        });
+    }
+    Ok(())
 }
 
 /// Tells what an engine does to its machine for a first network with IPv6, and does not undo.
 pub(super) fn tell_of_ipv6(events: &Events, info: &EngineInfo, spec: &Spec) {
     let read = || std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding").ok();
-    let asked = spec.has_ipv6() && info.kind == EngineKind::Docker && info.location.is_local();
+    let here = info.location.is_local() && !info.security.rootless && !info.distribution.contains("Desktop");
+    let asked = spec.has_ipv6() && info.kind == EngineKind::Docker && here;
     if asked && read().is_some_and(|setting| setting.trim() == "0") {
         let text = "for `enable_ipv6` the engine turns this machine's forwarding of IPv6 on, and leaves it so: a machine \
                     that gets its own IPv6 route by router advertisement may lose it";

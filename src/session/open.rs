@@ -199,6 +199,7 @@ pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> R
         settings::admit(&*site.engine, &site.scope, &order.name, &order.spec).await?;
     }
     limits::tell(&site.events, &order.spec, &site.limiter);
+    ingress::admit(&site.info, &order.spec)?;
     ingress::tell_of_ipv6(&site.events, &site.info, &order.spec);
     tell_of_syncs(&site.events, site.throwaway_seccomp.as_deref(), &order.spec);
     let deadline = order.expires;

@@ -113,9 +113,7 @@ impl Workshop {
                 Ok(limiter) => Ok(limiter.limit(sandbox, limits).await?),
                 Err(_) => Ok(()),
             },
-            Op::FilterIngress(sandbox) => {
-                ingress::filter(&self.keeper, sandbox, &self.spec, &self.events).await
-            }
+            Op::FilterIngress(sandbox) => Ok(ingress::filter(&self.keeper, sandbox, &self.events).await?),
             Op::ProvideData { path, source } => self.provide(path, source).await,
             Op::CreateVolume { volume, path } => self.create_volume(volume, path).await,
             Op::Fill { container, target, seed } => {

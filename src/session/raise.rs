@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -191,6 +192,7 @@ pub async fn dry_run(
 /// Whatever a step met; [`SessionError::Held`] if another client claimed the name first.
 pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Result<(), SessionError> {
     let mut busy: BTreeSet<Port> = BTreeSet::new();
+    let mut lost: Vec<Ipv4Net> = Vec::new();
     let began = Instant::now();
     for attempt in 1.. {
         let mut survey =
@@ -199,6 +201,7 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
             return Err(SessionError::Held { name: order.name.clone() });
         }
         survey.observed.busy_ports.extend(&busy);
+        survey.observed.taken.extend(&lost);
         check_ports(order, &survey.observed)?;
         if let Ok(limiter) = &site.limiter {
             survey.observed.limits = limiter.standing(&order.id).await?;
@@ -206,6 +209,8 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
         let wish = wish(&site.means(&order.id), order);
         let plan = match plan::plan(&wish, &survey.observed) {
             Err(PlanError::NoSubnet { .. }) if began.elapsed() < CROWDED => {
+                // What was lost to others may be free again.
+                lost.clear();
                 tokio::time::sleep(SETTLING * 3).await;
                 continue;
             }
@@ -221,6 +226,7 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
                     return Err(named(order, &step.op, error));
                 }
                 busy = survey.observed.busy_ports;
+                lost.extend(subnet_of(&step.op));
             }
             Err(Halt::Failed(step, error)) => return Err(named(order, &step.op, error)),
         }
@@ -276,6 +282,15 @@ async fn knew_better(
         }
         _ => Ok(false),
     }
+}
+
+/// The subnet of a network that somebody else was faster to take: it may be a while until theirs is listed.
+fn subnet_of(op: &Op) -> Option<Ipv4Net> {
+    let Op::CreateNetwork(network) = op else { return None };
+    network.subnets.iter().find_map(|subnet| match subnet.subnet {
+        IpNet::V4(net) => Some(net),
+        IpNet::V6(_) => None,
+    })
 }
 
 /// Waits for a moment, each client for another one.

@@ -64,12 +64,16 @@ pub enum IngressError {
     /// The kernel refused.
     #[error("{0}")]
     Refused(String),
+    /// Any of these, where services speak IPv6: nothing else stands against that, since an engine closes only IPv4.
+    #[error("services could leave by IPv6, by way of the engine's machine")]
+    Ipv6(#[source] Box<Self>),
 }
 
 impl IngressError {
     /// The way out.
     pub fn hint(&self) -> &'static str {
         match self {
+            Self::Ipv6(_) => "take `enable_ipv6` out of the spec",
             Self::Podman => "nothing of Podman's own closes that way: Docker's engine has none",
             _ => {
                 "`sysctl net.ipv4.conf.default.rp_filter=1` on it before the next `up` closes that way on every new bridge"
@@ -124,14 +128,14 @@ impl Ingress {
     }
 
     async fn filter_those(&self, filter: Filter) -> Result<(), IngressError> {
+        let filter = filter.label(identity::ROLE, Role::Network.as_str());
+        let mut networks = self.engine.networks(&filter).await?;
+        networks.retain(|network| self.scope.owns(&network.labels));
+        if networks.is_empty() {
+            return Ok(());
+        }
+        let request = Request { bridges: networks.iter().map(bridge).collect() };
         let filtered = async {
-            let filter = filter.label(identity::ROLE, Role::Network.as_str());
-            let mut networks = self.engine.networks(&filter).await?;
-            networks.retain(|network| self.scope.owns(&network.labels));
-            if networks.is_empty() {
-                return Ok(());
-            }
-            let request = Request { bridges: networks.iter().map(bridge).collect() };
             let mut post = self.post.lock().await;
             match self.ask(&mut post, &request).await {
                 // One that was there may be gone by now: with its engine, or by somebody's hand.
@@ -139,7 +143,9 @@ impl Ingress {
                 answer => answer,
             }
         };
-        timeout(PATIENCE, filtered).await.map_err(|_elapsed| late())?
+        let filtered = timeout(PATIENCE, filtered).await.unwrap_or_else(|_elapsed| Err(late()));
+        let ipv6 = request.bridges.iter().any(|bridge| bridge.ipv6);
+        filtered.map_err(|error| if ipv6 { IngressError::Ipv6(Box::new(error)) } else { error })
     }
 
     /// Starts it ahead of the first that is to be filtered.

@@ -25,16 +25,21 @@ pub async fn filter(
     id: u64,
     sandbox: SandboxId,
 ) -> Event {
-    let filtered = match ingress {
-        Some(ingress) => {
-            ingress.filter(&sandbox).await.map_err(|error| (in_full(&error), Some(error.hint().to_owned())))
-        }
-        None => Err(("this keeper filters nothing".to_owned(), None)),
+    let refused = if let Some(ingress) = ingress {
+        ingress.filter(&sandbox).await.err().map(|error| Refusal {
+            kind: if matches!(error, IngressError::Ipv6(_)) {
+                RefusalKind::Ipv6
+            } else {
+                RefusalKind::Ingress
+            },
+            message: in_full(&error),
+            hint: Some(error.hint().to_owned()),
+        })
+    } else {
+        let message = "this keeper filters nothing".to_owned();
+        Some(Refusal { kind: RefusalKind::Ingress, message, hint: None })
     };
-    let outcome = match filtered {
-        Ok(()) => Outcome::Ok(serde_json::Value::Null),
-        Err((message, hint)) => Outcome::Error(Refusal { kind: RefusalKind::Ingress, message, hint }),
-    };
+    let outcome = refused.map_or(Outcome::Ok(serde_json::Value::Null), Outcome::Error);
     // The client may have gone; its networks go with the sandbox.
     let _ = lines.send(Line::Reply(Reply { id, outcome }));
     Event::Quiet

@@ -71,6 +71,8 @@ pub enum RefusalKind {
     Group,
     /// The engine's machine may take in what services send to it.
     Ingress,
+    /// The same, and by IPv6, so that it may even pass it on.
+    Ipv6,
     /// The keeper itself failed.
     Internal,
     /// One of a later version.

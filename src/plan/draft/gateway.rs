@@ -28,14 +28,17 @@ impl Draft<'_> {
                 [],
             );
         }
-        let moves = self.laid.values().any(|laid| laid.standing == Standing::Outdated);
+        // One that is remade or missing is to be connected anew, and a gateway is connected before it starts.
+        let moves = self.laid.values().any(|laid| laid.standing != Standing::Kept);
         let cause = match &self.observed.gateway {
             Some(existing) if existing.config_hash == hash && !moves => return,
             Some(existing) => {
                 let cause = "its ports, networks or egress have changed";
                 if existing.running {
                     let op = Op::Stop { container: name.clone() };
-                    self.add(StepId::new("stop", &name), op, cause, []);
+                    // What is on its way out may still need it.
+                    let after = self.observed.containers.keys().map(|name| StepId::new("stop", name));
+                    self.add(StepId::new("stop", &name), op, cause, after.collect::<Vec<_>>());
                 }
                 let op = Op::RemoveContainer { container: name.clone() };
                 self.add(StepId::new("remove", &name), op, cause, [StepId::new("stop", &name)]);

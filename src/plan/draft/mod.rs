@@ -95,11 +95,22 @@ impl Draft<'_> {
     fn remove(&mut self, service: &ServiceName, name: &str, running: bool, cause: &str) {
         if running {
             let op = Op::Stop { container: name.to_owned() };
-            self.add_for(Some(service), StepId::new("stop", name), op, cause, []);
+            let first = self.dependents(service).map(|name| StepId::new("stop", name)).collect::<Vec<_>>();
+            self.add_for(Some(service), StepId::new("stop", name), op, cause, first);
         }
         let op = Op::RemoveContainer { container: name.to_owned() };
         let needs = [StepId::new("stop", name)];
         self.add_for(Some(service), StepId::new("remove", name), op, cause, needs);
+    }
+
+    /// The containers of services that depend on one: they stop before it does.
+    fn dependents(&self, on: &ServiceName) -> impl Iterator<Item = &String> {
+        let depends = move |other: &ServiceName| {
+            let other = self.wish.spec.services.get(other);
+            other.is_some_and(|other| other.depends_on.contains_key(on))
+        };
+        let containers = self.observed.containers.iter();
+        containers.filter(move |(_, existing)| depends(&existing.service)).map(|(name, _)| name)
     }
 
     /// What binds all services together is there before the first of them.
@@ -150,15 +161,15 @@ impl Draft<'_> {
     /// Why a service's containers are made anew though they have not changed themselves: what they are on or in is.
     fn displaced(&self, service: &Service) -> Option<&'static str> {
         let outdated = |key| self.laid.get(key).is_some_and(|laid| laid.standing == Standing::Outdated);
-        let removed = |other: &str| {
+        let made = |other: &str| {
             let other = ServiceName::new(other).ok().map(|other| self.wish.container(&other, 1));
-            let remove = other.map(|container| StepId::new("remove", container));
-            remove.is_some_and(|id| self.plan.steps().iter().any(|step| step.id == id))
+            let create = other.map(|container| StepId::new("create", container));
+            create.is_some_and(|id| self.plan.steps().iter().any(|step| step.id == id))
         };
         if service.networks.keys().any(outdated) {
             Some("is on a network that has changed")
         } else {
-            service.joined().any(removed).then_some("is in what is another service's, which has changed")
+            service.joined().any(made).then_some("is in what is another service's, which has changed")
         }
     }
 

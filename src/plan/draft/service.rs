@@ -31,7 +31,8 @@ impl Draft<'_> {
         let hash = create.labels.get(identity::CONFIG_HASH).cloned().unwrap_or_default();
         let owner = format!("services.{}", service.name);
         let displaced = self.displaced(service);
-        let anew = displaced.is_some() || self.wish.recreate.contains(&service.name);
+        let recreate = self.wish.recreate.contains(&service.name);
+        let anew = recreate || displaced.is_some_and(|_| !self.is_over(service, &name, &hash));
         match self.observed.containers.get(&name) {
             Some(existing) if existing.config_hash == hash && !anew => {
                 if existing.running || self.is_done(service, existing) {
@@ -56,6 +57,12 @@ impl Draft<'_> {
         if !self.wish.only_made.contains(&service.name) {
             self.settle(service, &name);
         }
+    }
+
+    /// Whether a container is as it is to be and has done its work: what it is on or in no longer matters to it.
+    fn is_over(&self, service: &Service, name: &str, hash: &str) -> bool {
+        let existing = self.observed.containers.get(name).filter(|existing| existing.config_hash == hash);
+        existing.is_some_and(|existing| !existing.running && self.is_done(service, existing))
     }
 
     /// Whether a container that ended has done its work: it succeeded, and nothing is known by which it would serve. One

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Draft, ingress};
 use crate::plan::op::Op;
 use crate::plan::wish::{Age, Seeding};
-use crate::plan::{StepId, images, service};
+use crate::plan::{StepId, images, service, volume};
 use crate::spec::{Condition, Seed, Service};
 
 impl Draft<'_> {
@@ -55,7 +55,7 @@ impl Draft<'_> {
         container: &str,
     ) -> impl Iterator<Item = (StepId, &'s Seed)> + use<'s> {
         let first = container == self.wish.container(&service.name, 1);
-        let fresh = self.wish.age == Age::New || !self.observed.containers.contains_key(container);
+        let fresh = self.wish.age == Age::New || self.has_nothing_of(service, container);
         let run = first && fresh && self.wish.seeding == Seeding::Run;
         let name = service.name.clone();
         let seeds = if run { service.seed.as_slice() } else { &[] };
@@ -63,6 +63,14 @@ impl Draft<'_> {
             .iter()
             .enumerate()
             .map(move |(index, seed)| (StepId::new("seed", format!("{name}.{index}")), seed))
+    }
+
+    /// Whether neither a service's container nor any volume of it is there. A container alone may have been on its way to
+    /// be made anew.
+    fn has_nothing_of(&self, service: &Service, container: &str) -> bool {
+        let volumes = volume::volumes_of(self.wish.name.as_str(), service, 1, self.image(service));
+        let kept = volumes.values().any(|volume| self.observed.volumes.contains(&volume.name));
+        !kept && !self.observed.containers.contains_key(container)
     }
 
     /// Waits for a container and seeds its service.

@@ -186,7 +186,7 @@ impl Present {
         let token = CancellationToken::new();
         let gateway = identity::gateway(self.name.as_str());
         // A start of the engine's machine has made the bridges anew.
-        ingress::filter(&self.keeper, &self.id, &self.spec, &self.site.events).await?;
+        ingress::filter(&self.keeper, &self.id, &self.site.events).await?;
         self.site.engine.start_container(&gateway).await?;
         raise::start(&self.site, &self.spec, &self.name, &self.id, which, patience, &token).await?;
         // Another use of it: the keeper counts the time from here.

@@ -5,6 +5,7 @@ mod running;
 use std::convert::Infallible;
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -68,6 +69,8 @@ pub struct Raised {
     pub(super) follower: Option<Follower>,
     /// Where others learn what the spec is now.
     pub(super) spec: watch::Sender<Arc<Spec>>,
+    /// Where others see that the sandbox is just being changed.
+    pub(super) changing: Arc<AtomicBool>,
 }
 
 /// A command under way: its exit code.
@@ -131,6 +134,7 @@ impl Session {
         let running = Running {
             keeper: self.keeper,
             spec: watch::channel(Arc::clone(&self.order.spec)).0,
+            changing: Arc::default(),
             site: self.site,
             order: self.order,
             lease: Some(self.lease),

@@ -1,6 +1,7 @@
 //! The loop of a session: what happens is handed to [`Control`], and what that answers is done.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -44,6 +45,8 @@ pub(super) struct Running {
     pub(super) keeper: Keeper,
     /// The spec as it is now: `--watch` may change it.
     pub(super) spec: watch::Sender<Arc<Spec>>,
+    /// Whether the sandbox is just being changed.
+    pub(super) changing: Arc<AtomicBool>,
     /// Cancelled when the building (and the serving) is to stop.
     pub(super) token: CancellationToken,
     /// Cancelled when grace is over.
@@ -249,6 +252,7 @@ impl Running {
             keeper: self.keeper.clone(),
             events: self.site.events.clone(),
             id: self.order.id.clone(),
+            changing: Arc::clone(&self.changing),
         };
         let (token, sender) = (self.token.clone(), self.sender.clone());
         tokio::spawn(async move {
@@ -272,6 +276,7 @@ impl Running {
             token: self.token.clone(),
             follower,
             spec: self.spec.clone(),
+            changing: Arc::clone(&self.changing),
         };
         self.building = Some(tokio::spawn(beside(raised)));
     }

@@ -10,6 +10,7 @@ mod rules;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::bake::Missing;
@@ -263,8 +264,10 @@ impl Watch {
         self.raised.order = Order { rebuild: BTreeSet::new(), ..order.clone() };
         self.raised.spec.send_replace(Arc::clone(&order.spec));
         let began = self.begin(&why);
+        self.raised.changing.store(true, Ordering::Relaxed);
         let made =
             run::make(&self.raised.site, &self.raised.keeper, order, missing, &self.raised.token).await;
+        self.raised.changing.store(false, Ordering::Relaxed);
         self.end(began);
         match made {
             Ok(order) if spec_changed => {
