@@ -10,7 +10,7 @@ const SPEC: &str = r#"
 services:
   web:
     image: sbx-test/busybox
-    command: [sh, -c, "mkdir -p /www; date +%s%N > /www/started; exec httpd -f -p 80 -h /www"]
+    command: [sh, -c, "mkdir -p /www; cat /proc/sys/kernel/random/uuid > /www/started; exec httpd -f -p 80 -h /www"]
     stop_signal: SIGKILL
     ports: ["80"]
     develop:
