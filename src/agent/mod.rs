@@ -26,6 +26,7 @@ mod memory;
 mod netlink;
 mod nftables;
 pub mod protocol;
+mod rtnetlink;
 
 /// The hidden `sandbox agent …`: what our own containers start. `args` are those after `agent`.
 pub fn run(args: &[String]) -> ExitCode {

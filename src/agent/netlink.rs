@@ -1,14 +1,13 @@
-//! The kernel's netlink: messages built by hand and their acknowledgements. Only what the router, faults and the
-//! ingress filter need.
+//! The kernel's netlink: messages built by hand and their acknowledgements. What is said is for
+//! [`rtnetlink`](super::rtnetlink) and [`nftables`](super::nftables) to know.
 
 use std::{
     io,
-    net::Ipv4Addr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::net::{
-    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netdevice,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind,
     netlink::{self, SocketAddrNetlink},
     recv, sendto, socket_with, sockopt,
 };
@@ -32,13 +31,6 @@ const NESTED: u16 = 0x8000;
 const HEADER_BYTES: usize = 16;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
-
-const NEW_ADDRESS: u16 = 20;
-const GET_ADDRESS: u16 = 22;
-const NEW_ROUTE: u16 = 24;
-/// An address message's attribute: the machine's own address.
-const LOCAL: u16 = 2;
-const IPV4: u8 = 2;
 
 /// One message under construction.
 #[derive(Debug)]
@@ -76,7 +68,7 @@ impl Message {
         put_attribute(&mut self.bytes, kind, value);
     }
 
-    fn finish(mut self, sequence: u32) -> Vec<u8> {
+    pub(super) fn finish(mut self, sequence: u32) -> Vec<u8> {
         let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
         self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
         self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
@@ -276,155 +268,6 @@ impl Socket {
     }
 }
 
-/// An interface's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Interface(pub u32);
-
-/// All interfaces.
-pub fn interfaces(socket: &Socket) -> io::Result<Vec<Interface>> {
-    const GET_LINK: u16 = 18;
-    let mut found = Vec::new();
-    socket.dump(Message::new(GET_LINK, DUMP, &[0; 16]), |body| {
-        let index = body.get(4..8).and_then(|index| index.first_chunk());
-        found.extend(index.map(|index| Interface(u32::from_ne_bytes(*index))));
-    })?;
-    Ok(found)
-}
-
-/// The interface that has an address.
-pub fn interface_of(socket: &Socket, address: Ipv4Addr) -> io::Result<Interface> {
-    let mut found = None;
-    let all = Message::new(GET_ADDRESS, DUMP, &[IPV4, 0, 0, 0, 0, 0, 0, 0]);
-    socket.dump(all, |body| {
-        let Some((header, rest)) = body.split_at_checked(8) else { return };
-        if attributes(rest).any(|(kind, value)| kind == LOCAL && value == address.octets()) {
-            found = header.last_chunk().map(|index| Interface(u32::from_ne_bytes(*index)));
-        }
-    })?;
-    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no interface has {address}")))
-}
-
-/// The interface of a name.
-pub fn interface_named(socket: &Socket, name: &str) -> io::Result<Interface> {
-    // The socket only tells in which network to look.
-    Ok(Interface(netdevice::name_to_index(socket, name)?))
-}
-
-/// An IPv4 address of this machine with the length of its network's prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OwnAddress {
-    octets: [u8; 4],
-    prefix: u8,
-}
-
-/// This machine's IPv4 addresses on an interface.
-pub fn ipv4_addresses(socket: &Socket, on: Interface) -> io::Result<Vec<OwnAddress>> {
-    let mut found = Vec::new();
-    let all = Message::new(GET_ADDRESS, DUMP, &[IPV4, 0, 0, 0, 0, 0, 0, 0]);
-    socket.dump(all, |body| {
-        let Some((header, rest)) = body.split_at_checked(8) else { return };
-        if header[4..8] == on.0.to_ne_bytes() {
-            let own = attributes(rest).find(|(kind, _)| *kind == LOCAL);
-            let octets = own.and_then(|(_, value)| value.first_chunk().copied());
-            found.extend(octets.map(|octets| OwnAddress { octets, prefix: header[1] }));
-        }
-    })?;
-    Ok(found)
-}
-
-/// Takes an address from an interface.
-pub fn remove_address(socket: &Socket, on: Interface, address: OwnAddress) -> io::Result<()> {
-    const DELETE_ADDRESS: u16 = 21;
-    let mut header = vec![IPV4, address.prefix, 0, 0];
-    header.extend(on.0.to_ne_bytes());
-    socket.request(vec![Message::new(DELETE_ADDRESS, ACK, &header).with(LOCAL, &address.octets)])
-}
-
-/// Has the kernel take in from an interface only what it would answer through it (`rp_filter=1`), and tell nobody there
-/// where it is (`arp_ignore=8`).
-pub fn refuse_ingress(socket: &Socket, on: Interface) -> io::Result<()> {
-    const SET_LINK: u16 = 19;
-    const PER_FAMILY: u16 = 26;
-    const SETTINGS: u16 = 1;
-    const RP_FILTER: u16 = 8;
-    const ARP_IGNORE: u16 = 19;
-    let mut header = [0; 16];
-    header[4..8].copy_from_slice(&on.0.to_ne_bytes());
-    let settings =
-        Attributes::new().with(RP_FILTER, &1u32.to_ne_bytes()).with(ARP_IGNORE, &8u32.to_ne_bytes());
-    let ipv4 = Attributes::new().with_nested(SETTINGS, &settings);
-    let families = Attributes::new().with_nested(IPV4.into(), &ipv4);
-    socket.request(vec![Message::new(SET_LINK, ACK, &header).with_nested(PER_FAMILY, &families)])
-}
-
-/// Something that [`Socket::ip_changes`] tells of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// An interface has one more address.
-    Address(Interface),
-    /// An interface begins or ends to speak IPv6.
-    Ipv6(Interface),
-    /// An interface has this setting of `rp_filter`.
-    ReversePaths(Interface, u32),
-}
-
-impl Change {
-    /// The interface for which it undoes what [`refuse_ingress`] has done.
-    pub fn undoes(self) -> Option<Interface> {
-        match self {
-            Self::Address(interface) | Self::Ipv6(interface) => Some(interface),
-            Self::ReversePaths(interface, setting) => (setting != 1).then_some(interface),
-        }
-    }
-}
-
-/// The changes in a datagram.
-pub fn changes(bytes: &[u8]) -> impl Iterator<Item = Change> {
-    const NEW_LINK: u16 = 16;
-    const NEW_SETTINGS: u16 = 80;
-    const INTERFACE: u16 = 1;
-    const RP_FILTER: u16 = 3;
-    messages(bytes).filter_map(|message| match message.kind {
-        NEW_ADDRESS | NEW_LINK => {
-            let index = message.body.get(4..8)?.first_chunk()?;
-            let change = if message.kind == NEW_LINK { Change::Ipv6 } else { Change::Address };
-            Some(change(Interface(u32::from_ne_bytes(*index))))
-        }
-        NEW_SETTINGS => {
-            // The header, of one byte, is padded.
-            let number = |wanted| {
-                let mut all = attributes(message.body.get(4..)?);
-                let (_, value) = all.find(|(kind, _)| *kind == wanted)?;
-                value.first_chunk().map(|value| u32::from_ne_bytes(*value))
-            };
-            Some(Change::ReversePaths(Interface(number(INTERFACE)?), number(RP_FILTER)?))
-        }
-        _ => None,
-    })
-}
-
-/// Adds an address to an interface; one that is there already is fine.
-pub fn add_address(socket: &Socket, on: Interface, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
-    let mut header = vec![IPV4, prefix, 0, 0];
-    header.extend(on.0.to_ne_bytes());
-    let message = Message::new(NEW_ADDRESS, ACK | CREATE | REPLACE, &header)
-        .with(1, &address.octets())
-        .with(2, &address.octets());
-    socket.request(vec![message])
-}
-
-/// Makes `via` on an interface the default route, whatever was before.
-pub fn set_default_route(socket: &Socket, on: Interface, via: Ipv4Addr) -> io::Result<()> {
-    const MAIN_TABLE: u8 = 254;
-    const STATIC: u8 = 4;
-    const UNICAST: u8 = 1;
-    let header = [IPV4, 0, 0, 0, MAIN_TABLE, STATIC, 0, UNICAST, 0, 0, 0, 0];
-    let message = Message::new(NEW_ROUTE, ACK | CREATE | REPLACE, &header)
-        .with(5, &via.octets())
-        .with(4, &on.0.to_ne_bytes());
-    socket.request(vec![message])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -439,27 +282,5 @@ mod tests {
         assert_eq!(read[1], (5, &b""[..]));
         let inside: Vec<_> = attributes(read[0].1).collect();
         assert_eq!(inside, [(1, &b"abc"[..]), (2, &7u32.to_ne_bytes()[..])]);
-    }
-
-    #[test]
-    fn changes_are_read_and_what_is_none_is_left_alone() {
-        let settings = Attributes::new().with(1, &7u32.to_ne_bytes()).with(3, &0u32.to_ne_bytes());
-        let mut header = vec![IPV4, 0, 0, 0];
-        header.extend(settings.bytes());
-        let mut bytes = Message::new(80, 0, &header).finish(1);
-        bytes.extend(Message::new(NEW_ADDRESS, 0, &[IPV4, 24, 0, 0, 9, 0, 0, 0]).finish(2));
-        bytes.extend(Message::new(NEW_ROUTE, 0, &[0; 12]).finish(3));
-        let read: Vec<Change> = changes(&bytes).collect();
-        assert_eq!(read, [Change::ReversePaths(Interface(7), 0), Change::Address(Interface(9))]);
-        assert_eq!(Change::ReversePaths(Interface(7), 1).undoes(), None);
-        assert!(changes(&bytes[..20]).next().is_none());
-    }
-
-    #[test]
-    fn the_kernel_tells_which_interface_has_the_loopback_address() {
-        let socket = Socket::route().unwrap();
-        assert_eq!(interface_of(&socket, Ipv4Addr::LOCALHOST).unwrap(), Interface(1));
-        let absent = interface_of(&socket, Ipv4Addr::new(203, 0, 113, 254)).unwrap_err();
-        assert_eq!(absent.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -5,7 +5,8 @@
 
 use ipnet::Ipv4Net;
 
-use super::netlink::{ACK, APPEND, Attributes, CREATE, Interface, Message};
+use super::netlink::{ACK, APPEND, Attributes, CREATE, Message};
+use super::rtnetlink::Interface;
 
 /// ICMP's number among protocols.
 const ICMP: u8 = 1;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 
 /// A network to be made.
@@ -79,6 +79,14 @@ impl Subnet {
     /// A subnet and nothing else.
     pub fn new(subnet: IpNet) -> Self {
         Self { subnet, gateway: None, range: None, reserved: BTreeMap::new() }
+    }
+
+    /// Its addresses, if they are of IPv4.
+    pub fn ipv4(&self) -> Option<Ipv4Net> {
+        match self.subnet {
+            IpNet::V4(net) => Some(net),
+            IpNet::V6(_) => None,
+        }
     }
 }
 

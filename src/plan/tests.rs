@@ -102,10 +102,7 @@ fn after(plan: &Plan, before: &Observed) -> Observed {
 }
 
 fn subnet(network: &crate::engine::CreateNetwork) -> Subnet {
-    match network.subnets[0].subnet {
-        ipnet::IpNet::V4(net) => Subnet::of(net),
-        ipnet::IpNet::V6(_) => unreachable!("subnets are IPv4"),
-    }
+    Subnet::of(network.subnets[0].ipv4().unwrap())
 }
 
 fn existing(container: &CreateContainer) -> ExistingContainer {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::agent::client::Limiting;
 use crate::agent::group;
 use crate::engine::identity::Scope;
+use crate::engine::network::Subnet as EngineSubnet;
 use crate::engine::{
     ApiVersion, CgroupVersion, Engine, EngineError, EngineInfo, EngineKind, Filter, Location,
 };
@@ -305,14 +306,8 @@ fn disk(info: &EngineInfo) -> Option<Finding> {
 
 async fn address_space(engine: &dyn Engine, subnets: &SubnetPool) -> Result<Finding, EngineError> {
     let networks = engine.networks(&Filter::all()).await?;
-    let taken: Vec<Ipv4Net> = networks
-        .iter()
-        .flat_map(|network| &network.subnets)
-        .filter_map(|subnet| match subnet.subnet {
-            ipnet::IpNet::V4(net) => Some(net),
-            ipnet::IpNet::V6(_) => None,
-        })
-        .collect();
+    let taken: Vec<Ipv4Net> =
+        networks.iter().flat_map(|network| &network.subnets).filter_map(EngineSubnet::ipv4).collect();
     let ranges: Vec<String> = subnets.ranges().iter().map(ToString::to_string).collect();
     let found =
         format!("{} networks on the engine; sandboxes' come from {}", networks.len(), ranges.join(", "));

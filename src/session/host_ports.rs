@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use super::error::SessionError;
 use crate::engine::{Port, Protocol};
 use crate::plan::{self, Observed};
 use crate::spec::Spec;
@@ -34,6 +35,32 @@ fn tells_of_another(bound: io::Result<()>, answers: impl FnOnce() -> bool) -> bo
         Ok(()) => false,
         Err(error) if error.kind() == ErrorKind::AddrInUse => true,
         Err(_) => answers(),
+    }
+}
+
+/// What happens when a host port that the spec wishes for is not free.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PortWish {
+    /// Another one is given.
+    #[default]
+    Any,
+    /// That is an error (`--strict-ports`).
+    Strict,
+}
+
+/// Whether everybody gets a port that was wished for, where that is a must.
+///
+/// # Errors
+/// [`SessionError::PortBusy`] for the first that does not.
+pub fn check(spec: &Spec, wish: PortWish, observed: &Observed) -> Result<(), SessionError> {
+    if wish == PortWish::Any {
+        return Ok(());
+    }
+    let published = plan::published(spec, observed);
+    let without = published.iter().find(|port| port.asked.is_none() && port.wanted.is_some());
+    match without.and_then(|port| port.wanted) {
+        Some(wanted) => Err(SessionError::PortBusy { port: wanted.start }),
+        None => Ok(()),
     }
 }
 

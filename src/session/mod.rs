@@ -18,6 +18,7 @@ mod host_ports;
 mod ingress;
 pub mod limits;
 pub mod logs;
+mod lost;
 mod meter;
 pub mod observe;
 pub mod open;

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +16,9 @@ use super::event::{self, Event, Events, ServiceState, ServiceStatus};
 use super::files::Values;
 use super::held;
 use super::host_ports;
+pub use super::host_ports::PortWish;
 use super::limits::Limiter;
+use super::lost::{Lost, Whose};
 use super::observe::{self, Passwords};
 use super::perform::Workshop;
 use super::probe::Prober;
@@ -28,7 +29,7 @@ use super::tail::tail;
 use crate::agent::client::Keeper;
 use crate::data::manifest::ImageIdentity;
 use crate::engine::identity::{self, SandboxId, Scope};
-use crate::engine::{Engine, EngineInfo, ErrorKind, Port};
+use crate::engine::{Engine, EngineInfo, ErrorKind};
 use crate::plan::{self, Age, Observed, Op, Plan, PlanError, Seeding, SubnetPool, VolumeSource, Wish};
 use crate::pool::Storage;
 use crate::spec::{Limits, RestartPolicy, SandboxName, Service, ServiceName, Spec};
@@ -39,9 +40,8 @@ const ATTEMPTS: u32 = 24;
 /// How long it is looked again while no subnet is free: for a moment, clients that make the first sandbox side by side
 /// may take more than they keep.
 const CROWDED: Duration = Duration::from_secs(3);
-
-/// How long it is waited before another look at what somebody else is making.
-const SETTLING: Duration = Duration::from_millis(100);
+/// How often that is.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// What a sandbox is built with.
 #[derive(Clone)]
@@ -134,16 +134,6 @@ pub struct Order {
     pub ports: PortWish,
 }
 
-/// What happens when a host port that the spec wishes for is not free.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum PortWish {
-    /// Another one is given.
-    #[default]
-    Any,
-    /// That is an error (`--strict-ports`).
-    Strict,
-}
-
 /// Fetches and builds the images of a spec, and looks at them.
 ///
 /// # Errors
@@ -191,8 +181,7 @@ pub async fn dry_run(
 /// # Errors
 /// Whatever a step met; [`SessionError::Held`] if another client claimed the name first.
 pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Result<(), SessionError> {
-    let mut busy: BTreeSet<Port> = BTreeSet::new();
-    let mut lost: Vec<Ipv4Net> = Vec::new();
+    let mut lost = Lost::default();
     let began = Instant::now();
     for attempt in 1.. {
         let mut survey =
@@ -200,9 +189,8 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
         if survey.id.as_ref().is_some_and(|id| *id != order.id) {
             return Err(SessionError::Held { name: order.name.clone() });
         }
-        survey.observed.busy_ports.extend(&busy);
-        survey.observed.taken.extend(&lost);
-        check_ports(order, &survey.observed)?;
+        lost.add_to(&mut survey.observed);
+        host_ports::check(&order.spec, order.ports, &survey.observed)?;
         if let Ok(limiter) = &site.limiter {
             survey.observed.limits = limiter.standing(&order.id).await?;
         }
@@ -210,8 +198,8 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
         let plan = match plan::plan(&wish, &survey.observed) {
             Err(PlanError::NoSubnet { .. }) if began.elapsed() < CROWDED => {
                 // What was lost to others may be free again.
-                lost.clear();
-                tokio::time::sleep(SETTLING * 3).await;
+                lost.forget_subnets();
+                tokio::time::sleep(LOOK).await;
                 continue;
             }
             plan => plan?,
@@ -222,80 +210,16 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
             Ok(()) => break,
             Err(Halt::Cancelled) => return Err(SessionError::Cancelled),
             Err(Halt::Failed(step, error)) if attempt < ATTEMPTS => {
-                if !knew_better(site, order, &mut survey.observed, &step.op, &error).await? {
+                let gateway = identity::gateway(order.name.as_str());
+                let whose = Whose { spec: &order.spec, ports: order.ports, gateway };
+                if !lost.to_others(&*site.engine, &whose, &survey.observed, &step.op, &error).await? {
                     return Err(named(order, &step.op, error));
                 }
-                busy = survey.observed.busy_ports;
-                lost.extend(subnet_of(&step.op));
             }
             Err(Halt::Failed(step, error)) => return Err(named(order, &step.op, error)),
         }
     }
     Ok(())
-}
-
-/// Whether the failure only means that somebody else was faster, so that looking and planning again helps. Ports that
-/// turned out to be taken are noted in what was observed.
-async fn knew_better(
-    site: &Site,
-    order: &Order,
-    observed: &mut Observed,
-    op: &Op,
-    error: &SessionError,
-) -> Result<bool, SessionError> {
-    let error = match error {
-        SessionError::Engine(error) => error,
-        SessionError::Overtaken { .. } => {
-            give_way().await;
-            return Ok(true);
-        }
-        _ => return Ok(false),
-    };
-    match (error.kind, op) {
-        // For a moment there are several edge networks. What was told of one of them has to be told anew.
-        (ErrorKind::Ambiguous, Op::Start { container })
-            if *container == identity::gateway(order.name.as_str()) =>
-        {
-            site.engine.remove_container(container, true, false).await?;
-            give_way().await;
-            Ok(true)
-        }
-        (ErrorKind::Ambiguous, Op::Claim(_)) => {
-            give_way().await;
-            Ok(true)
-        }
-        (ErrorKind::SubnetOverlap, Op::CreateNetwork(_)) => Ok(true),
-        (ErrorKind::SubnetOverlap | ErrorKind::Conflict, Op::CreateEdge(_)) => {
-            // Another first sandbox makes it, and it is not listed before that is done.
-            tokio::time::sleep(SETTLING).await;
-            Ok(true)
-        }
-        (ErrorKind::PortTaken, Op::Start { container }) => {
-            let asked = host_ports::asked(&order.spec, observed);
-            observed.busy_ports.extend(host_ports::refused(asked, &error.cause.0));
-            if check_ports(order, observed).is_err() {
-                return Ok(false);
-            }
-            // The engine has the old ports in the container: it has to be made anew.
-            site.engine.remove_container(container, true, false).await?;
-            Ok(true)
-        }
-        _ => Ok(false),
-    }
-}
-
-/// The subnet of a network that somebody else was faster to take: it may be a while until theirs is listed.
-fn subnet_of(op: &Op) -> Option<Ipv4Net> {
-    let Op::CreateNetwork(network) = op else { return None };
-    network.subnets.iter().find_map(|subnet| match subnet.subnet {
-        IpNet::V4(net) => Some(net),
-        IpNet::V6(_) => None,
-    })
-}
-
-/// Waits for a moment, each client for another one.
-async fn give_way() {
-    tokio::time::sleep(Duration::from_millis(rand::random_range(20..250))).await;
 }
 
 fn named(order: &Order, op: &Op, error: SessionError) -> SessionError {
@@ -304,19 +228,6 @@ fn named(order: &Order, op: &Op, error: SessionError) -> SessionError {
             SessionError::Held { name: order.name.clone() }
         }
         _ => error,
-    }
-}
-
-/// Whether everybody gets a port that was wished for, where that is a must.
-fn check_ports(order: &Order, observed: &Observed) -> Result<(), SessionError> {
-    if order.ports == PortWish::Any {
-        return Ok(());
-    }
-    let published = plan::published(&order.spec, observed);
-    let without = published.iter().find(|port| port.asked.is_none() && port.wanted.is_some());
-    match without.and_then(|port| port.wanted) {
-        Some(wanted) => Err(SessionError::PortBusy { port: wanted.start }),
-        None => Ok(()),
     }
 }
 

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::future::{try_join_all, try_join4};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::Ipv4Net;
 
 use super::{held, host_ports};
 use crate::engine::identity::{self, Role, SandboxId, Scope};
+use crate::engine::network::Subnet as EngineSubnet;
 use crate::engine::{
     ContainerState, ContainerSummary, Engine, EngineError, EngineInfo, Filter, Image, Network, Port,
 };
@@ -146,7 +147,7 @@ fn exit_code(status: &str) -> Option<i64> {
 
 fn sort_networks(observed: &mut Observed, scope: &Scope, name: &SandboxName, networks: &[Network]) {
     for network in networks {
-        let Some(net) = ipv4(network) else { continue };
+        let Some(net) = network.subnets.iter().find_map(EngineSubnet::ipv4) else { continue };
         if scope.owns(&network.labels) && has_role(&network.labels, Role::Edge) {
             observed.edge = Some(Subnet::of(net));
         }
@@ -162,13 +163,6 @@ fn sort_networks(observed: &mut Observed, scope: &Scope, name: &SandboxName, net
             _ => observed.taken.push(net),
         }
     }
-}
-
-fn ipv4(network: &Network) -> Option<Ipv4Net> {
-    network.subnets.iter().find_map(|subnet| match subnet.subnet {
-        IpNet::V4(net) => Some(net),
-        IpNet::V6(_) => None,
-    })
 }
 
 /// The shortest prefix of a route that is meant for a network. What is wider stands for the rest of the world, as the

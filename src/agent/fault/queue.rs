@@ -19,8 +19,9 @@ use super::{
     line::{Line, Way},
 };
 use crate::agent::{
-    netlink::{ACK, Interface, Message, Socket, attributes, interfaces, messages},
+    netlink::{ACK, Message, Socket, attributes, messages},
     nftables::{self, Fate, Hook, Table},
+    rtnetlink::{Interface, interfaces},
 };
 
 const IPV4: Table = Table::ipv4("sandbox_fault");

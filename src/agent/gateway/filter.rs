@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use crate::agent::netlink::{Interface, Message};
+use crate::agent::netlink::Message;
 use crate::agent::nftables::{self, Fate, Hook, TCP, Table, UDP};
+use crate::agent::rtnetlink::Interface;
 
 /// The log group that refused packets are told to.
 pub const LOG_GROUP: u16 = 5;

@@ -16,9 +16,8 @@ use super::{
     policy::Policy,
     serving::Serving,
 };
-use crate::agent::netlink::{
-    ACK, Message, Socket, add_address, attributes, interface_of, messages, set_default_route,
-};
+use crate::agent::netlink::{ACK, Message, Socket, attributes, messages};
+use crate::agent::rtnetlink::{add_address, interface_of, set_default_route};
 
 const LOG_CONFIG: u16 = 4 << 8 | 1;
 const LOG_PACKET: u16 = 4 << 8;

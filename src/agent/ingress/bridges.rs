@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
 use super::protocol::Bridge;
-use crate::agent::netlink::{self, Change, Interface, Socket};
+use crate::agent::netlink::Socket;
+use crate::agent::rtnetlink::{self, Interface};
 
 /// Those of this machine.
 pub struct Bridges {
@@ -35,7 +36,7 @@ impl Bridges {
     /// # Errors
     /// When there is none of this name, or services speak IPv6 on it and the machine's cannot be turned off.
     pub fn close(&mut self, bridge: &Bridge) -> io::Result<()> {
-        let interface = netlink::interface_named(&self.kernel, &bridge.name)?;
+        let interface = rtnetlink::interface_named(&self.kernel, &bridge.name)?;
         self.closed.insert(interface, bridge.name.clone());
         let ipv6 = turn_ipv6_off(&bridge.name);
         self.refuse(interface)?;
@@ -48,7 +49,7 @@ impl Bridges {
         let mut ready = self.changes.readable().await?;
         let undone: BTreeSet<Interface> =
             match ready.try_io(|changes| changes.get_ref().try_receive(&mut buffer)) {
-                Ok(Ok(length)) => netlink::changes(&buffer[..length]).filter_map(Change::undoes).collect(),
+                Ok(Ok(length)) => rtnetlink::reopened(&buffer[..length]).collect(),
                 // Some were lost.
                 Ok(Err(_)) => self.closed.keys().copied().collect(),
                 Err(_would_block) => BTreeSet::new(),
@@ -69,9 +70,10 @@ impl Bridges {
     /// Takes in nothing of IPv4, and takes away what addresses somebody has given the machine there: with one it could
     /// answer, and so would take in.
     fn refuse(&self, bridge: Interface) -> io::Result<()> {
-        netlink::refuse_ingress(&self.kernel, bridge)?;
-        for address in netlink::ipv4_addresses(&self.kernel, bridge)? {
-            match netlink::remove_address(&self.kernel, bridge, address) {
+        rtnetlink::refuse_ingress(&self.kernel, bridge)?;
+        let all = rtnetlink::ipv4_addresses(&self.kernel)?;
+        for (_, address) in all.into_iter().filter(|(on, _)| *on == bridge) {
+            match rtnetlink::remove_address(&self.kernel, bridge, address) {
                 // It went with another one, or by whoever had given it.
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::ADDRNOTAVAIL) => {}
                 removed => removed?,

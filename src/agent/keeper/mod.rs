@@ -17,7 +17,6 @@ mod clock;
 mod destroy;
 mod grouped;
 mod halfmade;
-mod ingress;
 mod observe;
 #[cfg(test)]
 pub mod rehearsal;

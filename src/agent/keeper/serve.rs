@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 mod disk;
 mod hearing;
+mod ingress;
 mod parting;
 mod perform;
 mod retirement;
@@ -27,7 +28,6 @@ use super::clients::Clients;
 use super::clock::{Clock, WallTimer};
 use super::grouped;
 use super::halfmade::HalfMade;
-use super::ingress;
 use super::observe;
 use super::state::{Event, Found, State};
 use super::store::Store;
@@ -266,16 +266,6 @@ impl Serving {
             let failed = grouped::take_up(&*groups, &found).await;
             failed.into_iter().map(|sandbox| Event::Limited(sandbox, Limits::default())).collect()
         }
-    }
-
-    /// Whoever takes a lease is about to have networks.
-    fn prepare_ingress(&mut self) {
-        let Some(ingress) = self.ingress.clone() else { return };
-        self.busy += 1;
-        self.spawn(async move {
-            ingress.prepare().await;
-            Event::Quiet
-        });
     }
 
     pub(super) fn take(&mut self, event: Event) {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Draft, ingress};
+use super::Draft;
+use super::network::ingress;
 use crate::engine::identity;
 use crate::engine::{Attachment, CreateContainer};
 use crate::plan::fingerprint::fingerprint;

@@ -1,16 +1,17 @@
 //! Puts the operations together: what is missing is made, what has changed is made anew, what is there stays.
 
 mod gateway;
+mod network;
 mod service;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::network::{self, Laid, Standing};
+use super::network::{Laid, lay};
 use super::op::Op;
 use super::port::{self, PublishedService};
 use super::volume::{self, ServiceVolume, VolumeSource};
-use super::{ExistingContainer, Observed, Plan, PlanError, Step, StepId, Wish, images};
+use super::{Observed, Plan, PlanError, Step, StepId, Wish, images};
 use crate::engine::identity::{self, Role};
 use crate::engine::{CreateVolume, Image};
 use crate::spec::{NetworkName, Service, ServiceName};
@@ -30,7 +31,7 @@ pub(super) fn draft(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanEr
     };
     let mut around = observed.clone();
     around.taken.push(edge.net());
-    let laid = network::lay(wish, &around)?;
+    let laid = lay(wish, &around)?;
     let published = port::published(wish.spec, observed);
     let mut draft = Draft { wish, observed, laid, published, plan: Plan::default() };
     draft.orphans();
@@ -42,7 +43,7 @@ pub(super) fn draft(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanEr
     draft.volumes();
     draft.services();
     draft.give_way();
-    draft.plan.spare(&ingress());
+    draft.plan.spare(&network::ingress());
     Ok(draft.plan)
 }
 
@@ -123,66 +124,6 @@ impl Draft<'_> {
         }
     }
 
-    fn networks(&mut self) {
-        let claim = StepId::new("claim", self.wish.gateway());
-        let laid = self.laid.clone();
-        for (key, laid) in &laid {
-            let Some(network) = self.wish.spec.networks.get(key) else { continue };
-            let mut before = vec![claim.clone()];
-            if laid.standing == Standing::Outdated {
-                before.push(self.unmake(key, &laid.name));
-            }
-            if laid.standing != Standing::Kept {
-                let mut create = network::create(self.wish, key, network, laid);
-                if let Ok(resolved) = serde_json::to_string(self.wish.spec) {
-                    create.labels.insert(identity::RESOLVED.to_owned(), resolved);
-                }
-                let cause = format!("networks.{key}");
-                self.add(StepId::new("network", key), Op::CreateNetwork(create), cause, before);
-            }
-        }
-    }
-
-    /// Removes a network once what is on it has gone: its services and the gateway, all of which are made anew.
-    fn unmake(&mut self, key: &NetworkName, network: &str) -> StepId {
-        let on_it = |existing: &ExistingContainer| existing.addresses.contains_key(network);
-        let containers = self.observed.containers.iter().filter(|(_, existing)| on_it(existing));
-        let before: Vec<StepId> = containers
-            .map(|(name, _)| name.clone())
-            .chain([self.wish.gateway()])
-            .map(|name| StepId::new("remove", name))
-            .collect();
-        let id = StepId::new("unmake", key);
-        let cause = format!("networks.{key} is to be another");
-        self.add(id.clone(), Op::RemoveNetwork { network: network.to_owned() }, cause, before);
-        id
-    }
-
-    /// Why a service's containers are made anew though they have not changed themselves: what they are on or in is.
-    fn displaced(&self, service: &Service) -> Option<&'static str> {
-        let outdated = |key| self.laid.get(key).is_some_and(|laid| laid.standing == Standing::Outdated);
-        let made = |other: &str| {
-            let other = ServiceName::new(other).ok().map(|other| self.wish.container(&other, 1));
-            let create = other.map(|container| StepId::new("create", container));
-            create.is_some_and(|id| self.plan.steps().iter().any(|step| step.id == id))
-        };
-        if service.networks.keys().any(outdated) {
-            Some("is on a network that has changed")
-        } else {
-            service.joined().any(made).then_some("is in what is another service's, which has changed")
-        }
-    }
-
-    /// Bridges that are new, or that a start of the engine's machine has made anew, are as open as any other. Done again
-    /// whenever something starts: it may have been refused the last time.
-    fn filter_ingress(&mut self) {
-        let before: Vec<StepId> = self.laid.keys().map(|key| StepId::new("network", key)).collect();
-        if !before.is_empty() {
-            let cause = "nothing leaves but through the gateway";
-            self.add(ingress(), Op::FilterIngress(self.wish.id.clone()), cause, before);
-        }
-    }
-
     fn volumes(&mut self) {
         let images = &self.observed.images;
         let volumes =
@@ -221,11 +162,6 @@ impl Draft<'_> {
 /// The step after which all services are bound together.
 fn limit() -> StepId {
     StepId::new("limit", "services")
-}
-
-/// The step after which nothing reaches the engine's machine from the sandbox's networks.
-fn ingress() -> StepId {
-    StepId::new("ingress", "networks")
 }
 
 /// Services after those they depend on. The spec has refused cycles.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Draft, ingress};
+use super::Draft;
+use super::network::ingress;
 use crate::plan::op::Op;
 use crate::plan::wish::{Age, Seeding};
 use crate::plan::{StepId, images, service, volume};

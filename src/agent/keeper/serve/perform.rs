@@ -7,14 +7,12 @@ use crate::agent::client::in_full;
 use crate::agent::fault;
 use crate::agent::keeper::destroy::Destroyer;
 use crate::agent::keeper::grouped;
-use crate::agent::keeper::ingress;
 use crate::agent::keeper::observe;
 use crate::agent::keeper::restart::Death;
 use crate::agent::keeper::state::{Action, ConnectionId, Event};
 use crate::agent::keeper::still;
 use crate::agent::protocol::{Line, Outcome, Record, Refusal, RefusalKind, Reply};
 use crate::engine::Engine;
-use crate::engine::identity::SandboxId;
 use jiff::Timestamp;
 
 impl Serving {
@@ -97,12 +95,6 @@ impl Serving {
             Action::Storage(client, id, request) => self.store_for(client, id, request),
             Action::Leave => self.leaving = true,
         }
-    }
-
-    fn filter_ingress(&mut self, client: ConnectionId, id: u64, sandbox: SandboxId) {
-        let Some(lines) = self.clients.sender(client) else { return };
-        self.busy += 1;
-        self.spawn(ingress::filter(self.ingress.clone(), lines, id, sandbox));
     }
 
     pub(super) fn spawn(&self, work: impl Future<Output = Event> + Send + 'static) {

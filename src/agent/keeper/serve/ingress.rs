@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::state::Event;
+use super::Serving;
 use crate::agent::client::in_full;
 use crate::agent::ingress::container::{Ingress, IngressError};
+use crate::agent::keeper::state::{ConnectionId, Event};
 use crate::agent::protocol::{Line, Outcome, Refusal, RefusalKind, Reply};
 use crate::engine::identity::SandboxId;
 
@@ -18,8 +19,26 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 const AGAIN: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15), Duration::from_mins(1)];
 
+impl Serving {
+    /// Whoever takes a lease is about to have networks.
+    pub(super) fn prepare_ingress(&mut self) {
+        let Some(ingress) = self.ingress.clone() else { return };
+        self.busy += 1;
+        self.spawn(async move {
+            ingress.prepare().await;
+            Event::Quiet
+        });
+    }
+
+    pub(super) fn filter_ingress(&mut self, client: ConnectionId, id: u64, sandbox: SandboxId) {
+        let Some(lines) = self.clients.sender(client) else { return };
+        self.busy += 1;
+        self.spawn(filter(self.ingress.clone(), lines, id, sandbox));
+    }
+}
+
 /// Filters for a sandbox and answers whoever asked for it.
-pub async fn filter(
+async fn filter(
     ingress: Option<Arc<Ingress>>,
     lines: mpsc::UnboundedSender<Line>,
     id: u64,
