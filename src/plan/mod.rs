@@ -6,6 +6,7 @@
 
 mod container;
 mod draft;
+mod egress;
 mod fingerprint;
 mod gateway;
 pub mod gateway_config;

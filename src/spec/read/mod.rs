@@ -1,11 +1,13 @@
 //! A canonical tree → the model. Hand-written, so that every problem is found in one go and points at its place.
 
 mod build;
+mod egress;
 mod fields;
 mod life;
 mod networking;
 mod ours;
 mod resources;
+mod seed;
 mod service;
 mod storage;
 
