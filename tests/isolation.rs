@@ -414,6 +414,10 @@ fn an_address_of_the_host_is_reached_if_it_is_listed_itself_and_then_on_that_por
     world.spec(&spec(&format!("['{}']", around.trunc())));
     world.up();
     assert!(!ask(listed).contains("WELCOME"), "a network is not an address");
+    let line = format!(r#"egress: ["{address}:{listed}"]"#);
+    eventually("the line is told that lets it out", || {
+        world.sandbox(["egress"]).success().stdout.contains(&line)
+    });
 }
 
 #[test]

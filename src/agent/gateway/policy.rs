@@ -134,8 +134,10 @@ impl Policy {
 
     /// Why no rule lets a packet to an address out; `None` where one can.
     pub fn never_out(&self, address: Ipv4Addr) -> Option<&'static str> {
-        // Under `allow` nothing else is refused, whether or not it was known beforehand.
-        let never = self.egress == EgressPolicy::Allow || self.never.iter().any(|net| net.contains(&address));
+        // Under `allow` nothing else is refused, whether or not it was known beforehand. A list that names the very address
+        // lets out what is forbidden as one: it is the host's.
+        let never = self.egress == EgressPolicy::Allow
+            || self.never.iter().any(|net| net.prefix_len() < 32 && net.contains(&address));
         never.then_some("this machine, other sandboxes and link-local addresses are never let out")
     }
 
@@ -228,9 +230,12 @@ mod tests {
     #[test]
     fn a_refused_packet_that_no_rule_lets_out_has_a_reason() {
         let listed = policy(r#"["10.1.2.3:443"]"#);
-        for never in [[169, 254, 169, 254], [198, 51, 100, 7], [10, 200, 0, 5], [10, 201, 9, 9]] {
+        for never in [[169, 254, 169, 254], [10, 200, 0, 5], [10, 201, 9, 9]] {
             assert!(listed.never_out(never.into()).is_some(), "{never:?}");
         }
+        // A rule that names the host's very address lets it out.
+        assert_eq!(listed.never_out(Ipv4Addr::new(198, 51, 100, 7)), None);
+        assert!(policy(r#""allow""#).never_out(Ipv4Addr::new(198, 51, 100, 7)).is_some());
         assert_eq!(listed.never_out(Ipv4Addr::new(10, 1, 2, 4)), None);
         assert!(policy(r#""allow""#).never_out(Ipv4Addr::new(192, 168, 1, 5)).is_some());
     }
