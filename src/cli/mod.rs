@@ -3,15 +3,7 @@
 //! A verb turns its arguments into one call to the core and the outcome into an [`Exit`]; it decides nothing else. What
 //! all verbs share (which engine, which sandbox, how to report) is in [`Context`].
 
-mod context;
-mod exit;
-mod failure;
-mod help;
-mod options;
-
 mod artifacts;
-mod command;
-mod complete;
 mod completions;
 mod config;
 mod cp;
@@ -32,13 +24,13 @@ mod keeper;
 mod lifecycle;
 mod logs;
 mod ls;
-mod moment;
 mod open;
 mod port;
 mod ps;
 mod reset;
 mod run;
 mod snapshot;
+mod support;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -51,10 +43,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use context::Context;
-pub use exit::Exit;
-pub use failure::Failure;
-pub use options::{Globals, SpecOptions};
+use support::{command, complete, context, failure, help, moment};
+
+pub use support::context::Context;
+pub use support::exit::Exit;
+pub use support::failure::Failure;
+pub use support::options::{Globals, SpecOptions};
 
 /// An isolated, seeded, disposable environment from one spec, gone when you are done.
 #[derive(Debug, Parser)]

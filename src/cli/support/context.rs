@@ -205,7 +205,7 @@ fn read_input() -> std::io::Result<Vec<u8>> {
 }
 
 /// The variables of this process that are text.
-pub(super) fn environment() -> BTreeMap<String, String> {
+pub(in crate::cli) fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()

@@ -29,7 +29,7 @@ impl Globals {
     ///
     /// # Errors
     /// When `SANDBOX_NAME` cannot be a sandbox's name.
-    pub(super) fn or_environment(mut self) -> Result<Self, Failure> {
+    pub(in crate::cli) fn or_environment(mut self) -> Result<Self, Failure> {
         let named = std::env::var("SANDBOX_NAME").ok().filter(|name| self.name.is_none() && !name.is_empty());
         if let Some(name) = named {
             let name = name.parse().map_err(|error| {

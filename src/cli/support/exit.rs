@@ -25,7 +25,7 @@ pub enum Exit {
 
 impl Exit {
     /// How the process ends when this ended its session; `Some` only if it is the user's or the machine's doing.
-    pub(super) fn of_signal(reason: StopReason) -> Option<Self> {
+    pub(in crate::cli) fn of_signal(reason: StopReason) -> Option<Self> {
         match reason {
             StopReason::Interrupted | StopReason::Forced => Some(Self::Interrupted),
             StopReason::Terminated => Some(Self::Signalled(15)),

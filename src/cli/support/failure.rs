@@ -101,7 +101,7 @@ impl Failure {
     }
 
     /// The way out.
-    pub(super) fn hint(&self) -> Option<String> {
+    pub(in crate::cli) fn hint(&self) -> Option<String> {
         match self {
             Self::Usage { hint, .. } | Self::Failed { hint, .. } => hint.clone(),
             Self::NoEngine(error) | Self::Engine(error) => error.hint(),
@@ -125,7 +125,7 @@ fn of_session(error: &SessionError) -> Exit {
 }
 
 /// Shows a failure on standard error and says how the process ends.
-pub(super) fn report(globals: &Globals, failure: &Failure) -> Exit {
+pub(in crate::cli) fn report(globals: &Globals, failure: &Failure) -> Exit {
     let mut output = Output::stderr();
     let look = output.look();
     let exit = failure.exit();
@@ -167,7 +167,7 @@ pub(super) fn report(globals: &Globals, failure: &Failure) -> Exit {
 }
 
 /// Shows what clap says: help and version are no failure.
-pub(super) fn of_usage(error: &clap::Error) -> ExitCode {
+pub(in crate::cli) fn of_usage(error: &clap::Error) -> ExitCode {
     // A closed pipe is no error.
     let _ = error.print();
     if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }

@@ -1,0 +1,16 @@
+//! What the verbs share: options, the context of a call, failures and exit codes. No file here is a verb.
+
+pub(in crate::cli) mod command;
+pub(in crate::cli) mod complete;
+pub(in crate::cli) mod context;
+pub(in crate::cli) mod exit;
+pub(in crate::cli) mod failure;
+pub(in crate::cli) mod help;
+pub(in crate::cli) mod moment;
+pub(in crate::cli) mod options;
+
+use super::Cli;
+use context::Context;
+use exit::Exit;
+use failure::Failure;
+use options::{Globals, SpecOptions};
