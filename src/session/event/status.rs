@@ -31,8 +31,10 @@ pub enum ServiceState {
     Starting,
     /// Running; it says nothing of its health.
     Running,
-    /// Running and ready.
+    /// Running, and its check succeeds.
     Healthy,
+    /// Running, and `up` has seen that it is ready; the engine has not checked it yet.
+    Ready,
     /// Running, and its check fails.
     Unhealthy,
     /// Frozen.
