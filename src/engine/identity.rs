@@ -29,8 +29,8 @@ pub const SERVICE: &str = "dev.sandbox.service";
 pub const REPLICA: &str = "dev.sandbox.replica";
 /// The [`Scope`], absent in the default one.
 pub const SCOPE: &str = "dev.sandbox.scope";
-/// The resolved spec as JSON, secrets left out; on a sandbox's networks.
-pub const RESOLVED: &str = "dev.sandbox.resolved";
+/// The table of published ports as JSON; on a sandbox's gateway.
+pub const PORTS: &str = "dev.sandbox.ports";
 /// The key of a network or volume in the spec.
 pub const KEY: &str = "dev.sandbox.key";
 /// The name that an image was built under, if it is one of our making.
@@ -302,11 +302,15 @@ pub fn gateway_of(service: &str) -> Option<&str> {
 
 /// A service's container; `replica` counts from 1.
 pub fn service(sandbox: &str, service: &str, replica: u32) -> String {
-    if replica <= 1 {
-        format!("sbx-{sandbox}.{service}")
-    } else {
-        format!("sbx-{sandbox}.{service}.{replica}")
-    }
+    format!("sbx-{sandbox}.{}", replica_name(service, replica))
+}
+
+/// What a replica of a service is called within its sandbox. The first has no number, unless the service's own name ends in
+/// one: a service `web.2` beside two replicas of `web` has another name than the second of these.
+pub fn replica_name(service: &str, replica: u32) -> String {
+    let is_number = |end: &str| !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_digit());
+    let ambiguous = service.rsplit_once('.').is_some_and(|(_, end)| is_number(end));
+    if replica <= 1 && !ambiguous { service.to_owned() } else { format!("{service}.{}", replica.max(1)) }
 }
 
 /// A network of the spec.
@@ -367,6 +371,8 @@ mod tests {
         assert_eq!(gateway("shop"), "sbx-shop");
         assert_eq!(service("shop", "db", 1), "sbx-shop.db");
         assert_eq!(service("shop", "db", 2), "sbx-shop.db.2");
+        assert_eq!(service("shop", "db.2", 1), "sbx-shop.db.2.1");
+        assert_eq!(service("shop", "db.main", 1), "sbx-shop.db.main");
         assert_eq!(volume("shop", "pgdata"), "sbx-shop.pgdata");
         assert_eq!(secrets_volume("shop", "db"), "sbx-shop..db.secrets");
         assert_eq!(fault(&service("shop", "db", 2)), "sbx-shop..db.2.fault");

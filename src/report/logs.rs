@@ -1,5 +1,6 @@
 //! Lines of services' logs: coloured, aligned prefixes, the same everywhere that logs are shown.
 
+use crate::engine::identity;
 use crate::report::look::{Colour, Look, Tone, harmless};
 
 /// Knows how wide the prefixes are and which service has which colour.
@@ -50,7 +51,7 @@ impl Prefixes {
 
 /// A service's name in a prefix: replicas from the second on carry their number.
 pub fn log_name(service: &str, replica: u32) -> String {
-    if replica > 1 { format!("{service}.{replica}") } else { service.to_owned() }
+    identity::replica_name(service, replica)
 }
 
 /// A line on its way to a pipe or a file, without a prefix: as it is.
