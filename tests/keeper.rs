@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sandbox::agent::client::{self, Keeper, Options, Place};
-use sandbox::agent::protocol::{Hold, Lifetime, Notice, Reason, Terms, What};
+use sandbox::agent::protocol::{Declared, Hold, Lifetime, Notice, Reason, Terms, What};
 use sandbox::engine::docker::Docker;
 use sandbox::engine::identity::{self, Role, SandboxId, SandboxName};
 use sandbox::engine::{CreateContainer, CreateNetwork, CreateVolume, Engine, Mount, network::Subnet};
 use sandbox::pool::{SetPath, StorageKind, VolumeName};
+use sandbox::spec::Spec;
 use support::{BUSYBOX, World, eventually, within};
 
 const GRACE: Duration = Duration::from_secs(2);
@@ -83,7 +84,6 @@ impl Made {
         network.subnets = vec![Subnet::new(subnet.parse().unwrap())];
         network.internal = true;
         network.labels = self.labels(Role::Network);
-        network.labels.insert(identity::RESOLVED.to_owned(), r#"{"artifacts":["web:/out"]}"#.to_owned());
         self.engine.create_network(&network).await.unwrap();
         let volume = identity::volume(name, "data");
         let labels = self.labels(Role::Volume);
@@ -200,12 +200,19 @@ async fn what_it_leaves_can_be_read_afterwards() {
     let keeper = made.keeper().await;
     let lease = keeper.lease(made.terms()).await.unwrap();
     made.build().await;
+    let mut spec = Spec::new("shop".parse().unwrap(), std::path::Path::new("/shop"));
+    let artifact = serde_json::json!({ "service": "web", "path": "/out" });
+    spec.artifacts = vec![serde_json::from_value(artifact).unwrap()];
+    let declared = Declared { spec, ports: Vec::new() };
+    keeper.declare(&made.id, declared.clone()).await.unwrap();
+    assert_eq!(keeper.declared(&made.id).await.unwrap(), Some(declared));
     eventually("the artifact is made", || {
         made.world.in_container("web", &["cat", "/out/made"]).code == Some(0)
     });
     keeper.destroy(&made.name, Reason::Down).await.unwrap();
     made.world.engine().is_clean();
     drop(lease);
+    assert_eq!(keeper.declared(&made.id).await.unwrap(), None);
     let left = keeper.left(Some(&made.name)).await.unwrap();
     let into = tempfile::tempdir().unwrap();
     keeper.bring(&left[0], into.path()).await.unwrap();

@@ -3,8 +3,8 @@
 use super::{Context, Exit, Failure};
 use crate::agent::client::{Keeper, Options};
 use crate::agent::protocol::Reason;
-use crate::session::observe;
 use crate::session::teardown::Doomed;
+use crate::session::{observe, present};
 use crate::spec::SandboxName;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -45,25 +45,23 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     }
     let reporting = context.reporter();
     let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
-    let doomed: Vec<Doomed> = chosen
-        .into_iter()
-        .flat_map(|sighting| {
-            let spec = sighting.spec().map(Arc::new);
-            let others = sighting.others.iter().map(|id| (id, None));
-            std::iter::once((&sighting.id, spec)).chain(others).map(|(id, spec)| (&sighting.name, id, spec))
-        })
-        .filter_map(|(name, id, spec)| {
-            Some(Doomed {
+    let mut doomed = Vec::new();
+    for sighting in chosen {
+        let spec = present::declared(&keeper, sighting).await?.map(Arc::new);
+        let others = sighting.others.iter().map(|id| (id, None));
+        for (id, spec) in std::iter::once((&sighting.id, spec)).chain(others) {
+            let (Ok(name), Ok(id)) = (sighting.name.parse(), id.parse()) else { continue };
+            doomed.push(Doomed {
                 engine: Arc::clone(&engine),
                 keeper: keeper.clone(),
                 events: reporting.events.clone(),
                 scope: scope.clone(),
-                name: name.parse().ok()?,
-                id: id.parse().ok()?,
+                name,
+                id,
                 spec,
-            })
-        })
-        .collect();
+            });
+        }
+    }
     let force = CancellationToken::new();
     let ends = doomed.iter().map(|one| one.destroy("as asked", Reason::Down, &force));
     let ended = futures_util::future::join_all(ends).await;

@@ -79,7 +79,10 @@ async fn perform(
     reporting: &Reporting,
 ) -> Result<(), Failure> {
     let present = present(context, reporting).await?;
-    let which = present.services(&args.services)?;
+    let mut which = present.services(&args.services)?;
+    if change == Change::Start {
+        which = present.with_dependencies(&which);
+    }
     let names: Vec<String> = which.iter().map(ToString::to_string).collect();
     let why = format!("{} {}", change.doing(), names.join(", "));
     let work = async {

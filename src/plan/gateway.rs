@@ -25,13 +25,16 @@ pub(super) fn create(
 ) -> CreateContainer {
     let mut create = CreateContainer::new(wish.gateway(), &wish.agent_image);
     create.labels = wish.labels(Role::Gateway);
+    if let Ok(table) = serde_json::to_string(published) {
+        create.labels.insert(identity::PORTS.to_owned(), table);
+    }
     create.entrypoint = Some(vec!["/sandbox".to_owned()]);
     create.cmd = Some(["agent", "gateway"].map(str::to_owned).to_vec());
     create.env = config.to_environment().into_iter().map(|(key, value)| (key, Some(value))).collect();
     create.user = Some("0".to_owned());
     create.networks = vec![Attachment::new(wish.scope.edge())];
     create.exposed =
-        published.iter().map(|port| Port { number: port.edge_port, protocol: port.protocol }).collect();
+        published.iter().map(|port| Port { number: port.edge_port, protocol: port.transport() }).collect();
     create.published = published.iter().map(PublishedService::publish).collect();
     create.read_only = true;
     create.cap_drop = vec!["ALL".to_owned()];
@@ -102,7 +105,7 @@ pub(super) fn config(
             })
             .collect(),
         edge: Some(EdgeNetwork { subnet: edge.net(), bridge: edge.bridge() }),
-        forwards: published.iter().map(forward).collect(),
+        forwards: published.iter().map(|port| forward(wish, port)).collect(),
         egress: EgressPolicy::from(&wish.spec.egress),
         services: owners_first(wish.spec).flat_map(|service| addresses(wish, service, laid)).collect(),
         forbidden: forbidden(wish, observed),
@@ -110,14 +113,15 @@ pub(super) fn config(
     }
 }
 
-fn forward(port: &PublishedService) -> Forward {
+fn forward(wish: &Wish<'_>, port: &PublishedService) -> Forward {
     Forward {
         edge_port: port.edge_port,
-        protocol: match port.protocol {
+        protocol: match port.transport() {
             Protocol::Udp => ForwardProtocol::Udp,
             Protocol::Tcp | Protocol::Sctp => ForwardProtocol::Tcp,
         },
         service: port.service.to_string(),
+        container: port.replica.map(|replica| wish.container(&port.service, replica)),
         container_port: port.target,
         network: None,
     }
@@ -144,6 +148,7 @@ fn addresses(wish: &Wish<'_>, service: &Service, laid: &BTreeMap<NetworkName, La
                 .values()
                 .flat_map(|on| on.aliases.iter().cloned())
                 .chain(service.hostname.clone())
+                .chain(service.container_name.clone())
                 .collect(),
             addresses: owner
                 .networks

@@ -84,6 +84,9 @@ pub struct Forward {
     pub protocol: Protocol,
     /// The service; one of [`GatewayConfig::services`].
     pub service: String,
+    /// Its only container that it leads to; absent if they take turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// The port inside the service's container.
     pub container_port: u16,
     /// The network to reach it by; any the service is on if absent.

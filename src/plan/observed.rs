@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+use super::port::PortBinding;
 use super::subnet::Subnet;
 use crate::engine::{Image, Port};
 use crate::spec::{Limits, NetworkName, ServiceName};
@@ -24,6 +25,8 @@ pub struct Observed {
     pub host_addresses: Vec<Ipv4Net>,
     /// Host ports that the spec's ports wish for and that are not free.
     pub busy_ports: BTreeSet<Port>,
+    /// The published ports that are there.
+    pub ports: Vec<PortBinding>,
     /// The sandbox's gateway, if it was claimed already.
     pub gateway: Option<ExistingGateway>,
     /// Services that are stopped and whose secrets the gateway does not hold any more.

@@ -1,8 +1,15 @@
 //! Published ports: which of the gateway's ports leads to which service.
+//!
+//! The table is keyed by service, replica and container port. Its entries stand in a label of the gateway, so that what is
+//! there is known without a spec, and an entry that stays keeps its numbers whatever else comes and goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
 
 use super::Observed;
+use crate::engine::identity;
 use crate::engine::{Port, Protocol, PublishedPort};
 use crate::spec::{self, PortRange, Service, ServiceName, Spec};
 
@@ -10,84 +17,331 @@ use crate::spec::{self, PortRange, Service, ServiceName, Spec};
 const FIRST_EDGE_PORT: u16 = 20_000;
 
 /// A port of a service that the host reaches.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedService {
     /// The service.
     pub service: ServiceName,
+    /// The replica that it leads to; `None`: they take turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<u32>,
     /// The service's own port.
     pub target: u16,
     /// Its protocol.
-    pub protocol: Protocol,
+    pub protocol: spec::Protocol,
     /// The gateway's port that leads to it.
     pub edge_port: u16,
     /// The host's ports that the spec wishes for: any of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<PortRange>,
+    /// Which of the host's two loopback addresses it is published on.
+    #[serde(default, skip_serializing_if = "is_ipv4")]
+    pub loopback: Loopback,
+    /// The application's protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_protocol: Option<String>,
     /// The host's port that is asked of the engine; `None`: a free one.
+    #[serde(skip)]
     pub asked: Option<u16>,
+}
+
+/// A loopback address of the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loopback {
+    /// 127.0.0.1
+    #[default]
+    Ipv4,
+    /// ::1
+    Ipv6,
+}
+
+impl Loopback {
+    /// The address.
+    pub fn address(self) -> IpAddr {
+        match self {
+            Self::Ipv4 => Ipv4Addr::LOCALHOST.into(),
+            Self::Ipv6 => Ipv6Addr::LOCALHOST.into(),
+        }
+    }
+
+    fn written(host_ip: Option<&str>) -> Self {
+        match host_ip.and_then(|ip| ip.trim_matches(['[', ']']).parse::<Ipv6Addr>().ok()) {
+            Some(Ipv6Addr::LOCALHOST) => Self::Ipv6,
+            _ => Self::Ipv4,
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_ipv4(loopback: &Loopback) -> bool {
+    *loopback == Loopback::Ipv4
+}
+
+/// A published port that is there, and its number on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortBinding {
+    /// What it leads to.
+    pub port: PublishedService,
+    /// The host's port; `None` while the gateway does not run.
+    pub host_port: Option<u16>,
 }
 
 impl PublishedService {
     /// What the engine is asked to publish: always on loopback.
     pub(super) fn publish(&self) -> PublishedPort {
         PublishedPort {
-            container: Port { number: self.edge_port, protocol: self.protocol },
-            host_ip: Some(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+            container: Port { number: self.edge_port, protocol: self.transport() },
+            host_ip: Some(self.loopback.address()),
             host_port: self.asked,
         }
     }
-}
 
-/// Every published port of a spec, in the order of services and of their `ports`. Gateway's ports are numbered in
-/// that order, so the same spec always gets the same ones. One port of the host's is given before any of a range.
-pub fn published(spec: &Spec, observed: &Observed) -> Vec<PublishedService> {
-    let mut all: Vec<PublishedService> =
-        spec.services.values().flat_map(ports).zip(FIRST_EDGE_PORT..).map(numbered).collect();
-    let mut given: BTreeSet<Port> = BTreeSet::new();
-    for ranges in [false, true] {
-        for port in &mut all {
-            let Some(wanted) = port.wanted.filter(|range| (range.start != range.end) == ranges) else {
-                continue;
-            };
-            let mut numbers = wanted.start..=wanted.end;
-            port.asked = numbers.find(|number| {
-                let wish = Port { number: *number, protocol: port.protocol };
-                !observed.busy_ports.contains(&wish) && given.insert(wish)
-            });
+    /// Its protocol in the engine's words.
+    pub fn transport(&self) -> Protocol {
+        match self.protocol {
+            spec::Protocol::Tcp => Protocol::Tcp,
+            spec::Protocol::Udp => Protocol::Udp,
+            spec::Protocol::Sctp => Protocol::Sctp,
         }
     }
+
+    /// Whether it is published for a replica of a service. What all replicas share is told of the first.
+    pub fn is_of(&self, service: &str, replica: u32) -> bool {
+        self.service.as_str() == service && self.replica.unwrap_or(1) == replica
+    }
+
+    /// Whether an entry of an earlier table stands for the same port.
+    fn continues(&self, other: &Self) -> bool {
+        self.service == other.service
+            && self.replica.unwrap_or(1) == other.replica.unwrap_or(1)
+            && (self.target, self.protocol, self.loopback) == (other.target, other.protocol, other.loopback)
+    }
+
+    /// Whether the spec wishes for just one of the host's ports.
+    fn single(&self) -> Option<u16> {
+        self.wanted.filter(|range| range.start == range.end).map(|range| range.start)
+    }
+}
+
+/// The published ports of a gateway, as its labels and its bindings tell.
+pub fn bindings(labels: &BTreeMap<String, String>, bound: &[PublishedPort]) -> Vec<PortBinding> {
+    let table: Vec<PublishedService> =
+        labels.get(identity::PORTS).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+    table
+        .into_iter()
+        .map(|port| {
+            let mine = |it: &&PublishedPort| {
+                it.container == Port { number: port.edge_port, protocol: port.transport() }
+            };
+            PortBinding { host_port: bound.iter().find(mine).and_then(|it| it.host_port), port }
+        })
+        .collect()
+}
+
+/// Completes a look at a gateway that does not run, or is not there for a moment, by what was known before.
+pub fn recall(observed: &mut Vec<PortBinding>, before: &[PortBinding]) {
+    if observed.is_empty() {
+        observed.extend_from_slice(before);
+    }
+    for binding in observed.iter_mut().filter(|it| it.host_port.is_none()) {
+        let earlier = before.iter().find(|it| it.port.edge_port == binding.port.edge_port);
+        binding.host_port = earlier.filter(|it| it.port.continues(&binding.port)).and_then(|it| it.host_port);
+    }
+}
+
+/// Every published port of a spec, in the order of services and of their `ports`. One that is there already keeps its
+/// port of the gateway's and of the host's; of the others one port of the host's is given before any of a range.
+pub fn published(spec: &Spec, observed: &Observed) -> Vec<PublishedService> {
+    let mut all: Vec<PublishedService> = spec.services.values().flat_map(ports).collect();
+    let kept = keep(&mut all, &observed.ports);
+    let mut used: BTreeSet<u16> = all.iter().map(|port| port.edge_port).collect();
+    let mut free = FIRST_EDGE_PORT..;
+    for port in all.iter_mut().filter(|port| port.edge_port == 0) {
+        port.edge_port = free.find(|number| used.insert(*number)).unwrap_or_default();
+    }
+    let mut given = Given { busy: &observed.busy_ports, taken: BTreeSet::new() };
+    for (port, kept) in all.iter_mut().zip(&kept) {
+        let number = port.single().filter(|wanted| kept.is_none_or(|kept| kept == *wanted));
+        port.asked = given.first(port, number);
+    }
+    for (port, kept) in all.iter_mut().zip(&kept) {
+        port.asked = port.asked.or_else(|| given.first(port, *kept));
+    }
+    for port in all.iter_mut().filter(|port| port.asked.is_none()) {
+        port.asked = port.wanted.and_then(|range| given.first(port, range.start..=range.end));
+    }
     all
+}
+
+/// The ports of the host that are given out.
+struct Given<'a> {
+    busy: &'a BTreeSet<Port>,
+    taken: BTreeSet<(Loopback, Port)>,
+}
+
+impl Given<'_> {
+    fn first(&mut self, of: &PublishedService, numbers: impl IntoIterator<Item = u16>) -> Option<u16> {
+        numbers.into_iter().find(|number| {
+            let port = Port { number: *number, protocol: of.transport() };
+            !self.busy.contains(&port) && self.taken.insert((of.loopback, port))
+        })
+    }
+}
+
+/// Gives ports the numbers of the gateway's that they have. Which number of the host's each of them keeps: one that the
+/// spec wishes for, or one that was given for the same wish.
+fn keep(all: &mut [PublishedService], there: &[PortBinding]) -> Vec<Option<u16>> {
+    let mut left: Vec<&PortBinding> = there.iter().collect();
+    let mut kept = vec![None; all.len()];
+    for same_wish in [true, false] {
+        for (port, kept) in all.iter_mut().zip(&mut kept).filter(|(port, _)| port.edge_port == 0) {
+            let continued =
+                |it: &&PortBinding| port.continues(&it.port) && (!same_wish || port.wanted == it.port.wanted);
+            let Some(at) = left.iter().position(continued) else { continue };
+            let binding = left.remove(at);
+            port.edge_port = binding.port.edge_port;
+            let welcome =
+                |number: &u16| same_wish || port.wanted.is_some_and(|range| range.contains(*number));
+            *kept = binding.host_port.filter(welcome);
+        }
+    }
+    kept
 }
 
 /// The ports of the host that a spec wishes for, those of its ranges included.
 pub fn wished_ports(spec: &Spec) -> BTreeSet<Port> {
     let wishes = spec.services.values().flat_map(ports);
     wishes
-        .filter_map(|wish| Some((wish.wanted?, wish.protocol)))
+        .filter_map(|wish| Some((wish.wanted?, wish.transport())))
         .flat_map(|(range, protocol)| (range.start..=range.end).map(move |number| Port { number, protocol }))
         .collect()
 }
 
-/// A port as the spec has it.
-struct Written {
-    service: ServiceName,
-    target: u16,
-    protocol: Protocol,
-    wanted: Option<PortRange>,
-}
-
-fn numbered((written, edge_port): (Written, u16)) -> PublishedService {
-    let Written { service, target, protocol, wanted } = written;
-    PublishedService { service, target, protocol, edge_port, wanted, asked: None }
-}
-
-fn ports(service: &Service) -> impl Iterator<Item = Written> + '_ {
-    service.ports.iter().filter_map(|port| {
-        let protocol = match port.protocol {
-            spec::Protocol::Tcp => Protocol::Tcp,
-            spec::Protocol::Udp => Protocol::Udp,
-            spec::Protocol::Sctp => return None,
-        };
+/// A service's ports, not numbered yet. Where the host's port may be any of several each replica has one of its own.
+fn ports(service: &Service) -> Vec<PublishedService> {
+    let forwarded = service.ports.iter().filter(|port| port.protocol != spec::Protocol::Sctp);
+    let each = forwarded.flat_map(|port| {
         let wanted = port.host.filter(|range| range.start != 0);
-        Some(Written { service: service.name.clone(), target: port.container, protocol, wanted })
-    })
+        let shared = service.replicas() <= 1 || wanted.is_some_and(|range| range.start == range.end);
+        let replicas = if shared { vec![None] } else { (1..=service.replicas()).map(Some).collect() };
+        replicas.into_iter().map(move |replica| PublishedService {
+            service: service.name.clone(),
+            replica,
+            target: port.container,
+            protocol: port.protocol,
+            edge_port: 0,
+            wanted,
+            loopback: Loopback::written(port.host_ip.as_deref()),
+            app_protocol: port.app_protocol.clone(),
+            asked: None,
+        })
+    });
+    each.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str, ports: &[&str], replicas: u32) -> Service {
+        let mut service = Service::new(ServiceName::new(name).unwrap(), "web");
+        service.scale = Some(replicas);
+        service.ports = ports.iter().map(|port| port_of(port)).collect();
+        service
+    }
+
+    /// `80`, `8080:80`, `8080-8082:80`
+    fn port_of(written: &str) -> spec::Port {
+        let (host, container) = written.split_once(':').unwrap_or(("", written));
+        let (start, end) = host.split_once('-').unwrap_or((host, host));
+        let host = (!host.is_empty()).then(|| {
+            serde_json::json!({ "start": start.parse::<u16>().unwrap(), "end": end.parse::<u16>().unwrap() })
+        });
+        let container: u16 = container.parse().unwrap();
+        serde_json::from_value(serde_json::json!({ "host": host, "container": container })).unwrap()
+    }
+
+    fn spec(services: &[(&str, &[&str], u32)]) -> Spec {
+        let mut spec = Spec::new("shop".parse().unwrap(), std::path::Path::new("/shop"));
+        for (name, ports, replicas) in services {
+            spec.services.insert(ServiceName::new(*name).unwrap(), service(name, ports, *replicas));
+        }
+        spec
+    }
+
+    /// What is there after a spec was built; what asked for no port of the host's was given one from 40000 on.
+    fn built(spec: &Spec, before: &[PortBinding]) -> Vec<PortBinding> {
+        let observed = Observed { ports: before.to_vec(), ..Observed::default() };
+        let mut free = 40_000 + u16::try_from(before.len()).unwrap()..;
+        let bind = |port: PublishedService| {
+            let host_port = port.asked.or_else(|| free.next());
+            PortBinding { port, host_port }
+        };
+        published(spec, &observed).into_iter().map(bind).collect()
+    }
+
+    fn numbers<'a>(bindings: &'a [PortBinding], service: &str) -> Vec<(u16, Option<u16>)> {
+        let of = |it: &&'a PortBinding| it.port.service.as_str() == service;
+        bindings.iter().filter(of).map(|it| (it.port.edge_port, it.host_port)).collect()
+    }
+
+    #[test]
+    fn a_port_that_stays_keeps_its_numbers_whoever_comes_or_goes() {
+        let first = built(&spec(&[("web", &["80", "8080:81"], 1)]), &[]);
+        let more = [("api", &["80"][..], 1), ("web", &["80", "8080:81"], 1), ("zoo", &["80"], 1)];
+        let second = built(&spec(&more), &first);
+        assert_eq!(numbers(&second, "web"), numbers(&first, "web"));
+        let third = built(&spec(&[("zoo", &["80"], 1), ("web", &["8080:81", "80"], 1)]), &second);
+        let mut reordered = numbers(&third, "web");
+        reordered.reverse();
+        assert_eq!(reordered, numbers(&first, "web"));
+        assert_eq!(numbers(&third, "zoo"), numbers(&second, "zoo"));
+        let edge: BTreeSet<u16> = second.iter().map(|it| it.port.edge_port).collect();
+        assert_eq!(edge.len(), 4);
+    }
+
+    #[test]
+    fn another_wish_for_a_host_port_is_followed() {
+        let first = built(&spec(&[("web", &["8080:80"], 1)]), &[]);
+        let moved = built(&spec(&[("web", &["8081:80"], 1)]), &first);
+        assert_eq!(numbers(&moved, "web"), [(20_000, Some(8081))]);
+        let within = built(&spec(&[("web", &["8000-8090:80"], 1)]), &moved);
+        assert_eq!(numbers(&within, "web"), [(20_000, Some(8081))]);
+        let any = built(&spec(&[("web", &["80"], 1)]), &within);
+        assert_eq!(numbers(&any, "web"), [(20_000, Some(40_001))]);
+    }
+
+    #[test]
+    fn who_wants_just_one_port_gets_it_from_who_wants_any() {
+        let first = built(&spec(&[("web", &["80"], 1)]), &[]);
+        assert_eq!(numbers(&first, "web"), [(20_000, Some(40_000))]);
+        let both = built(&spec(&[("api", &["40000:80"], 1), ("web", &["80"], 1)]), &first);
+        assert_eq!(numbers(&both, "api"), [(20_001, Some(40_000))]);
+        assert_ne!(numbers(&both, "web")[0].1, Some(40_000));
+    }
+
+    #[test]
+    fn each_replica_has_its_own_port_where_there_are_several() {
+        let range = built(&spec(&[("web", &["6005-6015:80"], 3)]), &[]);
+        assert_eq!(
+            numbers(&range, "web").iter().map(|it| it.1).collect::<Vec<_>>(),
+            [Some(6005), Some(6006), Some(6007)]
+        );
+        assert!(range[1].port.is_of("web", 2) && !range[1].port.is_of("web", 1));
+        let any = built(&spec(&[("web", &["80"], 2)]), &[]);
+        assert_eq!(any.len(), 2);
+        let fixed = built(&spec(&[("web", &["8080:80"], 2)]), &[]);
+        assert_eq!(fixed.iter().map(|it| it.port.replica).collect::<Vec<_>>(), [None]);
+        let scaled = built(&spec(&[("web", &["6005-6015:80"], 1)]), &range);
+        assert_eq!(numbers(&scaled, "web"), numbers(&range, "web")[..1]);
+    }
+
+    #[test]
+    fn the_table_is_read_back_from_the_label() {
+        let table = published(&spec(&[("web", &["80"], 1)]), &Observed::default());
+        let labels = [(identity::PORTS.to_owned(), serde_json::to_string(&table).unwrap())].into();
+        let bound = PublishedPort { host_port: Some(49_153), ..table[0].publish() };
+        let read = bindings(&labels, &[bound]);
+        assert_eq!(read, [PortBinding { port: table[0].clone(), host_port: Some(49_153) }]);
+    }
 }

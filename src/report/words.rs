@@ -229,7 +229,6 @@ pub fn state(look: Look, state: &ServiceState) -> String {
         ServiceState::Starting => (Tone::Busy, "starting".to_owned()),
         ServiceState::Running => (Tone::Good, "running".to_owned()),
         ServiceState::Healthy => (Tone::Good, "healthy".to_owned()),
-        ServiceState::Ready => (Tone::Good, "ready".to_owned()),
         ServiceState::Unhealthy => (Tone::Bad, "unhealthy".to_owned()),
         ServiceState::Paused => (Tone::Warn, "paused".to_owned()),
         ServiceState::Exited { code: 0 } => (Tone::Faint, "exited (0)".to_owned()),

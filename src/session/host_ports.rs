@@ -57,8 +57,10 @@ pub fn check(spec: &Spec, wish: PortWish, observed: &Observed) -> Result<(), Ses
         return Ok(());
     }
     let published = plan::published(spec, observed);
-    let without = published.iter().find(|port| port.asked.is_none() && port.wanted.is_some());
-    match without.and_then(|port| port.wanted) {
+    let unmet = published.iter().filter_map(|port| {
+        port.wanted.filter(|wanted| !port.asked.is_some_and(|number| wanted.contains(number)))
+    });
+    match unmet.min() {
         Some(wanted) => Err(SessionError::PortBusy { port: wanted.start }),
         None => Ok(()),
     }
@@ -72,7 +74,10 @@ pub fn taken(spec: &Spec, own: &BTreeSet<Port>) -> BTreeSet<Port> {
 /// The ports that the plan asked the engine for.
 pub fn asked(spec: &Spec, observed: &Observed) -> BTreeSet<Port> {
     let published = plan::published(spec, observed);
-    published.iter().filter_map(|port| Some(Port { number: port.asked?, protocol: port.protocol })).collect()
+    published
+        .iter()
+        .filter_map(|port| Some(Port { number: port.asked?, protocol: port.transport() }))
+        .collect()
 }
 
 /// Which of the ports that were asked for the engine could not have: those that it names, else those that are taken,
@@ -89,12 +94,14 @@ pub fn refused(asked: BTreeSet<Port>, words: &str) -> BTreeSet<Port> {
     if taken.is_empty() { asked } else { taken }
 }
 
-/// Whether an engine's words name a port of the loopback, as `127.0.0.1:80`.
+/// Whether an engine's words name a port of a loopback address, as `127.0.0.1:80`.
 fn names(words: &str, port: u16) -> bool {
-    let place = format!("127.0.0.1:{port}");
-    words
-        .match_indices(&place)
-        .any(|(at, _)| !words[at + place.len()..].starts_with(|c: char| c.is_ascii_digit()))
+    let named = |place: &str| {
+        words
+            .match_indices(place)
+            .any(|(at, _)| !words[at + place.len()..].starts_with(|c: char| c.is_ascii_digit()))
+    };
+    ["127.0.0.1", "[::1]", "::1"].iter().any(|address| named(&format!("{address}:{port}")))
 }
 
 #[cfg(test)]

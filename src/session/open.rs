@@ -196,7 +196,7 @@ pub async fn again(
 /// [`SessionError::Held`] if another session holds it; whatever the keeper says.
 pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> Result<Session, SessionError> {
     if !existed {
-        settings::admit(&*site.engine, &site.scope, &order.name, &order.spec).await?;
+        settings::admit(&*site.engine, &keeper, &site.scope, &order.name, &order.spec).await?;
     }
     limits::tell(&site.events, &order.spec, &site.limiter);
     ingress::admit(&site.info, &order.spec)?;

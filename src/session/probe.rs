@@ -20,6 +20,8 @@ const ROUND: Duration = Duration::from_mins(10);
 /// How long to wait for a gateway that does not take the conversation yet.
 const PAUSE: Duration = Duration::from_millis(30);
 
+/// How long to wait for a gateway that has just started.
+const SERVES: Duration = Duration::from_secs(5);
 /// How long to wait for an explanation of a failure.
 const EXPLAIN: Duration = Duration::from_secs(2);
 
@@ -101,6 +103,14 @@ impl Prober {
         Box::new(Refused { lines: its.map(explained).collect() })
     }
 
+    /// Waits until the gateway serves its ports, unless it has answered already.
+    pub(super) async fn gateway_serves(&self) {
+        if self.line.lock().await.is_none() {
+            // It answers once its ports are open. One that never does is for whoever uses the ports to find out.
+            let _ = tokio::time::timeout(SERVES, self.refusals()).await;
+        }
+    }
+
     async fn refusals(&self) -> Result<Vec<Refusal>, EngineError> {
         let ExecSession { mut input, mut output, .. } = self.dial().await?;
         let request = ControlRequest { id: 1, action: ControlAction::Refused };
@@ -148,7 +158,7 @@ fn in_gateway_words(service: &str, container: &str, probe: &Probe) -> Option<Gat
             let http = HttpProbe { path: path.clone(), status: status.iter().copied().collect(), headers };
             (port.unwrap_or(80), Some(http))
         }
-        Probe::None | Probe::Exec(_) | Probe::Log { .. } => return None,
+        Probe::Exec(_) | Probe::Log { .. } => return None,
     };
     let target = if container.is_empty() { service } else { container }.to_owned();
     let timeout_ms = u64::try_from(ROUND.as_millis()).unwrap_or(u64::MAX);

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::error::SessionError;
-use super::event::{self, Event, Events, ServiceState, ServiceStatus};
+use super::event::{Event, Events, ServiceState, ServiceStatus};
 use super::files::Values;
 use super::held;
 use super::host_ports;
@@ -26,12 +26,14 @@ use super::reach;
 use super::schedule::{self, Halt};
 use super::survey::{self, Images};
 use super::tail::tail;
-use super::wait::Pending;
 use crate::agent::client::Keeper;
+use crate::agent::protocol::Declared;
 use crate::data::manifest::ImageIdentity;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo, ErrorKind};
-use crate::plan::{self, Age, Observed, Op, Plan, PlanError, Seeding, SubnetPool, VolumeSource, Wish};
+use crate::plan::{
+    self, Age, Observed, Op, Plan, PlanError, PortBinding, Seeding, SubnetPool, VolumeSource, Wish,
+};
 use crate::pool::Storage;
 use crate::spec::{Limits, RestartPolicy, SandboxName, Service, ServiceName, Spec};
 
@@ -184,11 +186,19 @@ pub async fn dry_run(
 pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Result<(), SessionError> {
     let mut lost = Lost::default();
     let began = Instant::now();
+    let mut ports = declared_ports(site, order).await?;
     for attempt in 1.. {
         let mut survey =
             survey::survey(&*site.engine, &site.info, &site.scope, &order.name, &order.spec).await?;
         if survey.id.as_ref().is_some_and(|id| *id != order.id) {
             return Err(SessionError::Held { name: order.name.clone() });
+        }
+        let observed = &mut survey.observed.ports;
+        plan::recall(observed, &ports);
+        if *observed != ports || attempt == 1 {
+            ports.clone_from(observed);
+            let declared = Declared { spec: (*order.spec).clone(), ports: ports.clone() };
+            site.keeper.declare(&order.id, declared).await?;
         }
         lost.add_to(&mut survey.observed);
         host_ports::check(&order.spec, order.ports, &survey.observed)?;
@@ -207,11 +217,20 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
         };
         let prober = Prober::new(Arc::clone(&site.engine), identity::gateway(order.name.as_str()));
         let workshop = workshop(site, &order.spec, &order.values, prober, order.patience);
+        let prober = Arc::clone(&workshop.prober);
+        let gateway = identity::gateway(order.name.as_str());
+        let starts_gateway = plan
+            .steps()
+            .iter()
+            .any(|step| matches!(&step.op, Op::Start { container } if *container == gateway));
         match run(workshop, plan, token).await {
+            Ok(()) if starts_gateway => {
+                prober.gateway_serves().await;
+                break;
+            }
             Ok(()) => break,
             Err(Halt::Cancelled) => return Err(SessionError::Cancelled),
             Err(Halt::Failed(step, error)) if attempt < ATTEMPTS => {
-                let gateway = identity::gateway(order.name.as_str());
                 let whose = Whose { spec: &order.spec, ports: order.ports, gateway };
                 if !lost.to_others(&*site.engine, &whose, &survey.observed, &step.op, &error).await? {
                     return Err(named(order, &step.op, error));
@@ -221,6 +240,14 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
         }
     }
     Ok(())
+}
+
+/// The published ports before the last change. While a gateway is replaced nothing else tells them.
+async fn declared_ports(site: &Site, order: &Order) -> Result<Vec<PortBinding>, SessionError> {
+    match order.age {
+        Age::New => Ok(Vec::new()),
+        Age::Standing => Ok(site.keeper.declared(&order.id).await?.map(|it| it.ports).unwrap_or_default()),
+    }
 }
 
 fn named(order: &Order, op: &Op, error: SessionError) -> SessionError {
@@ -269,7 +296,6 @@ fn workshop(
         values: Arc::clone(values),
         prober: Arc::new(prober),
         patience,
-        pending: Pending::default(),
         numbers: BTreeMap::new(),
     }
 }
@@ -317,11 +343,7 @@ async fn none_failed(site: &Site, order: &Order, services: &[ServiceStatus]) -> 
     for status in services {
         let ServiceState::Exited { code } = status.state else { continue };
         let service = order.spec.services.get(status.service.as_str());
-        let optional = service.is_some_and(|service| plan::is_optional(&order.spec, &service.name));
-        if code != 0
-            && !optional
-            && service.is_some_and(|service| service.restart_policy() == RestartPolicy::No)
-        {
+        if code != 0 && service.is_some_and(|service| service.restart_policy() == RestartPolicy::No) {
             let prober = Prober::new(Arc::clone(&site.engine), identity::gateway(order.name.as_str()));
             return Err(SessionError::Exited {
                 service: status.service.clone(),
@@ -349,10 +371,7 @@ pub async fn tell_up(
     let Some(sighting) = observe::sandbox(&*site.engine, &site.scope, &order.name).await? else {
         return Err(SessionError::NoSuchSandbox { name: order.name.clone() });
     };
-    let mut services = observe::statuses(&*site.engine, &sighting, Passwords::LeftOut).await?;
-    // The engine checks only after an interval what has just been seen.
-    let unchecked = services.iter_mut().filter(|status| status.state == ServiceState::Starting);
-    unchecked.for_each(|status| status.state = ServiceState::Ready);
+    let services = observe::statuses(&*site.engine, &sighting, Passwords::LeftOut).await?;
     none_failed(site, order, &services).await?;
     moved(&order.spec, &services).for_each(|event| site.events.emit(event));
     let local = site.info.location.is_local();
@@ -366,12 +385,7 @@ pub async fn tell_up(
 fn moved<'a>(spec: &Spec, services: &'a [ServiceStatus]) -> impl Iterator<Item = Event> + 'a {
     plan::published(spec, &Observed::default()).into_iter().filter_map(|port| {
         let wanted = port.wanted?;
-        let service = services.iter().find(|status| status.service == port.service.as_str())?;
-        let given = service.endpoints.iter().filter(|endpoint| {
-            let datagrams = endpoint.protocol == event::Protocol::Udp;
-            endpoint.target == port.target && datagrams == (port.protocol == crate::engine::Protocol::Udp)
-        });
-        let given: Vec<u16> = given.map(|endpoint| endpoint.port).collect();
+        let given: Vec<u16> = reach::endpoints(&port, services).map(|endpoint| endpoint.port).collect();
         if given.iter().any(|port| wanted.contains(*port)) {
             return None;
         }

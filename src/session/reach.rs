@@ -3,8 +3,9 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::event::{Event, Protocol, ServiceStatus};
-use crate::plan::{self, Observed};
+use super::event::{Endpoint, Event, Protocol, ServiceStatus};
+use crate::engine;
+use crate::plan::{self, Observed, PublishedService};
 use crate::spec::Spec;
 
 /// How long a port of this machine may take to accept.
@@ -14,8 +15,7 @@ const ACCEPT: Duration = Duration::from_secs(1);
 pub(super) fn unreached(spec: &Spec, services: &[ServiceStatus], local: bool) -> Vec<Event> {
     let mut troubles = Vec::new();
     for port in plan::published(spec, &Observed::default()) {
-        let status = services.iter().find(|status| status.service == port.service.as_str());
-        let bound = status.and_then(|status| status.endpoints.iter().find(|one| one.target == port.target));
+        let bound = endpoints(&port, services).next();
         let what = format!("port {} of service `{}`", port.target, port.service);
         match bound {
             None => troubles.push(Event::Warning {
@@ -42,6 +42,24 @@ pub(super) fn unreached(spec: &Spec, services: &[ServiceStatus], local: bool) ->
     troubles
 }
 
+/// Where a port that the spec publishes is.
+pub(super) fn endpoints<'a>(
+    port: &PublishedService,
+    services: &'a [ServiceStatus],
+) -> impl Iterator<Item = &'a Endpoint> {
+    let (service, replica) = (port.service.clone(), port.replica.unwrap_or(1));
+    let (target, host) = (port.target, port.loopback.address());
+    let protocol = match port.transport() {
+        engine::Protocol::Udp => Protocol::Udp,
+        engine::Protocol::Tcp | engine::Protocol::Sctp => Protocol::Tcp,
+    };
+    let statuses =
+        services.iter().filter(move |status| status.service == service.as_str() && status.replica == replica);
+    statuses.flat_map(|status| &status.endpoints).filter(move |endpoint| {
+        (endpoint.target, endpoint.protocol, endpoint.host) == (target, protocol, host)
+    })
+}
+
 /// Whether somebody listens. Whoever binds the port itself is found without a connection, which a service might take
 /// for a client; an engine that only redirects packets to it has to be asked.
 fn listens(at: SocketAddr) -> bool {
@@ -51,7 +69,7 @@ fn listens(at: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::event::{Endpoint, ServiceState};
+    use crate::session::event::ServiceState;
     use crate::spec::{Service, ServiceName};
 
     fn spec() -> Spec {

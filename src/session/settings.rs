@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::agent::client::Keeper;
 use crate::engine::Engine;
 use crate::engine::identity::Scope;
 use crate::plan::SubnetPool;
@@ -62,6 +63,7 @@ pub fn subnets() -> Result<SubnetPool, SessionError> {
 /// [`SessionError::Limit`] with the limit, how it stands, and the file.
 pub async fn admit(
     engine: &dyn Engine,
+    keeper: &Keeper,
     scope: &Scope,
     name: &SandboxName,
     spec: &Spec,
@@ -72,11 +74,18 @@ pub async fn admit(
     }
     let mut others = observe::sandboxes(engine, scope).await?;
     others.retain(|other| other.name != name.as_str());
-    judge(&settings, &others, spec)
+    let mut used = 0;
+    if settings.max_memory.is_some() {
+        for id in others.iter().filter_map(|other| other.id.parse().ok()) {
+            used += keeper.declared(&id).await?.and_then(|it| it.spec.memory_limit()).unwrap_or(0);
+        }
+    }
+    judge(&settings, &others, used, spec)
         .map_err(|reason| SessionError::Limit { reason: format!("{reason} (`{}`)", path().display()) })
 }
 
-fn judge(settings: &Settings, others: &[Sighting], spec: &Spec) -> Result<(), String> {
+/// `used`: the memory that the others may use at most.
+fn judge(settings: &Settings, others: &[Sighting], used: u64, spec: &Spec) -> Result<(), String> {
     if let Some(most) = settings.max_sandboxes
         && others.len() >= most
     {
@@ -90,7 +99,6 @@ fn judge(settings: &Settings, others: &[Sighting], spec: &Spec) -> Result<(), St
             mebibytes(most)
         ));
     };
-    let used: u64 = others.iter().filter_map(|other| other.spec()?.memory_limit()).sum();
     if used + wanted > most {
         return Err(format!(
             "max_memory is {}: {} are taken, and this sandbox may use {}",
@@ -122,18 +130,18 @@ mod tests {
     #[test]
     fn one_sandbox_more_than_set_is_refused_with_the_names_of_the_others() {
         let settings = Settings { max_sandboxes: Some(1), ..Settings::default() };
-        assert_eq!(judge(&settings, &[], &spec(None)), Ok(()));
+        assert_eq!(judge(&settings, &[], 0, &spec(None)), Ok(()));
         let other = Sighting { name: "other".to_owned(), ..Sighting::default() };
-        let reason = judge(&settings, &[other], &spec(None)).unwrap_err();
+        let reason = judge(&settings, &[other], 0, &spec(None)).unwrap_err();
         assert!(reason.contains("max_sandboxes is 1") && reason.contains("other"), "{reason}");
     }
 
     #[test]
     fn memory_beyond_what_is_set_is_refused_and_so_is_memory_without_a_limit() {
         let settings = Settings { max_memory: Some(1 << 30), ..Settings::default() };
-        assert_eq!(judge(&settings, &[], &spec(Some(1 << 30))), Ok(()));
-        let reason = judge(&settings, &[], &spec(Some(2 << 30))).unwrap_err();
+        assert_eq!(judge(&settings, &[], 0, &spec(Some(1 << 30))), Ok(()));
+        let reason = judge(&settings, &[], 0, &spec(Some(2 << 30))).unwrap_err();
         assert!(reason.contains("1024 MiB") && reason.contains("2048 MiB"), "{reason}");
-        assert!(judge(&settings, &[], &spec(None)).unwrap_err().contains("limits:"));
+        assert!(judge(&settings, &[], 0, &spec(None)).unwrap_err().contains("limits:"));
     }
 }

@@ -12,7 +12,9 @@ use crate::engine::network::Subnet as EngineSubnet;
 use crate::engine::{
     ContainerState, ContainerSummary, Engine, EngineError, EngineInfo, Filter, Image, Network, Port,
 };
-use crate::plan::{ExistingContainer, ExistingGateway, ExistingNetwork, Observed, Subnet, image_references};
+use crate::plan::{
+    self, ExistingContainer, ExistingGateway, ExistingNetwork, Observed, Subnet, image_reference,
+};
 use crate::spec::{NetworkName, SandboxName, Service, ServiceName, Spec};
 
 /// Images by the reference that a spec uses.
@@ -62,6 +64,7 @@ pub async fn survey(
     }
     observed.volumes =
         volumes.into_iter().filter(|volume| scope.owns(&volume.labels)).map(|volume| volume.name).collect();
+    observed.ports = gateway.map(|it| plan::bindings(&it.labels, &it.ports)).unwrap_or_default();
     observed.gateway = gateway.map(|container| ExistingGateway {
         config_hash: container.labels.get(identity::CONFIG_HASH).cloned().unwrap_or_default(),
         running: container.state == ContainerState::Running,
@@ -103,7 +106,9 @@ async fn forgotten(
 /// # Errors
 /// When the engine does not answer.
 pub async fn images(engine: &dyn Engine, spec: &Spec) -> Result<Images, EngineError> {
-    let found = try_join_all(image_references(spec).into_iter().map(|reference| async move {
+    let references: BTreeSet<String> =
+        spec.services.values().map(|service| image_reference(spec, service)).collect();
+    let found = try_join_all(references.into_iter().map(|reference| async move {
         let image = engine.image(&reference).await?;
         Ok::<_, EngineError>(image.map(|image| (reference, image)))
     }))
@@ -139,7 +144,7 @@ fn addresses(container: &ContainerSummary) -> BTreeMap<String, Ipv4Addr> {
 }
 
 /// From the engine's `Exited (137) 2 hours ago`.
-fn exit_code(status: &str) -> Option<i64> {
+pub(super) fn exit_code(status: &str) -> Option<i64> {
     status.strip_prefix("Exited (")?.split(')').next()?.parse().ok()
 }
 

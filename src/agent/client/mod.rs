@@ -43,7 +43,7 @@ use self::link::{Command, Dial, Link};
 use self::start::Starter;
 use super::group;
 use super::image::Payload;
-use super::protocol::{Ask, Destroyed, Greeting, Left, Reason, Record, Standing, Terms};
+use super::protocol::{Ask, Declared, Destroyed, Greeting, Left, Reason, Record, Standing, Terms};
 #[cfg(debug_assertions)]
 use crate::engine::docker::fault;
 use crate::engine::identity::{SandboxId, SandboxName};
@@ -133,6 +133,19 @@ impl Keeper {
     /// Says that this client is about to destroy a sandbox: if it goes before it has said that it did, the keeper does.
     pub async fn doom(&self, sandbox: &SandboxId, reason: Reason) -> Result<(), KeeperError> {
         self.ask(Ask::Doom { sandbox: sandbox.clone(), reason }).await
+    }
+
+    /// Records what a sandbox is to be from now on.
+    ///
+    /// # Errors
+    /// When there is no such sandbox, or the record cannot be written.
+    pub async fn declare(&self, sandbox: &SandboxId, declared: Declared) -> Result<(), KeeperError> {
+        self.ask(Ask::Declare { sandbox: sandbox.clone(), declared: Box::new(declared) }).await
+    }
+
+    /// What was declared of a sandbox last; `None` if it is half-made.
+    pub async fn declared(&self, sandbox: &SandboxId) -> Result<Option<Declared>, KeeperError> {
+        self.ask(Ask::Declared { sandbox: sandbox.clone() }).await
     }
 
     /// Moves a sandbox's deadline.

@@ -100,10 +100,7 @@ async fn accept(serving: Arc<Serving>, listener: TcpListener, own: Ipv4Addr, for
 }
 
 async fn connect(serving: &Serving, forward: &Forward) -> io::Result<TcpStream> {
-    let at = serving
-        .roster
-        .locate_port(&forward.service, forward.network.as_deref(), forward.container_port)
-        .await?;
+    let at = locate(serving, forward).await?;
     timeout(CONNECT_FOR, local_socket()?.connect(at)).await?
 }
 
@@ -152,13 +149,18 @@ async fn pass_datagrams(serving: Arc<Serving>, edge: Arc<UdpSocket>, own: Ipv4Ad
 }
 
 async fn associate(serving: &Serving, forward: &Forward) -> io::Result<UdpSocket> {
-    let at = serving
-        .roster
-        .locate_port(&forward.service, forward.network.as_deref(), forward.container_port)
-        .await?;
+    let at = locate(serving, forward).await?;
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
     socket.connect(at).await?;
+    // Until the runtime has heard so from the kernel, `try_send` refuses and the first datagram would be lost.
+    socket.writable().await?;
     Ok(socket)
+}
+
+/// Where a forward leads now.
+async fn locate(serving: &Serving, forward: &Forward) -> io::Result<SocketAddr> {
+    let to = forward.container.as_deref().unwrap_or(&forward.service);
+    serving.roster.locate_port(to, forward.network.as_deref(), forward.container_port).await
 }
 
 /// Until the service has said nothing for a while. A service that never answers is forgotten and found again.

@@ -20,6 +20,7 @@ use crate::agent::protocol::Destroyed;
 use crate::engine::identity::{self, Role, SandboxId, SandboxName, Scope};
 use crate::engine::{ContainerSummary, Engine, Filter, LogOptions, Tail};
 use crate::pool::{SetPath, Storage};
+use crate::spec::Artifact;
 use crate::sweep::{self, Aftermath, Manner, Patience, Target};
 
 /// How long bringing logs out may take; the sandbox is to be gone soon.
@@ -102,21 +103,20 @@ impl Destroyer {
         }
     }
 
-    /// What the spec declares as `artifacts`; the spec is on the sandbox's networks.
+    /// The `artifacts` of the declared spec.
     async fn artifacts(&self, containers: &[ContainerSummary], sandbox: &SandboxId, folder: &Path) {
-        let filter = self.scope.narrow(Filter::all().label(identity::ID, sandbox.as_str()));
-        let Ok(networks) = self.engine.networks(&filter).await else { return };
-        let declared: Vec<_> =
-            networks.iter().filter_map(|it| it.labels.get(identity::RESOLVED)).take(1).collect();
-        for (service, path) in declared.into_iter().flat_map(|it| declared_artifacts(it)) {
-            for container in containers.iter().filter(|it| it.labels.get(identity::SERVICE) == Some(&service))
-            {
+        let Some(declared) = self.store.declared(sandbox) else { return };
+        for Artifact { service, path, .. } in declared.spec.artifacts {
+            let of_service = |it: &&ContainerSummary| {
+                it.labels.get(identity::SERVICE).is_some_and(|of| of == service.as_str())
+            };
+            for container in containers.iter().filter(of_service) {
                 let Ok(stream) = self.engine.download(&container.id, &path).await else { continue };
                 let reader = SyncIoBridge::new(StreamReader::new(stream.map_err(std::io::Error::other)));
                 let into = folder.join("artifacts").join(place(container));
                 let unpacked = tokio::task::spawn_blocking(move || archive::unpack(reader, &into, 0)).await;
                 if let Ok(Err(error)) = unpacked {
-                    tracing::warn!(service, path, %error, "cannot keep the artifact");
+                    tracing::warn!(%service, path, %error, "cannot keep the artifact");
                 }
             }
         }
@@ -151,36 +151,6 @@ impl Aftermath for Data<'_> {
 /// A service's name, with its number if it is not the first replica.
 fn place(container: &ContainerSummary) -> String {
     let service = container.labels.get(identity::SERVICE).map_or(container.name.as_str(), String::as_str);
-    match container.labels.get(identity::REPLICA).map(String::as_str) {
-        None | Some("1") => service.to_owned(),
-        Some(replica) => format!("{service}.{replica}"),
-    }
-}
-
-/// The `artifacts` of a resolved spec, each a service and a path. A spec that cannot be read has none.
-fn declared_artifacts(resolved: &str) -> Vec<(String, String)> {
-    let spec: serde_json::Value = serde_json::from_str(resolved).unwrap_or_default();
-    let list = spec["artifacts"].as_array().or_else(|| spec["x-sandbox"]["artifacts"].as_array());
-    list.into_iter().flatten().filter_map(artifact).collect()
-}
-
-fn artifact(value: &serde_json::Value) -> Option<(String, String)> {
-    if let Some(text) = value.as_str() {
-        let (service, path) = text.split_once(':')?;
-        return Some((service.to_owned(), path.to_owned()));
-    }
-    Some((value["service"].as_str()?.to_owned(), value["path"].as_str()?.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn artifacts_are_read_in_both_their_forms() {
-        let resolved = r#"{"artifacts":["web:/app/out",{"service":"db","path":"/dump"}]}"#;
-        let expected = [("web", "/app/out"), ("db", "/dump")].map(|(a, b)| (a.to_owned(), b.to_owned()));
-        assert_eq!(declared_artifacts(resolved), expected);
-        assert!(declared_artifacts("not json").is_empty());
-    }
+    let replica = container.labels.get(identity::REPLICA).and_then(|number| number.parse().ok());
+    identity::replica_name(service, replica.unwrap_or(1))
 }

@@ -1,5 +1,5 @@
-//! What the keeper writes to its volume: one small JSON file per sandbox, a log of events, and what destroyed
-//! sandboxes left. Nothing in it is needed to destroy anything: whatever is missing or damaged is passed over.
+//! What the keeper writes to its volume: for each sandbox a small JSON file and its declared spec, a log of events, and
+//! what destroyed sandboxes left. Nothing in it is needed to destroy anything: whatever is missing or damaged is passed over.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::state::{Kept, Remembered};
 use super::strain::Strain;
-use crate::agent::protocol::{Left, Record};
+use crate::agent::protocol::{Declared, Left, Record};
 use crate::engine::identity::{SandboxId, SandboxName};
 
 /// How long events, logs and artifacts are kept.
@@ -28,6 +28,7 @@ impl Store {
     pub fn open(volume: &Path) -> io::Result<Self> {
         let root = volume.join("keeper");
         fs::create_dir_all(root.join("sandboxes"))?;
+        fs::create_dir_all(root.join("specs"))?;
         fs::create_dir_all(root.join("left"))?;
         Ok(Self { root })
     }
@@ -38,12 +39,20 @@ impl Store {
         replace(&self.record(&kept.terms.sandbox), &text)
     }
 
-    /// Removes the record of a sandbox.
+    /// Removes the record of a sandbox and its declared spec.
     pub fn forget(&self, sandbox: &SandboxId) -> io::Result<()> {
-        match fs::remove_file(self.record(sandbox)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove(&self.declaration(sandbox))?;
+        remove(&self.record(sandbox))
+    }
+
+    /// Writes the declared spec of a sandbox, in one step.
+    pub fn declare(&self, sandbox: &SandboxId, declared: &Declared) -> io::Result<()> {
+        replace(&self.declaration(sandbox), &serde_json::to_vec(declared).map_err(io::Error::other)?)
+    }
+
+    /// The declared spec of a sandbox. A damaged one counts as missing.
+    pub fn declared(&self, sandbox: &SandboxId) -> Option<Declared> {
+        serde_json::from_slice(&fs::read(self.declaration(sandbox)).ok()?).ok()
     }
 
     /// All records that can be read. A damaged one counts as missing.
@@ -141,6 +150,10 @@ impl Store {
         self.root.join("sandboxes").join(format!("{sandbox}.json"))
     }
 
+    fn declaration(&self, sandbox: &SandboxId) -> PathBuf {
+        self.root.join("specs").join(format!("{sandbox}.json"))
+    }
+
     fn events_file(&self) -> PathBuf {
         self.root.join("events.jsonl")
     }
@@ -173,6 +186,14 @@ fn list(root: &Path, folder: &Path, files: &mut BTreeMap<String, u64>) {
         } else if let Ok(relative) = path.strip_prefix(root) {
             files.insert(relative.display().to_string(), meta.len());
         }
+    }
+}
+
+/// Removes a file that may be gone already.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! the same number, in any order, and sends [`Notice`]s unasked to whoever holds the lease they are about.
 //! Unknown fields are ignored on both sides, so that an older client can speak to a newer keeper.
 
+mod declared;
 mod record;
 mod reply;
 mod request;
@@ -11,13 +12,14 @@ mod standing;
 
 use std::time::Duration;
 
+pub use self::declared::Declared;
 pub use self::record::{Reason, Record, What, Who};
 pub use self::reply::{Carrying, Fate, Line, Notice, Outcome, Refusal, RefusalKind, Reply};
 pub use self::request::{Ask, Build, Lifetime, Request, Terms};
 pub use self::standing::{Destroyed, Greeting, Hold, Left, Standing};
 
 /// The version of these messages. A keeper of another version is replaced, never spoken to.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest line that the keeper accepts, in bytes.
 pub const LONGEST_LINE: usize = 8 * 1024 * 1024;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Reason;
+use super::{Declared, Reason};
 use crate::agent::group;
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
@@ -78,6 +78,18 @@ pub enum Ask {
     },
     /// All sandboxes that the keeper knows. Answered with a list of [`super::Standing`].
     Sandboxes,
+    /// Write down what a sandbox is from now on. Answered with `null`.
+    Declare {
+        /// Which sandbox.
+        sandbox: SandboxId,
+        /// What it is to be.
+        declared: Box<Declared>,
+    },
+    /// Read what was declared last. Answered with [`Declared`], or `null` if nothing was.
+    Declared {
+        /// Which sandbox.
+        sandbox: SandboxId,
+    },
     /// Destroy a sandbox. Answered with [`super::Destroyed`] once that is done.
     Destroy {
         /// Which sandbox.

@@ -9,13 +9,14 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
 use super::{Failure, Globals, SpecOptions};
-use crate::agent::client;
+use crate::agent::client::{self, Keeper};
 use crate::engine::Engine;
 use crate::engine::docker::{ConnectRequest, Docker};
 use crate::engine::identity::Scope;
 use crate::report;
 use crate::session::event::{Event, Events, Recorded};
 use crate::session::observe::{self, Choice, NoSandbox, Sighting};
+use crate::session::present;
 use crate::spec::{self, HostAccess, LoadRequest, Loaded, Refusals, SandboxName, Spec};
 
 /// What verbs share. Everything is looked up when it is first asked for.
@@ -157,7 +158,8 @@ impl Context {
             return Ok(self.load(options, &[], Refusals::Warn)?.spec);
         }
         let sighting = self.chosen().await?;
-        sighting.spec().ok_or_else(|| {
+        let keeper = Keeper::ensure(&self.engine().await?, client::Options::from_env()?).await?;
+        present::declared(&keeper, &sighting).await?.ok_or_else(|| {
             let hint = format!("`sandbox down {}` destroys what there is", sighting.name);
             Failure::failed(format!("sandbox `{}` is half-made", sighting.name), Some(hint))
         })

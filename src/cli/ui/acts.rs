@@ -13,7 +13,7 @@ use crate::agent::protocol::{Reason, Standing};
 use crate::cli::Failure;
 use crate::session::event::Events;
 use crate::session::observe::{self, NoSandbox, Sighting};
-use crate::session::present::{Present, Target};
+use crate::session::present::{self, Present, Target};
 use crate::session::teardown::Doomed;
 use crate::spec::SandboxName;
 
@@ -47,14 +47,15 @@ impl Desk {
 /// Destroys a sandbox.
 pub(super) async fn down(desk: &Desk, which: Which) -> Result<Done, Failure> {
     let sighting = desk.sighting(&which.name).await?;
+    let keeper = Keeper::ensure(&desk.engine, Options::from_env()?).await?;
     let doomed = Doomed {
         engine: Arc::clone(&desk.engine),
         scope: desk.scope.clone(),
-        keeper: Keeper::ensure(&desk.engine, Options::from_env()?).await?,
+        spec: present::declared(&keeper, &sighting).await?.map(Arc::new),
+        keeper,
         events: Events::nowhere(),
         name: which.name.clone(),
         id: sighting.id.parse().map_err(|_| odd(&which.name))?,
-        spec: sighting.spec().map(Arc::new),
     };
     let destroyed = doomed.destroy("as asked", Reason::Down, &CancellationToken::new()).await?;
     match destroyed.left.as_slice() {

@@ -10,6 +10,7 @@ use crate::plan::fingerprint::fingerprint;
 use crate::plan::gateway_config::GatewayConfig;
 use crate::plan::network::Standing;
 use crate::plan::op::Op;
+use crate::plan::port::PublishedService;
 use crate::plan::{StepId, Subnet, gateway, network};
 
 impl Draft<'_> {
@@ -17,7 +18,7 @@ impl Draft<'_> {
     pub(super) fn gateway(&mut self, edge: Subnet) {
         let config = gateway::config(self.wish, self.observed, &self.laid, edge, &self.published);
         let mut create = gateway::create(self.wish, &config, &self.published);
-        let hash = gateway_hash(&create, &config);
+        let hash = gateway_hash(&create, &config, &self.published);
         create.labels.insert(identity::CONFIG_HASH.to_owned(), hash.clone());
         let name = create.name.clone();
         if self.observed.edge.is_none() {
@@ -112,17 +113,19 @@ impl Draft<'_> {
 
 /// Whether it waits for something to happen in a container, or fills one: it may take long.
 fn takes_long(op: &Op) -> bool {
-    matches!(op, Op::Await { .. } | Op::Fill { .. } | Op::Seed { .. } | Op::RunHook { .. } | Op::RunInit(_))
+    matches!(op, Op::Await { .. } | Op::Fill { .. } | Op::Seed { .. } | Op::RunHook { .. })
 }
 
-/// The gateway depends on all that it is told, too.
-fn gateway_hash(create: &CreateContainer, config: &GatewayConfig) -> String {
+/// The gateway depends on all that it is told, too, and on the ports of the host that the spec wishes for.
+fn gateway_hash(create: &CreateContainer, config: &GatewayConfig, published: &[PublishedService]) -> String {
     let mut whole = create.clone();
     whole.labels.clear();
     // Which host port was free is no reason to make it anew, nor are networks that came and went meanwhile.
     whole.published.iter_mut().for_each(|port| port.host_port = None);
     whole.env.clear();
-    let told = (&config.networks, &config.forwards, &config.egress, &config.services);
+    let table: Vec<_> =
+        published.iter().map(|port| (port.edge_port, port.wanted, &port.app_protocol)).collect();
+    let told = (&config.networks, &config.forwards, &config.egress, &config.services, table);
     // Another build of this program serves a standing sandbox as well.
     whole.image.clear();
     fingerprint(&whole, &told)

@@ -1,7 +1,6 @@
 //! The networks: made, made anew where they are to be others, and kept off the engine's machine.
 
 use super::Draft;
-use crate::engine::identity;
 use crate::plan::network::{self, Standing};
 use crate::plan::op::Op;
 use crate::plan::{ExistingContainer, StepId};
@@ -18,10 +17,7 @@ impl Draft<'_> {
                 before.push(self.unmake(key, &laid.name));
             }
             if laid.standing != Standing::Kept {
-                let mut create = network::create(self.wish, key, network, laid);
-                if let Ok(resolved) = serde_json::to_string(self.wish.spec) {
-                    create.labels.insert(identity::RESOLVED.to_owned(), resolved);
-                }
+                let create = network::create(self.wish, key, network, laid);
                 let cause = format!("networks.{key}");
                 self.add(StepId::new("network", key), Op::CreateNetwork(create), cause, before);
             }

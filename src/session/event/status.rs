@@ -31,10 +31,8 @@ pub enum ServiceState {
     Starting,
     /// Running; it says nothing of its health.
     Running,
-    /// Running, and its check succeeds.
+    /// Running and ready.
     Healthy,
-    /// Running, and `up` has seen that it is ready; the engine has not checked it yet.
-    Ready,
     /// Running, and its check fails.
     Unhealthy,
     /// Frozen.

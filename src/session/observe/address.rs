@@ -8,9 +8,8 @@ use futures_util::StreamExt;
 
 use super::Sighting;
 use crate::engine::{self, Container, ContainerSummary, Engine, EngineError, ErrorKind, ObjectKind};
-use crate::plan;
+use crate::plan::{self, PortBinding};
 use crate::session::event::{Endpoint, Protocol};
-use crate::spec::Spec;
 
 /// Whether a connection string holds a password that the service was given as a secret. One that stands in the
 /// service's environment is no secret and always shown.
@@ -22,20 +21,19 @@ pub enum Passwords {
     LeftOut,
 }
 
-/// A service's published ports: those that the gateway forwards, else those of its own container.
+/// A service's published ports: those that the gateway forwards, as its label tells, and those of its own container.
 pub(super) async fn endpoints(
     engine: &dyn Engine,
     sighting: &Sighting,
-    spec: Option<&Spec>,
     container: &Container,
     summary: &ContainerSummary,
     passwords: Passwords,
 ) -> Result<Vec<Endpoint>, EngineError> {
-    let service = super::service_of(summary);
+    let mut bindings =
+        sighting.gateway.as_ref().map(|it| plan::bindings(&it.labels, &it.ports)).unwrap_or_default();
+    bindings.retain(|it| it.port.is_of(super::service_of(summary), super::replica_of(summary)));
     let mut found = direct(summary);
-    if let (Some(gateway), Some(spec), 1) = (&sighting.gateway, spec, super::replica_of(summary)) {
-        found.extend(forwarded(gateway, spec, service));
-    }
+    found.extend(bindings.iter().filter_map(forwarded));
     found.sort_by_key(|endpoint| (endpoint.target, endpoint.port));
     found.dedup();
     if found.is_empty() {
@@ -43,8 +41,8 @@ pub(super) async fn endpoints(
     }
     let environment = environment(engine, container, passwords).await?;
     let application = |target: u16| {
-        let ports = &spec?.services.iter().find(|(name, _)| name.as_str() == service)?.1.ports;
-        ports.iter().find(|port| port.container == target)?.app_protocol.clone()
+        let of_target = bindings.iter().map(|it| &it.port).find(|port| port.target == target);
+        of_target.and_then(|port| port.app_protocol.clone())
     };
     for endpoint in &mut found {
         if endpoint.protocol == Protocol::Tcp {
@@ -58,36 +56,28 @@ pub(super) async fn endpoints(
 }
 
 fn direct(summary: &ContainerSummary) -> Vec<Endpoint> {
-    summary.ports.iter().filter_map(|port| endpoint(port, port.container.number)).collect()
-}
-
-fn forwarded(gateway: &ContainerSummary, spec: &Spec, service: &str) -> Vec<Endpoint> {
-    plan::published(spec, &plan::Observed::default())
-        .into_iter()
-        .filter(|wanted| wanted.service.as_str() == service)
-        .flat_map(|wanted| {
-            gateway
-                .ports
-                .iter()
-                .filter(move |port| {
-                    port.container.number == wanted.edge_port && port.container.protocol == wanted.protocol
-                })
-                .filter_map(move |port| endpoint(port, wanted.target))
-        })
-        .collect()
-}
-
-fn endpoint(port: &engine::PublishedPort, target: u16) -> Option<Endpoint> {
-    let host = match port.host_ip {
-        None => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Some(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Some(ip) => ip,
+    let endpoint = |port: &engine::PublishedPort| {
+        let host = match port.host_ip {
+            Some(ip) if !ip.is_unspecified() => ip,
+            _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        let (protocol, target) = (protocol(port.container.protocol), port.container.number);
+        Some(Endpoint { host, port: port.host_port?, target, protocol, url: None })
     };
-    let protocol = match port.container.protocol {
+    summary.ports.iter().filter_map(endpoint).collect()
+}
+
+fn forwarded(binding: &PortBinding) -> Option<Endpoint> {
+    let PortBinding { port, host_port } = binding;
+    let (host, protocol) = (port.loopback.address(), protocol(port.transport()));
+    Some(Endpoint { host, port: (*host_port)?, target: port.target, protocol, url: None })
+}
+
+fn protocol(transport: engine::Protocol) -> Protocol {
+    match transport {
         engine::Protocol::Udp => Protocol::Udp,
         engine::Protocol::Tcp | engine::Protocol::Sctp => Protocol::Tcp,
-    };
-    Some(Endpoint { host, port: port.host_port?, target, protocol, url: None })
+    }
 }
 
 /// A container's environment; variables whose names end in `_FILE` bring what is in the file, if that is wanted.

@@ -16,7 +16,6 @@ use crate::engine::{
     Container, ContainerState, ContainerSummary, Engine, EngineError, Filter, HealthStatus, Network, Volume,
 };
 use crate::session::event::{ServiceState, ServiceStatus};
-use crate::spec::Spec;
 
 pub(in crate::session) use address::read_whole;
 pub use address::{Passwords, connection};
@@ -50,14 +49,6 @@ pub struct Sighting {
 }
 
 impl Sighting {
-    /// The resolved spec, which its networks carry.
-    pub fn spec(&self) -> Option<Spec> {
-        self.networks
-            .iter()
-            .filter_map(|network| network.labels.get(identity::RESOLVED))
-            .find_map(|json| serde_json::from_str(json).ok())
-    }
-
     /// The containers of `service`.
     pub fn containers<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a ContainerSummary> {
         self.services.iter().filter(move |container| service_of(container) == service)
@@ -146,10 +137,7 @@ pub fn replica_of(container: &ContainerSummary) -> u32 {
 
 /// A service's name; replicas from the second on carry their number.
 pub fn log_name(container: &ContainerSummary) -> String {
-    match replica_of(container) {
-        1 => service_of(container).to_owned(),
-        replica => format!("{}.{replica}", service_of(container)),
-    }
+    identity::replica_name(service_of(container), replica_of(container))
 }
 
 /// All sandboxes of a scope, by name.
@@ -233,12 +221,10 @@ pub async fn statuses(
     sighting: &Sighting,
     passwords: Passwords,
 ) -> Result<Vec<ServiceStatus>, EngineError> {
-    let spec = sighting.spec();
     let looks = sighting.services.iter().map(async |summary| {
         // One that is removed in this moment is no longer worth a line.
         let Some(container) = engine.container(&summary.name).await? else { return Ok(None) };
-        let endpoints =
-            address::endpoints(engine, sighting, spec.as_ref(), &container, summary, passwords).await?;
+        let endpoints = address::endpoints(engine, sighting, &container, summary, passwords).await?;
         Ok(Some(ServiceStatus {
             service: service_of(summary).to_owned(),
             replica: replica_of(summary),

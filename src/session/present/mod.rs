@@ -25,15 +25,16 @@ use super::observe::{self, Sighting};
 use super::open;
 use super::raise::{self, Order, PortWish, Site};
 use super::signals::{self, Signals};
-use super::stop::{stop, with_dependents};
+use super::stop::stop;
+use super::survey;
 use crate::agent::client::Keeper;
 use crate::data::manifest::{Consistency, KeptSecret, Manifest};
 use crate::data::snapshot;
-use crate::engine::Engine;
 use crate::engine::identity::{self, SandboxId, Scope};
+use crate::engine::{ContainerSummary, Engine};
 use crate::plan::{Age, Seeding, VolumeSource};
 use crate::pool::{Published, SetPath, Storage, StorageError, VolumeName, VolumePath};
-use crate::spec::{SandboxName, ServiceName, Spec};
+use crate::spec::{Condition, SandboxName, ServiceName, Spec};
 
 /// A sandbox that is there.
 pub struct Present {
@@ -45,7 +46,7 @@ pub struct Present {
     pub name: SandboxName,
     /// Its incarnation.
     pub id: SandboxId,
-    /// Its spec, as it was built.
+    /// Its spec as it stands now.
     pub spec: Arc<Spec>,
     sighting: Sighting,
 }
@@ -63,28 +64,27 @@ impl Present {
     /// Takes up a sandbox that was seen.
     ///
     /// # Errors
-    /// When it is half-made (its networks carry the spec), or the keeper cannot be had.
+    /// When the keeper cannot be had, or has no record of it.
     pub async fn of(
         engine: &Arc<dyn Engine>,
         scope: &Scope,
         sighting: Sighting,
         events: Events,
     ) -> Result<Self, SessionError> {
-        sighting.spec().ok_or_else(|| half_made(&sighting))?;
         let keeper = Keeper::ensure(engine, crate::agent::client::Options::from_env()?).await?;
         let site = open::site(engine, scope, &keeper, events).await?;
-        Self::at(site, keeper, sighting)
+        Self::at(site, keeper, sighting).await
     }
 
     /// The same where the keeper is known already.
-    pub(in crate::session) fn at(
+    pub(in crate::session) async fn at(
         site: Site,
         keeper: Keeper,
         sighting: Sighting,
     ) -> Result<Self, SessionError> {
-        let spec = sighting.spec().ok_or_else(|| half_made(&sighting))?;
         let name = sighting.name.parse().map_err(|_| half_made(&sighting))?;
         let id = sighting.id.parse().map_err(|_| half_made(&sighting))?;
+        let spec = declared(&keeper, &sighting).await?.ok_or_else(|| half_made(&sighting))?;
         Ok(Self { site, keeper, name, id, spec: Arc::new(spec), sighting })
     }
 
@@ -107,7 +107,8 @@ impl Present {
     /// Names the first that the sandbox does not have.
     pub fn services(&self, named: &[ServiceName]) -> Result<BTreeSet<ServiceName>, SessionError> {
         if named.is_empty() {
-            return Ok(self.spec.services.keys().cloned().collect());
+            let made = |name: &&ServiceName| self.sighting.containers(name.as_str()).next().is_some();
+            return Ok(self.spec.services.keys().filter(made).cloned().collect());
         }
         match named.iter().find(|name| !self.spec.services.contains_key(*name)) {
             Some(service) => {
@@ -115,6 +116,29 @@ impl Present {
             }
             None => Ok(named.iter().cloned().collect()),
         }
+    }
+
+    /// Services, and those that they depend on and that do not run, unless these have done their work.
+    pub fn with_dependencies(&self, which: &BTreeSet<ServiceName>) -> BTreeSet<ServiceName> {
+        let mut all = which.clone();
+        let mut seen = which.clone();
+        let mut left: Vec<&ServiceName> = which.iter().collect();
+        while let Some(name) = left.pop() {
+            let Some(service) = self.spec.services.get(name) else { continue };
+            for (other, on) in &service.depends_on {
+                let done = |it: &ContainerSummary| {
+                    on.condition == Condition::CompletedSuccessfully
+                        && survey::exit_code(&it.status) == Some(0)
+                };
+                if self.sighting.containers(other.as_str()).any(|it| !it.state.is_alive() && !done(it)) {
+                    all.insert(other.clone());
+                }
+                if seen.insert(other.clone()) {
+                    left.push(other);
+                }
+            }
+        }
+        all
     }
 
     /// Does something to the sandbox, and shows what is under way meanwhile. Who interrupts it would leave services
@@ -193,8 +217,7 @@ impl Present {
         Ok(self.keeper.touch(&self.name).await?)
     }
 
-    /// Stops services and starts them again, also those that did not run; with them those that run and are to be
-    /// restarted when one of these is.
+    /// Stops services and starts them again, also those that did not run.
     ///
     /// # Errors
     /// When the engine refuses; when one of them ends or does not get ready.
@@ -204,14 +227,6 @@ impl Present {
         within: Option<Duration>,
         patience: Duration,
     ) -> Result<(), SessionError> {
-        let lives: BTreeSet<ServiceName> = {
-            let containers = self.containers(Whose::Everyones).await?;
-            let alive = containers.iter().filter(|container| container.state.is_alive());
-            alive.filter_map(|container| ServiceName::new(observe::service_of(container)).ok()).collect()
-        };
-        let mut all = with_dependents(&self.spec, which);
-        all.retain(|name| which.contains(name) || lives.contains(name));
-        let which = &all;
         let whose = Whose::Services(which);
         self.stopped(whose, patience, async |_, _| self.stop(which, within).await.map(drop)).await?;
         let containers = self.containers(whose).await?;
@@ -353,10 +368,25 @@ impl Present {
     }
 }
 
+/// The spec of a sandbox as it stands now, from the keeper's record; `None` if it is half-made.
+///
+/// # Errors
+/// When the keeper does not answer.
+pub async fn declared(keeper: &Keeper, sighting: &Sighting) -> Result<Option<Spec>, SessionError> {
+    let Ok(id) = sighting.id.parse() else { return Ok(None) };
+    Ok(keeper.declared(&id).await?.map(|declared| declared.spec))
+}
+
 fn half_made(sighting: &Sighting) -> SessionError {
     SessionError::Data {
-        what: format!("sandbox `{}` is half-made or being destroyed", sighting.name),
-        hint: Some(format!("`sandbox down {}` destroys what there is", sighting.name)),
+        what: format!(
+            "the keeper has no record of sandbox `{}`: it is half-made or being destroyed",
+            sighting.name
+        ),
+        hint: Some(format!(
+            "`sandbox up` completes it, `sandbox down {}` destroys what there is",
+            sighting.name
+        )),
     }
 }
 

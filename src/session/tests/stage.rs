@@ -27,7 +27,7 @@ use crate::session::error::SessionError;
 use crate::session::event::Events;
 use crate::session::observe;
 use crate::session::open::{self, Opening};
-use crate::session::present::Present;
+use crate::session::present::{self, Present};
 use crate::session::raise::Site;
 use crate::session::run::{Outcome, Purpose};
 use crate::session::teardown::Doomed;
@@ -151,6 +151,7 @@ impl Stage {
         let Some(there) = observe::sandbox(&*site.engine, &scope, &self.loaded.sandbox).await? else {
             return Ok(Vec::new());
         };
+        let spec = present::declared(&keeper, &there).await?.map(Arc::new);
         let doomed = Doomed {
             engine: site.engine,
             keeper,
@@ -158,7 +159,7 @@ impl Stage {
             scope,
             name: there.name.parse().unwrap(),
             id: there.id.parse().unwrap(),
-            spec: there.spec().map(Arc::new),
+            spec,
         };
         Ok(doomed.destroy("asked to", Reason::Down, &CancellationToken::new()).await?.left)
     }
@@ -168,7 +169,7 @@ impl Stage {
         let (site, keeper) = self.site().await.unwrap();
         let name = name.map_or_else(|| self.loaded.sandbox.clone(), |name| name.parse().unwrap());
         let sighting = observe::sandbox(&*site.engine, &site.scope, &name).await.unwrap();
-        Present::at(site, keeper, sighting.unwrap()).unwrap()
+        Present::at(site, keeper, sighting.unwrap()).await.unwrap()
     }
 
     /// `fork`

@@ -51,7 +51,8 @@ pub struct Service {
     /// `mac_address`.
     #[serde(default)]
     pub mac_address: Option<String>,
-    /// `container_name`. Never applied: it would keep two sandboxes from running side by side.
+    /// `container_name`: a host name inside the sandbox. As the container's name it would keep two sandboxes from running
+    /// side by side.
     #[serde(default)]
     pub container_name: Option<String>,
     /// `labels`.
@@ -198,9 +199,6 @@ pub struct Service {
     /// `stop_grace_period`.
     #[serde(default)]
     pub stop_grace_period: Option<Duration>,
-    /// `pre_start`: commands that complete, each in a container of its own, before it starts.
-    #[serde(default)]
-    pub pre_start: Vec<Hook>,
     /// `post_start`: commands in the container after it started.
     #[serde(default)]
     pub post_start: Vec<Hook>,
@@ -293,7 +291,6 @@ impl Service {
             logging: None,
             stop_signal: None,
             stop_grace_period: None,
-            pre_start: Vec::new(),
             post_start: Vec::new(),
             pre_stop: Vec::new(),
             watch: Vec::new(),

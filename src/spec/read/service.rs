@@ -208,7 +208,6 @@ impl Reader<'_> {
         service.restart = self.restart(fields);
         service.stop_signal = fields.text("stop_signal");
         service.stop_grace_period = fields.duration("stop_grace_period");
-        service.pre_start = self.hooks(fields, "pre_start");
         service.post_start = self.hooks(fields, "post_start");
         service.pre_stop = self.hooks(fields, "pre_stop");
         if let Some(develop) = fields.inner("develop") {
@@ -223,7 +222,8 @@ impl Reader<'_> {
         service.container_name = fields.text("container_name");
         if service.container_name.is_some() {
             let message = format!(
-                "`container_name` of {} is not applied: it would keep two sandboxes from running side by side",
+                "`container_name` of {} is a host name inside the sandbox only: as the container's name it would keep two \
+                 sandboxes from running side by side",
                 fields.what
             );
             self.not_applied(fields.key_span("container_name"), message);

@@ -87,10 +87,9 @@ pub(super) fn volume(volume: &Volume) -> Object {
     object
 }
 
-fn ready(ready: &Readiness) -> Json {
+fn ready(ready: &Readiness) -> Object {
     let mut object = Object::default();
     match &ready.probe {
-        Probe::None => return json!("none"),
         Probe::Exec(words) => object.texts("exec", words),
         Probe::Tcp { port } => object.set("tcp", *port),
         Probe::Log { pattern } => object.set("log", pattern.as_str()),
@@ -108,7 +107,7 @@ fn ready(ready: &Readiness) -> Json {
         }
     };
     object.some("timeout", ready.timeout.map(duration_text));
-    object.into()
+    object
 }
 
 fn seed(seed: &Seed) -> Json {

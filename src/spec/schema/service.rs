@@ -49,7 +49,10 @@ pub(super) fn service() -> Json {
         ("hostname", text("The host's name.")),
         ("domainname", text("The domain's name.")),
         ("mac_address", text("The hardware address.")),
-        ("container_name", text("Not applied: it keeps two sandboxes from running side by side.")),
+        (
+            "container_name",
+            text("One more host name inside the sandbox; the container itself has another name."),
+        ),
         ("labels", pairs("Labels.")),
         ("label_file", one_or_more("Files of labels.")),
         ("annotations", pairs("Annotations.")),
@@ -105,13 +108,6 @@ pub(super) fn service() -> Json {
         ),
         ("stop_signal", text("The signal that stops it.")),
         ("stop_grace_period", duration("The time it has to stop.")),
-        (
-            "pre_start",
-            list(
-                reference("init_container"),
-                "Commands that complete, each in a container of its own, before it starts.",
-            ),
-        ),
         ("post_start", list(reference("hook"), "Commands after it started.")),
         ("pre_stop", list(reference("hook"), "Commands before it is stopped.")),
         ("extends", any("A service to build on: its name, or `service` and `file`.")),

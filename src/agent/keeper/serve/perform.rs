@@ -11,8 +11,9 @@ use crate::agent::keeper::observe;
 use crate::agent::keeper::restart::Death;
 use crate::agent::keeper::state::{Action, ConnectionId, Event};
 use crate::agent::keeper::still;
-use crate::agent::protocol::{Line, Outcome, Record, Refusal, RefusalKind, Reply};
+use crate::agent::protocol::{Declared, Line, Outcome, Record, Refusal, RefusalKind, Reply};
 use crate::engine::Engine;
+use crate::engine::identity::SandboxId;
 use jiff::Timestamp;
 
 impl Serving {
@@ -73,12 +74,12 @@ impl Serving {
                 });
             }
             Action::ReadEvents(client, id, since) => {
-                let events = self.store.events(Timestamp::now(), since);
-                self.answer(client, id, &events);
+                self.answer(client, id, &self.store.events(Timestamp::now(), since));
             }
-            Action::ReadLeft(client, id, name) => {
-                let left = self.store.left(name.as_ref());
-                self.answer(client, id, &left);
+            Action::ReadLeft(client, id, name) => self.answer(client, id, &self.store.left(name.as_ref())),
+            Action::Declare(client, id, sandbox, declared) => self.declare(client, id, &sandbox, &declared),
+            Action::ReadDeclared(client, id, sandbox) => {
+                self.answer(client, id, &self.store.declared(&sandbox));
             }
             Action::Limit(client, id, sandbox, limits) => {
                 let Some(lines) = self.clients.sender(client) else { return };
@@ -114,6 +115,16 @@ impl Serving {
                 hint: None,
             }),
         };
+        self.clients.send(client, Line::Reply(Reply { id, outcome }));
+    }
+
+    fn declare(&self, client: ConnectionId, id: u64, sandbox: &SandboxId, declared: &Declared) {
+        let written = self.store.declare(sandbox, declared).map_err(|error| Refusal {
+            kind: RefusalKind::Internal,
+            message: format!("the keeper cannot write the record of the sandbox: {error}"),
+            hint: Some("is the engine's disk full? `sandbox gc` frees space".to_owned()),
+        });
+        let outcome = written.map_or_else(Outcome::Error, |()| Outcome::Ok(serde_json::Value::Null));
         self.clients.send(client, Line::Reply(Reply { id, outcome }));
     }
 

@@ -6,9 +6,11 @@ use serde::Serialize;
 use super::sandbox::{Grip, Sandbox};
 use super::{Action, ConnectionId, Gather, Now, State, WARNINGS, signed};
 use crate::agent::protocol::{
-    Ask, Destroyed, Greeting, Lifetime, Notice, Outcome, Reason, Refusal, RefusalKind, Terms, What, Who,
+    Ask, Declared, Destroyed, Greeting, Lifetime, Notice, Outcome, Reason, Refusal, RefusalKind, Terms, What,
+    Who,
 };
 use crate::engine::identity::{SandboxId, SandboxName};
+use crate::spec::Limits;
 
 impl State {
     pub(super) fn asked(
@@ -63,12 +65,13 @@ impl State {
             Ask::Storage { request: operation } => {
                 return todo.push(Action::Storage(client, request, operation));
             }
-            Ask::Limit { sandbox, limits } => match self.sandboxes.get(&sandbox) {
-                Some(known) if !known.is_ending() => {
-                    return todo.push(Action::Limit(client, request, sandbox, limits));
-                }
-                _ => Err(no_such(&sandbox)),
-            },
+            Ask::Limit { sandbox, limits } => return todo.push(self.limit(client, request, sandbox, limits)),
+            Ask::Declare { sandbox, declared } => {
+                return todo.push(self.declare(client, request, sandbox, declared));
+            }
+            Ask::Declared { sandbox } => {
+                return todo.push(Action::ReadDeclared(client, request, sandbox));
+            }
             Ask::FilterIngress { sandbox } => {
                 return todo.push(Action::FilterIngress(client, request, sandbox));
             }
@@ -111,6 +114,26 @@ impl State {
             if std::mem::replace(&mut sandbox.suspended, suspended) != suspended {
                 todo.push(Action::Save(sandbox.kept()));
             }
+        }
+    }
+
+    fn declare(
+        &self,
+        client: ConnectionId,
+        request: u64,
+        sandbox: SandboxId,
+        declared: Box<Declared>,
+    ) -> Action {
+        match self.sandboxes.get(&sandbox) {
+            Some(known) if !known.is_going() => Action::Declare(client, request, sandbox, declared),
+            _ => unknown(client, request, &sandbox),
+        }
+    }
+
+    fn limit(&self, client: ConnectionId, request: u64, sandbox: SandboxId, limits: Limits) -> Action {
+        match self.sandboxes.get(&sandbox) {
+            Some(known) if !known.is_ending() => Action::Limit(client, request, sandbox, limits),
+            _ => unknown(client, request, &sandbox),
         }
     }
 
@@ -257,6 +280,10 @@ pub(super) fn json<T: Serialize>(value: &T) -> serde_json::Value {
 
 fn refuse(client: ConnectionId, request: u64, kind: RefusalKind, message: &str) -> Action {
     Action::Reply(client, request, Outcome::Error(Refusal { kind, message: message.to_owned(), hint: None }))
+}
+
+fn unknown(client: ConnectionId, request: u64, sandbox: &SandboxId) -> Action {
+    Action::Reply(client, request, Outcome::Error(no_such(sandbox)))
 }
 
 fn no_such(what: &impl std::fmt::Display) -> Refusal {

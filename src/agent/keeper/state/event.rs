@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::group::Starved;
 use crate::agent::keeper::restart::{self, Death};
-use crate::agent::protocol::{Ask, Destroyed, Notice, Outcome, Reason, Record, Terms};
+use crate::agent::protocol::{Ask, Declared, Destroyed, Notice, Outcome, Reason, Record, Terms};
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
 
@@ -184,6 +184,10 @@ pub enum Action {
     ReadEvents(ConnectionId, u64, Option<Timestamp>),
     /// List what destroyed sandboxes left and answer.
     ReadLeft(ConnectionId, u64, Option<SandboxName>),
+    /// Write the declared spec of a sandbox to the volume and answer.
+    Declare(ConnectionId, u64, SandboxId, Box<Declared>),
+    /// Read the declared spec of a sandbox and answer.
+    ReadDeclared(ConnectionId, u64, SandboxId),
     /// Write down what a next keeper has to know.
     Remember(Remembered),
     /// Start and thaw containers, then say so with [`Event::WentOn`].
