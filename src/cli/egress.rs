@@ -6,7 +6,7 @@ use super::{Context, Exit, Failure};
 use crate::agent::client::{Keeper, Options};
 use crate::agent::gateway::ledger::{LogSummary, RefusalKey};
 use crate::engine::{Engine, LogOptions};
-use crate::plan::gateway_config::{EgressPolicy, GatewayMode};
+use crate::plan::gateway_config::GatewayMode;
 use crate::report::Output;
 use crate::report::table::Table;
 use crate::session::present;
@@ -40,7 +40,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         // Where networks are internal the engine drops such packets before the gateway sees them.
         let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
         let spec = present::declared(&keeper, &sighting).await?;
-        let mode = spec.map(|spec| EgressPolicy::from(&spec.egress).mode());
+        let mode = spec.map(|spec| spec.egress.mode());
         Output::stderr().line(match mode {
             Some(GatewayMode::Proxy) => {
                 "no name was refused; what is sent to addresses outside is dropped and not counted"

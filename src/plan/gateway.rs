@@ -1,10 +1,9 @@
 //! The gateway's container and what it is told.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use super::gateway_config::{
-    EdgeNetwork, EgressPolicy, EgressRule, Forward, GatewayConfig, GatewayMode, GatewayNetwork,
+    EdgeNetwork, EgressRule, Forward, GatewayConfig, GatewayMode, GatewayNetwork,
     Protocol as ForwardProtocol, ServiceAddress,
 };
 use super::network::{self, Laid};
@@ -14,7 +13,7 @@ use crate::engine::identity::{self, Role};
 use crate::engine::{
     Attachment, CreateContainer, CreateVolume, Logging, Mount, MountKind, Port, Protocol, Resources,
 };
-use crate::spec::{self, NetworkMode, NetworkName, Service, Spec};
+use crate::spec::{NetworkMode, NetworkName, Service, Spec};
 
 /// The gateway's container, with all that it is told. Its creation claims the name, and brings the memory that secrets
 /// live in.
@@ -106,7 +105,7 @@ pub(super) fn config(
             .collect(),
         edge: Some(EdgeNetwork { subnet: edge.net(), bridge: edge.bridge() }),
         forwards: published.iter().map(|port| forward(wish, port)).collect(),
-        egress: EgressPolicy::from(&wish.spec.egress),
+        egress: wish.spec.egress.clone(),
         services: owners_first(wish.spec).flat_map(|service| addresses(wish, service, laid)).collect(),
         forbidden: forbidden(wish, observed),
         resolver: None,
@@ -165,16 +164,13 @@ fn addresses(wish: &Wish<'_>, service: &Service, laid: &BTreeMap<NetworkName, La
 
 /// The host and everything else on the engine, but for what a rule names on purpose.
 fn forbidden(wish: &Wish<'_>, observed: &Observed) -> Vec<ipnet::Ipv4Net> {
-    let named: Vec<ipnet::Ipv4Net> = match &EgressPolicy::from(&wish.spec.egress) {
-        EgressPolicy::List(rules) => rules
-            .iter()
-            .filter_map(|rule| match rule {
-                EgressRule::Net { net, .. } => Some(*net),
-                EgressRule::Name { .. } => None,
-            })
-            .collect(),
-        EgressPolicy::Deny | EgressPolicy::Allow => Vec::new(),
-    };
+    let rules = wish.spec.egress.rules().iter();
+    let named: Vec<ipnet::Ipv4Net> = rules
+        .filter_map(|rule| match rule {
+            EgressRule::Net { net, .. } => Some(*net),
+            EgressRule::Name { .. } => None,
+        })
+        .collect();
     let ours = wish.subnets.ranges().iter().copied();
     observed
         .host_addresses
@@ -183,28 +179,4 @@ fn forbidden(wish: &Wish<'_>, observed: &Observed) -> Vec<ipnet::Ipv4Net> {
         .chain(ours)
         .filter(|net| !named.iter().any(|name| net.contains(name)))
         .collect()
-}
-
-impl From<&spec::EgressPolicy> for EgressPolicy {
-    fn from(policy: &spec::EgressPolicy) -> Self {
-        match policy {
-            spec::EgressPolicy::Deny => Self::Deny,
-            spec::EgressPolicy::Allow => Self::Allow,
-            spec::EgressPolicy::List(rules) => Self::List(rules.iter().filter_map(rule).collect()),
-        }
-    }
-}
-
-/// A rule of the spec in the gateway's words. The spec has refused what does not translate.
-fn rule(rule: &spec::EgressRule) -> Option<EgressRule> {
-    match rule {
-        spec::EgressRule::Name { name, port } => {
-            Some(EgressRule::Name { pattern: name.parse().ok()?, port: *port })
-        }
-        spec::EgressRule::Address { address: IpAddr::V4(address), prefix, port } => {
-            let net = ipnet::Ipv4Net::new(*address, *prefix).ok()?;
-            Some(EgressRule::Net { net: net.trunc(), port: *port })
-        }
-        spec::EgressRule::Address { .. } => None,
-    }
 }

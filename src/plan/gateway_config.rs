@@ -8,7 +8,7 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-pub use super::egress::{EgressPolicy, EgressRule, GatewayMode, NamePattern, RuleError, is_label};
+pub use crate::spec::{EgressPolicy, EgressRule, GatewayMode, NamePattern, RuleError, is_label};
 
 /// The variables of the gateway's environment that carry the configuration: this and a number from 0 on.
 const VARIABLE: &str = "SANDBOX_GATEWAY_";

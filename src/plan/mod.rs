@@ -6,7 +6,6 @@
 
 mod container;
 mod draft;
-mod egress;
 mod fingerprint;
 mod gateway;
 pub mod gateway_config;

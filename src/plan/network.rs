@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::gateway_config::{EgressPolicy, GatewayMode};
+use super::gateway_config::GatewayMode;
 use super::{Observed, PlanError, Subnet, Wish};
 use crate::engine::CreateNetwork;
 use crate::engine::identity::{self, Role, SandboxId};
@@ -73,7 +73,7 @@ pub(super) fn lay(wish: &Wish<'_>, observed: &Observed) -> Result<BTreeMap<Netwo
 
 /// How the spec's egress policy is enforced.
 pub(super) fn mode(spec: &Spec) -> GatewayMode {
-    EgressPolicy::from(&spec.egress).mode()
+    spec.egress.mode()
 }
 
 /// A free subnet from our own ranges: one that the spec writes (`ipam`) would keep a second sandbox from being built.

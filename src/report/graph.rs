@@ -6,9 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::report::look::{Glyphs, Look, Tone};
-use crate::spec::{
-    self, Condition, EgressPolicy, EgressRule, ImageSource, MountKind, Seed, Service, SnapshotRef, Spec,
-};
+use crate::spec::{self, Condition, EgressPolicy, ImageSource, MountKind, Seed, Service, SnapshotRef, Spec};
 
 /// What the picture shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -86,19 +84,7 @@ fn egress(policy: &EgressPolicy) -> String {
         EgressPolicy::Deny => "deny".to_owned(),
         EgressPolicy::Allow => "allow".to_owned(),
         EgressPolicy::List(rules) => {
-            let with =
-                |text: String, port: &Option<u16>| port.map_or(text.clone(), |port| format!("{text}:{port}"));
-            let rules: Vec<String> = rules
-                .iter()
-                .map(|rule| match rule {
-                    EgressRule::Name { name, port } => with(name.clone(), port),
-                    EgressRule::Address { address, prefix, port } => {
-                        let whole = if address.is_ipv4() { 32 } else { 128 };
-                        let net = if *prefix == whole { String::new() } else { format!("/{prefix}") };
-                        with(format!("{address}{net}"), port)
-                    }
-                })
-                .collect();
+            let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
             rules.join(", ")
         }
     }

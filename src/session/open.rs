@@ -22,10 +22,9 @@ use crate::agent::protocol::{Hold, Lifetime, Reason, Terms};
 use crate::data::fsync;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo, EngineKind};
-use crate::plan::gateway_config::EgressRule as Rule;
 use crate::plan::{Age, Plan, Seeding};
 use crate::pool::SetPath;
-use crate::spec::{Durability, EgressPolicy, EgressRule, Loaded, SandboxName, Service, Spec};
+use crate::spec::{Durability, EgressPolicy, Loaded, SandboxName, Service, Spec};
 
 /// What the user asked for besides the spec.
 #[derive(Debug, Clone)]
@@ -347,29 +346,13 @@ pub fn from_now(length: Duration) -> Option<Timestamp> {
     Timestamp::now().checked_add(SignedDuration::try_from(length).ok()?).ok()
 }
 
-/// `deny`, `allow`, or a list of rules separated by commas.
 fn egress(written: &str) -> Result<EgressPolicy, SessionError> {
-    match written.trim() {
-        "deny" => return Ok(EgressPolicy::Deny),
-        "allow" => return Ok(EgressPolicy::Allow),
-        _ => {}
-    }
-    let rules = written.split(',').map(|rule| rule.trim().parse::<Rule>().map(spec_rule));
-    rules.collect::<Result<_, _>>().map(EgressPolicy::List).map_err(|problem| SessionError::Data {
+    written.parse().map_err(|problem| SessionError::Data {
         what: format!("--egress: {problem}"),
         hint: Some(
             "deny, allow, or names and addresses: api.example.com,*.npmjs.org,10.1.2.3:5432".to_owned(),
         ),
     })
-}
-
-fn spec_rule(rule: Rule) -> EgressRule {
-    match rule {
-        Rule::Name { pattern, port } => EgressRule::Name { name: pattern.to_string(), port },
-        Rule::Net { net, port } => {
-            EgressRule::Address { address: net.addr().into(), prefix: net.prefix_len(), port }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod build;
 mod data;
 mod develop;
+mod egress;
 mod health;
 mod life;
 mod mount;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use build::{Build, BuildSecret, Dockerfile, ImageSource, PullPolicy};
 pub use data::{Config, ConfigSource, FileGrant, Secret, SecretSource, Seed, SnapshotRef, Volume};
 pub use develop::{WatchAction, WatchRule};
+pub use egress::{EgressPolicy, EgressRule, GatewayMode, NamePattern, PolicyError, RuleError, is_label};
 pub use health::{Condition, Dependency, HealthTest, Healthcheck, Probe, Readiness};
 pub use life::{Hook, Logging, RestartPolicy};
 pub use mount::{BindOptions, Mount, MountKind, TmpfsOptions, VolumeOptions};
@@ -31,9 +33,7 @@ pub use names::{
     ConfigName, InvalidName, NetworkName, ProjectName, SandboxName, SecretName, ServiceName, TaskName,
     VolumeName,
 };
-pub use network::{
-    Attachment, EgressPolicy, EgressRule, Ipam, IpamPool, Network, NetworkMode, Port, PortRange, Protocol,
-};
+pub use network::{Attachment, Ipam, IpamPool, Network, NetworkMode, Port, PortRange, Protocol};
 pub use policy::{Artifact, Lifetime, Limits, Task};
 pub use resources::{
     BlkioConfig, Deploy, Device, DeviceRate, DeviceRequest, DeviceWeight, ResourceBounds, Resources, Ulimit,

@@ -1,7 +1,6 @@
 //! Networks, what a service does on them, and what may leave them.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -180,39 +179,4 @@ impl Protocol {
             Self::Sctp => "sctp",
         }
     }
-}
-
-/// What may leave a sandbox (`egress`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EgressPolicy {
-    /// Nothing.
-    #[default]
-    Deny,
-    /// Everything but the host and other sandboxes.
-    Allow,
-    /// Exactly these.
-    List(Vec<EgressRule>),
-}
-
-/// One thing that may be reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EgressRule {
-    /// A name, lower-case; `*.example.org` stands for every name below it, not for itself.
-    Name {
-        /// The name or wildcard.
-        name: String,
-        /// The port; 80 and 443 if none.
-        port: Option<u16>,
-    },
-    /// An address or a network.
-    Address {
-        /// The (network's) address.
-        address: IpAddr,
-        /// The length of the network's prefix; 32 or 128 for one address.
-        prefix: u8,
-        /// The port; any if none.
-        port: Option<u16>,
-    },
 }

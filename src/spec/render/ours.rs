@@ -1,12 +1,10 @@
 //! Our own words, as they stand under `x-sandbox`.
 
-use std::net::IpAddr;
-
 use serde_json::{Value as Json, json};
 
 use super::super::model::{
-    Durability, EgressPolicy, EgressRule, Probe, Readiness, Seed, Service, ServiceName, SnapshotRef, Spec,
-    Task, Volume, VolumeName,
+    Durability, EgressPolicy, Probe, Readiness, Seed, Service, ServiceName, SnapshotRef, Spec, Task, Volume,
+    VolumeName,
 };
 use super::super::units::duration_text;
 use super::{Object, number};
@@ -25,7 +23,7 @@ pub(super) fn top(spec: &Spec) -> Object {
             object.set("egress", "allow");
         }
         EgressPolicy::List(rules) => {
-            object.set("egress", rules.iter().map(|one| json!(rule(one))).collect::<Vec<_>>());
+            object.set("egress", rules.iter().map(|one| json!(one.to_string())).collect::<Vec<_>>());
         }
     }
     let mut limits = Object::default();
@@ -54,22 +52,6 @@ fn task(task: &Task) -> Object {
         .pairs("environment", &task.environment)
         .some("working_dir", task.working_dir.clone());
     object
-}
-
-fn rule(rule: &EgressRule) -> String {
-    let with = |text: String, port: Option<u16>| match port {
-        Some(port) => format!("{text}:{port}"),
-        None => text,
-    };
-    match rule {
-        EgressRule::Name { name, port } => with(name.clone(), *port),
-        EgressRule::Address { address, prefix, port } => {
-            let whole = if address.is_ipv4() { 32 } else { 128 };
-            let text = if *prefix == whole { address.to_string() } else { format!("{address}/{prefix}") };
-            let bracketed = matches!(address, IpAddr::V6(_)) && port.is_some();
-            with(if bracketed { format!("[{text}]") } else { text }, *port)
-        }
-    }
 }
 
 pub(super) fn service(service: &Service) -> Object {

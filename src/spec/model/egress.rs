@@ -1,14 +1,17 @@
 //! The egress policy's vocabulary: what may leave a sandbox, and how its text is read and written.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// What may leave a sandbox. In JSON: `"deny"`, `"allow"` or a list of rules as a spec writes them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum EgressPolicy {
     /// Nothing.
+    #[default]
     Deny,
     /// Everything but the host and other sandboxes.
     Allow,
@@ -53,18 +56,36 @@ pub enum NamePattern {
     Below(String),
 }
 
-/// A rule that is neither a name nor an address.
+/// Why a rule cannot be let out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    /// Nothing between the quotes, or characters that no name has.
-    #[error("`{0}` is neither a name, a wildcard such as `*.example.com`, nor an IPv4 address or network")]
-    Unreadable(String),
+    /// It has a scheme.
+    #[error("it is a URL; a name alone is meant")]
+    Url,
+    /// Egress is by IPv4 only.
+    #[error("it is an IPv6 address, and what leaves a sandbox leaves by IPv4")]
+    Ipv6,
     /// A port that is not 1–65535.
-    #[error("`{0}` has no valid port after the colon")]
+    #[error("`{0}` is not a port")]
     Port(String),
-    /// An IPv6 address: egress is by IPv4 only.
-    #[error("`{0}` is an IPv6 address, and what leaves a sandbox leaves by IPv4")]
-    Ipv6(String),
+    /// What stands before a `/` is no address.
+    #[error("`{0}` is not an address")]
+    Address(String),
+    /// What stands behind a `/` is no length.
+    #[error("`{0}` is not the length of a prefix")]
+    Prefix(String),
+    /// Neither form.
+    #[error("it is neither a name nor an address")]
+    Unreadable,
+    /// Part of an address.
+    #[error("it is neither a name nor a whole address")]
+    PartOfAddress,
+    /// A name without a dot.
+    #[error("a name without a dot is looked for inside the sandbox alone")]
+    Inside,
+    /// A name at the port of the gateway's own resolver.
+    #[error("the gateway itself answers at port 53; to reach a resolver outside, write its address")]
+    Resolver,
 }
 
 impl EgressPolicy {
@@ -113,15 +134,19 @@ impl FromStr for NamePattern {
     type Err = RuleError;
 
     fn from_str(text: &str) -> Result<Self, RuleError> {
-        let name = text.trim_end_matches('.').to_ascii_lowercase();
+        let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let (wild, name) = match name.strip_prefix("*.") {
             Some(parent) => (true, parent.to_owned()),
             None => (false, name),
         };
-        let all_digits =
-            name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
-        if name.len() > 253 || all_digits || !name.split('.').all(is_label) {
-            return Err(RuleError::Unreadable(text.to_owned()));
+        if name.len() > 253 || !name.split('.').all(is_label) {
+            return Err(RuleError::Unreadable);
+        }
+        if name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
+            return Err(RuleError::PartOfAddress);
+        }
+        if !wild && !name.contains('.') {
+            return Err(RuleError::Inside);
         }
         Ok(if wild { Self::Below(name) } else { Self::Exact(name) })
     }
@@ -131,27 +156,62 @@ impl FromStr for EgressRule {
     type Err = RuleError;
 
     fn from_str(text: &str) -> Result<Self, RuleError> {
-        let trimmed = text.trim();
-        if trimmed.starts_with('[') || trimmed.matches(':').count() > 1 {
-            return Err(RuleError::Ipv6(text.to_owned()));
+        let text = text.trim();
+        if text.contains("://") {
+            return Err(RuleError::Url);
         }
-        let (subject, port) = match trimmed.rsplit_once(':') {
+        let is_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+        if text.starts_with('[') || text.split('/').next().is_some_and(is_ipv6) {
+            return Err(RuleError::Ipv6);
+        }
+        let (subject, port) = match text.rsplit_once(':') {
             Some((subject, port)) => {
-                let port = port.parse::<u16>().ok().filter(|port| *port != 0);
-                (subject, Some(port.ok_or_else(|| RuleError::Port(text.to_owned()))?))
+                let number = port.parse::<u16>().ok().filter(|number| *number != 0);
+                (subject, Some(number.ok_or_else(|| RuleError::Port(port.to_owned()))?))
             }
-            None => (trimmed, None),
+            None => (text, None),
         };
         if let Ok(address) = subject.parse::<Ipv4Addr>() {
             return Ok(Self::Net { net: address.into(), port });
         }
-        if let Ok(net) = subject.parse::<Ipv4Net>() {
+        if let Some((address, prefix)) = subject.split_once('/') {
+            let address: Ipv4Addr = address.parse().map_err(|_| RuleError::Address(address.to_owned()))?;
+            let length = prefix.parse().ok().and_then(|length| Ipv4Net::new(address, length).ok());
+            let net = length.ok_or_else(|| RuleError::Prefix(prefix.to_owned()))?;
             return Ok(Self::Net { net: net.trunc(), port });
         }
-        match subject.parse() {
-            Ok(pattern) => Ok(Self::Name { pattern, port }),
-            Err(_) => Err(RuleError::Unreadable(text.to_owned())),
+        let pattern = subject.parse()?;
+        if port == Some(53) {
+            return Err(RuleError::Resolver);
         }
+        Ok(Self::Name { pattern, port })
+    }
+}
+
+/// A rule of a list that cannot be let out, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{rule}` cannot be let out: {reason}")]
+pub struct PolicyError {
+    /// The rule as it is written.
+    pub rule: String,
+    /// What is wrong with it.
+    pub reason: RuleError,
+}
+
+impl FromStr for EgressPolicy {
+    type Err = PolicyError;
+
+    /// `deny`, `allow`, or rules separated by commas.
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
+        match text.trim() {
+            "deny" => return Ok(Self::Deny),
+            "allow" => return Ok(Self::Allow),
+            _ => {}
+        }
+        let rules = text
+            .split(',')
+            .map(|rule| rule.parse().map_err(|reason| PolicyError { rule: rule.trim().to_owned(), reason }));
+        rules.collect::<Result<_, _>>().map(Self::List)
     }
 }
 
@@ -267,20 +327,57 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_a_name_nor_an_address_is_refused() {
+    fn names_wildcards_addresses_and_networks_may_be_let_out() {
+        for (text, written) in [
+            ("api.Stripe.com", "api.stripe.com"),
+            ("*.npmjs.org:443", "*.npmjs.org:443"),
+            ("*.test", "*.test"),
+            ("a_b.example.:25", "a_b.example:25"),
+            (" 10.1.2.3:5432 ", "10.1.2.3:5432"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.1.2.3/32", "10.1.2.3"),
+            ("0.0.0.0/0:80", "0.0.0.0/0:80"),
+            ("10.1.2.3:53", "10.1.2.3:53"),
+        ] {
+            assert_eq!(rule(text).to_string(), written, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_no_gateway_would_let_out_is_refused_with_its_reason() {
         for (text, error) in [
-            ("", RuleError::Unreadable(String::new())),
-            ("a..b", RuleError::Unreadable("a..b".into())),
-            ("*", RuleError::Unreadable("*".into())),
-            ("a.*.b", RuleError::Unreadable("a.*.b".into())),
-            ("https://x.org", RuleError::Port("https://x.org".into())),
-            ("10.1.2", RuleError::Unreadable("10.1.2".into())),
-            ("10.0.0.0/33", RuleError::Unreadable("10.0.0.0/33".into())),
-            ("x.org:0", RuleError::Port("x.org:0".into())),
-            ("::1", RuleError::Ipv6("::1".into())),
-            ("[::1]:80", RuleError::Ipv6("[::1]:80".into())),
+            ("", RuleError::Unreadable),
+            ("a..b", RuleError::Unreadable),
+            ("a b.c", RuleError::Unreadable),
+            ("*", RuleError::Unreadable),
+            ("a.*.b", RuleError::Unreadable),
+            ("https://x.org", RuleError::Url),
+            ("10.1.2", RuleError::PartOfAddress),
+            ("10.1.2.3.4:80", RuleError::PartOfAddress),
+            ("10.0.0.0/33", RuleError::Prefix("33".into())),
+            ("10.0.0/8", RuleError::Address("10.0.0".into())),
+            ("x.org:0", RuleError::Port("0".into())),
+            ("x.org:http", RuleError::Port("http".into())),
+            ("::1", RuleError::Ipv6),
+            ("fd00::/8", RuleError::Ipv6),
+            ("[::1]:80", RuleError::Ipv6),
+            ("registry", RuleError::Inside),
+            ("registry:5000", RuleError::Inside),
+            ("api.example.org:53", RuleError::Resolver),
+            ("*.example.org:53", RuleError::Resolver),
         ] {
             assert_eq!(text.parse::<EgressRule>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_command_line_s_list_is_read_by_the_same_rules() {
+        let list = "api.example.org, 10.1.2.3:5432".parse::<EgressPolicy>().unwrap();
+        assert_eq!(list.rules().len(), 2);
+        assert_eq!("deny".parse(), Ok(EgressPolicy::Deny));
+        for wrong in ["registry:5000", "a.example,registry", "api.example.org:53", "allow,deny", "denied", ""]
+        {
+            assert!(wrong.parse::<EgressPolicy>().is_err(), "{wrong}");
         }
     }
 
