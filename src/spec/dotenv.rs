@@ -18,13 +18,14 @@ pub(super) struct DotenvError {
 /// Looks in the circumstances first, then at what the file itself has set so far.
 struct Inside<'a> {
     outer: &'a dyn Fn(&str) -> Option<String>,
+    earlier: &'a dyn Fn(&str) -> Option<String>,
     set: &'a BTreeMap<String, String>,
     unset: RefCell<Vec<String>>,
 }
 
 impl Lookup for Inside<'_> {
     fn get(&self, name: &str) -> Option<String> {
-        (self.outer)(name).or_else(|| self.set.get(name).cloned())
+        (self.outer)(name).or_else(|| self.set.get(name).cloned()).or_else(|| (self.earlier)(name))
     }
 
     fn unset(&self, name: &str) {
@@ -42,11 +43,16 @@ pub(super) struct Dotenv {
 }
 
 /// Parses a file of variables. `outer` gives what was set before; it wins over the file in interpolation, and gives
-/// the values of variables that are only named.
-pub(super) fn parse(text: &str, outer: &dyn Fn(&str) -> Option<String>) -> Result<Dotenv, DotenvError> {
+/// the values of variables that are only named. `earlier` gives what files before this one set, which the file wins over.
+pub(super) fn parse(
+    text: &str,
+    outer: &dyn Fn(&str) -> Option<String>,
+    earlier: &dyn Fn(&str) -> Option<String>,
+) -> Result<Dotenv, DotenvError> {
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
     let mut reader = Reader { text: &text, rest: &text };
     let mut found = Dotenv::default();
+    let mut bytes = 0;
     while reader.next_statement() {
         let line = reader.line();
         let (key, assigned) = reader.key()?;
@@ -58,16 +64,24 @@ pub(super) fn parse(text: &str, outer: &dyn Fn(&str) -> Option<String>) -> Resul
         }
         let (raw, expands) = reader.value()?;
         let value = if expands {
-            let vars = Inside { outer, set: &found.variables, unset: RefCell::default() };
+            let vars = Inside { outer, earlier, set: &found.variables, unset: RefCell::default() };
             let value = template::substitute(&raw, &vars).map_err(|error| template_error(line, error))?;
             found.unset.extend(vars.unset.into_inner());
             value
         } else {
             raw
         };
+        bytes += value.len();
+        if bytes > template::MAX_BYTES.max(text.len()) {
+            return Err(DotenvError { line, message: too_large() });
+        }
         found.variables.insert(key, value);
     }
     Ok(found)
+}
+
+fn too_large() -> String {
+    format!("with its variables the file has more than {} MiB", template::MAX_BYTES >> 20)
 }
 
 fn template_error(line: u32, error: TemplateError) -> DotenvError {
@@ -75,6 +89,10 @@ fn template_error(line: u32, error: TemplateError) -> DotenvError {
         TemplateError::Invalid { .. } => {
             "a `$` that is not followed by a variable; write `$$` for the sign".into()
         }
+        TemplateError::TooDeep { .. } => {
+            format!("variables are nested more than {} deep", template::MAX_DEPTH)
+        }
+        TemplateError::TooLarge => too_large(),
         TemplateError::Required { name, message } if message.is_empty() => format!("`{name}` must be set"),
         TemplateError::Required { name, message } => format!("`{name}` must be set: {message}"),
     };
@@ -232,14 +250,16 @@ mod tests {
     use super::*;
 
     fn vars(text: &str) -> BTreeMap<String, String> {
-        parse(text, &|name| (name == "OUT").then(|| "outer".to_owned())).unwrap().variables
+        let outer = |name: &str| (name == "OUT").then(|| "outer".to_owned());
+        let earlier = |name: &str| matches!(name, "A" | "BEFORE").then(|| "earlier".to_owned());
+        parse(text, &outer, &earlier).unwrap().variables
     }
 
     #[test]
     fn plain_quoted_and_exported_values_are_read_as_compose_reads_them() {
         let found = vars(
             "# head\nA=1\nB = two words # note\nC='single $A \\n'\nD=\"double $A\\n\"\nexport E=e#f\nF: yaml\n\nG=\n\
-             H=\"a\nb\"\nI=$OUT-$A\nOUT\nJ='it\\'s'\nK=\"\\$A\"\nL=x$$y\n",
+             H=\"a\nb\"\nI=$OUT-$A\nOUT\nJ='it\\'s'\nK=\"\\$A\"\nL=x$$y\nM=$BEFORE\n",
         );
         let expected = [
             ("A", "1"),
@@ -254,6 +274,7 @@ mod tests {
             ("J", "it's"),
             ("K", "$A"),
             ("L", "x$y"),
+            ("M", "earlier"),
             ("OUT", "outer"),
         ];
         assert_eq!(found, expected.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
@@ -262,8 +283,10 @@ mod tests {
     #[test]
     fn errors_name_their_line() {
         let none = |_: &str| None;
-        assert_eq!(parse("A=1\nB C=2\n", &none).unwrap_err().line, 2);
-        assert_eq!(parse("A=1\n\nB!=2\n", &none).unwrap_err().line, 3);
-        assert_eq!(parse("A=\"open\nB=1\n", &none).unwrap_err().line, 1);
+        assert_eq!(parse("A=1\nB C=2\n", &none, &none).unwrap_err().line, 2);
+        assert_eq!(parse("A=1\n\nB!=2\n", &none, &none).unwrap_err().line, 3);
+        assert_eq!(parse("A=\"open\nB=1\n", &none, &none).unwrap_err().line, 1);
+        let doubling: String = (1..64).map(|n| format!("A{n}=$A{}$A{}\n", n - 1, n - 1)).collect();
+        assert!(parse(&format!("A0=x\n{doubling}"), &none, &none).unwrap_err().message.contains("MiB"));
     }
 }

@@ -7,6 +7,8 @@ use super::node::{Node, Span, Value};
 use super::problem::ProblemKind;
 use super::template::{self, Lookup, TemplateError};
 
+const TOO_LARGE: &str = "keep data in files, and name them in the spec";
+
 struct Vars<'a> {
     log: &'a Log,
     variables: &'a BTreeMap<String, String>,
@@ -44,6 +46,12 @@ pub(super) fn interpolate(log: &Log, node: &mut Node, variables: &BTreeMap<Strin
     }
     let result = template::substitute(text, &Vars { log, variables, node, text });
     match result {
+        Ok(result) if !log.may_grow(result.len()) => {
+            if log.grew_too_large() {
+                let message = "with its variables the spec has more than 64 MiB";
+                log.hinted(ProblemKind::Variable, node.span, message, TOO_LARGE);
+            }
+        }
         Ok(result) => node.value = Value::Str(result),
         Err(TemplateError::Invalid { offset }) => {
             let shown: String = text[offset..].chars().take(24).collect();
@@ -54,6 +62,22 @@ pub(super) fn interpolate(log: &Log, node: &mut Node, variables: &BTreeMap<Strin
                 format!("`{}` is not a variable", shown.lines().next().unwrap_or_default()),
                 "write `$$` for a dollar sign, `${NAME}` for a variable",
             );
+        }
+        Err(TemplateError::TooDeep { offset }) => {
+            let shown: String = text[offset..].chars().take(24).collect();
+            let span = within(log, node, text, &shown);
+            let message = format!("variables are nested more than {} deep", template::MAX_DEPTH);
+            log.hinted(
+                ProblemKind::Variable,
+                span,
+                message,
+                "give the inner ones names of their own in `.env`",
+            );
+        }
+        Err(TemplateError::TooLarge) => {
+            let message =
+                format!("with its variables this text has more than {} MiB", template::MAX_BYTES >> 20);
+            log.hinted(ProblemKind::Variable, node.span, message, TOO_LARGE);
         }
         Err(TemplateError::Required { name, message }) => {
             let said = if message.is_empty() { String::new() } else { format!(": {message}") };

@@ -1,6 +1,6 @@
 //! The sources that were read, and everything found wrong or odd in them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -9,6 +9,9 @@ use std::sync::Arc;
 use super::model::At;
 use super::node::Span;
 use super::problem::{Place, Problem, ProblemKind, Warning, WarningKind};
+
+/// The most bytes of interpolated text of a spec.
+const MAX_INTERPOLATED: usize = 64 << 20;
 
 /// A file that was read.
 #[derive(Debug)]
@@ -29,6 +32,10 @@ pub(super) struct Log {
     warnings: RefCell<Vec<Warning>>,
     unset: RefCell<BTreeSet<String>>,
     read: RefCell<BTreeSet<PathBuf>>,
+    /// Bytes of interpolated text so far.
+    interpolated: Cell<usize>,
+    /// Whether it was reported that they are too many.
+    too_large: Cell<bool>,
     /// The place of the file that is standard input, and what was read from there.
     input: Option<(PathBuf, Vec<u8>)>,
 }
@@ -131,6 +138,17 @@ impl Log {
                 Some(format!("set it, or write `${{{name}:-}}` if that is meant")),
             );
         }
+    }
+
+    /// Counts bytes of interpolated text; whether all of them together are still few enough.
+    pub fn may_grow(&self, bytes: usize) -> bool {
+        self.interpolated.set(self.interpolated.get().saturating_add(bytes));
+        self.interpolated.get() <= MAX_INTERPOLATED
+    }
+
+    /// Whether it is the first time that there are too many.
+    pub fn grew_too_large(&self) -> bool {
+        !self.too_large.replace(true)
     }
 
     /// How many problems there are so far.

@@ -17,6 +17,29 @@ pub(super) enum TemplateError {
         /// What the spec says about it.
         message: String,
     },
+    /// Variables are nested deeper than [`MAX_DEPTH`].
+    TooDeep {
+        /// Offset of the outermost `$`.
+        offset: usize,
+    },
+    /// The result is longer than [`MAX_BYTES`].
+    TooLarge,
+}
+
+/// How deep variables may be nested in the defaults of other variables.
+pub(super) const MAX_DEPTH: usize = 32;
+/// The most bytes of one interpolated text.
+pub(super) const MAX_BYTES: usize = 4 << 20;
+
+impl TemplateError {
+    /// The same error, at the place where the outermost variable begins.
+    fn at(self, offset: usize) -> Self {
+        match self {
+            Self::Invalid { .. } => Self::Invalid { offset },
+            Self::TooDeep { .. } => Self::TooDeep { offset },
+            other => other,
+        }
+    }
 }
 
 /// Variables by name, and what is told of those that are not set.
@@ -29,6 +52,10 @@ pub(super) trait Lookup {
 
 /// Interpolates a text.
 pub(super) fn substitute(text: &str, vars: &dyn Lookup) -> Result<String, TemplateError> {
+    nested(text, vars, 0)
+}
+
+fn nested(text: &str, vars: &dyn Lookup, depth: usize) -> Result<String, TemplateError> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -39,8 +66,13 @@ pub(super) fn substitute(text: &str, vars: &dyn Lookup) -> Result<String, Templa
             out.push('$');
             rest = next;
         } else if let Some(inner) = after.strip_prefix('{') {
+            if depth >= MAX_DEPTH {
+                return Err(TemplateError::TooDeep { offset });
+            }
             let end = closing(inner).ok_or(TemplateError::Invalid { offset })?;
-            out.push_str(&braced(&inner[..end], offset, vars)?);
+            let value = braced(&inner[..end], offset, vars, depth + 1);
+            // A reader looks for the place in the whole text, not in a default.
+            out.push_str(&value.map_err(|error| error.at(offset))?);
             rest = &inner[end + 1..];
         } else {
             // A sign that no name follows stands for itself.
@@ -51,6 +83,9 @@ pub(super) fn substitute(text: &str, vars: &dyn Lookup) -> Result<String, Templa
                 out.push_str(&plain(&after[..length], vars));
             }
             rest = &after[length..];
+        }
+        if out.len() > MAX_BYTES {
+            return Err(TemplateError::TooLarge);
         }
     }
     out.push_str(rest);
@@ -64,22 +99,27 @@ fn plain(name: &str, vars: &dyn Lookup) -> String {
     })
 }
 
-/// Where the brace that is open before `text` is closed.
+/// Where the brace that is open before `text` is closed. Braces of a default such as `{"a": 1}` are part of it, as with
+/// Compose; where they do not balance, only those of variables count.
 fn closing(text: &str) -> Option<usize> {
+    balanced(text, |_, _| true).or_else(|| balanced(text, |bytes, at| at > 0 && bytes[at - 1] == b'$'))
+}
+
+/// Where the brace that is open before `text` is closed, if the opening braces that `counts` are closed before it.
+fn balanced(text: &str, counts: impl Fn(&[u8], usize) -> bool) -> Option<usize> {
     let mut depth = 1_usize;
     let bytes = text.as_bytes();
-    let mut i = 0;
-    while i < bytes.len() {
-        if bytes[i] == b'}' {
-            depth -= 1;
-            if depth == 0 {
-                return Some(i);
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'}' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at);
+                }
             }
-        } else if bytes[i] == b'$' && bytes.get(i + 1) == Some(&b'{') {
-            depth += 1;
-            i += 1;
+            b'{' if counts(bytes, at) => depth += 1,
+            _ => {}
         }
-        i += 1;
     }
     None
 }
@@ -92,7 +132,7 @@ fn name_length(text: &str) -> usize {
     text.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count()
 }
 
-fn braced(inner: &str, offset: usize, vars: &dyn Lookup) -> Result<String, TemplateError> {
+fn braced(inner: &str, offset: usize, vars: &dyn Lookup, depth: usize) -> Result<String, TemplateError> {
     let length = name_length(inner);
     if length == 0 {
         return Err(TemplateError::Invalid { offset });
@@ -110,11 +150,13 @@ fn braced(inner: &str, offset: usize, vars: &dyn Lookup) -> Result<String, Templ
     let word = chars.as_str();
     let value = vars.get(name).filter(|value| empty_counts || !value.is_empty());
     match operator {
-        Some('-') => value.map_or_else(|| substitute(word, vars), Ok),
-        Some('+') => value.map_or_else(|| Ok(String::new()), |_| substitute(word, vars)),
+        Some('-') => value.map_or_else(|| nested(word, vars, depth), Ok),
+        Some('+') => value.map_or_else(|| Ok(String::new()), |_| nested(word, vars, depth)),
         Some('?') => match value {
             Some(value) => Ok(value),
-            None => Err(TemplateError::Required { name: name.to_owned(), message: substitute(word, vars)? }),
+            None => {
+                Err(TemplateError::Required { name: name.to_owned(), message: nested(word, vars, depth)? })
+            }
         },
         _ => Err(TemplateError::Invalid { offset }),
     }
@@ -133,6 +175,8 @@ mod tests {
             match name {
                 "SET" => Some("value".to_owned()),
                 "EMPTY" => Some(String::new()),
+                "JSON" => Some(r#"{"x":1}"#.to_owned()),
+                "LONG" => Some("x".repeat(100_000)),
                 _ => None,
             }
         }
@@ -171,6 +215,15 @@ mod tests {
             ("ä$SET€", "ävalue€"),
             ("a $", "a $"),
             ("$1 $.", "$1 $."),
+            (r#"${JSON:-{"a":1}}"#, r#"{"x":1}"#),
+            (r#"${NO:-{"a":{"b":1}}}"#, r#"{"a":{"b":1}}"#),
+            ("${NO:-${JSON:-{}}}", r#"{"x":1}"#),
+            ("${NO:-{{.Name}}}", "{{.Name}}"),
+            ("${NO:-{}", "{"),
+            ("${SET:-{}", "value"),
+            ("${SET:-}}", "value}"),
+            ("${NO:-a}b}", "ab}"),
+            ("{${SET}}", "{value}"),
         ] {
             assert_eq!(sub(text).as_deref(), Ok(result), "{text}");
         }
@@ -181,6 +234,14 @@ mod tests {
         for (text, offset) in [("${", 0), ("${}", 0), ("${a b}", 0), ("x${A!}", 1)] {
             assert_eq!(sub(text), Err(TemplateError::Invalid { offset }), "{text}");
         }
+    }
+
+    #[test]
+    fn nesting_and_growth_have_bounds() {
+        let deep = format!("x{}{}", "${A:-".repeat(20_000), "}".repeat(20_000));
+        assert_eq!(sub(&deep), Err(TemplateError::TooDeep { offset: 1 }));
+        assert_eq!(sub(&"${A:-".repeat(20_000)), Err(TemplateError::Invalid { offset: 0 }));
+        assert_eq!(sub(&"$LONG".repeat(100)), Err(TemplateError::TooLarge));
     }
 
     #[test]
