@@ -68,7 +68,8 @@ impl Values {
             let value: Vec<u8> = match &secret.source {
                 SecretSource::File(path) => read(&format!("secret `{name}`"), path)?,
                 SecretSource::Environment(variable) => {
-                    let value = variables.get(variable).ok_or_else(|| unset("secret", name, variable))?;
+                    let value = variables.of_secret(name, variable);
+                    let value = value.ok_or_else(|| unset("secret", name, variable))?;
                     value.as_bytes().to_vec()
                 }
                 SecretSource::Generate(length) => match kept.get(name.as_str()) {
@@ -93,7 +94,8 @@ impl Values {
                 ConfigSource::File(path) => read(&format!("config `{name}`"), path)?,
                 ConfigSource::Content(text) => text.clone().into_bytes(),
                 ConfigSource::Environment(variable) => {
-                    let value = variables.get(variable).ok_or_else(|| unset("config", name, variable))?;
+                    let value = variables.of_config(name, variable);
+                    let value = value.ok_or_else(|| unset("config", name, variable))?;
                     value.as_bytes().to_vec()
                 }
                 ConfigSource::External => continue,

@@ -9,8 +9,9 @@ use super::interpolate::interpolate;
 use super::log::Log;
 use super::merge;
 use super::nearest;
-use super::node::{Map, Node, Span, Value};
+use super::node::{Entry, Map, Node, Span, Value};
 use super::problem::{Problem, ProblemKind, WarningKind, shown};
+use super::scope::{self, ScopedValues};
 use super::yaml;
 
 /// How deep includes may nest.
@@ -36,11 +37,20 @@ pub(super) struct Assembler<'a> {
     extended: HashMap<PathBuf, Vec<Node>>,
     /// Circles of `extends` that were told of.
     circles: BTreeSet<String>,
+    /// Values of secrets and configs that an included file takes from variables of its own.
+    pub scoped: ScopedValues,
 }
 
 impl<'a> Assembler<'a> {
     pub fn new(log: &'a Log, standing_in: &'a Path) -> Self {
-        Self { log, standing_in, files: Vec::new(), extended: HashMap::new(), circles: BTreeSet::new() }
+        Self {
+            log,
+            standing_in,
+            files: Vec::new(),
+            extended: HashMap::new(),
+            circles: BTreeSet::new(),
+            scoped: ScopedValues::new(),
+        }
     }
 
     /// The merged tree of some files. `trail` names the files that led here.
@@ -68,6 +78,9 @@ impl<'a> Assembler<'a> {
                     }
                 }
             }
+        }
+        if let Some(merged) = &mut merged {
+            canonical::defaults(merged, &scope.folder);
         }
         merged
     }
@@ -138,7 +151,10 @@ impl<'a> Assembler<'a> {
         let Some(mut base) = base else { return Some(service.clone()) };
         let own = without_extends(service);
         merge::settle(&mut base);
+        let tags = own.clone();
         merge::merge_service(&mut base, own);
+        // What is reset or overridden here is so for the files before this one, too.
+        merge::retag(&mut base, &tags);
         Some(base)
     }
 
@@ -218,10 +234,10 @@ impl<'a> Assembler<'a> {
             let documents = self.documents(path, scope)?;
             self.extended.insert(path.to_owned(), documents);
         }
-        let mut all = Node::new(Value::Map(Map::default()), span);
-        for document in self.extended.get(path)? {
-            merge::merge(&mut all, document.clone());
-        }
+        let mut documents = self.extended.get(path)?.iter().cloned();
+        // Tags stay: they hold for what the services of this file extend.
+        let mut all = documents.next()?;
+        documents.for_each(|document| merge::merge(&mut all, document));
         section(&all, "services").cloned()
     }
 
@@ -306,22 +322,28 @@ impl<'a> Assembler<'a> {
             env_files.iter().map(|file| canonical::clean(&scope.folder.join(file))).collect()
         };
         let mut variables = scope.variables.clone();
-        for (name, value) in
-            read_env_files(self.log, &env_files, &scope.variables, self.standing_in, Some(span))
-        {
+        for (name, value) in read_env_files(
+            self.log,
+            &env_files,
+            &Known::outer(&scope.variables),
+            self.standing_in,
+            Some(span),
+        ) {
             variables.entry(name).or_insert(value);
         }
-        self.model(&files, &Scope { variables, folder }, trail)
+        let scope_of_file = Scope { variables, folder };
+        let mut model = self.model(&files, &scope_of_file, trail)?;
+        scope::fill_in(&mut model, &scope_of_file.variables);
+        scope::values(&model, &scope.variables, &scope_of_file.variables, &mut self.scoped);
+        Some(model)
     }
 
     /// Takes an included model's things in; two different ones of one name are a conflict.
     fn import(&self, document: &mut Node, included: Node) {
         let Value::Map(included) = included.value else { return };
         for part in included.entries {
-            if !matches!(
-                part.key.as_str(),
-                "services" | "volumes" | "networks" | "secrets" | "configs" | "tasks"
-            ) {
+            if !merge::SECTIONS.contains(&part.key.as_str()) {
+                self.not_imported(document, part);
                 continue;
             }
             let Value::Map(things) = part.value.value else { continue };
@@ -347,6 +369,45 @@ impl<'a> Assembler<'a> {
     }
 }
 
+impl Assembler<'_> {
+    /// What is no named thing of an included file: artifacts join those of the spec, the rest holds for the whole spec and
+    /// is not an included file's to say.
+    fn not_imported(&self, document: &mut Node, part: Entry) {
+        let key = part.key.as_str();
+        match key {
+            "name" => {}
+            key if key.starts_with("x-") => {}
+            "version" => {
+                let message = "`version` is obsolete and means nothing";
+                self.log.warn(WarningKind::Obsolete, part.span, message, Some("take it out".to_owned()));
+            }
+            "artifacts" => {
+                let Some(root) = document.as_map_mut() else { return };
+                match (root.get_mut("artifacts").map(|node| &mut node.value), part.value.value) {
+                    (Some(Value::Seq(own)), Value::Seq(included)) => own.extend(included),
+                    (_, value) => root.insert("artifacts", part.span, Node::new(value, part.value.span)),
+                }
+            }
+            key if canonical::TOP_WORDS.contains(&key) => {
+                let message =
+                    format!("`{key}` of an included file is not applied: it is about the whole sandbox");
+                let hint = "write it in the file that includes this one".to_owned();
+                self.log.warn(WarningKind::NotApplied, part.span, message, Some(hint));
+            }
+            "models" => {
+                let Some(root) = document.as_map_mut() else { return };
+                root.insert("models", part.span, part.value);
+            }
+            _ => {
+                let message = format!("`{key}` is not a key of a spec");
+                let known =
+                    merge::SECTIONS.into_iter().chain(canonical::TOP_WORDS).chain(["name", "include"]);
+                self.log.hinted(ProblemKind::UnknownKey, part.span, message, nearest::hint(key, known));
+            }
+        }
+    }
+}
+
 fn section<'n>(document: &'n Node, key: &str) -> Option<&'n Map> {
     document.as_map()?.get(key)?.as_map()
 }
@@ -363,11 +424,27 @@ fn without_extends(service: &Node) -> Node {
     service
 }
 
-/// Reads files of variables, the later over the earlier; `outer` wins in their interpolation.
+/// What files of variables may refer to beside what they set themselves.
+pub(super) struct Known<'a> {
+    /// Goes before what they set.
+    pub outer: &'a BTreeMap<String, String>,
+    /// What earlier files set: goes behind it.
+    pub earlier: &'a BTreeMap<String, String>,
+}
+
+static NONE: BTreeMap<String, String> = BTreeMap::new();
+
+impl<'a> Known<'a> {
+    pub fn outer(outer: &'a BTreeMap<String, String>) -> Self {
+        Self { outer, earlier: &NONE }
+    }
+}
+
+/// Reads files of variables, the later over the earlier.
 pub(super) fn read_env_files(
     log: &Log,
     files: &[PathBuf],
-    outer: &BTreeMap<String, String>,
+    known: &Known<'_>,
     standing_in: &Path,
     span: Option<Span>,
 ) -> BTreeMap<String, String> {
@@ -377,12 +454,11 @@ pub(super) fn read_env_files(
         let Some(text) = read_text(log, file, &name, span) else { continue };
         let number = log.add_source(file, name, text.clone());
         let before = found.clone();
-        let lookup = |key: &str| outer.get(key).or_else(|| before.get(key)).cloned();
-        match dotenv::parse(&text, &lookup) {
+        let outer = |key: &str| known.outer.get(key).or_else(|| before.get(key)).cloned();
+        let earlier = |key: &str| known.earlier.get(key).cloned();
+        match dotenv::parse(&text, &outer, &earlier) {
             Ok(read) => {
-                // Like Compose: a name that begins with a digit is no variable.
-                let named = |(key, _): &(String, String)| !key.starts_with(|c: char| c.is_ascii_digit());
-                found.extend(read.variables.into_iter().filter(named));
+                found.extend(read.variables);
                 for variable in read.unset {
                     log.unset(&variable, first_line(number));
                 }

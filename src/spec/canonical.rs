@@ -65,6 +65,19 @@ pub(super) fn document(log: &Log, root: &mut Node, base: &Base<'_>) {
     }
 }
 
+/// Fills in what is not written, once files are merged: a default must not stand in the way of what another file says.
+pub(super) fn defaults(root: &mut Node, folder: &Path) {
+    let Some(map) = root.as_map_mut() else { return };
+    each(map, "services", |service| {
+        let Some(node) = service.get_mut("build") else { return };
+        let span = node.span;
+        let Some(build) = node.as_map_mut() else { return };
+        if build.get("context").is_none_or(|context| context.is_null() || context.as_str() == Some("")) {
+            build.insert("context", span, Node::str(folder.to_string_lossy(), span));
+        }
+    });
+}
+
 /// Moves our words from `x-sandbox` beside it.
 fn lift(log: &Log, map: &mut Map, words: &[&str], place: &str) {
     let Some(entry) = map.remove("x-sandbox") else { return };
@@ -168,12 +181,34 @@ fn words(log: &Log, map: &mut Map, key: &str) {
     let Some(node) = map.get_mut(key) else { return };
     let Some(line) = node.as_str() else { return };
     let span = node.span;
-    let parts = shlex::split(line).unwrap_or_else(|| {
+    let parts = split_command(line).unwrap_or_else(|| {
         let message = format!("the quotes in `{key}` are not closed");
         log.hinted(ProblemKind::Value, span, message, "close them, or write the command as a list");
         Vec::new()
     });
     node.value = Value::Seq(parts.into_iter().map(|part| Node::str(part, span)).collect());
+}
+
+/// Splits as a shell does, but for comments: Compose has none in a command. `shlex` takes a `#` that begins a word for one.
+fn split_command(line: &str) -> Option<Vec<String>> {
+    let bytes = line.as_bytes();
+    let mut escaped = String::with_capacity(line.len());
+    let (mut quote, mut after_backslash, mut at_start) = (None, false, true);
+    for (offset, c) in line.char_indices() {
+        if c == '#' && at_start && quote.is_none() && !after_backslash {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+        at_start = quote.is_none() && !after_backslash && bytes[offset].is_ascii_whitespace();
+        match (quote, c) {
+            _ if after_backslash => after_backslash = false,
+            (None | Some('"'), '\\') => after_backslash = true,
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), c) if open == c => quote = None,
+            _ => {}
+        }
+    }
+    shlex::split(&escaped)
 }
 
 fn service(log: &Log, map: &mut Map, base: &Base<'_>) {
@@ -186,6 +221,11 @@ fn service(log: &Log, map: &mut Map, base: &Base<'_>) {
     }
     for key in ["dns", "dns_search", "dns_opt", "tmpfs", "env_file", "label_file"] {
         listed(map, key);
+    }
+    for key in ["dns", "dns_search"] {
+        if let Some(Value::Seq(items)) = map.get_mut(key).map(|node| &mut node.value) {
+            items.retain(|item| item.as_str() != Some(""));
+        }
     }
     long(map, "env_file", "path");
     items(map, "env_file", |file| path(file, "path", base));
@@ -252,11 +292,7 @@ fn build(map: &mut Map, base: &Base<'_>) {
         let span = node.span;
         wrap(node, "context", span);
     }
-    let span = node.span;
     let Some(build) = node.as_map_mut() else { return };
-    if build.get("context").is_none_or(Node::is_null) {
-        build.insert("context", span, Node::str(".", span));
-    }
     for key in ["args", "labels", "additional_contexts", "ssh"] {
         keyed(build, key);
     }
@@ -305,8 +341,10 @@ fn hosts(map: &mut Map, key: &str) {
                 let Some((name, address)) = text.split_once('=').or_else(|| text.split_once(':')) else {
                     return;
                 };
-                let address = address.trim_start_matches('[').trim_end_matches(']');
-                add(name, item.span, Node::str(address, item.span));
+                for address in address.split(',') {
+                    let address = address.trim_start_matches('[').trim_end_matches(']');
+                    add(name, item.span, Node::str(address, item.span));
+                }
             }
         }
         Value::Map(written) => {

@@ -12,6 +12,7 @@ use super::nearest;
 use super::node::Node;
 use super::problem::{Place, Problem, ProblemKind, Warning, WarningKind, shown};
 use super::request::Refusals;
+use super::scope::ScopedValues;
 
 /// The most containers of a spec.
 pub const MAX_CONTAINERS: u32 = 10_000;
@@ -23,7 +24,11 @@ pub(super) struct Checker<'a> {
     pub standing_in: &'a Path,
     /// Services that exist but are not active.
     pub inactive: &'a BTreeSet<String>,
+    /// Active services that nothing asks for: what they need of the host is not looked for.
+    pub unselected: &'a BTreeSet<String>,
     pub variables: &'a BTreeMap<String, String>,
+    /// Values of secrets and configs that included files take from variables of their own.
+    pub scoped: &'a ScopedValues,
     /// The tree it was read from.
     pub root: &'a Node,
 }
@@ -300,7 +305,9 @@ impl Checker<'_> {
 
     /// Files that are named must be there.
     fn files(&self, spec: &Spec) {
-        for service in spec.services.values() {
+        let selected =
+            spec.services.values().filter(|service| !self.unselected.contains(service.name.as_str()));
+        for service in selected {
             self.build_files(service);
             for mount in &service.mounts {
                 if let MountKind::Bind { source, options } = &mount.kind
@@ -320,10 +327,10 @@ impl Checker<'_> {
                     SecretSource::File(file) => {
                         self.must_exist(file, &secret.at, &format!("secret `{}`", grant.source));
                     }
-                    SecretSource::Environment(name) => {
+                    SecretSource::Environment(name) if !self.is_scoped("secrets", &grant.source) => {
                         self.must_be_set(name, &secret.at, &format!("secret `{}`", grant.source));
                     }
-                    SecretSource::Generate(_) | SecretSource::External => {}
+                    SecretSource::Environment(_) | SecretSource::Generate(_) | SecretSource::External => {}
                 }
             }
             for grant in &service.configs {
@@ -332,10 +339,10 @@ impl Checker<'_> {
                     ConfigSource::File(file) => {
                         self.must_exist(file, &config.at, &format!("config `{}`", grant.source));
                     }
-                    ConfigSource::Environment(name) => {
+                    ConfigSource::Environment(name) if !self.is_scoped("configs", &grant.source) => {
                         self.must_be_set(name, &config.at, &format!("config `{}`", grant.source));
                     }
-                    ConfigSource::Content(_) | ConfigSource::External => {}
+                    ConfigSource::Environment(_) | ConfigSource::Content(_) | ConfigSource::External => {}
                 }
             }
         }
@@ -370,6 +377,10 @@ impl Checker<'_> {
             let message = format!("there is no file `{}` for {what}", name.display());
             self.problem(ProblemKind::File, at, message, "the path begins at the folder of the spec");
         }
+    }
+
+    fn is_scoped(&self, section: &str, name: &str) -> bool {
+        self.scoped.contains_key(&(section.to_owned(), name.to_owned()))
     }
 
     fn must_be_set(&self, variable: &str, at: &At, what: &str) {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::assemble::{Assembler, Scope, drop_version, read_env_files};
+use super::assemble::{Assembler, Known, Scope, drop_version, read_env_files};
 use super::canonical;
 use super::check::Checker;
 use super::find;
@@ -12,9 +12,10 @@ use super::guard;
 use super::interpolate::interpolate;
 use super::log::Log;
 use super::model::{ProjectName, SandboxName, Spec};
+use super::mount_forms;
 use super::node::Node;
 use super::problem::{Problem, ProblemKind, Problems, WarningKind};
-use super::read::{Profiles, Reader, Used};
+use super::read::{self, Profiles, Reader, Used};
 use super::request::{HostAccess, LoadRequest, Loaded, Refusals, Variables};
 use super::yaml;
 
@@ -52,6 +53,7 @@ fn run(request: &LoadRequest, log: &Log) -> Option<Loaded> {
     let scope = Scope { variables: variables.clone(), folder: folder.clone() };
     let mut root = assembler.model(&files, &scope, &[])?;
     let read_files = std::mem::take(&mut assembler.files);
+    let scoped = std::mem::take(&mut assembler.scoped);
     let name = project_name(log, &root, explicit.as_deref(), fallback.clone()).unwrap_or(fallback);
     if let Some(map) = root.as_map_mut() {
         drop_version(log, map);
@@ -64,6 +66,7 @@ fn run(request: &LoadRequest, log: &Log) -> Option<Loaded> {
         standing_in: &request.folder,
         refusals: request.refusals,
         used: Cell::new(true),
+        selected: Cell::new(true),
     };
     let read = reader.spec(&root, name, &folder, &profiles);
     let mut spec = Spec { files: read_files, origin: request.origin, ..read.spec };
@@ -73,9 +76,12 @@ fn run(request: &LoadRequest, log: &Log) -> Option<Loaded> {
         refusals: request.refusals,
         standing_in: &request.folder,
         inactive: &read.inactive,
+        unselected: &read.unselected,
         variables: &variables,
+        scoped: &scoped,
         root: &root,
     };
+    mount_forms::settle(log, &mut spec, request.refusals);
     checker.check(&mut spec);
     Used::keep(&mut spec);
     host_access(log, request, &spec, &root);
@@ -84,7 +90,7 @@ fn run(request: &LoadRequest, log: &Log) -> Option<Loaded> {
     Some(Loaded {
         spec,
         warnings: Vec::new(),
-        variables: Variables(variables),
+        variables: Variables { by_name: variables, scoped },
         sandbox,
         read: log.files_read(),
     })
@@ -126,17 +132,22 @@ fn files(request: &LoadRequest, log: &Log) -> Option<Vec<PathBuf>> {
 /// The variables of a folder's spec when it is not read again: the environment over `.env`.
 pub fn variables_in(folder: &Path, env: BTreeMap<String, String>) -> Variables {
     let request = LoadRequest { folder: folder.to_owned(), env, ..LoadRequest::default() };
-    Variables(variables(&request, folder, &Log::default()))
+    Variables { by_name: variables(&request, folder, &Log::default()), ..Variables::default() }
 }
 
-/// The environment over the files of variables.
+/// The environment over the files of variables. Without those, `.env` beside the spec counts, and over it the one in the
+/// working folder where that was looked into for the spec.
 fn variables(request: &LoadRequest, folder: &Path, log: &Log) -> BTreeMap<String, String> {
     let mut files: Vec<PathBuf> =
         request.env_files.iter().map(|file| canonical::clean(&request.folder.join(file))).collect();
-    if files.is_empty() {
-        files.extend(Some(folder.join(".env")).filter(|file| file.is_file()));
+    let disabled = request.env.get("COMPOSE_DISABLE_ENV_FILE").and_then(|word| read::flag(word));
+    if files.is_empty() && disabled != Some(true) {
+        let looked_into = request.files.is_empty() && request.project_folder.is_none();
+        let working = Some(request.folder.as_path()).filter(|working| looked_into && *working != folder);
+        let folders = std::iter::once(folder).chain(working);
+        files.extend(folders.map(|folder| folder.join(".env")).filter(|file| file.is_file()));
     }
-    let mut variables = read_env_files(log, &files, &request.env, &request.folder, None);
+    let mut variables = read_env_files(log, &files, &Known::outer(&request.env), &request.folder, None);
     variables.extend(request.env.clone());
     variables
 }
@@ -155,7 +166,7 @@ fn written_name(
         let documents = yaml::parse(&quiet, number, &text);
         let mut name = documents.iter().rev().find_map(|document| document.as_map()?.get("name").cloned())?;
         interpolate(&quiet, &mut name, variables);
-        name.scalar().filter(|name| !name.is_empty())
+        Some(ProjectName::cleaned(&name.scalar()?)?.to_string())
     })
 }
 
@@ -187,11 +198,13 @@ fn project_name(
     if name.is_empty() {
         return Some(fallback);
     }
-    ProjectName::new(&*name)
-        .map_err(|error| {
-            log.hinted(ProblemKind::Name, node.span, format!("`{name}` cannot be a spec's name"), error.rule);
-        })
-        .ok()
+    // Like Compose: what a name cannot have is left out of a written one.
+    let cleaned = ProjectName::cleaned(&name);
+    if cleaned.is_none() {
+        let hint = "it needs a letter or digit";
+        log.hinted(ProblemKind::Name, node.span, format!("`{name}` cannot be a spec's name"), hint);
+    }
+    cleaned
 }
 
 fn profiles(request: &LoadRequest, variables: &BTreeMap<String, String>) -> Profiles {

@@ -4,6 +4,9 @@
 
 use super::node::{Map, MergeTag, Node, Value};
 
+/// The sections whose keys are names.
+pub(super) const SECTIONS: [&str; 6] = ["services", "volumes", "networks", "secrets", "configs", "tasks"];
+
 /// Lays `over` on `base`.
 pub(super) fn merge(base: &mut Node, over: Node) {
     at(base, over, &mut Vec::new());
@@ -27,6 +30,19 @@ pub(super) fn settle(node: &mut Node) {
             map.entries.iter_mut().for_each(|entry| settle(&mut entry.value));
         }
         _ => {}
+    }
+}
+
+/// Puts the tags that `over` had back on what came of laying it on something, so that they steer the next merge as well.
+pub(super) fn retag(merged: &mut Node, over: &Node) {
+    let (Some(map), Value::Map(other)) = (merged.as_map_mut(), &over.value) else { return };
+    for entry in &other.entries {
+        match (entry.value.tag, map.get_mut(&entry.key)) {
+            (Some(MergeTag::Reset), _) => map.insert(&entry.key, entry.span, entry.value.clone()),
+            (Some(MergeTag::Override), Some(value)) => value.tag = Some(MergeTag::Override),
+            (None, Some(value)) => retag(value, &entry.value),
+            (_, None) => {}
+        }
     }
 }
 
@@ -101,7 +117,7 @@ fn mappings(base: &mut Map, over: Map, keyed: bool, path: &mut Vec<String>) {
             base.remove(&entry.key);
             continue;
         }
-        let free = entry.key.starts_with("x-");
+        let free = entry.key.starts_with("x-") && !holds_names(path);
         match base.get_mut(&entry.key) {
             Some(value) if !(free || keyed && entry.value.is_null()) => {
                 path.push(entry.key);
@@ -117,12 +133,18 @@ fn mappings(base: &mut Map, over: Map, keyed: bool, path: &mut Vec<String>) {
     }
 }
 
+/// Whether the keys below a path are names of the user's, of which any may begin with `x-`.
+fn holds_names(path: &[String]) -> bool {
+    let [section] = path else { return false };
+    SECTIONS.contains(&section.as_str())
+}
+
 /// Makes every list of a canonical document unique, as Compose does after each file.
 pub(super) fn unique_all(node: &mut Node, path: &mut Vec<String>) {
     match &mut node.value {
         Value::Map(map) => {
             for entry in &mut map.entries {
-                if entry.key.starts_with("x-") {
+                if entry.key.starts_with("x-") && !holds_names(path) {
                     continue;
                 }
                 path.push(entry.key.clone());

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
-use super::model::{SandboxName, SecretName, SecretSource, Spec, SpecOrigin};
+use super::model::{ConfigName, SandboxName, SecretName, SecretSource, Spec, SpecOrigin};
 use super::problem::Warning;
+use super::scope::ScopedValues;
 
 /// What to load, and under which circumstances. Nothing else is looked at: not the process's environment, not its
 /// working folder.
@@ -76,18 +77,37 @@ pub struct Loaded {
 
 /// Variables with their values, which its `Debug` does not show.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Variables(pub(super) BTreeMap<String, String>);
+pub struct Variables {
+    pub(super) by_name: BTreeMap<String, String>,
+    /// What secrets and configs of included files take from variables of those files.
+    pub(super) scoped: ScopedValues,
+}
 
 impl Variables {
     /// A variable's value, if it is set.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.by_name.get(name).map(String::as_str)
+    }
+
+    /// The value of a secret that comes from a variable.
+    pub fn of_secret(&self, secret: &SecretName, variable: &str) -> Option<&str> {
+        self.of("secrets", secret.as_str(), variable)
+    }
+
+    /// The value of a config that comes from a variable.
+    pub fn of_config(&self, config: &ConfigName, variable: &str) -> Option<&str> {
+        self.of("configs", config.as_str(), variable)
+    }
+
+    fn of(&self, section: &str, name: &str, variable: &str) -> Option<&str> {
+        let scoped = self.scoped.get(&(section.to_owned(), name.to_owned()));
+        scoped.map(String::as_str).or_else(|| self.get(variable))
     }
 }
 
 impl fmt::Debug for Variables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.by_name.keys()).finish()
     }
 }
 
@@ -96,7 +116,9 @@ impl Loaded {
     /// not set.
     pub fn secret_from_environment(&self, secret: &SecretName) -> Option<secrecy::SecretString> {
         match &self.spec.secrets.get(secret)?.source {
-            SecretSource::Environment(name) => self.variables.get(name).map(secrecy::SecretString::from),
+            SecretSource::Environment(name) => {
+                self.variables.of_secret(secret, name).map(secrecy::SecretString::from)
+            }
             SecretSource::File(_) | SecretSource::Generate(_) | SecretSource::External => None,
         }
     }

@@ -36,6 +36,7 @@ pub fn readmitted(kept: &Spec, access: HostAccess) -> Result<Spec, Problems> {
         standing_in: &kept.folder,
         refusals: Refusals::Fail,
         used: Cell::new(true),
+        selected: Cell::new(true),
     };
     let all = Profiles { profiles: BTreeSet::from(["*".to_owned()]), services: BTreeSet::new() };
     let read = reader.spec(&root, kept.name.clone(), &kept.folder, &all);
@@ -47,6 +48,8 @@ pub fn readmitted(kept: &Spec, access: HostAccess) -> Result<Spec, Problems> {
         refusals: Refusals::Fail,
         standing_in: &kept.folder,
         inactive: &inactive,
+        unselected: &BTreeSet::new(),
+        scoped: &BTreeMap::new(),
         variables: &variables,
         root: &root,
     };

@@ -57,14 +57,37 @@ fn every_problem_of_a_bad_spec_is_told_with_its_place_and_the_way_out() {
     }
 }
 
+/// Every spec of `fixtures/compose`, as a folder or a file of it.
+fn good() -> Vec<LoadRequest> {
+    let folder = fixtures().join("../compose").canonicalize().unwrap();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| {
+        path.extension().is_some_and(|it| it == "yaml")
+            || path.is_dir() && !["parts", "refused"].iter().any(|name| path.ends_with(name))
+    });
+    paths.sort();
+    assert!(paths.len() > 60);
+    paths.push(fixtures().join("ours"));
+    let request_of = |path: &PathBuf| {
+        let mut request = request(if path.is_dir() { path } else { &folder });
+        if path.is_file() {
+            let text = std::fs::read_to_string(path).unwrap();
+            let words =
+                text.lines().filter_map(|line| line.strip_prefix("# env: ")).flat_map(|it| it.split(' '));
+            let pairs = words.filter_map(|pair| pair.split_once('='));
+            request.env.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            request.files.push(path.clone());
+        }
+        request
+    };
+    paths.iter().map(request_of).collect()
+}
+
 #[test]
 fn every_good_spec_loads_and_survives_being_written_as_yaml_and_as_json() {
-    let mut folders: Vec<PathBuf> =
-        std::fs::read_dir(fixtures().join("valid")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    folders.push(fixtures().join("ours"));
-    folders.sort();
-    for folder in folders {
-        let mut request = request(&folder);
+    for mut request in good() {
+        let folder = request.files.first().unwrap_or(&request.folder).clone();
         request.allow_host_access = HostAccess::Allowed;
         request.refusals = Refusals::Warn;
         let loaded = load(&request).unwrap_or_else(|problems| panic!("{}:\n{problems}", folder.display()));
@@ -76,11 +99,10 @@ fn every_good_spec_loads_and_survives_being_written_as_yaml_and_as_json() {
         let again = tempfile::tempdir().unwrap();
         let file = again.path().join("sandbox.yaml");
         std::fs::write(&file, &yaml).unwrap();
-        let mut request = self::request(&folder);
         request.files = vec![file];
         request.env.clear();
-        request.allow_host_access = HostAccess::Allowed;
-        request.refusals = Refusals::Warn;
+        request.project_folder = Some(request.folder.clone());
+        request.profiles.clone_from(&loaded.spec.profiles);
         let reloaded =
             load(&request).unwrap_or_else(|problems| panic!("{}:\n{problems}\n{yaml}", folder.display()));
         assert_eq!(
@@ -120,7 +142,7 @@ fn our_own_words_arrive_in_the_model() {
 
 #[test]
 fn our_words_may_stand_under_x_sandbox_as_well() {
-    let loaded = load(&request(&fixtures().join("valid/x-sandbox"))).unwrap();
+    let loaded = load(&request(&fixtures().join("../compose/x-sandbox"))).unwrap();
     assert_eq!(loaded.spec.secrets["password"].source, SecretSource::Generate(24));
     assert_eq!(loaded.spec.volumes["data"].seed.len(), 1);
     assert!(service(&loaded, "db").ready.is_some());
@@ -207,8 +229,7 @@ fn kept_refused(services: &str, change: impl FnOnce(&mut Spec)) -> String {
 
 #[test]
 fn a_kept_spec_comes_back_as_it_was() {
-    for folder in std::fs::read_dir(fixtures().join("valid")).unwrap() {
-        let mut request = request(&folder.unwrap().path());
+    for mut request in good() {
         request.allow_host_access = HostAccess::Allowed;
         let Ok(loaded) = load(&request) else { continue };
         let again =
@@ -491,3 +512,5 @@ fn a_network_takes_no_bridge_of_the_host_s() {
     let allowed = with("com.docker.network.bridge.gateway_mode_ipv4: routed").unwrap();
     assert!(allowed.warnings.iter().any(|warning| warning.message.contains("gateway_mode_ipv4")));
 }
+
+mod reading;

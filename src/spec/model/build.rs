@@ -123,4 +123,6 @@ pub enum PullPolicy {
     Weekly,
     /// Pulled if the last pull is so many seconds ago.
     Every(u64),
+    /// Pulled as often as `pull_refresh_after` says.
+    Refresh,
 }

@@ -165,8 +165,8 @@ impl SandboxName {
 
     /// The sandbox's own name: the spec's name and, in a git repository, the branch.
     ///
-    /// What a DNS label cannot hold becomes a hyphen. A result that is too long is cut and ends in a hash of
-    /// the whole, so that two long branches stay apart.
+    /// What a DNS label cannot hold becomes a hyphen. A result that is too long is cut. Where a branch is not wholly in the
+    /// name it ends in a hash, so that `feat/one` and `feat-one` stay apart.
     pub fn derive(project: &str, branch: Option<&str>) -> Self {
         let whole = match branch {
             Some(branch) => format!("{project}-{branch}"),
@@ -181,7 +181,8 @@ impl SandboxName {
             }
         }
         let label = label.trim_matches('-');
-        if !label.is_empty() && label.len() <= Self::MAX {
+        let is_whole = branch.is_none_or(|branch| label.ends_with(&format!("-{branch}")));
+        if !label.is_empty() && label.len() <= Self::MAX && is_whole {
             return Self(label.to_owned());
         }
         let hash = &hex::encode(Sha256::digest(whole.as_bytes()))[..6];
@@ -193,13 +194,18 @@ impl SandboxName {
 impl ProjectName {
     /// Compose's way from a folder's name to a project's name: lower-cased, what it cannot hold left out.
     pub fn from_folder(folder: &str) -> Self {
-        let kept: String = folder
+        Self::cleaned(folder).unwrap_or_else(|| Self("sandbox".to_owned()))
+    }
+
+    /// A text lower-cased and without what no name has; `None` if nothing is left.
+    pub fn cleaned(text: &str) -> Option<Self> {
+        let kept: String = text
             .chars()
             .flat_map(char::to_lowercase)
             .filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'))
             .collect();
         let kept = kept.trim_start_matches(['-', '_']);
-        Self(if kept.is_empty() { "sandbox".to_owned() } else { kept.to_owned() })
+        (!kept.is_empty()).then(|| Self(kept.to_owned()))
     }
 }
 
@@ -210,8 +216,19 @@ mod tests {
     #[test]
     fn a_sandbox_is_named_after_its_spec_and_branch() {
         assert_eq!(SandboxName::derive("shop", None).as_str(), "shop");
-        assert_eq!(SandboxName::derive("shop", Some("feature/Cart_2")).as_str(), "shop-feature-cart-2");
+        assert_eq!(SandboxName::derive("shop", Some("feature-2")).as_str(), "shop-feature-2");
         assert_eq!(SandboxName::derive("my_shop", Some("main")).as_str(), "my-shop-main");
+    }
+
+    #[test]
+    fn branches_that_a_name_cannot_hold_stay_apart() {
+        let branches =
+            ["feat-one", "feat/one", "feat_one", "Feat-one", "feat--one", "-feat-one", "日本", "中国", "x-"];
+        let names: std::collections::BTreeSet<String> =
+            branches.iter().map(|branch| SandboxName::derive("shop", Some(branch)).to_string()).collect();
+        assert_eq!(names.len(), branches.len(), "{names:?}");
+        assert!(names.iter().all(|name| SandboxName::new(name.as_str()).is_ok()), "{names:?}");
+        assert!(SandboxName::derive("shop", Some("feat/one")).as_str().starts_with("shop-feat-one-"));
     }
 
     #[test]

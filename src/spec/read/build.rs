@@ -108,6 +108,7 @@ impl Reader<'_> {
     pub(super) fn pull_policy(&self, fields: &Fields<'_>) -> Option<PullPolicy> {
         if let Some(every) = fields.node("pull_policy").and_then(|node| node.as_str()?.strip_prefix("every_"))
         {
+            self.not_refreshed(fields, &format!("every_{every}"));
             return match units::duration(every) {
                 Ok(duration) => Some(PullPolicy::Every(duration.as_secs())),
                 Err(reason) => {
@@ -125,7 +126,21 @@ impl Reader<'_> {
             ("build", PullPolicy::Build),
             ("daily", PullPolicy::Daily),
             ("weekly", PullPolicy::Weekly),
+            ("refresh", PullPolicy::Refresh),
         ];
-        fields.word("pull_policy", &words)
+        let policy = fields.word("pull_policy", &words);
+        if matches!(policy, Some(PullPolicy::Daily | PullPolicy::Weekly | PullPolicy::Refresh)) {
+            self.not_refreshed(fields, &fields.text("pull_policy").unwrap_or_default());
+        }
+        policy
+    }
+
+    /// Says that a policy about the age of an image has no effect.
+    fn not_refreshed(&self, fields: &Fields<'_>, policy: &str) {
+        let message = format!(
+            "`pull_policy: {policy}` of {} is taken as `missing`: images are not pulled by their age",
+            fields.what
+        );
+        self.not_applied(fields.key_span("pull_policy"), message);
     }
 }

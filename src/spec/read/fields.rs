@@ -74,6 +74,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A text that means something: an empty one, such as `${UNSET:-}`, is none, as with Compose.
+    pub fn filled(&self, key: &'static str) -> Option<String> {
+        self.text(key).filter(|text| !text.is_empty())
+    }
+
     /// A text that is one of a few words.
     pub fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;

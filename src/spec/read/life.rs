@@ -93,7 +93,7 @@ impl Reader<'_> {
         if node.value == Value::Bool(false) {
             return Some(RestartPolicy::No);
         }
-        let text = fields.text("restart")?;
+        let text = fields.filled("restart")?;
         let policy = text.parse::<RestartPolicy>();
         if let Err(error) = &policy {
             if let Some(max) = text.strip_prefix("on-failure:") {

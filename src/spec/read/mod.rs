@@ -8,6 +8,7 @@ mod networking;
 mod ours;
 mod resources;
 mod seed;
+mod selection;
 mod service;
 mod storage;
 
@@ -15,7 +16,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-pub(super) use fields::Fields;
+pub(super) use fields::{Fields, flag};
+pub(super) use selection::Profiles;
 
 use super::log::Log;
 use super::model::{
@@ -36,12 +38,16 @@ pub(super) struct Reader<'a> {
     pub refusals: Refusals,
     /// Whether what is being read is used by an active service; what is not is neither refused nor warned about.
     pub used: Cell<bool>,
+    /// Whether what is being read is a service that is asked for, or that one of those needs.
+    pub selected: Cell<bool>,
 }
 
 /// The spec as read, and services that no active profile asks for.
 pub(super) struct Read {
     pub spec: Spec,
     pub inactive: BTreeSet<String>,
+    /// Active services that are neither asked for nor needed by one that is.
+    pub unselected: BTreeSet<String>,
 }
 
 const SECTIONS: [&str; 7] = ["services", "volumes", "networks", "secrets", "configs", "models", "tasks"];
@@ -51,25 +57,31 @@ impl Reader<'_> {
     pub fn spec(&self, root: &Node, name: ProjectName, folder: &Path, active: &Profiles) -> Read {
         let empty = Map::default();
         let map = root.as_map().unwrap_or(&empty);
-        let mut inactive = BTreeSet::new();
+        let (mut inactive, mut unselected) = (BTreeSet::new(), BTreeSet::new());
+        let services = self.section(map, "services");
+        let active = &active.with_those_of_services(&services);
+        let selection = selection::closure(&services, &active.services);
         let mut spec =
             Spec { profiles: active.profiles.iter().cloned().collect(), ..Spec::new(name, folder) };
-        let Some(fields) = Fields::of(self.log, root, "the spec") else { return Read { spec, inactive } };
+        let Some(fields) = Fields::of(self.log, root, "the spec") else {
+            return Read { spec, inactive, unselected };
+        };
         let _ = fields.text("name");
         self.top_words(&fields, &mut spec);
         spec.extensions = fields.extensions();
         for key in SECTIONS {
             let _ = fields.node(key);
         }
-        for (name, span, node) in self.section(map, "services") {
+        for (name, span, node) in services {
             let Some(name) = self.name(ServiceName::new(name), span) else { continue };
-            let profiles = node.as_map().and_then(|map| map.get("profiles")).and_then(Node::as_seq);
-            let profiles: Vec<String> =
-                profiles.unwrap_or_default().iter().filter_map(Node::scalar).collect();
-            let is_active = active.include(name.as_str(), &profiles);
+            let is_active = active.include(name.as_str(), &selection::profiles_of(node));
             self.used.set(is_active);
+            self.selected.set(selection.as_ref().is_none_or(|names| names.contains(name.as_str())));
             let service = self.service(&name, span, node);
             if is_active {
+                if !self.selected.replace(true) {
+                    unselected.insert(name.to_string());
+                }
                 spec.services.insert(name, service);
             } else {
                 inactive.insert(name.to_string());
@@ -101,6 +113,7 @@ impl Reader<'_> {
             }
         }
         self.used.set(true);
+        self.selected.set(true);
         if let Some(entry) = map.entry("models")
             && !entry.value.is_null()
         {
@@ -115,7 +128,7 @@ impl Reader<'_> {
             ("seed", "it belongs into a service or a volume"),
             ("image", "it belongs into a service, below `services:`"),
         ]);
-        Read { spec, inactive }
+        Read { spec, inactive, unselected }
     }
 
     fn section<'n>(&self, root: &'n Map, key: &str) -> Vec<(&'n str, Span, &'n Node)> {
@@ -125,8 +138,7 @@ impl Reader<'_> {
             self.log.problem(ProblemKind::Type, node.span, message);
             return Vec::new();
         };
-        let entries = map.entries.iter().filter(|entry| !entry.key.starts_with("x-"));
-        entries.map(|entry| (entry.key.as_str(), entry.span, &entry.value)).collect()
+        map.entries.iter().map(|entry| (entry.key.as_str(), entry.span, &entry.value)).collect()
     }
 
     fn name<T>(&self, name: Result<T, InvalidName>, span: Span) -> Option<T> {
@@ -194,23 +206,5 @@ impl Used {
         spec.volumes.retain(|name, _| used.volumes.contains(name.as_str()));
         spec.secrets.retain(|name, _| used.secrets.contains(name.as_str()));
         spec.configs.retain(|name, _| used.configs.contains(name.as_str()));
-    }
-}
-
-/// Which services are active.
-#[derive(Debug, Default)]
-pub(super) struct Profiles {
-    /// The active profiles.
-    pub profiles: BTreeSet<String>,
-    /// Services asked for by name.
-    pub services: BTreeSet<String>,
-}
-
-impl Profiles {
-    fn include(&self, service: &str, profiles: &[String]) -> bool {
-        profiles.is_empty()
-            || self.profiles.contains("*")
-            || self.services.contains(service)
-            || profiles.iter().any(|profile| self.profiles.contains(profile))
     }
 }

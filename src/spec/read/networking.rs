@@ -184,7 +184,7 @@ impl Reader<'_> {
 
     /// Reads `network_mode`.
     pub(super) fn network_mode(&self, fields: &Fields<'_>) -> Option<NetworkMode> {
-        let text = fields.text("network_mode")?;
+        let text = fields.filled("network_mode")?;
         let span = fields.key_span("network_mode");
         let refuse = |what: &str, hint: &str| {
             let message = format!("`network_mode: {text}` of {} is refused: {what}", fields.what);

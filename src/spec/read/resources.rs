@@ -238,9 +238,10 @@ impl Reader<'_> {
         let mut read = serde_json::Map::new();
         for word in known {
             let value = match *word {
-                "delay" | "window" | "monitor" => {
-                    inner.duration(word).map(|duration| super::super::units::duration_text(duration).into())
-                }
+                "delay" | "window" | "monitor" => inner
+                    .duration(word)
+                    .filter(|duration| !duration.is_zero())
+                    .map(|duration| super::super::units::duration_text(duration).into()),
                 "parallelism" | "max_attempts" => inner.int(word).map(Into::into),
                 "max_failure_ratio" => inner.number(word).map(Into::into),
                 word => inner.text(word).map(Into::into),

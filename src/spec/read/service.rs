@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::super::assemble::read_env_files;
+use super::super::assemble::{Known, read_env_files};
 use super::super::model::{ImageSource, Logging, Service, ServiceName};
 use super::super::nearest::nearest;
 use super::super::node::{Node, Span};
-use super::super::problem::{ProblemKind, shown};
+use super::super::problem::{ProblemKind, WarningKind, shown};
 use super::{Fields, Reader};
 
 /// Words of older files or of other places, and what to write.
@@ -49,7 +49,7 @@ impl Reader<'_> {
     }
 
     fn image(&self, fields: &Fields<'_>, service: &mut Service) {
-        let image = fields.text("image").filter(|image| !image.is_empty());
+        let image = fields.filled("image");
         let build = fields.inner("build").map(|inner| {
             let at = self.log.at(inner.span);
             self.build(inner, at)
@@ -77,7 +77,7 @@ impl Reader<'_> {
             let message = format!("`{image}` is not the name of an image");
             self.log.problem(ProblemKind::Value, fields.key_span("image"), message);
         }
-        service.platform = fields.text("platform");
+        service.platform = fields.filled("platform");
         service.pull_policy = self.pull_policy(fields);
     }
 
@@ -86,8 +86,8 @@ impl Reader<'_> {
         service.command = fields.texts("command");
         service.entrypoint = fields.texts("entrypoint");
         service.environment = self.environment(fields);
-        service.working_dir = fields.text("working_dir");
-        service.user = fields.text("user");
+        service.working_dir = fields.filled("working_dir");
+        service.user = fields.filled("user");
         service.group_add = fields.texts("group_add").unwrap_or_default();
         service.stdin_open = fields.flag("stdin_open").unwrap_or(false);
         service.tty = fields.flag("tty").unwrap_or(false);
@@ -97,7 +97,7 @@ impl Reader<'_> {
         service.profiles = fields.texts("profiles").unwrap_or_default();
         service.attach = fields.flag("attach");
         service.logging = fields.inner("logging").map(|inner| {
-            let read = Logging { driver: inner.text("driver"), options: inner.pairs("options") };
+            let read = Logging { driver: inner.filled("driver"), options: inner.pairs("options") };
             inner.finish();
             read
         });
@@ -114,12 +114,12 @@ impl Reader<'_> {
         service.device_cgroup_rules = fields.texts("device_cgroup_rules").unwrap_or_default();
         service.cgroup =
             fields.word("cgroup", &[("host", "host"), ("private", "private")]).map(str::to_owned);
-        service.cgroup_parent = fields.text("cgroup_parent");
-        service.pid = fields.text("pid");
-        service.ipc = fields.text("ipc");
-        service.uts = fields.text("uts");
-        service.userns_mode = fields.text("userns_mode");
-        service.runtime = fields.text("runtime");
+        service.cgroup_parent = fields.filled("cgroup_parent");
+        service.pid = fields.filled("pid");
+        service.ipc = fields.filled("ipc");
+        service.uts = fields.filled("uts");
+        service.userns_mode = fields.filled("userns_mode");
+        service.runtime = fields.filled("runtime");
         service.isolation = fields.text("isolation");
         service.storage_opt = fields.texts_by_name("storage_opt");
         service.sysctls = fields.texts_by_name("sysctls");
@@ -154,9 +154,9 @@ impl Reader<'_> {
 
     /// Networks, names, files.
     fn surroundings(&self, fields: &Fields<'_>, service: &mut Service) {
-        service.hostname = fields.text("hostname");
-        service.domainname = fields.text("domainname");
-        service.mac_address = fields.text("mac_address");
+        service.hostname = fields.filled("hostname");
+        service.domainname = fields.filled("domainname");
+        service.mac_address = fields.filled("mac_address");
         service.network_mode = self.network_mode(fields);
         service.networks = self.attachments(fields);
         if service.network_mode.is_some() && !service.networks.is_empty() {
@@ -206,7 +206,7 @@ impl Reader<'_> {
         service.depends_on = self.depends_on(fields);
         service.healthcheck = self.healthcheck(fields);
         service.restart = self.restart(fields);
-        service.stop_signal = fields.text("stop_signal");
+        service.stop_signal = fields.filled("stop_signal");
         service.stop_grace_period = fields.duration("stop_grace_period");
         service.post_start = self.hooks(fields, "post_start");
         service.pre_stop = self.hooks(fields, "pre_stop");
@@ -219,7 +219,7 @@ impl Reader<'_> {
 
     /// Keys that are warned about or refused.
     fn not_for_us(&self, fields: &Fields<'_>, service: &mut Service) {
-        service.container_name = fields.text("container_name");
+        service.container_name = fields.filled("container_name");
         if service.container_name.is_some() {
             let message = format!(
                 "`container_name` of {} is a host name inside the sandbox only: as the container's name it would keep two \
@@ -251,7 +251,7 @@ impl Reader<'_> {
         }
         if fields.node("pull_refresh_after").is_some() {
             let message = format!(
-                "`pull_refresh_after` of {} is not applied: use `pull_policy: every_12h`",
+                "`pull_refresh_after` of {} is not applied: images are not pulled by their age",
                 fields.what
             );
             self.not_applied(fields.key_span("pull_refresh_after"), message);
@@ -261,7 +261,6 @@ impl Reader<'_> {
     /// `environment` over `env_file`s; a variable without a value takes that of the environment.
     fn environment(&self, fields: &Fields<'_>) -> BTreeMap<String, Option<String>> {
         let mut environment: BTreeMap<String, Option<String>> = BTreeMap::new();
-        let mut outer = self.variables.clone();
         for node in fields.list("env_file") {
             let Some(inner) = Fields::of(self.log, node, format!("an `env_file` of {}", fields.what)) else {
                 continue;
@@ -274,18 +273,19 @@ impl Reader<'_> {
                 if required {
                     let name = shown(&path, self.standing_in);
                     let message = format!("there is no `env_file` `{}`", name.display());
-                    let hint = "make it, or write `{ path: …, required: false }`";
-                    self.log.hinted(ProblemKind::File, node.span, message, hint);
+                    self.missing(node.span, message, "make it, or write `{ path: …, required: false }`");
                 }
                 continue;
             }
             let found = if raw {
                 self.raw_env_file(&path, node.span)
             } else {
-                read_env_files(self.log, &[path], &outer, self.standing_in, Some(node.span))
+                let earlier =
+                    environment.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+                let known = Known { outer: self.variables, earlier: &earlier.collect() };
+                read_env_files(self.log, &[path], &known, self.standing_in, Some(node.span))
             };
             for (name, value) in found {
-                outer.entry(name.clone()).or_insert_with(|| value.clone());
                 environment.insert(name, Some(value));
             }
         }
@@ -294,6 +294,15 @@ impl Reader<'_> {
             environment.insert(name, value);
         }
         environment
+    }
+
+    /// Says that a file of variables is not there. Only what is selected counts, as in Compose.
+    fn missing(&self, span: Span, message: String, hint: &str) {
+        match (self.used.get(), self.selected.get()) {
+            (true, true) => self.log.hinted(ProblemKind::File, span, message, hint),
+            (true, false) => self.log.warn(WarningKind::NotApplied, span, message, Some(hint.to_owned())),
+            (false, _) => {}
+        }
     }
 
     fn raw_env_file(&self, path: &Path, span: Span) -> BTreeMap<String, String> {
@@ -315,10 +324,16 @@ impl Reader<'_> {
         let mut labels = BTreeMap::new();
         for node in fields.list("label_file") {
             let Some(path) = node.scalar().map(PathBuf::from) else { continue };
+            if !path.is_file() {
+                let name = shown(&path, self.standing_in);
+                let message = format!("there is no `label_file` `{}`", name.display());
+                self.missing(node.span, message, "check the path");
+                continue;
+            }
             labels.extend(read_env_files(
                 self.log,
                 &[path],
-                self.variables,
+                &Known::outer(self.variables),
                 self.standing_in,
                 Some(node.span),
             ));

@@ -279,7 +279,7 @@ fn granted(grant: &FileGrant, folder: Option<&str>) -> Json {
         .some("target", target)
         .some("uid", grant.uid.clone())
         .some("gid", grant.gid.clone())
-        .some("mode", grant.mode);
+        .some("mode", grant.mode.map(octal));
     object.into()
 }
 
@@ -353,6 +353,11 @@ fn healthcheck(check: &Healthcheck) -> Object {
     object
 }
 
+/// A file's mode as it is written.
+fn octal(mode: u32) -> String {
+    format!("{mode:04o}")
+}
+
 fn pull_policy(policy: PullPolicy) -> String {
     match policy {
         PullPolicy::Always => "always".to_owned(),
@@ -361,7 +366,14 @@ fn pull_policy(policy: PullPolicy) -> String {
         PullPolicy::Build => "build".to_owned(),
         PullPolicy::Daily => "daily".to_owned(),
         PullPolicy::Weekly => "weekly".to_owned(),
-        PullPolicy::Every(seconds) => format!("every_{seconds}s"),
+        PullPolicy::Refresh => "refresh".to_owned(),
+        PullPolicy::Every(seconds) => {
+            let (unit, length) = [("d", 86_400), ("h", 3_600), ("m", 60)]
+                .into_iter()
+                .find(|(_, length)| seconds % length == 0)
+                .unwrap_or(("s", 1));
+            format!("every_{}{unit}", seconds / length)
+        }
     }
 }
 
@@ -382,7 +394,7 @@ fn build(build: &Build, form: Form) -> Object {
             .some("target", secret.target.clone())
             .some("uid", secret.uid.clone())
             .some("gid", secret.gid.clone())
-            .some("mode", secret.mode);
+            .some("mode", secret.mode.map(octal));
         one.into()
     });
     object

@@ -25,7 +25,7 @@ pub(super) fn named(definition: &str, description: &str) -> Json {
     json!({
         "type": ["object", "null"],
         "description": description,
-        "patternProperties": { "^x-": true, "^[a-zA-Z0-9._-]+$": reference(definition) },
+        "patternProperties": { "^[a-zA-Z0-9._-]+$": reference(definition) },
         "additionalProperties": false,
     })
 }
