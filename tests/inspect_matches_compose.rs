@@ -265,7 +265,7 @@ fn compare(fixture: &str, override_file: Option<&str>) {
         "`docker compose` is not installed: `fixtures/setup --tests` installs it"
     );
     let world = World::new();
-    copy(&repository().join("fixtures/specs/valid").join(fixture), &world.project());
+    copy(&repository().join("fixtures/compose").join(fixture), &world.project());
     let mut files = vec!["compose.yaml"];
     if let Some(text) = override_file {
         world.file("override.yaml", text);
