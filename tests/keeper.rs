@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sandbox::agent::client::{self, Keeper, Options, Place};
-use sandbox::agent::protocol::{Declared, Hold, Lifetime, Notice, Reason, Terms, What};
+use sandbox::agent::protocol::{Declared, Extension, Hold, Lifetime, Notice, Reason, Terms, What};
 use sandbox::engine::docker::Docker;
 use sandbox::engine::identity::{self, Role, SandboxId, SandboxName};
 use sandbox::engine::{CreateContainer, CreateNetwork, CreateVolume, Engine, Mount, network::Subnet};
@@ -228,12 +228,12 @@ async fn a_detached_sandbox_ends_at_its_deadline_and_not_before() {
     let lease = keeper.lease(made.terms()).await.unwrap();
     made.build().await;
     let until = Timestamp::now() + Duration::from_secs(60);
-    lease.detach(Lifetime { until: Some(until), idle: None }).await.unwrap();
+    lease.detach(Lifetime { until: Some(until), ..Lifetime::default() }).await.unwrap();
     drop(keeper);
     let keeper = made.keeper().await;
     assert_eq!(keeper.sandboxes().await.unwrap()[0].hold, Hold::Detached);
     let soon = Timestamp::now() + Duration::from_secs(1);
-    keeper.extend(&made.name, soon).await.unwrap();
+    keeper.extend(&made.name, Extension::To(soon)).await.unwrap();
     assert!(!made.world.engine().remains().is_empty());
     made.world.engine().becomes_clean();
     assert!(Timestamp::now() >= soon);
@@ -287,7 +287,7 @@ async fn a_damaged_record_falls_back_to_the_label() {
     let lease = keeper.lease(made.terms()).await.unwrap();
     made.build().await;
     let until = Timestamp::now() + Duration::from_secs(3600);
-    lease.detach(Lifetime { until: Some(until), idle: None }).await.unwrap();
+    lease.detach(Lifetime { until: Some(until), ..Lifetime::default() }).await.unwrap();
     drop(keeper);
     let volume = made.engine.volume(&made.options.scope.pool()).await.unwrap().unwrap();
     let record = PathBuf::from(volume.mountpoint).join(format!("keeper/sandboxes/{}.json", made.id));
@@ -360,7 +360,7 @@ async fn a_newer_build_replaces_an_older_keeper_and_its_image_and_every_deadline
     made.build().await;
     lease.detach(Lifetime::default()).await.unwrap();
     let until = Timestamp::now() + Duration::from_secs(3600);
-    keeper.extend(&made.name, until).await.unwrap();
+    keeper.extend(&made.name, Extension::To(until)).await.unwrap();
     drop(keeper);
     made.options.binary = newer;
     let second = made.keeper().await;
@@ -449,10 +449,10 @@ async fn the_holder_is_told_that_its_time_is_nearly_over_and_that_it_was_moved()
     let made = Made::new().await;
     let keeper = made.keeper().await;
     let until = Timestamp::now() + Duration::from_secs(300);
-    let terms = Terms { lifetime: Lifetime { until: Some(until), idle: None }, ..made.terms() };
+    let terms = Terms { lifetime: Lifetime { until: Some(until), ..Lifetime::default() }, ..made.terms() };
     let mut lease = keeper.lease(terms).await.unwrap();
     assert!(matches!(lease.notice().await.unwrap(), Notice::EndsSoon { .. }));
-    keeper.extend(&made.name, until + Duration::from_secs(3600)).await.unwrap();
+    keeper.extend(&made.name, Extension::To(until + Duration::from_secs(3600))).await.unwrap();
     assert!(matches!(lease.notice().await.unwrap(), Notice::EndMoved { .. }));
     lease.release(Reason::SessionEnded).await.unwrap();
 }

@@ -55,7 +55,8 @@ fn extend_moves_the_deadline_by_a_length_and_to_a_time() {
 
     world.sandbox(["extend", world.name(), "3h"]).success();
     let longer = listed(&world)["ends"].clone();
-    assert!(longer.as_str() > before.as_str(), "{before} {longer}");
+    let moment = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert_eq!(moment(&longer).duration_since(moment(&before)).as_hours(), 3, "{before} {longer}");
 
     world.sandbox(["extend", "--until", "2126-01-01T00:00:00Z"]).success();
     assert_eq!(listed(&world)["ends"], "2126-01-01T00:00:00Z");
@@ -185,18 +186,143 @@ fn a_sandbox_outlives_a_second_up_that_is_killed() {
     lives_on(&world, &before);
 }
 
-#[test]
-fn a_session_on_a_sandbox_that_was_there_ends_it() {
+/// A detached sandbox with data of its own, and what `ls` says of it.
+fn with_data() -> (World, Value) {
     let world = World::with_spec(&format!("lifetime: {{ grace: 1s }}\n{IDLE}"));
+    world.sandbox(["up", "-d", "--ttl", "1h"]).success().says("ends at");
+    world.in_container("app", &["touch", "/data"]).success();
+    let before = listed(&world);
+    (world, before)
+}
+
+/// It is as detached as it was, with its data.
+fn is_as_before(world: &World, before: &Value) {
+    eventually("it is left", || listed(world)["hold"] == "detached");
+    let now = listed(world);
+    assert_eq!((&now["id"], &now["ends"]), (&before["id"], &before["ends"]), "{now}");
+    world.in_container("app", &["test", "-e", "/data"]).success();
+}
+
+#[test]
+fn a_session_on_a_detached_sandbox_leaves_it_as_it_was() {
+    let (world, before) = with_data();
+
+    let mut up = world.spawn(["up", "--progress", "plain"]);
+    up.says("is up after").says("Ctrl-C leaves it up");
+    up.interrupt();
+    up.wait(support::PATIENCE).exits(130);
+    is_as_before(&world, &before);
+
+    let mut killed = world.spawn(["up", "--progress", "plain"]);
+    killed.says("is up after");
+    killed.kill();
+    is_as_before(&world, &before);
+
+    world.command(["shell"]).env("SHELL", "/bin/true").run().success();
+    is_as_before(&world, &before);
+}
+
+#[test]
+fn a_session_on_a_detached_sandbox_does_not_keep_others_from_changing_it() {
+    let (world, before) = with_data();
+    let mut up = world.spawn(["up", "--progress", "plain"]);
+    up.says("is up after");
+
     world.sandbox(["up", "-d", "--ttl", "1h"]).success();
+    world.in_container("app", &["test", "-e", "/data"]).success();
 
-    let mut session = world.spawn(["up", "--progress", "plain"]);
-    session.says("is up after");
-    let held = listed(&world);
-    session.kill();
+    up.interrupt();
+    up.wait(support::PATIENCE).exits(130);
+    assert_eq!(listed(&world)["id"], before["id"]);
+}
 
-    assert_eq!((&held["hold"], &held["ends"]), (&Value::from("held"), &Value::Null), "{held}");
-    world.engine().becomes_clean();
+#[test]
+fn run_builds_a_sandbox_of_its_own_whatever_else_is_up() {
+    let (world, before) = with_data();
+
+    let first = world.sandbox(["run", "--", "sh", "-c", "echo $SANDBOX_NAME"]).success();
+    assert!(first.stdout.contains(&format!("{}-run-1", world.name())), "{first}");
+    let check = ["run", "--in", "app", "--", "sh", "-c", "test ! -e /data"];
+    world.sandbox(check).success();
+    is_as_before(&world, &before);
+
+    world.sandbox(["down"]).success();
+    let mut held = world.spawn(["up"]);
+    held.says("the app is here");
+    let one = world.spawn(["run", "--", "sh", "-c", "echo one runs; sleep 1000"]);
+    eventually("one runs", || one.stdout().contains("one runs"));
+    world.sandbox(["run", "--", "true"]).success().says("-run-2");
+    assert!(held.is_running());
+    one.interrupt();
+    held.interrupt();
+    one.wait(support::PATIENCE);
+    held.wait(support::PATIENCE);
+    world.engine().is_clean();
+}
+
+#[test]
+fn run_attach_works_in_a_sandbox_that_stands_and_leaves_it() {
+    let (world, before) = with_data();
+
+    world.sandbox(["run", "--attach", world.name(), "--in", "app", "--", "test", "-e", "/data"]).success();
+    world.sandbox(["run", "--attach", world.name(), "--", "sh", "-c", "exit 7"]).exits(7);
+    world.sandbox(["run", "--attach", "nowhere", "--", "true"]).exits(4);
+
+    is_as_before(&world, &before);
+}
+
+#[test]
+fn a_session_whose_sandbox_somebody_destroys_says_who_and_ends_with_1() {
+    let world = World::with_spec(IDLE);
+    let mut up = world.spawn(["up"]);
+    up.says("the app is here");
+    world.sandbox(["down"]).success();
+    up.wait(Duration::from_secs(10)).exits(1).says("`sandbox down` destroyed it");
+
+    let (world, _) = with_data();
+    let mut visit = world.spawn(["up", "--progress", "plain"]);
+    visit.says("is up after");
+    let command = ["run", "--attach", world.name(), "--", "sh", "-c", "echo it runs; exec sleep 1000"];
+    let run = world.spawn(command);
+    eventually("it runs", || run.stdout().contains("it runs"));
+    world.sandbox(["down"]).success();
+    visit.wait(Duration::from_secs(10)).exits(1).says("`sandbox down` destroyed it");
+    run.wait(Duration::from_secs(10)).exits(125).says("has ended");
+}
+
+#[test]
+fn a_session_and_ls_say_the_same_of_its_end() {
+    let world = World::with_spec(&format!("lifetime: {{ ttl: 8h, idle: 45m }}\n{IDLE}"));
+    let mut up = world.spawn(["up", "--progress", "plain"]);
+    up.says("left if unused");
+    assert!(up.stderr().contains("44m") || up.stderr().contains("45m"), "{}", up.stderr());
+    world.sandbox(["ls"]).success().prints("if unused");
+    up.interrupt();
+    up.wait(support::PATIENCE);
+}
+
+#[test]
+fn down_without_a_name_takes_the_folder_s_own_and_no_other() {
+    let world = World::with_spec(&format!("name: {{NAME}}\n{IDLE}").replace("{NAME}", "folder-s-own"));
+    let here =
+        |arguments: &[&str]| world.command(arguments.iter().copied()).without_env("SANDBOX_NAME").run();
+    here(&["up", "-d", "--name", &format!("{}-other", world.name())]).success();
+
+    here(&["down"]).exits(4).says("-other");
+    here(&["down", &format!("{}-other", world.name())]).success();
+    world.engine().is_clean();
+}
+
+#[test]
+fn a_sandbox_that_could_not_be_built_is_kept_on_demand() {
+    let world = World::with_spec(&format!(
+        "{IDLE}  bad: {{ image: sbx-test/busybox, command: [sh, -c, \"exit 3\"], ready: {{ exec: [\"true\"] }} }}\n"
+    ));
+
+    world.sandbox(["up", "-d", "--keep-on-failure"]).exits(1).says("is kept");
+
+    assert_eq!(listed(&world)["hold"], "detached");
+    world.sandbox(["down"]).success();
 }
 
 #[test]
@@ -207,7 +333,7 @@ fn a_session_is_warned_before_its_time_is_over() {
     session.says("the sandbox ends in").says("the app is here");
     world.sandbox(["extend", world.name(), "10m"]).success();
     session.says("the sandbox ends at");
-    world.sandbox(["extend", world.name(), "3s"]).success();
+    world.sandbox(["extend", world.name(), "--to", "3s"]).success();
     session.says("its time is over");
 
     session.wait(support::PATIENCE);

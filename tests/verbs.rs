@@ -346,6 +346,30 @@ fn run_of_a_command_that_is_not_there_is_127() {
 }
 
 #[test]
+fn a_command_on_a_terminal_writes_below_a_board_that_is_gone() {
+    let world = World::with_spec(TWO);
+
+    let mut terminal = world.terminal(["run", "--", "sh", "-c", "echo first; sleep 1; printf second"]);
+    terminal.shows("first").shows("second");
+    let outcome = terminal.wait(Duration::from_mins(1)).success();
+    let lines: Vec<&str> = outcome.stdout.lines().map(str::trim).collect();
+    assert!(lines.iter().any(|line| line.ends_with("first")), "{outcome}");
+
+    let mut terminal = world.terminal(["run", "--", "no-such-command"]);
+    terminal.shows("cannot run `no-such-command`");
+    terminal.wait(Duration::from_mins(1)).exits(127);
+}
+
+#[test]
+fn a_failed_run_shows_the_last_lines_of_services_that_failed() {
+    let world = World::with_spec(
+        "services: { bad: { image: sbx-test/busybox, command: [sh, -c, \"sleep 1; echo it is broken; exit 3\"] } }",
+    );
+
+    world.sandbox(["run", "--", "sh", "-c", "sleep 3; exit 9"]).exits(9).says("it is broken");
+}
+
+#[test]
 fn data_goes_to_stdout_and_everything_else_to_stderr() {
     let world = World::with_spec(TWO);
 

@@ -109,7 +109,7 @@ impl Bench {
             changing: false,
             client: 0,
             grace: order.spec.lifetime.grace(),
-            lifetime: Lifetime { until: None, idle: None },
+            lifetime: Lifetime::default(),
         };
         let lease = self.keeper.lease(terms).await.unwrap();
         let subnets = sandbox::session::settings::subnets().unwrap();

@@ -34,7 +34,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let chosen: Vec<&observe::Sighting> = if args.all {
         sightings.iter().collect()
     } else if args.names.is_empty() {
-        vec![context.choose(&sightings)?]
+        vec![context.own(&sightings)?]
     } else {
         let wanted = |name: &&observe::Sighting| args.names.iter().any(|wanted| wanted.as_str() == name.name);
         sightings.iter().filter(wanted).collect()

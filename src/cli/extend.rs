@@ -1,4 +1,4 @@
-//! `sandbox extend`: moves a sandbox's deadline.
+//! `sandbox extend`: adds to the time that a sandbox has left, or sets its deadline.
 
 use std::time::Duration;
 
@@ -8,27 +8,29 @@ use jiff::{Timestamp, ZonedDateTime};
 use super::up::duration;
 use super::{Context, Exit, Failure};
 use crate::agent::client::{Keeper, Options};
+use crate::agent::protocol::Extension;
 use crate::report::Output;
+use crate::report::words;
 use crate::session::open;
 use crate::spec::SandboxName;
 
 /// Arguments of `extend`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The sandbox, and how long from now it is to live; or only how long.
+    /// The sandbox, and how much to add to the time that it has left; or only how much
     #[arg(value_name = "[NAME] DURATION", num_args = 0..=2)]
     words: Vec<String>,
-    /// Until this time of day (18:00), or this moment.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    /// Set the deadline instead: a time of day (18:00), a moment, or a length from now (2h)
+    #[arg(long, visible_alias = "to", value_name = "TIME", value_parser = moment)]
     until: Option<Timestamp>,
 }
 
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let (name, length) = read(&args)?;
-    let until = match (args.until, length) {
-        (Some(until), None) => until,
-        (None, Some(length)) => open::from_now(length).ok_or_else(|| wrong("that is too far ahead"))?,
+    let how = match (args.until, length) {
+        (Some(until), None) => Extension::To(until),
+        (None, Some(length)) => Extension::By(length),
         (Some(_), Some(_)) => return Err(wrong("either a duration or `--until`, not both")),
         (None, None) => return Err(wrong("how long? `sandbox extend 2h`, or `--until 18:00`")),
     };
@@ -37,12 +39,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let name = context.chosen().await?.name;
     let name = SandboxName::new(name).map_err(|error| wrong(&error.to_string()))?;
     let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
-    let standing = keeper.extend(&name, until).await?;
+    let standing = keeper.extend(&name, how).await?;
     if context.globals.json {
         Output::stdout().json(&standing);
     } else {
-        let ends = standing.ends.unwrap_or(until).to_zoned_datetime(jiff::tz::TimeZone::system());
-        Output::stdout().line(&format!("{name} ends at {}", ends.strftime("%Y-%m-%d %H:%M")));
+        let ends = standing.ends.map(|at| words::ends(at, standing.unless_used));
+        let ends = ends.unwrap_or_else(|| "has no deadline: it ends with its session".to_owned());
+        Output::stdout().line(&format!("{name} {ends}"));
     }
     Ok(Exit::Done)
 }
@@ -72,7 +75,12 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(moment);
     }
-    let time: Time = text.parse().map_err(|_| "a time such as 18:00, or 2026-11-23T18:00:00Z".to_owned())?;
+    if let Ok(length) = duration(text) {
+        return open::from_now(length).ok_or_else(|| "too far ahead".to_owned());
+    }
+    let time: Time = text.parse().map_err(|_| {
+        "not a time such as 18:00 or 2026-11-23T18:00:00Z, nor a length such as 2h".to_owned()
+    })?;
     let now = ZonedDateTime::now();
     let today = now.with().time(time).build().map_err(|error| error.to_string())?;
     let next = if today > now {

@@ -28,6 +28,8 @@ struct Row {
     running: usize,
     created: Option<Timestamp>,
     ends: Option<Timestamp>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unless_used: bool,
     hold: Option<Hold>,
 }
 
@@ -42,6 +44,7 @@ impl Row {
             running: sighting.services.iter().filter(|container| container.state.is_alive()).count(),
             created: sighting.created,
             ends: standing.map_or(sighting.expires, |standing| standing.ends),
+            unless_used: standing.is_some_and(|standing| standing.unless_used),
             hold: standing.map(|standing| standing.hold),
         }
     }
@@ -90,6 +93,7 @@ fn table(look: Look, rows: &[Row], now: Timestamp) -> Table {
         let left = match (row.hold, row.ends.map(|ends| amount::until(ends, now))) {
             (Some(Hold::Ending), _) => look.paint(Tone::Warn, "ends now"),
             (Some(Hold::Lost), _) => look.paint(Tone::Warn, "its session is gone"),
+            (_, Some(Some(left))) if row.unless_used => format!("{} if unused", amount::duration(left)),
             (_, Some(Some(left))) => amount::duration(left),
             (_, Some(None)) => look.paint(Tone::Warn, "its time is over"),
             (_, None) => "while attached".to_owned(),
@@ -114,6 +118,7 @@ mod tests {
             running,
             created: "2026-11-23T11:00:00Z".parse().ok(),
             ends: ends.map(|moment| moment.parse().unwrap()),
+            unless_used: name == "blog",
             hold: None,
         };
         let rows = [row("shop-main", 3, 3, Some("2026-11-23T20:00:00Z")), row("blog", 1, 2, None)];

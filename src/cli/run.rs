@@ -1,14 +1,20 @@
-//! `sandbox run` and `sandbox shell`: a sandbox for as long as one command runs.
+//! `sandbox run` and `sandbox shell`: a command for a sandbox. `run` builds one of its own; `shell` works in the one that
+//! is there.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use super::command::{Command, OURS, Place, Target};
 use super::up::BuildOptions;
 use super::{Context, Exit, Failure, SpecOptions};
+use crate::agent::client::{Keeper, Options};
+use crate::agent::protocol::Hold;
 use crate::session::control::StopReason;
-use crate::session::open;
-use crate::session::run::{CommandFuture, Outcome, Purpose};
-use crate::spec::ServiceName;
+use crate::session::error::SessionError;
+use crate::session::observe::NoSandbox;
+use crate::session::open::{self, Which};
+use crate::session::run::{self as session, CommandFuture, Outcome, Purpose, StartCommand};
+use crate::spec::{SandboxName, ServiceName};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -20,6 +26,9 @@ pub struct Args {
     /// Run it in this service, not on the host.
     #[arg(long = "in", value_name = "SERVICE")]
     service: Option<ServiceName>,
+    /// Run it for this sandbox, which stays, instead of building one.
+    #[arg(long, value_name = "NAME")]
+    attach: Option<SandboxName>,
     /// The command.
     #[arg(value_name = "CMD", required = true, last = true)]
     command: Vec<OsString>,
@@ -36,20 +45,63 @@ pub struct ShellArgs {
 
 /// Runs `run`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
-    session(&args.spec, &args.build, args.service, args.command, context).await
+    let command = Command::new(args.service.clone().map_or(Place::Host, Place::Service), args.command);
+    match args.attach {
+        Some(name) => visit(&name, command, context).await,
+        None => build(&args.spec, &args.build, args.service, command, Which::Another, context).await,
+    }
 }
 
 /// Runs `shell`.
 pub async fn shell(args: ShellArgs, context: &Context) -> Result<Exit, Failure> {
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-    session(&args.spec, &args.build, None, vec![shell], context).await
+    let command = Command::new(Place::Host, vec![shell]);
+    match held_elsewhere(context).await? {
+        Some(name) => visit(&name, command, context).await,
+        None => build(&args.spec, &args.build, None, command, Which::Named, context).await,
+    }
 }
 
-async fn session(
+/// The sandbox of the folder, if another session holds it.
+async fn held_elsewhere(context: &Context) -> Result<Option<SandboxName>, Failure> {
+    let Some(name) = context.derived_name() else { return Ok(None) };
+    let Some(keeper) = super::keeper::running(&context.engine().await?).await? else { return Ok(None) };
+    let held = keeper
+        .sandboxes()
+        .await?
+        .into_iter()
+        .any(|standing| standing.name == name && matches!(standing.hold, Hold::Held | Hold::Suspended));
+    Ok(Some(name).filter(|_| held))
+}
+
+/// Runs a command for a sandbox that stands, and leaves that as it is.
+async fn visit(name: &SandboxName, command: Command, context: &Context) -> Result<Exit, Failure> {
+    let engine = context.engine().await?;
+    let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
+    let standings = keeper.sandboxes().await?;
+    let Some(standing) = standings.iter().find(|standing| standing.name == *name) else {
+        let known = standings.iter().map(|standing| standing.name.to_string()).collect();
+        return Err(Failure::NoSandbox(NoSandbox::Named { name: name.to_string(), known }));
+    };
+    let target = Target { engine: Arc::clone(&engine), scope: context.scope()?, name: name.clone() };
+    let _use = super::keeper::Use::of(&engine, name.as_str());
+    let reporting = context.reporter();
+    let ended =
+        session::visit(&keeper, &reporting.events, name, &standing.sandbox, start(command, target)).await;
+    reporting.finish().await;
+    finish(ended.map(|code| Outcome::Ended(StopReason::CommandEnded(code))), context)
+}
+
+fn start(command: Command, target: Target) -> StartCommand {
+    Box::new(move |stop| -> CommandFuture { Box::pin(async move { command.run_until(&target, stop).await }) })
+}
+
+async fn build(
     spec: &SpecOptions,
     build: &BuildOptions,
     service: Option<ServiceName>,
-    command: Vec<OsString>,
+    command: Command,
+    which: Which,
     context: &Context,
 ) -> Result<Exit, Failure> {
     let from = super::up::source(context, build.from.as_deref()).await?;
@@ -61,18 +113,20 @@ async fn session(
     let scope = context.scope()?;
     let reporting = context.reporter();
     reporting.warn(&loaded.warnings);
-    let opening = build.opening(context, spec, &[], from);
+    let opening = open::Opening { which, ..build.opening(context, spec, &[], from) };
     let opened = open::open(&engine, &scope, &loaded, &opening, reporting.events.clone()).await;
     let outcome = match opened {
         Ok(session) => {
             let target = Target { engine, scope, name: session.order.name.clone() };
-            let command = Command::new(service.map_or(Place::Host, Place::Service), command);
-            let start = move || -> CommandFuture { Box::pin(async move { command.run(&target).await }) };
-            session.run(Purpose::Command(Box::new(start))).await
+            session.run(Purpose::Command(start(command, target))).await
         }
         Err(error) => Err(error),
     };
     reporting.finish().await;
+    finish(outcome, context)
+}
+
+fn finish(outcome: Result<Outcome, SessionError>, context: &Context) -> Result<Exit, Failure> {
     match outcome {
         Ok(Outcome::Ended(StopReason::CommandEnded(code))) => {
             Ok(Exit::Command(u8::try_from(code).unwrap_or(1)))

@@ -15,8 +15,8 @@ use crate::session::control::StopReason;
 use crate::session::observe::{self, Passwords};
 use crate::session::open::{self, Opening};
 use crate::session::origin::Drift;
-use crate::session::raise::PortWish;
-use crate::session::run::{Follow, Outcome, Purpose};
+use crate::session::raise::{self, PortWish};
+use crate::session::run::{Follow, OnFailure, Outcome, Purpose};
 use crate::session::transfer::Far;
 use crate::session::watch::{self, Watching};
 use crate::spec::{
@@ -42,6 +42,9 @@ pub struct Args {
     /// Do not show the services' logs.
     #[arg(long)]
     pub no_logs: bool,
+    /// Leave what exists so far detached if the sandbox cannot be built, instead of destroying it
+    #[arg(long)]
+    pub keep_on_failure: bool,
     /// Follow changes: of the spec, and of the files that its `develop.watch` names.
     #[arg(long, short = 'w', conflicts_with_all = ["detach", "dry_run"])]
     pub watch: bool,
@@ -157,6 +160,7 @@ impl BuildOptions {
             patience: Duration::from_secs(self.wait_timeout),
             drift: if self.allow_image_drift { Drift::Allowed } else { Drift::Refused },
             allow_host_access: spec.allow_host_access,
+            ..Opening::default()
         }
     }
 }
@@ -168,7 +172,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     let reporting = context.reporter();
     reporting.warn(&loaded.warnings);
-    let opening = args.build.opening(context, &args.spec, &args.services, from);
+    let on_failure = if args.keep_on_failure { OnFailure::Keep } else { OnFailure::Destroy };
+    let opening = Opening { on_failure, ..args.build.opening(context, &args.spec, &args.services, from) };
     if args.dry_run {
         let plan = open::dry_run(&engine, &context.scope()?, &loaded, &opening).await?;
         reporting.finish().await;
@@ -189,7 +194,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let outcome = outcome?;
     if context.globals.json && matches!(outcome, Outcome::LeftUp) {
         let sighting = context.clone_for(Some(name)).chosen().await?;
-        Output::stdout().json(&observe::statuses(&*engine, &sighting, Passwords::LeftOut).await?);
+        let statuses = observe::statuses(&*engine, &sighting, Passwords::LeftOut).await?;
+        Output::stdout().json(&statuses.into_iter().map(raise::found_ready).collect::<Vec<_>>());
     }
     Ok(exit(outcome))
 }
@@ -294,14 +300,15 @@ pub(super) fn lifetime(written: &crate::spec::Lifetime, ttl: Option<Duration>) -
         .or(written.ttl)
         .and_then(|ttl| SignedDuration::try_from(ttl).ok())
         .and_then(|ttl| Timestamp::now().checked_add(ttl).ok());
-    Lifetime { until, idle: written.idle }
+    Lifetime { until, idle: written.idle, ..Lifetime::default() }
 }
 
 fn exit(outcome: Outcome) -> Exit {
     match outcome {
-        Outcome::LeftUp => Exit::Done,
-        Outcome::Ended(StopReason::BuildFailed) => Exit::Failed,
-        Outcome::Ended(reason) => Exit::of_signal(reason).unwrap_or(Exit::Done),
+        Outcome::LeftUp | Outcome::Ended(StopReason::CommandEnded(_) | StopReason::ServicesEnded) => {
+            Exit::Done
+        }
+        Outcome::Ended(reason) => Exit::of_signal(reason).unwrap_or(Exit::Failed),
     }
 }
 

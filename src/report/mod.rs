@@ -107,6 +107,9 @@ pub async fn drive(mut reporter: Box<dyn Reporter>, mut events: UnboundedReceive
             event = events.recv() => match event {
                 Some(event) => {
                     reporter.event(&event);
+                    if let Event::CommandStarted { cleared } = &event {
+                        cleared.give();
+                    }
                     if timeline::counts(&event) {
                         recording.push(Recorded { at: begin.elapsed(), event });
                     }

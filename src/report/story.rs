@@ -100,7 +100,9 @@ pub(crate) fn up() -> Event {
         ],
         deadline: Some(Timestamp::from_second(1_793_028_740).unwrap()),
         elapsed: millis(1_234),
+        if_unused: false,
         attached: true,
+        stays: false,
     }
 }
 

@@ -11,22 +11,38 @@ use crate::session::event::{Endpoint, Event, Protocol, ServiceStatus};
 
 /// The lines of an [`Event::Up`]; nothing for any other event.
 pub fn up(look: Look, width: usize, event: &Event, now: Timestamp) -> Vec<String> {
-    let Event::Up { name, services, deadline, elapsed, attached } = event else {
+    let Event::Up { name, services, deadline, if_unused, elapsed, attached, stays } = event else {
         return Vec::new();
     };
-    let name = look.paint(Tone::Strong, name);
-    let mut lines = vec![format!("{name} is up after {}", amount::duration(*elapsed)), String::new()];
+    let painted = look.paint(Tone::Strong, name);
+    let mut lines = vec![format!("{painted} is up after {}", amount::duration(*elapsed)), String::new()];
     lines.extend(endpoints(look, width, services).into_iter().map(|line| format!("  {line}")));
     lines.push(String::new());
-    let left = deadline.and_then(|deadline| amount::until(deadline, now)).map(amount::duration);
-    let bare = console::strip_ansi_codes(&name).into_owned();
-    lines.push(match (attached, left) {
-        (true, Some(left)) => format!("Ctrl-C destroys it; {left} left"),
-        (true, None) => "Ctrl-C destroys it".to_owned(),
-        (false, Some(left)) => format!("{left} left; `sandbox down --name {bare}` destroys it now"),
-        (false, None) => format!("`sandbox down --name {bare}` destroys it"),
-    });
+    let left = deadline.map(|deadline| words::time_left(deadline, *if_unused, now));
+    let (end, more) = match (attached, stays) {
+        (true, false) => (
+            "Ctrl-C destroys it with its data".to_owned(),
+            Some("`sandbox snapshot create NAME` keeps a copy of the data".to_owned()),
+        ),
+        (true, true) => (format!("Ctrl-C leaves it up; `sandbox down {name}` destroys it"), None),
+        (false, _) => (
+            format!("`sandbox down {name}` destroys it with its data"),
+            deadline
+                .map(|at| format!("{}; `sandbox extend {name} 2h` adds time", words::ends(at, *if_unused))),
+        ),
+    };
+    lines.push(left.map_or_else(|| end.clone(), |left| format!("{left}; {end}")));
+    lines.extend(more);
     lines
+}
+
+/// Where a person begins: the first address that a browser opens, else the first.
+pub fn first_address(services: &[ServiceStatus]) -> Option<String> {
+    let all = || services.iter().flat_map(|service| &service.endpoints);
+    let url = |endpoint: &Endpoint| endpoint.url.clone().filter(|url| url.starts_with("http"));
+    all()
+        .find_map(url)
+        .or_else(|| all().next().map(|one| one.url.clone().unwrap_or_else(|| plain_address(one))))
 }
 
 /// The table of services: name, state, addresses.

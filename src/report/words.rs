@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::report::amount;
@@ -70,6 +71,8 @@ pub fn fact(event: &Event) -> Option<Fact> {
         Event::Plan { .. }
         | Event::Log { .. }
         | Event::Up { .. }
+        | Event::CommandStarted { .. }
+        | Event::DeadlineMoved { by_use: true, .. }
         | Event::StepStarted { .. }
         | Event::Pull { done: false, .. }
         | Event::Transfer { done: true, .. }
@@ -110,9 +113,8 @@ pub fn fact(event: &Event) -> Option<Fact> {
         Event::Changed { elapsed, .. } => {
             Fact::new(Worth, "", format!("done after {}", amount::duration(*elapsed)))
         }
-        Event::DeadlineMoved { deadline } => {
-            let ends = deadline.to_zoned_datetime(TimeZone::system());
-            Fact::new(Worth, "", format!("the sandbox ends at {}", ends.strftime("%Y-%m-%d %H:%M")))
+        Event::DeadlineMoved { deadline, if_unused, .. } => {
+            Fact::new(Worth, "", format!("the sandbox {}", ends(*deadline, *if_unused)))
         }
         Event::DeadlineNear { left } => {
             Fact::new(Warning, "", format!("the sandbox ends in {}", amount::duration(*left)))
@@ -131,6 +133,22 @@ pub fn fact(event: &Event) -> Option<Fact> {
         }
     };
     Some(fact)
+}
+
+/// "ends at 2026-11-30 18:05 if unused"
+pub fn ends(deadline: Timestamp, if_unused: bool) -> String {
+    let at = deadline.to_zoned_datetime(TimeZone::system());
+    format!("ends at {}{}", at.strftime("%Y-%m-%d %H:%M"), if if_unused { " if unused" } else { "" })
+}
+
+/// "7h 59m left", "44m 10s left if unused"
+pub fn time_left(deadline: Timestamp, if_unused: bool, now: Timestamp) -> String {
+    let condition = if if_unused { " if unused" } else { "" };
+    match amount::until(deadline, now) {
+        Some(left) if left.as_secs() >= 3600 => format!("{} left{condition}", amount::duration(left)),
+        Some(left) => format!("{} left{condition}", amount::ticking(left)),
+        None => "its time is over".to_owned(),
+    }
 }
 
 /// "2 objects of `shop` could not be removed", each named below.
@@ -229,6 +247,7 @@ pub fn state(look: Look, state: &ServiceState) -> String {
         ServiceState::Starting => (Tone::Busy, "starting".to_owned()),
         ServiceState::Running => (Tone::Good, "running".to_owned()),
         ServiceState::Healthy => (Tone::Good, "healthy".to_owned()),
+        ServiceState::Ready => (Tone::Good, "ready".to_owned()),
         ServiceState::Unhealthy => (Tone::Bad, "unhealthy".to_owned()),
         ServiceState::Paused => (Tone::Warn, "paused".to_owned()),
         ServiceState::Exited { code: 0 } => (Tone::Faint, "exited (0)".to_owned()),

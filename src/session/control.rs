@@ -24,8 +24,16 @@ pub enum Happening {
     CommandEnded(i32),
     /// This much is left until the deadline.
     DeadlineIn(Duration),
-    /// The sandbox was destroyed by somebody else (another `down`, the keeper).
+    /// Every service has ended by itself.
+    ServicesEnded,
+    /// Somebody else destroys the sandbox (another `down`, the keeper).
     Vanished,
+    /// The keeper destroys it because nobody used it.
+    Unused,
+    /// The keeper cannot be reached, or holds the lease no longer.
+    Lost,
+    /// The engine has restarted, which ended every service.
+    EngineRestarted,
     /// The teardown has finished.
     TornDown,
 }
@@ -35,10 +43,18 @@ pub enum Happening {
 pub enum StopReason {
     /// Its command ended with this exit code.
     CommandEnded(i32),
+    /// All its services ended by themselves.
+    ServicesEnded,
     /// Somebody else destroyed the sandbox.
     Vanished,
+    /// Nobody used it.
+    Unused,
     /// Its time ran out.
     DeadlinePassed,
+    /// Its keeper was lost.
+    Lost,
+    /// The engine restarted.
+    EngineRestarted,
     /// It could not be built.
     BuildFailed,
     /// The terminal went away.
@@ -115,7 +131,11 @@ impl Control {
             Happening::Terminated => self.stop(StopReason::Terminated),
             Happening::HungUp => self.stop(StopReason::HungUp),
             Happening::BuildFailed => self.stop(StopReason::BuildFailed),
-            Happening::Vanished => self.stop(StopReason::Vanished),
+            Happening::ServicesEnded => self.stop(StopReason::ServicesEnded),
+            Happening::Vanished => self.leave(StopReason::Vanished),
+            Happening::Unused => self.stop(StopReason::Unused),
+            Happening::Lost => self.stop(StopReason::Lost),
+            Happening::EngineRestarted => self.stop(StopReason::EngineRestarted),
             Happening::CommandEnded(code) => self.stop(StopReason::CommandEnded(code)),
             Happening::DeadlineIn(left) if left.is_zero() => self.stop(StopReason::DeadlinePassed),
             Happening::DeadlineIn(left) => self.warn(left),
@@ -141,6 +161,18 @@ impl Control {
             Phase::Building | Phase::Serving => {
                 self.phase = Phase::TearingDown;
                 Response::TearDown(reason)
+            }
+            Phase::TearingDown | Phase::Over => Response::Continue,
+        }
+    }
+
+    /// Ends without destroying anything: somebody else does.
+    fn leave(&mut self, reason: StopReason) -> Response {
+        self.reason = self.reason.max(Some(reason));
+        match self.phase {
+            Phase::Building | Phase::Serving => {
+                self.phase = Phase::Over;
+                Response::Leave
             }
             Phase::TearingDown | Phase::Over => Response::Continue,
         }
@@ -236,6 +268,14 @@ mod tests {
         let mut control = Control::default();
         let _ = control.handle(Happening::Interrupted);
         assert_eq!(control.handle(Happening::Built), Response::Continue);
+    }
+
+    #[test]
+    fn a_sandbox_that_somebody_else_destroys_is_left_to_them() {
+        let mut control = Control::default();
+        let _ = control.handle(Happening::Built);
+        assert_eq!(control.handle(Happening::Vanished), Response::Leave);
+        assert_eq!(control.reason(), Some(StopReason::Vanished));
     }
 
     #[test]

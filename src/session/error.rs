@@ -77,6 +77,14 @@ pub enum SessionError {
         /// What it asked for outside and was refused, each with the line that would let it out.
         refused: Box<Refused>,
     },
+    /// The sandbox ended before its session did.
+    #[error("sandbox `{name}` has ended: {why}")]
+    Ended {
+        /// Its name.
+        name: SandboxName,
+        /// Who or what ended it.
+        why: String,
+    },
     /// A seed failed.
     #[error("seed {what} of `{target}` failed: {cause}")]
     Seed {
@@ -213,11 +221,12 @@ impl SessionError {
                 Some("give it longer with `--wait-timeout`, or say what ready means with `ready:`".to_owned())
             }
             Self::Held { name } => Some(format!(
-                "choose another name with `--name`, or end the other one with `sandbox down {name}`"
+                "`sandbox shell` and `sandbox exec` work in it, `--name` builds another, `sandbox down {name}` destroys it"
             )),
             Self::PortBusy { port } => Some(format!(
                 "stop what listens on {port} (`ss -ltnp sport = :{port}`), or leave `--strict-ports` out"
             )),
+            Self::Ended { .. } => Some("`sandbox events --past` shows when; `sandbox up` builds another".to_owned()),
             Self::NoSuchSandbox { .. } => Some("`sandbox ls` shows those that are there".to_owned()),
             Self::ForeignVolume { name } => Some(format!("remove it with `docker volume rm {name}`")),
             Self::BadSeed(error) => error.hint().map(str::to_owned),

@@ -14,11 +14,11 @@ use super::limits::{self, Limiter};
 use super::observe::{self, Sighting};
 use super::origin::{self, Drift};
 use super::raise::{self, Means, Order, PortWish, Site};
-use super::run::Session;
+use super::run::{OnFailure, Session};
 use super::settings;
 use crate::agent::client::{Keeper, KeeperError, Options};
 use crate::agent::image::{self, Payload};
-use crate::agent::protocol::{Hold, Lifetime, Reason, Terms};
+use crate::agent::protocol::{Extension, Hold, Lifetime, Reason, Terms};
 use crate::data::fsync;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo, EngineKind};
@@ -51,6 +51,20 @@ pub struct Opening {
     pub drift: Drift,
     /// Whether the spec may reach the host.
     pub allow_host_access: bool,
+    /// What becomes of a sandbox that cannot be built.
+    pub on_failure: OnFailure,
+    /// Whether a sandbox that stands may be the one that is opened.
+    pub which: Which,
+}
+
+/// Which sandbox is opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Which {
+    /// The one of the name, which is built if there is none.
+    #[default]
+    Named,
+    /// A new one beside all others, whose name is numbered: `NAME-run-1`.
+    Another,
 }
 
 impl Default for Opening {
@@ -68,6 +82,8 @@ impl Default for Opening {
             patience: Duration::from_mins(1),
             drift: Drift::Refused,
             allow_host_access: false,
+            on_failure: OnFailure::default(),
+            which: Which::default(),
         }
     }
 }
@@ -127,6 +143,11 @@ pub async fn open(
 ) -> Result<Session, SessionError> {
     let name = opening.name.as_ref().unwrap_or(&loaded.sandbox);
     let options = Options::from_env()?;
+    if opening.which == Which::Another {
+        let keeper = Keeper::ensure(engine, options).await?;
+        let site = site(engine, scope, &keeper, events).await?;
+        return open_another(site, keeper, name, loaded, opening).await;
+    }
     // To reach the keeper takes a while in which the engine may be looked at.
     let (keeper, sighting) = tokio::try_join!(
         async { Keeper::ensure(engine, options).await.map_err(SessionError::from) },
@@ -134,6 +155,37 @@ pub async fn open(
     )?;
     let site = site(engine, scope, &keeper, events).await?;
     open_at(site, keeper, sighting, loaded, opening).await
+}
+
+/// How many sandboxes of one numbered name there may be.
+const MOST: u32 = 1000;
+
+/// Opens a session on a new sandbox, named after another one with a number.
+async fn open_another(
+    site: Site,
+    keeper: Keeper,
+    base: &SandboxName,
+    loaded: &Loaded,
+    opening: &Opening,
+) -> Result<Session, SessionError> {
+    let known = keeper.sandboxes().await?;
+    for number in 1..=MOST {
+        let name = SandboxName::derive(base.as_str(), Some(&format!("run-{number}")));
+        let gateway = identity::gateway(name.as_str());
+        let taken = known.iter().any(|standing| standing.name == name)
+            || site.engine.container(&gateway).await?.is_some()
+            || observe::sandbox(&*site.engine, &site.scope, &name).await?.is_some();
+        if taken {
+            continue;
+        }
+        let opening = Opening { name: Some(name), ..opening.clone() };
+        match open_at(site.clone(), keeper.clone(), None, loaded, &opening).await {
+            // Another client was faster.
+            Err(SessionError::Held { .. }) => {}
+            opened => return opened,
+        }
+    }
+    Err(SessionError::Held { name: base.clone() })
 }
 
 /// The same where the keeper is known already, and it was looked whether there is such a sandbox.
@@ -159,7 +211,11 @@ pub(super) async fn open_at(
     if existed {
         order.age = Age::Standing;
     }
-    begin(site, keeper, order, existed).await
+    let session = begin(site, keeper, order, existed).await?;
+    if let (true, Some(until)) = (existed, opening.ttl.and_then(from_now)) {
+        session.keeper.extend(&session.order.name, Extension::To(until)).await?;
+    }
+    Ok(Session { on_failure: opening.on_failure, ..session })
 }
 
 /// The order of a sandbox that is up, after its spec has changed.
@@ -209,7 +265,7 @@ pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> R
         changing: existed,
         client: 0,
         grace: order.spec.lifetime.grace(),
-        lifetime: Lifetime { until: deadline, idle: order.spec.lifetime.idle },
+        lifetime: Lifetime { until: deadline, idle: order.spec.lifetime.idle, ..Lifetime::default() },
     };
     let lease = keeper.lease(terms).await.map_err(|error| {
         if error.is_held() { SessionError::Held { name: order.name.clone() } } else { error.into() }
@@ -219,7 +275,8 @@ pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> R
         id: order.id.to_string(),
         services: order.spec.services.keys().map(ToString::to_string).collect(),
     });
-    Ok(Session { site, order, keeper, lease, deadline, existed })
+    let deadline = deadline.filter(|_| !existed);
+    Ok(Session { site, order, keeper, lease, deadline, existed, on_failure: OnFailure::default() })
 }
 
 /// An order that is baked for, not built.

@@ -27,7 +27,7 @@ use super::schedule::{self, Halt};
 use super::survey::{self, Images};
 use super::tail::tail;
 use crate::agent::client::Keeper;
-use crate::agent::protocol::Declared;
+use crate::agent::protocol::{Attachment, Declared, End, Lifetime};
 use crate::data::manifest::ImageIdentity;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo, ErrorKind};
@@ -364,8 +364,7 @@ async fn none_failed(site: &Site, order: &Order, services: &[ServiceStatus]) -> 
 pub async fn tell_up(
     site: &Site,
     order: &Order,
-    deadline: Option<Timestamp>,
-    attached: bool,
+    manner: &Manner,
     elapsed: Duration,
 ) -> Result<(), SessionError> {
     let Some(sighting) = observe::sandbox(&*site.engine, &site.scope, &order.name).await? else {
@@ -373,12 +372,53 @@ pub async fn tell_up(
     };
     let services = observe::statuses(&*site.engine, &sighting, Passwords::LeftOut).await?;
     none_failed(site, order, &services).await?;
+    let services: Vec<ServiceStatus> = services.into_iter().map(found_ready).collect();
     moved(&order.spec, &services).for_each(|event| site.events.emit(event));
     let local = site.info.location.is_local();
     reach::unreached(&order.spec, &services, local).into_iter().for_each(|event| site.events.emit(event));
-    let name = order.name.to_string();
-    site.events.emit(Event::Up { name, services, deadline, elapsed, attached });
+    let end = match manner {
+        Manner::Detached(lifetime) => lifetime.end(Timestamp::now(), Attachment::Detached),
+        Manner::Session | Manner::Visit => end(site, order).await,
+    };
+    site.events.emit(Event::Up {
+        name: order.name.to_string(),
+        services,
+        deadline: end.map(|end| end.at),
+        if_unused: end.is_some_and(|end| end.unless_used),
+        elapsed,
+        attached: !matches!(manner, Manner::Detached(_)),
+        stays: !matches!(manner, Manner::Session),
+    });
     Ok(())
+}
+
+/// How a client stays with a sandbox that it has brought up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Manner {
+    /// It is the sandbox's session: its end is the sandbox's.
+    Session,
+    /// It is attached to a sandbox that outlives it.
+    Visit,
+    /// It leaves the sandbox to this lifetime.
+    Detached(Lifetime),
+}
+
+/// When a sandbox ends, as its keeper has it.
+async fn end(site: &Site, order: &Order) -> Option<End> {
+    let standings = site.keeper.sandboxes().await.unwrap_or_default();
+    let standing = standings.into_iter().find(|standing| standing.sandbox == order.id);
+    match standing {
+        Some(standing) => Some(End { at: standing.ends?, unless_used: standing.unless_used }),
+        None => order.expires.map(|at| End { at, unless_used: false }),
+    }
+}
+
+/// A service that `up` has waited for is ready, whatever its next healthcheck is still to say.
+pub fn found_ready(mut status: ServiceStatus) -> ServiceStatus {
+    if matches!(status.state, ServiceState::Starting | ServiceState::Healthy) {
+        status.state = ServiceState::Ready;
+    }
+    status
 }
 
 /// Ports that are published at none of those that the spec wishes for.

@@ -12,12 +12,13 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
 use super::error::SessionError;
-use super::event::{Event, Events, LeftObject, Removed};
+use super::event::{AfterExit, Event, Events, LeftObject, Removed};
 use super::observe::{log_name, service_of};
+use super::tail::tail;
 use crate::agent::client::Keeper;
 use crate::agent::protocol::{Destroyed, Reason};
 use crate::engine::identity::{self, Role, SandboxId, Scope};
-use crate::engine::{ContainerSummary, Engine, Exec, Filter, LogOptions};
+use crate::engine::{ContainerState, ContainerSummary, Engine, Exec, Filter, LogOptions};
 use crate::spec::{SandboxName, Service, Spec};
 use crate::sweep;
 
@@ -85,6 +86,28 @@ impl Doomed {
             self.events.emit(Event::Left { name, objects: objects.collect() });
         }
         Ok(destroyed)
+    }
+
+    /// Reports which services have failed, with the last lines of their logs.
+    pub(super) async fn tell_failing(&self) {
+        for container in self.services().await {
+            let code = match container.state {
+                ContainerState::Exited | ContainerState::Dead | ContainerState::Restarting => {
+                    let found = self.engine.container(&container.name).await.ok().flatten();
+                    found.and_then(|found| found.exit_code).unwrap_or_default()
+                }
+                _ => 0,
+            };
+            if code != 0 {
+                self.events.emit(Event::ServiceExited {
+                    service: log_name(&container),
+                    code,
+                    log: tail(&*self.engine, &container.name).await,
+                    waited_for_by: Vec::new(),
+                    then: AfterExit::Ends,
+                });
+            }
+        }
     }
 
     async fn part_well(&self) {

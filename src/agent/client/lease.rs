@@ -1,4 +1,5 @@
-//! A held lease: the sandbox lives for as long as this value, its process and their connection do.
+//! A held lease: the sandbox lives for as long as this value, its process and their connection do. Or a watch: it lives
+//! as it does, and this client hears of it.
 
 use std::collections::VecDeque;
 
@@ -72,10 +73,16 @@ impl Lease {
         Ok(standing)
     }
 
-    /// Makes a session of the lease on a sandbox that was only being changed: from now on its terms hold, and its end is
-    /// the sandbox's.
-    pub async fn settle(&self) -> Result<(), KeeperError> {
-        self.keeper.settle(self.sandbox.clone()).await
+    /// Ends the lease as [`Lease::give_back`] does, and goes on to hear of the sandbox.
+    pub async fn watch(&mut self) -> Result<(), KeeperError> {
+        self.standing = self.keeper.watch_by(&self.sandbox, None).await?;
+        Ok(())
+    }
+
+    /// Hears no more of a sandbox that is only watched.
+    pub fn let_go(self) {
+        // A connection that is gone has nothing to let go of.
+        let _ = self.keeper.command(Command::LetGo(self.sandbox));
     }
 
     /// Ends the lease and the sandbox. What the caller has not destroyed itself, the keeper does; what is left after

@@ -44,8 +44,9 @@ pub(super) enum Command {
     Hold(Terms, mpsc::UnboundedSender<Told>, Answer),
     /// The lease is over: the sandbox was released or detached.
     LetGo(SandboxId),
-    /// What was only being changed is a session from now on.
-    Settle(SandboxId, Answer),
+    /// Hear of a sandbox until [`Command::LetGo`] without keeping it alive. Without a sender, what is held already is
+    /// watched from now on.
+    Watch(SandboxId, Option<mpsc::UnboundedSender<Told>>, Answer),
 }
 
 /// What the holder of a lease is told.
@@ -60,8 +61,16 @@ pub(super) enum Told {
 type Answer = oneshot::Sender<Result<Value, KeeperError>>;
 
 struct Held {
-    terms: Terms,
+    claim: Claim,
     told: mpsc::UnboundedSender<Told>,
+}
+
+/// What a client wants of a sandbox.
+enum Claim {
+    /// To keep it alive.
+    Lease(Terms),
+    /// To hear of it.
+    Watch,
 }
 
 pub(super) struct Link {
@@ -186,20 +195,22 @@ impl Link {
             }
             Command::Hold(terms, told, answer) => {
                 let terms = Terms { client: self.client, ..terms };
-                self.held.insert(terms.sandbox.clone(), Held { terms: terms.clone(), told });
+                let claim = Claim::Lease(terms.clone());
+                self.held.insert(terms.sandbox.clone(), Held { claim, told });
                 (Ask::Lease(terms), answer)
             }
             Command::LetGo(sandbox) => {
                 self.held.remove(&sandbox);
                 return None;
             }
-            Command::Settle(sandbox, answer) => {
-                let Some(held) = self.held.get_mut(&sandbox) else {
+            Command::Watch(sandbox, told, answer) => {
+                let told = told.or_else(|| self.held.get(&sandbox).map(|held| held.told.clone()));
+                let Some(told) = told else {
                     let _ = answer.send(Err(KeeperError::Lost { cause: "the lease is lost".to_owned() }));
                     return None;
                 };
-                held.terms = Terms { again: true, changing: false, ..held.terms.clone() };
-                (Ask::Lease(held.terms.clone()), answer)
+                self.held.insert(sandbox.clone(), Held { claim: Claim::Watch, told });
+                (Ask::Watch { sandbox }, answer)
             }
         };
         self.last += 1;
@@ -222,8 +233,8 @@ impl Link {
                         Outcome::Ok(value) => Ok(value),
                         Outcome::Error(refusal) => Err(refusal.into()),
                     };
-                    if let (Ask::Lease(terms), Err(_)) = (&ask, &result) {
-                        self.held.remove(&terms.sandbox);
+                    if let (Some(sandbox), Err(_)) = (ask.claimed(), &result) {
+                        self.held.remove(sandbox);
                     }
                     // Whoever asked may have gone.
                     let _ = answer.send(result);
@@ -253,7 +264,10 @@ impl Link {
         let begin = Instant::now();
         let mut answered = begin;
         let mut pause = Duration::from_millis(50);
-        let graces = self.held.values().map(|held| held.terms.grace);
+        let graces = self.held.values().map(|held| match &held.claim {
+            Claim::Lease(terms) => terms.grace,
+            Claim::Watch => Duration::ZERO,
+        });
         let patience = graces.fold(PATIENCE, Duration::max);
         while answered.elapsed() < patience {
             let Some(dialled) = self.dial().await else { return Err(cause) };
@@ -293,14 +307,15 @@ impl Link {
     async fn take_up(&mut self, mut wire: Wire) -> Result<Wire, KeeperError> {
         let lost = |error: io::Error| KeeperError::Lost { cause: error.to_string() };
         let mut refused = Vec::new();
-        let pending_leases: Vec<_> =
-            self.pending.values().filter_map(|(ask, _)| ask.leased()).cloned().collect();
-        let held = self.held.iter().filter(|(id, _)| !pending_leases.contains(id));
-        let held: Vec<_> = held.map(|(id, held)| (id.clone(), held.terms.clone())).collect();
-        for (sandbox, terms) in held {
+        let pending: Vec<_> = self.pending.values().filter_map(|(ask, _)| ask.claimed()).cloned().collect();
+        let held = self.held.iter().filter(|(id, _)| !pending.contains(id));
+        let held = held.map(|(id, held)| match &held.claim {
+            Claim::Lease(terms) => (id.clone(), Ask::Lease(Terms { again: true, ..terms.clone() })),
+            Claim::Watch => (id.clone(), Ask::Watch { sandbox: id.clone() }),
+        });
+        for (sandbox, ask) in held.collect::<Vec<_>>() {
             self.last += 1;
-            let terms = Terms { again: true, ..terms };
-            wire.send(&Request { id: self.last, ask: Ask::Lease(terms) }).await.map_err(lost)?;
+            wire.send(&Request { id: self.last, ask }).await.map_err(lost)?;
             match self.answer(&mut wire).await.map_err(lost)? {
                 Outcome::Ok(value) => {
                     let _: Standing = serde_json::from_value(value)?;

@@ -43,7 +43,7 @@ use self::link::{Command, Dial, Link};
 use self::start::Starter;
 use super::group;
 use super::image::Payload;
-use super::protocol::{Ask, Declared, Destroyed, Greeting, Left, Reason, Record, Standing, Terms};
+use super::protocol::{Ask, Declared, Destroyed, Extension, Greeting, Left, Reason, Record, Standing, Terms};
 #[cfg(debug_assertions)]
 use crate::engine::docker::fault;
 use crate::engine::identity::{SandboxId, SandboxName};
@@ -124,10 +124,21 @@ impl Keeper {
         Ok(Lease::new(self.clone(), standing, hears))
     }
 
-    async fn settle(&self, sandbox: SandboxId) -> Result<(), KeeperError> {
+    /// Hears of a sandbox without keeping it alive.
+    pub async fn watch(&self, sandbox: &SandboxId) -> Result<Lease, KeeperError> {
+        let (told, hears) = mpsc::unbounded_channel();
+        let standing = self.watch_by(sandbox, Some(told)).await?;
+        Ok(Lease::new(self.clone(), standing, hears))
+    }
+
+    async fn watch_by(
+        &self,
+        sandbox: &SandboxId,
+        told: Option<mpsc::UnboundedSender<link::Told>>,
+    ) -> Result<Standing, KeeperError> {
         let (answer, answered) = oneshot::channel();
-        self.command(Command::Settle(sandbox, answer))?;
-        answered.await.map_err(|_| given_up())?.map(drop)
+        self.command(Command::Watch(sandbox.clone(), told, answer))?;
+        Ok(serde_json::from_value(answered.await.map_err(|_| given_up())??)?)
     }
 
     /// Says that this client is about to destroy a sandbox: if it goes before it has said that it did, the keeper does.
@@ -149,8 +160,8 @@ impl Keeper {
     }
 
     /// Moves a sandbox's deadline.
-    pub async fn extend(&self, name: &SandboxName, until: Timestamp) -> Result<Standing, KeeperError> {
-        self.ask(Ask::Extend { name: name.clone(), until }).await
+    pub async fn extend(&self, name: &SandboxName, how: Extension) -> Result<Standing, KeeperError> {
+        self.ask(Ask::Extend { name: name.clone(), how }).await
     }
 
     /// Says that a sandbox is being used.

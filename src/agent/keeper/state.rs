@@ -14,7 +14,7 @@ use jiff::Timestamp;
 pub use self::event::{Action, Alarms, ConnectionId, Event, Found, Gather, Kept, Now, Remembered};
 
 use self::ending::Gone;
-use self::sandbox::{Due, Grip, Sandbox};
+use self::sandbox::{Grip, Sandbox};
 use super::restart::{Death, Restarts};
 use super::still::Still;
 use crate::agent::group::Starved;
@@ -44,6 +44,8 @@ pub struct State {
     linger: Duration,
     sandboxes: BTreeMap<SandboxId, Sandbox>,
     connections: BTreeMap<ConnectionId, Connection>,
+    /// Who wants the notices about a sandbox without keeping it alive.
+    watchers: BTreeMap<SandboxId, BTreeSet<ConnectionId>>,
     gone: BTreeMap<SandboxId, Gone>,
     restarts: Restarts,
     still: Still,
@@ -66,6 +68,7 @@ impl State {
             linger,
             sandboxes: BTreeMap::new(),
             connections: BTreeMap::new(),
+            watchers: BTreeMap::new(),
             gone: BTreeMap::new(),
             restarts: Restarts::default(),
             still: Still::default(),
@@ -154,10 +157,10 @@ impl State {
                 Grip::Detached => {}
                 Grip::Ending { .. } => continue,
             }
-            if let Some((ends, _)) = sandbox.ends().filter(|_| !sandbox.asking) {
-                alarms.at_wall(ends);
-                if let (Grip::Held(_), Some(before)) = (&sandbox.grip, WARNINGS.get(sandbox.warned)) {
-                    alarms.at_wall(ends.checked_sub(*before).unwrap_or(ends));
+            if let Some(end) = sandbox.end().filter(|_| !sandbox.asking) {
+                alarms.at_wall(end.at);
+                if let Some(before) = WARNINGS.get(sandbox.warned) {
+                    alarms.at_wall(end.at.checked_sub(*before).unwrap_or(end.at));
                 }
             }
         }
@@ -223,7 +226,8 @@ impl State {
             name: sandbox.terms.name.clone(),
             sandbox: sandbox.terms.sandbox.clone(),
             hold,
-            ends: sandbox.ends().map(|(ends, _)| ends),
+            ends: sandbox.end().map(|end| end.at),
+            unless_used: sandbox.end().is_some_and(|end| end.unless_used),
             used: sandbox.used,
             limits: sandbox.limits.clone(),
             restarts: self.restarts.count(&sandbox.terms.sandbox),
@@ -255,17 +259,21 @@ impl State {
             self.sandboxes.insert(it.sandbox.clone(), sandbox);
             if let Some(reason) = begun.filter(|_| !late) {
                 // An earlier keeper, or a client that is lost with it, was about to.
-                self.end(&it.sandbox, reason, Who::Keeper, Gather::Yes, todo);
+                self.end(&it.sandbox, reason, (Who::Keeper, None), Gather::Yes, todo);
             } else if late {
-                self.end(&it.sandbox, Reason::LeaseLost, Who::Keeper, Gather::No, todo);
+                self.end(&it.sandbox, Reason::LeaseLost, (Who::Keeper, None), Gather::No, todo);
             } else if detached_and_bare {
-                self.end(&it.sandbox, Reason::Vanished, Who::Keeper, Gather::No, todo);
+                self.end(&it.sandbox, Reason::Vanished, (Who::Keeper, None), Gather::No, todo);
             }
         }
     }
 
     fn disconnected(&mut self, now: Now, client: ConnectionId, todo: &mut Vec<Action>) {
         self.connections.remove(&client);
+        self.watchers.retain(|_, clients| {
+            clients.remove(&client);
+            !clients.is_empty()
+        });
         let mut doomed = Vec::new();
         for (id, sandbox) in &mut self.sandboxes {
             if sandbox.grip == Grip::Held(client) {
@@ -284,7 +292,7 @@ impl State {
             );
         }
         for (id, reason) in doomed {
-            self.end(&id, reason, Who::Keeper, Gather::Yes, todo);
+            self.end(&id, reason, (Who::Keeper, None), Gather::Yes, todo);
         }
         let still = self.restarts.wake(now.mono, self.still.closed(client));
         let rested = self.rested.remove(&client).unwrap_or_default().into_iter().collect();
@@ -298,19 +306,40 @@ impl State {
             sandbox.used = used.min(now.wall);
             todo.push(Action::Save(sandbox.kept()));
         }
-        if sandbox.ends().is_some_and(|(ends, due)| ends <= now.wall && due == Due::Unused) {
-            self.end(id, Reason::Idle, Who::Keeper, Gather::Yes, todo);
+        if sandbox.end().is_some_and(|end| end.at <= now.wall && end.unless_used) {
+            self.end(id, Reason::Idle, (Who::Keeper, None), Gather::Yes, todo);
+        } else {
+            self.deferred(id, todo);
+        }
+    }
+
+    /// Who hears of a sandbox: the client that holds it, and those that watch it.
+    fn audience(&self, id: &SandboxId) -> BTreeSet<ConnectionId> {
+        let holder = self.sandboxes.get(id).and_then(Sandbox::holder);
+        self.watchers.get(id).into_iter().flatten().copied().chain(holder).collect()
+    }
+
+    /// Sends a notice to everyone who hears of a sandbox, except one.
+    fn tell(&self, id: &SandboxId, notice: &Notice, except: Option<ConnectionId>, todo: &mut Vec<Action>) {
+        let clients = self.audience(id).into_iter().filter(|client| Some(*client) != except);
+        todo.extend(clients.map(|client| Action::Notify(client, notice.clone())));
+    }
+
+    /// A use has deferred the end of a sandbox that ends by lack of use.
+    fn deferred(&self, id: &SandboxId, todo: &mut Vec<Action>) {
+        let end = self.sandboxes.get(id).and_then(Sandbox::end).filter(|end| end.unless_used);
+        if let Some(end) = end {
+            self.tell(id, &Notice::EndMoved { sandbox: id.clone(), end, by_use: true }, None, todo);
         }
     }
 
     fn died(&mut self, now: Now, death: Death, todo: &mut Vec<Action>) {
-        let Some(sandbox) = self.sandboxes.get(&death.sandbox).filter(|it| !it.is_ending()) else { return };
+        if self.sandboxes.get(&death.sandbox).is_none_or(Sandbox::is_ending) {
+            return;
+        }
         let Death { sandbox: id, service, container, code, .. } = death.clone();
         let fate = self.restarts.died(now.mono, death);
-        if let Some(client) = sandbox.holder() {
-            let notice = Notice::Exited { sandbox: id, service, container, code, fate };
-            todo.push(Action::Notify(client, notice));
-        }
+        self.tell(&id, &Notice::Exited { sandbox: id.clone(), service, container, code, fate }, None, todo);
     }
 
     fn limited(&mut self, id: &SandboxId, limits: Limits, todo: &mut Vec<Action>) {
@@ -331,10 +360,8 @@ impl State {
         // Of a group that has too little the engine names every container, though only some lost anything.
         let Some(sandbox) = self.sandboxes.get(id).filter(|_| starved.killed != Some(0)) else { return };
         let limit = sandbox.limits.as_ref().and_then(|limits| limits.memory).filter(|_| starved.shared);
-        if let Some(client) = sandbox.holder() {
-            let (sandbox, container) = (id.clone(), container.clone());
-            todo.push(Action::Notify(client, Notice::OutOfMemory { sandbox, container, limit }));
-        }
+        let notice = Notice::OutOfMemory { sandbox: id.clone(), container: container.clone(), limit };
+        self.tell(id, &notice, None, todo);
         todo.push(sandbox.log(now, What::OutOfMemory { container, limit }));
     }
 

@@ -1,10 +1,11 @@
 //! The messages between a client and the keeper: one JSON object a line, in both directions.
 //!
 //! A client sends [`Request`]s, each with a number of its own; the keeper answers every one with a [`Reply`] of
-//! the same number, in any order, and sends [`Notice`]s unasked to whoever holds the lease they are about.
+//! the same number, in any order, and sends [`Notice`]s unasked to whoever holds the lease they are about, or watches that sandbox.
 //! Unknown fields are ignored on both sides, so that an older client can speak to a newer keeper.
 
 mod declared;
+mod lifetime;
 mod record;
 mod reply;
 mod request;
@@ -13,9 +14,10 @@ mod standing;
 use std::time::Duration;
 
 pub use self::declared::Declared;
+pub use self::lifetime::{Attachment, End, Extension, Lifetime, UNUSED};
 pub use self::record::{Reason, Record, What, Who};
 pub use self::reply::{Carrying, Fate, Line, Notice, Outcome, Refusal, RefusalKind, Reply};
-pub use self::request::{Ask, Build, Lifetime, Request, Terms};
+pub use self::request::{Ask, Build, Request, Terms};
 pub use self::standing::{Destroyed, Greeting, Hold, Left, Standing};
 
 /// The version of these messages. A keeper of another version is replaced, never spoken to.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Reason;
+use super::{End, Reason};
 use crate::engine::identity::SandboxId;
 
 /// One line from the keeper.
@@ -108,7 +108,11 @@ pub enum Notice {
         /// Which sandbox.
         sandbox: SandboxId,
         /// When it ends now.
-        ends: Timestamp,
+        #[serde(flatten)]
+        end: End,
+        /// Whether somebody's use has deferred it.
+        #[serde(default)]
+        by_use: bool,
     },
     /// A service had too little memory.
     OutOfMemory {
@@ -132,7 +136,7 @@ pub enum Notice {
         /// What follows.
         fate: Fate,
     },
-    /// The keeper destroys the sandbox.
+    /// The keeper, or another client, destroys the sandbox.
     Ending {
         /// Which sandbox.
         sandbox: SandboxId,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Declared, Reason};
+use super::{Declared, Extension, Lifetime, Reason};
 use crate::agent::group;
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
@@ -48,6 +48,12 @@ pub enum Ask {
         /// Which sandbox.
         sandbox: SandboxId,
     },
+    /// This client wants the notices about a sandbox that it does not keep alive. A lease under which it was changing the
+    /// sandbox ends as with [`Ask::GiveBack`]. Answered with [`super::Standing`].
+    Watch {
+        /// Which sandbox.
+        sandbox: SandboxId,
+    },
     /// This client is about to destroy the sandbox: if it goes before it says that it has ([`Ask::Release`]), the keeper
     /// does. Answered with `null`.
     Doom {
@@ -68,8 +74,8 @@ pub enum Ask {
     Extend {
         /// Which sandbox.
         name: SandboxName,
-        /// Its new deadline.
-        until: Timestamp,
+        /// How.
+        how: Extension,
     },
     /// A sandbox has been used just now. Answered with `null`, also if there is no such sandbox.
     Touch {
@@ -156,10 +162,11 @@ pub enum Ask {
 }
 
 impl Ask {
-    /// The sandbox that a lease is asked for.
-    pub fn leased(&self) -> Option<&SandboxId> {
+    /// The sandbox that a client wants to hear of from now on, by a lease or without one.
+    pub fn claimed(&self) -> Option<&SandboxId> {
         match self {
             Self::Lease(terms) => Some(&terms.sandbox),
+            Self::Watch { sandbox } => Some(sandbox),
             _ => None,
         }
     }
@@ -208,19 +215,8 @@ pub struct Terms {
     pub client: u64,
 }
 
-/// What ends a sandbox whose lease is not lost.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lifetime {
-    /// The wall-clock time at which it ends. A detached sandbox without one ends four hours after its last use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Timestamp>,
-    /// How long it may be unused.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "opt_millis")]
-    pub idle: Option<Duration>,
-}
-
 /// A duration as whole milliseconds.
-mod millis {
+pub(super) mod millis {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serializer};
@@ -235,7 +231,7 @@ mod millis {
 }
 
 /// A duration as whole milliseconds, or nothing.
-mod opt_millis {
+pub(super) mod opt_millis {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};

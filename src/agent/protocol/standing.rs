@@ -46,6 +46,9 @@ pub struct Standing {
     /// When it ends if nobody does anything; none for a session without a written end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<Timestamp>,
+    /// Whether each use defers that end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unless_used: bool,
     /// Its last known use.
     pub used: Timestamp,
     /// What its services may use together, if they have a control group for that.

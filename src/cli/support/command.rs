@@ -6,9 +6,12 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::engine::identity::{self, Scope};
@@ -25,6 +28,10 @@ pub const OURS: u8 = 125;
 const NOT_EXECUTABLE: i32 = 126;
 /// The command was not found.
 const NOT_FOUND: i32 = 127;
+/// The command was ended because its sandbox has ended.
+const STOPPED: i32 = 143;
+/// How long a command of the host may take to end by itself then.
+const LAST_WORDS: Duration = Duration::from_millis(700);
 
 /// The sandbox that a command runs for.
 pub struct Target {
@@ -66,13 +73,21 @@ impl Command {
 
     /// Runs it to its end and answers its exit code; what kept it from running is told on standard error.
     pub async fn run(self, target: &Target) -> i32 {
+        self.run_until(target, CancellationToken::new()).await
+    }
+
+    /// The same, but has it end early once the token is cancelled.
+    pub async fn run_until(self, target: &Target, stop: CancellationToken) -> i32 {
         match self.place.clone() {
-            Place::Host => self.on_host(target).await,
-            Place::Service(service) => self.in_service(target, &service).await,
+            Place::Host => self.on_host(target, stop).await,
+            Place::Service(service) => {
+                let ended = stop.run_until_cancelled(self.in_service(target, &service)).await;
+                ended.unwrap_or(STOPPED)
+            }
         }
     }
 
-    async fn on_host(self, target: &Target) -> i32 {
+    async fn on_host(self, target: &Target, stop: CancellationToken) -> i32 {
         let mut environment = target.environment().await;
         environment.extend(self.environment);
         let Some((program, arguments)) = self.words.split_first() else { return NOT_FOUND };
@@ -82,7 +97,7 @@ impl Command {
             command.current_dir(folder);
         }
         match command.spawn() {
-            Ok(child) => wait(child).await.map_or(1, exit_code),
+            Ok(child) => wait(child, stop).await.map_or(1, exit_code),
             Err(error) => {
                 let folder = self.folder.filter(|folder| !folder.is_dir());
                 let place = folder.map(|folder| format!(" in `{}`", folder.display())).unwrap_or_default();
@@ -143,20 +158,31 @@ pub fn not_running(service: &str, state: ContainerState) -> Failure {
 
 /// Waits for a child. A terminal's Ctrl-C reaches it without us, so that we only outlive it; what asks us alone to stop
 /// is passed on.
-async fn wait(mut child: Child) -> std::io::Result<ExitStatus> {
+async fn wait(mut child: Child, stop: CancellationToken) -> std::io::Result<ExitStatus> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     loop {
         tokio::select! {
             status = child.wait() => return status,
             _ = interrupted.recv() => {}
-            _ = terminated.recv() => {
-                let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
-                if let Some(pid) = pid {
-                    // It may have ended in this moment.
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-                }
-            }
+            _ = terminated.recv() => signal_child(&child, Signal::TERM),
+            () = stop.cancelled() => break,
         }
+    }
+    // An interactive shell does not end by SIGTERM, but by the end of its terminal.
+    signal_child(&child, Signal::TERM);
+    signal_child(&child, Signal::HUP);
+    if let Ok(status) = tokio::time::timeout(LAST_WORDS, child.wait()).await {
+        return status;
+    }
+    child.start_kill()?;
+    child.wait().await
+}
+
+fn signal_child(child: &Child, signal: Signal) {
+    let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+    if let Some(pid) = pid {
+        // It may have ended in this moment.
+        let _ = rustix::process::kill_process(pid, signal);
     }
 }

@@ -142,6 +142,17 @@ impl Context {
         observe::choose(sightings, &choice).map_err(Failure::from)
     }
 
+    /// The sandbox that belongs to the folder, or the named one: what a verb may destroy without being told its name.
+    ///
+    /// # Errors
+    /// When there is none; others that were made from the folder are named.
+    pub fn own<'a>(&self, sightings: &'a [Sighting]) -> Result<&'a Sighting, Failure> {
+        let folder = self.folder()?;
+        let derived = if self.globals.name.is_some() { None } else { self.derived_name() };
+        let choice = Choice { name: self.globals.name.as_ref(), derived: derived.as_ref(), folder: &folder };
+        observe::own(sightings, &choice).map_err(Failure::from)
+    }
+
     /// The name of the sandbox that the verb would be about if it were there: the named one, else the folder's.
     pub fn derived_name(&self) -> Option<SandboxName> {
         let of_folder = || self.load(&SpecOptions::default(), &[], Refusals::Warn).ok();

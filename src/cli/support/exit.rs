@@ -31,8 +31,12 @@ impl Exit {
             StopReason::Terminated => Some(Self::Signalled(15)),
             StopReason::HungUp => Some(Self::Signalled(1)),
             StopReason::CommandEnded(_)
+            | StopReason::ServicesEnded
             | StopReason::Vanished
+            | StopReason::Unused
             | StopReason::DeadlinePassed
+            | StopReason::Lost
+            | StopReason::EngineRestarted
             | StopReason::BuildFailed => None,
         }
     }

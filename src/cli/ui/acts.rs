@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::Desk;
 use crate::agent::client::{Keeper, Options};
-use crate::agent::protocol::{Reason, Standing};
+use crate::agent::protocol::{Extension, Reason, Standing};
 use crate::cli::Failure;
 use crate::session::event::Events;
 use crate::session::observe::{self, NoSandbox, Sighting};
@@ -67,19 +66,11 @@ pub(super) async fn down(desk: &Desk, which: Which) -> Result<Done, Failure> {
     }
 }
 
-/// Moves a sandbox's deadline: so long after the one it has, or after now.
+/// Adds to the time that a sandbox has left.
 pub(super) async fn extend(desk: &Desk, extend: Extend) -> Result<Standing, Failure> {
     desk.sighting(&extend.name).await?;
     let keeper = Keeper::ensure(&desk.engine, Options::from_env()?).await?;
-    let standings = keeper.sandboxes().await?;
-    let ends = standings
-        .into_iter()
-        .find(|standing| standing.name == extend.name)
-        .and_then(|standing| standing.ends);
-    let from = ends.unwrap_or_else(Timestamp::now).max(Timestamp::now());
-    let until = from.checked_add(SignedDuration::from_mins(extend.minutes.into()));
-    let until = until.map_err(|error| Failure::usage(error.to_string(), None))?;
-    Ok(keeper.extend(&extend.name, until).await?)
+    Ok(keeper.extend(&extend.name, Extension::By(Duration::from_mins(extend.minutes.into()))).await?)
 }
 
 /// Puts a sandbox's data back.

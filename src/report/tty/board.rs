@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::report::amount;
 use crate::report::look::{Colour, Glyph, Look, Tone, harmless};
-use crate::report::words;
+use crate::report::{summary, words};
 use crate::session::event::{AfterExit, BakeState, Event, Phase, Progress, StepId};
 
 /// The state behind the picture. It knows no clock: times are given.
@@ -22,8 +22,17 @@ pub struct Board {
     steps: Vec<Step>,
     seeds: Vec<Seed>,
     builds: Vec<(String, String)>,
+    standing: Option<Standing>,
+}
+
+/// What the pinned line says of a sandbox that is up.
+#[derive(Debug, Clone)]
+struct Standing {
+    address: Option<String>,
     deadline: Option<Timestamp>,
+    if_unused: bool,
     attached: bool,
+    stays: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +94,14 @@ impl Board {
     pub fn event(&mut self, event: &Event, at: Duration) {
         match event {
             Event::Started { name, services, .. } | Event::Changing { name, services, .. } => {
-                *self = Self { name: name.clone(), stage: Stage::Building, began: at, ..Self::default() };
+                let standing = self.standing.take();
+                *self = Self {
+                    name: name.clone(),
+                    stage: Stage::Building,
+                    began: at,
+                    standing,
+                    ..Self::default()
+                };
                 self.services = services
                     .iter()
                     .map(|name| Service { name: name.clone(), doing: Doing::Nothing })
@@ -102,7 +118,11 @@ impl Board {
                 }
             }
             Event::Pull { .. } | Event::Transfer { .. } => self.flow(event),
-            Event::DeadlineMoved { deadline } => self.deadline = Some(*deadline),
+            Event::DeadlineMoved { deadline, if_unused, .. } => {
+                if let Some(standing) = &mut self.standing {
+                    (standing.deadline, standing.if_unused) = (Some(*deadline), *if_unused);
+                }
+            }
             Event::BuildLine { service, line } => {
                 self.builds.retain(|(name, _)| name != service);
                 self.builds.push((service.clone(), harmless(line, Colour::Off)));
@@ -133,16 +153,22 @@ impl Board {
                 };
                 self.set(service, doing);
             }
-            Event::Up { deadline, attached, name, .. } => {
+            Event::Up { name, services, deadline, if_unused, attached, stays, .. } => {
                 *self = Self { name: name.clone(), stage: Stage::Up, ..Self::default() };
-                self.deadline = *deadline;
-                self.attached = *attached;
+                self.standing = Some(Standing {
+                    address: summary::first_address(services),
+                    deadline: *deadline,
+                    if_unused: *if_unused,
+                    attached: *attached,
+                    stays: *stays,
+                });
             }
-            Event::Changed { name, deadline, attached, .. } => {
+            Event::Changed { name, attached, .. } => {
                 let stage = if *attached { Stage::Up } else { Stage::Idle };
-                *self = Self { name: name.clone(), stage, ..Self::default() };
-                (self.deadline, self.attached) = (*deadline, *attached);
+                let standing = self.standing.take();
+                *self = Self { name: name.clone(), stage, standing, ..Self::default() };
             }
+            Event::CommandStarted { .. } => self.stage = Stage::Idle,
             Event::TearingDown { name, .. } => {
                 *self = Self { name: name.clone(), stage: Stage::Removing, began: at, ..Self::default() };
             }
@@ -225,13 +251,14 @@ impl Board {
     }
 
     fn status(&self, look: Look, now: Timestamp) -> String {
-        let left = self.deadline.map(|deadline| match amount::until(deadline, now) {
-            Some(left) if left.as_secs() >= 3600 => format!("{} left", amount::duration(left)),
-            Some(left) => format!("{} left", amount::ticking(left)),
-            None => "its time is over".to_owned(),
+        let standing = self.standing.as_ref();
+        let address = standing.and_then(|it| it.address.clone());
+        let left = standing.and_then(|it| Some(words::time_left(it.deadline?, it.if_unused, now)));
+        let end = standing.filter(|it| it.attached).map(|it| match it.stays {
+            true => "Ctrl-C leaves it up".to_owned(),
+            false => "Ctrl-C destroys it with its data".to_owned(),
         });
-        let end = self.attached.then(|| "Ctrl-C destroys it".to_owned());
-        let parts: Vec<_> = left.into_iter().chain(end).collect();
+        let parts: Vec<_> = address.into_iter().chain(left).chain(end).collect();
         let rest = if parts.is_empty() { String::new() } else { format!("  {}", parts.join(", ")) };
         format!(
             "{} {}{}",

@@ -29,6 +29,8 @@ pub struct Tty {
     prefixes: Prefixes,
     pending: Vec<String>,
     drawn_at: Option<Duration>,
+    /// Whether a command of the user's writes to the terminal.
+    handed_over: bool,
 }
 
 impl Tty {
@@ -41,6 +43,7 @@ impl Tty {
             prefixes: Prefixes::default(),
             pending: Vec::new(),
             drawn_at: None,
+            handed_over: false,
         }
     }
 
@@ -83,6 +86,14 @@ impl Reporter for Tty {
         let at = (self.clock.elapsed)();
         self.board.event(event, at);
         self.keep(event);
+        match event {
+            Event::CommandStarted { .. } => {
+                self.draw();
+                self.handed_over = true;
+            }
+            Event::TearingDown { .. } if std::mem::take(&mut self.handed_over) => self.painter.fresh_line(),
+            _ => {}
+        }
         // A storm of events is drawn once a frame; the next tick draws what is left over.
         if self.drawn_at.is_none_or(|last| at.saturating_sub(last) >= SHORTEST) {
             self.draw();

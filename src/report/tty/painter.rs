@@ -63,6 +63,13 @@ impl Painter {
         self.output.text(&format!("\u{1b}[?2026h{text}\u{1b}[?2026l"));
     }
 
+    /// Moves to the start of a row below what somebody else has written, whether or not they ended their line: blanks to
+    /// the end of an empty row stay in it, others wrap.
+    pub fn fresh_line(&mut self) {
+        let (_, columns) = self.size();
+        self.output.text(&format!("{}\r\u{1b}[K", " ".repeat(columns.saturating_sub(1))));
+    }
+
     /// Takes away what is drawn.
     pub fn clear(&mut self) {
         if !self.drawn.is_empty() {

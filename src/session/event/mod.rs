@@ -8,11 +8,12 @@ mod millis;
 mod status;
 mod work;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 pub use status::{Endpoint, Protocol, ServiceState, ServiceStatus};
 pub use work::{BakeState, Phase, PlannedStep, Progress, StepId};
@@ -207,14 +208,26 @@ pub enum Event {
         name: String,
         /// Every service and how to reach it.
         services: Vec<ServiceStatus>,
-        /// When the sandbox ends, whatever happens.
+        /// When the sandbox ends if nobody does anything.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline: Option<Timestamp>,
+        /// Whether each use defers the deadline.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        if_unused: bool,
         /// Time from the session's start.
         #[serde(rename = "elapsed_ms", with = "millis")]
         elapsed: Duration,
-        /// Whether this process is the session: leaving it destroys the sandbox.
+        /// Whether this process stays attached to the sandbox.
         attached: bool,
+        /// Whether the sandbox outlives this process.
+        #[serde(default)]
+        stays: bool,
+    },
+    /// A command of the user's takes over the terminal.
+    CommandStarted {
+        /// Notified once nothing of ours is drawn any more.
+        #[serde(skip)]
+        cleared: Acknowledgement,
     },
     /// A sandbox that is up is about to be changed.
     Changing {
@@ -242,6 +255,12 @@ pub enum Event {
     DeadlineMoved {
         /// When it ends now.
         deadline: Timestamp,
+        /// Whether each use defers the deadline.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        if_unused: bool,
+        /// Whether a use has deferred it just now.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_use: bool,
     },
     /// The sandbox ends soon.
     DeadlineNear {
@@ -342,6 +361,27 @@ pub struct Recorded {
     pub event: Event,
 }
 
+/// Tells the sender of an event that it has been rendered.
+#[derive(Clone, Debug, Default)]
+pub struct Acknowledgement(Arc<Notify>);
+
+impl Acknowledgement {
+    /// The event has been rendered.
+    pub fn give(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl PartialEq for Acknowledgement {
+    /// Equal events need not have the same sender.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// How long a terminal may take to be cleared: one that is held (Ctrl-S) never is.
+const CLEARED: Duration = Duration::from_secs(2);
+
 /// Where the core sends its events. Cheap to clone; a reporter that is gone is no error.
 #[derive(Clone, Debug)]
 pub struct Events(mpsc::UnboundedSender<Event>);
@@ -362,6 +402,15 @@ impl Events {
     pub fn emit(&self, event: Event) {
         // The reporter's end closes only when the process is about to end.
         let _ = self.0.send(event);
+    }
+
+    /// Hands the terminal over to a command: returns once nothing of ours is drawn any more.
+    pub async fn hand_over(&self) {
+        let cleared = Acknowledgement::default();
+        if self.0.send(Event::CommandStarted { cleared: cleared.clone() }).is_ok() {
+            // Without a reporter nothing is drawn.
+            let _ = tokio::time::timeout(CLEARED, cleared.0.notified()).await;
+        }
     }
 }
 

@@ -31,8 +31,10 @@ pub enum ServiceState {
     Starting,
     /// Running; it says nothing of its health.
     Running,
-    /// Running and ready.
+    /// Running; its healthcheck says that it is healthy.
     Healthy,
+    /// Running, and `up` has found it ready.
+    Ready,
     /// Running, and its check fails.
     Unhealthy,
     /// Frozen.

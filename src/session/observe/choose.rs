@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::Sighting;
 use crate::engine::identity::SandboxName;
+use crate::spec::{ProjectName, git_branch};
 
 /// What a verb was told about its sandbox.
 #[derive(Debug, Clone)]
@@ -33,6 +34,12 @@ pub enum NoSandbox {
         /// What there is elsewhere.
         known: Vec<String>,
     },
+    /// Only such as have another name than the folder's.
+    #[error("this folder's own sandbox is not up")]
+    NotOwn {
+        /// Those that were made from it.
+        names: Vec<String>,
+    },
     /// Several of this folder, none of them this branch's.
     #[error("this folder has {} sandboxes", names.len())]
     Several {
@@ -57,6 +64,9 @@ impl NoSandbox {
             }
             Self::Here { known } => {
                 format!("`sandbox up` makes one; elsewhere there are {} (`--name`)", super::quoted(known))
+            }
+            Self::NotOwn { names } => {
+                format!("others were made from it; name the one that is meant: {}", super::quoted(names))
             }
             Self::Several { names } => format!("say which with `--name`: {}", super::quoted(names)),
         }
@@ -85,6 +95,41 @@ pub fn choose<'a>(sightings: &'a [Sighting], choice: &Choice<'_>) -> Result<&'a 
         }
     }
     Err(NoSandbox::Here { known: known() })
+}
+
+/// The sandbox that belongs to the folder: the named one, or the one that the folder's spec and branch name. Others that
+/// were made from the folder (forks, sandboxes of other branches and of `run`) are not meant, even if there is only one.
+pub fn own<'a>(sightings: &'a [Sighting], choice: &Choice<'_>) -> Result<&'a Sighting, NoSandbox> {
+    let Some(name) = choice.name.or(choice.derived) else { return own_of_bare(sightings, choice.folder) };
+    if let Some(sighting) = sightings.iter().find(|sighting| sighting.name == name.as_str()) {
+        return Ok(sighting);
+    }
+    if choice.name.is_some() {
+        let known = sightings.iter().map(|sighting| sighting.name.clone()).collect();
+        return Err(NoSandbox::Named { name: name.to_string(), known });
+    }
+    Err(none_own(sightings, choice.folder))
+}
+
+/// The same in a folder without a spec: the one whose name the folder's own name and branch give.
+fn own_of_bare<'a>(sightings: &'a [Sighting], folder: &Path) -> Result<&'a Sighting, NoSandbox> {
+    let project = folder.file_name().map(|name| ProjectName::from_folder(&name.to_string_lossy()));
+    let name = project.map(|project| SandboxName::derive(project.as_str(), git_branch(folder).as_deref()));
+    let own = |sighting: &&Sighting| {
+        sighting.folder == folder && name.as_ref().is_some_and(|name| name.as_str() == sighting.name)
+    };
+    sightings.iter().find(own).ok_or_else(|| none_own(sightings, folder))
+}
+
+fn none_own(sightings: &[Sighting], folder: &Path) -> NoSandbox {
+    let (here, elsewhere): (Vec<_>, Vec<_>) =
+        sightings.iter().partition(|sighting| sighting.folder == folder);
+    let names = |sightings: Vec<&Sighting>| sightings.into_iter().map(|it| it.name.clone()).collect();
+    if here.is_empty() {
+        NoSandbox::Here { known: names(elsewhere) }
+    } else {
+        NoSandbox::NotOwn { names: names(here) }
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +175,18 @@ mod tests {
     fn the_branch_s_comes_before_the_folder_s() {
         let fix = name("shop-fix");
         assert_eq!(chosen(&Choice { derived: Some(&fix), ..at("/src/shop") }), Ok("shop-fix".into()));
+    }
+
+    #[test]
+    fn a_folder_s_own_is_the_one_of_its_branch_alone() {
+        let all = [sighting("shop-fix", "/src/shop"), sighting("blog", "/src/blog")];
+        let (main, fix) = (name("shop-main"), name("shop-fix"));
+        let own = |choice: &Choice<'_>| own(&all, choice).map(|sighting| sighting.name.clone());
+        assert_eq!(own(&Choice { derived: Some(&fix), ..at("/src/shop") }), Ok("shop-fix".into()));
+        let error = own(&Choice { derived: Some(&main), ..at("/src/shop") }).unwrap_err();
+        assert_eq!(error, NoSandbox::NotOwn { names: vec!["shop-fix".into()] });
+        assert_eq!(own(&at("/src/blog")), Ok("blog".into()));
+        assert_eq!(own(&at("/src/shop")).unwrap_err(), NoSandbox::NotOwn { names: vec!["shop-fix".into()] });
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::session::event::{ServiceState, ServiceStatus};
 
 pub(in crate::session) use address::read_whole;
 pub use address::{Passwords, connection};
-pub use choose::{Choice, NoSandbox, choose};
+pub use choose::{Choice, NoSandbox, choose, own};
 pub use environment::environment;
 pub use recollection::recollection;
 

@@ -1,6 +1,7 @@
 //! A session: holds the lease, builds, serves, destroys. One loop owns signals, time and state.
 
 mod running;
+mod visit;
 
 use std::convert::Infallible;
 use std::process::ExitStatus;
@@ -15,16 +16,17 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::running::Running;
+pub use self::visit::visit;
 use super::bake::{self, Missing};
 use super::control::{Control, Happening, StopReason};
 use super::error::SessionError;
 use super::follow::Follower;
 use super::held;
 use super::origin;
-use super::raise::{self, Order, Site};
+use super::raise::{self, Manner, Order, Site};
 use super::signals::Signals;
 use crate::agent::client::{Keeper, Lease};
-use crate::agent::protocol::Lifetime;
+use crate::agent::protocol::{Lifetime, Reason};
 use crate::plan::Age;
 use crate::spec::{SandboxName, Spec};
 
@@ -47,8 +49,11 @@ pub enum Purpose {
         lifetime: Lifetime,
     },
     /// To run a command on the host, with the sandbox's addresses in its environment.
-    Command(Box<dyn FnOnce() -> CommandFuture + Send>),
+    Command(StartCommand),
 }
+
+/// Starts a command that ends early once the token is cancelled.
+pub type StartCommand = Box<dyn FnOnce(CancellationToken) -> CommandFuture + Send>;
 
 /// What goes on beside a session until its token is cancelled. The session's end waits until it has come to rest.
 pub type Beside = Box<dyn FnOnce(Raised) -> BoxFuture<'static, ()> + Send>;
@@ -63,6 +68,8 @@ pub struct Raised {
     pub order: Order,
     /// When it ends, whatever happens.
     pub deadline: Option<Timestamp>,
+    /// How this client stays with it.
+    pub(super) manner: Manner,
     /// Cancelled when the session ends.
     pub token: CancellationToken,
     /// Follows logs, if they are shown.
@@ -104,10 +111,22 @@ pub struct Session {
     pub keeper: Keeper,
     /// The lease on the sandbox.
     pub lease: Lease,
-    /// When it ends, whatever happens.
+    /// When it ends, whatever happens; none where the sandbox was there before, for then its keeper alone knows.
     pub deadline: Option<Timestamp>,
-    /// Whether the sandbox was there before: then a failure to change it does not destroy it.
+    /// Whether the sandbox was there before: then this process only visits it, and its end is not the sandbox's.
     pub existed: bool,
+    /// What becomes of a sandbox that cannot be built.
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of a sandbox that cannot be built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// What exists so far is destroyed.
+    #[default]
+    Destroy,
+    /// What exists so far is left detached, to be looked at.
+    Keep,
 }
 
 impl Session {
@@ -140,6 +159,8 @@ impl Session {
             lease: Some(self.lease),
             deadline: self.deadline,
             existed: self.existed,
+            on_failure: self.on_failure,
+            command: None,
             purpose: Some(purpose),
             control: Control::default(),
             token: CancellationToken::new(),
@@ -159,13 +180,12 @@ async fn build(
     keeper: &Keeper,
     order: Order,
     missing: Missing,
-    deadline: Option<Timestamp>,
-    attached: bool,
+    manner: &Manner,
     token: &CancellationToken,
 ) -> Result<(), SessionError> {
     let began = Instant::now();
     let order = make(site, keeper, order, missing, token).await?;
-    raise::tell_up(site, &order, deadline, attached, began.elapsed()).await
+    raise::tell_up(site, &order, manner, began.elapsed()).await
 }
 
 /// Makes what is ordered: images, data, then the sandbox. The order with its data. However long it takes, the sandbox
@@ -217,6 +237,14 @@ async fn make_all(
     }
     raise::raise(site, &order, token).await?;
     Ok(order)
+}
+
+/// What ended a sandbox, in words.
+fn ended_by(reason: Reason) -> String {
+    match reason {
+        Reason::Down => "`sandbox down` destroyed it".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// The exit code of a process, 128 and the signal's number if a signal ended it, as shells count.

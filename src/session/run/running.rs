@@ -9,11 +9,13 @@ use futures_util::future::OptionFuture;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Beside, Follow, Outcome, Purpose, Raised, build};
+use super::visit::LAST_WORDS;
+use super::{Beside, Follow, OnFailure, Outcome, Purpose, Raised, build, ended_by};
 use crate::agent::client::{Keeper, KeeperError, Lease};
-use crate::agent::protocol::{Notice, Reason};
+use crate::agent::protocol::{Lifetime, Notice, Reason};
 use crate::session::bake::Missing;
 use crate::session::control::{Control, Happening, Response, StopReason};
 use crate::session::error::SessionError;
@@ -21,10 +23,14 @@ use crate::session::event::{Event, Events};
 use crate::session::exits::{Exit, Listener};
 use crate::session::follow::Follower;
 use crate::session::limits;
-use crate::session::raise::{Order, Site};
+use crate::session::observe;
+use crate::session::raise::{Manner, Order, Site};
 use crate::session::signals;
 use crate::session::teardown::Doomed;
-use crate::spec::Spec;
+use crate::spec::{SandboxName, Spec};
+
+/// How often use of a visited sandbox is reported.
+const VISITED: Duration = Duration::from_mins(1);
 
 /// What the loop is told by its tasks.
 pub(super) enum Told {
@@ -40,6 +46,9 @@ pub(super) struct Running {
     pub(super) lease: Option<Lease>,
     pub(super) deadline: Option<Timestamp>,
     pub(super) existed: bool,
+    pub(super) on_failure: OnFailure,
+    /// The command that the session is for, once it runs.
+    pub(super) command: Option<(CancellationToken, JoinHandle<()>)>,
     pub(super) purpose: Option<Purpose>,
     pub(super) control: Control,
     pub(super) keeper: Keeper,
@@ -51,7 +60,7 @@ pub(super) struct Running {
     pub(super) token: CancellationToken,
     /// Cancelled when grace is over.
     pub(super) force: CancellationToken,
-    pub(super) building: Option<tokio::task::JoinHandle<()>>,
+    pub(super) building: Option<JoinHandle<()>>,
     /// Which services have ended; kept until somebody hears of it.
     pub(super) exits: (mpsc::UnboundedSender<Exit>, Option<mpsc::UnboundedReceiver<Exit>>),
     pub(super) sender: mpsc::UnboundedSender<Told>,
@@ -102,10 +111,15 @@ impl Running {
 
     fn noticed(&mut self, notice: Result<Notice, KeeperError>) -> Option<Happening> {
         match notice {
-            Ok(Notice::EndMoved { ends, .. }) if self.deadline == Some(ends) => None,
-            Ok(Notice::EndMoved { ends, .. }) => {
-                self.deadline = Some(ends);
-                self.events().emit(Event::DeadlineMoved { deadline: ends });
+            Ok(Notice::EndMoved { end, by_use, .. }) => {
+                if !end.unless_used && !self.existed {
+                    self.deadline = Some(end.at);
+                }
+                self.events().emit(Event::DeadlineMoved {
+                    deadline: end.at,
+                    if_unused: end.unless_used,
+                    by_use,
+                });
                 self.time()
             }
             // Only said on: an end by disuse moves with each use, which the keeper alone hears of.
@@ -123,28 +137,26 @@ impl Running {
                 None
             }
             Ok(Notice::Other) => None,
-            Ok(Notice::Ending { reason: Reason::Ttl | Reason::Idle, .. }) => {
+            Ok(Notice::Ending { reason: Reason::Ttl, .. }) if !self.existed => {
                 Some(Happening::DeadlineIn(Duration::ZERO))
             }
-            Ok(Notice::Ending { .. }) => Some(self.vanished()),
+            Ok(Notice::Ending { reason: Reason::Idle, .. }) if !self.existed => Some(Happening::Unused),
+            Ok(Notice::Ending { reason, .. }) => Some(self.ended(ended_by(reason), Happening::Vanished)),
             // The keeper destroys it, or has.
             Err(error) => {
                 self.lease = None;
                 self.events().emit(Event::Warning { text: error.to_string(), hint: error.hint() });
-                Some(self.vanished())
+                Some(self.ended(error.to_string(), Happening::Lost))
             }
         }
     }
 
-    /// Somebody else destroys it. What was asked for is not done if it is not even built.
-    fn vanished(&mut self) -> Happening {
-        if !self.control.is_building() {
-            return Happening::Vanished;
-        }
-        let what = format!("sandbox `{}` was destroyed while it was being built", self.order.name);
-        let hint = Some("`sandbox events --past` tells by whom and why".to_owned());
-        self.failure.get_or_insert(SessionError::Data { what, hint });
-        Happening::BuildFailed
+    /// The sandbox has ended without this session's doing. What is under way of it is undone all the same.
+    fn ended(&mut self, why: String, happening: Happening) -> Happening {
+        let building = self.control.is_building();
+        let why = if building { format!("{why} while it was being built") } else { why };
+        self.failure.get_or_insert(SessionError::Ended { name: self.order.name.clone(), why });
+        if building { Happening::BuildFailed } else { happening }
     }
 
     /// How much time is left, once there is a deadline.
@@ -157,8 +169,12 @@ impl Running {
         match response {
             Response::Continue => Ok(None),
             Response::Serve => self.serve().await,
-            Response::TearDown(reason) if self.is_changing() && reason != StopReason::DeadlinePassed => {
-                self.give_back();
+            Response::TearDown(StopReason::BuildFailed) if self.keeps_failure() => {
+                self.keep();
+                Ok(None)
+            }
+            Response::TearDown(reason) if self.existed => {
+                self.leave(reason);
                 Ok(None)
             }
             Response::TearDown(reason) => {
@@ -177,16 +193,37 @@ impl Running {
                 self.suspend().await;
                 Ok(None)
             }
-            Response::Leave => match self.failure.take() {
-                Some(error) => Err(error),
-                None => Ok(Some(Outcome::Ended(self.control.reason().unwrap_or(StopReason::Vanished)))),
-            },
+            Response::Leave => {
+                self.token.cancel();
+                self.stop_command().await;
+                match self.failure.take() {
+                    Some(error) => Err(error),
+                    None => Ok(Some(Outcome::Ended(self.control.reason().unwrap_or(StopReason::Vanished)))),
+                }
+            }
         }
     }
 
-    /// Whether a sandbox that was there before is being changed.
-    fn is_changing(&self) -> bool {
-        self.existed && self.purpose.is_some()
+    /// Ends the command of the session, if it still runs.
+    async fn stop_command(&mut self) {
+        let Some((stop, command)) = self.command.take() else { return };
+        stop.cancel();
+        // What does not end then is not waited for.
+        let _ = tokio::time::timeout(LAST_WORDS, command).await;
+    }
+
+    fn keeps_failure(&self) -> bool {
+        // One that somebody else destroys cannot be kept.
+        let failed = !matches!(self.failure, Some(SessionError::Ended { .. }));
+        self.on_failure == OnFailure::Keep && !self.existed && failed
+    }
+
+    fn manner(&self) -> Manner {
+        match &self.purpose {
+            Some(Purpose::Detached { lifetime }) => Manner::Detached(lifetime.clone()),
+            _ if self.existed => Manner::Visit,
+            _ => Manner::Session,
+        }
     }
 
     fn events(&self) -> &Events {
@@ -196,10 +233,9 @@ impl Running {
     fn build(&mut self) {
         let (site, order, keeper) = (self.site.clone(), self.order.clone(), self.keeper.clone());
         let missing = if self.existed { Missing::Leave } else { Missing::Bake };
-        let (token, sender, deadline) = (self.token.clone(), self.sender.clone(), self.deadline);
-        let attached = !self.is_detaching();
+        let (token, sender, manner) = (self.token.clone(), self.sender.clone(), self.manner());
         self.building = Some(tokio::spawn(async move {
-            let told = match build(&site, &keeper, order, missing, deadline, attached, &token).await {
+            let told = match build(&site, &keeper, order, missing, &manner, &token).await {
                 Ok(()) => Told::Happened(Happening::Built),
                 Err(SessionError::Cancelled) => return,
                 Err(error) => Told::Failed(error),
@@ -209,8 +245,12 @@ impl Running {
     }
 
     async fn serve(&mut self) -> Result<Option<Outcome>, SessionError> {
-        if let (true, Some(lease)) = (self.is_changing() && !self.is_detaching(), &self.lease) {
-            lease.settle().await?;
+        let manner = self.manner();
+        // Who goes on changing the sandbox keeps the lease under which that is done.
+        let changes = matches!(self.purpose, Some(Purpose::Attached { beside: Some(_), .. }));
+        if let (Manner::Visit, false, Some(lease)) = (&manner, changes, &mut self.lease) {
+            lease.watch().await?;
+            self.use_on();
         }
         match self.purpose.take() {
             Some(Purpose::Detached { lifetime }) => {
@@ -226,18 +266,22 @@ impl Running {
                     new.look(&self.order.spec, Some(self.began)).await?;
                     follower = Some(new);
                 }
-                self.listen(Some(Happening::CommandEnded(0)));
+                self.listen(Some(Happening::ServicesEnded));
                 if let Some(beside) = beside {
-                    self.run_beside(beside, follower);
+                    self.run_beside(beside, manner, follower);
                 }
             }
             Some(Purpose::Command(start)) => {
                 self.listen(None);
-                let (sender, command) = (self.sender.clone(), start());
-                tokio::spawn(async move {
-                    let code = command.await;
+                let (sender, events, stop) =
+                    (self.sender.clone(), self.events().clone(), CancellationToken::new());
+                let stopped = stop.clone();
+                let command = tokio::spawn(async move {
+                    events.hand_over().await;
+                    let code = start(stopped).await;
                     let _ = sender.send(Told::Happened(Happening::CommandEnded(code)));
                 });
+                self.command = Some((stop, command));
             }
             None => {}
         }
@@ -267,12 +311,13 @@ impl Running {
         });
     }
 
-    fn run_beside(&mut self, beside: Beside, follower: Option<Follower>) {
+    fn run_beside(&mut self, beside: Beside, manner: Manner, follower: Option<Follower>) {
         let raised = Raised {
             site: self.site.clone(),
             keeper: self.keeper.clone(),
             order: self.order.clone(),
             deadline: self.deadline,
+            manner,
             token: self.token.clone(),
             follower,
             spec: self.spec.clone(),
@@ -281,29 +326,79 @@ impl Running {
         self.building = Some(tokio::spawn(beside(raised)));
     }
 
-    fn is_detaching(&self) -> bool {
-        matches!(self.purpose, Some(Purpose::Detached { .. }))
+    /// Reports use of a visited sandbox for as long as the visit lasts, where only lack of use ends it.
+    fn use_on(&self) {
+        let lifetime = &self.order.spec.lifetime;
+        if lifetime.idle.is_some() || lifetime.ttl.is_some() {
+            return;
+        }
+        let (keeper, name, token) = (self.keeper.clone(), self.order.name.clone(), self.token.clone());
+        tokio::spawn(async move {
+            let mut again = tokio::time::interval(VISITED);
+            while token.run_until_cancelled(again.tick()).await.is_some() {
+                // A keeper that does not hear is found out by the watch.
+                let _ = keeper.touch(&name).await;
+            }
+        });
     }
 
     /// Leaves a sandbox that was there before to the lifetime that it had, once what was under way has come to rest.
-    fn give_back(&mut self) {
+    fn leave(&mut self, reason: StopReason) {
         self.token.cancel();
         let (building, lease) = (self.building.take(), self.lease.take());
-        let (events, name, sender) =
-            (self.site.events.clone(), self.order.name.to_string(), self.sender.clone());
+        let changing = self.purpose.is_some();
+        let (events, name) = (self.site.events.clone(), self.order.name.clone());
+        let sender = self.sender.clone();
         tokio::spawn(async move {
             if let Some(building) = building {
                 let _ = building.await;
             }
             // Without a lease it is destroyed by somebody else, and so it is if it cannot be given back.
             if let Some(Ok(standing)) = OptionFuture::from(lease.map(Lease::give_back)).await {
-                let text = format!("sandbox `{name}` stays, as far as it was changed");
+                let how = if changing { ", as far as it was changed" } else { "" };
+                let why = if reason == StopReason::EngineRestarted { in_words(reason) } else { "" };
+                let text =
+                    format!("sandbox `{name}` stays{how}{}{why}", if why.is_empty() { "" } else { ": " });
                 events.emit(Event::Notice { text });
                 if let Some(deadline) = standing.ends {
-                    events.emit(Event::DeadlineMoved { deadline });
+                    let if_unused = standing.unless_used;
+                    events.emit(Event::DeadlineMoved { deadline, if_unused, by_use: false });
                 }
             }
             let _ = sender.send(Told::Happened(Happening::TornDown));
+        });
+    }
+
+    /// Leaves a sandbox that could not be built as it is, detached, if anything of it exists.
+    fn keep(&mut self) {
+        self.token.cancel();
+        let (building, lease) = (self.building.take(), self.lease.take());
+        let lifetime =
+            Lifetime { until: self.deadline, idle: self.order.spec.lifetime.idle, ..Lifetime::default() };
+        let (doomed, force, sender) = (self.doomed(), self.force.clone(), self.sender.clone());
+        tokio::spawn(async move {
+            if let Some(building) = building {
+                let _ = building.await;
+            }
+            let exists = observe::sandbox(&*doomed.engine, &doomed.scope, &doomed.name).await;
+            let kept = match lease {
+                Some(lease) if exists.is_ok_and(|it| it.is_some_and(|it| it.gateway.is_some())) => {
+                    lease.detach(lifetime).await.ok()
+                }
+                _ => None,
+            };
+            let told = match kept {
+                Some(standing) => {
+                    doomed.events.emit(kept_for_a_look(&doomed.name));
+                    if let Some(deadline) = standing.ends {
+                        let if_unused = standing.unless_used;
+                        doomed.events.emit(Event::DeadlineMoved { deadline, if_unused, by_use: false });
+                    }
+                    Told::Happened(Happening::TornDown)
+                }
+                None => destroyed(&doomed, StopReason::BuildFailed, &force).await,
+            };
+            let _ = sender.send(told);
         });
     }
 
@@ -324,17 +419,18 @@ impl Running {
         self.token.cancel();
         let (doomed, force, sender) = (self.doomed(), self.force.clone(), self.sender.clone());
         let building = self.building.take();
-        let (why, reason) = (in_words(reason), on_record(reason));
+        let command = self.command.as_ref().map(|(stop, _)| stop.clone());
         tokio::spawn(async move {
+            match (reason, command) {
+                (StopReason::CommandEnded(code), Some(_)) if code != 0 => doomed.tell_failing().await,
+                // A terminal's Ctrl-C reaches the command without us.
+                (StopReason::Interrupted | StopReason::Forced, _) | (_, None) => {}
+                (_, Some(stop)) => stop.cancel(),
+            }
             if let Some(building) = building {
                 let _ = building.await;
             }
-            let told = match doomed.destroy(why, reason, &force).await {
-                Ok(destroyed) if destroyed.left.is_empty() => Told::Happened(Happening::TornDown),
-                Ok(destroyed) => Told::Left(destroyed.left),
-                Err(error) => Told::NotDestroyed(error),
-            };
-            let _ = sender.send(told);
+            let _ = sender.send(destroyed(&doomed, reason, &force).await);
         });
     }
 
@@ -359,10 +455,31 @@ async fn notice(lease: &mut Option<Lease>) -> Result<Notice, KeeperError> {
     }
 }
 
+async fn destroyed(doomed: &Doomed, reason: StopReason, force: &CancellationToken) -> Told {
+    match doomed.destroy(in_words(reason), on_record(reason), force).await {
+        Ok(destroyed) if destroyed.left.is_empty() => Told::Happened(Happening::TornDown),
+        Ok(destroyed) => Told::Left(destroyed.left),
+        Err(error) => Told::NotDestroyed(error),
+    }
+}
+
+fn kept_for_a_look(name: &SandboxName) -> Event {
+    Event::Warning {
+        text: format!("sandbox `{name}` could not be built and is kept"),
+        hint: Some(format!(
+            "`sandbox logs` and `sandbox exec` look into it, `sandbox up` tries again, `sandbox down {name}` destroys it"
+        )),
+    }
+}
+
 fn in_words(reason: StopReason) -> &'static str {
     match reason {
         StopReason::CommandEnded(_) => "the command has ended",
-        StopReason::Vanished => "it is being destroyed by somebody else",
+        StopReason::ServicesEnded => "all its services have ended",
+        StopReason::Vanished => "somebody else destroys it",
+        StopReason::Unused => "nobody used it",
+        StopReason::Lost => "its keeper was lost",
+        StopReason::EngineRestarted => "the engine restarted, which ended its services",
         StopReason::DeadlinePassed => "its time is over",
         StopReason::BuildFailed => "it could not be built",
         StopReason::HungUp => "the terminal went away",
@@ -374,11 +491,15 @@ fn in_words(reason: StopReason) -> &'static str {
 fn on_record(reason: StopReason) -> Reason {
     match reason {
         StopReason::CommandEnded(_)
+        | StopReason::ServicesEnded
+        | StopReason::EngineRestarted
         | StopReason::HungUp
         | StopReason::Terminated
         | StopReason::Interrupted
         | StopReason::Forced => Reason::SessionEnded,
         StopReason::Vanished => Reason::Vanished,
+        StopReason::Lost => Reason::LeaseLost,
+        StopReason::Unused => Reason::Idle,
         StopReason::DeadlinePassed => Reason::Ttl,
         StopReason::BuildFailed => Reason::Failed,
     }

@@ -120,7 +120,7 @@ fn ctrl_c_after_any_call_leaves_nothing_once_the_session_has_ended() {
                 client.called(n).await;
                 Happening::Interrupted
             });
-            let purpose = Purpose::Command(Box::new(|| Box::pin(async { 0 })));
+            let purpose = Purpose::Command(Box::new(|_| Box::pin(async { 0 })));
             let signals = interrupted.chain(stream::pending()).boxed();
             let outcome = stage.in_time(stage.session(purpose, signals)).await;
             assert_eq!(stage.remains().await, Vec::<String>::new(), "Ctrl-C after {n}: {outcome:?}");

@@ -135,7 +135,7 @@ impl Stage {
 
     /// `up`, a command that ends at once, and the end of it all.
     pub async fn run(&self) -> Result<Outcome, SessionError> {
-        self.session(Purpose::Command(Box::new(|| Box::pin(async { 0 }))), stream::pending().boxed()).await
+        self.session(Purpose::Command(Box::new(|_| Box::pin(async { 0 }))), stream::pending().boxed()).await
     }
 
     /// `up -d`

@@ -272,8 +272,7 @@ impl Watch {
         match made {
             Ok(order) if spec_changed => {
                 let told =
-                    raise::tell_up(&self.raised.site, &order, self.raised.deadline, true, began.elapsed())
-                        .await;
+                    raise::tell_up(&self.raised.site, &order, &self.raised.manner, began.elapsed()).await;
                 if let Err(error) = told {
                     self.tell_failure(&why, &error);
                 }

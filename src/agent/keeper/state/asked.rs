@@ -1,13 +1,15 @@
 //! What clients ask: leases taken and given up, deadlines moved, sandboxes destroyed.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::sandbox::{Grip, Sandbox};
 use super::{Action, ConnectionId, Gather, Now, State, WARNINGS, signed};
 use crate::agent::protocol::{
-    Ask, Declared, Destroyed, Greeting, Lifetime, Notice, Outcome, Reason, Refusal, RefusalKind, Terms, What,
-    Who,
+    Ask, Declared, Destroyed, Extension, Greeting, Lifetime, Notice, Outcome, Reason, Refusal, RefusalKind,
+    Terms, What, Who,
 };
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
@@ -46,11 +48,12 @@ impl State {
             }
             Ask::Detach { sandbox, lifetime } => self.detach(now, &sandbox, Some(lifetime), todo),
             Ask::GiveBack { sandbox } => self.detach(now, &sandbox, None, todo),
+            Ask::Watch { sandbox } => self.watch(now, client, &sandbox, todo),
             Ask::Doom { sandbox, reason } => {
                 self.doom(client, &sandbox, reason, todo);
                 Ok(serde_json::Value::Null)
             }
-            Ask::Extend { name, until } => self.extend(now, &name, until, todo),
+            Ask::Extend { name, how } => self.extend(now, &name, how, todo),
             Ask::Touch { name } => {
                 self.touch(now, &name, todo);
                 Ok(serde_json::Value::Null)
@@ -101,8 +104,8 @@ impl State {
     /// What a client has to hear that takes its lease up again with a deadline that was moved meanwhile.
     fn moved(&self, id: &SandboxId, until: Option<Timestamp>) -> Option<Notice> {
         let sandbox = self.sandboxes.get(id).filter(|it| !it.terms.changing)?;
-        let ends = sandbox.terms.lifetime.until.filter(|ends| Some(*ends) != until)?;
-        Some(Notice::EndMoved { sandbox: id.clone(), ends })
+        sandbox.terms.lifetime.until.filter(|ends| Some(*ends) != until)?;
+        Some(Notice::EndMoved { sandbox: id.clone(), end: sandbox.end()?, by_use: false })
     }
 
     /// Notes whether a client is stopped, with all that it holds. Only the client itself says that it runs again: a
@@ -141,6 +144,7 @@ impl State {
         if let Some(sandbox) = self.sandboxes.get_mut(id).filter(|it| !it.is_going()) {
             sandbox.doomed = Some((client, reason));
             todo.push(Action::Save(sandbox.kept()));
+            self.tell(id, &Notice::Ending { sandbox: id.clone(), reason }, Some(client), todo);
         }
     }
 
@@ -169,6 +173,9 @@ impl State {
                 // A deadline that was moved is known here, not to the client that takes its lease up again.
                 let has = sandbox.known && (terms.changing || !sandbox.terms.changing);
                 let lifetime = if has { sandbox.terms.lifetime.clone() } else { terms.lifetime.clone() };
+                if terms.changing {
+                    sandbox.used = sandbox.used.max(now.wall);
+                }
                 sandbox.terms = Terms { lifetime, again: false, ..terms };
                 sandbox.grip = Grip::Held(client);
                 sandbox.known = true;
@@ -199,26 +206,40 @@ impl State {
         Ok(json(&self.standing(sandbox)))
     }
 
-    fn extend(&mut self, now: Now, name: &SandboxName, until: Timestamp, todo: &mut Vec<Action>) -> Answer {
+    fn extend(&mut self, now: Now, name: &SandboxName, how: Extension, todo: &mut Vec<Action>) -> Answer {
         let sandbox = self.named(name).ok_or_else(|| no_such(name))?;
-        sandbox.terms.lifetime.until = Some(until);
-        sandbox.warned = WARNINGS.iter().filter(|it| until.duration_since(now.wall) <= signed(**it)).count();
+        let (used, attachment) = (sandbox.used, sandbox.attachment());
+        sandbox.terms.lifetime.extend(used, now.wall, attachment, how);
         sandbox.used = sandbox.used.max(now.wall);
-        todo.push(Action::Save(sandbox.kept()));
-        todo.push(sandbox.log(now, What::Extended { until }));
-        if let Grip::Held(client) = sandbox.grip {
-            let sandbox = sandbox.terms.sandbox.clone();
-            todo.push(Action::Notify(client, Notice::EndMoved { sandbox, ends: until }));
-        }
         let id = sandbox.terms.sandbox.clone();
+        if let Some(end) = sandbox.end() {
+            let near = |it: &&Duration| end.at.duration_since(now.wall) <= signed(**it);
+            sandbox.warned = WARNINGS.iter().filter(near).count();
+            todo.push(Action::Save(sandbox.kept()));
+            todo.push(sandbox.log(now, What::Extended { until: end.at }));
+            self.tell(&id, &Notice::EndMoved { sandbox: id.clone(), end, by_use: false }, None, todo);
+        }
         Ok(json(&self.standing(&self.sandboxes[&id])))
     }
 
     fn touch(&mut self, now: Now, name: &SandboxName, todo: &mut Vec<Action>) {
-        if let Some(sandbox) = self.named(name) {
-            sandbox.used = sandbox.used.max(now.wall);
-            todo.push(Action::Save(sandbox.kept()));
+        let Some(sandbox) = self.named(name) else { return };
+        sandbox.used = sandbox.used.max(now.wall);
+        todo.push(Action::Save(sandbox.kept()));
+        let id = sandbox.terms.sandbox.clone();
+        self.deferred(&id, todo);
+    }
+
+    /// Registers a client for the notices about a sandbox, and ends its lease if it had one.
+    fn watch(&mut self, now: Now, client: ConnectionId, id: &SandboxId, todo: &mut Vec<Action>) -> Answer {
+        let sandbox = self.sandboxes.get_mut(id).filter(|it| !it.is_going()).ok_or_else(|| no_such(id))?;
+        if sandbox.grip == Grip::Held(client) {
+            sandbox.terms.changing = false;
+            todo.push(sandbox.leave(now));
+            todo.push(sandbox.log(now, What::Detached));
         }
+        self.watchers.entry(id.clone()).or_default().insert(client);
+        Ok(json(&self.standing(&self.sandboxes[id])))
     }
 
     fn release(
@@ -230,7 +251,7 @@ impl State {
         todo: &mut Vec<Action>,
     ) {
         if self.sandboxes.contains_key(id) {
-            self.end(id, reason, Who::Client, Gather::No, todo);
+            self.end(id, reason, (Who::Client, Some(client)), Gather::No, todo);
             self.await_end(id, client, request);
         } else {
             todo.push(Action::Reply(client, request, Outcome::Ok(json(&Destroyed::default()))));
@@ -260,7 +281,7 @@ impl State {
             ));
         };
         for id in &ids {
-            self.end(id, reason, Who::Keeper, Gather::Yes, todo);
+            self.end(id, reason, (Who::Keeper, Some(client)), Gather::Yes, todo);
         }
         self.await_end(last, client, request);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::asked::json;
 use super::sandbox::{Grip, Sandbox};
-use super::{Action, Gather, Now, State};
+use super::{Action, ConnectionId, Gather, Now, State};
 use crate::agent::protocol::{Destroyed, Notice, Outcome, Reason, Record, What, Who};
 use crate::engine::identity::SandboxId;
 
@@ -32,22 +32,25 @@ impl Gone {
 }
 
 impl State {
-    /// Begins the destruction of a sandbox, unless that has begun already.
+    /// Begins the destruction of a sandbox, unless that has begun already. The client that asks for it is not told.
     pub(super) fn end(
         &mut self,
         id: &SandboxId,
         reason: Reason,
-        by: Who,
+        (by, asking): (Who, Option<ConnectionId>),
         gather: Gather,
         todo: &mut Vec<Action>,
     ) {
-        let Some(sandbox) = self.sandboxes.get_mut(id).filter(|it| !it.is_ending()) else { return };
-        let before = std::mem::replace(&mut sandbox.grip, Grip::Ending { reason, by, waiting: Vec::new() });
-        if let (Grip::Held(client), Who::Keeper) = (before, by) {
-            todo.push(Action::Notify(client, Notice::Ending { sandbox: id.clone(), reason }));
-        }
-        // Where a client was about to, that is on record.
-        if sandbox.doomed.is_none() {
+        let Some(sandbox) = self.sandboxes.get(id).filter(|it| !it.is_ending()) else { return };
+        // Where a client was about to, that is on record, and the others know.
+        let known = sandbox.doomed.is_some();
+        let audience = self.audience(id);
+        let Some(sandbox) = self.sandboxes.get_mut(id) else { return };
+        sandbox.grip = Grip::Ending { reason, by, waiting: Vec::new() };
+        if !known {
+            let told = audience.into_iter().filter(|client| Some(*client) != asking);
+            let notice = Notice::Ending { sandbox: id.clone(), reason };
+            todo.extend(told.map(|client| Action::Notify(client, notice.clone())));
             todo.push(Action::Save(sandbox.kept()));
         }
         self.restarts.forget(id);
@@ -67,6 +70,7 @@ impl State {
         else {
             return;
         };
+        self.watchers.remove(id);
         for (client, request) in waiting {
             todo.push(Action::Reply(client, request, Outcome::Ok(json(destroyed))));
         }

@@ -5,12 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Action, ConnectionId, Kept, Now};
-use crate::agent::protocol::{Lifetime, Reason, Record, Terms, What, Who};
+use crate::agent::protocol::{Attachment, End, Lifetime, Reason, Record, Terms, What, Who};
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
 
-/// How long a detached sandbox without a written end may be unused.
-pub const UNUSED: Duration = Duration::from_hours(4);
 /// The grace of a sandbox whose terms are not known.
 pub const GRACE: Duration = Duration::from_secs(10);
 
@@ -43,13 +41,6 @@ pub(super) struct Sandbox {
     pub(super) doomed: Option<(ConnectionId, Reason)>,
 }
 
-/// Why it ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
-    Ttl,
-    Unused,
-}
-
 impl Sandbox {
     pub(super) fn new(terms: Terms, used: Timestamp, grip: Grip) -> Self {
         Self {
@@ -75,7 +66,7 @@ impl Sandbox {
     ) -> Self {
         let soonest = now.wall.checked_add(GRACE).unwrap_or(now.wall);
         let until = expires.map(|it| it.max(soonest));
-        let lifetime = Lifetime { until, idle: None };
+        let lifetime = Lifetime { until, ..Lifetime::default() };
         let terms = Terms { name, sandbox, grace: GRACE, lifetime, again: false, changing: false, client: 0 };
         Self { known: false, ..Self::new(terms, now.wall, Grip::Detached) }
     }
@@ -105,16 +96,17 @@ impl Sandbox {
         }
     }
 
-    /// When it ends if nobody does anything, and why.
-    pub(super) fn ends(&self) -> Option<(Timestamp, Due)> {
-        let allowed = match (self.terms.lifetime.idle, self.terms.lifetime.until, &self.grip) {
-            (Some(idle), ..) => Some(idle),
-            (None, None, Grip::Detached) => Some(UNUSED),
-            _ => None,
-        };
-        let unused = allowed.map(|it| (self.used.checked_add(it).unwrap_or(Timestamp::MAX), Due::Unused));
-        let written = self.terms.lifetime.until.map(|it| (it, Due::Ttl));
-        [written, unused].into_iter().flatten().min_by_key(|(at, _)| *at)
+    pub(super) fn attachment(&self) -> Attachment {
+        match self.grip {
+            Grip::Detached => Attachment::Detached,
+            Grip::Held(_) if self.terms.changing => Attachment::Detached,
+            _ => Attachment::Session,
+        }
+    }
+
+    /// When it ends if nobody does anything.
+    pub(super) fn end(&self) -> Option<End> {
+        self.terms.lifetime.end(self.used, self.attachment())
     }
 
     /// Nobody holds it any more, and it is to live: to be saved.

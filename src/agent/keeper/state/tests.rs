@@ -6,7 +6,7 @@ mod interleavings;
 
 use super::*;
 use crate::agent::protocol::{
-    Ask, Destroyed, Lifetime, Notice, Outcome, Record, Refusal, RefusalKind, Terms,
+    Ask, Destroyed, End, Extension, Lifetime, Notice, Outcome, Record, Refusal, RefusalKind, Terms,
 };
 
 const CLIENT: ConnectionId = ConnectionId(1);
@@ -266,7 +266,7 @@ fn a_detached_sandbox_without_an_end_lives_four_hours_after_its_last_use() {
 fn a_machine_that_slept_past_the_deadline_destroys_on_waking() {
     let mut bench = Bench::new();
     let until = Some(bench.now.wall + seconds(3600));
-    bench.lease(CLIENT, Terms { lifetime: Lifetime { until, idle: None }, ..terms(1) });
+    bench.lease(CLIENT, Terms { lifetime: Lifetime { until, ..Lifetime::default() }, ..terms(1) });
     bench.sleep(seconds(3601));
     assert_eq!(bench.ended(&id(1)), Some(Reason::Ttl));
 }
@@ -278,7 +278,10 @@ fn a_clock_that_jumps_forward_ends_what_it_jumped_past_and_breaks_no_lease() {
     bench.lease(CLIENT, terms(1));
     bench.lease(CLIENT, Terms { name: "other".parse().unwrap(), ..terms(2) });
     let until = bench.now.wall.checked_add(seconds(3600)).unwrap();
-    bench.ask(CLIENT, Ask::Detach { sandbox: id(2), lifetime: Lifetime { until: Some(until), idle: None } });
+    bench.ask(
+        CLIENT,
+        Ask::Detach { sandbox: id(2), lifetime: Lifetime { until: Some(until), ..Lifetime::default() } },
+    );
 
     bench.now.wall = bench.now.wall.checked_add(seconds(24 * 3600)).unwrap();
     bench.take(Event::Alarm);
@@ -291,7 +294,7 @@ fn a_clock_that_jumps_forward_ends_what_it_jumped_past_and_breaks_no_lease() {
 fn the_holder_is_warned_at_ten_minutes_and_at_one() {
     let mut bench = Bench::new();
     let until = Some(bench.now.wall + seconds(3600));
-    bench.lease(CLIENT, Terms { lifetime: Lifetime { until, idle: None }, ..terms(1) });
+    bench.lease(CLIENT, Terms { lifetime: Lifetime { until, ..Lifetime::default() }, ..terms(1) });
     bench.said.clear();
     for _ in 0..71 {
         bench.pass(seconds(50));

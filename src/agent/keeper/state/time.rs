@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::sandbox::{Due, Grip, Sandbox};
+use super::sandbox::{Grip, Sandbox};
 use super::{Action, Gather, Now, SILENCE, State, WARNINGS, signed};
 use crate::agent::protocol::{Notice, Reason, What, Who};
 use crate::engine::identity::SandboxId;
@@ -19,7 +19,7 @@ impl State {
             if let Grip::Lost { since } = sandbox.grip
                 && now.mono.saturating_sub(since) >= sandbox.terms.grace
             {
-                self.end(&id, Reason::LeaseLost, Who::Keeper, Gather::Yes, todo);
+                self.end(&id, Reason::LeaseLost, (Who::Keeper, None), Gather::Yes, todo);
                 continue;
             }
             self.ends(now, &id, todo);
@@ -55,23 +55,21 @@ impl State {
         let Some(sandbox) = self.sandboxes.get_mut(id).filter(|it| !it.is_ending() && !it.asking) else {
             return;
         };
-        let Some((ends, due)) = sandbox.ends() else { return };
-        if ends <= now.wall {
-            match due {
-                Due::Ttl => self.end(id, Reason::Ttl, Who::Keeper, Gather::Yes, todo),
-                Due::Unused => {
-                    sandbox.asking = true;
-                    todo.push(Action::AskUse { name: sandbox.terms.name.clone(), sandbox: id.clone() });
-                }
+        let Some(end) = sandbox.end() else { return };
+        if end.at <= now.wall {
+            if end.unless_used {
+                sandbox.asking = true;
+                todo.push(Action::AskUse { name: sandbox.terms.name.clone(), sandbox: id.clone() });
+            } else {
+                self.end(id, Reason::Ttl, (Who::Keeper, None), Gather::Yes, todo);
             }
             return;
         }
-        let Some(client) = sandbox.holder() else { return };
-        let near = WARNINGS.iter().filter(|it| ends.duration_since(now.wall) <= signed(**it)).count();
-        if near > sandbox.warned {
-            todo.push(Action::Notify(client, Notice::EndsSoon { sandbox: id.clone(), ends }));
+        let near = WARNINGS.iter().filter(|it| end.at.duration_since(now.wall) <= signed(**it)).count();
+        let news = near > std::mem::replace(&mut sandbox.warned, near);
+        if news {
+            self.tell(id, &Notice::EndsSoon { sandbox: id.clone(), ends: end.at }, None, todo);
         }
-        sandbox.warned = near;
     }
 
     pub(super) fn leave(&mut self, now: Now, todo: &mut Vec<Action>) {

@@ -7,7 +7,7 @@ fn changed() -> Bench {
     let mut bench = Bench::new();
     bench.lease(CLIENT, terms(1));
     let until = Some(bench.now.wall + seconds(3_600));
-    bench.ask(CLIENT, Ask::Detach { sandbox: id(1), lifetime: Lifetime { until, idle: None } });
+    bench.ask(CLIENT, Ask::Detach { sandbox: id(1), lifetime: Lifetime { until, ..Lifetime::default() } });
     bench.take(Event::Disconnected(CLIENT));
     bench.lease(OTHER, Terms { again: true, changing: true, client: 2, ..terms(1) });
     bench
@@ -124,8 +124,11 @@ fn who_takes_a_lease_up_hears_of_a_deadline_that_was_moved() {
     bench.lease(CLIENT, terms(1));
     bench.take(Event::Disconnected(CLIENT));
     let until = bench.now.wall + seconds(7_200);
-    bench.ask(OTHER, Ask::Extend { name: name(), until });
+    bench.ask(OTHER, Ask::Extend { name: name(), how: Extension::To(until) });
     bench.lease(CLIENT, Terms { again: true, ..terms(1) });
-    let moved = Action::Notify(CLIENT, Notice::EndMoved { sandbox: id(1), ends: until });
+    let moved = Action::Notify(
+        CLIENT,
+        Notice::EndMoved { sandbox: id(1), end: End { at: until, unless_used: false }, by_use: false },
+    );
     assert_eq!(bench.said.last(), Some(&moved));
 }

@@ -62,7 +62,7 @@ impl Bench {
     fn step(&mut self, step: &Step) {
         let lifetime = |bench: &Self, end: &Option<u64>| Lifetime {
             until: end.map(|it| bench.now.wall + seconds(it)),
-            idle: None,
+            ..Lifetime::default()
         };
         match step {
             Step::Lease(number, end) => {
@@ -95,7 +95,7 @@ impl Bench {
             }
             Step::Extend(by) => {
                 let until = self.now.wall + seconds(*by);
-                self.ask(OTHER, Ask::Extend { name: name(), until });
+                self.ask(OTHER, Ask::Extend { name: name(), how: Extension::To(until) });
             }
             Step::Touch => drop(self.ask(OTHER, Ask::Touch { name: name() })),
             Step::Suspend => drop(self.ask(CLIENT, Ask::Suspend)),
