@@ -356,3 +356,28 @@ fn pull_policy_never_does_not_ask_a_registry() {
 
     world.engine().becomes_clean();
 }
+
+#[test]
+fn a_volume_begins_with_the_content_of_the_image_that_the_others_depend_on() {
+    let world = World::with_spec(
+        r#"
+services:
+  a:
+    build: { dockerfile_inline: "FROM sbx-test/busybox\nRUN mkdir /c && echo a > /c/a && echo a > /c/who\n" }
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    volumes: ["c:/c"]
+    depends_on: [b]
+  b:
+    build: { dockerfile_inline: "FROM sbx-test/busybox\nRUN mkdir /c && echo b > /c/b && echo b > /c/who\n" }
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    volumes: ["c:/c"]
+volumes: { c: {} }
+"#,
+    );
+
+    world.up();
+
+    assert_eq!(world.in_container("a", &["sh", "-c", "ls /c; cat /c/who"]).success().stdout, "b\nwho\nb\n");
+}

@@ -100,8 +100,60 @@ fn a_line_in_the_log_is_waited_for() {
 }
 
 #[test]
-fn an_exposed_port_is_waited_for_when_nothing_else_is_said() {
-    waits_for_the_page("");
+fn a_published_port_is_waited_for_when_nothing_else_is_said() {
+    waits_for_the_page("    ports: [\"80\"]");
+}
+
+#[test]
+fn a_service_that_says_nothing_is_ready_when_it_runs() {
+    let world = World::with_spec(
+        r#"
+services:
+  worker: { image: sbx-test/nginx, command: [sleep, "1000"], stop_signal: SIGKILL }
+  dns: { image: sbx-test/busybox, command: [sleep, "1000"], ports: ["5000/udp"], stop_signal: SIGKILL }
+  late:
+    image: sbx-test/busybox
+    command: [sleep, "1000"]
+    ports: ["80"]
+    ready: none
+    stop_signal: SIGKILL
+"#,
+    );
+
+    let outcome = world.up();
+
+    assert!(!outcome.stderr.contains("accepts no connection"), "{outcome}");
+    assert!(outcome.took < Duration::from_secs(40), "{outcome}");
+}
+
+#[test]
+fn a_published_port_that_never_opens_is_warned_about() {
+    let world = World::with_spec(
+        "services:\n  web: { image: sbx-test/busybox, command: [sleep, '1000'], ports: ['80'], stop_signal: SIGKILL }\n",
+    );
+
+    world.up().says("`web` runs, but accepts no connection on port 80").says("ready: none");
+
+    assert!(world.engine().runs(&world.container("web")));
+}
+
+#[test]
+fn a_service_with_a_healthcheck_is_shown_as_ready_once_it_is_up() {
+    let world = World::with_spec(
+        r#"
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    healthcheck: { test: "true", interval: 60s }
+"#,
+    );
+
+    let outcome = world.up();
+
+    let shown = outcome.stderr.clone() + &outcome.stdout;
+    assert!(shown.contains("ready") && !shown.contains("starting"), "{outcome}");
 }
 
 #[test]
@@ -253,6 +305,71 @@ services:
         assert!(outcome.stderr.contains(text), "{text:?} is not said\n{outcome}");
     }
     world.engine().becomes_clean();
+}
+
+#[test]
+fn a_service_that_keeps_exiting_ends_up_soon() {
+    for (restart, more) in [
+        ("always", ""),
+        ("always", "healthcheck: { test: \"true\", interval: 1s }"),
+        ("\"on-failure:2\"", ""),
+    ] {
+        let world = World::with_spec(&format!(
+            r#"
+services:
+  api:
+    image: sbx-test/busybox
+    command: [sh, -c, "echo no such table; sleep 0.1; exit 1"]
+    restart: {restart}
+    {more}
+"#
+        ));
+
+        let outcome = world.sandbox(["up", "-d"]).exits(1);
+
+        outcome.says("`api` keeps exiting (code 1, 3 times)").says("no such table");
+        world.engine().becomes_clean();
+    }
+}
+
+#[test]
+fn two_crashes_before_a_start_that_goes_well_are_waited_for() {
+    let world = World::with_spec(
+        r#"
+services:
+  shy:
+    image: sbx-test/busybox
+    command: [sh, -c, "echo x >> /lives/n; if [ $$(wc -l < /lives/n) -gt 2 ]; then exec sleep 1000; fi; exit 1"]
+    stop_signal: SIGKILL
+    restart: on-failure
+    healthcheck: { test: "test $$(wc -l < /lives/n) -gt 2", interval: 200ms, retries: 2 }
+    volumes: ["lives:/lives"]
+volumes: { lives: {} }
+"#,
+    );
+
+    world.up();
+
+    assert!(world.engine().runs(&world.container("shy")));
+}
+
+#[test]
+fn a_dependency_that_is_not_required_may_fail() {
+    let world = World::with_spec(
+        r#"
+services:
+  x: { image: sbx-test/busybox, command: [sh, -c, "echo no licence; exit 3"] }
+  app:
+    image: sbx-test/busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    depends_on: { x: { condition: service_completed_successfully, required: false } }
+"#,
+    );
+
+    world.up().says("`x` exited with code 3").says("starts without it");
+
+    assert!(world.engine().runs(&world.container("app")));
 }
 
 #[test]

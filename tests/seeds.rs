@@ -144,6 +144,84 @@ fn what_is_mounted_for_the_images_entrypoint_is_a_seed_whose_bytes_count_and_a_p
     assert!(!log(&world, "db").contains("init process complete"), "it was done in the bake");
 }
 
+/// A database whose image runs the files of `init` at its first start.
+fn initialized(image: &str, environment: &str, data: &str, ready: &str) -> World {
+    World::with_spec(&format!(
+        r#"
+services:
+  db:
+    image: {image}
+    restart: unless-stopped
+    environment: {{ {environment} }}
+    volumes: ["data:{data}", "./init:/docker-entrypoint-initdb.d:ro"]
+    {ready}
+volumes: {{ data: {{}} }}
+"#
+    ))
+}
+
+fn postgres_with(ready: &str) -> World {
+    let environment = "POSTGRES_DB: shop, POSTGRES_HOST_AUTH_METHOD: trust";
+    initialized("sbx-test/postgres", environment, "/var/lib/postgresql/data", ready)
+}
+
+const PG_ISREADY: &str =
+    "healthcheck: { test: [CMD, pg_isready, -q, -U, postgres], interval: 1s, retries: 60 }";
+
+#[test]
+fn a_file_of_the_images_entrypoint_that_fails_leaves_no_baseline_and_its_statement_is_shown() {
+    let world = postgres_with("");
+    world.file("init/1.sql", TABLE).file("init/2.sql", "SELECT 1;\nSELECT nonsense;\n");
+
+    let outcome = world.sandbox(["up", "-d"]).exits(1);
+
+    outcome.says("init/2.sql:2: SELECT nonsense;");
+    assert_eq!(baselines(&world), 0);
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn the_temporary_server_of_an_entrypoint_is_not_the_service() {
+    for ready in [PG_ISREADY, "ready: { log: ready to accept connections }"] {
+        let world = postgres_with(ready);
+        world.file("init/1.sql", TABLE).file("init/2.sql", "SELECT pg_sleep(12);");
+        world.file("init/3.sql", "INSERT INTO people VALUES ('late@example.com');");
+
+        world.up();
+
+        assert_eq!(sql(&world, "SELECT count(*) FROM people"), "2");
+    }
+}
+
+#[test]
+fn an_entrypoint_that_fails_late_leaves_no_baseline() {
+    let world = postgres_with(PG_ISREADY);
+    world.file("init/1.sql", TABLE).file("init/2.sql", "SELECT pg_sleep(12);\nSELECT nonsense;");
+
+    world.sandbox(["up", "-d"]).exits(1).says("init/2.sql:2: SELECT nonsense;");
+
+    assert_eq!(baselines(&world), 0);
+}
+
+#[test]
+fn the_temporary_server_of_mariadb_is_not_the_service() {
+    let world = initialized(
+        "sbx-test/mariadb",
+        "MARIADB_DATABASE: shop, MARIADB_ALLOW_EMPTY_ROOT_PASSWORD: 1",
+        "/var/lib/mysql",
+        "healthcheck: { test: [CMD, mariadb-admin, ping, --silent], interval: 1s, retries: 60 }",
+    );
+    world.file(
+        "init/1.sql",
+        "CREATE TABLE people (mail text); SELECT SLEEP(12); INSERT INTO people VALUES ('a');",
+    );
+
+    world.up();
+
+    let query = ["mariadb", "-uroot", "shop", "-Ne", "SELECT count(*) FROM people"];
+    assert_eq!(world.in_container("db", &query).success().text(), "1");
+}
+
 #[test]
 fn a_migration_run_in_one_service_is_in_the_data_of_another() {
     let spec = r#"

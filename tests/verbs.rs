@@ -393,3 +393,144 @@ fn a_session_is_told_when_somebody_extends_it() {
     session.interrupt();
     session.wait(Duration::from_mins(1)).exits(130);
 }
+
+/// A service whose hooks write what they see into a folder of the project.
+const HOOKED: &str = r#"
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    volumes: ["./seen:/seen", "data:/data"]
+    pre_start:
+      - command: [sh, -c, "echo started by $$WHO as $$(id -u) in $$(pwd) > /data/init"]
+        environment: { WHO: init }
+        user: "1"
+        working_dir: /tmp
+    post_start: [{ command: [sh, -c, "cat /data/init > /seen/post"] }]
+    pre_stop:
+      - command: [sh, -c, "echo stopped by $$WHO as $$(id -u) >> /seen/stop"]
+        environment: { WHO: hook }
+        user: "1"
+volumes: { data: {} }
+"#;
+
+fn hooked(spec: &str) -> World {
+    let world = World::with_spec(spec);
+    world.file("seen/.keep", "");
+    world.host("chmod", &["777", "seen"]).run().success();
+    world.sandbox(["up", "-d", "--allow-host-access"]).success();
+    world
+}
+
+fn seen(world: &World, file: &str) -> String {
+    std::fs::read_to_string(world.project().join("seen").join(file)).unwrap_or_default()
+}
+
+#[test]
+fn hooks_run_before_and_after_the_start_and_before_each_stop_with_their_environment_and_user() {
+    let world = hooked(
+        &HOOKED.replace("sh, -c, \"echo started", "sh, -c, \"chmod 777 /data; echo started").replacen(
+            "user: \"1\"",
+            "user: \"0\"",
+            1,
+        ),
+    );
+
+    assert_eq!(seen(&world, "post"), "started by init as 0 in /tmp\n");
+    for (verb, times) in [("stop", 1), ("start", 1), ("restart", 2), ("down", 3)] {
+        world.sandbox([verb]).success();
+        assert_eq!(seen(&world, "stop"), "stopped by hook as 1\n".repeat(times), "{verb}");
+    }
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn a_pre_start_command_that_fails_keeps_its_service_from_starting() {
+    let world = World::with_spec(
+        r#"
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sleep, "1000"]
+    pre_start: [{ command: [sh, -c, "echo no migration; exit 4"] }]
+"#,
+    );
+
+    world.sandbox(["up", "-d"]).exits(1).says("exited with code 4").says("no migration");
+
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn a_pre_stop_command_that_fails_is_told_and_the_service_stops() {
+    let world = World::with_spec(
+        r#"
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    pre_stop: [{ command: [sh, -c, "echo cannot leave; exit 4"] }]
+"#,
+    );
+    world.up();
+
+    world.sandbox(["stop"]).success().says("`pre_stop` failed").says("code 4").says("cannot leave");
+    world.sandbox(["start"]).success();
+    world.sandbox(["down"]).success().says("cannot leave");
+
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn what_depends_on_a_service_with_restart_is_restarted_with_it() {
+    let spec = r#"
+services:
+  db: { image: sbx-test/busybox, command: [sleep, "1000"], stop_signal: SIGKILL, environment: { V: "1" } }
+  api:
+    image: sbx-test/busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    depends_on: { db: { condition: service_started, restart: true } }
+  other: { image: sbx-test/busybox, command: [sleep, "1000"], stop_signal: SIGKILL, depends_on: [db] }
+"#;
+    let world = World::with_spec(spec);
+    world.up();
+    let pids = || ["db", "api", "other"].map(|service| world.engine().pid(&world.container(service)));
+    let first = pids();
+
+    world.sandbox(["restart", "db"]).success();
+
+    let second = pids();
+    assert!(first[0] != second[0] && first[1] != second[1] && first[2] == second[2], "{first:?} {second:?}");
+    world.spec(&spec.replace("V: \"1\"", "V: \"2\""));
+    world.up();
+    let third = pids();
+    assert!(second[0] != third[0] && second[1] != third[1] && second[2] == third[2], "{second:?} {third:?}");
+}
+
+#[test]
+fn down_lets_a_service_end_by_itself_but_does_not_wait_for_data_that_goes_anyway() {
+    let world = World::with_spec(
+        r#"
+services:
+  polite:
+    image: sbx-test/busybox
+    command: [sh, -c, "trap 'echo I was asked to leave; exit 0' TERM; while :; do sleep 0.1; done"]
+  deaf: { image: sbx-test/busybox, command: [sleep, "1000"] }
+"#,
+    );
+    let session = world.spawn(["up"]);
+    eventually("it runs", || {
+        world.engine().runs(&world.container("polite")) && world.engine().runs(&world.container("deaf"))
+    });
+    std::thread::sleep(Duration::from_millis(500));
+
+    let down = world.sandbox(["down"]).success();
+
+    assert!(down.took < Duration::from_secs(9), "{down}");
+    eventually("its last words are shown", || {
+        (session.stdout() + &session.stderr()).contains("I was asked to leave")
+    });
+}

@@ -131,6 +131,7 @@ impl Bench {
     async fn run(&self, plan: Plan, order: &Order, gateway: Gateway) -> Duration {
         let name = identity::gateway(order.name.as_str());
         let workshop = Arc::new(Workshop {
+            pending: Default::default(),
             engine: Arc::clone(&self.engine),
             storage: self.keeper.storage().unwrap(),
             limiter: Limiter::of(&self.keeper),

@@ -14,6 +14,9 @@ use crate::plan::volumes_of;
 use crate::pool::{SetName, SetPath, Shelf, VolumeName};
 use crate::spec::{Mount, MountKind, NetworkMode, Seed, Service, ServiceName, SnapshotRef, Spec};
 
+/// Which rules a bake follows. Data that was made under earlier ones may be incomplete, and is not used again.
+const BAKE_RULES: u32 = 2;
+
 /// What a bake is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BakeSet {
@@ -114,7 +117,7 @@ pub fn key(
         spec.secrets.iter().map(|(name, secret)| (name.as_str(), json!(secret.source))).collect();
     let secrets = relative(&spec.folder, json!(secrets));
     let whole = json!({
-        "format": FORMAT, "arch": arch, "services": services, "made": made, "volumes": seeds, "kept": set.volumes,
+        "format": FORMAT, "rules": BAKE_RULES, "arch": arch, "services": services, "made": made, "volumes": seeds, "kept": set.volumes,
         "secrets": secrets, "inputs": inputs,
     });
     let hash = hex::encode(Sha256::digest(whole.to_string().as_bytes()));
@@ -148,6 +151,7 @@ fn shape(spec: &Spec, service: &Service, image: Option<&Image>) -> Value {
         "secrets": service.secrets,
         "configs": configs,
         "depends_on": service.depends_on.keys().collect::<Vec<_>>(),
+        "pre_start": service.pre_start,
         "post_start": service.post_start,
         "seed": service.seed.iter().map(|seed| seed_shape(&spec.folder, seed)).collect::<Vec<_>>(),
     });
@@ -162,6 +166,8 @@ fn shape_of_made(set: &BakeSet, service: &Service, image: Option<&Image>) -> Val
         "image": image.map(|image| image.id.as_str()).or_else(|| service.image()),
         "platform": service.platform,
         "mounts": mounts,
+        // Of two images with content for one volume, the one that the other depends on fills it.
+        "depends_on": service.depends_on.keys().collect::<Vec<_>>(),
     })
 }
 

@@ -148,6 +148,8 @@ pub trait Engine: Send + Sync {
     async fn resize_container(&self, name: &str, rows: u16, columns: u16) -> Result<()>;
     /// A running container's use of resources, until the stream is dropped.
     async fn stats(&self, name: &str) -> Result<StatsStream>;
+    /// The command lines of the processes that run in a container.
+    async fn processes(&self, name: &str) -> Result<Vec<String>>;
 
     /// Starts a command in a running container.
     async fn exec(&self, name: &str, exec: &Exec) -> Result<ExecSession>;

@@ -17,7 +17,7 @@ use crate::engine::{
     self, Attachment, BlkioLimit, CreateContainer, HealthTest, Healthcheck, Image, Logging, Mount,
     NetworkMode, Resources, SelinuxLabel, Ulimit,
 };
-use crate::spec::{self, Durability, MountKind, NetworkName, RestartPolicy, Service};
+use crate::spec::{self, Durability, Hook, MountKind, NetworkName, RestartPolicy, Service};
 
 /// Processes and threads that a service may have if its spec does not say.
 const PIDS: i64 = 8192;
@@ -47,12 +47,38 @@ pub(super) fn create(
     let policy = Some(service.restart_policy()).filter(|policy| *policy != RestartPolicy::No);
     create.labels.extend(policy.map(|policy| (identity::RESTART.to_owned(), policy.to_string())));
     // An image that was built or pulled anew is a change, too.
-    let hash = fingerprint(&create, &image.map(|image| &image.id));
+    let hash = fingerprint(&create, &(image.map(|image| &image.id), &service.pre_start));
     create.labels.extend(wish.labels(Role::Service));
     create.labels.insert(identity::SERVICE.to_owned(), service.name.to_string());
     create.labels.insert(identity::REPLICA.to_owned(), replica.to_string());
     create.labels.insert(identity::CONFIG_HASH.to_owned(), hash);
     create
+}
+
+/// The container of a `pre_start` command: the service's own in all that the hook does not say, with its address, which is
+/// free until the service starts.
+pub(super) fn init(
+    wish: &Wish<'_>,
+    service: &Service,
+    of: &CreateContainer,
+    name: &str,
+    hook: &Hook,
+) -> CreateContainer {
+    let mut init = CreateContainer { name: name.to_owned(), ..of.clone() };
+    init.labels = service.labels.clone();
+    init.labels.extend(wish.labels(Role::Probe));
+    init.labels.insert(identity::SERVICE.to_owned(), service.name.to_string());
+    if let Some(image) = &hook.image {
+        init.image.clone_from(image);
+    }
+    init.cmd = Some(hook.command.clone());
+    init.entrypoint = None;
+    init.env.extend(hook.environment.clone());
+    init.user = hook.user.clone().or(init.user);
+    init.workdir = hook.working_dir.clone().or(init.workdir);
+    init.privileged |= hook.privileged;
+    init.healthcheck = Some(Healthcheck { test: HealthTest::Disabled, ..Healthcheck::default() });
+    init
 }
 
 fn process(create: &mut CreateContainer, service: &Service) {

@@ -34,7 +34,38 @@ pub fn plan_images(spec: &Spec, scope: &Scope, observed: &Observed, rebuild: &BT
             });
         }
     }
+    for service in spec.services.values() {
+        for (index, image) in init_images(service) {
+            let missing =
+                !observed.images.contains_key(image) && service.pull_policy != Some(PullPolicy::Never);
+            if missing && seen.insert(image.to_owned()) {
+                let pull = PullImage { reference: image.to_owned(), platform: service.platform.clone() };
+                plan.push(Step {
+                    id: StepId::new("image", image),
+                    op: Op::PullImage(pull),
+                    cause: format!("services.{}.pre_start[{index}].image, missing", service.name),
+                    service: Some(service.name.clone()),
+                    needs: BTreeSet::new(),
+                    gives_way_to: BTreeSet::new(),
+                });
+            }
+        }
+    }
     plan
+}
+
+/// The images of a service's `pre_start` commands that are not its own.
+fn init_images(service: &Service) -> impl Iterator<Item = (usize, &str)> {
+    service.pre_start.iter().enumerate().filter_map(|(index, hook)| Some((index, hook.image.as_deref()?)))
+}
+
+/// Every image that a spec's containers are made from.
+pub fn image_references(spec: &Spec) -> BTreeSet<String> {
+    let all = spec.services.values().flat_map(|service| {
+        let init = init_images(service).map(|(_, image)| image.to_owned());
+        init.chain([reference(spec, service)])
+    });
+    all.collect()
 }
 
 /// The reference that a service's containers are made from. What is built is named after the spec and tagged with what

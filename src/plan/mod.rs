@@ -29,12 +29,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use draft::in_order;
 pub use fingerprint::fingerprint;
 pub use grant::{held, held_path};
-pub use images::{plan_images, reference as image_reference};
+pub use images::{image_references, plan_images, reference as image_reference};
 pub use observed::{ExistingContainer, ExistingGateway, ExistingNetwork, Observed};
-pub use op::{FileSource, GrantedFile, Op, Until};
+pub use op::{FileSource, GrantedFile, Handover, Op, Until};
 pub use port::{PortBinding, PublishedService, bindings, published, recall, wished_ports};
+pub use service::is_optional;
 pub use share::{Share, Sharing, shares};
 pub use start::plan_start;
 pub use subnet::{InvalidRange, Subnet, SubnetPool};

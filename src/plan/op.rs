@@ -83,6 +83,8 @@ pub enum Op {
         /// The container.
         container: String,
     },
+    /// Run a command to its end in a container of its own, which goes with it.
+    RunInit(Box<CreateContainer>),
     /// Run a command in a container that has just been started.
     RunHook {
         /// The container.
@@ -96,6 +98,10 @@ pub enum Op {
         container: String,
         /// What is waited for.
         until: Until,
+        /// How certain it must be that the image's entrypoint has handed over to its server.
+        handover: Handover,
+        /// Whether only services that can do without it depend on it: a failure is a warning.
+        optional: bool,
     },
     /// Seed a service that is ready.
     Seed {
@@ -123,6 +129,18 @@ pub enum Op {
     },
 }
 
+/// How certain it must be that an image's entrypoint, which may run a temporary server to initialize data, has handed over
+/// to the real one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// A script that runs on for a minute never does.
+    Expected,
+    /// The script is gone, or a server listens on the network: data is about to be kept.
+    Required,
+    /// The script is gone: it runs files that the spec mounts.
+    Proven,
+}
+
 /// What a container is waited for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Until {
@@ -135,8 +153,11 @@ pub enum Until {
         /// A port that must accept before a command is tried at all, since a command costs so much more.
         after_port: Option<u16>,
     },
-    /// It runs, or has completed with 0; nothing tells when it is ready.
-    Running,
+    /// It runs, or has completed with 0.
+    Running {
+        /// Ports that will probably open. They are waited for, but not for long.
+        ports: Vec<u16>,
+    },
     /// It has ended with 0.
     Completed,
 }
@@ -174,7 +195,8 @@ impl Until {
             Self::Ready { probe, after_port, .. } => {
                 after_port.is_some() || matches!(probe, Probe::Tcp { .. } | Probe::Http { .. })
             }
-            Self::Running | Self::Completed => false,
+            Self::Running { ports } => !ports.is_empty(),
+            Self::Completed => false,
         }
     }
 }
@@ -194,7 +216,7 @@ impl Op {
                 Phase::Data
             }
             Self::CreateContainer(_) | Self::Upload { .. } => Phase::Create,
-            Self::Start { .. } | Self::RunHook { .. } | Self::Await { .. } => Phase::Start,
+            Self::Start { .. } | Self::RunInit(_) | Self::RunHook { .. } | Self::Await { .. } => Phase::Start,
             Self::Seed { .. } => Phase::Seed,
             Self::Stop { .. } | Self::RemoveContainer { .. } | Self::RemoveNetwork { .. } => Phase::Remove,
         }
@@ -203,7 +225,7 @@ impl Op {
     /// What takes it back; `None` where destroying what it was done to does, or where nothing has to be.
     pub fn undo(&self) -> Option<String> {
         match self {
-            Self::Claim(container) | Self::CreateContainer(container) => {
+            Self::Claim(container) | Self::CreateContainer(container) | Self::RunInit(container) => {
                 Some(format!("remove container `{}`", container.name))
             }
             Self::CreateNetwork(network) => Some(format!("remove network `{}`", network.name)),
@@ -251,10 +273,14 @@ impl fmt::Display for Op {
                 files.iter().try_for_each(|file| write!(f, " {}", file.path))
             }
             Self::Start { container } => write!(f, "start `{container}`"),
+            Self::RunInit(container) => {
+                let command = container.cmd.as_deref().unwrap_or_default().join(" ");
+                write!(f, "run in `{}` from `{}`: {command}", container.name, container.image)
+            }
             Self::RunHook { container, hook } => {
                 write!(f, "run in `{container}`: {}", hook.command.join(" "))
             }
-            Self::Await { container, until } => write!(f, "wait until `{container}` {until}"),
+            Self::Await { container, until, .. } => write!(f, "wait until `{container}` {until}"),
             Self::Seed { container, seed, .. } => write!(f, "seed `{container}` with {}", seed_words(seed)),
             Self::Stop { container } => write!(f, "stop `{container}`"),
             Self::RemoveNetwork { network } => write!(f, "remove network `{network}`"),
@@ -273,7 +299,9 @@ impl Until {
                 port.map_or_else(|| path.clone(), |port| format!("{path} on port {port}"))
             }
             Self::Ready { probe: Probe::Log { pattern }, .. } => format!("`{pattern}` in its log"),
-            Self::Running => "its start".to_owned(),
+            Self::Ready { probe: Probe::None, .. } => "its start".to_owned(),
+            Self::Running { ports } if ports.is_empty() => "its start".to_owned(),
+            Self::Running { ports } => port_list(ports),
             Self::Completed => "its completion".to_owned(),
         }
     }
@@ -283,6 +311,7 @@ impl fmt::Display for Until {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ready { probe, .. } => match probe {
+                Probe::None => f.write_str("runs"),
                 Probe::Exec(command) => write!(f, "is ready (`{}` succeeds)", command.join(" ")),
                 Probe::Tcp { port } => write!(f, "is ready (port {port} accepts)"),
                 Probe::Http { port, path, .. } => {
@@ -292,10 +321,17 @@ impl fmt::Display for Until {
                 }
                 Probe::Log { pattern } => write!(f, "is ready (its log has `{pattern}`)"),
             },
-            Self::Running => f.write_str("runs"),
+            Self::Running { ports } if ports.is_empty() => f.write_str("runs"),
+            Self::Running { ports } => write!(f, "runs (and {} accepts, briefly)", port_list(ports)),
             Self::Completed => write!(f, "has completed ({})", Condition::CompletedSuccessfully.word()),
         }
     }
+}
+
+/// `port 80`, or `port 80 or 443`.
+fn port_list(ports: &[u16]) -> String {
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    format!("port {}", ports.join(" or "))
 }
 
 /// What a seed is, in a few words.

@@ -3,10 +3,13 @@
 use super::container::expose;
 use super::op::Until;
 use crate::engine::{self, Image, Protocol};
-use crate::spec::{Condition, HealthTest, NetworkMode, Probe, Service, ServiceName, Spec};
+use crate::spec::{self, Condition, HealthTest, NetworkMode, Probe, Service, ServiceName, Spec};
 
-/// What is waited for: the spec's own `ready`, else the healthcheck (the image's too), else the first exposed port,
-/// else that it runs.
+/// How many ports are tried of a service that says nothing of its readiness.
+const MOST_PORTS: usize = 4;
+
+/// What is waited for: the spec's own `ready`, else the healthcheck (the image's too), else that it runs, as with
+/// `docker compose up --wait`. A TCP port must accept where a seed or a `service_healthy` needs more than that.
 pub(super) fn until(spec: &Spec, service: &Service, image: Option<&Image>) -> Until {
     // The gateway tries it, and is on the sandbox's own networks alone.
     let mode = &spec.network_owner(service).network_mode;
@@ -14,6 +17,7 @@ pub(super) fn until(spec: &Spec, service: &Service, image: Option<&Image>) -> Un
     let port = first_port(service, image).filter(|_| !apart);
     if let Some(ready) = &service.ready {
         let probe = match &ready.probe {
+            Probe::None => return Until::Running { ports: Vec::new() },
             Probe::Http { port: None, path, status, headers } => {
                 Probe::Http { port, path: path.clone(), status: *status, headers: headers.clone() }
             }
@@ -27,11 +31,29 @@ pub(super) fn until(spec: &Spec, service: &Service, image: Option<&Image>) -> Un
     if let Some(command) = health_command(service, image) {
         return Until::Ready { probe: Probe::Exec(command), timeout: None, after_port: port };
     }
+    if service.network_mode.is_some() {
+        return Until::Running { ports: Vec::new() };
+    }
     match port {
-        Some(port) if service.network_mode.is_none() => {
+        Some(port) if service.is_seeded() || awaited_health(spec, &service.name) => {
             Until::Ready { probe: Probe::Tcp { port }, timeout: None, after_port: None }
         }
-        _ => Until::Running,
+        _ => Until::Running { ports: probable_ports(service, image) },
+    }
+}
+
+/// Whether a failure of this service is only a warning: some services depend on it, and all can do without.
+pub fn is_optional(spec: &Spec, name: &ServiceName) -> bool {
+    let mut on = spec.services.values().filter_map(|service| service.depends_on.get(name)).peekable();
+    on.peek().is_some() && on.all(|dependency| !dependency.required)
+}
+
+/// Whether something is known by which a service serves: it is to run again if it was stopped.
+pub(super) fn serves(spec: &Spec, service: &Service, image: Option<&Image>) -> bool {
+    match until(spec, service, image) {
+        Until::Ready { .. } => true,
+        Until::Running { .. } => first_port(service, image).is_some(),
+        Until::Completed => false,
     }
 }
 
@@ -41,17 +63,47 @@ fn awaited_port(probe: &Probe, port: Option<u16>) -> Option<u16> {
 
 /// Whether some service waits for this one to complete.
 fn awaited_completion(spec: &Spec, name: &ServiceName) -> bool {
-    spec.services.values().any(|service| {
-        service.depends_on.get(name).is_some_and(|on| on.condition == Condition::CompletedSuccessfully)
-    })
+    is_awaited(spec, name, Condition::CompletedSuccessfully)
+}
+
+/// Whether some service waits for this one to be healthy.
+fn awaited_health(spec: &Spec, name: &ServiceName) -> bool {
+    is_awaited(spec, name, Condition::Healthy)
+}
+
+fn is_awaited(spec: &Spec, name: &ServiceName, condition: Condition) -> bool {
+    let mut on = spec.services.values().filter_map(|service| service.depends_on.get(name));
+    on.any(|dependency| dependency.condition == condition)
 }
 
 /// The first TCP port that a service is known to listen on.
 fn first_port(service: &Service, image: Option<&Image>) -> Option<u16> {
-    let published = service.ports.iter().map(|port| port.container);
-    let exposed = service.expose.iter().flat_map(|entry| expose(entry)).filter(tcp).map(|port| port.number);
-    let declared = image.into_iter().flat_map(|image| &image.config.exposed).copied().filter(tcp);
-    declared.map(|port| port.number).chain(exposed).chain(published).next()
+    declared(image).chain(exposed(service)).chain(published(service)).next()
+}
+
+/// TCP ports that something says will open: published ones, and those of an image that runs its own command.
+fn probable_ports(service: &Service, image: Option<&Image>) -> Vec<u16> {
+    let image = image.filter(|_| service.command.is_none() && service.entrypoint.is_none());
+    let mut ports: Vec<u16> = Vec::new();
+    for port in published(service).chain(declared(image)) {
+        if !ports.contains(&port) && ports.len() < MOST_PORTS {
+            ports.push(port);
+        }
+    }
+    ports
+}
+
+fn published(service: &Service) -> impl Iterator<Item = u16> {
+    let tcp = service.ports.iter().filter(|port| port.protocol == spec::Protocol::Tcp);
+    tcp.map(|port| port.container)
+}
+
+fn exposed(service: &Service) -> impl Iterator<Item = u16> {
+    service.expose.iter().flat_map(|entry| expose(entry)).filter(tcp).map(|port| port.number)
+}
+
+fn declared(image: Option<&Image>) -> impl Iterator<Item = u16> {
+    image.into_iter().flat_map(|image| &image.config.exposed).copied().filter(tcp).map(|port| port.number)
 }
 
 fn tcp(port: &engine::Port) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::draft::in_order;
-use super::{Observed, Op, Plan, Step, StepId, grant, images, service};
+use super::{Handover, Observed, Op, Plan, Step, StepId, grant, images, service};
 use crate::engine::identity::{self, SandboxId};
 use crate::pool::SetPath;
 use crate::spec::{SandboxName, SecretName, Service, ServiceName, Spec};
@@ -42,7 +42,8 @@ pub fn plan_start(
             };
             plan.push(step(started.clone(), Op::Start { container: one.clone() }, needs.clone()));
             let until = service::until(spec, service, image);
-            let op = Op::Await { container: one.clone(), until };
+            let optional = service::is_optional(spec, &name);
+            let op = Op::Await { container: one.clone(), until, handover: Handover::Expected, optional };
             plan.push(step(StepId::new("await", &one), op, BTreeSet::from([started])));
         }
     }

@@ -463,3 +463,46 @@ fn only_a_gateway_that_routes_passes_packets_on() {
     assert_eq!(forwards("[api.example.org]").as_deref(), Some("0"));
     assert_eq!(forwards("allow").as_deref(), Some("1"));
 }
+
+#[test]
+fn a_service_is_awaited_as_the_spec_and_its_image_say() {
+    const SERVICES: &str = r#"
+services:
+  own: { image: "web:1" }
+  worker: { image: "web:1", command: [work] }
+  published: { image: "plain:1", ports: ["8080:80"] }
+  datagrams: { image: "plain:1", ports: ["53/udp"] }
+  silent: { image: "web:1", ports: ["80"], ready: none }
+  needed: { image: "web:1", command: [serve] }
+  user: { image: "plain:1", depends_on: { needed: { condition: service_healthy } } }
+  seeded: { image: "web:1", command: [serve], seed: [{ exec: [fill] }] }
+"#;
+    let spec = spec(SERVICES);
+    let engine = Recording::new();
+    let web = ImageConfig { exposed: vec!["80/tcp".parse().unwrap()], ..ImageConfig::default() };
+    let images = [("web:1", web), ("plain:1", ImageConfig::default())];
+    let images = images.into_iter().map(|(name, config)| (name.to_owned(), engine.add_image(name, config)));
+    let observed = Observed { images: images.collect(), ..Observed::default() };
+    let plan = plan(&wish(&spec), &observed).unwrap().to_string();
+    for (service, until) in [
+        ("own", "runs (and port 80 accepts, briefly)"),
+        ("worker", "runs  #"),
+        ("published", "runs (and port 80 accepts, briefly)"),
+        ("datagrams", "runs  #"),
+        ("silent", "runs  #"),
+        ("needed", "is ready (port 80 accepts)"),
+        ("seeded", "is ready (port 80 accepts)"),
+    ] {
+        let line = format!("wait until `sbx-shop.{service}` {until}");
+        assert!(plan.contains(&line), "{line}\n{plan}");
+    }
+}
+
+#[test]
+fn containers_are_created_on_a_new_volume_in_the_order_of_their_dependencies() {
+    const TWO: &str = "services:\n  a: { image: a, volumes: [\"c:/c\"], depends_on: [b] }\n  b: { image: b, volumes: [\"c:/c\"] }\nvolumes: { c: {} }\n";
+    let spec = spec(TWO);
+    let plan = plan(&wish(&spec), &with_images(&["a", "b"])).unwrap();
+    let create = plan.steps().iter().find(|step| step.id.to_string() == "create sbx-shop.a").unwrap();
+    assert!(create.needs.iter().any(|need| need.to_string() == "create sbx-shop.b"), "{plan}");
+}

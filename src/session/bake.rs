@@ -13,21 +13,24 @@ use tokio_util::sync::CancellationToken;
 use super::error::SessionError;
 use super::event::{BakeState, Event};
 use super::files::Generated;
+use super::initdb;
+use super::observe::service_of;
 use super::origin;
 use super::raise::{self, Order, Site};
 use super::stop::{none_runs, stop_for_good};
 use super::survey::{self, Images};
+use super::tail::tail;
 use crate::agent::client::Keeper;
 use crate::agent::protocol::{Lifetime, Reason, Terms};
 use crate::data::baseline::{self, BakeSet};
 use crate::data::manifest::{ImageIdentity, KeptSecret, Manifest};
 use crate::data::seed::{self, Inputs};
 use crate::data::snapshot;
-use crate::engine::Image;
-use crate::engine::identity::SandboxId;
+use crate::engine::identity::{self, Role, SandboxId};
+use crate::engine::{Filter, Image};
 use crate::plan::{Age, Seeding, VolumeSource, image_reference};
 use crate::pool::{SetPath, VolumeName};
-use crate::spec::{SandboxName, Service, ServiceName, Spec};
+use crate::spec::{RestartPolicy, SandboxName, Service, ServiceName, Spec};
 
 /// How often a bake that somebody else does is looked for.
 const LOOK: Duration = Duration::from_millis(250);
@@ -260,7 +263,9 @@ fn hidden(order: &Order, key: &SetPath, set: &BakeSet) -> Result<Order, SessionE
     spec.services.retain(|name, _| set.services.contains(name) || set.made.contains(name));
     for service in spec.services.values_mut() {
         service.ports.clear();
-        service.depends_on.retain(|other, _| set.services.contains(other));
+        // Whatever ends before its data is complete fails the bake.
+        service.restart = Some(RestartPolicy::No);
+        service.depends_on.retain(|other, _| set.services.contains(other) || set.made.contains(other));
     }
     let used = |network: &crate::spec::NetworkName| {
         spec.services.values().any(|service| service.networks.contains_key(network))
@@ -284,6 +289,26 @@ fn hidden(order: &Order, key: &SetPath, set: &BakeSet) -> Result<Order, SessionE
     })
 }
 
+/// Makes sure that every service still runs or has completed: what ended after it was ready may have left its data
+/// half-made.
+async fn none_has_failed(site: &Site, id: &SandboxId) -> Result<(), SessionError> {
+    let filter = Filter::all().label(identity::ID, id.as_str()).label(identity::ROLE, Role::Service.as_str());
+    for summary in site.engine.containers(&filter).await? {
+        let Some(container) = site.engine.container(&summary.name).await? else { continue };
+        let code = container.exit_code.filter(|code| *code != 0 && !container.state.is_alive());
+        if let Some(code) = code.filter(|_| container.started_at.is_some()) {
+            return Err(SessionError::Exited {
+                service: service_of(&summary).to_owned(),
+                code,
+                log: tail(&*site.engine, &summary.name).await,
+                waited_for_by: Vec::new(),
+                refused: Box::default(),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Starts and seeds the hidden sandbox, stops it cleanly and publishes its volumes.
 async fn fill(
     site: &Site,
@@ -294,7 +319,8 @@ async fn fill(
     token: &CancellationToken,
 ) -> Result<(), SessionError> {
     let Counted { set, images, .. } = counted;
-    raise::raise(site, hidden, token).await?;
+    raise::raise(site, hidden, token).await.map_err(|error| initdb::with_statement(&hidden.spec, error))?;
+    none_has_failed(site, &hidden.id).await?;
     let consistency = stop_for_good(site, keeper, &hidden.spec, &hidden.name).await?;
     if token.is_cancelled() {
         return Err(SessionError::Cancelled);

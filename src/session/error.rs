@@ -45,6 +45,22 @@ pub enum SessionError {
         /// What it asked for outside and was refused, each with the line that would let it out.
         refused: Box<Refused>,
     },
+    /// A service ends each time that it is started.
+    #[error("service `{service}` keeps exiting (code {code}, {times} times){}", waited(.waited_for_by))]
+    KeepsExiting {
+        /// Which service.
+        service: String,
+        /// Its last exit code.
+        code: i64,
+        /// How often it has ended.
+        times: u32,
+        /// The last lines of its log.
+        log: Vec<String>,
+        /// Services that waited for it.
+        waited_for_by: Vec<String>,
+        /// What it asked for outside and was refused, each with the line that would let it out.
+        refused: Box<Refused>,
+    },
     /// A service did not get ready in time.
     #[error("service `{service}` was not ready after {}: {last}{}", seconds(.after), waited(.waited_for_by))]
     NotReady {
@@ -200,7 +216,10 @@ impl SessionError {
     /// The way out, where one is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Exited { refused, .. } | Self::NotReady { refused, .. } | Self::Unhealthy { refused, .. }
+            Self::Exited { refused, .. }
+            | Self::KeepsExiting { refused, .. }
+            | Self::NotReady { refused, .. }
+            | Self::Unhealthy { refused, .. }
                 if !refused.lines.is_empty() =>
             {
                 Some(format!("it was refused what it asked for outside: {}", refused.lines.join("; ")))
@@ -232,13 +251,14 @@ impl SessionError {
             Self::BadSeed(error) => error.hint().map(str::to_owned),
             Self::Data { hint, .. } => hint.clone(),
             Self::LeftBehind { name, .. } => Some(format!("try `sandbox down {name}` again")),
-            Self::Exited { code: 126 | 127, .. } => {
+            Self::Exited { code: 126 | 127, .. } | Self::KeepsExiting { code: 126 | 127, .. } => {
                 Some("the command was not found in the image, or may not be executed".to_owned())
             }
             Self::Unhealthy { .. } => Some(
                 "its healthcheck failed as often as its `retries` allow; see its `interval` and `start_period`".to_owned(),
             ),
             Self::Exited { .. }
+            | Self::KeepsExiting { .. }
             | Self::Seed { .. }
             | Self::Hook { .. }
             | Self::File { .. }
@@ -270,6 +290,7 @@ impl SessionError {
     pub fn log(&self) -> &[String] {
         match self {
             Self::Exited { log, .. }
+            | Self::KeepsExiting { log, .. }
             | Self::NotReady { log, .. }
             | Self::Unhealthy { log, .. }
             | Self::Seed { log, .. }

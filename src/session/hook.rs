@@ -1,10 +1,15 @@
 //! Commands that a spec has run in a service's container.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 
 use super::error::SessionError;
-use crate::engine::{Engine, Exec};
-use crate::spec::Hook;
+use super::event::{Event, Events};
+use super::tail::tail;
+use crate::agent::client::in_full;
+use crate::engine::{CreateContainer, Engine, EngineError, Exec};
+use crate::spec::{Hook, Service};
 
 /// Runs a hook to its end.
 ///
@@ -38,4 +43,58 @@ pub(super) async fn run(
             log: String::from_utf8_lossy(&output).lines().map(str::to_owned).collect(),
         }),
     }
+}
+
+/// Runs a `pre_start` container to its end and removes it.
+///
+/// # Errors
+/// When it does not succeed, with what it wrote; when the engine refuses.
+pub(super) async fn run_init(
+    engine: &dyn Engine,
+    service: &str,
+    container: &CreateContainer,
+) -> Result<(), SessionError> {
+    // One of an earlier attempt may be left.
+    remove(engine, &container.name).await?;
+    engine.create_container(container).await?;
+    engine.start_container(&container.name).await?;
+    let code = engine.wait_container(&container.name).await?;
+    let log = if code == 0 { Vec::new() } else { tail(engine, &container.name).await };
+    remove(engine, &container.name).await?;
+    if code == 0 {
+        return Ok(());
+    }
+    let command = container.cmd.as_deref().unwrap_or_default().join(" ");
+    Err(SessionError::Hook { service: service.to_owned(), command, code, log })
+}
+
+async fn remove(engine: &dyn Engine, container: &str) -> Result<(), EngineError> {
+    match engine.remove_container(container, true, true).await {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Stops a container after its service's `pre_stop` hooks, unless it ends `within` that time, or the time that it was made
+/// with. A hook that fails is told, and the stop goes on without the hooks after it.
+///
+/// # Errors
+/// When the engine refuses to stop it.
+pub(super) async fn stop_container(
+    engine: &dyn Engine,
+    events: &Events,
+    service: Option<&Service>,
+    container: &str,
+    within: Option<Duration>,
+) -> Result<(), EngineError> {
+    for hook in service.iter().flat_map(|service| &service.pre_stop) {
+        let owner = service.map_or("", |service| service.name.as_str());
+        if let Err(error) = run(engine, owner, container, hook).await {
+            let said = error.log().last().map(|line| format!(": {line}")).unwrap_or_default();
+            let text = format!("`pre_stop` failed: {}{said}", in_full(&error));
+            events.emit(Event::Warning { text, hint: error.hint() });
+            break;
+        }
+    }
+    engine.stop_container(container, None, within).await
 }

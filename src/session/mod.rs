@@ -1,5 +1,6 @@
 //! Runs a plan, holds the lease, owns signals and time in one loop; sees what sandboxes there are.
 
+mod attempt;
 pub mod bake;
 mod cloning;
 pub mod control;
@@ -16,21 +17,19 @@ mod held;
 mod hook;
 mod host_ports;
 mod ingress;
+mod initdb;
 pub mod limits;
 pub mod logs;
 mod lost;
-mod meter;
 pub mod observe;
 pub mod open;
 pub mod origin;
-mod pace;
 pub mod perform;
 pub mod present;
 pub mod probe;
 mod profile;
 pub mod raise;
 mod reach;
-mod reading;
 mod refill;
 pub mod run;
 pub mod schedule;
@@ -40,6 +39,7 @@ mod signals;
 mod stop;
 pub mod survey;
 mod tail;
+mod takeover;
 pub mod teardown;
 pub mod terminal;
 #[cfg(test)]

@@ -18,13 +18,14 @@ use super::probe::Prober;
 use super::profile;
 use super::seed;
 use super::wait::Awaited;
+pub use super::wait::Pending;
 use crate::agent::client::{Keeper, in_full};
 use crate::agent::image;
 use crate::engine::{
     BuildImage, BuildProgress, CreateContainer, CreateNetwork, CreateVolume, Engine, Filter, PullImage,
     PullPhase, PullProgress,
 };
-use crate::plan::{GrantedFile, Op, Plan, Step, StepId, VolumeSource};
+use crate::plan::{GrantedFile, Handover, Op, Plan, Step, StepId, VolumeSource};
 use crate::pool::{Storage, StorageError, VolumePath};
 use crate::spec::{ServiceName, Spec};
 
@@ -48,6 +49,8 @@ pub struct Workshop {
     pub prober: Arc<Prober>,
     /// The longest that a service is waited for.
     pub patience: Duration,
+    /// The services that are waited for.
+    pub pending: Pending,
     /// Each step's number, for the events.
     pub numbers: BTreeMap<StepId, usize>,
 }
@@ -122,10 +125,17 @@ impl Workshop {
             Op::Keep { set, .. } => held::keep(&*self.storage, set, self.values.generated(&self.spec)).await,
             Op::Upload { container, files } => self.upload(container, files).await,
             Op::Start { container } => Ok(engine.start_container(container).await?),
+            Op::RunInit(container) => {
+                interruptible(token, hook::run_init(&**engine, &owner(step), container)).await
+            }
             Op::RunHook { container, hook } => {
                 interruptible(token, hook::run(&**engine, &owner(step), container, hook)).await
             }
-            Op::Await { container, until } => self.awaited(step, container).until(until, token).await,
+            Op::Await { container, until, handover, optional } => {
+                let awaited = Awaited { handover: *handover, ..self.awaited(step, container) };
+                let outcome = awaited.until(until, token).await;
+                if *optional { self.as_warning(outcome) } else { outcome }
+            }
             Op::Seed { container, image, seed } => {
                 let Some(service) = step.service.as_ref().and_then(|name| self.spec.services.get(name))
                 else {
@@ -133,7 +143,10 @@ impl Workshop {
                 };
                 interruptible(token, seed::run(engine, &self.events, service, container, image, seed)).await
             }
-            Op::Stop { container } => Ok(engine.stop_container(container, None, None).await?),
+            Op::Stop { container } => {
+                let service = step.service.as_ref().and_then(|name| self.spec.services.get(name));
+                Ok(hook::stop_container(&**engine, &self.events, service, container, None).await?)
+            }
             Op::RemoveNetwork { network } => self.remove_network(network).await,
             Op::RemoveContainer { container } => match engine.remove_container(container, true, true).await {
                 Err(error) if !error.is_not_found() => Err(error.into()),
@@ -265,7 +278,22 @@ impl Workshop {
                 .map(crate::spec::Service::restart_policy)
                 .unwrap_or_default(),
             waited_for_by: service.map(waits).unwrap_or_default(),
+            handover: Handover::Expected,
             patience: self.patience,
+            pending: &self.pending,
+        }
+    }
+
+    /// A failure that nobody depends on is told and passed over.
+    fn as_warning(&self, outcome: Result<(), SessionError>) -> Result<(), SessionError> {
+        match outcome {
+            Ok(()) | Err(SessionError::Cancelled) => outcome,
+            Err(error) => {
+                let text = format!("{}; what depends on it starts without it", in_full(&error));
+                let hint = error.hint();
+                self.events.emit(Event::Warning { text, hint });
+                Ok(())
+            }
         }
     }
 
@@ -306,7 +334,7 @@ fn phase(op: &Op) -> event::Phase {
             event::Phase::Data
         }
         Op::CreateContainer(_) | Op::Upload { .. } => event::Phase::Create,
-        Op::Start { .. } | Op::RunHook { .. } => event::Phase::Start,
+        Op::Start { .. } | Op::RunInit(_) | Op::RunHook { .. } => event::Phase::Start,
         Op::Await { .. } => event::Phase::Ready,
         Op::Seed { .. } => event::Phase::Seed,
         Op::Stop { .. } | Op::RemoveContainer { .. } | Op::RemoveNetwork { .. } => event::Phase::Remove,

@@ -158,7 +158,7 @@ fn in_gateway_words(service: &str, container: &str, probe: &Probe) -> Option<Gat
             let http = HttpProbe { path: path.clone(), status: status.iter().copied().collect(), headers };
             (port.unwrap_or(80), Some(http))
         }
-        Probe::Exec(_) | Probe::Log { .. } => return None,
+        Probe::None | Probe::Exec(_) | Probe::Log { .. } => return None,
     };
     let target = if container.is_empty() { service } else { container }.to_owned();
     let timeout_ms = u64::try_from(ROUND.as_millis()).unwrap_or(u64::MAX);

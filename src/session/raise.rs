@@ -26,6 +26,7 @@ use super::reach;
 use super::schedule::{self, Halt};
 use super::survey::{self, Images};
 use super::tail::tail;
+use super::wait::Pending;
 use crate::agent::client::Keeper;
 use crate::agent::protocol::{Attachment, Declared, End, Lifetime};
 use crate::data::manifest::ImageIdentity;
@@ -296,6 +297,7 @@ fn workshop(
         values: Arc::clone(values),
         prober: Arc::new(prober),
         patience,
+        pending: Pending::default(),
         numbers: BTreeMap::new(),
     }
 }
@@ -343,7 +345,11 @@ async fn none_failed(site: &Site, order: &Order, services: &[ServiceStatus]) -> 
     for status in services {
         let ServiceState::Exited { code } = status.state else { continue };
         let service = order.spec.services.get(status.service.as_str());
-        if code != 0 && service.is_some_and(|service| service.restart_policy() == RestartPolicy::No) {
+        let optional = service.is_some_and(|service| plan::is_optional(&order.spec, &service.name));
+        if code != 0
+            && !optional
+            && service.is_some_and(|service| service.restart_policy() == RestartPolicy::No)
+        {
             let prober = Prober::new(Arc::clone(&site.engine), identity::gateway(order.name.as_str()));
             return Err(SessionError::Exited {
                 service: status.service.clone(),
@@ -370,7 +376,10 @@ pub async fn tell_up(
     let Some(sighting) = observe::sandbox(&*site.engine, &site.scope, &order.name).await? else {
         return Err(SessionError::NoSuchSandbox { name: order.name.clone() });
     };
-    let services = observe::statuses(&*site.engine, &sighting, Passwords::LeftOut).await?;
+    let mut services = observe::statuses(&*site.engine, &sighting, Passwords::LeftOut).await?;
+    // The engine checks only after an interval what has just been seen.
+    let unchecked = services.iter_mut().filter(|status| status.state == ServiceState::Starting);
+    unchecked.for_each(|status| status.state = ServiceState::Ready);
     none_failed(site, order, &services).await?;
     let services: Vec<ServiceStatus> = services.into_iter().map(found_ready).collect();
     moved(&order.spec, &services).for_each(|event| site.events.emit(event));

@@ -10,7 +10,7 @@ use super::error::SessionError;
 use super::raise::Site;
 use crate::engine::identity::{self, Role};
 use crate::engine::{CreateContainer, CreateVolume, Mount, NetworkMode};
-use crate::plan::{image_reference, volumes_of};
+use crate::plan::{image_reference, in_order, volumes_of};
 use crate::pool::{SetPath, VolumeName, VolumePath};
 use crate::spec::{SandboxName, Spec};
 
@@ -68,7 +68,8 @@ impl<'a> Aside<'a> {
         }
         labels.insert(identity::ROLE.to_owned(), Role::Probe.as_str().to_owned());
         let images = bake::images(self.site, self.spec).await?;
-        for service in self.spec.services.values() {
+        for name in in_order(&self.spec.services) {
+            let Some(service) = self.spec.services.get(&name) else { continue };
             for replica in 1..=service.replicas() {
                 let volumes = volumes_of(self.sandbox.as_str(), service, replica, images.get(&service.name));
                 let mounts: Vec<Mount> = volumes

@@ -1,17 +1,19 @@
 //! Stops the services of a sandbox so that their data is as after a clean shutdown.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
 use super::error::SessionError;
 use super::event::{Event, Events, Phase, StepId};
+use super::hook;
 use super::raise::Site;
 use crate::agent::client::Keeper;
 use crate::data::manifest::Consistency;
 use crate::engine::identity::{self, Role, SandboxId};
 use crate::engine::{ContainerSummary, Filter, MountPointKind};
-use crate::spec::{SandboxName, Service, Spec};
+use crate::spec::{SandboxName, Service, ServiceName, Spec};
 
 /// How long a service that has data may take to stop in its own time.
 const STOP: Duration = Duration::from_mins(1);
@@ -68,15 +70,8 @@ async fn stop_each(
     haste: Haste,
 ) -> Result<Consistency, SessionError> {
     keeper.rest(spec.services.values().flat_map(|service| containers(name, service)).collect()).await?;
-    let mut left: Vec<&Service> = spec.services.values().collect();
     let mut consistency = Consistency::Clean;
-    while !left.is_empty() {
-        let needed =
-            |service: &Service| left.iter().any(|other| other.depends_on.contains_key(&service.name));
-        let mut now: Vec<&Service> = left.iter().copied().filter(|service| !needed(service)).collect();
-        if now.is_empty() {
-            now.clone_from(&left);
-        }
+    for now in in_stop_order(spec.services.values().collect()) {
         let stops = now.iter().flat_map(|service| {
             containers(name, service).map(|container| stop_one(site, service, container, haste))
         });
@@ -86,9 +81,37 @@ async fn stop_each(
         if stopped.contains(&Consistency::Crash) {
             consistency = Consistency::Crash;
         }
-        left.retain(|service| !now.iter().any(|gone| gone.name == service.name));
     }
     Ok(consistency)
+}
+
+/// These services and those that are to be restarted with them (`depends_on` with `restart: true`).
+pub(super) fn with_dependents(spec: &Spec, which: &BTreeSet<ServiceName>) -> BTreeSet<ServiceName> {
+    let mut all = which.clone();
+    loop {
+        let follows = |service: &&Service| {
+            let mut on = service.depends_on.iter();
+            !all.contains(&service.name) && on.any(|(name, how)| how.restart && all.contains(name))
+        };
+        let Some(next) = spec.services.values().find(follows) else { return all };
+        all.insert(next.name.clone());
+    }
+}
+
+/// Services in groups that stop together, each after those that depend on it.
+pub(super) fn in_stop_order(mut left: Vec<&Service>) -> Vec<Vec<&Service>> {
+    let mut groups = Vec::new();
+    while !left.is_empty() {
+        let needed =
+            |service: &Service| left.iter().any(|other| other.depends_on.contains_key(&service.name));
+        let mut now: Vec<&Service> = left.iter().copied().filter(|service| !needed(service)).collect();
+        if now.is_empty() {
+            now.clone_from(&left);
+        }
+        left.retain(|service| !now.iter().any(|gone| gone.name == service.name));
+        groups.push(now);
+    }
+    groups
 }
 
 /// The names of a service's containers.
@@ -108,7 +131,7 @@ async fn stop_one(
     if found.state.is_alive() {
         let told = Stopping::tell(&site.events, service, &container);
         let within = Some(haste.patience(service.stop_grace_period, has_data));
-        match site.engine.stop_container(&container, None, within).await {
+        match hook::stop_container(&*site.engine, &site.events, Some(service), &container, within).await {
             Err(error) if error.is_not_found() => return Ok(Consistency::Clean),
             other => other?,
         }

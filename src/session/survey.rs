@@ -13,7 +13,7 @@ use crate::engine::{
     ContainerState, ContainerSummary, Engine, EngineError, EngineInfo, Filter, Image, Network, Port,
 };
 use crate::plan::{
-    self, ExistingContainer, ExistingGateway, ExistingNetwork, Observed, Subnet, image_reference,
+    self, ExistingContainer, ExistingGateway, ExistingNetwork, Observed, Subnet, image_references,
 };
 use crate::spec::{NetworkName, SandboxName, Service, ServiceName, Spec};
 
@@ -106,9 +106,7 @@ async fn forgotten(
 /// # Errors
 /// When the engine does not answer.
 pub async fn images(engine: &dyn Engine, spec: &Spec) -> Result<Images, EngineError> {
-    let references: BTreeSet<String> =
-        spec.services.values().map(|service| image_reference(spec, service)).collect();
-    let found = try_join_all(references.into_iter().map(|reference| async move {
+    let found = try_join_all(image_references(spec).into_iter().map(|reference| async move {
         let image = engine.image(&reference).await?;
         Ok::<_, EngineError>(image.map(|image| (reference, image)))
     }))

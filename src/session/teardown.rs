@@ -1,10 +1,9 @@
 //! Destroys a sandbox from the client's side: what it leaves is brought out, what must end well is stopped, the rest is
 //! the keeper's sweep by label, and if the keeper cannot be asked, our own.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use futures_util::future::join_all;
@@ -13,14 +12,29 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::SessionError;
 use super::event::{AfterExit, Event, Events, LeftObject, Removed};
+use super::hook;
 use super::observe::{log_name, service_of};
+use super::stop::in_stop_order;
 use super::tail::tail;
 use crate::agent::client::Keeper;
 use crate::agent::protocol::{Destroyed, Reason};
 use crate::engine::identity::{self, Role, SandboxId, Scope};
-use crate::engine::{ContainerState, ContainerSummary, Engine, Exec, Filter, LogOptions};
-use crate::spec::{SandboxName, Service, Spec};
+use crate::engine::{ContainerState, ContainerSummary, Engine, Filter, LogOptions};
+use crate::spec::{Mount, MountKind, SandboxName, Service, Spec};
 use crate::sweep;
+
+/// How long a service has to end by itself whose data is destroyed with it, and of which the spec does not say.
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// Whether a service's end may matter beyond its sandbox: it leaves artifacts, writes into a folder of the host, or the
+/// spec says how it is to be stopped.
+fn end_matters(spec: &Spec, service: &Service) -> bool {
+    let writes_here = |mount: &Mount| !mount.read_only && matches!(mount.kind, MountKind::Bind { .. });
+    spec.artifacts.iter().any(|one| one.service == service.name)
+        || !service.pre_stop.is_empty()
+        || service.stop_grace_period.is_some()
+        || service.mounts.iter().any(writes_here)
+}
 
 /// A sandbox that is to go.
 pub struct Doomed {
@@ -110,26 +124,44 @@ impl Doomed {
         }
     }
 
+    /// Stops the services: those whose end may matter beyond the sandbox in their own time and in order, then the others
+    /// together, whose data goes anyway, with a moment for each to take its leave.
     async fn part_well(&self) {
-        let Some(spec) = &self.spec else { return };
-        let leaving: BTreeSet<&str> = spec.artifacts.iter().map(|one| one.service.as_str()).collect();
-        let polite = |service: &Service| {
-            leaving.contains(service.name.as_str())
-                || !service.pre_stop.is_empty()
-                || service.stop_grace_period.is_some()
-                || service.stop_signal.is_some()
-        };
         let containers = self.services().await;
         // What ends because of what it needs is not started again meanwhile.
         let _ = self.keeper.rest(containers.iter().map(|container| container.name.clone()).collect()).await;
-        let stops = containers.iter().filter_map(|container| {
-            let service = spec.services.get(service_of(container)).filter(|service| polite(service))?;
-            Some(self.stop(service, &container.name))
+        let Some(spec) = &self.spec else {
+            self.stop_all(containers.iter().map(|container| (None, container))).await;
+            return;
+        };
+        let matters = spec.services.values().filter(|service| end_matters(spec, service)).collect();
+        for group in in_stop_order(matters) {
+            let of = |container: &ContainerSummary| {
+                group.iter().copied().find(|service| service.name.as_str() == service_of(container))
+            };
+            self.stop_all(containers.iter().filter_map(|container| Some((Some(of(container)?), container))))
+                .await;
+        }
+        let others = containers.iter().filter_map(|container| {
+            let service = spec.services.get(service_of(container));
+            service.is_none_or(|service| !end_matters(spec, service)).then_some((service, container))
         });
-        join_all(stops).await;
+        self.stop_all(others).await;
         if !spec.artifacts.is_empty() && !containers.is_empty() {
             self.bring_out(spec, &containers).await;
         }
+    }
+
+    /// Stops these containers together. The sweep kills what does not stop.
+    async fn stop_all<'a>(&self, which: impl Iterator<Item = (Option<&'a Service>, &'a ContainerSummary)>) {
+        let running = which.filter(|(_, container)| container.state.is_alive());
+        let stops = running.map(|(service, container)| async move {
+            let matters =
+                self.spec.as_ref().zip(service).is_some_and(|(spec, service)| end_matters(spec, service));
+            let within = if matters { None } else { Some(LEAVE) };
+            hook::stop_container(&*self.engine, &self.events, service, &container.name, within).await
+        });
+        join_all(stops).await;
     }
 
     /// The containers of this incarnation's services. Names would not do: a sandbox of the same name may be somebody
@@ -138,21 +170,6 @@ impl Doomed {
         let filter =
             Filter::all().label(identity::ID, self.id.as_str()).label(identity::ROLE, Role::Service.as_str());
         self.engine.containers(&filter).await.unwrap_or_default()
-    }
-
-    async fn stop(&self, service: &Service, container: &str) {
-        for hook in &service.pre_stop {
-            let exec = Exec {
-                user: hook.user.clone(),
-                workdir: hook.working_dir.clone(),
-                ..Exec::new(hook.command.iter().cloned())
-            };
-            if let Ok(session) = self.engine.exec(container, &exec).await {
-                let _: Result<Vec<_>, _> = session.output.try_collect().await;
-            }
-        }
-        // Whatever does not stop is killed by the sweep.
-        let _ = self.engine.stop_container(container, None, None).await;
     }
 
     /// Artifacts and every service's log, into a folder beside the spec.

@@ -1,63 +1,102 @@
-//! Waits until a service is where it should be, and tells meanwhile what it waits for.
+//! Waits until a service is ready, and tells meanwhile what it waits for.
 //!
-//! TCP and HTTP are tried from inside the sandbox by its gateway, every few ten milliseconds. A command costs about
-//! 41 ms of a processor each time to start alone, so it is tried once a port answers (where one is known) and then at a
-//! [`Pace`] at which it takes less than a tenth of a core.
+//! The gateway tries TCP and HTTP from inside the sandbox, every few ten milliseconds. A command costs far more, so it
+//! is tried once a port answers (where one is known) and then with a growing pause. What succeeds while the image's
+//! entrypoint still initializes the data is the answer of a temporary server, and does not count.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::future::select_all;
 use regex::bytes::Regex;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::attempt::{self, Backoff, LogReader};
 use super::error::SessionError;
 use super::event::{Event, Events};
-use super::meter::Meter;
-use super::pace::Pace;
 use super::probe::Prober;
-use super::reading::{Found, Reading, read_on};
 use super::tail::tail;
-use crate::engine::{Container, ContainerState, Engine, EngineError, Exec, HealthStatus, LogOptions};
-use crate::plan::Until;
+use super::takeover::entrypoint_runs;
+use crate::engine::{Container, ContainerState, Engine, EngineError, HealthStatus, LogOptions};
+use crate::plan::{Handover, Until};
 use crate::spec::{Probe, RestartPolicy};
 
 /// How often the engine is asked for its own verdict on a service's health.
 const VERDICT_PAUSE: Duration = Duration::from_millis(500);
-/// How long a port is waited for before a command is tried.
-const PORT_FIRST: Duration = Duration::from_secs(10);
 /// How long a service runs that has nothing by which to tell that it is ready, before it counts as started: what cannot
 /// begin at all ends within it.
 const SETTLED: Duration = Duration::from_millis(200);
+/// The same where it would be started again: it must not be taken for one that runs between two ends.
+const SETTLED_IF_RESTARTED: Duration = Duration::from_secs(1);
+/// How long a port is waited for that will probably open.
+const OPENS_WITHIN: Duration = Duration::from_secs(10);
+/// How long an entrypoint may run on before it counts as one that is never replaced by its server.
+const ENTRYPOINT_WITHIN: Duration = Duration::from_mins(1);
+/// How often it is looked whether an entrypoint still runs.
+const ENTRYPOINT_PAUSE: Duration = Duration::from_millis(500);
+/// How long a port may take to answer that a server has opened.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// How often a container that ended is looked at, to see it started again.
 const AGAIN: Duration = Duration::from_millis(50);
+/// So many ends make a service that keeps exiting.
+const ENDS: u32 = 3;
 /// How long one try of a command may take: as long as the engine's own default for a healthcheck.
 const LONGEST_TRY: Duration = Duration::from_secs(30);
-/// What is kept of what a command writes, in bytes.
-const TAIL: usize = 4 << 10;
 /// How often the last answer is shown.
 const TELL: Duration = Duration::from_millis(250);
 
 /// A service's container that is waited for.
 pub(super) struct Awaited<'a> {
-    /// The engine.
     pub engine: &'a Arc<dyn Engine>,
     /// Tries ports from the inside.
     pub prober: &'a Prober,
-    /// Where to tell.
     pub events: &'a Events,
-    /// The service's name.
     pub service: &'a str,
-    /// Its container.
     pub container: &'a str,
     /// What happens when it exits.
     pub restart: RestartPolicy,
+    /// How certain it must be that its image's entrypoint has handed over to its server.
+    pub handover: Handover,
     /// Services that wait for it.
     pub waited_for_by: Vec<String>,
     /// The longest that is waited, if the service itself does not say.
     pub patience: Duration,
+    /// How many services of the plan are waited for that do not keep exiting.
+    pub pending: &'a Pending,
+}
+
+/// The waits under way that may still end well.
+#[derive(Debug, Default)]
+pub struct Pending(AtomicUsize);
+
+impl Pending {
+    fn enter(&self) -> PendingGuard<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        PendingGuard(Some(self))
+    }
+
+    fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+struct PendingGuard<'a>(Option<&'a Pending>);
+
+impl PendingGuard<'_> {
+    fn leave(&mut self) {
+        if let Some(pending) = self.0.take() {
+            pending.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for PendingGuard<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
 }
 
 impl Awaited<'_> {
@@ -70,7 +109,7 @@ impl Awaited<'_> {
         let (last, told) = watch::channel(String::new());
         let own = match until {
             Until::Ready { timeout, .. } => *timeout,
-            Until::Running | Until::Completed => None,
+            Until::Running { .. } | Until::Completed => None,
         };
         let outcome = tokio::select! {
             biased;
@@ -110,14 +149,24 @@ impl Awaited<'_> {
         began: Instant,
         last: &watch::Sender<String>,
     ) -> Result<(), SessionError> {
+        if self.handover == Handover::Proven {
+            last.send_replace("its entrypoint initializes the data".to_owned());
+            while self.entrypoint_runs().await {
+                tokio::time::sleep(ENTRYPOINT_PAUSE).await;
+            }
+        }
         match until {
             Until::Completed => std::future::pending().await,
-            Until::Running => self.running().await,
-            Until::Ready { probe: Probe::Exec(command), after_port, .. } => {
-                if let Some(port) = after_port {
-                    self.port_first(*port, last).await?;
+            Until::Running { ports } => {
+                if !self.ports_open(ports, last).await? {
+                    self.running().await?;
+                    self.initialized(began).await;
                 }
-                self.command(command, began, last).await
+                Ok(())
+            }
+            Until::Ready { probe: Probe::None, .. } => self.running().await,
+            Until::Ready { probe: Probe::Exec(command), after_port, .. } => {
+                self.command(command, *after_port, began, last).await
             }
             Until::Ready { probe: Probe::Log { pattern }, .. } => self.log(pattern, began, last).await,
             Until::Ready { probe, .. } => {
@@ -126,70 +175,138 @@ impl Awaited<'_> {
         }
     }
 
-    /// Waits for a port, but not for ever: an image may expose one on which nobody listens.
-    async fn port_first(&self, port: u16, last: &watch::Sender<String>) -> Result<(), SessionError> {
-        let probe = Probe::Tcp { port };
-        let ready = self.prober.until_ready(self.service, self.container, &probe, last);
-        tokio::time::timeout(PORT_FIRST, ready).await.unwrap_or(Ok(()))
+    /// Whether the image's entrypoint has not been replaced by its server yet. One that cannot be looked at is not
+    /// running yet, or not any more.
+    async fn entrypoint_runs(&self) -> bool {
+        self.engine.processes(self.container).await.map_or(true, |lines| entrypoint_runs(&lines))
     }
 
-    /// Returns when the container runs and has not ended at once; one that did is looked at again, for it may have been
-    /// started again since.
+    /// Whether an entrypoint that still runs may yet be replaced by its server.
+    fn may_hand_over(&self, began: Instant) -> bool {
+        self.handover != Handover::Expected || began.elapsed() < ENTRYPOINT_WITHIN
+    }
+
+    /// Returns when the entrypoint has been replaced by its server, or never will be.
+    async fn taken_over(&self, began: Instant) {
+        while self.may_hand_over(began) {
+            tokio::time::sleep(ENTRYPOINT_PAUSE).await;
+            if !self.entrypoint_runs().await {
+                return;
+            }
+        }
+    }
+
+    /// Gives an entrypoint its time where data is about to be kept and no port tells when the server runs.
+    async fn initialized(&self, began: Instant) {
+        let required = self.handover == Handover::Required;
+        while required && began.elapsed() < ENTRYPOINT_WITHIN && self.entrypoint_runs().await {
+            tokio::time::sleep(ENTRYPOINT_PAUSE).await;
+        }
+    }
+
+    /// Waits until one of the ports accepts, but not for long. Whether one does.
+    async fn ports_open(&self, ports: &[u16], last: &watch::Sender<String>) -> Result<bool, SessionError> {
+        if ports.is_empty() {
+            return Ok(false);
+        }
+        let began = Instant::now();
+        let probes: Vec<Probe> = ports.iter().map(|port| Probe::Tcp { port: *port }).collect();
+        let tries = probes
+            .iter()
+            .map(|probe| Box::pin(self.prober.until_ready(self.service, self.container, probe, last)));
+        tokio::select! {
+            (outcome, _, _) = select_all(tries) => outcome.map(|()| true),
+            () = async {
+                tokio::time::sleep(OPENS_WITHIN).await;
+                self.taken_over(began).await;
+            } => {
+                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                let text = format!(
+                    "`{}` runs, but accepts no connection on port {} after {} s; it counts as ready",
+                    self.service,
+                    ports.join(" or "),
+                    began.elapsed().as_secs(),
+                );
+                let hint = "`ready: none` ends this wait, `ready: { tcp: PORT }` makes it a condition";
+                self.events.emit(Event::Warning { text, hint: Some(hint.to_owned()) });
+                Ok(false)
+            }
+        }
+    }
+
+    /// Returns when the container has run for a moment without a restart.
     async fn running(&self) -> Result<(), SessionError> {
+        let settled = if self.restart == RestartPolicy::No { SETTLED } else { SETTLED_IF_RESTARTED };
         loop {
-            let lived = self.lives().await?;
-            tokio::time::sleep(SETTLED).await;
-            if lived && self.lives().await? {
+            let before = self.running_since().await?;
+            tokio::time::sleep(settled).await;
+            if before.is_some() && self.running_since().await? == before {
                 return Ok(());
             }
         }
     }
 
-    async fn lives(&self) -> Result<bool, EngineError> {
+    /// When the container was started, if it runs.
+    async fn running_since(&self) -> Result<Option<Option<jiff::Timestamp>>, EngineError> {
         let container = self.engine.container(self.container).await?;
-        Ok(container.is_some_and(|container| container.state.is_alive()))
+        Ok(container.filter(|it| it.state.is_alive()).map(|it| it.started_at))
     }
 
     /// Returns when the container has ended for good: with success if that is what is waited for, or if it is a
     /// one-shot service that succeeded. It is the keeper that starts it again where its `restart` says so.
     async fn ended(&self, until: &Until) -> Result<(), SessionError> {
-        let mut restarts = 0;
+        let mut pending = self.pending.enter();
+        let (mut ends, mut seen) = (0, None);
         loop {
             let code = self.engine.wait_container(self.container).await?;
-            let ended = self.engine.container(self.container).await?;
-            if !has_ended(ended.as_ref()) {
+            let found = self.engine.container(self.container).await?;
+            let over = has_ended(found.as_ref());
+            let finished = found.and_then(|found| found.finished_at);
+            if !over && (finished.is_none() || finished == seen) {
                 tokio::time::sleep(AGAIN).await;
                 continue;
             }
-            if code == 0 && (*until == Until::Completed || !self.restart.wants(code, restarts)) {
+            seen = finished;
+            let again = self.restart.wants(code, ends);
+            if code == 0 && (*until == Until::Completed || !again) {
                 return Ok(());
             }
-            let Some(ended) = ended.filter(|_| self.restart.wants(code, restarts)) else {
+            ends += 1;
+            if ends >= ENDS {
+                pending.leave();
+            }
+            if !again && ends == 1 {
                 return Err(self.exited(code).await);
-            };
-            restarts += 1;
-            self.started_after(&ended).await?;
+            }
+            // What it lacks may be a service that is not ready yet.
+            if !again || (ends >= ENDS && !self.pending.any()) {
+                return Err(self.keeps_exiting(code, ends).await);
+            }
+            if over {
+                self.started_after(finished).await?;
+            }
         }
     }
 
-    /// Returns when the container runs again, or has ended once more, since it was seen to have ended.
-    async fn started_after(&self, ended: &Container) -> Result<(), EngineError> {
+    /// Returns when the container runs again, or has ended once more, since it ended then.
+    async fn started_after(&self, finished: Option<jiff::Timestamp>) -> Result<(), EngineError> {
         loop {
             tokio::time::sleep(AGAIN).await;
             let now = self.engine.container(self.container).await?;
-            if now.is_none_or(|now| !has_ended(Some(&now)) || now.finished_at != ended.finished_at) {
+            if now.is_none_or(|now| !has_ended(Some(&now)) || now.finished_at != finished) {
                 return Ok(());
             }
         }
     }
 
     /// Returns when the engine's own verdict is that the container is not healthy, which it gives after the retries
-    /// that the healthcheck allows.
+    /// that the healthcheck allows. It says the same of one that has ended, which is no verdict.
     async fn unhealthy(&self, until: &Until) -> Result<(), SessionError> {
         loop {
             tokio::time::sleep(VERDICT_PAUSE).await;
             let container = self.engine.container(self.container).await?;
-            let health = container.and_then(|container| container.health);
+            let running = container.filter(|container| container.state == ContainerState::Running);
+            let health = running.and_then(|container| container.health);
             if let (Until::Ready { .. }, Some(health)) = (until, health)
                 && health.status == HealthStatus::Unhealthy
             {
@@ -214,6 +331,17 @@ impl Awaited<'_> {
         }
     }
 
+    async fn keeps_exiting(&self, code: i64, times: u32) -> SessionError {
+        SessionError::KeepsExiting {
+            service: self.service.to_owned(),
+            code,
+            times,
+            log: tail(&**self.engine, self.container).await,
+            waited_for_by: self.waited_for_by.clone(),
+            refused: self.prober.refused(self.service).await,
+        }
+    }
+
     async fn not_ready(&self, after: Duration, says_so: bool, last: &str) -> SessionError {
         SessionError::NotReady {
             service: self.service.to_owned(),
@@ -229,46 +357,62 @@ impl Awaited<'_> {
     async fn command(
         &self,
         command: &[String],
+        after_port: Option<u16>,
         began: Instant,
         last: &watch::Sender<String>,
     ) -> Result<(), SessionError> {
-        let (mut pace, mut meter) = (Pace::new(), Meter::new(&**self.engine, self.container));
+        let open = match after_port {
+            Some(port) => self.port_first(port, began, last).await?,
+            None => false,
+        };
+        let mut backoff = Backoff::new();
         loop {
             let tried = Instant::now();
-            let outcome = meter.during(timeout(LONGEST_TRY, self.try_command(command))).await;
-            let (ended, took) = (Instant::now(), tried.elapsed());
-            match outcome {
-                Ok(Ok((0, _))) => return Ok(()),
-                Ok(Ok((code, output))) => {
-                    let output = output.lines().last().unwrap_or_default().trim().to_owned();
-                    let words = if output.is_empty() { format!("exit code {code}") } else { output };
-                    last.send_replace(words);
-                }
-                // The container is restarting, or has not quite started.
-                Ok(Err(error)) => {
-                    last.send_replace(error.to_string());
-                }
-                Err(_) => {
-                    last.send_replace(format!("no answer within {} s", LONGEST_TRY.as_secs()));
-                }
-            }
-            let cost = meter.cost(took).await;
-            let pause = pace.pause_after(cost, ended.duration_since(began));
-            meter.rest(pause.saturating_sub(ended.elapsed())).await;
+            let words =
+                match timeout(LONGEST_TRY, attempt::command(&**self.engine, self.container, command)).await {
+                    Ok(Ok((0, _))) if open || self.is_the_real_one(after_port, began).await => return Ok(()),
+                    Ok(Ok((0, _))) => {
+                        "its entrypoint still runs, and what answers is not its server yet".to_owned()
+                    }
+                    Ok(Ok((code, output))) => match output.lines().last().map(str::trim) {
+                        Some(line) if !line.is_empty() => line.to_owned(),
+                        _ => format!("exit code {code}"),
+                    },
+                    // The container is restarting, or has not quite started.
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => format!("no answer within {} s", LONGEST_TRY.as_secs()),
+                };
+            last.send_replace(words);
+            tokio::time::sleep(backoff.pause_after(tried.elapsed())).await;
         }
     }
 
-    async fn try_command(&self, command: &[String]) -> Result<(i64, String), EngineError> {
-        let exec = Exec::new(command.iter().cloned());
-        let mut session = self.engine.exec(self.container, &exec).await?;
-        let mut output = Vec::new();
-        while let Some(chunk) = session.output.next().await {
-            output.extend_from_slice(&chunk?.bytes);
-            // Only the end is told.
-            output.drain(..output.len().saturating_sub(TAIL));
+    /// Waits until the port accepts, which tells a server from a temporary one; not longer than the entrypoint runs,
+    /// since an image may declare a port on which nobody listens. Whether it accepts.
+    async fn port_first(
+        &self,
+        port: u16,
+        began: Instant,
+        last: &watch::Sender<String>,
+    ) -> Result<bool, SessionError> {
+        let probe = Probe::Tcp { port };
+        tokio::select! {
+            outcome = self.prober.until_ready(self.service, self.container, &probe, last) => outcome.map(|()| true),
+            () = self.taken_over(began) => Ok(false),
         }
-        let code = self.engine.exec_exit_code(&session.id).await?.unwrap_or(-1);
-        Ok((code, String::from_utf8_lossy(&output).into_owned()))
+    }
+
+    /// Whether what has just answered is the service's server: a temporary one runs below the entrypoint and listens on
+    /// no network.
+    async fn is_the_real_one(&self, port: Option<u16>, began: Instant) -> bool {
+        if !self.may_hand_over(began) || !self.entrypoint_runs().await {
+            return true;
+        }
+        let Some(port) = port else { return false };
+        let (unheard, _) = watch::channel(String::new());
+        let probe = Probe::Tcp { port };
+        let answer = self.prober.until_ready(self.service, self.container, &probe, &unheard);
+        matches!(timeout(ANSWERS_WITHIN, answer).await, Ok(Ok(())))
     }
 
     async fn log(
@@ -281,20 +425,17 @@ impl Awaited<'_> {
             what: format!("`{pattern}` is not a regular expression: {error}"),
             hint: None,
         })?;
-        let mut reading = Reading::since(began);
         loop {
             // What an earlier run of the container wrote is no answer. The start of this one would not do: an engine
             // under load takes note of it later than of the first lines.
             let since =
                 self.engine.container(self.container).await?.and_then(|container| container.finished_at);
             let options = LogOptions { follow: true, since, ..LogOptions::default() };
-            let mut logs = self.engine.logs(self.container, &options).await?;
-            let mut seen = Vec::new();
-            while let Some(found) = reading.count(read_on(&mut logs, &mut seen, &regex, last)).await {
-                if found? == Found::Match {
+            let mut reader = LogReader::new(self.engine.logs(self.container, &options).await?, &regex);
+            while reader.next_match(last).await? {
+                if self.is_the_real_one(None, began).await {
                     return Ok(());
                 }
-                reading.rest().await;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

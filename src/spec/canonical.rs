@@ -267,7 +267,7 @@ fn service(log: &Log, map: &mut Map, base: &Base<'_>) {
         let inner = Node { value: std::mem::replace(&mut gpus.value, Value::Null), span, tag: None };
         gpus.value = Value::Seq(vec![inner]);
     }
-    for key in ["post_start", "pre_stop"] {
+    for key in ["pre_start", "post_start", "pre_stop"] {
         items(map, key, |hook| {
             words(log, hook, "command");
             keyed(hook, "environment");

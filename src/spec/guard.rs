@@ -128,7 +128,8 @@ impl Guard {
         if !service.resources.gpus.is_empty() || reserved.is_some_and(|bounds| !bounds.devices.is_empty()) {
             words.push(("gpus", "devices such as GPUs of the host".to_owned()));
         }
-        if service.post_start.iter().chain(&service.pre_stop).any(|hook| hook.privileged) {
+        let mut hooks = service.pre_start.iter().chain(&service.post_start).chain(&service.pre_stop);
+        if hooks.any(|hook| hook.privileged) {
             words.push(("post_start", "a privileged hook".to_owned()));
         }
         words.extend(ways_out::of_service(spec, service));

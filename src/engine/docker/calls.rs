@@ -217,6 +217,10 @@ impl Engine for Docker {
         Ok(self.watch_stats(name))
     }
 
+    async fn processes(&self, name: &str) -> Result<Vec<String>> {
+        self.command_lines(name).await
+    }
+
     async fn exec(&self, name: &str, exec: &Exec) -> Result<ExecSession> {
         self.start_exec(name, exec).await
     }

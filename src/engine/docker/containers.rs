@@ -111,6 +111,16 @@ impl Docker {
         self.patient.restart_container(name, Some(options)).await.map_err(call.on_failed())
     }
 
+    pub(super) async fn command_lines(&self, name: &str) -> Result<Vec<String>> {
+        let call = call("list the processes of", ObjectKind::Container, name);
+        // Podman reads the names of columns, an engine of Docker's the arguments of `ps`, which must show the ids.
+        let columns = if self.kind == EngineKind::Podman { "pid,args" } else { "-eo pid,args" };
+        let options = query::TopOptions { ps_args: columns.to_owned() };
+        let table = self.api.top_processes(name, Some(options)).await.map_err(call.on_failed())?;
+        let lines = table.processes.unwrap_or_default().into_iter();
+        Ok(lines.filter_map(|mut columns| columns.pop()).collect())
+    }
+
     pub(super) async fn list_containers(&self, filter: &Filter) -> Result<Vec<ContainerSummary>> {
         let mut filters = read::labels_filter(&filter.labels);
         if !filter.names.is_empty() {

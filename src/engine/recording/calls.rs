@@ -377,6 +377,14 @@ impl Engine for Recording {
         Ok(Box::pin(samples))
     }
 
+    async fn processes(&self, name: &str) -> Result<Vec<String>> {
+        let wanted = name.to_owned();
+        self.call("list the processes of", ObjectKind::Container, name, move |model| {
+            model.kept(&wanted, "list the processes of").map(|_| Vec::new())
+        })
+        .await
+    }
+
     async fn exec(&self, name: &str, exec: &Exec) -> Result<ExecSession> {
         let wanted = name.to_owned();
         let line = format!("{name}: {}", exec.cmd.join(" "));

@@ -113,7 +113,7 @@ impl Draft<'_> {
 
 /// Whether it waits for something to happen in a container, or fills one: it may take long.
 fn takes_long(op: &Op) -> bool {
-    matches!(op, Op::Await { .. } | Op::Fill { .. } | Op::Seed { .. } | Op::RunHook { .. })
+    matches!(op, Op::Await { .. } | Op::Fill { .. } | Op::Seed { .. } | Op::RunHook { .. } | Op::RunInit(_))
 }
 
 /// The gateway depends on all that it is told, too, and on the ports of the host that the spec wishes for.

@@ -35,7 +35,8 @@ pub(super) fn draft(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanEr
     let mut published = port::published(wish.spec, observed);
     // In the order of the gateway's numbers: the order in the spec is no reason to make it anew.
     published.sort_by_key(|port| port.edge_port);
-    let mut draft = Draft { wish, observed, laid, published, plan: Plan::default() };
+    let mut draft =
+        Draft { wish, observed, laid, published, plan: Plan::default(), last_on: BTreeMap::new() };
     draft.orphans();
     draft.gateway(edge);
     draft.limit();
@@ -55,6 +56,8 @@ struct Draft<'a> {
     laid: BTreeMap<NetworkName, Laid>,
     published: Vec<PublishedService>,
     plan: Plan,
+    /// The last container that is created on each new volume.
+    last_on: BTreeMap<String, StepId>,
 }
 
 impl Draft<'_> {
@@ -167,7 +170,7 @@ fn limit() -> StepId {
 }
 
 /// Services after those they depend on. The spec has refused cycles.
-pub(super) fn in_order(services: &BTreeMap<ServiceName, Service>) -> Vec<ServiceName> {
+pub fn in_order(services: &BTreeMap<ServiceName, Service>) -> Vec<ServiceName> {
     fn visit(name: &ServiceName, services: &BTreeMap<ServiceName, Service>, order: &mut Vec<ServiceName>) {
         let Some(service) = services.get(name).filter(|_| !order.contains(name)) else { return };
         for other in service.depends_on.keys() {

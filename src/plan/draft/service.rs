@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Draft, in_order, limit};
 use crate::engine::{CreateContainer, identity};
-use crate::plan::op::{Op, Until};
+use crate::plan::op::Op;
 use crate::plan::volume::{self, Volumes};
 use crate::plan::wish::{Age, Seeding};
 use crate::plan::{ExistingContainer, StepId, container, grant, service};
@@ -35,6 +35,11 @@ impl Draft<'_> {
         let anew = recreate || displaced.is_some_and(|_| !self.is_over(service, &name, &hash));
         match self.observed.containers.get(&name) {
             Some(existing) if existing.config_hash == hash && !anew => {
+                if existing.running && self.follows_a_restart(service) {
+                    self.restart(service, &name);
+                    self.settle(service, &name);
+                    return;
+                }
                 if existing.running || self.is_done(service, existing) {
                     return;
                 }
@@ -59,6 +64,29 @@ impl Draft<'_> {
         }
     }
 
+    /// Whether a service is to be restarted because one that it depends on stops in this plan.
+    fn follows_a_restart(&self, service: &Service) -> bool {
+        let stops = |container: String| {
+            let (stop, remove) = (StepId::new("stop", &container), StepId::new("remove", &container));
+            self.plan.steps().iter().any(|step| step.id == stop || step.id == remove)
+        };
+        let restarting = service.depends_on.iter().filter(|(_, dependency)| dependency.restart);
+        restarting.filter_map(|(name, _)| self.wish.spec.services.get(name)).any(|other| {
+            (1..=other.replicas()).any(|replica| stops(self.wish.container(&other.name, replica)))
+        })
+    }
+
+    /// Stops a container that stays as it is, and starts it again.
+    fn restart(&mut self, service: &Service, name: &str) {
+        let cause = format!("services.{}.depends_on: what it depends on is made anew", service.name);
+        let stop = StepId::new("stop", name);
+        let first: Vec<StepId> =
+            self.dependents(&service.name).map(|name| StepId::new("stop", name)).collect();
+        let op = Op::Stop { container: name.to_owned() };
+        self.add_for(Some(&service.name), stop.clone(), op, &cause, first);
+        self.start(service, name, &cause, [stop]);
+    }
+
     /// Whether a container is as it is to be and has done its work: what it is on or in no longer matters to it.
     fn is_over(&self, service: &Service, name: &str, hash: &str) -> bool {
         let existing = self.observed.containers.get(name).filter(|existing| existing.config_hash == hash);
@@ -68,8 +96,7 @@ impl Draft<'_> {
     /// Whether a container that ended has done its work: it succeeded, and nothing is known by which it would serve. One
     /// that serves, and ended well because somebody stopped it, is to run again.
     fn is_done(&self, service: &Service, existing: &ExistingContainer) -> bool {
-        let until = service::until(self.wish.spec, service, self.image(service));
-        existing.exit_code == Some(0) && !matches!(until, Until::Ready { .. })
+        existing.exit_code == Some(0) && !service::serves(self.wish.spec, service, self.image(service))
     }
 
     fn create(
@@ -95,8 +122,20 @@ impl Draft<'_> {
             needs.push(StepId::new("create", other.split(':').next().unwrap_or(other)));
         }
         let made = StepId::new("create", name);
+        // The engine fills an empty volume from the image of the first container that is created on it: that of the
+        // service that the others depend on.
+        for volume in volumes.values() {
+            let before = self.last_on.insert(volume.key.clone(), made.clone());
+            needs.extend(before.filter(|_| self.is_new(&volume.key)));
+        }
         self.add_for(Some(&service.name), made.clone(), Op::CreateContainer(Box::new(create)), cause, needs);
         self.furnish(service, name, volumes, cause);
+    }
+
+    /// Whether a volume is made in this plan.
+    fn is_new(&self, volume: &str) -> bool {
+        let id = StepId::new("volume", volume);
+        self.plan.steps().iter().any(|step| step.id == id)
     }
 
     /// Gives a container that was just made its files and its volumes' seeds, and starts it.
@@ -171,8 +210,7 @@ impl Draft<'_> {
     fn fills(&mut self, service: &Service, name: &str, volumes: &Volumes, made: &StepId) -> Vec<StepId> {
         let mut after = Vec::new();
         for volume in volumes.values() {
-            let provided = StepId::new("volume", &volume.key);
-            let fresh = self.wish.age == Age::New || self.plan.steps().iter().any(|step| step.id == provided);
+            let fresh = self.wish.age == Age::New || self.is_new(&volume.key);
             let key = crate::spec::VolumeName::new(volume.key.as_str()).ok();
             let written = key.and_then(|key| self.wish.spec.volumes.get(&key));
             let Some(written) = written.filter(|_| fresh && self.wish.seeding == Seeding::Run) else {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::Draft;
 use super::network::ingress;
-use crate::plan::op::Op;
+use crate::engine::identity;
+use crate::plan::op::{Handover, Op};
 use crate::plan::wish::{Age, Seeding};
-use crate::plan::{StepId, images, service, volume};
+use crate::plan::{StepId, container, images, service, volume};
 use crate::spec::{Condition, Seed, Service};
 
 impl Draft<'_> {
@@ -36,6 +37,7 @@ impl Draft<'_> {
                 }
             }
         }
+        self.pre_start(service, name, &mut needs);
         let started = StepId::new("start", name);
         let op = Op::Start { container: name.to_owned() };
         self.add_for(Some(&service.name), started.clone(), op, cause, needs);
@@ -47,6 +49,37 @@ impl Draft<'_> {
             self.add_for(Some(&service.name), id.clone(), op, cause, [previous]);
             previous = id;
         }
+    }
+
+    /// Runs the `pre_start` commands of a service one after the other, before its first replica starts, or this one.
+    fn pre_start(&mut self, service: &Service, name: &str, needs: &mut BTreeSet<StepId>) {
+        let first = self.wish.container(&service.name, 1);
+        for (index, hook) in service.pre_start.iter().enumerate() {
+            let of = if hook.per_replica { name } else { &first };
+            let id = StepId::new("pre_start", format!("{of}.{index}"));
+            if of == name {
+                let replica = self.replica_number(service, name);
+                let image = self.image(service);
+                let volumes = volume::volumes_of(self.wish.name.as_str(), service, replica, image);
+                let group = self.wish.shared(self.observed);
+                let create =
+                    container::create(self.wish, service, replica, image, &volumes, &self.laid, group);
+                let what = format!("{}.{replica}.{index}", service.name);
+                let own = identity::probe(self.wish.name.as_str(), &what);
+                let op = Op::RunInit(Box::new(container::init(self.wish, service, &create, &own, hook)));
+                let cause = format!("services.{}.pre_start[{index}]", service.name);
+                let gateway = StepId::new("start", self.wish.gateway());
+                let needs: BTreeSet<StepId> = needs.iter().cloned().chain([gateway]).collect();
+                self.add_for(Some(&service.name), id.clone(), op, cause, needs);
+            }
+            needs.insert(id);
+        }
+    }
+
+    fn replica_number(&self, service: &Service, name: &str) -> u32 {
+        (1..=service.replicas())
+            .find(|replica| self.wish.container(&service.name, *replica) == name)
+            .unwrap_or(1)
     }
 
     /// The seeds of a service that run in this plan: of its first container, if its data is new.
@@ -74,6 +107,15 @@ impl Draft<'_> {
         !kept && !self.observed.containers.contains_key(container)
     }
 
+    fn handover(&self, service: &Service) -> Handover {
+        let seeded = self.wish.spec.services.values().any(Service::is_seeded);
+        match self.wish.seeding {
+            Seeding::Run if service.initdb_mounts().next().is_some() => Handover::Proven,
+            Seeding::Run if seeded => Handover::Required,
+            _ => Handover::Expected,
+        }
+    }
+
     /// Waits for a container and seeds its service.
     pub(super) fn settle(&mut self, service: &Service, name: &str) {
         let until = service::until(self.wish.spec, service, self.image(service));
@@ -83,7 +125,9 @@ impl Draft<'_> {
         if until.is_tried_by_gateway() {
             needs.insert(StepId::new("start", self.wish.gateway()));
         }
-        let op = Op::Await { container: name.to_owned(), until };
+        let handover = self.handover(service);
+        let optional = service::is_optional(self.wish.spec, &service.name);
+        let op = Op::Await { container: name.to_owned(), until, handover, optional };
         self.add_for(Some(&service.name), awaited.clone(), op, cause, needs);
         let mut previous = awaited;
         let seeds: Vec<(StepId, Seed)> =

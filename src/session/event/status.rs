@@ -31,9 +31,9 @@ pub enum ServiceState {
     Starting,
     /// Running; it says nothing of its health.
     Running,
-    /// Running; its healthcheck says that it is healthy.
+    /// Running, and its check succeeds.
     Healthy,
-    /// Running, and `up` has found it ready.
+    /// Running, and `up` has seen that it is ready; the engine has not checked it yet.
     Ready,
     /// Running, and its check fails.
     Unhealthy,

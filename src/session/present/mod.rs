@@ -25,7 +25,7 @@ use super::observe::{self, Sighting};
 use super::open;
 use super::raise::{self, Order, PortWish, Site};
 use super::signals::{self, Signals};
-use super::stop::stop;
+use super::stop::{stop, with_dependents};
 use super::survey;
 use crate::agent::client::Keeper;
 use crate::data::manifest::{Consistency, KeptSecret, Manifest};
@@ -217,7 +217,8 @@ impl Present {
         Ok(self.keeper.touch(&self.name).await?)
     }
 
-    /// Stops services and starts them again, also those that did not run.
+    /// Stops services and starts them again, also those that did not run; with them those that run and are to be
+    /// restarted when one of these is.
     ///
     /// # Errors
     /// When the engine refuses; when one of them ends or does not get ready.
@@ -227,6 +228,14 @@ impl Present {
         within: Option<Duration>,
         patience: Duration,
     ) -> Result<(), SessionError> {
+        let lives: BTreeSet<ServiceName> = {
+            let containers = self.containers(Whose::Everyones).await?;
+            let alive = containers.iter().filter(|container| container.state.is_alive());
+            alive.filter_map(|container| ServiceName::new(observe::service_of(container)).ok()).collect()
+        };
+        let mut all = with_dependents(&self.spec, which);
+        all.retain(|name| which.contains(name) || lives.contains(name));
+        let which = &all;
         let whose = Whose::Services(which);
         self.stopped(whose, patience, async |_, _| self.stop(which, within).await.map(drop)).await?;
         let containers = self.containers(whose).await?;

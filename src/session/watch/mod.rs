@@ -19,6 +19,7 @@ use super::event::Event;
 use super::open::{self, Opening};
 use super::raise::{self, Order};
 use super::run::{self, Beside, Raised};
+use super::stop::{in_stop_order, with_dependents};
 use super::{hook, observe};
 use crate::spec::{Loaded, Problems, ServiceName, Spec};
 use files::Files;
@@ -244,13 +245,24 @@ impl Watch {
     async fn restart(&mut self, which: &BTreeSet<ServiceName>) -> Result<(), SessionError> {
         let began = self.begin(&format!("restarting {}", listed(which)));
         let outcome = async {
-            for service in which {
-                for container in self.containers(service).await {
-                    self.raised.site.engine.stop_container(&container, None, None).await?;
+            let Order { spec, name, id, patience, .. } = &self.raised.order;
+            let which = &with_dependents(spec, which);
+            let site = &self.raised.site;
+            for group in in_stop_order(which.iter().filter_map(|name| spec.services.get(name)).collect()) {
+                for service in group {
+                    for container in self.containers(&service.name).await {
+                        let stop = hook::stop_container(
+                            &*site.engine,
+                            &site.events,
+                            Some(service),
+                            &container,
+                            None,
+                        );
+                        stop.await?;
+                    }
                 }
             }
-            let Order { spec, name, id, patience, .. } = &self.raised.order;
-            raise::start(&self.raised.site, spec, name, id, which, *patience, &self.raised.token).await
+            raise::start(site, spec, name, id, which, *patience, &self.raised.token).await
         }
         .await;
         self.end(began);

@@ -74,6 +74,8 @@ pub struct Readiness {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Probe {
+    /// Nothing: the service is ready once it runs (`ready: none`).
+    None,
     /// A command in the container that must succeed.
     Exec(Vec<String>),
     /// A port that must accept.

@@ -82,7 +82,7 @@ pub struct Logging {
     pub options: BTreeMap<String, Option<String>>,
 }
 
-/// A command that runs in a service's container at a turn of its life.
+/// A command that runs at a turn of a service's life: in its container, or before its start in one of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Hook {
@@ -96,6 +96,10 @@ pub struct Hook {
     pub working_dir: Option<String>,
     /// More environment.
     pub environment: BTreeMap<String, Option<String>>,
+    /// Of `pre_start`: the image, if not the service's.
+    pub image: Option<String>,
+    /// Of `pre_start`: whether it runs before each replica's start, not once for all.
+    pub per_replica: bool,
 }
 
 #[cfg(test)]

@@ -199,6 +199,9 @@ pub struct Service {
     /// `stop_grace_period`.
     #[serde(default)]
     pub stop_grace_period: Option<Duration>,
+    /// `pre_start`: commands that complete, each in a container of its own, before it starts.
+    #[serde(default)]
+    pub pre_start: Vec<Hook>,
     /// `post_start`: commands in the container after it started.
     #[serde(default)]
     pub post_start: Vec<Hook>,
@@ -291,6 +294,7 @@ impl Service {
             logging: None,
             stop_signal: None,
             stop_grace_period: None,
+            pre_start: Vec::new(),
             post_start: Vec::new(),
             pre_stop: Vec::new(),
             watch: Vec::new(),

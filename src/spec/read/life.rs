@@ -110,7 +110,12 @@ impl Reader<'_> {
     pub(super) fn hooks(&self, fields: &Fields<'_>, key: &'static str) -> Vec<Hook> {
         let hooks = fields.list(key).iter().filter_map(|node| {
             let inner = Fields::of(self.log, node, format!("an entry of `{key}` of {}", fields.what))?;
-            Some(self.hook(inner))
+            let (mut image, mut per_replica) = (None, false);
+            if key == "pre_start" {
+                image = inner.text("image");
+                per_replica = inner.flag("per_replica").unwrap_or(false);
+            }
+            Some(Hook { image, per_replica, ..self.hook(inner) })
         });
         hooks.collect()
     }
@@ -131,6 +136,7 @@ impl Reader<'_> {
             privileged: inner.flag("privileged").unwrap_or(false),
             working_dir: inner.text("working_dir"),
             environment: environment.collect(),
+            ..Hook::default()
         };
         inner.finish();
         hook

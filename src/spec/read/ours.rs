@@ -108,6 +108,16 @@ impl Reader<'_> {
 
     /// Reads `ready`.
     pub(super) fn ready(&self, fields: &Fields<'_>) -> Option<Readiness> {
+        let node = fields.node("ready")?;
+        if node.as_str() == Some("none") {
+            return Some(Readiness { probe: Probe::None, timeout: None, at: self.log.at(node.span) });
+        }
+        if let Some(word) = node.as_str() {
+            let message = format!("`ready: {word}` of {} is neither `none` nor a mapping", fields.what);
+            let hint = "write `none`, or one of `exec`, `tcp`, `http`, `log`: `ready: { tcp: 5432 }`";
+            self.log.hinted(ProblemKind::Type, node.span, message, hint);
+            return None;
+        }
         let inner = fields.inner("ready")?;
         let at = self.log.at(inner.span);
         let mut probes: Vec<(&str, Probe)> = Vec::new();

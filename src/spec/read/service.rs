@@ -208,6 +208,7 @@ impl Reader<'_> {
         service.restart = self.restart(fields);
         service.stop_signal = fields.filled("stop_signal");
         service.stop_grace_period = fields.duration("stop_grace_period");
+        service.pre_start = self.hooks(fields, "pre_start");
         service.post_start = self.hooks(fields, "post_start");
         service.pre_stop = self.hooks(fields, "pre_stop");
         if let Some(develop) = fields.inner("develop") {

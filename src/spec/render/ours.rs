@@ -69,9 +69,10 @@ pub(super) fn volume(volume: &Volume) -> Object {
     object
 }
 
-fn ready(ready: &Readiness) -> Object {
+fn ready(ready: &Readiness) -> Json {
     let mut object = Object::default();
     match &ready.probe {
+        Probe::None => return json!("none"),
         Probe::Exec(words) => object.texts("exec", words),
         Probe::Tcp { port } => object.set("tcp", *port),
         Probe::Log { pattern } => object.set("log", pattern.as_str()),
@@ -89,7 +90,7 @@ fn ready(ready: &Readiness) -> Object {
         }
     };
     object.some("timeout", ready.timeout.map(duration_text));
-    object
+    object.into()
 }
 
 fn seed(seed: &Seed) -> Json {

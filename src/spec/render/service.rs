@@ -302,6 +302,7 @@ fn life(object: &mut Object, service: &Service, form: Form) {
         .some("restart", service.restart.map(|policy| policy.to_string()))
         .some("stop_signal", service.stop_signal.clone())
         .some("stop_grace_period", service.stop_grace_period.map(duration_text))
+        .list("pre_start", service.pre_start.iter().map(hook).collect())
         .list("post_start", service.post_start.iter().map(hook).collect())
         .list("pre_stop", service.pre_stop.iter().map(hook).collect())
         .some("deploy", service.deploy.as_ref().map(deploy))
@@ -333,6 +334,8 @@ fn hook(hook: &Hook) -> Json {
     let mut object = Object::default();
     object
         .texts("command", &hook.command)
+        .some("image", hook.image.clone())
+        .flag("per_replica", hook.per_replica)
         .some("user", hook.user.clone())
         .flag("privileged", hook.privileged)
         .some("working_dir", hook.working_dir.clone())

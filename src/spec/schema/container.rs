@@ -1,6 +1,6 @@
 //! The parts of a service.
 
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
 use super::shape::{
     any, closed, duration, flag, int, keys, list, number, one_or_more, pairs, reference, short_or, size,
@@ -8,16 +8,26 @@ use super::shape::{
 };
 
 pub(super) fn hook() -> Json {
-    closed(
-        "A command at a turn of the container's life.",
-        keys(&[
-            ("command", one_or_more("The command.")),
-            ("user", text("The user.")),
-            ("privileged", flag("Host access.")),
-            ("working_dir", text("The folder it runs in.")),
-            ("environment", pairs("More environment.")),
-        ]),
-    )
+    closed("A command at a turn of the container's life.", hook_keys())
+}
+
+pub(super) fn init_container() -> Json {
+    let mut all = hook_keys();
+    all.extend(keys(&[
+        ("image", text("The image; the service's if none.")),
+        ("per_replica", flag("Whether it runs before each replica, not once for all.")),
+    ]));
+    closed("A command that completes before the service starts.", all)
+}
+
+fn hook_keys() -> Map<String, Json> {
+    keys(&[
+        ("command", one_or_more("The command.")),
+        ("user", text("The user.")),
+        ("privileged", flag("Host access.")),
+        ("working_dir", text("The folder it runs in.")),
+        ("environment", pairs("More environment.")),
+    ])
 }
 
 pub(super) fn ulimits() -> Json {

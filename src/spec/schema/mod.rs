@@ -8,7 +8,7 @@ mod things;
 
 use serde_json::{Map, Value as Json, json};
 
-use container::{hook, ulimits};
+use container::{hook, init_container, ulimits};
 use ours::{seed, top_words};
 use service::service;
 use shape::{any, closed, keys, list, named, reference, text};
@@ -45,6 +45,7 @@ pub fn schema() -> Json {
     definitions.insert("config".to_owned(), config());
     definitions.insert("seed".to_owned(), seed());
     definitions.insert("hook".to_owned(), hook());
+    definitions.insert("init_container".to_owned(), init_container());
     definitions.insert("ulimits".to_owned(), ulimits());
     if let Some(root) = root.as_object_mut() {
         root.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));

@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::shape::{
     closed, duration, flag, int, keys, list, number, one_or_more, pairs, reference, scalar, short_or, size,
-    text, texts,
+    text, texts, words,
 };
 
 pub(super) fn top_words() -> Map<String, Json> {
@@ -71,7 +71,7 @@ pub(super) fn service_words() -> Map<String, Json> {
         ]),
     );
     keys(&[
-        ("ready", ready),
+        ("ready", json!({ "anyOf": [words(&["none"], "The service is ready once it runs."), ready] })),
         ("seed", list(reference("seed"), "What runs once the service is ready, in order: `sql`, `exec`.")),
         ("durable", flag("Whether fsync means fsync in this service.")),
     ])

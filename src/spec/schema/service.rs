@@ -108,6 +108,13 @@ pub(super) fn service() -> Json {
         ),
         ("stop_signal", text("The signal that stops it.")),
         ("stop_grace_period", duration("The time it has to stop.")),
+        (
+            "pre_start",
+            list(
+                reference("init_container"),
+                "Commands that complete, each in a container of its own, before it starts.",
+            ),
+        ),
         ("post_start", list(reference("hook"), "Commands after it started.")),
         ("pre_stop", list(reference("hook"), "Commands before it is stopped.")),
         ("extends", any("A service to build on: its name, or `service` and `file`.")),
