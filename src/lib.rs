@@ -10,6 +10,8 @@ pub mod agent;
 pub mod data;
 pub mod plan;
 
+pub mod bind_check;
+
 pub mod sweep;
 
 pub mod pool;
@@ -17,3 +19,5 @@ pub mod pool;
 pub mod engine;
 
 pub mod spec;
+
+pub mod host_files;

@@ -16,6 +16,7 @@ use sandbox::agent::protocol::{Declared, Extension, Hold, Lifetime, Notice, Reas
 use sandbox::engine::docker::Docker;
 use sandbox::engine::identity::{self, Role, SandboxId, SandboxName};
 use sandbox::engine::{CreateContainer, CreateNetwork, CreateVolume, Engine, Mount, network::Subnet};
+use sandbox::host_files::Folder;
 use sandbox::pool::{SetPath, StorageKind, VolumeName};
 use sandbox::spec::Spec;
 use support::{BUSYBOX, World, eventually, within};
@@ -215,7 +216,7 @@ async fn what_it_leaves_can_be_read_afterwards() {
     assert_eq!(keeper.declared(&made.id).await.unwrap(), None);
     let left = keeper.left(Some(&made.name)).await.unwrap();
     let into = tempfile::tempdir().unwrap();
-    keeper.bring(&left[0], into.path()).await.unwrap();
+    keeper.bring(&left[0], Folder::open(into.path()).unwrap()).await.unwrap();
     let read = |path: &str| std::fs::read_to_string(into.path().join(path)).unwrap();
     assert!(read("logs/web.log").contains("hello"));
     assert_eq!(read("artifacts/web/out/made"), "made\n");
@@ -412,7 +413,7 @@ async fn with_a_pool_it_has_that_pools_powers_and_without_one_none() {
         host["CapAdd"].as_array().map_or(0, Vec::len)
     };
     let pool = keeper.storage_kind() == Some(StorageKind::Pool);
-    assert_eq!(added(&made), if pool { 2 } else { 0 });
+    assert_eq!(added(&made), if pool { 3 } else { 0 });
     drop(keeper);
     client::remove_everything(&made.engine, &made.options).await.unwrap();
     made.options.storage = Some(StorageKind::Copy);

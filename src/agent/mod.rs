@@ -9,7 +9,6 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-mod archive;
 pub mod built;
 mod carry;
 pub mod client;

@@ -1,9 +1,10 @@
 //! `sandbox artifacts`: what destroyed sandboxes left behind, kept for a day.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Context, Exit, Failure};
 use crate::agent::client::{Keeper, Options};
+use crate::host_files::Folder;
 use crate::report::Output;
 use crate::report::table::Table;
 use crate::spec::SandboxName;
@@ -15,8 +16,24 @@ pub struct Args {
     #[arg(value_name = "NAME")]
     sandbox: Option<SandboxName>,
     /// The folder they are brought to.
-    #[arg(long, value_name = "FOLDER", default_value = "sandbox-artifacts")]
-    into: PathBuf,
+    #[arg(long, value_name = "FOLDER", default_value = FOLDER)]
+    into: Option<PathBuf>,
+}
+
+/// Where they are brought to unless another folder is named.
+const FOLDER: &str = "sandbox-artifacts";
+
+/// The folder for a sandbox's files. The one that the user names may be a link; below it, and below the folder that the
+/// user stands in, a service may have put one.
+fn destination(context: &Context, into: Option<&Path>, name: &SandboxName) -> std::io::Result<Folder> {
+    let name = Path::new(name.as_str());
+    match into.filter(|into| *into != Path::new(FOLDER)) {
+        Some(into) => Folder::make(into)?.make_below(name),
+        None => {
+            let here = context.folder().map_err(|error| std::io::Error::other(error.to_string()))?;
+            Folder::open(&here)?.make_below(&Path::new(FOLDER).join(name))
+        }
+    }
 }
 
 /// Runs the verb.
@@ -44,8 +61,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         let hint = Some("`sandbox artifacts` lists what there is".to_owned());
         return Err(Failure::failed(format!("sandbox `{name}` left nothing behind"), hint));
     };
-    let folder = args.into.join(name.as_str());
-    keeper.bring(last, &folder).await?;
-    out.line(&folder.display().to_string());
+    let shown = args.into.as_deref().unwrap_or(Path::new(FOLDER)).join(name.as_str());
+    let folder = destination(context, args.into.as_deref(), &name)
+        .map_err(|error| Failure::failed(format!("cannot write to `{}`: {error}", shown.display()), None))?;
+    keeper.bring(last, folder).await?;
+    out.line(&shown.display().to_string());
     Ok(Exit::Done)
 }

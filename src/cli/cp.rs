@@ -96,7 +96,9 @@ impl Args {
                 }
             }
             (End::Service { .. }, End::Here(here)) => {
-                copy::out(engine, service, container, path, &absolute(context, here)?, links, owners).await?;
+                let here = absolute(context, here)?;
+                let writable = sighting.writable_folders();
+                copy::out(engine, service, container, path, &here, &writable, links, owners).await?;
             }
             (End::Pipe | End::Service { .. }, _) => {
                 let stdin = ReaderStream::new(tokio::io::stdin());

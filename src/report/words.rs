@@ -153,7 +153,7 @@ pub fn time_left(deadline: Timestamp, if_unused: bool, now: Timestamp) -> String
 
 /// "2 objects of `shop` could not be removed", each named below.
 fn left(name: &str, objects: &[LeftObject]) -> Fact {
-    let below = objects.iter().map(|o| format!("{} `{}`: {}", o.kind, o.name, o.cause)).collect();
+    let below = objects.iter().map(ToString::to_string).collect();
     let text = format!("{} of `{name}` could not be removed", amount::count(objects.len(), "object"));
     Fact::new(Weight::Error, "", text)
         .with_hint(Some(&format!("`sandbox down --name {name}` tries again")))

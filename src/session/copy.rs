@@ -1,13 +1,17 @@
 //! Files in and out of a service, as `cp` would copy them: into a folder that is there, else under the new name.
 
-use std::io::{self, Read, Write};
-use std::path::{Component, Path, PathBuf};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::engine::{ByteStream, Engine, EngineError, PathStat};
+use crate::host_files::{self, Owner, Unpack, WritableFolders};
+use crate::pool::tree;
 
 /// What kept files from being copied.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,14 @@ pub enum CopyError {
     /// A folder that would have to be a file, or the other way round.
     #[error("`{0}` is not a folder")]
     NotAFolder(String),
+    /// A link that a service may have made on the way to a path of this machine.
+    #[error("`{}` is a symbolic link in `{}`, which a service can write: it is not followed", link.display(), folder.display())]
+    Planted {
+        /// The link.
+        link: PathBuf,
+        /// The folder.
+        folder: PathBuf,
+    },
     /// An archive that is damaged or that leaves its folder.
     #[error("cannot unpack what the service sent")]
     Archive(#[source] io::Error),
@@ -79,24 +91,33 @@ pub async fn archive(
     }
 }
 
-/// Copies `path` of a container to `to` on this machine.
+/// Copies `path` of a container to `to` on this machine. Nothing is written through a link below `to`, nor through one
+/// that a service may have put on the way to it.
+#[expect(clippy::too_many_arguments, reason = "both ends of a copy and how it is done")]
 pub async fn out(
     engine: &dyn Engine,
     service: &str,
     container: &str,
     path: &str,
     to: &Path,
+    writable: &WritableFolders,
     links: Links,
     owners: Owners,
 ) -> Result<(), CopyError> {
+    if let Some(found) = writable.link_to(to) {
+        return Err(CopyError::Planted { link: found.link, folder: found.folder });
+    }
     let path = &followed(engine, container, path, links).await?;
     let stat = engine.stat_path(container, path).await?;
     let stat = stat.ok_or_else(|| CopyError::Missing { service: service.to_owned(), path: path.clone() })?;
     let contents = path.ends_with("/.") || path == ".";
-    let target = place(to, &stat, contents)?;
+    let (folder, name) = place(to, &stat, contents)?;
+    let into = writable.folder(&folder).map_err(local("write to", &folder))?;
     let stream = archive(engine, service, container, path).await?;
     let reader = SyncIoBridge::new(StreamReader::new(stream));
-    tokio::task::spawn_blocking(move || unpack(reader, &target, owners))
+    let owners = owners == Owners::Kept;
+    let how = Unpack { strip: 1, prefix: name, links: host_files::Links::Kept, owners, modes: 0o7777 };
+    tokio::task::spawn_blocking(move || host_files::unpack(reader, &into, &how).map_err(CopyError::Archive))
         .await
         .map_err(|error| CopyError::Archive(io::Error::other(error)))?
 }
@@ -121,11 +142,13 @@ async fn followed(
     Ok(path)
 }
 
-/// Where the first entry of the archive goes.
-fn place(to: &Path, stat: &PathStat, contents: bool) -> Result<PathBuf, CopyError> {
+/// The folder that the archive goes to, and the name that its first part gets there (none: its contents go into the
+/// folder).
+fn place(to: &Path, stat: &PathStat, contents: bool) -> Result<(PathBuf, Option<OsString>), CopyError> {
     let asks_folder = to.as_os_str().to_string_lossy().ends_with('/');
     if to.is_dir() {
-        return Ok(if contents { to.to_owned() } else { to.join(&stat.name) });
+        let name = Path::new(&stat.name).file_name().filter(|_| !contents);
+        return Ok((to.to_owned(), name.map(OsString::from)));
     }
     if asks_folder && !stat.is_dir {
         return Err(CopyError::NotAFolder(to.display().to_string()));
@@ -133,85 +156,11 @@ fn place(to: &Path, stat: &PathStat, contents: bool) -> Result<PathBuf, CopyErro
     if to.exists() && stat.is_dir {
         return Err(CopyError::NotAFolder(to.display().to_string()));
     }
-    match to.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) if !parent.is_dir() => {
-            Err(local("write to", parent)(io::Error::from(io::ErrorKind::NotFound)))
-        }
-        _ => Ok(to.to_owned()),
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match to.file_name() {
+        Some(name) if parent.is_dir() => Ok((parent.to_owned(), Some(name.to_owned()))),
+        _ => Err(local("write to", parent)(io::Error::from(io::ErrorKind::NotFound))),
     }
-}
-
-/// Unpacks an archive whose entries all start with one name, which becomes `target`. Nothing leaves `target`.
-fn unpack(reader: impl Read, target: &Path, owners: Owners) -> Result<(), CopyError> {
-    let mut archive = tar::Archive::new(reader);
-    archive.set_preserve_permissions(true);
-    archive.set_preserve_ownerships(owners == Owners::Kept);
-    archive.set_overwrite(true);
-    let mut folders = Vec::new();
-    for entry in archive.entries().map_err(CopyError::Archive)? {
-        let mut entry = entry.map_err(CopyError::Archive)?;
-        let inner: PathBuf = entry.path().map_err(CopyError::Archive)?.components().skip(1).collect();
-        if inner.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
-            return Err(CopyError::Archive(io::Error::other(format!("`{}` leads out", inner.display()))));
-        }
-        if inner.as_os_str().is_empty() {
-            if entry.header().entry_type().is_dir() {
-                std::fs::create_dir_all(target).map_err(local("create", target))?;
-                folders.push((target.to_owned(), entry.header().mode().unwrap_or(0o755)));
-            } else {
-                entry.unpack(target).map_err(CopyError::Archive)?;
-            }
-            continue;
-        }
-        let mut header = entry.header().clone();
-        if header.entry_type().is_dir() {
-            // A folder without the right to write gets its mode when everything in it is there.
-            folders.push((target.join(&inner), header.mode().unwrap_or(0o755)));
-            header.set_mode(0o755);
-            std::fs::create_dir_all(target.join(&inner)).map_err(local("create", &inner))?;
-            continue;
-        }
-        if header.entry_type().is_hard_link() {
-            let first = entry.link_name().map_err(CopyError::Archive)?.unwrap_or_default();
-            let first: PathBuf = first.components().skip(1).collect();
-            copy_linked(target, &first, &inner)?;
-            continue;
-        }
-        unpack_below(&mut entry, target, &inner)?;
-    }
-    for (folder, mode) in folders.into_iter().rev() {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode & 0o7777))
-            .map_err(local("set the mode of", &folder))?;
-    }
-    Ok(())
-}
-
-fn copy_linked(target: &Path, first: &Path, second: &Path) -> Result<(), CopyError> {
-    if first.components().any(|part| !matches!(part, Component::Normal(_))) {
-        return Err(CopyError::Archive(io::Error::other(format!("`{}` leads out", first.display()))));
-    }
-    let (first, second) = (target.join(first), target.join(second));
-    let _ = std::fs::remove_file(&second);
-    std::fs::hard_link(&first, &second).map_err(local("link", &second))
-}
-
-/// An entry below `target`, whose folders must be real ones: a link among them could lead anywhere.
-fn unpack_below<R: Read>(
-    entry: &mut tar::Entry<'_, R>,
-    target: &Path,
-    inner: &Path,
-) -> Result<(), CopyError> {
-    let mut folder = target.to_owned();
-    for part in inner.parent().into_iter().flat_map(Path::components) {
-        folder.push(part);
-        match std::fs::symlink_metadata(&folder) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => return Err(CopyError::NotAFolder(folder.display().to_string())),
-            Err(_) => std::fs::create_dir(&folder).map_err(local("create", &folder))?,
-        }
-    }
-    entry.unpack(target.join(inner)).map(drop).map_err(CopyError::Archive)
 }
 
 /// Copies `from` on this machine to `path` of a container.
@@ -319,13 +268,15 @@ impl Write for Pieces {
 
 fn pack(to: impl Write, from: &Path, name: &Path, owners: Owners) -> Result<(), CopyError> {
     let mut builder = tar::Builder::new(io::BufWriter::with_capacity(1 << 16, to));
-    builder.follow_symlinks(false);
-    append(&mut builder, from, name, owners)?;
+    match append(&mut builder, from, name, owners) {
+        // The engine has hung up; what it says tells why.
+        Err(CopyError::Local { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+        other => other?,
+    }
     let finish = || -> io::Result<()> {
         builder.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.flush()
     };
     match finish() {
-        // The engine has hung up; what it says tells why.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(local("read", from)),
     }
@@ -337,44 +288,28 @@ fn append<W: Write>(
     name: &Path,
     owners: Owners,
 ) -> Result<(), CopyError> {
+    let owner = (owners == Owners::Copier).then_some(Owner::ROOT);
     let found = std::fs::symlink_metadata(from).map_err(local("read", from))?;
-    let mut header = tar::Header::new_gnu();
-    header.set_metadata(&found);
-    if owners == Owners::Copier {
-        header.set_uid(0);
-        header.set_gid(0);
-    }
     let kind = found.file_type();
-    let appended = if kind.is_dir() {
-        if name.as_os_str().is_empty() { Ok(()) } else { builder.append_data(&mut header, name, io::empty()) }
-    } else if kind.is_symlink() {
-        header.set_size(0);
+    if kind.is_dir() {
+        return tree::pack_tree(from, name, owner, builder).map_err(|error| CopyError::Local {
+            verb: error.operation,
+            path: from.join(error.path),
+            source: error.source,
+        });
+    }
+    let appended = if kind.is_symlink() {
+        let owner = owner.unwrap_or(Owner { uid: found.uid().into(), gid: found.gid().into() });
         let target = std::fs::read_link(from).map_err(local("read", from))?;
-        builder.append_link(&mut header, name, target)
+        builder.append_link(&mut host_files::header_of(&found, owner), name, target)
     } else if kind.is_file() {
         let file = std::fs::File::open(from).map_err(local("read", from))?;
-        // A file that grows or shrinks meanwhile must not shift what follows it.
-        let size = found.len();
-        header.set_size(size);
-        builder.append_data(&mut header, name, file.take(size).chain(io::repeat(0)).take(size))
+        tree::pack_file(file, name, owner, builder)
     } else {
         // Sockets, pipes and devices have no contents to copy.
         return Ok(());
     };
-    match appended {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-        other => other.map_err(local("read", from))?,
-    }
-    if kind.is_dir() {
-        let mut entries: Vec<_> = std::fs::read_dir(from)
-            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
-            .map_err(local("read", from))?;
-        entries.sort_by_key(std::fs::DirEntry::file_name);
-        for entry in entries {
-            append(builder, &entry.path(), &name.join(entry.file_name()), owners)?;
-        }
-    }
-    Ok(())
+    appended.map_err(local("read", from))
 }
 
 #[cfg(test)]
@@ -387,6 +322,20 @@ mod tests {
         bytes
     }
 
+    fn unpack(archive: &[u8], target: &Path) {
+        let stat = PathStat {
+            name: "a".to_owned(),
+            size: 0,
+            mode: 0o755,
+            is_dir: archive[156] == b'5',
+            link_target: None,
+        };
+        let (folder, prefix) = place(target, &stat, false).unwrap();
+        let into = host_files::Folder::open(&folder).unwrap();
+        let how = Unpack { prefix, ..Unpack::plain(1, host_files::Links::Kept) };
+        host_files::unpack(archive, &into, &how).unwrap();
+    }
+
     #[test]
     fn what_is_packed_unpacks_to_the_same_files_under_the_new_name() {
         let folder = tempfile::tempdir().unwrap();
@@ -395,7 +344,7 @@ mod tests {
         std::fs::write(source.join("deep/file"), "text").unwrap();
         std::os::unix::fs::symlink("file", source.join("deep/link")).unwrap();
         let target = folder.path().join("b");
-        unpack(packed(&source, "a").as_slice(), &target, Owners::Copier).unwrap();
+        unpack(&packed(&source, "a"), &target);
         assert_eq!(std::fs::read_to_string(target.join("deep/file")).unwrap(), "text");
         assert_eq!(std::fs::read_link(target.join("deep/link")).unwrap(), Path::new("file"));
     }
@@ -405,29 +354,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("one"), "1").unwrap();
         let target = folder.path().join("two");
-        unpack(packed(&folder.path().join("one"), "one").as_slice(), &target, Owners::Copier).unwrap();
+        unpack(&packed(&folder.path().join("one"), "one"), &target);
         assert_eq!(std::fs::read_to_string(target).unwrap(), "1");
-    }
-
-    #[test]
-    fn an_archive_cannot_write_through_a_link_it_brought() {
-        let folder = tempfile::tempdir().unwrap();
-        let outside = folder.path().join("outside");
-        std::fs::create_dir(&outside).unwrap();
-        let mut builder = tar::Builder::new(Vec::new());
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_size(0);
-        header.set_mode(0o777);
-        builder.append_link(&mut header, "a/door", &outside).unwrap();
-        let mut header = tar::Header::new_gnu();
-        header.set_size(1);
-        header.set_mode(0o644);
-        builder.append_data(&mut header, "a/door/file", &b"x"[..]).unwrap();
-        let bytes = builder.into_inner().unwrap();
-        std::fs::create_dir(folder.path().join("target")).unwrap();
-        let error = unpack(bytes.as_slice(), &folder.path().join("target"), Owners::Copier).unwrap_err();
-        assert!(matches!(error, CopyError::NotAFolder(_)), "{error}");
-        assert!(!outside.join("file").exists());
     }
 }

@@ -334,7 +334,10 @@ async fn standing(
         Some((Hold::Detached, id)) if sighting.id == id.as_str() => Ok(Some((sighting, id))),
         _ => match keeper.destroy(name, Reason::Replaced).await {
             Ok(destroyed) if destroyed.left.is_empty() => Ok(None),
-            Ok(destroyed) => Err(SessionError::LeftBehind { name: name.clone(), left: destroyed.left }),
+            Ok(destroyed) => Err(SessionError::LeftBehind {
+                name: name.clone(),
+                left: destroyed.left.iter().map(ToString::to_string).collect(),
+            }),
             // It went since it was seen.
             Err(error) if error.is_no_such_sandbox() => Ok(None),
             Err(error) => Err(error.into()),

@@ -9,8 +9,9 @@ use tokio::io::AsyncWriteExt;
 use super::error::SessionError;
 use super::event::{Event, Events};
 use super::tail::tail;
-use crate::data::seed::{self, Owner, SeedCommand};
+use crate::data::seed::{self, SeedCommand};
 use crate::engine::{ByteStream, Engine, ExecSession};
+use crate::host_files::{Owner, header};
 use crate::spec::{Seed, Service};
 
 /// How many lines of a client's output are shown when a seed fails.
@@ -30,8 +31,10 @@ pub(super) async fn fill(
         events.emit(Event::Seed { target: target.to_owned(), what, progress: None, done });
     };
     tell(false);
-    let owner = owner.as_deref().map(str::parse::<Owner>).transpose()?;
-    let archive = seed::copy_tar(source, owner)?;
+    let owner = owner.as_deref().map(seed::parse_owner).transpose()?;
+    let source = source.clone();
+    let archive = tokio::task::spawn_blocking(move || seed::copy_tar(&source, owner));
+    let archive = archive.await.map_err(joined)??;
     let folder = match to.as_deref().map(|to| to.trim_matches('/')).filter(|to| !to.is_empty()) {
         Some(to) => {
             engine.upload(container, target, folders(to)?).await?;
@@ -44,6 +47,11 @@ pub(super) async fn fill(
     Ok(())
 }
 
+/// A step of its own thread that was cut short.
+pub(super) fn joined(error: tokio::task::JoinError) -> SessionError {
+    SessionError::Data { what: error.to_string(), hint: None }
+}
+
 /// An archive of the folders of a path, since an upload needs its folder to be there.
 fn folders(path: &str) -> Result<ByteStream, SessionError> {
     let failed = |error: std::io::Error| SessionError::Data { what: error.to_string(), hint: None };
@@ -52,10 +60,7 @@ fn folders(path: &str) -> Result<ByteStream, SessionError> {
     for part in path.split('/') {
         whole.push_str(part);
         whole.push('/');
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Directory);
-        header.set_mode(0o755);
-        header.set_size(0);
+        let mut header = header(tar::EntryType::Directory, 0, 0o755, Owner::ROOT);
         archive.append_data(&mut header, &whole, std::io::empty()).map_err(failed)?;
     }
     let bytes = bytes::Bytes::from(archive.into_inner().map_err(failed)?);
@@ -98,7 +103,12 @@ impl Seeding<'_> {
     async fn command(&self, command: SeedCommand) -> Result<(), SessionError> {
         let SeedCommand { label, exec, input: file } = command;
         self.tell(&label, false);
-        let source = file.as_deref().map(seed::open_input).transpose()?;
+        let source = match file.clone() {
+            Some(file) => {
+                Some(tokio::task::spawn_blocking(move || seed::open_input(&file)).await.map_err(joined)??)
+            }
+            None => None,
+        };
         let ExecSession { id, mut input, mut output } = self.engine.exec(self.container, &exec).await?;
         let mut said = Vec::new();
         let feed = async {
@@ -135,8 +145,10 @@ impl Seeding<'_> {
         let lines: Vec<&str> = said.lines().collect();
         let shown = &lines[lines.len().saturating_sub(SHOWN)..];
         let mut log: Vec<String> = shown.iter().map(|line| (*line).to_owned()).collect();
-        if let Some(statement) = file.and_then(|file| statement_near(file, &said)) {
-            log.push(statement);
+        if let Some(file) = file.map(Path::to_owned) {
+            let said = said.clone().into_owned();
+            let statement = tokio::task::spawn_blocking(move || statement_near(&file, &said)).await;
+            log.extend(statement.ok().flatten());
         }
         let service = tail(&**self.engine, self.container).await;
         if !service.is_empty() {

@@ -1,17 +1,19 @@
 //! Destroys a sandbox from the client's side: what it leaves is brought out, what must end well is stopped, the rest is
 //! the keeper's sweep by label, and if the keeper cannot be asked, our own.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use futures_util::future::join_all;
+use tokio::io::AsyncWriteExt;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
 use super::error::SessionError;
-use super::event::{AfterExit, Event, Events, LeftObject, Removed};
+use super::event::{AfterExit, Event, Events, Removed};
 use super::hook;
 use super::observe::{log_name, service_of};
 use super::stop::in_stop_order;
@@ -20,7 +22,8 @@ use crate::agent::client::Keeper;
 use crate::agent::protocol::{Destroyed, Reason};
 use crate::engine::identity::{self, Role, SandboxId, Scope};
 use crate::engine::{ContainerState, ContainerSummary, Engine, Filter, LogOptions};
-use crate::spec::{Mount, MountKind, SandboxName, Service, Spec};
+use crate::host_files::{self, Folder, Links, Unpack};
+use crate::spec::{Mount, MountKind, SandboxName, Service, Spec, SpecOrigin};
 use crate::sweep;
 
 /// How long a service has to end by itself whose data is destroyed with it, and of which the spec does not say.
@@ -92,12 +95,7 @@ impl Doomed {
             };
             self.events.emit(Event::Torn { name, removed, elapsed: began.elapsed() });
         } else {
-            let objects = destroyed.left.iter().map(|left| LeftObject {
-                kind: String::new(),
-                name: left.clone(),
-                cause: String::new(),
-            });
-            self.events.emit(Event::Left { name, objects: objects.collect() });
+            self.events.emit(Event::Left { name, objects: destroyed.left.clone() });
         }
         Ok(destroyed)
     }
@@ -172,47 +170,59 @@ impl Doomed {
         self.engine.containers(&filter).await.unwrap_or_default()
     }
 
-    /// Artifacts and every service's log, into a folder beside the spec.
+    /// Artifacts and every service's log, into a folder beside the spec; of a spec out of a snapshot file, into one below
+    /// the folder that the user stands in.
     async fn bring_out(&self, spec: &Spec, containers: &[ContainerSummary]) {
-        let folder = spec.folder.join("sandbox-artifacts").join(self.name.as_str());
+        let folder = match artifacts_folder(spec, &self.name) {
+            Ok(folder) => Arc::new(folder),
+            Err(cause) => {
+                let text = format!("artifacts and logs were not brought out: {cause}");
+                self.events.emit(Event::Warning { text, hint: None });
+                return;
+            }
+        };
         for container in containers {
             let name = log_name(container);
             for artifact in spec.artifacts.iter().filter(|one| one.service.as_str() == service_of(container))
             {
-                if let Err(cause) = self.download(&container.name, &artifact.path, &folder.join(&name)).await
-                {
+                if let Err(cause) = self.download(&container.name, &artifact.path, &folder, &name).await {
                     let text = format!("artifact `{name}:{}` was not brought out: {cause}", artifact.path);
                     self.events.emit(Event::Warning { text, hint: None });
                 }
             }
-            if let Err(cause) = self.keep_log(&container.name, &folder.join(format!("{name}.log"))).await {
+            if let Err(cause) = self.keep_log(&container.name, &folder, &format!("{name}.log")).await {
                 let text = format!("the log of `{name}` was not brought out: {cause}");
                 self.events.emit(Event::Warning { text, hint: None });
             }
         }
-        self.events.emit(Event::Notice { text: format!("artifacts are in {}", folder.display()) });
+        self.events.emit(Event::Notice { text: format!("artifacts are in {}", folder.path().display()) });
     }
 
-    async fn download(&self, container: &str, path: &str, into: &Path) -> Result<(), String> {
+    async fn download(
+        &self,
+        container: &str,
+        path: &str,
+        folder: &Arc<Folder>,
+        name: &str,
+    ) -> Result<(), String> {
         let stream = self.engine.download(container, path).await.map_err(|error| error.to_string())?;
         let reader = SyncIoBridge::new(StreamReader::new(stream));
-        let into: PathBuf = into.to_owned();
+        let (folder, name) = (Arc::clone(folder), PathBuf::from(name));
         let unpacked = tokio::task::spawn_blocking(move || {
-            std::fs::create_dir_all(&into)?;
-            tar::Archive::new(reader).unpack(into)
+            host_files::unpack(reader, &folder.make_below(&name)?, &Unpack::plain(0, Links::Kept))
         });
         unpacked.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
-    async fn keep_log(&self, container: &str, file: &Path) -> Result<(), String> {
-        let logs =
-            self.engine.logs(container, &LogOptions::default()).await.map_err(|error| error.to_string())?;
-        let chunks: Vec<_> = logs.try_collect().await.map_err(|error| error.to_string())?;
-        let bytes: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.bytes.iter().copied()).collect();
-        if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+    async fn keep_log(&self, container: &str, folder: &Folder, name: &str) -> Result<(), String> {
+        let logs = self.engine.logs(container, &LogOptions::default()).await;
+        let mut logs = logs.map_err(|error| error.to_string())?;
+        let file = folder.write(OsStr::new(name)).map_err(|error| error.to_string())?;
+        let mut file = tokio::fs::File::from_std(file);
+        while let Some(chunk) = logs.try_next().await.map_err(|error| error.to_string())? {
+            file.write_all(&chunk.bytes).await.map_err(|error| error.to_string())?;
         }
-        std::fs::write(file, bytes).map_err(|error| error.to_string())
+        file.flush().await.map_err(|error| error.to_string())
     }
 
     /// Without a keeper: our own sweep. The data behind the volumes is found and deleted by the next keeper.
@@ -223,4 +233,13 @@ impl Doomed {
             sweep::destroy(&*self.engine, &target, sweep::Manner::Kill, &patience, &sweep::Nothing).await;
         Destroyed::from(&swept)
     }
+}
+
+/// Where artifacts go: a folder that is reached through no link that a service can have made.
+fn artifacts_folder(spec: &Spec, name: &SandboxName) -> std::io::Result<Folder> {
+    let base = match spec.origin {
+        SpecOrigin::Local => spec.writable_folders().folder(&spec.folder)?,
+        SpecOrigin::SnapshotFile => Folder::open(&std::env::current_dir()?)?,
+    };
+    base.make_below(&Path::new("sandbox-artifacts").join(name.as_str()))
 }

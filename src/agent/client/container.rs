@@ -107,7 +107,9 @@ impl Starter {
             container.security_opt.push("label=disable".to_owned());
         }
         if powers == Powers::Pool {
-            container.cap_add = vec!["SYS_ADMIN".to_owned(), "MKNOD".to_owned()];
+            // The last one: to delete what a service has made immutable.
+            let added = ["SYS_ADMIN", "MKNOD", "LINUX_IMMUTABLE"];
+            container.cap_add = added.map(str::to_owned).to_vec();
             container.device_cgroup_rules = vec!["b 7:* rwm".to_owned(), "c 10:237 rwm".to_owned()];
         }
         let asks_systemd = *groups == Ok(group::Driver::Systemd);

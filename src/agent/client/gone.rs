@@ -47,7 +47,7 @@ pub async fn remove_everything(
         let keeper = Keeper::ensure(engine, options.clone()).await?;
         for standing in keeper.sandboxes().await?.iter().filter(|it| it.hold != Hold::Ending) {
             match keeper.destroy(&standing.name, Reason::Down).await {
-                Ok(destroyed) => left.extend(destroyed.left),
+                Ok(destroyed) => left.extend(destroyed.left.iter().map(ToString::to_string)),
                 Err(error) if error.is_no_such_sandbox() => {}
                 Err(error) => return Err(error),
             }

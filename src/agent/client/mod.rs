@@ -1,6 +1,6 @@
 //! A client's end of the keeper: makes sure that there is one, holds leases, asks, and reaches the storage.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -48,6 +48,8 @@ use super::protocol::{Ask, Declared, Destroyed, Extension, Greeting, Left, Reaso
 use crate::engine::docker::fault;
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::engine::{ContainerState, Engine, EngineInfo};
+#[cfg(debug_assertions)]
+use crate::host_files::{self, Folder, Links, Unpack};
 use crate::pool::{self, Carried, Carrier, Storage, StorageError, StorageKind};
 use crate::spec::Limits;
 
@@ -229,21 +231,22 @@ impl Keeper {
         self.ask(Ask::Left { name: name.cloned() }).await
     }
 
-    /// Brings what a sandbox left into a folder of this machine.
-    pub async fn bring(&self, left: &Left, into: &Path) -> Result<(), KeeperError> {
-        let failed = |source| KeeperError::Process { doing: "write to", path: into.to_owned(), source };
-        let into_owned = into.to_owned();
+    /// Brings what a sandbox left into a folder of this machine. Nothing is written through a link below it.
+    pub async fn bring(&self, left: &Left, into: Folder) -> Result<(), KeeperError> {
+        let path = into.path().to_owned();
+        let failed = |source| KeeperError::Process { doing: "write to", path, source };
+        let how = Unpack::plain(1, Links::LeftOut);
         let copied = match self.starter.options.place {
             Place::Process => {
-                let from = left.folder.clone();
-                tokio::task::spawn_blocking(move || copy_folder(Path::new(&from), &into_owned)).await
+                let from = PathBuf::from(&left.folder);
+                tokio::task::spawn_blocking(move || copy_folder(&from, &into)).await
             }
             Place::Container => {
                 let name = self.starter.options.scope.keeper();
                 let archive = self.starter.engine.download(&name, &left.folder).await;
                 let archive = archive.map_err(KeeperError::engine("read what the sandbox left"))?;
                 let reader = SyncIoBridge::new(StreamReader::new(archive.map_err(std::io::Error::other)));
-                tokio::task::spawn_blocking(move || super::archive::unpack(reader, &into_owned, 1)).await
+                tokio::task::spawn_blocking(move || host_files::unpack(reader, &into, &how)).await
             }
         };
         copied.map_err(std::io::Error::other).and_then(|it| it).map_err(failed)
@@ -307,17 +310,14 @@ fn given_up() -> KeeperError {
     KeeperError::Lost { cause: "the connection was given up".to_owned() }
 }
 
-fn copy_folder(from: &Path, into: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(into)?;
+fn copy_folder(from: &Path, into: &Folder) -> std::io::Result<()> {
     for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let target = into.join(entry.file_name());
-        match entry.file_type()? {
-            kind if kind.is_dir() => copy_folder(&entry.path(), &target)?,
-            kind if kind.is_file() && !is_tag(Path::new(&entry.file_name())) => {
-                std::fs::copy(entry.path(), target)?;
-            }
-            _ => {}
+        let (entry, kind) = entry.and_then(|entry| entry.file_type().map(|kind| (entry, kind)))?;
+        let name = entry.file_name();
+        if kind.is_dir() {
+            copy_folder(&entry.path(), &into.make_below(Path::new(&name))?)?;
+        } else if kind.is_file() && !is_tag(Path::new(&name)) {
+            std::io::copy(&mut std::fs::File::open(entry.path())?, &mut into.write(&name)?)?;
         }
     }
     Ok(())

@@ -14,11 +14,11 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::state::Gather;
 use super::store::Store;
-use crate::agent::archive;
 use crate::agent::group::{self, Groups};
 use crate::agent::protocol::Destroyed;
 use crate::engine::identity::{self, Role, SandboxId, SandboxName, Scope};
 use crate::engine::{ContainerSummary, Engine, Filter, LogOptions, Tail};
+use crate::host_files::{self, Folder, Links, Unpack};
 use crate::pool::{SetPath, Storage};
 use crate::spec::Artifact;
 use crate::sweep::{self, Aftermath, Manner, Patience, Target};
@@ -114,7 +114,11 @@ impl Destroyer {
                 let Ok(stream) = self.engine.download(&container.id, &path).await else { continue };
                 let reader = SyncIoBridge::new(StreamReader::new(stream.map_err(std::io::Error::other)));
                 let into = folder.join("artifacts").join(place(container));
-                let unpacked = tokio::task::spawn_blocking(move || archive::unpack(reader, &into, 0)).await;
+                let how = Unpack::plain(0, Links::LeftOut);
+                let unpacked = tokio::task::spawn_blocking(move || {
+                    host_files::unpack(reader, &Folder::make(&into)?, &how)
+                })
+                .await;
                 if let Ok(Err(error)) = unpacked {
                     tracing::warn!(%service, path, %error, "cannot keep the artifact");
                 }

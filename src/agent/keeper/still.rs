@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::state::ConnectionId;
+use crate::bind_check;
 use crate::engine::identity;
 use crate::engine::{ContainerState, Engine, EngineError};
 
@@ -125,7 +126,7 @@ pub async fn go_on(engine: &dyn Engine, containers: &[String]) {
 async fn start(engine: &dyn Engine, container: &str) -> Result<(), EngineError> {
     let found = engine.container(container).await?;
     if found.is_some_and(|found| found.state == ContainerState::Exited) && stands(engine, container).await? {
-        match engine.start_container(container).await {
+        match bind_check::start(engine, container).await {
             Ok(()) => tracing::info!(container, "started what a client had left stopped"),
             Err(error) => {
                 tracing::warn!(container, %error, "cannot start what a client had left stopped");

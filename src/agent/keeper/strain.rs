@@ -14,6 +14,7 @@ use super::still;
 use super::store::Store;
 use crate::agent::client::in_full;
 use crate::agent::protocol::{Record, What};
+use crate::bind_check;
 use crate::engine::identity::{self, Role, Scope};
 use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Filter};
 use crate::pool::{Detail, Pressure, Storage};
@@ -135,7 +136,7 @@ impl Relief {
                 thawed.push(container.name);
             } else if strain.stopped.contains(&container.id)
                 && still::stands(&*self.engine, &container.name).await.unwrap_or_default()
-                && self.engine.start_container(&container.id).await.is_ok()
+                && bind_check::start(&*self.engine, &container.name).await.is_ok()
             {
                 started.push(container.name);
             }

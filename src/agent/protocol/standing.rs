@@ -83,7 +83,25 @@ pub struct Destroyed {
     pub removed: BTreeMap<String, usize>,
     /// What could not be removed, each with the cause.
     #[serde(default)]
-    pub left: Vec<String>,
+    pub left: Vec<LeftObject>,
+}
+
+/// An object that could not be removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftObject {
+    /// Its kind: container, network, volume, path.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Why it is still there.
+    pub cause: String,
+}
+
+impl std::fmt::Display for LeftObject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { kind, name, cause } = self;
+        if name.is_empty() { write!(f, "{kind}: {cause}") } else { write!(f, "{kind} `{name}`: {cause}") }
+    }
 }
 
 impl From<&Swept> for Destroyed {
@@ -92,7 +110,12 @@ impl From<&Swept> for Destroyed {
         for (kind, _) in &swept.removed {
             *destroyed.removed.entry(kind.to_string()).or_default() += 1;
         }
-        destroyed.left = swept.left.iter().map(ToString::to_string).collect();
+        let left = swept.left.iter().map(|left| LeftObject {
+            kind: left.kind.to_string(),
+            name: left.name.clone(),
+            cause: left.cause.clone(),
+        });
+        destroyed.left = left.collect();
         destroyed
     }
 }

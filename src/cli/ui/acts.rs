@@ -61,6 +61,7 @@ pub(super) async fn down(desk: &Desk, which: Which) -> Result<Done, Failure> {
         [] => Ok(Done { done: format!("{} is gone", which.name) }),
         left => {
             let hint = format!("`sandbox down {}` tries again", which.name);
+            let left: Vec<String> = left.iter().map(ToString::to_string).collect();
             Err(Failure::failed(format!("{} is not gone: {} left", which.name, left.join(", ")), Some(hint)))
         }
     }

@@ -11,7 +11,7 @@ use crate::engine::{Exec, Image};
 use crate::spec::{Seed, Service};
 
 pub use digest::{Inputs, differ, digest_inputs};
-pub use source::{Owner, copy_tar, open_input};
+pub use source::{copy_tar, open_input, parse_owner};
 pub use sql::SqlClient;
 
 /// Something about a seed that cannot be done.

@@ -3,34 +3,22 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::SeedError;
 use crate::engine::ByteStream;
+use crate::host_files::Owner;
+use crate::pool::tree;
 
-/// Whose the copied files are, by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    /// The user.
-    pub uid: u64,
-    /// The group.
-    pub gid: u64,
-}
-
-impl FromStr for Owner {
-    type Err = SeedError;
-
-    /// `UID` (with the group of the same number) or `UID:GID`.
-    fn from_str(text: &str) -> Result<Self, SeedError> {
-        let (uid, gid) = text.split_once(':').unwrap_or((text, text));
-        match (uid.parse(), gid.parse()) {
-            (Ok(uid), Ok(gid)) => Ok(Self { uid, gid }),
-            _ => Err(SeedError::BadOwner { owner: text.to_owned() }),
-        }
+/// Reads `UID` (with the group of the same number) or `UID:GID`.
+pub fn parse_owner(text: &str) -> Result<Owner, SeedError> {
+    let (uid, gid) = text.split_once(':').unwrap_or((text, text));
+    match (uid.parse(), gid.parse()) {
+        (Ok(uid), Ok(gid)) => Ok(Owner { uid, gid }),
+        _ => Err(SeedError::BadOwner { owner: text.to_owned() }),
     }
 }
 
@@ -119,46 +107,19 @@ fn copy(mut reader: impl Read, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-fn dressed(owner: Option<Owner>, meta: &std::fs::Metadata) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_metadata_in_mode(meta, tar::HeaderMode::Complete);
-    let owner = owner.unwrap_or(Owner { uid: 0, gid: 0 });
-    header.set_uid(owner.uid);
-    header.set_gid(owner.gid);
-    header
-}
-
 fn tar_file(path: &Path, owner: Option<Owner>, out: &mut dyn Write) -> io::Result<()> {
-    let mut file = File::open(path)?;
     let mut builder = tar::Builder::new(out);
-    let mut header = dressed(owner, &file.metadata()?);
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    builder.append_data(&mut header, name, &mut file)?;
+    tree::pack_file(File::open(path)?, Path::new(name), Some(owner.unwrap_or(Owner::ROOT)), &mut builder)?;
     builder.finish()
 }
 
 fn tar_folder(root: &Path, owner: Option<Owner>, out: &mut dyn Write) -> io::Result<()> {
     let mut builder = tar::Builder::new(out);
-    let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        let mut entries = std::fs::read_dir(root.join(&folder))?.collect::<io::Result<Vec<_>>>()?;
-        entries.sort_by_key(std::fs::DirEntry::file_name);
-        for entry in entries {
-            let inside = folder.join(entry.file_name());
-            let path = entry.path();
-            let meta = path.symlink_metadata()?;
-            let mut header = dressed(owner, &meta);
-            if meta.is_dir() {
-                builder.append_data(&mut header, &inside, io::empty())?;
-                folders.push(inside);
-            } else if meta.is_symlink() {
-                header.set_size(0);
-                builder.append_link(&mut header, &inside, path.read_link()?)?;
-            } else if meta.is_file() {
-                builder.append_data(&mut header, &inside, File::open(&path)?.take(meta.len()))?;
-            }
-        }
-    }
+    // The folder itself may be named by a link; below it links are links.
+    let root = root.canonicalize()?;
+    tree::pack_tree(&root, Path::new(""), Some(owner.unwrap_or(Owner::ROOT)), &mut builder)
+        .map_err(|error| io::Error::new(error.source.kind(), format!("{error}: {}", error.source)))?;
     builder.finish()
 }
 
@@ -265,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn an_archive_is_unpacked_however_it_is_packed_and_given_an_owner_on_request() {
         let folder = tree();
-        let tar = all(copy_tar(folder.path(), Some("7:8".parse().unwrap())).unwrap()).await;
+        let tar = all(copy_tar(folder.path(), Some(parse_owner("7:8").unwrap())).unwrap()).await;
         let packed = tempfile::tempdir().unwrap();
         let gz = packed.path().join("x.tar.gz");
         let mut encoder =
@@ -298,8 +259,8 @@ mod tests {
 
     #[test]
     fn an_owner_is_numbers() {
-        assert_eq!("70".parse::<Owner>().unwrap(), Owner { uid: 70, gid: 70 });
-        assert!("postgres".parse::<Owner>().is_err());
+        assert_eq!(parse_owner("70").unwrap(), Owner { uid: 70, gid: 70 });
+        assert!(parse_owner("postgres").is_err());
         assert!(matches!(copy_tar(Path::new("/nowhere"), None), Err(SeedError::Unreadable { .. })));
     }
 }

@@ -5,6 +5,8 @@
 
 mod attributes;
 mod clone;
+mod pack;
+mod remove;
 mod size;
 
 use std::ffi::{CStr, CString, OsStr};
@@ -17,6 +19,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
 pub use attributes::{Xattr, is_refusable, list_xattrs, set_xattr};
 pub use clone::{Cloning, Counter, clone_tree};
+pub use pack::{pack_file, pack_tree};
+pub use remove::remove_tree;
 pub use size::{apparent_size, size_of_tree};
 
 /// Folders deeper than this are not walked.

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
+pub use crate::agent::protocol::LeftObject;
 pub use status::{Endpoint, Protocol, ServiceState, ServiceStatus};
 pub use work::{BakeState, Phase, PlannedStep, Progress, StepId};
 
@@ -337,17 +338,6 @@ pub struct Removed {
     pub networks: usize,
     /// Volumes.
     pub volumes: usize,
-}
-
-/// An object that could not be removed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftObject {
-    /// Its kind: container, network, volume, subvolume.
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-    /// Why it is still there.
-    pub cause: String,
 }
 
 /// An event and when it happened, counted from the session's start: one line of a recording.

@@ -13,8 +13,10 @@ use jiff::Timestamp;
 
 use crate::engine::identity::{self, Role, SandboxName, Scope};
 use crate::engine::{
-    Container, ContainerState, ContainerSummary, Engine, EngineError, Filter, HealthStatus, Network, Volume,
+    Container, ContainerState, ContainerSummary, Engine, EngineError, Filter, HealthStatus, MountPointKind,
+    Network, Volume,
 };
+use crate::host_files::WritableFolders;
 use crate::session::event::{ServiceState, ServiceStatus};
 
 pub(in crate::session) use address::read_whole;
@@ -49,6 +51,13 @@ pub struct Sighting {
 }
 
 impl Sighting {
+    /// The folders of this machine that its services can write, as the engine mounts them.
+    pub fn writable_folders(&self) -> WritableFolders {
+        let mounts = self.services.iter().flat_map(|container| &container.mounts);
+        let written = mounts.filter(|mount| mount.kind == MountPointKind::Bind && !mount.read_only);
+        WritableFolders::new(written.map(|mount| PathBuf::from(&mount.source)))
+    }
+
     /// The containers of `service`.
     pub fn containers<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a ContainerSummary> {
         self.services.iter().filter(move |container| service_of(container) == service)

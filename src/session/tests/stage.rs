@@ -161,7 +161,13 @@ impl Stage {
             id: there.id.parse().unwrap(),
             spec,
         };
-        Ok(doomed.destroy("asked to", Reason::Down, &CancellationToken::new()).await?.left)
+        Ok(doomed
+            .destroy("asked to", Reason::Down, &CancellationToken::new())
+            .await?
+            .left
+            .iter()
+            .map(ToString::to_string)
+            .collect())
     }
 
     /// The sandbox that is up, or another one of that name.

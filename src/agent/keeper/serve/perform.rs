@@ -12,6 +12,7 @@ use crate::agent::keeper::restart::Death;
 use crate::agent::keeper::state::{Action, ConnectionId, Event};
 use crate::agent::keeper::still;
 use crate::agent::protocol::{Declared, Line, Outcome, Record, Refusal, RefusalKind, Reply};
+use crate::bind_check;
 use crate::engine::Engine;
 use crate::engine::identity::SandboxId;
 use jiff::Timestamp;
@@ -163,7 +164,7 @@ async fn start_again(engine: &dyn Engine, death: Death) -> Option<Event> {
     if let Ok(false) = stands {
         return Some(Event::Stopped(death.container));
     }
-    match engine.start_container(&death.container).await {
+    match bind_check::start(engine, &death.container).await {
         Ok(()) => None,
         Err(error) if error.is_not_found() => Some(Event::Removed(death.container)),
         Err(error) => {

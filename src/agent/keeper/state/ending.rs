@@ -81,7 +81,11 @@ impl State {
                 at: now.wall,
                 name: Some(terms.name),
                 sandbox: Some(id.clone()),
-                what: What::Destroyed { reason, by, left: destroyed.left.clone() },
+                what: What::Destroyed {
+                    reason,
+                    by,
+                    left: destroyed.left.iter().map(ToString::to_string).collect(),
+                },
             }));
         }
         if destroyed.left.is_empty() {

@@ -5,6 +5,7 @@ mod going_on;
 mod interleavings;
 
 use super::*;
+use crate::agent::protocol::LeftObject;
 use crate::agent::protocol::{
     Ask, Destroyed, End, Extension, Lifetime, Notice, Outcome, Record, Refusal, RefusalKind, Terms,
 };
@@ -398,7 +399,9 @@ fn a_retiring_keeper_takes_nothing_new_and_forgets_nothing() {
 fn what_could_not_be_removed_is_tried_again_later() {
     let mut bench = Bench::new();
     bench.lease(CLIENT, terms(1));
-    let failed = Destroyed { removed: BTreeMap::new(), left: vec!["network".to_owned()] };
+    let left =
+        LeftObject { kind: "network".to_owned(), name: "sbx-shop".to_owned(), cause: "in use".to_owned() };
+    let failed = Destroyed { removed: BTreeMap::new(), left: vec![left] };
     let release = Ask::Release { sandbox: id(1), reason: Reason::SessionEnded };
     let _ = bench.state.handle(bench.now, Event::Asked(CLIENT, 1, release));
     bench.take(Event::Destroyed(id(1), failed));

@@ -1,0 +1,39 @@
+//! The headers of the archives that we make.
+
+/// Whose a file is, by number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: u64,
+    /// The group.
+    pub gid: u64,
+}
+
+impl Owner {
+    /// The superuser.
+    pub const ROOT: Self = Self { uid: 0, gid: 0 };
+}
+
+/// The header of an entry without a time: two archives of the same files are the same.
+pub fn header(kind: tar::EntryType, size: u64, mode: u32, owner: Owner) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(mode);
+    header.set_uid(owner.uid);
+    header.set_gid(owner.gid);
+    header.set_mtime(0);
+    header
+}
+
+/// The header of a file of this machine, given to somebody.
+pub fn header_of(metadata: &std::fs::Metadata, owner: Owner) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_metadata(metadata);
+    header.set_uid(owner.uid);
+    header.set_gid(owner.gid);
+    if !metadata.is_file() {
+        header.set_size(0);
+    }
+    header
+}

@@ -1,0 +1,239 @@
+//! Files of this machine that are opened on behalf of specs, services and archives.
+//!
+//! Whoever wrote such a path, or can write a folder on the way, may put a symbolic link there. So a [`Folder`] is opened
+//! once, by a path that the user chose, and everything below it is reached name by name, each relative to an open folder
+//! and none of them followed as a link. (`openat2` with `RESOLVE_BENEATH` needs Linux 5.6 and would want this as its
+//! fallback; one way that works everywhere is the one that is tested.)
+
+mod entry;
+mod unpack;
+mod writable;
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+pub use entry::{Owner, header, header_of};
+pub use unpack::{Links, Unpack, unpack};
+pub use writable::{PlantedLink, WritableFolders};
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// A folder that is held open: whatever becomes of its path, this is the one.
+#[derive(Debug)]
+pub struct Folder {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Opens a folder by a path that the user chose: links in it are followed.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let fd = rustix::fs::open(path, FOLDER, Mode::empty()).map_err(|e| at(path, e))?;
+        Ok(Self { fd, path: path.to_owned() })
+    }
+
+    /// The same, and makes it where it is missing.
+    pub fn make(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path)?;
+        Self::open(path)
+    }
+
+    /// Its path when it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a folder below this one.
+    pub fn below(&self, inner: &Path) -> io::Result<Self> {
+        self.walk(inner, |folder, name| folder.child(name))
+    }
+
+    /// The same, and makes what is missing.
+    pub fn make_below(&self, inner: &Path) -> io::Result<Self> {
+        self.walk(inner, |folder, name| {
+            match rustix::fs::mkdirat(&folder.fd, name, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => folder.child(name),
+                Err(e) => Err(at(&folder.path.join(name), e)),
+            }
+        })
+    }
+
+    fn walk(&self, inner: &Path, step: impl Fn(&Self, &OsStr) -> io::Result<Self>) -> io::Result<Self> {
+        let mut folder = Self { fd: self.fd.try_clone()?, path: self.path.clone() };
+        for part in inner.components() {
+            match part {
+                Component::CurDir => {}
+                Component::Normal(name) => folder = step(&folder, name)?,
+                _ => return Err(leads_out(inner)),
+            }
+        }
+        Ok(folder)
+    }
+
+    fn child(&self, name: &OsStr) -> io::Result<Self> {
+        let path = self.path.join(name);
+        match rustix::fs::openat(&self.fd, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(fd) => Ok(Self { fd, path }),
+            Err(Errno::LOOP | Errno::NOTDIR) if self.kind(name)? == Some(FileType::Symlink) => {
+                Err(is_a_link(&path))
+            }
+            Err(e) => Err(at(&path, e)),
+        }
+    }
+
+    /// What a name in it is, if there is anything.
+    fn kind(&self, name: &OsStr) -> io::Result<Option<FileType>> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(at(&self.path.join(name), e)),
+        }
+    }
+
+    /// Opens a plain file below this folder for reading.
+    pub fn read(&self, inner: &Path) -> io::Result<File> {
+        let (folder, name) = self.parent_of(inner)?;
+        let path = folder.path.join(&name);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&folder.fd, &*name, flags, Mode::empty()) {
+            Ok(fd) => Ok(File::from(fd)),
+            Err(Errno::LOOP) => Err(is_a_link(&path)),
+            Err(e) => Err(at(&path, e)),
+        }
+    }
+
+    /// Makes an empty file. What had its name goes, unless it is a folder: nothing is written through a link, or into a
+    /// file that has another name elsewhere.
+    pub fn write(&self, name: &OsStr) -> io::Result<File> {
+        let path = self.path.join(name);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        loop {
+            self.clear(name)?;
+            match rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o666)) {
+                Ok(fd) => return Ok(File::from(fd)),
+                Err(Errno::EXIST) => {}
+                Err(e) => return Err(at(&path, e)),
+            }
+        }
+    }
+
+    /// Makes room for a name: a file or a link goes, a folder is an error.
+    fn clear(&self, name: &OsStr) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::ISDIR | Errno::PERM) if self.kind(name)? == Some(FileType::Directory) => {
+                let text = format!("`{}` is a folder", self.path.join(name).display());
+                Err(io::Error::new(io::ErrorKind::IsADirectory, text))
+            }
+            Err(e) => Err(at(&self.path.join(name), e)),
+        }
+    }
+
+    /// Makes a folder, in the place of a file or a link if need be.
+    fn put_folder(&self, name: &OsStr) -> io::Result<Self> {
+        if self.kind(name)?.is_some_and(|kind| kind != FileType::Directory) {
+            self.clear(name)?;
+        }
+        self.make_below(Path::new(name))
+    }
+
+    fn put_symlink(&self, name: &OsStr, target: &Path) -> io::Result<()> {
+        self.clear(name)?;
+        rustix::fs::symlinkat(target, &self.fd, name).map_err(|e| at(&self.path.join(name), e))
+    }
+
+    /// Gives a plain file below `root` another name.
+    fn put_hard_link(&self, name: &OsStr, root: &Self, first: &Path) -> io::Result<()> {
+        let (folder, first_name) = root.parent_of(first)?;
+        if folder.kind(&first_name)? != Some(FileType::RegularFile) {
+            let text = format!("`{}` is no plain file", folder.path.join(first_name).display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        self.clear(name)?;
+        rustix::fs::linkat(&folder.fd, &*first_name, &self.fd, name, AtFlags::empty())
+            .map_err(|e| at(&self.path.join(name), e))
+    }
+
+    fn parent_of(&self, inner: &Path) -> io::Result<(Self, std::ffi::OsString)> {
+        let name = inner.file_name().ok_or_else(|| leads_out(inner))?.to_owned();
+        Ok((self.below(inner.parent().unwrap_or(Path::new("")))?, name))
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        set_mode(&self.fd, mode).map_err(|e| at(&self.path, e))
+    }
+
+    fn set_owner(&self, owner: Owner) -> io::Result<()> {
+        set_owner(&self.fd, owner).map_err(|e| at(&self.path, e))
+    }
+}
+
+fn set_mode(file: impl AsFd, mode: u32) -> rustix::io::Result<()> {
+    rustix::fs::fchmod(file, Mode::from_raw_mode(mode))
+}
+
+fn set_owner(file: impl AsFd, owner: Owner) -> rustix::io::Result<()> {
+    let number = |id: u64| u32::try_from(id).unwrap_or(u32::MAX - 1);
+    let (uid, gid) = (Uid::from_raw(number(owner.uid)), Gid::from_raw(number(owner.gid)));
+    rustix::fs::fchown(file, Some(uid), Some(gid))
+}
+
+fn at(path: &Path, error: Errno) -> io::Error {
+    let error = io::Error::from(error);
+    io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
+}
+
+fn is_a_link(path: &Path) -> io::Error {
+    let text = format!("`{}` is a symbolic link, which is not followed here", path.display());
+    io::Error::new(io::ErrorKind::NotADirectory, text)
+}
+
+fn leads_out(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` leads out of its folder", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn nothing_below_a_folder_is_followed_as_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("outside")).unwrap();
+        std::fs::write(dir.path().join("outside/file"), "kept").unwrap();
+        std::fs::create_dir(dir.path().join("root")).unwrap();
+        symlink("../outside", dir.path().join("root/door")).unwrap();
+        symlink("../outside/file", dir.path().join("root/file")).unwrap();
+        let root = Folder::open(&dir.path().join("root")).unwrap();
+
+        let error = root.below(Path::new("door")).unwrap_err().to_string();
+        assert!(error.contains("door` is a symbolic link"), "{error}");
+        assert!(root.make_below(Path::new("door/inner")).is_err());
+        assert!(root.read(Path::new("file")).is_err());
+        assert!(root.read(Path::new("door/file")).is_err());
+        assert!(root.below(Path::new("../outside")).is_err());
+        root.write(OsStr::new("file")).unwrap().write_all(b"new").unwrap();
+
+        assert_eq!(std::fs::read_to_string(dir.path().join("outside/file")).unwrap(), "kept");
+        assert_eq!(std::fs::read_to_string(dir.path().join("root/file")).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_file_with_another_name_is_replaced_and_not_written_into() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("first"), "kept").unwrap();
+        std::fs::hard_link(dir.path().join("first"), dir.path().join("second")).unwrap();
+        let root = Folder::open(dir.path()).unwrap();
+        root.write(OsStr::new("second")).unwrap().write_all(b"new").unwrap();
+        assert_eq!(std::fs::read_to_string(dir.path().join("first")).unwrap(), "kept");
+    }
+}

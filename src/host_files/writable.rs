@@ -1,0 +1,114 @@
+//! Folders that services may write, and the links that they may have put there.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Folder, leads_out};
+
+/// The folders of this machine that services may write: below them a link is nobody's word for where a path leads.
+#[derive(Debug, Clone, Default)]
+pub struct WritableFolders(Vec<PathBuf>);
+
+/// A link below a folder that a service may write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlantedLink {
+    /// The link.
+    pub link: PathBuf,
+    /// The folder.
+    pub folder: PathBuf,
+}
+
+impl WritableFolders {
+    /// These folders, by absolute paths.
+    pub fn new(folders: impl IntoIterator<Item = PathBuf>) -> Self {
+        let mut folders: Vec<PathBuf> = folders.into_iter().collect();
+        folders.sort();
+        folders.dedup();
+        Self(folders)
+    }
+
+    /// The outermost of the folders that a path lies in, as the path has it, and the rest of the path.
+    fn split<'p>(&self, path: &'p Path) -> Option<(&'p Path, &'p Path)> {
+        let real: Vec<PathBuf> = self.0.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
+        let is_one = |ancestor: &Path| {
+            self.0.iter().any(|folder| folder == ancestor)
+                || ancestor.canonicalize().is_ok_and(|ancestor| real.contains(&ancestor))
+        };
+        let mut ancestors: Vec<&Path> = path.ancestors().skip(1).collect();
+        ancestors.reverse();
+        let folder = ancestors.into_iter().find(|ancestor| is_one(ancestor))?;
+        Some((folder, path.strip_prefix(folder).ok()?))
+    }
+
+    /// The first link on the way to what a path names, below a folder that a service may write.
+    pub fn link_to(&self, path: &Path) -> Option<PlantedLink> {
+        let (folder, inner) = self.split(path)?;
+        let mut at = folder.to_owned();
+        for part in inner.components() {
+            at.push(part);
+            if at.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
+                return Some(PlantedLink { link: at, folder: folder.to_owned() });
+            }
+        }
+        None
+    }
+
+    /// Opens a file for reading. Below a folder that a service may write no link is followed.
+    pub fn open(&self, path: &Path) -> io::Result<File> {
+        match self.split(path) {
+            Some((folder, inner)) => Folder::open(folder)?.read(inner),
+            None => File::open(path),
+        }
+    }
+
+    /// Opens a folder to be written to. Below a folder that a service may write no link is followed.
+    pub fn folder(&self, path: &Path) -> io::Result<Folder> {
+        match self.split(path) {
+            Some((folder, inner)) => Folder::open(folder)?.below(inner),
+            None if path.as_os_str().is_empty() => Err(leads_out(path)),
+            None => Folder::open(path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_link_below_what_a_service_may_write_is_found_and_not_read_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |inner: &str| dir.path().join(inner);
+        std::fs::create_dir_all(path("project/src")).unwrap();
+        std::fs::create_dir(path("elsewhere")).unwrap();
+        std::fs::write(path("elsewhere/key"), "secret").unwrap();
+        std::fs::write(path("project/src/plain"), "text").unwrap();
+        symlink("../../elsewhere", path("project/src/door")).unwrap();
+        symlink("../elsewhere", path("project/mine")).unwrap();
+        let writable = WritableFolders::new([path("project/src")]);
+
+        let found = writable.link_to(&path("project/src/door/key")).unwrap();
+        assert_eq!((found.link, found.folder), (path("project/src/door"), path("project/src")));
+        assert!(writable.open(&path("project/src/door/key")).is_err());
+        assert_eq!(writable.link_to(&path("project/src/plain")), None);
+        assert_eq!(writable.link_to(&path("project/mine")), None, "no service can have made it");
+        let mut text = String::new();
+        writable.open(&path("project/mine/key")).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "secret");
+    }
+
+    #[test]
+    fn another_name_of_the_same_folder_is_the_same_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |inner: &str| dir.path().join(inner);
+        std::fs::create_dir(path("real")).unwrap();
+        symlink("real", path("alias")).unwrap();
+        symlink("/", path("real/door")).unwrap();
+        let writable = WritableFolders::new([path("real")]);
+        assert!(writable.link_to(&path("alias/door")).is_some());
+    }
+}
