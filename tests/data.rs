@@ -547,3 +547,83 @@ services:
     let denied = "print({call(250, 0, 0, 0), call(272, 0x10000000), call(165, 0, 0, 0, 0, 0), call(425, 1, 0), call(169, 0), call(41, 40, 1, 0)})";
     assert_eq!(asked(&world, "throwaway", denied), "{'Operation not permitted'}");
 }
+
+/// Makes a subvolume `/data/PATH` from inside of a service, and a read-only one of it if that is asked for.
+fn subvolume(world: &World, path: &str, file: &str, read_only: bool) {
+    let script = format!(
+        r"
+import fcntl, os, struct
+parent, name = os.path.split('/data/{path}')
+fcntl.ioctl(os.open(parent, os.O_RDONLY), 0x5000940e, struct.pack('q4088s', 0, name.encode()))
+open('/data/{path}/file', 'w').write('{file}')
+if {read_only}:
+    fcntl.ioctl(os.open('/data/{path}', os.O_RDONLY), 0x4008941a, struct.pack('Q', 2))
+",
+        read_only = if read_only { "True" } else { "False" }
+    );
+    world.in_container("app", &["python3", "-c", &script]).success();
+}
+
+#[test]
+fn subvolumes_that_a_service_made_in_its_volume_are_cloned_and_deleted_with_it() {
+    let world = World::with_spec(
+        r#"
+services:
+  app: { image: sbx-test/python, command: [sleep, infinity], stop_signal: SIGKILL, volumes: ["data:/data"] }
+volumes: { data: {} }
+"#,
+    );
+    world.up();
+    // One in another, each read-only in the end, and one below a folder.
+    shell(&world, "app", "mkdir /data/folder");
+    subvolume(&world, "outer", "one", false);
+    subvolume(&world, "outer/inner", "two", true);
+    subvolume(&world, "folder/third", "three", true);
+    let lock =
+        "import fcntl, os, struct; fcntl.ioctl(os.open('/data/outer', 0), 0x4008941a, struct.pack('Q', 2))";
+    world.in_container("app", &["python3", "-c", lock]).success();
+    let second = named(&world, "b");
+
+    world.sandbox(["snapshot", "create", "kept"]).success();
+    world.sandbox(["fork", world.name(), &second]).success();
+
+    let seen = in_named(
+        &world,
+        &second,
+        "app",
+        "cat /data/outer/file /data/outer/inner/file /data/folder/third/file",
+    );
+    assert_eq!(seen.success().stdout, "onetwothree");
+    world.sandbox(["down", &second]).success();
+    shell(&world, "app", "! touch /data/outer/inner/new").success();
+    world.sandbox(["reset"]).success();
+    world.sandbox(["down"]).success();
+    world.sandbox(["snapshot", "rm", "kept"]).success();
+    for shelf in ["live", "making", "snapshot"] {
+        assert!(world.engine().stored(shelf).is_empty(), "{shelf}: {:?}", world.engine().stored(shelf));
+    }
+}
+
+#[test]
+fn what_a_service_nested_deeper_than_any_path_goes_with_it() {
+    let world = World::with_spec(
+        r#"
+services:
+  app: { image: sbx-test/python, command: [sleep, infinity], stop_signal: SIGKILL, volumes: ["data:/data"] }
+volumes: { data: {} }
+"#,
+    );
+    world.up();
+    let script = "
+import os
+os.chdir('/data')
+for _ in range(3000):
+    os.mkdir('a-folder-with-a-name')
+    os.chdir('a-folder-with-a-name')
+";
+    world.in_container("app", &["python3", "-c", script]).success();
+
+    world.sandbox(["down"]).success();
+
+    assert!(world.engine().stored("live").is_empty() && world.engine().stored("making").is_empty());
+}

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::local::{Medium, prepare_shelves, remove_folder};
+use super::local::{Medium, prepare_shelves};
 use super::open::store_folder;
 use super::space::HostSpace;
 use super::tree::{self, Cloning, Counter};
@@ -91,7 +91,7 @@ impl Medium for Folders {
     }
 
     fn remove(&self, folder: &Path) -> Result<()> {
-        remove_folder(folder)
+        Ok(tree::remove_tree(folder)?)
     }
 
     fn sync(&self) -> Result<()> {

@@ -1,14 +1,15 @@
 //! The few calls of the kernel's Btrfs that a pool needs (`include/uapi/linux/btrfs.h`).
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{IFlags, Mode, OFlags};
-use rustix::ioctl::{self, Getter, Opcode, Setter, opcode};
+use rustix::io::Errno;
+use rustix::ioctl::{self, Getter, Opcode, Setter, Updater, opcode};
 
 const MAGIC: u8 = 0x94;
 const RDONLY: u64 = 1 << 1;
@@ -30,7 +31,26 @@ struct VolArgsV2 {
     name: [u8; 4040],
 }
 
+/// `struct btrfs_ioctl_get_subvol_rootref_args`.
+#[repr(C)]
+struct RootRefs {
+    least: u64,
+    refs: [[u64; 2]; 255],
+    count: u8,
+    align: [u8; 7],
+}
+
+/// `struct btrfs_ioctl_ino_lookup_user_args`.
+#[repr(C)]
+struct InoLookupUser {
+    folder: u64,
+    number: u64,
+    name: [u8; 256],
+    path: [u8; 3824],
+}
+
 const _: () = assert!(size_of::<VolArgs>() == 4096 && size_of::<VolArgsV2>() == 4096);
+const _: () = assert!(size_of::<RootRefs>() == 4096 && size_of::<InoLookupUser>() == 4096);
 
 const RESIZE: Opcode = opcode::write::<VolArgs>(MAGIC, 3);
 const SYNC: Opcode = opcode::none(MAGIC, 8);
@@ -39,8 +59,11 @@ const SNAP_DESTROY: Opcode = opcode::write::<VolArgs>(MAGIC, 15);
 const SNAP_CREATE_V2: Opcode = opcode::write::<VolArgsV2>(MAGIC, 23);
 const SUBVOL_GETFLAGS: Opcode = opcode::read::<u64>(MAGIC, 25);
 const SUBVOL_SETFLAGS: Opcode = opcode::write::<u64>(MAGIC, 26);
+const GET_SUBVOL_ROOTREF: Opcode = opcode::read_write::<RootRefs>(MAGIC, 61);
+const INO_LOOKUP_USER: Opcode = opcode::read_write::<InoLookupUser>(MAGIC, 62);
 
-fn folder(path: &Path) -> io::Result<OwnedFd> {
+/// Opens a folder, and not what a link in its place points to.
+pub fn folder(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
@@ -74,40 +97,79 @@ pub fn create(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes `to` a snapshot of the subvolume `from`.
-pub fn snapshot(from: &Path, to: &Path) -> io::Result<()> {
-    let source = folder(from)?;
-    let (parent, name) = parent_and_name(to)?;
+/// Makes `name` in a folder a snapshot of a subvolume. What is nested in the subvolume is an empty folder there.
+pub fn snapshot(source: impl AsFd, parent: impl AsFd, name: &CStr) -> io::Result<()> {
     let fd = i64::from(source.as_fd().as_raw_fd());
-    let args = VolArgsV2 { fd, transid: 0, flags: 0, unused: [0; 4], name: put(name.as_bytes())? };
+    let args = VolArgsV2 { fd, transid: 0, flags: 0, unused: [0; 4], name: put(name.to_bytes())? };
     // SAFETY: the type is the one that this call takes, and `source` stays open over it.
-    unsafe { ioctl::ioctl(&parent, Setter::<SNAP_CREATE_V2, _>::new(args))? };
+    unsafe { ioctl::ioctl(parent, Setter::<SNAP_CREATE_V2, _>::new(args))? };
     Ok(())
 }
 
-/// Deletes a subvolume. The kernel lets one go that is mounted elsewhere.
-pub fn destroy(path: &Path) -> io::Result<()> {
-    let (parent, name) = parent_and_name(path)?;
-    let args = VolArgs { fd: 0, name: put(name.as_bytes())? };
+/// Deletes a subvolume that holds no other. The kernel lets one go that is mounted elsewhere.
+pub fn destroy_at(parent: impl AsFd, name: &CStr) -> rustix::io::Result<()> {
+    let args = VolArgs { fd: 0, name: put(name.to_bytes()).map_err(|_| Errno::NAMETOOLONG)? };
     // SAFETY: the type is the one that this call takes.
-    unsafe { ioctl::ioctl(&parent, Setter::<SNAP_DESTROY, _>::new(args))? };
-    Ok(())
+    unsafe { ioctl::ioctl(parent, Setter::<SNAP_DESTROY, _>::new(args)) }
+}
+
+/// Whether a subvolume is read-only.
+pub fn is_read_only(subvolume: impl AsFd) -> io::Result<bool> {
+    // SAFETY: the type is the one that this call fills.
+    let flags = unsafe { ioctl::ioctl(subvolume, Getter::<SUBVOL_GETFLAGS, u64>::new())? };
+    Ok(flags & RDONLY != 0)
 }
 
 /// Makes a subvolume read-only, or writable again.
-pub fn set_read_only(path: &Path, read_only: bool) -> io::Result<()> {
-    let fd = folder(path)?;
+pub fn set_read_only(subvolume: impl AsFd, read_only: bool) -> io::Result<()> {
+    let fd = subvolume.as_fd();
     // SAFETY: the types are the ones that these calls take.
-    let flags = unsafe { ioctl::ioctl(&fd, Getter::<SUBVOL_GETFLAGS, u64>::new())? };
-    let flags = if read_only { flags | RDONLY } else { flags & !RDONLY };
-    // SAFETY: as above.
-    unsafe { ioctl::ioctl(&fd, Setter::<SUBVOL_SETFLAGS, u64>::new(flags))? };
+    let flags = unsafe { ioctl::ioctl(fd, Getter::<SUBVOL_GETFLAGS, u64>::new())? };
+    let wanted = if read_only { flags | RDONLY } else { flags & !RDONLY };
+    if wanted != flags {
+        // SAFETY: as above.
+        unsafe { ioctl::ioctl(fd, Setter::<SUBVOL_SETFLAGS, u64>::new(wanted))? };
+    }
     Ok(())
 }
 
 /// Whether a folder is a subvolume's root.
-pub fn is_subvolume(path: &Path) -> bool {
-    folder(path).and_then(|fd| Ok(rustix::fs::fstat(fd)?)).is_ok_and(|stat| stat.st_ino == 256)
+pub fn is_subvolume(folder: impl AsFd) -> bool {
+    let folder = folder.as_fd();
+    rustix::fs::fstat(folder).is_ok_and(|stat| stat.st_ino == 256)
+        && rustix::fs::fstatfs(folder)
+            .is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|kind| kind == super::BTRFS_MAGIC))
+}
+
+/// The subvolumes that lie directly in a subvolume, each by its number and that of the folder that holds it.
+pub fn nested(subvolume: impl AsFd) -> io::Result<Vec<[u64; 2]>> {
+    let mut found = Vec::new();
+    let mut args = Box::new(RootRefs { least: 0, refs: [[0; 2]; 255], count: 0, align: [0; 7] });
+    loop {
+        // SAFETY: the type is the one that this call takes and fills.
+        match unsafe {
+            ioctl::ioctl(subvolume.as_fd(), Updater::<GET_SUBVOL_ROOTREF, RootRefs>::new(&mut args))
+        } {
+            // There are more than fit, and the next call begins after them.
+            Ok(()) | Err(Errno::OVERFLOW) if args.count == 255 => found.extend(args.refs),
+            Ok(()) => {
+                found.extend(args.refs.iter().take(usize::from(args.count)));
+                return Ok(found);
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Where a nested subvolume lies: its folder's path below the subvolume, and its name.
+pub fn place_of(subvolume: impl AsFd, [number, folder]: [u64; 2]) -> io::Result<(PathBuf, CString)> {
+    let mut args = Box::new(InoLookupUser { folder, number, name: [0; 256], path: [0; 3824] });
+    // SAFETY: the type is the one that this call takes and fills.
+    unsafe { ioctl::ioctl(subvolume, Updater::<INO_LOOKUP_USER, InoLookupUser>::new(&mut args))? };
+    let text =
+        |bytes: &[u8]| CStr::from_bytes_until_nul(bytes).map(ToOwned::to_owned).map_err(io::Error::other);
+    let path = text(&args.path)?;
+    Ok((PathBuf::from(OsStr::from_bytes(path.to_bytes())), text(&args.name)?))
 }
 
 /// Commits everything, and waits for it.

@@ -4,8 +4,9 @@
 //! The engine mounts a subvolume by the node's path on its host. The node is made anew at each attach, since after a
 //! reboot the device has another number; two engines on one machine never meet, each having its own volume.
 
-mod ioctl;
+pub(super) mod ioctl;
 mod loopdev;
+mod nested;
 
 use std::fs::File;
 use std::io;
@@ -20,7 +21,7 @@ use rustix::fs::{IFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::local::{Medium, prepare_shelves, remove_folder};
+use super::local::{Medium, prepare_shelves};
 use super::open::store_folder;
 use super::space::HostSpace;
 use super::tree::Counter;
@@ -216,26 +217,16 @@ impl Medium for Pool {
     }
 
     fn clone_into(&self, from: &Path, to: &Path, _: &Counter) -> Result<()> {
-        ioctl::snapshot(from, to).map_err(|e| StorageError::io("clone", from, e))
+        nested::snapshot(from, to).map_err(|e| StorageError::io("clone", from, e))
     }
 
     fn freeze(&self, folder: &Path) -> Result<()> {
-        ioctl::set_read_only(folder, true).map_err(|e| StorageError::io("freeze", folder, e))
+        let frozen = ioctl::folder(folder).and_then(|folder| ioctl::set_read_only(&folder, true));
+        frozen.map_err(|e| StorageError::io("freeze", folder, e))
     }
 
     fn remove(&self, folder: &Path) -> Result<()> {
-        if !ioctl::is_subvolume(folder) {
-            return remove_folder(folder);
-        }
-        match ioctl::destroy(folder) {
-            Ok(()) => Ok(()),
-            // A container may have made subvolumes of its own in it: they go like folders.
-            Err(e) if e.raw_os_error() == Some(libc::ENOTEMPTY) => {
-                ioctl::set_read_only(folder, false).map_err(|e| StorageError::io("delete", folder, e))?;
-                remove_folder(folder)
-            }
-            Err(e) => Err(StorageError::io("delete", folder, e)),
-        }
+        Ok(tree::remove_tree(folder)?)
     }
 
     fn sync(&self) -> Result<()> {

@@ -1,6 +1,5 @@
 //! What each kind of storage does in its own way.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::pool::space::HostSpace;
@@ -50,12 +49,4 @@ pub fn prepare_shelves(store: &Path) -> Result<()> {
         std::fs::create_dir_all(&folder).map_err(|e| StorageError::io("make", &folder, e))?;
     }
     Ok(())
-}
-
-/// Removes a folder and all in it; nothing there is success.
-pub fn remove_folder(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StorageError::io("delete", folder, e)),
-        _ => Ok(()),
-    }
 }

@@ -18,7 +18,7 @@ use super::{
     StorageKind, Usage, VolumeOptions, VolumePath,
 };
 
-pub use medium::{Medium, prepare_shelves, remove_folder};
+pub use medium::{Medium, prepare_shelves};
 
 use shelves::Shelves;
 

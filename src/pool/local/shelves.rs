@@ -234,10 +234,16 @@ impl Shelves {
         let folder = self.folder(set);
         let gone = self.folder(&Self::fresh("gone")?);
         match rustix::fs::renameat(CWD, &folder, CWD, &gone) {
-            Ok(()) => self.clear(&gone),
-            Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(StorageError::io("delete", &folder, e)),
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(()),
+            Err(e) => return Err(StorageError::io("delete", &folder, e)),
         }
+        let cleared = self.clear(&gone);
+        if cleared.is_err() && set.shelf == Shelf::Live {
+            // What cannot be deleted keeps its name, so that the next try finds it.
+            let _ = rustix::fs::renameat_with(CWD, &gone, CWD, &folder, RenameFlags::NOREPLACE);
+        }
+        cleared
     }
 
     /// Deletes a volume; nothing there is success.
@@ -259,14 +265,15 @@ impl Shelves {
 
     /// Removes what is under `making/`: a volume, or a set with its volumes.
     fn clear(&self, folder: &Path) -> Result<()> {
+        let mut outcome = Ok(());
         if let Ok(entries) = std::fs::read_dir(folder) {
             for entry in entries.flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    self.medium.remove(&entry.path())?;
+                    outcome = outcome.and(self.medium.remove(&entry.path()));
                 }
             }
         }
-        self.medium.remove(folder)
+        outcome.and_then(|()| self.medium.remove(folder))
     }
 
     /// Attaches the medium anew where needed, and removes what is half-made.
@@ -278,7 +285,11 @@ impl Shelves {
             let path = entry.path();
             // A volume holds the user's folders, which are not looked into; a set holds volumes.
             let is_volume = entry.file_name().as_encoded_bytes().starts_with(b"volume-");
-            if is_volume { self.medium.remove(&path)? } else { self.clear(&path)? }
+            let removed = if is_volume { self.medium.remove(&path) } else { self.clear(&path) };
+            if let Err(error) = removed {
+                // What cannot be deleted must not keep the storage from being used.
+                tracing::warn!(%error, "cannot delete what is half-made");
+            }
         }
         Ok(())
     }
