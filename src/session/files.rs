@@ -1,6 +1,7 @@
 //! Secrets and configs: their values, and the archives that bring them into containers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use super::observe;
 use crate::data::seed::Inputs;
 use crate::engine::identity;
 use crate::engine::{ByteStream, Engine};
+use crate::host_files::{Owner, WritableFolders, header};
 use crate::plan::{FileSource, GrantedFile, held_path};
 use crate::spec::{
     ConfigName, ConfigSource, Loaded, SandboxName, SecretName, SecretSource, Service, ServiceName, Spec,
@@ -64,9 +66,10 @@ impl Values {
     /// As [`Values::resolve`].
     pub fn of(spec: &Spec, variables: &Variables, kept: &Generated) -> Result<Self, SessionError> {
         let mut values = Self::default();
+        let writable = spec.writable_folders();
         for (name, secret) in &spec.secrets {
             let value: Vec<u8> = match &secret.source {
-                SecretSource::File(path) => read(&format!("secret `{name}`"), path)?,
+                SecretSource::File(path) => read(&format!("secret `{name}`"), path, &writable)?,
                 SecretSource::Environment(variable) => {
                     let value = variables.of_secret(name, variable);
                     let value = value.ok_or_else(|| unset("secret", name, variable))?;
@@ -89,9 +92,10 @@ impl Values {
     /// # Errors
     /// Names the config whose file or variable is not there.
     pub fn read_configs(&mut self, spec: &Spec, variables: &Variables) -> Result<(), SessionError> {
+        let writable = spec.writable_folders();
         for (name, config) in &spec.configs {
             let value = match &config.source {
-                ConfigSource::File(path) => read(&format!("config `{name}`"), path)?,
+                ConfigSource::File(path) => read(&format!("config `{name}`"), path, &writable)?,
                 ConfigSource::Content(text) => text.clone().into_bytes(),
                 ConfigSource::Environment(variable) => {
                     let value = variables.of_config(name, variable);
@@ -201,18 +205,13 @@ impl Values {
         let mut archive = tar::Builder::new(Vec::new());
         for file in files {
             let name = file.path.strip_prefix(base).unwrap_or(&file.path).trim_start_matches('/');
-            let mut header = tar::Header::new_gnu();
-            header.set_uid(u64::from(file.uid));
-            header.set_gid(u64::from(file.gid));
-            header.set_mode(file.mode);
-            header.set_mtime(0);
+            let owner = Owner { uid: file.uid.into(), gid: file.gid.into() };
             if let FileSource::Link(target) = &file.source {
-                header.set_entry_type(tar::EntryType::Symlink);
-                header.set_size(0);
+                let mut header = header(tar::EntryType::Symlink, 0, file.mode, owner);
                 archive.append_link(&mut header, name, target)?;
             } else {
                 let content = self.of_file(&file.source)?;
-                header.set_size(content.len() as u64);
+                let mut header = header(tar::EntryType::Regular, content.len() as u64, file.mode, owner);
                 archive.append_data(&mut header, name, content)?;
             }
         }
@@ -225,12 +224,13 @@ fn digest(value: &[u8]) -> String {
     hex::encode(Sha256::digest(value))
 }
 
-fn read(what: &str, path: &Path) -> Result<Vec<u8>, SessionError> {
-    std::fs::read(path).map_err(|source| SessionError::File {
-        what: what.to_owned(),
-        path: path.to_owned(),
-        source,
-    })
+fn read(what: &str, path: &Path, writable: &WritableFolders) -> Result<Vec<u8>, SessionError> {
+    let read = || {
+        let mut bytes = Vec::new();
+        writable.open(path)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|source| SessionError::File { what: what.to_owned(), path: path.to_owned(), source })
 }
 
 fn unset(kind: &str, name: impl std::fmt::Display, variable: &str) -> SessionError {

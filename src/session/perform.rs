@@ -16,11 +16,12 @@ use super::ingress;
 use super::limits::Limiter;
 use super::probe::Prober;
 use super::profile;
-use super::seed;
+use super::seed::{self, joined};
 use super::wait::Awaited;
 pub use super::wait::Pending;
 use crate::agent::client::{Keeper, in_full};
 use crate::agent::image;
+use crate::bind_check;
 use crate::engine::{
     BuildImage, BuildProgress, CreateContainer, CreateNetwork, CreateVolume, Engine, Filter, PullImage,
     PullPhase, PullProgress,
@@ -124,7 +125,7 @@ impl Workshop {
             }
             Op::Keep { set, .. } => held::keep(&*self.storage, set, self.values.generated(&self.spec)).await,
             Op::Upload { container, files } => self.upload(container, files).await,
-            Op::Start { container } => Ok(engine.start_container(container).await?),
+            Op::Start { container } => Ok(bind_check::start(&**engine, container).await?),
             Op::RunInit(container) => {
                 interruptible(token, hook::run_init(&**engine, &owner(step), container)).await
             }
@@ -159,7 +160,9 @@ impl Workshop {
         let service = step.service.as_ref().and_then(|name| self.spec.services.get(name));
         let durability = service.and_then(|service| service.durable).unwrap_or(self.spec.durable);
         let mut container = container.clone();
-        profile::read(&mut container.security_opt, &self.spec.folder, durability)?;
+        let (mut options, folder) = (std::mem::take(&mut container.security_opt), self.spec.folder.clone());
+        let read = move || profile::read(&mut options, &folder, durability).map(|()| options);
+        container.security_opt = tokio::task::spawn_blocking(read).await.map_err(joined)??;
         Ok(self.engine.create_container(&container).await.map(drop)?)
     }
 

@@ -8,6 +8,7 @@ use super::model::{
     At, ConfigSource, Mount, MountKind, NetworkMode, SecretSource, Seed, Service, SnapshotRef, Spec,
     SpecOrigin,
 };
+use super::planted;
 use super::problem::{Problem, ProblemKind, Problems};
 use super::request::HostAccess;
 use super::ways_out;
@@ -31,6 +32,10 @@ pub(super) const WAY_OUT: &str = "if you trust this spec with your machine, add 
 
 /// Checks that a spec, wherever it came from, does not reach the host, unless that is allowed.
 pub fn guard(spec: &Spec, access: HostAccess) -> Result<(), Problems> {
+    let planted = planted::links(spec);
+    if !planted.is_empty() {
+        return Err(Problems::new(planted.into_iter().map(|(_, problem)| problem).collect()));
+    }
     if access == HostAccess::Allowed {
         return Ok(());
     }

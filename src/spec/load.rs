@@ -14,6 +14,7 @@ use super::log::Log;
 use super::model::{ProjectName, SandboxName, Spec};
 use super::mount_forms;
 use super::node::Node;
+use super::planted;
 use super::problem::{Problem, ProblemKind, Problems, WarningKind};
 use super::read::{self, Profiles, Reader, Used};
 use super::request::{HostAccess, LoadRequest, Loaded, Refusals, Variables};
@@ -231,6 +232,14 @@ fn unknown_services(log: &Log, request: &LoadRequest, spec: &Spec, inactive: &BT
 
 /// Refuses, allows with a warning, or only tells of access to the host.
 fn host_access(log: &Log, request: &LoadRequest, spec: &Spec, root: &Node) {
+    for (at, problem) in planted::links(spec) {
+        match request.refusals {
+            Refusals::Warn => {
+                log.warn_at(WarningKind::Refused, &at, problem.message, problem.hint.unwrap_or_default());
+            }
+            Refusals::Fail => log.push(problem.at(log.place_of(&at))),
+        }
+    }
     for mut reach in guard::reaches(spec) {
         if let Some((service, key)) = &reach.key
             && let Some(span) = root.key_span(&["services", service, key])

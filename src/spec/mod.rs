@@ -21,6 +21,7 @@ mod model;
 mod mount_forms;
 mod nearest;
 mod node;
+mod planted;
 mod ports;
 mod problem;
 #[expect(

@@ -1,0 +1,181 @@
+//! What a start is about to mount, looked at once more.
+//!
+//! The engine resolves the source of a bind at each start, and follows every link on the way. A service that can write a
+//! folder on the way may have put one there: `.:/src` and `./data:/data`, and `/src/data` is a link to `/` by now. So
+//! whoever starts a service, session or keeper, starts it here: no component below a folder that a service can write may
+//! be a link. The engine is asked, through a container that has the folder, since the files are on the engine's machine
+//! and need not be on ours.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::engine::identity::{self, Role};
+use crate::engine::{
+    ContainerSummary, Engine, EngineError, ErrorKind, Filter, MountPoint, MountPointKind, ObjectKind, Result,
+};
+
+/// Starts a service's container, unless what it binds was replaced by a link.
+///
+/// # Errors
+/// What the engine says; an error of kind [`ErrorKind::Invalid`] that names the link.
+pub async fn start(engine: &dyn Engine, container: &str) -> Result<()> {
+    if let Some(planted) = find_link(engine, container).await? {
+        return Err(EngineError::new(
+            "start",
+            ObjectKind::Container,
+            container,
+            ErrorKind::Invalid,
+            planted.to_string(),
+        ));
+    }
+    engine.start_container(container).await
+}
+
+/// A link in the place of what a container binds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Planted {
+    source: String,
+    link: PathBuf,
+    writer: String,
+}
+
+impl std::fmt::Display for Planted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { source, link, writer } = self;
+        write!(
+            f,
+            "it mounts `{source}`, and `{}` is a symbolic link, which service `{writer}` can have made: \
+             it is not followed; remove the link, or mount what it points to",
+            link.display()
+        )
+    }
+}
+
+async fn find_link(engine: &dyn Engine, container: &str) -> Result<Option<Planted>> {
+    let is_bind = |mount: &&MountPoint| mount.kind == MountPointKind::Bind;
+    let found = engine.containers(&Filter::all().name(container)).await?;
+    let sources: BTreeSet<String> = found
+        .iter()
+        .filter(|one| one.name == container || one.id == container)
+        .flat_map(|one| one.mounts.iter().filter(is_bind).map(|mount| mount.source.clone()))
+        .collect();
+    if sources.is_empty() {
+        return Ok(None);
+    }
+    let services = engine.containers(&Filter::all().label(identity::ROLE, Role::Service.as_str())).await?;
+    let mut seen = BTreeSet::new();
+    for source in sources {
+        for place in views(&services, Path::new(&source)) {
+            if !seen.insert(place.on_host.clone()) {
+                continue;
+            }
+            match engine.stat_path(&place.container, &place.inside).await {
+                Ok(Some(stat)) if stat.link_target.is_some() => {
+                    let (link, writer) = (place.on_host, place.service);
+                    return Ok(Some(Planted { source, link, writer }));
+                }
+                Ok(_) => {}
+                // It was removed meanwhile, with its hold on the folder.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// A path of the engine's machine, and where a service has it.
+#[derive(Debug, PartialEq, Eq)]
+struct View {
+    container: String,
+    service: String,
+    inside: String,
+    on_host: PathBuf,
+}
+
+/// Every component on the way to a source that a service can replace, outermost first, in the service that can.
+fn views(services: &[ContainerSummary], source: &Path) -> Vec<View> {
+    let mut views = Vec::new();
+    for container in services {
+        for mount in container.mounts.iter().filter(|it| it.kind == MountPointKind::Bind && !it.read_only) {
+            let Ok(inner) = source.strip_prefix(&mount.source) else { continue };
+            let (mut on_host, mut inside) = (PathBuf::from(&mount.source), PathBuf::from(&mount.target));
+            for part in inner.components() {
+                on_host.push(part);
+                inside.push(part);
+                if is_covered(container, mount, &inside) {
+                    break;
+                }
+                views.push(View {
+                    container: container.id.clone(),
+                    service: container.labels.get(identity::SERVICE).cloned().unwrap_or_default(),
+                    inside: inside.display().to_string(),
+                    on_host: on_host.clone(),
+                });
+            }
+        }
+    }
+    views.sort_by(|a, b| a.on_host.cmp(&b.on_host));
+    views
+}
+
+/// Whether another mount lies over a path: a container sees that one there, and cannot replace what is under it.
+fn is_covered(container: &ContainerSummary, mount: &MountPoint, path: &Path) -> bool {
+    container.mounts.iter().any(|other| {
+        other.target != mount.target
+            && Path::new(&other.target).starts_with(&mount.target)
+            && path.starts_with(&other.target)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ContainerState;
+
+    fn bind(source: &str, target: &str, read_only: bool) -> MountPoint {
+        MountPoint {
+            kind: MountPointKind::Bind,
+            name: String::new(),
+            source: source.to_owned(),
+            target: target.to_owned(),
+            read_only,
+        }
+    }
+
+    fn container(mounts: Vec<MountPoint>) -> ContainerSummary {
+        ContainerSummary {
+            id: "1".to_owned(),
+            name: "sbx-shop.web".to_owned(),
+            labels: [(identity::SERVICE.to_owned(), "web".to_owned())].into(),
+            state: ContainerState::Running,
+            status: String::new(),
+            image: String::new(),
+            image_id: String::new(),
+            created: None,
+            ports: Vec::new(),
+            networks: std::collections::BTreeMap::new(),
+            mounts,
+        }
+    }
+
+    fn looked_at(mounts: Vec<MountPoint>, source: &str) -> Vec<String> {
+        views(&[container(mounts)], Path::new(source)).into_iter().map(|view| view.inside).collect()
+    }
+
+    #[test]
+    fn every_component_below_a_folder_that_a_service_can_write_is_looked_at() {
+        let written = || vec![bind("/p", "/src", false)];
+        assert_eq!(looked_at(written(), "/p/a/b"), ["/src/a", "/src/a/b"]);
+        assert!(looked_at(written(), "/p").is_empty(), "the folder itself cannot be replaced from inside");
+        assert!(looked_at(written(), "/papers/a").is_empty());
+        assert!(looked_at(vec![bind("/p", "/src", true)], "/p/a").is_empty());
+    }
+
+    #[test]
+    fn what_another_mount_covers_cannot_be_replaced() {
+        let mounts = vec![bind("/p", "/src", false), bind("/p/a/b", "/src/a/b", false)];
+        // By the second mount the last component can be replaced all the same.
+        assert_eq!(looked_at(mounts, "/p/a/b/c"), ["/src/a", "/src/a/b/c"]);
+    }
+}

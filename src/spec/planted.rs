@@ -1,0 +1,129 @@
+//! Links where a service can have put them. A path of the spec that leads below a folder that one of its services can
+//! write is taken as it is there, without following a link: whoever runs in the service could choose where it leads.
+
+use std::path::Path;
+
+use super::canonical;
+use super::model::{At, ConfigSource, MountKind, SecretSource, Seed, SnapshotRef, Spec};
+use super::problem::{Problem, ProblemKind};
+use crate::host_files::WritableFolders;
+
+/// How such a link is done without.
+const WAY_OUT: &str = "name what the link points to, or let the service only read the folder";
+
+impl Spec {
+    /// The folders of this machine that its services can write.
+    pub fn writable_folders(&self) -> WritableFolders {
+        let mounts = self.services.values().flat_map(|service| &service.mounts);
+        WritableFolders::new(mounts.filter(|mount| !mount.read_only).filter_map(|mount| match &mount.kind {
+            MountKind::Bind { source, .. } => Some(canonical::clean(source)),
+            _ => None,
+        }))
+    }
+}
+
+/// Every path of a spec that leads through such a link.
+pub(super) fn links(spec: &Spec) -> Vec<(At, Problem)> {
+    let writable = spec.writable_folders();
+    let found = paths(spec).into_iter().filter_map(|(at, what, path)| {
+        let link = writable.link_to(&canonical::clean(path))?;
+        let message = format!(
+            "{what} names `{}`, and `{}` is a symbolic link in `{}`, which a service can write",
+            path.display(),
+            link.link.display(),
+            link.folder.display()
+        );
+        Some((at.clone(), Problem::new(ProblemKind::HostAccess, message).hint(WAY_OUT)))
+    });
+    found.collect()
+}
+
+/// The paths of this machine that are mounted, read or sent.
+fn paths(spec: &Spec) -> Vec<(&At, String, &Path)> {
+    let mut paths: Vec<(&At, String, &Path)> = Vec::new();
+    for service in spec.services.values() {
+        let what = || format!("service `{}`", service.name);
+        for mount in &service.mounts {
+            if let MountKind::Bind { source, .. } = &mount.kind {
+                paths.push((&mount.at, what(), source));
+            }
+        }
+        if let Some(build) = service.build()
+            && Path::new(&build.context).is_absolute()
+        {
+            paths.push((&build.at, format!("the build of {}", what()), Path::new(&build.context)));
+        }
+        service.seed.iter().for_each(|seed| add_seed(&mut paths, &what(), seed));
+    }
+    for (name, volume) in &spec.volumes {
+        volume.seed.iter().for_each(|seed| add_seed(&mut paths, &format!("volume `{name}`"), seed));
+    }
+    for (name, secret) in &spec.secrets {
+        if let SecretSource::File(file) = &secret.source {
+            paths.push((&secret.at, format!("secret `{name}`"), file));
+        }
+    }
+    for (name, config) in &spec.configs {
+        if let ConfigSource::File(file) = &config.source {
+            paths.push((&config.at, format!("config `{name}`"), file));
+        }
+    }
+    paths
+}
+
+fn add_seed<'a>(paths: &mut Vec<(&'a At, String, &'a Path)>, what: &str, seed: &'a Seed) {
+    let what = format!("a seed of {what}");
+    match seed {
+        Seed::Copy { source, at, .. } => paths.push((at, what, source)),
+        Seed::Sql { files, at, .. } => {
+            paths.extend(files.iter().map(|file| (at, what.clone(), file.as_path())))
+        }
+        Seed::Exec { stdin: Some(file), at, .. }
+        | Seed::Snapshot { snapshot: SnapshotRef::File(file), at, .. } => {
+            paths.push((at, what, file));
+        }
+        Seed::Exec { .. } | Seed::Snapshot { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::{HostAccess, LoadRequest, load};
+
+    const SPEC: &str = r#"
+services:
+  web:
+    image: x
+    volumes: [".:/src"]
+  db:
+    image: x
+    volumes: ["./data:/data"]
+    secrets: [key]
+secrets: { key: { file: ./inner/key } }
+"#;
+
+    #[test]
+    fn a_link_below_what_a_service_can_write_is_not_followed_whatever_is_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("real")).unwrap();
+        std::fs::write(dir.path().join("real/key"), "k").unwrap();
+        symlink("real", dir.path().join("data")).unwrap();
+        symlink("real", dir.path().join("inner")).unwrap();
+        let read = |text: &str, access| {
+            std::fs::write(dir.path().join("sandbox.yaml"), text).unwrap();
+            let folder = dir.path().to_owned();
+            load(&LoadRequest { folder, allow_host_access: access, ..LoadRequest::default() })
+        };
+
+        for access in [HostAccess::Refused, HostAccess::Allowed] {
+            let problems = read(SPEC, access).unwrap_err();
+            let told: Vec<String> = problems.into_iter().map(|problem| problem.message.clone()).collect();
+            assert_eq!(told.len(), 2, "{told:?}");
+            assert!(told.iter().any(|it| it.starts_with("service `db` names") && it.contains("data` is a symbolic link")), "{told:?}");
+            assert!(told.iter().any(|it| it.starts_with("secret `key` names")), "{told:?}");
+        }
+        read(&SPEC.replace(".:/src", ".:/src:ro"), HostAccess::Refused).unwrap();
+    }
+}
