@@ -534,3 +534,27 @@ services:
         (session.stdout() + &session.stderr()).contains("I was asked to leave")
     });
 }
+
+#[test]
+fn the_superuser_has_its_rights_in_a_service_that_runs_as_somebody_else() {
+    let world = World::with_spec(
+        r#"
+services:
+  web:
+    image: sbx-test/busybox
+    user: "1000"
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    volumes: ["data:/data"]
+    post_start: [{ command: [chown, "1000", /data], user: root }]
+volumes: { data: {} }
+"#,
+    );
+    world.up();
+
+    assert_eq!(world.in_container("web", &["stat", "-c", "%u", "/data"]).text(), "1000");
+    let mask =
+        "umask 077; echo x > /tmp/own; chown 1000 /tmp/own; cat /tmp/own; grep CapEff /proc/self/status";
+    let said = world.sandbox(["exec", "-u", "root", "web", "sh", "-c", mask]).success().stdout;
+    assert!(said.starts_with("x\n") && !said.contains("CapEff:\t0000000000000000"), "{said}");
+}

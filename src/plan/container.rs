@@ -3,7 +3,8 @@
 //! - names, labels and networks are ours, addresses are fixed, the resolver is the sandbox's gateway;
 //! - ports are published by the gateway, restarts are done by the keeper;
 //! - secrets and configs are put in as files, never bound from the host;
-//! - `NET_RAW` is dropped, new privileges and fsync are off, and processes are limited, unless the spec says otherwise.
+//! - `NET_RAW` is dropped, new privileges (of services that run as root) and fsync are off, and processes are limited,
+//!   unless the spec says otherwise.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -38,7 +39,7 @@ pub(super) fn create(
     place(&mut create, wish, service, replica, laid);
     create.mounts = mounts(wish, service, volumes);
     create.tmpfs = service.tmpfs.iter().map(|entry| tmpfs(entry)).collect();
-    confine(&mut create, wish, service);
+    confine(&mut create, wish, service, image);
     create.cgroup_parent = create.cgroup_parent.or_else(|| group.cloned());
     let sharing = if group.is_some() { Sharing::Group } else { Sharing::Parts };
     create.resources = resources(wish, service, sharing);
@@ -274,7 +275,7 @@ fn tmpfs(entry: &str) -> (String, String) {
     (target.to_owned(), options.to_owned())
 }
 
-fn confine(create: &mut CreateContainer, wish: &Wish<'_>, service: &Service) {
+fn confine(create: &mut CreateContainer, wish: &Wish<'_>, service: &Service, image: Option<&Image>) {
     create.privileged = service.privileged;
     create.cap_add.clone_from(&service.cap_add);
     create.cap_drop.clone_from(&service.cap_drop);
@@ -330,7 +331,7 @@ fn confine(create: &mut CreateContainer, wish: &Wish<'_>, service: &Service) {
     }
     let says = |what: &str| create.security_opt.iter().any(|option| option.starts_with(what));
     let (privileges, seccomp) = (says("no-new-privileges"), says("seccomp"));
-    if !privileges {
+    if !privileges && runs_as_root(service, image) {
         create.security_opt.push("no-new-privileges:true".to_owned());
     }
     if let (Some(profile), false, Durability::Throwaway) =
@@ -338,6 +339,14 @@ fn confine(create: &mut CreateContainer, wish: &Wish<'_>, service: &Service) {
     {
         create.security_opt.push(format!("seccomp={profile}"));
     }
+}
+
+/// Whether a service's process is the superuser's. One that is not has no capability to pass on, so without new privileges
+/// a hook or an `exec` of the superuser would have none either.
+fn runs_as_root(service: &Service, image: Option<&Image>) -> bool {
+    let user = service.user.as_deref().filter(|user| !user.is_empty());
+    let user = user.or(image.map(|image| image.config.user.as_str())).unwrap_or_default();
+    matches!(user.split(':').next().unwrap_or_default(), "" | "0" | "root")
 }
 
 /// Compose writes `label:disable`, the engine `label=disable`; both understand the second form.
