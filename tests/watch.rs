@@ -140,3 +140,61 @@ services:
     session.wait(Duration::from_mins(1)).exits(130);
     world.engine().is_clean();
 }
+
+#[test]
+fn an_empty_folder_is_copied_and_goes_again() {
+    let (world, _session) = watched(SPEC);
+    let there = || world.in_container("web", &["test", "-d", "/www/new/inner"]).code == Some(0);
+
+    std::fs::create_dir_all(world.project().join("pages/new/inner")).unwrap();
+    eventually("the folder is there", there);
+
+    std::fs::remove_dir_all(world.project().join("pages/new")).unwrap();
+    eventually("the folder is gone", || {
+        world.in_container("web", &["test", "-e", "/www/new"]).code != Some(0)
+    });
+}
+
+#[test]
+fn what_the_command_of_a_change_writes_is_shown() {
+    let (world, mut session) =
+        watched(&SPEC.replace("command: touch /www/noted", "command: echo reloaded by the hook"));
+
+    world.file("notes/second", "");
+
+    session.says("reloaded by the hook");
+}
+
+#[test]
+fn in_a_service_that_is_not_root_what_is_removed_or_renamed_goes_too() {
+    let (world, mut session) = watched(
+        r#"
+services:
+  web:
+    image: sbx-test/busybox
+    user: "1000:1000"
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    tmpfs: [/app/busy]
+    develop:
+      watch: [{ path: pages, action: sync, target: /app }]
+"#,
+    );
+    let there = |path: &str| world.in_container("web", &["test", "-e", path]).code == Some(0);
+    world.file("pages/inner/old", "").file("pages/inner/other", "");
+    eventually("they are there", || there("/app/inner/old") && there("/app/inner/other"));
+
+    let pages = world.project().join("pages/inner");
+    std::fs::rename(pages.join("old"), pages.join("new")).unwrap();
+    std::fs::remove_file(pages.join("other")).unwrap();
+
+    eventually("it has its new name", || there("/app/inner/new") && !there("/app/inner/old"));
+    eventually("the other is gone", || !there("/app/inner/other"));
+
+    // A mount cannot be removed, and that is told.
+    std::fs::create_dir(world.project().join("pages/busy")).unwrap();
+    world.file("pages/mark", "");
+    eventually("the mark is there", || there("/app/mark"));
+    std::fs::remove_dir(world.project().join("pages/busy")).unwrap();
+    session.says("cannot remove `/app/busy`");
+}

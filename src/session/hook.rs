@@ -5,10 +5,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 
 use super::error::SessionError;
-use super::event::{Event, Events};
+use super::event::{Event, Events, Stream};
 use super::tail::tail;
 use crate::agent::client::in_full;
-use crate::engine::{CreateContainer, Engine, EngineError, Exec};
+use crate::bind_check;
+use crate::engine::{CreateContainer, Engine, EngineError, Exec, LogChunk, StdStream};
 use crate::spec::{Hook, Service};
 
 /// Runs a hook to its end.
@@ -21,6 +22,49 @@ pub(super) async fn run(
     container: &str,
     hook: &Hook,
 ) -> Result<(), SessionError> {
+    attempt(engine, service, container, hook, |_| {}).await
+}
+
+/// Runs a hook to its end and shows what it writes among the service's logs, line by line.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn run_shown(
+    engine: &dyn Engine,
+    events: &Events,
+    service: &str,
+    container: &str,
+    hook: &Hook,
+) -> Result<(), SessionError> {
+    let mut begun: [Vec<u8>; 2] = Default::default();
+    let show = |stream, line: &[u8]| {
+        let line = String::from_utf8_lossy(line).trim_end_matches('\r').to_owned();
+        events.emit(Event::Log { service: service.to_owned(), replica: 1, stream, line });
+    };
+    let streams = [Stream::Stdout, Stream::Stderr];
+    let outcome = attempt(engine, service, container, hook, |chunk| {
+        let index = usize::from(chunk.stream == StdStream::Stderr);
+        for byte in &chunk.bytes {
+            match byte {
+                b'\n' => show(streams[index], &std::mem::take(&mut begun[index])),
+                byte => begun[index].push(*byte),
+            }
+        }
+    })
+    .await;
+    for (line, stream) in begun.iter().zip(streams).filter(|(line, _)| !line.is_empty()) {
+        show(stream, line);
+    }
+    outcome
+}
+
+async fn attempt(
+    engine: &dyn Engine,
+    service: &str,
+    container: &str,
+    hook: &Hook,
+    mut hear: impl FnMut(&LogChunk) + Send,
+) -> Result<(), SessionError> {
     let environment = hook.environment.iter();
     let exec = Exec {
         env: environment.filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect(),
@@ -32,7 +76,9 @@ pub(super) async fn run(
     let mut session = engine.exec(container, &exec).await?;
     let mut output = Vec::new();
     while let Some(chunk) = session.output.next().await {
-        output.extend_from_slice(&chunk?.bytes);
+        let chunk = chunk?;
+        hear(&chunk);
+        output.extend_from_slice(&chunk.bytes);
     }
     match engine.exec_exit_code(&session.id).await? {
         Some(0) => Ok(()),
@@ -57,7 +103,7 @@ pub(super) async fn run_init(
     // One of an earlier attempt may be left.
     remove(engine, &container.name).await?;
     engine.create_container(container).await?;
-    engine.start_container(&container.name).await?;
+    bind_check::start(engine, &container.name).await?;
     let code = engine.wait_container(&container.name).await?;
     let log = if code == 0 { Vec::new() } else { tail(engine, &container.name).await };
     remove(engine, &container.name).await?;

@@ -62,6 +62,8 @@ impl Files {
                 found.insert(inner);
             } else if !skips(&inner) {
                 self.cover(&inner, skips, found)?;
+                // It may be empty.
+                found.insert(inner);
             }
         }
         Ok(())
@@ -86,6 +88,7 @@ impl Files {
                 if !self.watched.contains(&path) && !skips(&path) {
                     // It may have gone again: the next change says so.
                     let _ = self.cover(&path, skips, &mut changed);
+                    changed.insert(path);
                 }
             } else {
                 self.watched.retain(|folder| !folder.starts_with(&path));

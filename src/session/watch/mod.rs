@@ -222,7 +222,8 @@ impl Watch {
         }
         for (name, command) in &work.run {
             for container in self.containers(name).await {
-                let ran = hook::run(&*self.raised.site.engine, name.as_str(), &container, command);
+                let site = &self.raised.site;
+                let ran = hook::run_shown(&*site.engine, &site.events, name.as_str(), &container, command);
                 tokio::select! {
                     ran = ran => if let Err(error) = ran {
                         self.tell_failure("after a change", &error);
