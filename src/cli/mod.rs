@@ -43,7 +43,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use support::{command, complete, context, failure, help, moment};
+use support::{command, complete, consent, context, failure, help, moment};
 
 pub use support::context::Context;
 pub use support::exit::Exit;

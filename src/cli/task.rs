@@ -8,11 +8,11 @@ use clap_complete::engine::ArgValueCandidates;
 use serde::Serialize;
 
 use super::command::{Command, Place, Target, not_running};
-use super::{Context, Exit, Failure, SpecOptions, complete, keeper};
+use super::{Context, Exit, Failure, SpecOptions, complete, consent, keeper};
 use crate::report::Output;
 use crate::report::look::Tone;
 use crate::report::table::Table;
-use crate::spec::{self, SandboxName, Task, TaskName};
+use crate::spec::{self, SandboxName, Spec, SpecOrigin, Task, TaskName};
 
 /// Arguments of `task`.
 #[derive(Debug, clap::Args)]
@@ -46,6 +46,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     };
     let task = find(&spec.tasks, name)?;
+    may_run(&spec, name, task, args.spec.allow_host_access).await?;
     let engine = context.engine().await?;
     let sighting = context.chosen().await?;
     if let Some(service) = &task.service {
@@ -60,6 +61,21 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let target = Target { engine, scope: context.scope()?, name: sandbox };
     let code = command(name, task, &args.arguments, &spec.folder).run(&target).await;
     Ok(Exit::Command(u8::try_from(code).unwrap_or(1)))
+}
+
+/// A task of this machine out of somebody else's spec runs only if the user says so.
+async fn may_run(spec: &Spec, name: &str, task: &Task, allowed: bool) -> Result<(), Failure> {
+    if spec.origin == SpecOrigin::Local || task.service.is_some() || allowed {
+        return Ok(());
+    }
+    let what = format!(
+        "task `{name}` came out of a snapshot file and runs `{}` on this machine",
+        shown(&task.command)
+    );
+    if consent::ask(vec![what.clone()]).await? {
+        return Ok(());
+    }
+    Err(Failure::failed(what, Some("if you trust the file's maker, add `--allow-host-access`".to_owned())))
 }
 
 fn find<'a>(tasks: &'a BTreeMap<TaskName, Task>, name: &str) -> Result<&'a Task, Failure> {

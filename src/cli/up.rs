@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Context, Exit, Failure, SpecOptions};
+use super::{Context, Exit, Failure, SpecOptions, consent};
 use crate::agent::protocol::Lifetime;
 use crate::data::manifest::Manifest;
 use crate::pool::SetPath;
@@ -20,7 +20,8 @@ use crate::session::run::{Follow, OnFailure, Outcome, Purpose};
 use crate::session::transfer::Far;
 use crate::session::watch::{self, Watching};
 use crate::spec::{
-    self, HostAccess, Loaded, PullPolicy, Refusals, SandboxName, ServiceName, Spec, SpecOrigin, Variables,
+    self, HostAccess, Loaded, ProblemKind, PullPolicy, Refusals, SandboxName, ServiceName, Spec, SpecOrigin,
+    Variables,
 };
 
 /// Arguments of `up`.
@@ -243,7 +244,7 @@ pub(super) async fn loaded(
         return context.load(spec, services, Refusals::Fail);
     };
     let access = if spec.allow_host_access { HostAccess::Allowed } else { HostAccess::Refused };
-    let kept = spec::readmitted(&without_seeds(kept), access).map_err(Failure::Spec)?;
+    let (kept, access) = admitted(&without_seeds(kept), access).await?;
     // What somebody else may have written does not name variables of this host.
     let variables = if kept.origin == SpecOrigin::Local || access == HostAccess::Allowed {
         spec::variables_in(&kept.folder, super::context::environment())
@@ -253,6 +254,20 @@ pub(super) async fn loaded(
     let name: String = path.name.as_str().chars().take(FEW).collect();
     let sandbox = SandboxName::derive(kept.name.as_str(), Some(&name));
     Ok(Loaded { spec: kept, warnings: Vec::new(), variables, sandbox, read: BTreeSet::new() })
+}
+
+/// A kept spec, once the user allows what it asks of this machine, with what was allowed.
+async fn admitted(kept: &Spec, access: HostAccess) -> Result<(Spec, HostAccess), Failure> {
+    let problems = match spec::readmitted(kept, access) {
+        Ok(spec) => return Ok((spec, access)),
+        Err(problems) => problems,
+    };
+    let asks_only = problems.iter().all(|problem| problem.kind == ProblemKind::HostAccess);
+    let asked = problems.iter().map(|problem| problem.message.clone()).collect();
+    if access == HostAccess::Allowed || !asks_only || !consent::ask(asked).await? {
+        return Err(Failure::Spec(problems));
+    }
+    Ok((spec::readmitted(kept, HostAccess::Allowed).map_err(Failure::Spec)?, HostAccess::Allowed))
 }
 
 /// What `--watch` needs to read the spec anew.

@@ -2,6 +2,7 @@
 
 pub(in crate::cli) mod command;
 pub(in crate::cli) mod complete;
+pub(in crate::cli) mod consent;
 pub(in crate::cli) mod context;
 pub(in crate::cli) mod exit;
 pub(in crate::cli) mod failure;
