@@ -6,7 +6,7 @@
 //! be a link. The engine is asked, through a container that has the folder, since the files are on the engine's machine
 //! and need not be on ours.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::engine::identity::{self, Role};
@@ -63,40 +63,49 @@ async fn find_link(engine: &dyn Engine, container: &str) -> Result<Option<Plante
         return Ok(None);
     }
     let services = engine.containers(&Filter::all().label(identity::ROLE, Role::Service.as_str())).await?;
-    let mut seen = BTreeSet::new();
     for source in sources {
-        for place in views(&services, Path::new(&source)) {
-            if !seen.insert(place.on_host.clone()) {
-                continue;
-            }
-            match engine.stat_path(&place.container, &place.inside).await {
-                Ok(Some(stat)) if stat.link_target.is_some() => {
-                    let (link, writer) = (place.on_host, place.service);
-                    return Ok(Some(Planted { source, link, writer }));
-                }
-                Ok(_) => {}
-                // It was removed meanwhile, with its hold on the folder.
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
+        for (on_host, views) in views(&services, Path::new(&source)) {
+            if let Some(writer) = planted_by(engine, &views).await? {
+                return Ok(Some(Planted { source, link: on_host, writer }));
             }
         }
     }
     Ok(None)
 }
 
-/// A path of the engine's machine, and where a service has it.
+/// Whose link a path is, if it is one. All views show the same; one that cannot be had (a container whose own binds are
+/// broken cannot be looked into) is done without as long as there is another.
+async fn planted_by(engine: &dyn Engine, views: &[View]) -> Result<Option<String>> {
+    let mut failed = None;
+    for view in views {
+        match engine.stat_path(&view.container, &view.inside).await {
+            Ok(stat) => {
+                let is_link = stat.is_some_and(|stat| stat.link_target.is_some());
+                return Ok(is_link.then(|| view.service.clone()));
+            }
+            // It was removed meanwhile, with its hold on the folder.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => failed = Some(error),
+        }
+    }
+    failed.map_or(Ok(None), Err)
+}
+
+/// Where a service has a path of the engine's machine.
 #[derive(Debug, PartialEq, Eq)]
 struct View {
     container: String,
     service: String,
     inside: String,
-    on_host: PathBuf,
 }
 
-/// Every component on the way to a source that a service can replace, outermost first, in the service that can.
-fn views(services: &[ContainerSummary], source: &Path) -> Vec<View> {
-    let mut views = Vec::new();
-    for container in services {
+/// Every component on the way to a source that a service can replace, outermost first, with where the services that can
+/// have it: those that run first, since only their files are mounted already.
+fn views(services: &[ContainerSummary], source: &Path) -> BTreeMap<PathBuf, Vec<View>> {
+    let mut views: BTreeMap<PathBuf, Vec<View>> = BTreeMap::new();
+    let (running, others): (Vec<_>, Vec<_>) =
+        services.iter().partition(|container| container.state.is_alive());
+    for container in running.into_iter().chain(others) {
         for mount in container.mounts.iter().filter(|it| it.kind == MountPointKind::Bind && !it.read_only) {
             let Ok(inner) = source.strip_prefix(&mount.source) else { continue };
             let (mut on_host, mut inside) = (PathBuf::from(&mount.source), PathBuf::from(&mount.target));
@@ -106,16 +115,14 @@ fn views(services: &[ContainerSummary], source: &Path) -> Vec<View> {
                 if is_covered(container, mount, &inside) {
                     break;
                 }
-                views.push(View {
+                views.entry(on_host.clone()).or_default().push(View {
                     container: container.id.clone(),
                     service: container.labels.get(identity::SERVICE).cloned().unwrap_or_default(),
                     inside: inside.display().to_string(),
-                    on_host: on_host.clone(),
                 });
             }
         }
     }
-    views.sort_by(|a, b| a.on_host.cmp(&b.on_host));
     views
 }
 
@@ -160,7 +167,11 @@ mod tests {
     }
 
     fn looked_at(mounts: Vec<MountPoint>, source: &str) -> Vec<String> {
-        views(&[container(mounts)], Path::new(source)).into_iter().map(|view| view.inside).collect()
+        views(&[container(mounts)], Path::new(source))
+            .into_values()
+            .flatten()
+            .map(|view| view.inside)
+            .collect()
     }
 
     #[test]

@@ -554,10 +554,10 @@ fn subvolume(world: &World, path: &str, file: &str, read_only: bool) {
         r"
 import fcntl, os, struct
 parent, name = os.path.split('/data/{path}')
-fcntl.ioctl(os.open(parent, os.O_RDONLY), 0x5000940e, struct.pack('q4088s', 0, name.encode()))
+fcntl.ioctl(os.open(parent, os.O_RDONLY), 0x5000940e, bytearray(struct.pack('q4088s', 0, name.encode())))
 open('/data/{path}/file', 'w').write('{file}')
 if {read_only}:
-    fcntl.ioctl(os.open('/data/{path}', os.O_RDONLY), 0x4008941a, struct.pack('Q', 2))
+    fcntl.ioctl(os.open('/data/{path}', os.O_RDONLY), 0x4008941a, bytearray(struct.pack('Q', 2)))
 ",
         read_only = if read_only { "True" } else { "False" }
     );
@@ -579,8 +579,7 @@ volumes: { data: {} }
     subvolume(&world, "outer", "one", false);
     subvolume(&world, "outer/inner", "two", true);
     subvolume(&world, "folder/third", "three", true);
-    let lock =
-        "import fcntl, os, struct; fcntl.ioctl(os.open('/data/outer', 0), 0x4008941a, struct.pack('Q', 2))";
+    let lock = "import fcntl, os, struct; fcntl.ioctl(os.open('/data/outer', 0), 0x4008941a, bytearray(struct.pack('Q', 2)))";
     world.in_container("app", &["python3", "-c", lock]).success();
     let second = named(&world, "b");
 

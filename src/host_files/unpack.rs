@@ -39,25 +39,17 @@ impl Unpack {
         Self { strip, prefix: None, links, owners: false, modes: 0o777 }
     }
 
-    /// The path that an entry gets; `None` for one that is not below what is left out.
+    /// The path that an entry gets; `None` for one that is not below what is left out. A `.` at the beginning is a part:
+    /// the engine writes it for the contents of a folder.
     fn place(&self, path: &Path) -> io::Result<Option<PathBuf>> {
-        let parts: Vec<Component<'_>> = path
-            .components()
-            .filter(|part| *part != Component::CurDir && *part != Component::RootDir)
-            .collect();
-        if parts.iter().any(|part| !matches!(part, Component::Normal(_))) {
+        let parts: Vec<Component<'_>> =
+            path.components().filter(|part| *part != Component::RootDir).collect();
+        if parts.iter().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
             return Err(leads_out(path));
         }
-        if parts.len() < self.strip {
-            return Ok(None);
-        }
-        Ok(Some(
-            self.prefix
-                .iter()
-                .map(PathBuf::from)
-                .chain(parts[self.strip..].iter().map(PathBuf::from))
-                .collect(),
-        ))
+        let Some(inner) = parts.get(self.strip..) else { return Ok(None) };
+        let inner = inner.iter().filter(|part| **part != Component::CurDir).map(PathBuf::from);
+        Ok(Some(self.prefix.iter().map(PathBuf::from).chain(inner).collect()))
     }
 }
 
@@ -224,7 +216,8 @@ mod tests {
     fn a_path_that_leads_out_is_refused() {
         let how = Unpack::plain(1, Links::Kept);
         assert!(how.place(Path::new("a/../../x")).is_err());
-        assert_eq!(how.place(Path::new("./a/b")).unwrap(), Some(PathBuf::from("b")));
+        assert_eq!(how.place(Path::new("a/b")).unwrap(), Some(PathBuf::from("b")));
+        assert_eq!(how.place(Path::new("./a/b")).unwrap(), Some(PathBuf::from("a/b")));
         let named = Unpack { prefix: Some("new".into()), ..how };
         assert_eq!(named.place(Path::new("a/b")).unwrap(), Some(PathBuf::from("new/b")));
         assert_eq!(named.place(Path::new("a")).unwrap(), Some(PathBuf::from("new")));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use crate::engine::{Engine, Exec};
-use crate::host_files::{Folder, Owner, header_of};
+use crate::host_files::{Owner, WritableFolders, header_of};
 use crate::pool::tree;
 use crate::session::error::SessionError;
 use crate::spec::Service;
@@ -25,6 +25,7 @@ pub(super) async fn copy(
     service: &Service,
     container: &str,
     files: &BTreeMap<PathBuf, String>,
+    writable: &WritableFolders,
 ) -> Result<(), SessionError> {
     let is_there = |path: &Path| path.symlink_metadata().is_ok();
     let (there, gone): (Vec<_>, Vec<_>) = files.iter().partition(|(path, _)| is_there(path));
@@ -32,10 +33,10 @@ pub(super) async fn copy(
     let removed =
         remove(engine, container, &gone.into_iter().map(|(_, to)| to.clone()).collect::<Vec<_>>()).await;
     if !there.is_empty() {
-        let owner = owner(service);
+        let (owner, writable) = (owner(service), writable.clone());
         let there: Vec<(PathBuf, String)> =
             there.into_iter().map(|(path, to)| (path.clone(), to.clone())).collect();
-        let packed = tokio::task::spawn_blocking(move || pack(&there, owner)).await;
+        let packed = tokio::task::spawn_blocking(move || pack(&there, owner, &writable)).await;
         let archive = packed.map_err(io::Error::other).and_then(|packed| packed);
         let archive = archive.map_err(|error| SessionError::Data {
             what: format!("cannot read what has changed: {error}"),
@@ -84,7 +85,7 @@ fn owner(service: &Service) -> Owner {
     Owner { uid: user.parse().unwrap_or(0), gid: group.parse().unwrap_or(0) }
 }
 
-fn pack(files: &[(PathBuf, String)], owner: Owner) -> io::Result<Vec<u8>> {
+fn pack(files: &[(PathBuf, String)], owner: Owner, writable: &WritableFolders) -> io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     for (path, to) in files {
         // One that has gone since is the next change.
@@ -95,7 +96,7 @@ fn pack(files: &[(PathBuf, String)], owner: Owner) -> io::Result<Vec<u8>> {
         } else if metadata.is_dir() {
             tar.append_data(&mut header_of(&metadata, owner), to, io::empty())?;
         } else if metadata.is_file() {
-            match open(path) {
+            match open(path, writable) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 file => tree::pack_file(file?, Path::new(to), Some(owner), &mut tar)?,
             }
@@ -105,7 +106,7 @@ fn pack(files: &[(PathBuf, String)], owner: Owner) -> io::Result<Vec<u8>> {
 }
 
 /// Opens a file that was no link a moment ago, and reads through none that has come into its place.
-fn open(path: &Path) -> io::Result<std::fs::File> {
+fn open(path: &Path, writable: &WritableFolders) -> io::Result<std::fs::File> {
     let (parent, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
-    Folder::open(parent)?.read(Path::new(name))
+    writable.folder(parent)?.read(Path::new(name))
 }

@@ -200,10 +200,12 @@ impl Watch {
             self.change(order, why, Missing::Leave).await;
         }
         let spec = Arc::clone(&self.raised.order.spec);
+        let writable = spec.writable_folders();
         for (name, files) in &work.copy {
             let Some(service) = spec.services.get(name) else { continue };
             for container in self.containers(name).await {
-                let copied = copying::copy(&*self.raised.site.engine, service, &container, files).await;
+                let copied =
+                    copying::copy(&*self.raised.site.engine, service, &container, files, &writable).await;
                 if let Err(error) = copied {
                     self.tell_failure(&format!("changed files are not in `{name}`"), &error);
                 }
