@@ -458,7 +458,7 @@ async fn notice(lease: &mut Option<Lease>) -> Result<Notice, KeeperError> {
 async fn destroyed(doomed: &Doomed, reason: StopReason, force: &CancellationToken) -> Told {
     match doomed.destroy(in_words(reason), on_record(reason), force).await {
         Ok(destroyed) if destroyed.left.is_empty() => Told::Happened(Happening::TornDown),
-        Ok(destroyed) => Told::Left(destroyed.left),
+        Ok(destroyed) => Told::Left(destroyed.left.iter().map(ToString::to_string).collect()),
         Err(error) => Told::NotDestroyed(error),
     }
 }
