@@ -136,8 +136,6 @@ pub struct EngineEvent {
 pub struct Stats {
     /// Processors in use since the sample before: 1.0 is one whole processor.
     pub cpus: f64,
-    /// Processor time since the container's start.
-    pub computed: std::time::Duration,
     /// Bytes of memory, without the page cache.
     pub memory: u64,
     /// The limit of memory.

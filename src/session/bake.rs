@@ -289,14 +289,19 @@ fn hidden(order: &Order, key: &SetPath, set: &BakeSet) -> Result<Order, SessionE
     })
 }
 
-/// Makes sure that every service still runs or has completed: what ended after it was ready may have left its data
-/// half-made.
-async fn none_has_failed(site: &Site, id: &SandboxId) -> Result<(), SessionError> {
+/// Makes sure that every service still runs or has completed: what failed after it was ready may have left its data
+/// half-made, as has a server that ends at all while its image initializes its data.
+async fn none_has_failed(site: &Site, hidden: &Order) -> Result<(), SessionError> {
+    let Order { id, spec, .. } = hidden;
     let filter = Filter::all().label(identity::ID, id.as_str()).label(identity::ROLE, Role::Service.as_str());
     for summary in site.engine.containers(&filter).await? {
         let Some(container) = site.engine.container(&summary.name).await? else { continue };
-        let code = container.exit_code.filter(|code| *code != 0 && !container.state.is_alive());
-        if let Some(code) = code.filter(|_| container.started_at.is_some()) {
+        if container.state.is_alive() || container.started_at.is_none() {
+            continue;
+        }
+        let service = spec.services.get(service_of(&summary));
+        let serves = service.is_some_and(|service| service.initdb_mounts().next().is_some());
+        if let Some(code) = container.exit_code.filter(|code| *code != 0 || serves) {
             return Err(SessionError::Exited {
                 service: service_of(&summary).to_owned(),
                 code,
@@ -320,7 +325,7 @@ async fn fill(
 ) -> Result<(), SessionError> {
     let Counted { set, images, .. } = counted;
     raise::raise(site, hidden, token).await.map_err(|error| initdb::with_statement(&hidden.spec, error))?;
-    none_has_failed(site, &hidden.id).await?;
+    none_has_failed(site, hidden).await?;
     let consistency = stop_for_good(site, keeper, &hidden.spec, &hidden.name).await?;
     if token.is_cancelled() {
         return Err(SessionError::Cancelled);

@@ -12,8 +12,16 @@ pub(super) fn entrypoint_runs(command_lines: &[String]) -> bool {
     command_lines.iter().any(|line| {
         let mut words = line.split_whitespace().map(base_name).peekable();
         let is_init = words.peek().is_some_and(|program| INITS.contains(program));
-        !is_init && words.any(is_entrypoint)
+        let mut words = words.skip_while(|word| !is_shell_command(word) && !is_entrypoint(word));
+        // `sh -c "docker-entrypoint.sh …"` runs the script as a process of its own.
+        !is_init && words.next().is_some_and(is_entrypoint)
     })
+}
+
+/// `-c`, also among others (`-ec`): a line for a shell follows.
+fn is_shell_command(word: &str) -> bool {
+    word.strip_prefix('-')
+        .is_some_and(|flags| flags.ends_with('c') && flags.bytes().all(|it| it.is_ascii_lowercase()))
 }
 
 fn is_entrypoint(name: &str) -> bool {
@@ -50,6 +58,7 @@ mod tests {
     fn a_server_that_has_replaced_it_is_told_apart() {
         assert!(!runs(&["postgres", "postgres: checkpointer"]));
         assert!(!runs(&["/usr/bin/tini -- /docker-entrypoint.sh node", "node server.js"]));
+        assert!(!runs(&["sh -c docker-entrypoint.sh postgres & wait", "postgres"]));
         assert!(!runs(&["sh /start.sh", "ls /docker-entrypoint-initdb.d/"]));
         assert!(!runs(&[]));
     }

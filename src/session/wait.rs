@@ -268,7 +268,9 @@ impl Awaited<'_> {
             }
             seen = finished;
             let again = self.restart.wants(code, ends);
-            if code == 0 && (*until == Until::Completed || !again) {
+            // A server that ends while its data is initialized has not completed.
+            let may_complete = self.handover != Handover::Proven;
+            if code == 0 && (*until == Until::Completed || (!again && may_complete)) {
                 return Ok(());
             }
             ends += 1;

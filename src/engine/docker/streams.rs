@@ -1,7 +1,5 @@
 //! What flows: logs, commands, archives, events, use of resources.
 
-use std::time::Duration;
-
 use bollard::models as api;
 use bollard::query_parameters as query;
 use futures_util::StreamExt;
@@ -226,7 +224,6 @@ fn stats(sample: &api::ContainerStatsResponse) -> Stats {
     };
     Stats {
         cpus,
-        computed: Duration::from_nanos(total(now).unwrap_or_default()),
         memory: memory.usage.unwrap_or_default().saturating_sub(cache.copied().unwrap_or_default()),
         memory_limit: memory.limit.unwrap_or_default(),
         received: sum(|n| n.rx_bytes),
