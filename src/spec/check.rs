@@ -13,9 +13,7 @@ use super::node::Node;
 use super::problem::{Place, Problem, ProblemKind, Warning, WarningKind, shown};
 use super::request::Refusals;
 use super::scope::ScopedValues;
-
-/// The most containers of a spec.
-pub const MAX_CONTAINERS: u32 = 10_000;
+use super::{bounds, reserved};
 
 /// Checks a spec as a whole.
 pub(super) struct Checker<'a> {
@@ -47,7 +45,8 @@ impl Checker<'_> {
         Self::join_default(spec);
         self.references(spec);
         self.cycles(spec);
-        self.containers(spec);
+        self.bounds(spec);
+        self.reserved(spec);
         self.within_reach(spec);
         if !matches!(self.refusals, Refusals::Warn) {
             self.ports(spec);
@@ -211,19 +210,30 @@ impl Checker<'_> {
         }
     }
 
-    /// More containers than any engine runs are a slip of the pen, or meant to use up this machine.
-    fn containers(&self, spec: &Spec) {
-        let mut total = 0u64;
-        for service in spec.services.values() {
-            total = total.saturating_add(u64::from(service.replicas()));
-            if total > u64::from(MAX_CONTAINERS) {
-                let message = format!(
-                    "with service `{}` the spec has {total} containers, and at most {MAX_CONTAINERS} are made",
-                    service.name
-                );
-                let at = self.spot(service, &["scale"]);
-                self.problem(ProblemKind::Value, &at, message, "ask for fewer of them with `scale`");
-                return;
+    /// Refuses a spec that is too large for an engine, before anything is made.
+    fn bounds(&self, spec: &Spec) {
+        for excess in bounds::exceeded(spec) {
+            let at = match (&excess.service, excess.key) {
+                (Some(service), Some(key)) => self.spot(service, &[key]),
+                (Some(service), None) => service.at.clone(),
+                (None, _) => At::default(),
+            };
+            self.problem(ProblemKind::Value, &at, excess.message, excess.hint);
+        }
+    }
+
+    /// Names that are sandbox's own, whatever else is allowed.
+    fn reserved(&self, spec: &Spec) {
+        for reach in reserved::uses(spec) {
+            let at = match &reach.key {
+                Some((service, key)) => spec.services.get(service.as_str()).map(|it| self.spot(it, &[key])),
+                None => None,
+            };
+            let (at, hint) = (at.unwrap_or(reach.at), "take another name");
+            if matches!(self.refusals, Refusals::Warn) {
+                self.log.warn_at(WarningKind::Refused, &at, reach.message, hint.to_owned());
+            } else {
+                self.problem(ProblemKind::Name, &at, reach.message, hint);
             }
         }
     }
