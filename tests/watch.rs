@@ -117,6 +117,31 @@ fn a_half_edited_spec_is_told_of_and_the_sandbox_stays() {
 }
 
 #[test]
+fn a_spec_that_a_service_has_widened_is_not_applied() {
+    const SPEC: &str = "
+services:
+  web: { image: sbx-test/busybox, command: [sleep, infinity], stop_signal: SIGKILL, volumes: ['.:/src'] }
+";
+    let (world, mut session) = watched(SPEC);
+    let id = || world.engine().inspect(&world.container("web"))["Id"].clone();
+    let before = id();
+
+    let with_file = SPEC.replace(" }\n", ", configs: [c] }\nconfigs: { c: { file: /etc/shadow } }\n");
+    for (written, asks) in
+        [(format!("egress: allow{SPEC}"), "`egress: allow`"), (with_file, "the file `/etc/shadow`")]
+    {
+        let write = format!("cat > /src/sandbox.yaml <<'END'\n{written}\nEND");
+        world.in_container("web", &["sh", "-c", &write]).success();
+        session.says("is not applied");
+        session.says(asks);
+        world.spec(SPEC);
+        session.says("the spec is as it was");
+    }
+
+    assert_eq!(id(), before);
+}
+
+#[test]
 fn a_rebuild_replaces_the_service_with_the_new_image() {
     let spec = r#"
 services:

@@ -11,6 +11,7 @@ use super::model::{
 use super::planted;
 use super::problem::{Problem, ProblemKind, Problems};
 use super::request::HostAccess;
+use super::seccomp::{self, Weakness};
 use super::ways_out;
 
 /// One way in which a spec reaches the host.
@@ -24,8 +25,8 @@ pub(super) struct Reach {
 
 /// As much of an option as is shown: a profile may stand in it.
 const SHOWN: usize = 80;
-/// The largest seccomp profile that is looked into, bytes. The engine's own is 20 KiB.
-const PROFILE: u64 = 4 << 20;
+/// Runtimes that isolate at least as well as the engine's own.
+const RUNTIMES: [&str; 6] = ["runc", "crun", "io.containerd.runc.v2", "runsc", "kata", "kata-runtime"];
 
 /// How such access is allowed.
 pub(super) const WAY_OUT: &str = "if you trust this spec with your machine, add `--allow-host-access`";
@@ -105,20 +106,12 @@ impl Guard {
         if service.network_mode == Some(NetworkMode::Host) {
             words.push(("network_mode", "`network_mode: host`, the host's own network".to_owned()));
         }
-        let modes = [
-            ("pid", &service.pid),
-            ("ipc", &service.ipc),
-            ("uts", &service.uts),
-            ("cgroup", &service.cgroup),
-            ("userns_mode", &service.userns_mode),
-        ];
-        for (key, _) in modes.iter().filter(|(_, mode)| mode.as_deref() == Some("host")) {
-            words.push((key, format!("`{key}: host`, a namespace of the host")));
+        words.extend(namespaces(service));
+        if let Some(runtime) = service.runtime.as_deref().filter(|name| !RUNTIMES.contains(name)) {
+            words.push(("runtime", format!("the runtime `{runtime}`, a program of the host")));
         }
         for capability in &service.cap_add {
-            let name = capability.to_ascii_uppercase();
-            let name = name.strip_prefix("CAP_").unwrap_or(&name);
-            if !HARMLESS.contains(&name) {
+            if !is_harmless(capability) {
                 words.push(("cap_add", format!("the capability `{capability}`")));
             }
         }
@@ -150,7 +143,29 @@ impl Guard {
         for mount in &service.mounts {
             self.mount(&what, mount);
         }
+        for rule in &service.watch {
+            self.watched(&what, &service.at, &rule.path);
+            if rule.exec.as_ref().is_some_and(|hook| hook.privileged) {
+                self.push(&service.at, format!("{what} asks for a privileged command after a change"));
+            }
+        }
         self.build(&what, service);
+    }
+
+    /// What `--watch` copies into a service is read from the spec's own ground only.
+    fn watched(&mut self, what: &str, at: &At, path: &Path) {
+        let asked = if self.is_foreign() {
+            format!("{what}, which came out of a snapshot file, watches `{}` of this host", path.display())
+        } else if !real(path).starts_with(&self.root) {
+            format!("{what} watches `{}`, which is outside of `{}`", path.display(), self.root.display())
+        } else {
+            return;
+        };
+        self.push(at, asked);
+    }
+
+    fn is_foreign(&self) -> bool {
+        self.origin != SpecOrigin::Local
     }
 
     /// Security options that take away what stands between a container and the kernel.
@@ -172,16 +187,28 @@ impl Guard {
             if is_kept {
                 continue;
             }
-            let is_taken = match key.as_str() {
-                "no-new-privileges" => true,
-                "seccomp" => plain == "unconfined" || lets_through(value, &self.folder),
-                "label" => matches!(plain.as_str(), "disable" | "type:spc_t"),
-                _ => plain.ends_with("unconfined"),
+            let taken = match key.as_str() {
+                "no-new-privileges" => Some("which takes a wall away".to_owned()),
+                "seccomp" if plain == "unconfined" => Some("which takes a wall away".to_owned()),
+                "seccomp" => {
+                    seccomp::weakness(value, &self.folder, &is_harmless).map(|weakness| match weakness {
+                        Weakness::Unreadable => "a profile that cannot be read".to_owned(),
+                        Weakness::Notifies => "which hands system calls to a program of the host".to_owned(),
+                        Weakness::LetsThrough(call) => {
+                            format!("which takes a wall away: it lets `{call}` through")
+                        }
+                    })
+                }
+                "label" if matches!(plain.as_str(), "disable" | "type:spc_t") => {
+                    Some("which takes a wall away".to_owned())
+                }
+                "label" => None,
+                _ => plain.ends_with("unconfined").then(|| "which takes a wall away".to_owned()),
             };
             let shown: String = option.chars().take(SHOWN).collect();
-            if is_taken {
-                found.push(format!("`security_opt: {shown}`, which takes a wall away"));
-            } else if self.origin == SpecOrigin::SnapshotFile {
+            if let Some(taken) = taken {
+                found.push(format!("`security_opt: {shown}`, {taken}"));
+            } else if self.is_foreign() {
                 found.push(format!("`security_opt: {shown}`, and came out of a snapshot file"));
             }
         }
@@ -198,7 +225,7 @@ impl Guard {
                 source.display()
             );
             self.push(&mount.at, message);
-        } else if self.origin == SpecOrigin::SnapshotFile {
+        } else if self.is_foreign() {
             let message = format!(
                 "{what}, which came out of a snapshot file, mounts `{}` of this host",
                 source.display()
@@ -217,17 +244,76 @@ impl Guard {
     fn build(&mut self, what: &str, service: &Service) {
         let Some(build) = service.build() else { return };
         let asks = [
-            (build.privileged, "a privileged build"),
-            (build.network.as_deref() == Some("host"), "a build on the host's network"),
-            (!build.entitlements.is_empty(), "entitlements for its build"),
+            (build.privileged, "a privileged build".to_owned()),
+            (!build.entitlements.is_empty(), "entitlements for its build".to_owned()),
+            (
+                build.extra_hosts.values().flatten().any(|address| address == "host-gateway"),
+                "a build that is told where the engine's machine is (`host-gateway`)".to_owned(),
+            ),
         ];
-        for (_, word) in asks.iter().filter(|(asked, _)| *asked) {
+        let network = build.network.as_deref().unwrap_or("default");
+        let network = match network {
+            "default" | "none" | "" => None,
+            "host" => Some("a build on the host's network".to_owned()),
+            other => Some(format!("a build on the network `{other}`, which is not the sandbox's")),
+        };
+        let asks = asks.into_iter().filter_map(|(asked, word)| asked.then_some(word)).chain(network);
+        for word in asks.collect::<Vec<_>>() {
             self.push(&build.at, format!("{what} asks for {word}"));
         }
-        if self.origin == SpecOrigin::SnapshotFile && !canonical::is_remote(&build.context) {
-            let message =
-                format!("{what}, which came out of a snapshot file, is built from `{}`", build.context);
-            self.push(&build.at, message);
+        for path in build.cache_to.iter().chain(&build.cache_from).filter_map(|cache| local_cache(cache)) {
+            let path = self.folder.join(path);
+            if self.is_foreign() || !real(&path).starts_with(&self.root) {
+                let message = format!(
+                    "{what} keeps layers in `{}`, which is outside of `{}`",
+                    path.display(),
+                    self.root.display()
+                );
+                self.push(&build.at, message);
+            }
+        }
+        if self.is_foreign() {
+            let from = build.additional_contexts.values().filter(|context| !context.starts_with("service:"));
+            for context in std::iter::once(&build.context).chain(from) {
+                let message = format!("{what}, which came out of a snapshot file, is built from `{context}`");
+                self.push(&build.at, message);
+            }
+            for id in build.ssh.keys() {
+                let message = format!(
+                    "{what}, which came out of a snapshot file, asks for the SSH agent or key `{id}`"
+                );
+                self.push(&build.at, message);
+            }
+        }
+    }
+
+    /// Stored data that a foreign spec names: it is somebody else's.
+    fn stored(&mut self, spec: &Spec) {
+        for seed in spec.volumes.values().flat_map(|volume| &volume.seed) {
+            if let Seed::Snapshot { snapshot: SnapshotRef::Stored(name), at, .. } = seed {
+                let message = format!(
+                    "the spec, which came out of a snapshot file, takes data of the snapshot `{name}`"
+                );
+                self.push(at, message);
+            }
+        }
+    }
+
+    /// Variables of the user's that a foreign spec asks for.
+    fn variables(&mut self, spec: &Spec) {
+        let secrets = spec.secrets.iter().filter_map(|(name, secret)| match &secret.source {
+            SecretSource::Environment(variable) => Some((&secret.at, format!("secret `{name}`"), variable)),
+            _ => None,
+        });
+        let configs = spec.configs.iter().filter_map(|(name, config)| match &config.source {
+            ConfigSource::Environment(variable) => Some((&config.at, format!("config `{name}`"), variable)),
+            _ => None,
+        });
+        for (at, what, variable) in secrets.chain(configs).collect::<Vec<_>>() {
+            let message = format!(
+                "{what}, which came out of a snapshot file, reads the variable `{variable}` of your environment"
+            );
+            self.push(at, message);
         }
     }
 
@@ -243,7 +329,7 @@ impl Guard {
                 && kind != "tmpfs"
             {
                 let inside = bind && real(Path::new(device)).starts_with(&self.root);
-                if !inside || self.origin == SpecOrigin::SnapshotFile {
+                if !inside || self.is_foreign() {
                     let message = format!(
                         "volume `{name}` is `{device}`, which is outside of `{}`",
                         self.root.display()
@@ -255,6 +341,8 @@ impl Guard {
         if self.origin == SpecOrigin::Local {
             return;
         }
+        self.stored(spec);
+        self.variables(spec);
         let mut files: Vec<(&At, String, &Path)> = Vec::new();
         for (name, secret) in &spec.secrets {
             if let SecretSource::File(file) = &secret.source {
@@ -293,33 +381,42 @@ impl Guard {
     }
 }
 
-/// Whether a seccomp profile, itself or the path of one, denies no call at all. One that cannot be
-/// read is told of when it is used.
-fn lets_through(profile: &str, folder: &Path) -> bool {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Profile {
-        default_action: String,
-        #[serde(default)]
-        syscalls: Vec<Rule>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Rule {
-        action: String,
-    }
-    let allows = |action: &str| matches!(action, "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG");
-    let read = if profile.starts_with('{') {
-        serde_json::from_str::<Profile>(profile).ok()
-    } else {
-        let path = folder.join(profile);
-        let is_small = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= PROFILE);
-        is_small
-            .then(|| std::fs::read(path).ok())
-            .flatten()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-    };
-    read.is_some_and(|profile| {
-        allows(&profile.default_action) && profile.syscalls.iter().all(|rule| allows(&rule.action))
+/// Namespaces that are not the service's own or another's of the spec.
+fn namespaces(service: &Service) -> Vec<(&'static str, String)> {
+    let modes: [(&'static str, &Option<String>, &[&str]); 5] = [
+        ("pid", &service.pid, &["private"]),
+        ("ipc", &service.ipc, &["private", "shareable", "none"]),
+        ("uts", &service.uts, &["private"]),
+        ("cgroup", &service.cgroup, &["private"]),
+        ("userns_mode", &service.userns_mode, &["private", "auto", "keep-id", "nomap"]),
+    ];
+    let foreign = modes.into_iter().filter_map(|(key, mode, own)| {
+        let mode = mode.as_deref().filter(|mode| !mode.is_empty())?;
+        // Podman's words may carry options: `keep-id:uid=0`.
+        let word = mode.split(':').next().unwrap_or(mode);
+        (!own.contains(&word) && word != "service").then_some((key, mode))
+    });
+    foreign
+        .map(|(key, mode)| match mode {
+            "host" => (key, format!("`{key}: host`, a namespace of the host")),
+            _ => (key, format!("`{key}: {mode}`, a namespace that is not the sandbox's")),
+        })
+        .collect()
+}
+
+/// Whether a capability, with or without `CAP_`, does not reach beyond a container.
+fn is_harmless(capability: &str) -> bool {
+    let name = capability.to_ascii_uppercase();
+    HARMLESS.contains(&name.strip_prefix("CAP_").unwrap_or(&name))
+}
+
+/// The folder of a cache of layers that lies on the host: `type=local,dest=PATH`.
+fn local_cache(cache: &str) -> Option<&str> {
+    let fields = || cache.split(',').filter_map(|field| field.trim().split_once('='));
+    let is_local = fields().any(|(key, value)| key.eq_ignore_ascii_case("type") && value == "local");
+    is_local.then(|| {
+        let path = fields().find(|(key, _)| matches!(key.to_ascii_lowercase().as_str(), "dest" | "src"));
+        path.map_or("/", |(_, path)| path)
     })
 }
 

@@ -8,11 +8,14 @@
 //! What was kept beside data comes back through the last of these ([`readmitted`]).
 
 mod assemble;
+mod bounds;
 mod canonical;
 mod check;
 mod dotenv;
 mod find;
 mod guard;
+#[cfg(test)]
+mod guard_matrix;
 mod interpolate;
 mod load;
 mod log;
@@ -31,8 +34,10 @@ mod problem;
 mod read;
 mod render;
 mod request;
+pub mod reserved;
 mod schema;
 mod scope;
+mod seccomp;
 mod settings;
 mod sketch;
 mod stored;
@@ -40,9 +45,10 @@ mod template;
 mod units;
 mod volumes;
 mod ways_out;
+mod widening;
 mod yaml;
 
-pub use check::MAX_CONTAINERS;
+pub use bounds::MAX_CONTAINERS;
 pub use find::{files as files_for, git_branch, git_root};
 pub use load::{load, variables_in};
 pub use model::*;
@@ -54,6 +60,8 @@ pub use schema::schema;
 pub use settings::Settings;
 pub use sketch::{Basis, Cache, Database, Origin, OwnService, Sketch};
 pub use stored::readmitted;
+pub use ways_out::keeps_logs;
+pub use widening::widened;
 
 /// Reads a duration as a spec writes it: `8h`, `1h30m`, `500ms`, `2d`.
 pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {

@@ -286,9 +286,9 @@ fn a_kept_spec_says_no_more_than_a_file_may() {
     });
     assert!(said.contains("cannot have 4294967295 characters"), "{said}");
     let said = kept_refused("a: { image: x }, b: { image: x }", |spec| {
-        spec.services.values_mut().for_each(|service| service.scale = Some(6_000));
+        spec.services.values_mut().for_each(|service| service.scale = Some(300));
     });
-    assert!(said.contains("12000 containers"), "{said}");
+    assert!(said.contains("600 containers"), "{said}");
     let said = kept_refused("a: { image: x, expose: ['1-65535', '1-65535/udp'] }", |spec| {
         let expose = &mut spec.services.values_mut().next().unwrap().expose;
         expose.extend(std::iter::repeat_n("1-65535".to_owned(), 10_000));
@@ -324,11 +324,14 @@ fn a_seccomp_profile_that_lets_everything_through_is_a_wall_less() {
     std::fs::write(dir.path().join("own.json"), profile("SCMP_ACT_ERRNO")).unwrap();
     let (open, own) = (profile("SCMP_ACT_ALLOW"), profile("SCMP_ACT_ERRNO"));
     let (open, own) = (format!("seccomp={open}").replace('$', "$$"), format!("seccomp={own}"));
+    let nameless =
+        r#"seccomp={"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":[],"action":"SCMP_ACT_ERRNO"}]}"#;
     for option in [
         "seccomp=unconfined",
         "seccomp:unconfined",
         "seccomp=open.json",
         open.as_str(),
+        nameless,
         "apparmor=unconfined",
         "label=disable",
         "label:type:spc_t",
@@ -514,3 +517,49 @@ fn a_network_takes_no_bridge_of_the_host_s() {
 }
 
 mod reading;
+
+#[test]
+fn labels_and_image_names_of_sandbox_itself_are_nobody_else_s() {
+    for spec in [
+        "services: { a: { image: x, labels: { dev.sandbox.scope: x } } }",
+        "services: { a: { image: x, labels: ['dev.sandbox.from=a'] } }",
+        "services: { a: { image: x, annotations: { dev.sandbox.id: x } } }",
+        "services: { a: { image: x, deploy: { labels: { dev.sandbox.role: x } } } }",
+        "services: { a: { build: { context: ., labels: { dev.sandbox.built: x } } } }",
+        "services: { a: { build: { context: ., tags: ['sandbox-agent:0'] } } }",
+        "services: { a: { build: ., image: 'docker.io/library/sandbox-agent:0' } }",
+        "services: { a: { image: 'sandbox-agent:0' } }",
+        "services: { a: { image: x, volumes: [{ type: image, source: 'sandbox-agent:0', target: /x }] } }",
+        "services: { a: { image: x } }\nvolumes: { v: { labels: { dev.sandbox.from: x } } }",
+        "services: { a: { image: x, networks: [n] } }\nnetworks: { n: { labels: { dev.sandbox.scope: x } } }",
+        "services: { a: { image: x, secrets: [s] } }\nsecrets: { s: { environment: A, labels: { dev.sandbox.x: x } } }",
+    ] {
+        for access in [HostAccess::Refused, HostAccess::Allowed] {
+            let said = text_with(spec, |r| r.allow_host_access = access).expect_err(spec).to_string();
+            assert!(said.contains("are reserved"), "{spec}: {said}");
+        }
+    }
+    let unnamed = "services: { agent: { build: . } }";
+    let said = text_with(unnamed, |r| r.name = Some("sandbox".to_owned())).expect_err(unnamed).to_string();
+    assert!(said.contains("are reserved"), "{said}");
+    assert!(
+        text("services: { a: { image: 'ghcr.io/me/sandbox-web', labels: { dev.sandboxes: x } } }").is_ok()
+    );
+}
+
+#[test]
+fn only_options_that_keep_logs_here_are_taken_whatever_the_driver() {
+    let logging = |it: &str| format!("services: {{ a: {{ image: x, logging: {it} }} }}");
+    for kept in ["{ options: { max-size: 1m, tag: t } }", "{ driver: local, options: { max-file: '2' } }"] {
+        assert!(text(&logging(kept)).is_ok(), "{kept}");
+    }
+    for sent in [
+        "{ options: { gelf-address: 'udp://192.0.2.1:1' } }",
+        "{ options: { syslog-address: 'udp://192.0.2.1:1' } }",
+        "{ driver: fluentd }",
+    ] {
+        let said = text(&logging(sent)).expect_err(sent).to_string();
+        assert!(said.contains("past `egress`"), "{said}");
+        assert!(text_with(&logging(sent), |r| r.allow_host_access = HostAccess::Allowed).is_ok());
+    }
+}

@@ -5,7 +5,27 @@ use super::guard::Reach;
 use super::model::{Network, Service, Spec};
 
 /// Drivers that keep what a service writes on the engine's machine.
-const KEPT_LOGS: [&str; 5] = ["", "json-file", "local", "journald", "none"];
+const KEPT_LOGS: [&str; 5] = ["json-file", "local", "journald", "k8s-file", "none"];
+
+/// Options of log drivers that say how much is kept, and how it is written. Every other one may say where it is sent, and
+/// without a driver in the spec it is the engine's own choice that it is an option of.
+const LOG_OPTIONS: [&str; 15] = [
+    "cache-compress",
+    "cache-disabled",
+    "cache-max-file",
+    "cache-max-size",
+    "compress",
+    "env",
+    "env-regex",
+    "keep-file",
+    "labels",
+    "labels-regex",
+    "max-buffer-size",
+    "max-file",
+    "max-size",
+    "mode",
+    "tag",
+];
 
 /// Options of a bridge that open nothing: sizes, names, and what closes it further.
 const HARMLESS_OPTIONS: [&str; 4] = [
@@ -18,13 +38,25 @@ const HARMLESS_OPTIONS: [&str; 4] = [
 /// The option that names an interface in a container.
 const INTERFACE_NAME: &str = "com.docker.network.endpoint.ifname";
 
+/// Whether a log driver keeps what a service writes on the engine's machine.
+pub fn keeps_logs(driver: &str) -> bool {
+    KEPT_LOGS.contains(&driver)
+}
+
 /// What a service asks for, each with its key.
 pub(super) fn of_service(spec: &Spec, service: &Service) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     let driver = service.logging.as_ref().and_then(|logging| logging.driver.as_deref()).unwrap_or_default();
-    if !KEPT_LOGS.contains(&driver) {
+    if !driver.is_empty() && !keeps_logs(driver) {
         let message = format!(
             "the log driver `{driver}`, with which the engine sends what the service writes past `egress` (`json-file`, `local`, `journald` and `none` do not)"
+        );
+        found.push(("logging", message));
+    }
+    let options = service.logging.iter().flat_map(|logging| logging.options.keys());
+    for option in options.filter(|option| !LOG_OPTIONS.contains(&option.as_str())) {
+        let message = format!(
+            "the log option `{option}`, by which the engine may send what the service writes past `egress`"
         );
         found.push(("logging", message));
     }

@@ -21,7 +21,7 @@ use super::raise::{self, Order};
 use super::run::{self, Beside, Raised};
 use super::stop::{in_stop_order, with_dependents};
 use super::{hook, observe};
-use crate::spec::{Loaded, Problems, ServiceName, Spec};
+use crate::spec::{self, Loaded, Problems, ServiceName, Spec};
 use files::Files;
 use rules::{Rules, Work};
 
@@ -159,6 +159,13 @@ impl Watch {
             }
             return;
         }
+        let environment = std::env::vars().collect();
+        let widened = spec::widened(&written.spec, &loaded.spec, &environment);
+        if !widened.is_empty() {
+            written.state = State::Broken;
+            self.tell_widened(&widened);
+            return;
+        }
         written.spec = loaded.spec.clone();
         for warning in &loaded.warnings {
             self.tell(Event::Warning { text: warning.to_string(), hint: None });
@@ -168,6 +175,17 @@ impl Watch {
                 self.change(order, "the spec has changed".to_owned(), Missing::Leave).await;
             }
             Err(error) => self.tell_failure("the changed spec is not applied", &error),
+        }
+    }
+
+    /// A service may have written the spec: what it asks for beyond what the user began with needs the user.
+    fn tell_widened(&self, widened: &[String]) {
+        let text =
+            "the changed spec is not applied: it asks for more than this session was begun with".to_owned();
+        let hint = "if you wrote it, end this session and run `sandbox up` again".to_owned();
+        self.tell(Event::Warning { text, hint: Some(hint) });
+        for what in widened {
+            self.tell(Event::Notice { text: format!("  it asks for {what}") });
         }
     }
 
