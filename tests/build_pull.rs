@@ -381,3 +381,44 @@ volumes: { c: {} }
 
     assert_eq!(world.in_container("a", &["sh", "-c", "ls /c; cat /c/who"]).success().stdout, "b\nwho\nb\n");
 }
+
+#[test]
+fn labels_of_an_image_hide_nothing_from_who_destroys() {
+    let spec = "
+services:
+  app: { build: ./app, command: [sleep, infinity], stop_signal: SIGKILL, volumes: ['data:/data'] }
+volumes: { data: {} }
+";
+    let world = World::with_spec(spec);
+    let recipe = "FROM sbx-test/busybox\nLABEL dev.sandbox.scope=elsewhere dev.sandbox.role=keeper dev.sandbox.from=other\n";
+    world.file("app/Dockerfile", recipe);
+    world.up();
+
+    let labels = world.engine().inspect(&world.container("app"))["Config"]["Labels"].clone();
+    assert_eq!(labels["dev.sandbox.scope"], world.name());
+    assert_eq!(labels["dev.sandbox.role"], "service");
+    assert_eq!(labels["dev.sandbox.from"], "");
+
+    world.sandbox(["ls"]).success();
+    world.sandbox(["down"]).success();
+    world.engine().is_clean();
+}
+
+#[test]
+fn what_a_service_writes_is_shown_without_what_a_terminal_would_act_on() {
+    let spec = r#"
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sh, -c, "printf 'x\\033]0;owned\\007\\033[2J\\302\\2332Jy\\n'; exit 3"]
+    ready: { exec: ["true"] }
+"#;
+    let world = World::with_spec(spec);
+
+    let said = world.sandbox(["up", "-d"]);
+
+    assert_ne!(said.code, Some(0));
+    let told = format!("{}{}", said.stdout, said.stderr);
+    assert!(told.contains("owned"), "{told}");
+    assert!(!told.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{told:?}");
+}

@@ -3,6 +3,7 @@
 //! The engine is the database: labels are all that is needed to find and to destroy what is ours, and names are
 //! derived, so that what is half-made is found again. Pure but for the look at `SANDBOX_SCOPE`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -47,8 +48,46 @@ pub const RESTART: &str = "dev.sandbox.restart";
 pub const FAULT: &str = "dev.sandbox.fault";
 /// The service's container that a fault is one of.
 pub const FAULT_OF: &str = "dev.sandbox.fault-of";
-/// What starts all of the above.
-pub const PREFIX: &str = "dev.sandbox.";
+/// All of the above.
+const KEYS: [&str; 18] = [
+    NAME,
+    ID,
+    ROLE,
+    FOLDER,
+    SPEC_HASH,
+    EXPIRES,
+    SERVICE,
+    REPLICA,
+    SCOPE,
+    PORTS,
+    KEY,
+    BUILT,
+    FROM,
+    FROM_VOLUME,
+    CONFIG_HASH,
+    RESTART,
+    FAULT,
+    FAULT_OF,
+];
+
+/// The labels of a container or image of our making, complete: a container has its image's labels as well, and an image
+/// those of its base and its Dockerfile, so each of our keys that is absent is set to nothing. Our side of the engine
+/// takes an empty one for absent ([`read_back`]). What runs our own image needs none of that.
+pub fn complete(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    if labels.get(ROLE).and_then(|role| role.parse().ok()).is_some_and(Role::runs_our_image) {
+        return labels.clone();
+    }
+    let mut all: BTreeMap<String, String> =
+        KEYS.into_iter().map(|key| (key.to_owned(), String::new())).collect();
+    all.extend(labels.iter().map(|(key, value)| (key.clone(), value.clone())));
+    all
+}
+
+/// The labels that an engine reports, without those that [`complete`] has set to nothing.
+pub fn read_back(labels: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    let is_absent = |key: &str, value: &str| value.is_empty() && KEYS.contains(&key);
+    labels.into_iter().filter(|(key, value)| !is_absent(key, value)).collect()
+}
 
 /// What an object is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,6 +153,11 @@ impl Role {
         }
     }
 
+    /// Whether containers of this role are made from our own image.
+    fn runs_our_image(self) -> bool {
+        matches!(self, Self::Gateway | Self::Fault | Self::Keeper | Self::Ingress | Self::Pool)
+    }
+
     /// Whether objects of this role belong to one sandbox (and go with it).
     pub fn is_of_a_sandbox(self) -> bool {
         !matches!(self, Self::Keeper | Self::Ingress | Self::Edge | Self::Pool | Self::Image)
@@ -170,12 +214,12 @@ impl Scope {
     }
 
     /// Whether an object with these labels is of this scope.
-    pub fn owns(&self, labels: &std::collections::BTreeMap<String, String>) -> bool {
+    pub fn owns(&self, labels: &BTreeMap<String, String>) -> bool {
         labels.get(SCOPE).map_or("", String::as_str) == self.0
     }
 
     /// Says in an object's labels that it is of this scope.
-    pub fn mark(&self, labels: &mut std::collections::BTreeMap<String, String>) {
+    pub fn mark(&self, labels: &mut BTreeMap<String, String>) {
         if !self.0.is_empty() {
             labels.insert(SCOPE.to_owned(), self.0.clone());
         }
@@ -388,6 +432,15 @@ mod tests {
         let labels = [(SCOPE.to_owned(), "ci7".to_owned())].into();
         assert!(scope.owns(&labels) && !Scope::default().owns(&labels));
         assert!("a-b".parse::<Scope>().is_err());
+    }
+
+    #[test]
+    fn an_image_s_labels_cannot_show_through_ours() {
+        let ours = BTreeMap::from([(ROLE.to_owned(), "service".to_owned()), ("x".to_owned(), String::new())]);
+        let image = [SCOPE, FROM, FAULT_OF, RESTART].map(|key| (key.to_owned(), "forged".to_owned()));
+        // As an engine merges them.
+        let merged = BTreeMap::from(image).into_iter().chain(complete(&ours)).collect::<BTreeMap<_, _>>();
+        assert_eq!(read_back(merged), ours);
     }
 
     #[test]

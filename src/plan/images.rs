@@ -157,7 +157,8 @@ fn labels(spec: &Spec, scope: &Scope, build: &Build, reference: &str) -> BTreeMa
     if build.tag.is_none() {
         labels.insert(identity::BUILT.to_owned(), reference.to_owned());
     }
-    labels
+    // What the Dockerfile or its base says in our name does not count.
+    identity::complete(&labels)
 }
 
 fn build_secret(spec: &Spec, secret: &spec::BuildSecret) -> Option<BuildSecret> {

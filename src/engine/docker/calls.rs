@@ -53,6 +53,7 @@ impl Docker {
                 _ => CgroupVersion::V1,
             },
             cgroup_driver: info.cgroup_driver.map(|it| it.to_string()).unwrap_or_default(),
+            log_driver: info.logging_driver.unwrap_or_default(),
             live_restore: info.live_restore_enabled.unwrap_or_default(),
             runtimes,
             warnings: info.warnings.unwrap_or_default(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bollard::models as api;
 
+use crate::engine::identity;
 use crate::engine::{
     ApiVersion, Attachment, BlkioLimit, CreateContainer, Healthcheck, Mount, MountKind, NetworkMode,
     PublishedPort, Resources, RestartPolicy, SelinuxLabel,
@@ -43,7 +44,7 @@ pub(super) fn body(
         healthcheck: c.healthcheck.as_ref().map(healthcheck),
         image: Some(c.image.clone()),
         working_dir: c.workdir.clone(),
-        labels: mapped(&c.labels),
+        labels: mapped(&identity::complete(&c.labels)),
         stop_signal: c.stop_signal.clone(),
         stop_timeout: c.stop_timeout.map(seconds),
         host_config: Some(host_config(c)),

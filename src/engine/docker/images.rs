@@ -147,7 +147,7 @@ fn inspected(image: api::ImageInspect) -> Image {
             workdir: config.working_dir.unwrap_or_default(),
             healthcheck: read::healthcheck(config.healthcheck),
             stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
-            labels: read::sorted(config.labels),
+            labels: read::labels(config.labels),
         },
     }
 }
@@ -163,7 +163,7 @@ fn listed(image: api::ImageSummary) -> Image {
         os: String::new(),
         size: u64::try_from(image.size).unwrap_or_default(),
         created: jiff::Timestamp::from_second(image.created).ok(),
-        config: ImageConfig { labels: image.labels.into_iter().collect(), ..ImageConfig::default() },
+        config: ImageConfig { labels: read::labels(Some(image.labels)), ..ImageConfig::default() },
     }
 }
 

@@ -74,7 +74,7 @@ fn listed(n: api::Network) -> Network {
         id: n.id.unwrap_or_default(),
         name: n.name.unwrap_or_default(),
         driver: n.driver.unwrap_or_default(),
-        labels: read::sorted(n.labels),
+        labels: read::labels(n.labels),
         options: read::sorted(n.options),
         internal: n.internal.unwrap_or_default(),
         ipv6: n.enable_ipv6.unwrap_or_default(),

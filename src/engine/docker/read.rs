@@ -7,6 +7,7 @@ use std::time::Duration;
 use bollard::models as api;
 use jiff::Timestamp;
 
+use crate::engine::identity;
 use crate::engine::{
     Container, ContainerState, ContainerSummary, Endpoint, Health, HealthProbe, HealthStatus, HealthTest,
     Healthcheck, MountPoint, MountPointKind, Port, PublishedPort,
@@ -24,6 +25,11 @@ pub(super) fn labels_filter(labels: &[(String, Option<String>)]) -> HashMap<Stri
 
 pub(super) fn sorted<V>(map: Option<HashMap<String, V>>) -> BTreeMap<String, V> {
     map.unwrap_or_default().into_iter().collect()
+}
+
+/// An object's labels.
+pub(super) fn labels(map: Option<HashMap<String, String>>) -> BTreeMap<String, String> {
+    identity::read_back(map.unwrap_or_default())
 }
 
 /// A moment of bollard's, by its nanoseconds.
@@ -71,7 +77,7 @@ pub(super) fn summary(summary: api::ContainerSummary) -> ContainerSummary {
     ContainerSummary {
         id: summary.id.unwrap_or_default(),
         name,
-        labels: sorted(summary.labels),
+        labels: labels(summary.labels),
         state: state(&summary.state.map(|state| state.to_string()).unwrap_or_default()),
         status: summary.status.unwrap_or_default(),
         image: summary.image.unwrap_or_default(),
@@ -185,7 +191,7 @@ pub(super) fn container(inspect: api::ContainerInspectResponse) -> Container {
         name: inspect.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         image: config.image.unwrap_or_default(),
         image_id: inspect.image.unwrap_or_default(),
-        labels: sorted(config.labels),
+        labels: labels(config.labels),
         state: state(&state_now.status.map(|status| status.to_string()).unwrap_or_default()),
         exit_code: finished_at.and(state_now.exit_code),
         oom_killed: state_now.oom_killed.unwrap_or_default(),

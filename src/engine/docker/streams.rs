@@ -188,7 +188,7 @@ fn event(message: api::EventMessage) -> Option<EngineEvent> {
         _ => return None,
     };
     let actor = message.actor?;
-    let attributes = read::sorted(actor.attributes);
+    let attributes = read::labels(actor.attributes);
     let id = actor.id.unwrap_or_default();
     let name = attributes.get("name").cloned().unwrap_or_else(|| id.clone());
     let time =

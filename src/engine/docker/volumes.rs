@@ -74,7 +74,7 @@ fn convert(volume: api::Volume) -> Volume {
         name: volume.name,
         driver: volume.driver,
         options: volume.options.into_iter().collect(),
-        labels: volume.labels.into_iter().collect(),
+        labels: read::labels(Some(volume.labels)),
         mountpoint: volume.mountpoint,
         created: volume.created_at.and_then(|time| read::moment(time.unix_timestamp_nanos())),
     }

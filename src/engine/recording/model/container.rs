@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Kept, Model, refuse};
+use crate::engine::identity;
 use crate::engine::recording::now;
 use crate::engine::{
     Container, ContainerState, ContainerSummary, CreateContainer, CreateVolume, Endpoint, EngineError,
@@ -182,7 +183,7 @@ fn described(
         name: create.name.clone(),
         image: create.image.clone(),
         image_id: image.id,
-        labels: image.config.labels.into_iter().chain(create.labels.clone()).collect(),
+        labels: labels(image.config.labels, create),
         state: ContainerState::Created,
         exit_code: None,
         oom_killed: false,
@@ -207,4 +208,11 @@ fn described(
         stop_signal: create.stop_signal.clone().or(image.config.stop_signal),
         stop_timeout: create.stop_timeout.and_then(|timeout| i64::try_from(timeout.as_secs()).ok()),
     }
+}
+
+/// As an engine merges them.
+fn labels(image: BTreeMap<String, String>, create: &CreateContainer) -> BTreeMap<String, String> {
+    let mut merged = image;
+    merged.extend(identity::complete(&create.labels));
+    identity::read_back(merged)
 }
