@@ -41,8 +41,8 @@ impl Args {
         match self.format {
             _ if context.globals.json => out.json(&picture),
             Format::Tree => out.lines(tree(out.look(), &picture)),
-            Format::Dot => out.text(&dot(&picture)),
-            Format::Mermaid => out.text(&mermaid(&picture)),
+            Format::Dot => out.block(&dot(&picture)),
+            Format::Mermaid => out.block(&mermaid(&picture)),
         }
         Ok(Exit::Done)
     }

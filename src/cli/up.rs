@@ -178,7 +178,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if args.dry_run {
         let plan = open::dry_run(&engine, &context.scope()?, &loaded, &opening).await?;
         reporting.finish().await;
-        Output::stdout().text(&plan.to_string());
+        Output::stdout().block(&plan.to_string());
         return Ok(Exit::Done);
     }
     let purpose = if args.detach {

@@ -1,5 +1,7 @@
 //! Colours and glyphs: what a writer may be given, decided once and passed down.
 
+use std::borrow::Cow;
+
 use console::Style;
 
 /// What a piece of text means; its colour follows from that.
@@ -138,7 +140,7 @@ pub fn harmless(line: &str, colour: Colour) -> String {
                 coloured = true;
             }
         } else {
-            clean.extend(piece.chars().filter(|c| *c == '\t' || !c.is_control()));
+            clean.extend(piece.chars().filter(|c| *c == '\t' || !acts(*c)));
         }
     }
     if coloured {
@@ -147,11 +149,74 @@ pub fn harmless(line: &str, colour: Colour) -> String {
     clean
 }
 
+/// A text of several lines, in which other people's words may stand, as it may reach a terminal: what moves the cursor,
+/// speaks to the terminal, hides or reorders is taken out. Colours stay, since they are also ours.
+pub fn on_terminal(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(|c| c != '\n' && c != '\t' && acts(c)) {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len());
+    let mut ends_plain = true;
+    for (piece, is_sequence) in console::AnsiCodeIterator::new(text) {
+        if !is_sequence {
+            clean.extend(piece.chars().filter(|c| matches!(c, '\n' | '\t') || !acts(*c)));
+        } else if is_colour(piece) {
+            clean.push_str(piece);
+            ends_plain = matches!(piece, "\u{1b}[0m" | "\u{1b}[m");
+        }
+    }
+    if !ends_plain {
+        clean.push_str("\u{1b}[0m");
+    }
+    Cow::Owned(clean)
+}
+
+/// The same for JSON, whose meaning stays: the characters that a terminal acts on, and that JSON does not escape by itself,
+/// are escaped.
+pub fn json_on_terminal(json: &str) -> Cow<'_, str> {
+    if !json.chars().any(|c| c != '\n' && acts(c)) {
+        return Cow::Borrowed(json);
+    }
+    let mut clean = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && acts(c) {
+            clean.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            clean.push(c);
+        }
+    }
+    Cow::Owned(clean)
+}
+
+/// Whether a terminal acts on a character instead of showing it: control characters, those above ASCII included, and what
+/// changes the direction of what follows (Unicode's explicit bidirectional formatting).
+fn acts(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether a sequence only changes how text looks. Text that is concealed is not text that is shown.
 fn is_colour(sequence: &str) -> bool {
-    sequence
-        .strip_prefix("\u{1b}[")
-        .and_then(|rest| rest.strip_suffix('m'))
-        .is_some_and(|numbers| numbers.chars().all(|c| c.is_ascii_digit() || c == ';' || c == ':'))
+    const CONCEAL: &str = "8";
+    let Some(numbers) = sequence.strip_prefix("\u{1b}[").and_then(|rest| rest.strip_suffix('m')) else {
+        return false;
+    };
+    if !numbers.chars().all(|c| c.is_ascii_digit() || c == ';' || c == ':') {
+        return false;
+    }
+    let mut words = numbers.split(';');
+    while let Some(word) = words.next() {
+        match word.trim_start_matches('0') {
+            // A colour's own numbers follow.
+            "38" | "48" | "58" => match words.next() {
+                Some("5") => drop(words.next()),
+                Some("2") => drop(words.by_ref().take(3).count()),
+                _ => {}
+            },
+            CONCEAL => return false,
+            _ => {}
+        }
+    }
+    true
 }
 
 #[cfg(test)]
@@ -189,5 +254,35 @@ mod tests {
             harmless("\u{1b}]0;title\u{7}x", Colour::Off).chars().filter(|c| c.is_control()).count(),
             0
         );
+    }
+
+    #[test]
+    fn other_people_s_text_reaches_a_terminal_without_control_sequences() {
+        for (text, shown) in [
+            ("plain\ttext\nof two lines", "plain\ttext\nof two lines"),
+            ("a\u{1b}[2Jb\u{1b}]0;title\u{7}c", "abc"),
+            ("50%\r100%", "50%100%"),
+            ("\u{9b}2Jx", "x"),
+            ("user\u{202e}txt", "usertxt"),
+            ("\u{1b}[31mred", "\u{1b}[31mred\u{1b}[0m"),
+            ("\u{1b}[31mred\u{1b}[0m", "\u{1b}[31mred\u{1b}[0m"),
+            ("\u{1b}[8mhidden\u{1b}[38;5;8mgrey\u{1b}[0m", "hidden\u{1b}[38;5;8mgrey\u{1b}[0m"),
+            ("\u{1b}[08mhidden", "hidden"),
+            ("\u{1b}P+q544e\u{1b}\\x", "x"),
+        ] {
+            let clean = on_terminal(text);
+            assert!(!clean.contains('\u{7}') && !clean.contains('\u{9b}'), "{clean:?}");
+            assert_eq!(clean.matches('\u{1b}').count(), shown.matches('\u{1b}').count(), "{clean:?}");
+            assert_eq!(clean, shown, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn json_keeps_its_meaning() {
+        let value = serde_json::json!({ "note": "a\u{9b}b\u{202e}\u{1b}[2J" });
+        let text = value.to_string();
+        let clean = json_on_terminal(&text);
+        assert!(clean.chars().all(|c| !acts(c)), "{clean:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&clean).unwrap(), value);
     }
 }

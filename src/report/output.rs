@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use crate::report::look::Look;
+use crate::report::look::{Look, json_on_terminal, on_terminal};
 use crate::report::table::Table;
 
 /// A writer and what it shows. A closed pipe is no error: from then on nothing is written.
@@ -39,15 +39,15 @@ impl Output {
         self.look
     }
 
-    /// Writes `text` and an end of line.
+    /// Writes `text` and an end of line. Other people's words may stand in it: no control sequence of theirs is written.
     pub fn line(&mut self, text: &str) {
-        self.bytes(format!("{text}\n").as_bytes());
+        self.bytes(format!("{}\n", on_terminal(text)).as_bytes());
     }
 
     /// Writes a value as JSON over several lines, for people and programs alike.
     pub fn json(&mut self, value: &impl serde::Serialize) {
         match serde_json::to_string_pretty(value) {
-            Ok(text) => self.line(&text),
+            Ok(text) => self.bytes(format!("{}\n", json_on_terminal(&text)).as_bytes()),
             Err(error) => tracing::error!(%error, "a value that is not JSON"),
         }
     }
@@ -55,7 +55,7 @@ impl Output {
     /// Writes a value as JSON on one line.
     pub fn json_line(&mut self, value: &impl serde::Serialize) {
         match serde_json::to_string(value) {
-            Ok(text) => self.line(&text),
+            Ok(text) => self.bytes(format!("{}\n", json_on_terminal(&text)).as_bytes()),
             Err(error) => tracing::error!(%error, "a value that is not JSON"),
         }
     }
@@ -75,7 +75,12 @@ impl Output {
         }
     }
 
-    /// Writes `text` as it is.
+    /// Writes a text of several lines that ends one itself, as [`Output::line`] does.
+    pub fn block(&mut self, text: &str) {
+        self.bytes(on_terminal(text).as_bytes());
+    }
+
+    /// Writes `text` as it is: it is ours alone, or somebody asked for it byte for byte.
     pub fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }

@@ -137,7 +137,7 @@ pub(in crate::cli) fn report(globals: &Globals, failure: &Failure) -> Exit {
             Failure::Spec(problems) => serde_json::to_value(problems).unwrap_or_default(),
             other => report::error::json(other, other.hint().as_deref()),
         };
-        output.line(&json.to_string());
+        output.json_line(&json);
         return exit;
     }
     if let Failure::Spec(problems) = failure {
@@ -152,7 +152,7 @@ pub(in crate::cli) fn report(globals: &Globals, failure: &Failure) -> Exit {
         }
         let drawings: Vec<_> = placed.into_iter().map(crate::spec::Problem::drawing).collect();
         let diagnostics = drawings.iter().map(|drawing| drawing as &dyn miette::Diagnostic);
-        output.text(&report::error::problems(look, WIDTH, diagnostics));
+        output.block(&report::error::problems(look, WIDTH, diagnostics));
         return exit;
     }
     for line in report::error::lines(look, failure, failure.hint().as_deref()) {

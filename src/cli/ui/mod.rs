@@ -2,6 +2,7 @@
 
 mod acts;
 mod answer;
+mod door;
 mod guard;
 mod reply;
 mod stream;
@@ -9,13 +10,16 @@ mod view;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 
+use self::door::Door;
 use self::guard::Guard;
 use super::{Context, Exit, Failure};
 use crate::agent::client::{self, Keeper, Options};
@@ -74,10 +78,40 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         out.line(&url);
         Output::stderr().line("only this address lets a browser in; Ctrl-C ends it, the sandboxes stay");
     }
-    if args.open && !super::open::browse(&url) {
+    // The browser's arguments are everybody's to read: they name a file that only the user can.
+    let door = if args.open { Door::to(&url).ok() } else { None };
+    if args.open && !door.as_ref().is_some_and(|door| super::open::browse(&door.address())) {
         Output::stderr().line("no browser could be started: open the address above yourself");
     }
-    serve(listener, Arc::new(Desk { engine, scope, guard, keeper: Mutex::default() })).await
+    let desk = Arc::new(Desk { engine, scope, guard, keeper: Mutex::default() });
+    let Some(door) = door else { return serve(listener, desk).await };
+    let ended = ended()?;
+    // It goes after a while, or with this verb.
+    tokio::spawn(async move {
+        tokio::time::sleep(DOOR_STAYS).await;
+        drop(door);
+    });
+    tokio::select! {
+        served = serve(listener, desk) => served,
+        exit = ended => Ok(exit),
+    }
+}
+
+/// How long a browser may take to start.
+const DOOR_STAYS: Duration = Duration::from_mins(1);
+
+/// How the verb ends when it is asked to, once there is something to clear away.
+fn ended() -> std::io::Result<impl Future<Output = Exit>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => Exit::Interrupted,
+            _ = terminate.recv() => Exit::Signalled(15),
+            _ = hang_up.recv() => Exit::Signalled(1),
+        }
+    })
 }
 
 async fn serve(listener: TcpListener, desk: Arc<Desk>) -> Result<Exit, Failure> {

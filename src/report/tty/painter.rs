@@ -5,6 +5,7 @@
 
 use console::{measure_text_width, truncate_str};
 
+use crate::report::look::on_terminal;
 use crate::report::output::Output;
 
 /// A terminal's size, asked anew for each picture.
@@ -39,8 +40,10 @@ impl Painter {
     pub fn paint(&mut self, above: &[String], lines: &[String]) {
         let (_, columns) = self.size();
         let widest = columns.saturating_sub(1).max(1);
-        let lines: Vec<String> =
-            lines.iter().map(|line| truncate_str(&flat(line), widest, "…").into_owned()).collect();
+        let lines: Vec<String> = lines
+            .iter()
+            .map(|line| truncate_str(&flat(&on_terminal(line)), widest, "…").into_owned())
+            .collect();
         if above.is_empty() && lines == self.shown && self.rows(columns) == self.drawn.len() {
             return;
         }
@@ -49,9 +52,10 @@ impl Painter {
             text.push_str(&self.erasure(columns));
         } else {
             for line in above {
-                text.push_str(line);
+                let line = on_terminal(line);
+                text.push_str(&line);
                 // A row that is full has nothing left to clear, and on some terminals would lose its last character.
-                let full = measure_text_width(line).is_multiple_of(columns) && !line.is_empty();
+                let full = measure_text_width(&line).is_multiple_of(columns) && !line.is_empty();
                 text.push_str(if full { "\r\n" } else { "\u{1b}[K\r\n" });
             }
             text.push_str(&lines.join("\u{1b}[K\r\n"));
