@@ -1,4 +1,4 @@
-//! Runs the steps of a plan: each as soon as what it needs is done, as many side by side as there are.
+//! Runs the steps of a plan: each as soon as what it needs is done, and a bounded number of them side by side.
 //!
 //! The scheduler decides nothing. When a step fails, or the session is cancelled, no further step begins; calls to the
 //! engine that are under way are waited for (their objects would otherwise appear after the teardown), and whatever
@@ -11,7 +11,47 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::plan::{Plan, Step, StepId};
+use crate::plan::{Op, Plan, Step, StepId};
+
+/// Calls to the engine that are under way at once. With more it is not faster, and answers nobody else meanwhile.
+const CALLS: usize = 16;
+/// Images that are pulled or built at once.
+const IMAGES: usize = 4;
+
+/// What a step takes up while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Load {
+    /// The engine works for it.
+    Call,
+    /// The engine fetches or builds an image.
+    Image,
+    /// It mostly waits for something else.
+    Wait,
+}
+
+impl Load {
+    fn of(op: &Op) -> Self {
+        match op {
+            Op::PullImage(_) | Op::BuildImage(_) => Self::Image,
+            Op::Await { .. }
+            | Op::RunHook { .. }
+            | Op::Seed { .. }
+            | Op::Stop { .. }
+            | Op::FilterIngress(_)
+            | Op::Limit { .. } => Self::Wait,
+            _ => Self::Call,
+        }
+    }
+
+    /// How many steps of this load run at once.
+    fn most(self) -> usize {
+        match self {
+            Self::Call => CALLS,
+            Self::Image => IMAGES,
+            Self::Wait => usize::MAX,
+        }
+    }
+}
 
 /// How a run of the plan ended when not every step was done.
 #[derive(Debug)]
@@ -38,17 +78,21 @@ where
     let known: BTreeSet<StepId> = waiting.keys().cloned().collect();
     let mut done: BTreeSet<StepId> = BTreeSet::new();
     let mut running: JoinSet<(Arc<Step>, Result<(), E>)> = JoinSet::new();
+    let mut busy: BTreeMap<Load, usize> = BTreeMap::new();
     let stop = token.child_token();
     let mut failure = None;
 
     loop {
         if !stop.is_cancelled() {
-            for step in ready(&mut waiting, &known, &done) {
+            for step in ready(&mut waiting, &known, &done, &mut busy) {
                 let work = perform(Arc::clone(&step), stop.clone());
                 running.spawn(async move { (step, work.await) });
             }
         }
         let Some(ended) = running.join_next().await else { break };
+        if let Ok((step, _)) = &ended {
+            busy.entry(Load::of(&step.op)).and_modify(|count| *count -= 1);
+        }
         match ended {
             Ok((step, Ok(()))) => {
                 done.insert(step.id.clone());
@@ -68,18 +112,27 @@ where
     }
 }
 
-/// Takes the steps out of `waiting` whose needs are all done, and one of those that they give way to. A need that no step
-/// of the plan meets is something that exists already.
+/// Takes the steps out of `waiting` whose needs are all done, and one of those that they give way to, as far as there is
+/// room for them among those that are `busy`. A need that no step of the plan meets is something that exists already.
 fn ready(
     waiting: &mut BTreeMap<StepId, Arc<Step>>,
     known: &BTreeSet<StepId>,
     done: &BTreeSet<StepId>,
+    busy: &mut BTreeMap<Load, usize>,
 ) -> Vec<Arc<Step>> {
     let is_met = |need: &StepId| done.contains(need) || !known.contains(need);
     let met = |step: &Step| {
         let free = step.gives_way_to.is_empty() || step.gives_way_to.iter().any(is_met);
         free && step.needs.iter().all(is_met)
     };
-    let ids: Vec<StepId> = waiting.iter().filter(|(_, step)| met(step)).map(|(id, _)| id.clone()).collect();
+    let mut has_room = |step: &Step| {
+        let load = Load::of(&step.op);
+        let count = busy.entry(load).or_default();
+        let room = *count < load.most();
+        *count += usize::from(room);
+        room
+    };
+    let ids: Vec<StepId> =
+        waiting.iter().filter(|(_, step)| met(step) && has_room(step)).map(|(id, _)| id.clone()).collect();
     ids.iter().filter_map(|id| waiting.remove(id)).collect()
 }
