@@ -430,6 +430,85 @@ fn under_allow_the_outside_is_reached_and_nothing_inward() {
     nothing_inward_is_reached("allow", true);
 }
 
+/// A program that asks the addresses of its arguments (`ADDRESS:PORT`) in every way, also under the mark of what a gateway
+/// lets out on purpose, and says whom it reached.
+const ASK: &str = r"
+import socket, subprocess, sys
+for target in sys.argv[1:]:
+    address, port = target.split(':')
+    at = (address, int(port))
+    for tos in (0, 0xac, 0x5c):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as it:
+            it.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+            try: it.sendto(f'datagram {target} {tos}'.encode(), at)
+            except OSError: pass
+        with socket.socket() as it:
+            it.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+            it.settimeout(2)
+            try:
+                it.connect(at)
+                print('REACHED', target, tos)
+            except OSError: pass
+    if subprocess.run(['busybox', 'ping', '-c', '1', '-W', '1', address], capture_output=True).returncode == 0:
+        print('PINGED', address)
+print('asked')
+";
+
+/// An address that this machine has for as long as a test needs it.
+struct Gained(String);
+
+impl Gained {
+    fn new() -> Self {
+        let [.., high, low] = rand::random::<u32>().to_be_bytes();
+        let address = format!("198.51.{}.{}", high.max(1), low.max(1));
+        must("ip", &["addr", "add", &format!("{address}/32"), "dev", "lo"]);
+        Self(address)
+    }
+}
+
+impl Drop for Gained {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["addr", "del", &format!("{}/32", self.0), "dev", "lo"]).output();
+    }
+}
+
+#[test]
+fn the_machine_is_not_reached_at_an_address_that_it_gained_since() {
+    for egress in ["allow", "['198.51.0.0/16']"] {
+        let world = World::with_spec(&spec(egress));
+        world.up();
+        let gained = Gained::new();
+        let app = world.container("app");
+        let (server, datagrams) = (
+            TcpListener::bind((gained.0.as_str(), 0)).unwrap(),
+            UdpSocket::bind((gained.0.as_str(), 53)).unwrap(),
+        );
+        datagrams.set_nonblocking(true).unwrap();
+        server.set_nonblocking(true).unwrap();
+        let tcp = server.local_addr().unwrap().port();
+        // What somebody else publishes is the machine's as well.
+        let stranger = format!("{}-stranger", world.name());
+        let run = ["run", "-d", "--name", &stranger, "-p", "5000", "sbx-test/busybox"];
+        let serve = ["nc", "-ll", "-p", "5000", "-e", "echo", "LEAKED"];
+        world.engine().docker(&[&run[..], &serve[..]].concat()).success();
+        let published = world.engine().docker(&["port", &stranger, "5000"]).success().stdout;
+        let published = published.lines().next().unwrap().rsplit(':').next().unwrap().trim().to_owned();
+
+        let targets =
+            [format!("{}:{tcp}", gained.0), format!("{}:53", gained.0), format!("{}:{published}", gained.0)];
+        let said = within(&world, &app, &format!("python3 -c \"{ASK}\" {}", targets.join(" ")));
+        world.engine().docker(&["rm", "-f", &stranger]).success();
+
+        assert_eq!(said.trim(), "asked", "under {egress}");
+        assert!(server.accept().is_err(), "under {egress}");
+        let mut received = [0; 64];
+        let heard = datagrams
+            .recv(&mut received)
+            .map(|length| String::from_utf8_lossy(&received[..length]).into_owned());
+        assert!(heard.is_err(), "under {egress}: {heard:?}");
+    }
+}
+
 #[test]
 fn a_second_up_opens_and_closes_a_standing_sandbox_and_its_data_stays() {
     const SPEC: &str = "

@@ -22,6 +22,8 @@ pub const ACK: u16 = 0x4;
 pub const DUMP: u16 = 0x300;
 /// What exists is replaced.
 pub const REPLACE: u16 = 0x100;
+/// What exists is an error.
+pub const EXCLUSIVE: u16 = 0x200;
 /// What does not exist is made.
 pub const CREATE: u16 = 0x400;
 /// After what is there already.
@@ -193,6 +195,12 @@ impl Socket {
     /// To the part of the kernel that filters.
     pub fn netfilter() -> io::Result<Self> {
         Self::open(Some(netlink::NETFILTER), 0)
+    }
+
+    /// That tells of every table of the filter that comes, goes or changes.
+    pub fn filter_changes() -> io::Result<Self> {
+        const TABLES: u32 = 1 << (7 - 1);
+        Self::open(Some(netlink::NETFILTER), TABLES)
     }
 
     fn open(protocol: Option<Protocol>, groups: u32) -> io::Result<Self> {

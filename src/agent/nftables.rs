@@ -5,7 +5,7 @@
 
 use ipnet::Ipv4Net;
 
-use super::netlink::{ACK, APPEND, Attributes, CREATE, Message};
+use super::netlink::{ACK, APPEND, Attributes, CREATE, EXCLUSIVE, Message, Received, attributes};
 use super::rtnetlink::Interface;
 
 /// ICMP's number among protocols.
@@ -58,25 +58,38 @@ pub fn batch(messages: impl IntoIterator<Item = Message>) -> Vec<Message> {
 
 /// A table of our own, by its name.
 #[derive(Debug, Clone, Copy)]
-pub struct Table {
-    name: &'static str,
+pub struct Table<'a> {
+    name: &'a str,
     family: u8,
 }
 
-impl Table {
+impl<'a> Table<'a> {
     /// One that sees packets of IPv4.
-    pub const fn ipv4(name: &'static str) -> Self {
+    pub const fn ipv4(name: &'a str) -> Self {
         Self { name, family: IPV4 }
     }
 
     /// One that sees packets of IPv6.
-    pub const fn ipv6(name: &'static str) -> Self {
+    pub const fn ipv6(name: &'a str) -> Self {
         Self { name, family: IPV6 }
     }
 
-    /// Makes it.
+    /// Makes it. One that is there already is fine.
     pub fn create(self) -> Message {
         Message::new(NEW_TABLE, ACK | CREATE, &self.header()).with(1, &text(self.name))
+    }
+
+    /// Makes it. One that is there already is an error.
+    pub fn create_new(self) -> Message {
+        Message::new(NEW_TABLE, ACK | CREATE | EXCLUSIVE, &self.header()).with(1, &text(self.name))
+    }
+
+    /// Whether a message of [`Socket::filter_changes`](super::netlink::Socket::filter_changes) tells that it was deleted.
+    pub fn was_deleted(self, message: &Received<'_>) -> bool {
+        let name = || attributes(message.body.get(4..)?).find(|(kind, _)| *kind == 1);
+        message.kind == DELETE_TABLE
+            && message.body.first() == Some(&self.family)
+            && name().is_some_and(|(_, name)| name == text(self.name))
     }
 
     /// Deletes it with all that is in it.
@@ -97,8 +110,13 @@ impl Table {
     }
 
     /// A rule at the end of a chain.
-    pub fn rule(self, chain: &'static str) -> Rule {
+    pub fn rule(self, chain: &'static str) -> Rule<'a> {
         Rule { table: self, chain, expressions: Attributes::new() }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'a str {
+        self.name
     }
 
     fn header(self) -> [u8; 4] {
@@ -115,6 +133,8 @@ fn number(number: u32) -> [u8; 4] {
 }
 
 const REGISTER: u32 = 1;
+/// The bits of a code point for differentiated services, in its byte.
+const CLASS_BITS: u8 = 0xfc;
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 /// Without a listener, packets pass.
@@ -123,13 +143,13 @@ const BYPASS: u16 = 1;
 /// One rule under construction: conditions first, then what it does.
 #[derive(Debug)]
 #[must_use]
-pub struct Rule {
-    table: Table,
+pub struct Rule<'a> {
+    table: Table<'a>,
     chain: &'static str,
     expressions: Attributes,
 }
 
-impl Rule {
+impl Rule<'_> {
     fn expression(mut self, name: &str, data: &Attributes) -> Self {
         let element = Attributes::new().with(1, &text(name)).with_nested(2, data);
         self.expressions = self.expressions.with_nested(1, &element);
@@ -164,18 +184,63 @@ impl Rule {
     }
 
     fn mask(self, mask: &[u8]) -> Self {
+        self.rewritten(mask, &vec![0; mask.len()])
+    }
+
+    /// What was loaded, with only the bits of `mask` kept and those of `set` flipped.
+    fn rewritten(self, mask: &[u8], set: &[u8]) -> Self {
         let data = Attributes::new()
             .with(1, &number(REGISTER))
             .with(2, &number(REGISTER))
-            .with(3, &number(4))
+            .with(3, &number(u32::try_from(mask.len()).unwrap_or_default()))
             .with_nested(4, &Attributes::new().with(1, mask))
-            .with_nested(5, &Attributes::new().with(1, &[0; 4]));
+            .with_nested(5, &Attributes::new().with(1, set));
         self.expression("bitwise", &data)
     }
 
     /// It came by this interface.
     pub fn enters_by(self, interface: Interface) -> Self {
         self.meta(4).compare(EQUAL, &interface.0.to_ne_bytes())
+    }
+
+    /// It came by the interface of this name, whether or not there is one now.
+    pub fn enters_by_name(self, name: &str) -> Self {
+        let mut padded = [0; 16];
+        let length = name.len().min(padded.len() - 1);
+        padded[..length].copy_from_slice(&name.as_bytes()[..length]);
+        self.meta(6).compare(EQUAL, &padded)
+    }
+
+    /// Its code point for differentiated services (RFC 2474), in the upper six bits.
+    pub fn has_service_class(self, class: u8) -> Self {
+        self.payload(1, 1, 1).mask(&[CLASS_BITS]).compare(EQUAL, &[class & CLASS_BITS])
+    }
+
+    /// It gets this code point. Two bytes are written, since the header's checksum is one of two.
+    pub fn set_service_class(self, class: u8) -> Message {
+        const INTERNET_CHECKSUM: u32 = 1;
+        const CHECKSUM_OFFSET: u32 = 10;
+        let data = Attributes::new()
+            .with(5, &number(REGISTER))
+            .with(2, &number(1))
+            .with(3, &number(0))
+            .with(4, &number(2))
+            .with(6, &number(INTERNET_CHECKSUM))
+            .with(7, &number(CHECKSUM_OFFSET));
+        self.payload(1, 0, 2)
+            .rewritten(&[0xff, !CLASS_BITS], &[0, class & CLASS_BITS])
+            .expression("payload", &data)
+            .finish()
+    }
+
+    /// It was meant for another address: one of this machine's, from which it is passed on.
+    pub fn is_translated(self) -> Self {
+        const STATUS: u32 = 2;
+        const DESTINATION_TRANSLATED: u32 = 1 << 5;
+        let status = Attributes::new().with(1, &number(REGISTER)).with(2, &number(STATUS));
+        self.expression("ct", &status)
+            .mask(&DESTINATION_TRANSLATED.to_ne_bytes())
+            .compare(NOT_EQUAL, &0u32.to_ne_bytes())
     }
 
     /// It leaves by this interface.

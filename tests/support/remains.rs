@@ -13,6 +13,7 @@ pub(super) fn remove(engine: &Engine) {
     engine.docker(&["rm", "-fv", &format!("sandbox-keeper-{}", engine.scope())]);
     engine.docker(&["rm", "-fv", &format!("sandbox-storehouse-{}", engine.scope())]);
     let files = pool_files(engine, &pool);
+    remove_table(engine);
     for _ in 0..3 {
         let (containers, networks, volumes) = (all_containers(engine), engine.networks(), engine.volumes());
         if containers.is_empty() && networks.is_empty() && volumes.is_empty() {
@@ -35,6 +36,18 @@ pub(super) fn remove(engine: &Engine) {
     let label = format!("label=dev.sandbox.scope={}", engine.scope());
     let images = engine.docker(&["images", "-q", "--filter", &label]);
     batch(engine, &["rmi", "-f"], &images.stdout.lines().map(str::to_owned).collect::<Vec<_>>());
+}
+
+/// Removes the table with which the engine's machine keeps itself closed to the scope's gateways: its name is the bridge's.
+fn remove_table(engine: &Engine) {
+    let name = format!("sandbox-edge-{}", engine.scope());
+    engine.docker(&["rm", "-fv", &format!("sandbox-ingress-{}", engine.scope())]);
+    let format = r#"{{index .Options "com.docker.network.bridge.name"}}"#;
+    let bridge = engine.docker(&["network", "inspect", "-f", format, &name]);
+    if bridge.code == Some(0) {
+        // It may be another machine's, and there may be none.
+        let _ = std::process::Command::new("nft").args(["delete", "table", "ip", bridge.text()]).output();
+    }
 }
 
 /// Kills keepers of the scope that are processes of this machine.

@@ -24,8 +24,8 @@ use crate::agent::{
     rtnetlink::{Interface, interfaces},
 };
 
-const IPV4: Table = Table::ipv4("sandbox_fault");
-const IPV6: Table = Table::ipv6("sandbox_fault");
+const IPV4: Table<'static> = Table::ipv4("sandbox_fault");
+const IPV6: Table<'static> = Table::ipv6("sandbox_fault");
 const QUEUE: u16 = 0;
 /// Before the kernel follows connections, so that what is lost is as if it had never come.
 const FIRST: i32 = -400;
@@ -95,8 +95,8 @@ fn lead_packets_here() -> io::Result<()> {
 }
 
 /// The kernel's own way to a queue first, the older one where it has only that.
-fn lead_packets_of(table: Table) -> io::Result<()> {
-    let rules = |queues: fn(nftables::Rule, u16) -> Message| {
+fn lead_packets_of(table: Table<'static>) -> io::Result<()> {
+    let rules = |queues: fn(nftables::Rule<'static>, u16) -> Message| {
         nftables::batch([
             table.create(),
             table.delete(),

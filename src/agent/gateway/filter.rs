@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+use crate::agent::ingress::edge::{DNS, LET_OUT, NOT_THE_GATEWAYS};
 use crate::agent::netlink::Message;
 use crate::agent::nftables::{self, Fate, Hook, TCP, Table, UDP};
 use crate::agent::rtnetlink::Interface;
@@ -11,7 +12,7 @@ use crate::agent::rtnetlink::Interface;
 /// The log group that refused packets are told to.
 pub const LOG_GROUP: u16 = 5;
 
-const TABLE: Table = Table::ipv4("sandbox");
+const TABLE: Table<'static> = Table::ipv4("sandbox");
 const REFUSE: &str = "refuse";
 
 /// What becomes of a packet that no rule of a chain takes.
@@ -56,11 +57,13 @@ impl Filter {
             TABLE.create(),
             TABLE.chain(REFUSE),
             TABLE.base_chain("input", Hook::Input, "filter", 0, Fate::Accept),
+            TABLE.base_chain("mark", Hook::Forward, "filter", -150, Fate::Accept),
             TABLE.base_chain("forward", Hook::Forward, "filter", 0, Fate::Drop),
             TABLE.base_chain("postrouting", Hook::PostRouting, "nat", 100, Fate::Accept),
         ];
         rules.extend(refuse_rules());
         rules.extend(self.input_rules());
+        rules.extend(self.mark_rules());
         rules.extend(self.forward_rules());
         rules.push(TABLE.rule("postrouting").leaves_by(self.edge).masquerades());
         nftables::batch(rules)
@@ -75,6 +78,24 @@ impl Filter {
                 rules.push(TABLE.rule("input").enters_by(*interface).goes_to(net).does(Fate::Accept));
             }
             rules.push(TABLE.rule("input").enters_by(*interface).does(REFUSED));
+        }
+        rules
+    }
+
+    /// Tells the engine's machine what may be for itself: what a rule names by its very address. No service says so.
+    fn mark_rules(&self) -> Vec<Message> {
+        let leaving = || TABLE.rule("mark").leaves_by(self.edge);
+        let mut rules = vec![leaving().has_service_class(LET_OUT).set_service_class(0)];
+        // The machine answers look-ups of the gateway itself, which have none.
+        rules.extend([TCP, UDP].map(|it| leaving().to_port(it, DNS).set_service_class(NOT_THE_GATEWAYS)));
+        for (net, port) in self.listed.iter().filter(|(net, _)| net.prefix_len() == 32) {
+            match port {
+                None => rules.push(leaving().goes_to(*net).set_service_class(LET_OUT)),
+                Some(port) => rules.extend(
+                    [TCP, UDP]
+                        .map(|it| leaving().goes_to(*net).to_port(it, *port).set_service_class(LET_OUT)),
+                ),
+            }
         }
         rules
     }

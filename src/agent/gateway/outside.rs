@@ -3,17 +3,21 @@
 use std::{
     collections::HashMap,
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 
 use super::{
     ledger::RefusalKind,
     lookup::{self, Answer},
     serving::Serving,
 };
+use crate::agent::ingress::edge::LET_OUT;
 
 /// How long one address may take to accept.
 const CONNECT_FOR: Duration = Duration::from_secs(10);
@@ -64,13 +68,24 @@ pub async fn connect(serving: &Serving, wanted: Wanted<'_>) -> io::Result<TcpStr
             last = io::Error::new(io::ErrorKind::PermissionDenied, refusal);
             continue;
         }
-        match timeout(CONNECT_FOR, TcpStream::connect(SocketAddrV4::new(address, wanted.port))).await {
+        let socket = socket(serving.policy.names_address(address, wanted.port))?;
+        let at = SocketAddr::from((address, wanted.port));
+        match timeout(CONNECT_FOR, socket.connect(at)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => last = error,
             Err(elapsed) => last = elapsed.into(),
         }
     }
     Err(last)
+}
+
+/// A socket to the outside; to the engine's machine it leads only where a rule `names` the machine's address.
+fn socket(names: bool) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    if names {
+        rustix::net::sockopt::set_ip_tos(&socket, LET_OUT)?;
+    }
+    Ok(socket)
 }
 
 async fn resolve(serving: &Serving, name: &str) -> io::Result<Vec<Ipv4Addr>> {

@@ -10,8 +10,16 @@ use super::config::{EgressPolicy, EgressRule, GatewayConfig, NamePattern};
 pub const WEB_PORTS: [u16; 2] = [80, 443];
 
 /// Never a destination outside, whatever the policy: this host, loopback, link-local (the metadata address among
-/// them), multicast, reserved.
-const NEVER: [&str; 5] = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"];
+/// them), multicast, reserved; and where clouds serve the same elsewhere (Alibaba, Azure).
+const NEVER: [&str; 7] = [
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "100.100.100.200/32",
+    "168.63.129.16/32",
+];
 
 /// Not where a public name leads: private and shared address space. An address rule lifts it.
 const PRIVATE: [&str; 5] = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.0.0.0/24", "192.168.0.0/16"];
@@ -137,8 +145,19 @@ impl Policy {
         // Under `allow` nothing else is refused, whether or not it was known beforehand. A list that names the very address
         // lets out what is forbidden as one: it is the host's.
         let never = self.egress == EgressPolicy::Allow
+            || nets(&NEVER).iter().any(|net| net.contains(&address))
             || self.never.iter().any(|net| net.prefix_len() < 32 && net.contains(&address));
         never.then_some("this machine, other sandboxes and link-local addresses are never let out")
+    }
+
+    /// Whether a rule names this very address, which may then be the engine's machine's.
+    pub fn names_address(&self, address: Ipv4Addr, port: u16) -> bool {
+        self.egress.rules().iter().any(|rule| match rule {
+            EgressRule::Net { net, port: rule_port } => {
+                *net == Ipv4Net::from(address) && rule_port.is_none_or(|rule_port| rule_port == port)
+            }
+            EgressRule::Name { .. } => false,
+        })
     }
 
     fn lists_address(&self, address: Ipv4Addr, port: u16) -> bool {
@@ -230,7 +249,7 @@ mod tests {
     #[test]
     fn a_refused_packet_that_no_rule_lets_out_has_a_reason() {
         let listed = policy(r#"["10.1.2.3:443"]"#);
-        for never in [[169, 254, 169, 254], [10, 200, 0, 5], [10, 201, 9, 9]] {
+        for never in [[169, 254, 169, 254], [100, 100, 100, 200], [10, 200, 0, 5], [10, 201, 9, 9]] {
             assert!(listed.never_out(never.into()).is_some(), "{never:?}");
         }
         // A rule that names the host's very address lets it out.

@@ -43,6 +43,11 @@ impl Bridges {
         if bridge.ipv6 { ipv6 } else { Ok(()) }
     }
 
+    /// Whether none of those that were closed is left.
+    pub fn are_gone(&self) -> bool {
+        self.closed.values().all(|name| rtnetlink::interface_named(&self.kernel, name).is_err())
+    }
+
     /// Waits until something has changed on this machine, and takes back what undoes what was closed.
     pub async fn heed(&mut self) -> io::Result<()> {
         let mut buffer = vec![0; 32 * 1024];

@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-use super::protocol::{Answer, Bridge, Request};
+use super::protocol::{Answer, Bridge, Edge, Request};
 use crate::agent::image;
 use crate::engine::identity::{self, Role, SandboxId, Scope};
 use crate::engine::{
@@ -134,7 +134,7 @@ impl Ingress {
         if networks.is_empty() {
             return Ok(());
         }
-        let request = Request { bridges: networks.iter().map(bridge).collect() };
+        let request = Request { edge: self.edge(), bridges: networks.iter().map(bridge).collect() };
         let filtered = async {
             let mut post = self.post.lock().await;
             match self.ask(&mut post, &request).await {
@@ -167,15 +167,25 @@ impl Ingress {
         let _ = timeout(FAREWELL, self.clear()).await;
     }
 
-    /// Removes the container, for good. What is filtered stays so.
+    /// Removes the container, for good. What is filtered stays so, but for an edge network on which nobody is left.
     pub async fn dismiss(&self) {
         let dismissed = async {
             let mut post = self.post.lock().await;
+            if let Post::Taken(process) = &mut *post
+                && self.is_unused().await
+            {
+                // Otherwise a table stays that is about nothing.
+                let _ = process.ask(&Request { edge: Edge::Released, bridges: Vec::new() }).await;
+            }
             *post = Post::Abolished;
             self.clear().await
         };
         // With the end of its stdin it goes by itself.
         let _ = timeout(FAREWELL, dismissed).await;
+    }
+
+    fn edge(&self) -> Edge {
+        Edge::Filtered(self.scope.edge_bridge())
     }
 
     async fn ask(&self, post: &mut Post, request: &Request) -> Result<(), IngressError> {
@@ -212,6 +222,13 @@ impl Ingress {
         let attached = self.engine.attach(&container).await?;
         self.engine.start_container(&container).await?;
         Ok(Process { attached, read: BytesMut::new() })
+    }
+
+    /// Whether no sandbox of the scope has a network.
+    async fn is_unused(&self) -> bool {
+        let filter = self.scope.narrow(Filter::all()).label(identity::ROLE, Role::Network.as_str());
+        let networks = self.engine.networks(&filter).await;
+        networks.is_ok_and(|networks| !networks.iter().any(|network| self.scope.owns(&network.labels)))
     }
 
     /// Removes the container, whoever made it, and waits until it has gone.

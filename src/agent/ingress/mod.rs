@@ -9,11 +9,15 @@
 //! filter, and the engine gives the machine an address where a network has it: on the bridge it is turned off. All are the
 //! bridge's settings, and go with it.
 //!
+//! What passes a gateway comes by the edge network, on which the machine has an address; what of that is for the machine
+//! itself is refused there ([`edge`]).
+//!
 //! `sandbox agent ingress` makes them and keeps them ([`bridges`]), in the network of the engine's machine
 //! ([`container`]). The keeper tells it of which bridges on its stdin, and its end is the process's end.
 
 mod bridges;
 pub mod container;
+pub mod edge;
 mod protocol;
 
 use std::io::{self, Write};
@@ -22,6 +26,7 @@ use std::process::ExitCode;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
 use self::bridges::Bridges;
+use self::edge::Edge;
 use self::protocol::{Answer, Request};
 use super::memory;
 
@@ -42,28 +47,63 @@ pub fn run() -> ExitCode {
 
 async fn serve(requests: impl AsyncBufRead + Unpin, mut answers: impl Write) -> io::Result<()> {
     let mut bridges = Bridges::open()?;
+    let mut edge = None;
     let mut requests = requests.lines();
     loop {
         tokio::select! {
             line = requests.next_line() => {
-                let Some(line) = line? else { return Ok(()) };
+                let Some(line) = line? else {
+                    // The keeper has gone. What is closed stays so, but for an edge that no sandbox is behind.
+                    return match edge {
+                        Some(edge) if bridges.are_gone() => edge.open(),
+                        _ => Ok(()),
+                    };
+                };
                 let request = serde_json::from_str(&line)?;
-                let answer = answer(&mut bridges, &request);
+                let answer = answer(&mut bridges, &mut edge, &request);
                 writeln!(answers, "{}", serde_json::to_string(&answer)?)?;
                 answers.flush()?;
             }
             heeded = bridges.heed() => heeded?,
+            heeded = heed(&mut edge) => heeded?,
         }
     }
 }
 
-fn answer(bridges: &mut Bridges, request: &Request) -> Answer {
-    let refused: Vec<String> = request
-        .bridges
-        .iter()
-        .filter_map(|bridge| Some(format!("`{}`: {}", bridge.name, bridges.close(bridge).err()?)))
+async fn heed(edge: &mut Option<Edge>) -> io::Result<()> {
+    match edge {
+        Some(edge) => edge.heed().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn answer(bridges: &mut Bridges, edge: &mut Option<Edge>, request: &Request) -> Answer {
+    let closed = filter_edge(edge, &request.edge);
+    let refused: Vec<String> = closed
+        .err()
+        .map(|error| format!("the edge network: {error}"))
+        .into_iter()
+        .chain(
+            request
+                .bridges
+                .iter()
+                .filter_map(|bridge| Some(format!("`{}`: {}", bridge.name, bridges.close(bridge).err()?))),
+        )
         .collect();
     if refused.is_empty() { Answer::Filtered } else { Answer::Refused(refused.join("; ")) }
+}
+
+/// Filters on the edge network, if it is not filtered already, or no longer.
+fn filter_edge(edge: &mut Option<Edge>, wanted: &protocol::Edge) -> io::Result<()> {
+    match wanted {
+        protocol::Edge::Filtered(bridge) => {
+            if edge.as_ref().is_none_or(|edge| edge.bridge() != bridge) {
+                *edge = Some(Edge::close(bridge)?);
+            }
+            Ok(())
+        }
+        protocol::Edge::Released => edge.take().map_or(Ok(()), Edge::open),
+    }
 }
 
 #[cfg(test)]
@@ -76,7 +116,8 @@ mod tests {
         let mut answers = Vec::new();
         let named = |name: &str| Bridge { name: name.to_owned(), ipv6: false };
         let asked = [vec![], vec![named("no-such-bridge"), named("nor-this")]]
-            .map(|bridges| serde_json::to_string(&Request { bridges }).unwrap() + "\n")
+            .map(|bridges| Request { edge: protocol::Edge::Released, bridges })
+            .map(|request| serde_json::to_string(&request).unwrap() + "\n")
             .concat();
         serve(asked.as_bytes(), &mut answers).await.unwrap();
         let text = String::from_utf8(answers).unwrap();
