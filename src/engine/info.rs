@@ -38,6 +38,8 @@ pub struct EngineInfo {
     pub cgroup: CgroupVersion,
     /// Who makes the control groups: `cgroupfs` or `systemd`.
     pub cgroup_driver: String,
+    /// The log driver of containers that ask for none; empty if the engine does not say.
+    pub log_driver: String,
     /// Whether images can be built with BuildKit.
     pub buildkit: bool,
     /// Whether containers survive the engine's restart.

@@ -15,6 +15,8 @@ use crate::spec::{Limits, NetworkName, ServiceName};
 pub struct Observed {
     /// Processors of the engine's machine; 0 if that is not known.
     pub processors: u32,
+    /// Whether containers that name no log driver get one with which the engine sends away what they write.
+    pub sends_logs: bool,
     /// Subnets that must not be used: the engine's networks and the host's routes.
     pub taken: Vec<Ipv4Net>,
     /// The images of the spec that the engine has, by the reference the spec uses.

@@ -7,7 +7,7 @@ use super::event::{Event, Events};
 use crate::agent::client::{Keeper, KeeperError};
 use crate::engine::identity::SandboxId;
 use crate::engine::{EngineInfo, EngineKind};
-use crate::spec::Spec;
+use crate::spec::{GatewayMode, Spec};
 
 static TOLD: AtomicBool = AtomicBool::new(false);
 
@@ -32,8 +32,17 @@ pub(super) async fn filter(keeper: &Keeper, sandbox: &SandboxId, events: &Events
 /// Refuses what cannot be closed, before anything is made or removed for it.
 ///
 /// # Errors
-/// For IPv6 with Podman, which gives its machine an address on each network.
+/// With Podman, which gives its machine an address on each network: for IPv6, and for egress that a gateway has to route,
+/// since services have that address as their way out and pass the gateway by.
 pub(super) fn admit(info: &EngineInfo, spec: &Spec) -> Result<(), SessionError> {
+    if info.kind == EngineKind::Podman && spec.egress.mode() == GatewayMode::Router {
+        return Err(SessionError::Data {
+            what: "with Podman `egress: allow` and rules with addresses cannot be kept: what services send would pass their \
+                   gateway by, and everything would be open"
+                .to_owned(),
+            hint: Some("list names (`egress: [api.example.com]`), or use Docker's engine".to_owned()),
+        });
+    }
     if spec.has_ipv6() && info.kind == EngineKind::Podman {
         return Err(SessionError::Data {
             what: "with Podman services could leave by IPv6, by way of the engine's machine".to_owned(),

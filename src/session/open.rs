@@ -228,6 +228,7 @@ pub async fn again(
     opening: &Opening,
     before: &Order,
 ) -> Result<Order, SessionError> {
+    ingress::admit(&site.info, &loaded.spec)?;
     let mut order = order(loaded, opening, before.name.clone(), before.id.clone())?;
     let there = observe::sandbox(&*site.engine, &site.scope, &order.name).await?;
     narrow(&mut order, &opening.services, there.as_ref());

@@ -15,7 +15,7 @@ use crate::engine::{
 use crate::plan::{
     self, ExistingContainer, ExistingGateway, ExistingNetwork, Observed, Subnet, image_references,
 };
-use crate::spec::{NetworkName, SandboxName, Service, ServiceName, Spec};
+use crate::spec::{self, NetworkName, SandboxName, Service, ServiceName, Spec};
 
 /// Images by the reference that a spec uses.
 pub type Images = BTreeMap<String, Image>;
@@ -55,7 +55,8 @@ pub async fn survey(
         containers.into_iter().filter(|container| scope.owns(&container.labels)).collect();
     let gateway = containers.iter().find(|container| has_role(&container.labels, Role::Gateway));
     let local = info.location.is_local();
-    let mut observed = Observed { processors: info.cpus, images, ..Observed::default() };
+    let sends_logs = !info.log_driver.is_empty() && !spec::keeps_logs(&info.log_driver);
+    let mut observed = Observed { processors: info.cpus, sends_logs, images, ..Observed::default() };
     sort_networks(&mut observed, scope, name, &networks);
     if local {
         observed.taken.extend(host_routes());

@@ -53,6 +53,7 @@ impl Engine for Recording {
                 cgroup: CgroupVersion::V2,
                 cgroup_driver: "cgroupfs".into(),
                 buildkit: true,
+                log_driver: "json-file".into(),
                 live_restore: false,
                 runtimes: vec!["runc".into()],
                 warnings: Vec::new(),

@@ -27,7 +27,11 @@ impl Draft<'_> {
         let volumes = volume::volumes_of(self.wish.name.as_str(), service, replica, self.image(service));
         let group = self.wish.shared(self.observed);
         let image = self.image(service);
-        let create = container::create(self.wish, service, replica, image, &volumes, &self.laid, group);
+        let mut create = container::create(self.wish, service, replica, image, &volumes, &self.laid, group);
+        if self.observed.sends_logs {
+            // What a service writes would leave past its gateway.
+            create.logging.get_or_insert_default().driver.get_or_insert_with(|| "json-file".to_owned());
+        }
         let hash = create.labels.get(identity::CONFIG_HASH).cloned().unwrap_or_default();
         let owner = format!("services.{}", service.name);
         let displaced = self.displaced(service);
