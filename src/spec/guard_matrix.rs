@@ -560,20 +560,20 @@ const MATRIX: &[(&str, &str, Placed, Placed)] = &[
     (
         "services.<name>.pre_start[].command",
         "services: { a: { image: x, pre_start: [{ command: x }] } }",
-        Refused,
-        Refused,
+        Harmless,
+        Harmless,
     ),
     (
         "services.<name>.pre_start[].image",
         "services: { a: { image: x, pre_start: [{ command: x, image: y }] } }",
-        Refused,
-        Refused,
+        Harmless,
+        Harmless,
     ),
     (
         "services.<name>.pre_start[].privileged",
         "services: { a: { image: x, pre_start: [{ command: x, privileged: true }] } }",
-        Refused,
-        Refused,
+        Flag,
+        Flag,
     ),
     (
         "services.<name>.pre_stop[].command",

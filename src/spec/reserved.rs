@@ -60,6 +60,11 @@ fn of_service(spec: &Spec, service: &Service, found: &mut Vec<Reach>) {
         ImageSource::Image(_) => {}
         ImageSource::Build(build) => of_build(spec, service, build, &what, found),
     }
+    for reference in service.pre_start.iter().filter_map(|hook| hook.image.as_ref()) {
+        if is_image(reference) {
+            found.push(image(&what, reference, &service.at, key("pre_start")));
+        }
+    }
     for mount in &service.mounts {
         if let MountKind::Image { image: reference, .. } = &mount.kind
             && is_image(reference)
