@@ -139,6 +139,20 @@ fn a_session_outlives_a_restart_of_an_engine_that_keeps_containers_alive() {
 }
 
 #[test]
+fn a_session_whose_engine_restarts_says_so_and_fails() {
+    let mut engine = SecondEngine::start(&["--fs", "ext4"], &[BUSYBOX]);
+    let world = engine.world(&IDLE.replace("2s", "60s"));
+    let mut session = world.spawn(["up"]);
+    session.says("the app is here");
+
+    engine.stop();
+    engine.start_again();
+
+    session.wait(support::PATIENCE).exits(1).says("the engine restarted").says("removed");
+    becomes_clean(&engine, &world);
+}
+
+#[test]
 fn a_session_is_gone_after_a_reboot() {
     let mut engine = SecondEngine::start(&["--fs", "ext4"], &[BUSYBOX]);
     let world = engine.world(IDLE);

@@ -32,7 +32,7 @@ fn events_tell_who_destroyed_what_when_and_why() {
     let world = World::with_spec(IDLE);
     world.up();
     world.sandbox(["down"]).success();
-    world.sandbox(["up", "-d", "--ttl", "2s"]).success();
+    world.sandbox(["up", "-d", "--ttl", "20s"]).success();
     world.engine().becomes_clean();
     let mut session = world.spawn(["up"]);
     session.says("the app is here");
@@ -288,6 +288,37 @@ fn a_session_whose_sandbox_somebody_destroys_says_who_and_ends_with_1() {
     world.sandbox(["down"]).success();
     visit.wait(Duration::from_secs(10)).exits(1).says("`sandbox down` destroyed it");
     run.wait(Duration::from_secs(10)).exits(125).says("has ended");
+}
+
+#[test]
+fn a_session_whose_objects_somebody_removes_ends_with_1() {
+    let world = World::with_spec(IDLE);
+    let mut up = world.spawn(["up"]);
+    up.says("the app is here");
+
+    let filter = format!("label=dev.sandbox.name={}", world.name());
+    let listed = world.engine().docker(&["ps", "-aq", "--filter", &filter]).success().stdout;
+    let ids: Vec<&str> = ["rm", "-f"].into_iter().chain(listed.lines()).collect();
+    world.engine().docker(&ids).success();
+
+    up.wait(support::PATIENCE).exits(1).says("removed from the engine");
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn a_refusal_is_reported_in_the_session_once_with_the_line_that_allows_it() {
+    let ask = "echo asks; for i in 1 2 3; do nslookup a.example; sleep 1; done; exec sleep infinity";
+    let world = World::with_spec(&format!(
+        "services: {{ app: {{ image: sbx-test/busybox, command: [sh, -c, \"{ask}\"], stop_signal: SIGKILL }} }}"
+    ));
+    let mut up = world.spawn(["up", "--progress", "plain"]);
+
+    up.says("asks").says("egress refused `a.example").says("egress: [\"a.example\"]");
+
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(up.stderr().matches("egress refused").count(), 1, "{}", up.stderr());
+    up.interrupt();
+    up.wait(support::PATIENCE);
 }
 
 #[test]

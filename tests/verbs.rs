@@ -361,12 +361,33 @@ fn a_command_on_a_terminal_writes_below_a_board_that_is_gone() {
 }
 
 #[test]
-fn a_failed_run_shows_the_last_lines_of_services_that_failed() {
+fn run_in_a_service_activates_its_profile() {
     let world = World::with_spec(
-        "services: { bad: { image: sbx-test/busybox, command: [sh, -c, \"sleep 1; echo it is broken; exit 3\"] } }",
+        "services:
+  one: { image: sbx-test/busybox, command: [sleep, infinity], stop_signal: SIGKILL }
+  tool: { image: sbx-test/busybox, command: [sleep, infinity], stop_signal: SIGKILL, profiles: [tools] }
+",
     );
 
-    world.sandbox(["run", "--", "sh", "-c", "sleep 3; exit 9"]).exits(9).says("it is broken");
+    let outcome = world.sandbox(["run", "--in", "tool", "--", "hostname"]).success();
+
+    assert!(!outcome.stdout.trim().is_empty(), "{outcome}");
+}
+
+#[test]
+fn a_failed_run_shows_the_last_lines_of_services_that_failed() {
+    let world = World::with_spec(
+        r#"services:
+  bad:
+    image: sbx-test/busybox
+    command: [sh, -c, "until [ -e /go ]; do sleep 0.1; done; echo it is broken; exit 3"]
+"#,
+    );
+
+    let outcome = world.sandbox(["run", "--in", "bad", "--", "sh", "-c", "touch /go; sleep 60"]);
+
+    assert_ne!(outcome.code, Some(0), "{outcome}");
+    outcome.says("it is broken");
 }
 
 #[test]

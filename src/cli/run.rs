@@ -105,7 +105,9 @@ async fn build(
     context: &Context,
 ) -> Result<Exit, Failure> {
     let from = super::up::source(context, build.from.as_deref()).await?;
-    let loaded = build.applied(super::up::loaded(context, spec, from.as_ref(), &[]).await?)?;
+    // Its profile is active although nobody asked for it.
+    let named: Vec<String> = service.iter().map(ToString::to_string).collect();
+    let loaded = build.applied(super::up::loaded(context, spec, from.as_ref(), &named).await?)?;
     if let Some(service) = service.as_ref().filter(|name| !loaded.spec.services.contains_key(*name)) {
         return Err(Failure::usage(format!("the spec has no service `{service}`"), None));
     }

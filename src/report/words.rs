@@ -132,7 +132,21 @@ pub fn fact(event: &Event) -> Option<Fact> {
             Fact::new(Error, "", first).with_hint(hint.as_ref()).with_below(causes.to_vec())
         }
     };
-    Some(fact)
+    Some(harmless_fact(fact))
+}
+
+/// Names, causes and hints may hold text of others, such as a name that a service asked for.
+fn harmless_fact(fact: Fact) -> Fact {
+    let clean = |text: &str| {
+        let lines: Vec<_> = text.split('\n').map(|line| harmless(line, Colour::Off)).collect();
+        lines.join("\n")
+    };
+    Fact {
+        text: clean(&fact.text),
+        hint: fact.hint.as_deref().map(clean),
+        below: fact.below.iter().map(|line| clean(line)).collect(),
+        ..fact
+    }
 }
 
 /// "ends at 2026-11-30 18:05 if unused"

@@ -5,19 +5,76 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::event::{AfterExit, Event, Events};
+use super::observe;
 use super::tail::tail;
 use crate::agent::client::Keeper;
 use crate::agent::protocol::Fate;
 use crate::engine::identity::{self, Role, SandboxId};
-use crate::engine::{Engine, Filter};
+use crate::engine::{ContainerSummary, Engine, EventStream, Filter};
 
 /// How long nothing is told before it is looked whether there is still anything to hear of: a keeper that was started
 /// again tells nobody of what ended meanwhile.
 const QUIET: Duration = Duration::from_secs(30);
+
+/// How soon it is looked again after something has ended.
+const SOON: Duration = Duration::from_secs(1);
+/// How often that is.
+const LOOKS: u32 = 3;
+/// How often that is after the connection to the engine broke, while the keeper starts what is to be started again.
+const LOOKS_AFTER_RESTART: u32 = 10;
+/// After how many looks that find nothing of the sandbox it counts as removed.
+const ABSENT: u32 = 2;
+/// How long an engine that shuts down may answer after all services have ended.
+const SHUTDOWN: Duration = Duration::from_millis(1500);
+
+/// How all services of a sandbox came to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AllEnded {
+    /// Each ended by itself.
+    ByThemselves,
+    /// The engine has restarted.
+    WithEngine,
+    /// Nothing of the sandbox is on the engine any more.
+    Removed,
+}
+
+/// What the engine shows of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Alive,
+    Ended,
+    Absent,
+    Unknown,
+}
+
+/// A connection to the engine that breaks when the engine stops.
+struct Connection {
+    events: Option<EventStream>,
+    broken: bool,
+}
+
+impl Connection {
+    async fn open(engine: &dyn Engine, id: &SandboxId) -> Self {
+        let filter = Filter::all().label(identity::ID, id.as_str());
+        Self { events: engine.events(&filter, None).await.ok(), broken: false }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Returns once it breaks; never if it is broken already, or was not to be had.
+    async fn broken(&mut self) {
+        let Some(events) = &mut self.events else { return std::future::pending().await };
+        while let Some(Ok(_)) = events.next().await {}
+        (self.events, self.broken) = (None, true);
+    }
+}
 
 /// A service's process has ended.
 #[derive(Debug)]
@@ -43,33 +100,96 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Tells each, until no service runs any more because all have ended by themselves. One that somebody stopped may be
-    /// started again.
-    pub(super) async fn until_all_have_ended(&self, mut exits: mpsc::UnboundedReceiver<Exit>) {
-        let mut stopped = false;
+    /// Reports each, until no service runs any more because all have ended by themselves, or with the engine, or are gone.
+    /// One that somebody stopped may be started again.
+    pub(super) async fn until_all_have_ended(&self, mut exits: mpsc::UnboundedReceiver<Exit>) -> AllEnded {
+        let mut connection = Connection::open(&*self.engine, &self.id).await;
+        let (mut stopped, mut looks, mut absent) = (false, 0_u32, 0_u32);
         loop {
-            let by_itself = match timeout(QUIET, exits.recv()).await {
-                Ok(Some(exit)) => {
-                    self.tell(&exit).await;
-                    stopped |= exit.fate == Fate::Stopped;
-                    exit.fate == Fate::Stays
+            let pause = if looks > 0 { SOON } else { QUIET };
+            let by_itself = tokio::select! {
+                told = timeout(pause, exits.recv()) => match told {
+                    Ok(Some(exit)) => {
+                        self.tell(&exit).await;
+                        stopped |= exit.fate == Fate::Stopped;
+                        looks = looks.max(LOOKS);
+                        exit.fate == Fate::Stays
+                    }
+                    Ok(None) => return std::future::pending().await,
+                    Err(_) => {
+                        looks = looks.saturating_sub(1);
+                        !stopped || connection.is_broken()
+                    }
+                },
+                () = connection.broken() => {
+                    if self.services_seen().await == Seen::Unknown {
+                        let text = "the engine does not answer; waiting for it".to_owned();
+                        self.events.emit(Event::Warning { text, hint: None });
+                    }
+                    looks = LOOKS_AFTER_RESTART;
+                    false
                 }
-                Ok(None) => return std::future::pending().await,
-                Err(_) => !stopped,
             };
-            if by_itself && !self.changing.load(Ordering::Relaxed) && self.all_have_ended().await {
-                return;
+            if self.changing.load(Ordering::Relaxed) {
+                continue;
+            }
+            let seen = self.services_seen().await;
+            absent = if seen == Seen::Absent { absent + 1 } else { 0 };
+            if absent >= ABSENT {
+                return AllEnded::Removed;
+            }
+            if by_itself && seen == Seen::Ended && self.none_is_started_again().await {
+                // An engine that shuts down ends its services before it stops to answer.
+                if !connection.is_broken() {
+                    let _ = timeout(SHUTDOWN, connection.broken()).await;
+                }
+                if !connection.is_broken() {
+                    return AllEnded::ByThemselves;
+                }
+                if self.services_seen().await == Seen::Ended && looks < LOOKS_AFTER_RESTART {
+                    return AllEnded::WithEngine;
+                }
+                looks = LOOKS_AFTER_RESTART - 1;
+            }
+            if connection.is_broken() && looks == 0 {
+                if seen == Seen::Unknown {
+                    looks = LOOKS_AFTER_RESTART;
+                } else {
+                    self.tell_of_restart().await;
+                    connection = Connection::open(&*self.engine, &self.id).await;
+                }
             }
         }
     }
 
-    async fn all_have_ended(&self) -> bool {
-        let filter =
-            Filter::all().label(identity::ID, self.id.as_str()).label(identity::ROLE, Role::Service.as_str());
-        match self.engine.containers(&filter).await {
-            Ok(services) if services.is_empty() || services.iter().any(|one| one.state.is_alive()) => false,
-            Ok(_) => self.none_is_started_again().await,
-            Err(_) => false,
+    /// Reports which services an engine's restart has stopped, while others go on.
+    async fn tell_of_restart(&self) {
+        let services = self.engine.containers(&self.services()).await.unwrap_or_default();
+        let stopped = services.iter().filter(|one| !one.state.is_alive());
+        let names: Vec<String> = stopped.map(|one| format!("`{}`", observe::log_name(one))).collect();
+        if !names.is_empty() {
+            let text = format!("the engine restarted, which stopped {}", names.join(", "));
+            let hint = Some("`sandbox start` starts what is stopped".to_owned());
+            self.events.emit(Event::Warning { text, hint });
+        }
+    }
+
+    fn services(&self) -> Filter {
+        Filter::all().label(identity::ID, self.id.as_str()).label(identity::ROLE, Role::Service.as_str())
+    }
+
+    async fn services_seen(&self) -> Seen {
+        match self.engine.containers(&Filter::all().label(identity::ID, self.id.as_str())).await {
+            Ok(all) if all.is_empty() => Seen::Absent,
+            Ok(all) => {
+                let role = Role::Service.as_str();
+                let is_service =
+                    |one: &&ContainerSummary| one.labels.get(identity::ROLE).is_some_and(|it| it == role);
+                let mut services = all.iter().filter(is_service).peekable();
+                let some = services.peek().is_some();
+                if some && services.all(|one| !one.state.is_alive()) { Seen::Ended } else { Seen::Alive }
+            }
+            Err(_) => Seen::Unknown,
         }
     }
 

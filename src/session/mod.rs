@@ -31,6 +31,7 @@ mod profile;
 pub mod raise;
 mod reach;
 mod refill;
+mod refusals;
 pub mod run;
 pub mod schedule;
 mod seed;

@@ -20,11 +20,12 @@ use crate::session::bake::Missing;
 use crate::session::control::{Control, Happening, Response, StopReason};
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
-use crate::session::exits::{Exit, Listener};
+use crate::session::exits::{AllEnded, Exit, Listener};
 use crate::session::follow::Follower;
 use crate::session::limits;
 use crate::session::observe;
 use crate::session::raise::{Manner, Order, Site};
+use crate::session::refusals;
 use crate::session::signals;
 use crate::session::teardown::Doomed;
 use crate::spec::{SandboxName, Spec};
@@ -38,6 +39,15 @@ pub(super) enum Told {
     Failed(SessionError),
     NotDestroyed(SessionError),
     Left(Vec<String>),
+    /// Nothing of the sandbox is on the engine any more.
+    Removed,
+}
+
+/// What the end of all services ends.
+#[derive(Clone, Copy)]
+enum Ends {
+    Session,
+    Nothing,
 }
 
 pub(super) struct Running {
@@ -101,6 +111,10 @@ impl Running {
             Told::NotDestroyed(error) => {
                 self.failure.get_or_insert(error);
                 Some(Happening::TornDown)
+            }
+            Told::Removed => {
+                let why = "all its containers were removed from the engine".to_owned();
+                Some(self.ended(why, Happening::Lost))
             }
             Told::Left(left) => {
                 self.failure.get_or_insert(SessionError::LeftBehind { name: self.order.name.clone(), left });
@@ -252,6 +266,10 @@ impl Running {
             lease.watch().await?;
             self.use_on();
         }
+        if !matches!(manner, Manner::Detached(_)) {
+            let (site, name) = (&self.site, &self.order.name);
+            refusals::follow(&site.engine, &site.events, name, self.began, &self.token);
+        }
         match self.purpose.take() {
             Some(Purpose::Detached { lifetime }) => {
                 if let Some(lease) = self.lease.take() {
@@ -266,13 +284,13 @@ impl Running {
                     new.look(&self.order.spec, Some(self.began)).await?;
                     follower = Some(new);
                 }
-                self.listen(Some(Happening::ServicesEnded));
+                self.listen(Ends::Session);
                 if let Some(beside) = beside {
                     self.run_beside(beside, manner, follower);
                 }
             }
             Some(Purpose::Command(start)) => {
-                self.listen(None);
+                self.listen(Ends::Nothing);
                 let (sender, events, stop) =
                     (self.sender.clone(), self.events().clone(), CancellationToken::new());
                 let stopped = stop.clone();
@@ -288,8 +306,8 @@ impl Running {
         Ok(None)
     }
 
-    /// Tells which services end, and says `then` once all have.
-    fn listen(&mut self, then: Option<Happening>) {
+    /// Reports which services end; the end of all may be the session's.
+    fn listen(&mut self, ends: Ends) {
         let Some(exits) = self.exits.1.take() else { return };
         let listener = Listener {
             engine: Arc::clone(&self.site.engine),
@@ -300,14 +318,16 @@ impl Running {
         };
         let (token, sender) = (self.token.clone(), self.sender.clone());
         tokio::spawn(async move {
-            tokio::select! {
-                () = token.cancelled() => {}
-                () = listener.until_all_have_ended(exits) => {
-                    if let Some(then) = then {
-                        let _ = sender.send(Told::Happened(then));
-                    }
-                }
-            }
+            let Some(end) = token.run_until_cancelled(listener.until_all_have_ended(exits)).await else {
+                return;
+            };
+            let told = match (end, ends) {
+                (AllEnded::Removed, _) => Told::Removed,
+                (AllEnded::ByThemselves, Ends::Session) => Told::Happened(Happening::ServicesEnded),
+                (AllEnded::WithEngine, Ends::Session) => Told::Happened(Happening::EngineRestarted),
+                (AllEnded::ByThemselves | AllEnded::WithEngine, Ends::Nothing) => return,
+            };
+            let _ = sender.send(told);
         });
     }
 
@@ -478,7 +498,7 @@ fn in_words(reason: StopReason) -> &'static str {
         StopReason::ServicesEnded => "all its services have ended",
         StopReason::Vanished => "somebody else destroys it",
         StopReason::Unused => "nobody used it",
-        StopReason::Lost => "its keeper was lost",
+        StopReason::Lost => "it cannot be held any longer",
         StopReason::EngineRestarted => "the engine restarted, which ended its services",
         StopReason::DeadlinePassed => "its time is over",
         StopReason::BuildFailed => "it could not be built",
