@@ -111,7 +111,7 @@ mod tests {
     fn each_name_is_reported_once_with_the_line_that_allows_it() {
         let (events, mut heard) = Events::channel();
         let mut watch = Watch {
-            engine: Arc::new(Recording::with_images(&[])),
+            engine: Recording::with_images(&[]),
             events,
             gateway: String::new(),
             reported: BTreeSet::new(),
