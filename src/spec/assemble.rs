@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::canonical::{self, Base};
 use super::dotenv;
@@ -14,8 +15,10 @@ use super::problem::{Problem, ProblemKind, WarningKind, shown};
 use super::scope::{self, ScopedValues};
 use super::yaml;
 
-/// How deep includes may nest.
+/// How deep includes may nest, and how long a chain of `extends` may be.
 const MAX_DEPTH: usize = 32;
+/// The most includes of a spec, those of included files among them.
+const MAX_INCLUDES: usize = 500;
 
 /// What a group of files is read with.
 #[derive(Debug, Clone)]
@@ -33,12 +36,14 @@ pub(super) struct Assembler<'a> {
     pub standing_in: &'a Path,
     /// Every file that was read.
     pub files: Vec<PathBuf>,
-    /// Documents of files that are extended from.
-    extended: HashMap<PathBuf, Vec<Node>>,
+    /// Services of files that are extended from.
+    extended: HashMap<PathBuf, Rc<Map>>,
     /// Circles of `extends` that were told of.
     circles: BTreeSet<String>,
     /// Values of secrets and configs that an included file takes from variables of its own.
     pub scoped: ScopedValues,
+    /// How many includes were followed.
+    includes: usize,
 }
 
 impl<'a> Assembler<'a> {
@@ -50,6 +55,7 @@ impl<'a> Assembler<'a> {
             extended: HashMap::new(),
             circles: BTreeSet::new(),
             scoped: ScopedValues::new(),
+            includes: 0,
         }
     }
 
@@ -115,7 +121,7 @@ impl<'a> Assembler<'a> {
 
     /// Applies `extends` to every service of a document.
     fn extend_all(&mut self, document: &mut Node, file: &Path, scope: &Scope) {
-        let Some(services) = section(document, "services").cloned() else { return };
+        let Some(services) = section(document, "services").cloned().map(Rc::new) else { return };
         let names: Vec<String> = services.entries.iter().map(|entry| entry.key.clone()).collect();
         for name in names {
             let mut trail = Vec::new();
@@ -131,7 +137,7 @@ impl<'a> Assembler<'a> {
     /// A service with what it extends under it, if it extends anything.
     fn extended(
         &mut self,
-        services: &Map,
+        services: &Rc<Map>,
         name: &str,
         file: &Path,
         scope: &Scope,
@@ -161,7 +167,7 @@ impl<'a> Assembler<'a> {
     /// The service that another one extends, itself extended.
     fn extended_base(
         &mut self,
-        services: &Map,
+        services: &Rc<Map>,
         name: &str,
         span: Span,
         reference: &Map,
@@ -183,7 +189,7 @@ impl<'a> Assembler<'a> {
         let at = reference.get("service").map_or(span, |node| node.span);
         let (found, from, scope) =
             match reference.get("file").and_then(|node| Some((node.scalar()?, node.span))) {
-                None => (services.clone(), file.to_owned(), scope.clone()),
+                None => (Rc::clone(services), file.to_owned(), scope.clone()),
                 Some((other, span)) => {
                     let path = canonical::clean(&scope.folder.join(other));
                     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
@@ -191,6 +197,11 @@ impl<'a> Assembler<'a> {
                     (self.services_of(&path, &scope, span)?, path, scope)
                 }
             };
+        if trail.len() > MAX_DEPTH {
+            let message = format!("services extend each other more than {MAX_DEPTH} deep");
+            self.log.problem(ProblemKind::Cycle, at, message);
+            return None;
+        }
         let step = (from.clone(), of.clone());
         if trail.contains(&step) {
             let mut names: Vec<&str> = trail.iter().map(|(_, name)| name.as_str()).collect();
@@ -215,7 +226,7 @@ impl<'a> Assembler<'a> {
     }
 
     /// The services of a file that is extended from.
-    fn services_of(&mut self, path: &Path, scope: &Scope, span: Span) -> Option<Map> {
+    fn services_of(&mut self, path: &Path, scope: &Scope, span: Span) -> Option<Rc<Map>> {
         if !self.extended.contains_key(path) {
             if !path.is_file() {
                 let name = shown(path, self.standing_in);
@@ -231,14 +242,14 @@ impl<'a> Assembler<'a> {
             if !self.files.contains(&path.to_owned()) {
                 self.files.push(path.to_owned());
             }
-            let documents = self.documents(path, scope)?;
-            self.extended.insert(path.to_owned(), documents);
+            let mut documents = self.documents(path, scope)?.into_iter();
+            // Tags stay: they hold for what the services of this file extend.
+            let mut all = documents.next()?;
+            documents.for_each(|document| merge::merge(&mut all, document));
+            let services = section(&all, "services").cloned().unwrap_or_default();
+            self.extended.insert(path.to_owned(), Rc::new(services));
         }
-        let mut documents = self.extended.get(path)?.iter().cloned();
-        // Tags stay: they hold for what the services of this file extend.
-        let mut all = documents.next()?;
-        documents.for_each(|document| merge::merge(&mut all, document));
-        section(&all, "services").cloned()
+        self.extended.get(path).cloned()
     }
 
     /// Brings in what a document includes.
@@ -296,6 +307,15 @@ impl<'a> Assembler<'a> {
                 span,
                 format!("includes are nested more than {MAX_DEPTH} deep"),
             );
+            return None;
+        }
+        self.includes += 1;
+        if self.includes > MAX_INCLUDES {
+            // One that includes the next one twice, and so on, would double the work with each file.
+            if self.includes == MAX_INCLUDES + 1 {
+                let message = format!("more than {MAX_INCLUDES} files are included");
+                self.log.hinted(ProblemKind::Cycle, span, message, "include each file once");
+            }
             return None;
         }
         for file in &files {

@@ -15,6 +15,9 @@ use super::request::Refusals;
 use super::scope::ScopedValues;
 use super::{bounds, reserved};
 
+/// How far dependencies are followed, by functions that call themselves.
+const LONGEST_CHAIN: usize = 512;
+
 /// Checks a spec as a whole.
 pub(super) struct Checker<'a> {
     pub log: &'a Log,
@@ -264,7 +267,8 @@ impl Checker<'_> {
             self.problem(ProblemKind::Cycle, &place, message, "take one of these dependencies out");
             return;
         }
-        if done.contains(name) || trail.len() > 4096 {
+        // Longer chains have more containers than any spec may.
+        if done.contains(name) || trail.len() > LONGEST_CHAIN {
             return;
         }
         let Some(service) = spec.services.get(name) else { return };

@@ -2,6 +2,9 @@
 //! (<https://github.com/compose-spec/compose-spec/blob/main/13-merge.md>): mappings key by key, lists appended and
 //! made unique by what their items are about, commands replaced.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::node::{Map, MergeTag, Node, Value};
 
 /// The sections whose keys are names.
@@ -189,15 +192,17 @@ fn unique(items: &mut Vec<Node>, path: &[String]) {
         | ["build", "extra_hosts", _] => Node::scalar,
         _ => return,
     };
-    let mut seen: Vec<Option<String>> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     let mut kept: Vec<Node> = Vec::new();
     for item in items.drain(..) {
-        let key = index(&item);
-        if let Some(place) = key.as_ref().and_then(|_| seen.iter().position(|other| *other == key)) {
-            kept[place] = item;
-        } else {
-            seen.push(key);
-            kept.push(item);
+        match index(&item).map(|key| places.entry(key)) {
+            Some(Entry::Occupied(place)) => kept[*place.get()] = item,
+            place => {
+                if let Some(Entry::Vacant(place)) = place {
+                    place.insert(kept.len());
+                }
+                kept.push(item);
+            }
         }
     }
     *items = kept;

@@ -5,6 +5,9 @@ use super::model::PortRange;
 use super::node::{Entry, Map, Node, Span, Value};
 use super::problem::ProblemKind;
 
+/// The most ports of a service: all of two protocols.
+const MOST: usize = 2 << 16;
+
 /// One port as its short form says it.
 struct Short {
     ip: Option<String>,
@@ -23,6 +26,11 @@ pub(super) fn expand(log: &Log, service: &mut Map) {
             continue;
         };
         match parse(&text) {
+            Ok(ports) if result.len() + ports.len() > MOST => {
+                let message = format!("with `{text}` a service publishes more than {MOST} ports");
+                log.hinted(ProblemKind::Value, item.span, message, "publish those that are used");
+                break;
+            }
             Ok(ports) => {
                 result.extend(ports.into_iter().map(|port| Node { tag: item.tag, ..long(port, item.span) }));
             }

@@ -517,6 +517,7 @@ fn a_network_takes_no_bridge_of_the_host_s() {
 }
 
 mod reading;
+mod robustness;
 
 #[test]
 fn labels_and_image_names_of_sandbox_itself_are_nobody_else_s() {

@@ -1,6 +1,7 @@
 //! Text → spanned trees: anchors, aliases and `<<` merges resolved, duplicates and bombs refused.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,11 @@ pub(super) const MAX_BYTES: u64 = 4 * 1024 * 1024;
 const FOLDER: u64 = u64::MAX;
 /// The most nodes a file may stand for once its aliases are followed.
 const MAX_NODES: usize = 250_000;
+
+/// How deep collections may be nested: what walks the tree does so by calling itself.
+const MAX_DEPTH: usize = 100;
+/// The most entries of one list or mapping.
+const MAX_ENTRIES: usize = 10_000;
 
 /// Reads a file; what keeps it from being read is noted.
 pub(super) fn read(log: &Log, path: &Path, shown: &Path) -> Option<Arc<str>> {
@@ -50,7 +56,12 @@ pub(super) fn read(log: &Log, path: &Path, shown: &Path) -> Option<Arc<str>> {
             );
         }
     }
-    match input.map_or_else(|| std::fs::read(path), |bytes| Ok(bytes.to_vec())) {
+    match input.map_or_else(|| read_some(path), |bytes| Ok(bytes.to_vec())) {
+        Ok(bytes) if bytes.len() as u64 > MAX_BYTES => fail(
+            ProblemKind::Syntax,
+            format!("`{name}` is too large for a spec: at most 4 MiB are read"),
+            "keep data in files of its own and name them in the spec",
+        ),
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => Some(Arc::from(text)),
             Err(error) => {
@@ -66,6 +77,13 @@ pub(super) fn read(log: &Log, path: &Path, shown: &Path) -> Option<Arc<str>> {
             fail(ProblemKind::File, format!("cannot read `{name}`: {}", reason(&error)), "check the path")
         }
     }
+}
+
+/// A file's bytes, or as many that it is known to have too many: some files do not say how large they are.
+fn read_some(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// An I/O error without the system's number.
@@ -182,13 +200,11 @@ impl Builder<'_> {
             }
             Event::SequenceStart(_, anchor, tag) => {
                 let tag = self.tag(tag.as_deref(), span).merge();
-                self.start(Node { value: Value::Seq(Vec::new()), span, tag }, anchor);
-                Ok(())
+                self.start(Node { value: Value::Seq(Vec::new()), span, tag }, anchor)
             }
             Event::MappingStart(_, anchor, tag) => {
                 let tag = self.tag(tag.as_deref(), span).merge();
-                self.start(Node { value: Value::Map(Map::default()), span, tag }, anchor);
-                Ok(())
+                self.start(Node { value: Value::Map(Map::default()), span, tag }, anchor)
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some(open) = self.open.pop() else { return Ok(()) };
@@ -206,14 +222,31 @@ impl Builder<'_> {
                     return Err(Stop);
                 };
                 self.count(size, span)?;
+                if self.open.len() + depth(&node) > MAX_DEPTH {
+                    let message =
+                        format!("with its aliases followed, this is nested more than {MAX_DEPTH} deep");
+                    self.log.problem(ProblemKind::Syntax, span, message);
+                    return Err(Stop);
+                }
                 self.complete(node, 0, false)
             }
             _ => Ok(()),
         }
     }
 
-    fn start(&mut self, node: Node, anchor: usize) {
+    fn start(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
+        if self.open.len() >= MAX_DEPTH {
+            let message = format!("lists and mappings are nested more than {MAX_DEPTH} deep");
+            self.log.hinted(
+                ProblemKind::Syntax,
+                node.span,
+                message,
+                "no spec needs more than a dozen levels",
+            );
+            return Err(Stop);
+        }
         self.open.push(Open { anchor, node, key: None, merges: Vec::new() });
+        Ok(())
     }
 
     fn count(&mut self, nodes: usize, span: Span) -> Result<(), Stop> {
@@ -241,6 +274,21 @@ impl Builder<'_> {
             self.documents.push(node);
             return Ok(());
         };
+        let entries = match &open.node.value {
+            Value::Seq(items) => items.len(),
+            Value::Map(map) => map.entries.len() + open.merges.len(),
+            _ => 0,
+        };
+        if entries >= MAX_ENTRIES {
+            let message = format!("a list or mapping has more than {MAX_ENTRIES} entries");
+            self.log.hinted(
+                ProblemKind::Syntax,
+                node.span,
+                message,
+                "keep data in files, and name them in the spec",
+            );
+            return Err(Stop);
+        }
         match &mut open.node.value {
             Value::Seq(items) => items.push(node),
             Value::Map(map) => match open.key.take() {
@@ -346,6 +394,14 @@ fn key_text(node: &Node) -> Option<String> {
     match &node.value {
         Value::Null => Some("null".to_owned()),
         _ => node.scalar(),
+    }
+}
+
+fn depth(node: &Node) -> usize {
+    match &node.value {
+        Value::Seq(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Map(map) => 1 + map.entries.iter().map(|entry| depth(&entry.value)).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
