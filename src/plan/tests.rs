@@ -506,3 +506,5 @@ fn containers_are_created_on_a_new_volume_in_the_order_of_their_dependencies() {
     let create = plan.steps().iter().find(|step| step.id.to_string() == "create sbx-shop.a").unwrap();
     assert!(create.needs.iter().any(|need| need.to_string() == "create sbx-shop.b"), "{plan}");
 }
+
+mod compose_keys;

@@ -69,6 +69,19 @@ impl Reader<'_> {
     fn build_secrets(&self, fields: &Fields<'_>) -> Vec<BuildSecret> {
         self.grants(fields, "secrets")
             .into_iter()
+            .inspect(|grant| {
+                for (key, written) in
+                    [("uid", grant.uid.is_some()), ("gid", grant.gid.is_some()), ("mode", grant.mode.is_some())]
+                {
+                    if written {
+                        let message = format!(
+                            "`{key}` of the build secret `{}` of {} is not applied: `RUN --mount=type=secret` says it",
+                            grant.source, fields.what
+                        );
+                        self.not_applied(fields.key_span("secrets"), message);
+                    }
+                }
+            })
             .map(|grant| BuildSecret {
                 source: grant.source,
                 target: grant.target,

@@ -244,7 +244,7 @@ impl Reader<'_> {
                 host_ip.as_deref().filter(|ip| !matches!(*ip, "127.0.0.1" | "localhost" | "::1"))
             {
                 let message = format!(
-                    "the address `{ip}` of {} is not applied: ports are published on 127.0.0.1",
+                    "`host_ip: {ip}` of {} is not applied: ports are published on 127.0.0.1",
                     inner.what
                 );
                 self.not_applied(node.span, message);

@@ -164,10 +164,17 @@ impl Reader<'_> {
     /// Reads `deploy`.
     pub(super) fn deploy(&self, fields: &Fields<'_>) -> Option<Deploy> {
         let deploy = fields.inner("deploy")?;
-        for key in ["placement", "update_config", "rollback_config", "endpoint_mode"] {
-            if deploy.node(key).is_some() {
-                let message = format!("`{key}` of {} is not applied: it speaks of a swarm", deploy.what);
-                self.not_applied(deploy.key_span(key), message);
+        let swarm = "it speaks of a swarm";
+        self.without_meaning(
+            &deploy,
+            &["placement", "update_config", "rollback_config", "endpoint_mode", "labels"],
+            swarm,
+        );
+        if let Some(policy) = deploy.node("restart_policy").and_then(Node::as_map) {
+            for key in ["delay", "window"].into_iter().filter(|key| policy.get(key).is_some()) {
+                let message =
+                    format!("`{key}` of `restart_policy` of {} is not applied: {swarm}", deploy.what);
+                self.not_applied(deploy.key_span("restart_policy"), message);
             }
         }
         let mode = deploy.text("mode");
@@ -179,7 +186,10 @@ impl Reader<'_> {
         let (mut limits, mut reservations) = (None, None);
         if let Some(resources) = resources {
             limits = resources.inner("limits").map(|inner| self.bounds(inner));
-            reservations = resources.inner("reservations").map(|inner| self.bounds(inner));
+            reservations = resources.inner("reservations").map(|inner| {
+                self.without_meaning(&inner, &["cpus"], "engines reserve no processors");
+                self.bounds(inner)
+            });
             resources.finish();
         }
         let read = Deploy {

@@ -106,6 +106,11 @@ impl Reader<'_> {
             selinux: inner.text("selinux"),
             recursive: inner.word("recursive", &recursive.map(|word| (word, word))).map(str::to_owned),
         };
+        if read.recursive.is_some() {
+            let message =
+                format!("`recursive` of {} is not applied: mounts below the source come along", inner.what);
+            self.not_applied(inner.key_span("recursive"), message);
+        }
         inner.finish();
         Some(read)
     }
@@ -221,6 +226,11 @@ impl Reader<'_> {
         if external {
             sources = vec![("external", SecretSource::External)];
         }
+        self.without_meaning(
+            &fields,
+            &["labels", "name"],
+            "it is a file of a service, not an object of the engine",
+        );
         let hint = "add `generate: 24`, `file: PATH` or `environment: NAME`";
         let secret = Secret {
             source: self.one_source(&fields, sources, hint)?,
@@ -249,6 +259,11 @@ impl Reader<'_> {
         if external {
             sources = vec![("external", ConfigSource::External)];
         }
+        self.without_meaning(
+            &fields,
+            &["labels", "name"],
+            "it is a file of a service, not an object of the engine",
+        );
         let hint = "add `file: PATH`, `content: …` or `environment: NAME`";
         let config = Config {
             source: self.one_source(&fields, sources, hint)?,
@@ -259,6 +274,14 @@ impl Reader<'_> {
         };
         fields.finish();
         Some(config)
+    }
+
+    /// Warns of keys that are written and mean nothing here.
+    pub(super) fn without_meaning(&self, fields: &Fields<'_>, keys: &[&'static str], reason: &str) {
+        for key in keys.iter().filter(|key| fields.node(key).is_some()) {
+            let message = format!("`{key}` of {} is not applied: {reason}", fields.what);
+            self.not_applied(fields.key_span(key), message);
+        }
     }
 
     /// Whether a secret or config is a swarm's, which is refused, and the name it has there.
