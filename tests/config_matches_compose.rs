@@ -33,6 +33,12 @@ const DIFFERENCES: &[(&str, &str, &str, &str)] = &[
         "services.vars.build.args",
         "an include's variables hold for bare build arguments, too",
     ),
+    (
+        "",
+        "volumes-top",
+        "volumes.four.driver_opts.device",
+        "a relative path begins at the folder, driver or not",
+    ),
     ("2.40", "build-newer", "services.app.build.provenance", "not applied, with a warning"),
     ("2.40", "build-newer", "services.app.build.sbom", "not applied, with a warning"),
     ("2.26", "env-files", "services.app.environment.REF2", "newer releases let a file win over earlier ones"),
