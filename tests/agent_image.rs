@@ -104,3 +104,31 @@ fn a_named_binary_that_cannot_run_on_the_engine_is_refused_with_the_reason() {
         world.engine().is_clean();
     }
 }
+
+#[test]
+fn an_image_that_took_the_name_of_ours_is_replaced_before_anything_runs_from_it() {
+    let mut world = World::with_spec(SPEC);
+    let named = another_build(&world);
+    let payload = Payload::find(ARCH, Some(&named)).unwrap();
+    let reference = payload.reference();
+    world.env(image::VARIABLE, &named.display().to_string());
+    let engine = world.engine();
+    let impostor = format!(
+        "FROM sbx-test/busybox\nLABEL dev.sandbox.role=image dev.sandbox.made={}\nRUN ln -s /bin/busybox /sandbox\n\
+         ENTRYPOINT [\"/sandbox\"]\nENV PATH=/",
+        payload.build().made
+    );
+    world.file("impostor/Dockerfile", impostor);
+    let context = world.project().join("impostor");
+    engine.docker(&["build", "-q", "-t", &reference, &context.display().to_string()]).success();
+    let before = engine.inspect(&reference)["Id"].clone();
+
+    world.up();
+
+    for container in [format!("sandbox-keeper-{}", world.name()), format!("sbx-{}", world.name())] {
+        assert_ne!(engine.inspect(&container)["Image"], before, "{container}");
+    }
+    world.sandbox(["down"]).success();
+    world.sandbox(["gc", "--all"]).success();
+    engine.docker(&["rmi", "-f", &reference, before.as_str().unwrap()]);
+}

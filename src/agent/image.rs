@@ -4,12 +4,13 @@
 //! all make the same one. Its tag is a digest of the build: of the linker's build id and the file's size where there
 //! is one (reading the whole file at every call would cost more than the call), of the whole content otherwise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
@@ -17,10 +18,14 @@ use futures_util::StreamExt;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::digest_cache;
 use super::elf::Elf;
 use super::protocol::{self, Build};
 use crate::engine::identity::{self, Role};
-use crate::engine::{CreateContainer, Engine, EngineError, Filter, architecture};
+use crate::engine::image::content_digest;
+use crate::engine::{
+    CreateContainer, Engine, EngineError, ErrorKind, Filter, Image, ImageConfig, ObjectKind, architecture,
+};
 
 /// Names the binary that goes into the image.
 pub const VARIABLE: &str = "SANDBOX_AGENT_BINARY";
@@ -61,6 +66,12 @@ pub enum ImageError {
     /// The engine refused.
     #[error("cannot load our own image")]
     Engine(#[from] EngineError),
+    /// Another image has the name of ours, and goes on having it.
+    #[error("the image `{reference}` is not the one that was loaded: its content differs")]
+    Altered {
+        /// The image's name.
+        reference: String,
+    },
 }
 
 impl ImageError {
@@ -71,6 +82,9 @@ impl ImageError {
                 "put a Linux build for {arch} beside the program as `sandbox-linux-{arch}`, or name one in {VARIABLE}"
             )),
             Self::Engine(error) => error.hint(),
+            Self::Altered { reference } => Some(format!(
+                "find out who replaces it, then remove it with `docker image rm --force {reference}`"
+            )),
             Self::Read { .. } | Self::Libraries { .. } => None,
         }
     }
@@ -158,8 +172,8 @@ impl Payload {
     }
 
     /// The files of the image as a tar, nothing in it that changes from one making to the next.
-    fn layer(&self) -> io::Result<Vec<u8>> {
-        let mut tar = tar::Builder::new(Vec::new());
+    fn write_layer<W: Write>(&self, to: W) -> io::Result<W> {
+        let mut tar = tar::Builder::new(to);
         let mut add = |inside: &Path, here: &Path| {
             let mut file = File::open(here)?;
             let mut header = tar::Header::new_ustar();
@@ -175,16 +189,71 @@ impl Payload {
         tar.into_inner()
     }
 
+    /// The digest of the layer, which takes reading all of it once per build of the program.
+    fn layer_digest(&self) -> io::Result<String> {
+        let key = self.layer_key()?;
+        let cached = layer_digests().lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(digest) = cached {
+            return Ok(digest);
+        }
+        let digest = if let Some(digest) = digest_cache::read(&key) {
+            digest
+        } else {
+            let digest = hex::encode(self.write_layer(HashWriter::default())?.0.finalize());
+            digest_cache::write(&key, &digest);
+            digest
+        };
+        let digest = format!("sha256:{digest}");
+        layer_digests().lock().unwrap_or_else(PoisonError::into_inner).insert(key, digest.clone());
+        Ok(digest)
+    }
+
+    /// What changes when any file of the layer does: a file that is written to gets another time of change.
+    fn layer_key(&self) -> io::Result<String> {
+        let mut hash = Sha256::new();
+        let files = self.libraries.iter().map(|(inside, here)| (inside.as_path(), here.as_path()));
+        for (inside, here) in files.chain([(Path::new(PATH), self.binary.as_path())]) {
+            let meta = fs::metadata(here)?;
+            hash.update(inside.as_os_str().as_encoded_bytes());
+            let numbers = [meta.dev(), meta.ino(), meta.size()];
+            numbers.iter().for_each(|number| hash.update(number.to_le_bytes()));
+            let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+            times.iter().for_each(|time| hash.update(time.to_le_bytes()));
+        }
+        Ok(hex::encode(hash.finalize()))
+    }
+
+    /// What containers of the image start with.
+    fn config(&self) -> ImageConfig {
+        ImageConfig {
+            entrypoint: vec![PATH.to_owned()],
+            env: vec!["PATH=/".to_owned()],
+            labels: BTreeMap::from([
+                (identity::ROLE.to_owned(), Role::Image.as_str().to_owned()),
+                (MADE.to_owned(), self.build.made.to_string()),
+            ]),
+            ..ImageConfig::default()
+        }
+    }
+
+    /// Whether an image has exactly the content that we would load. Its name and labels say nothing: a build or an archive
+    /// can carry any.
+    fn is_content_of(&self, image: &Image) -> io::Result<bool> {
+        let expected = self.config();
+        let layers = [self.layer_digest()?];
+        let digest = content_digest("linux", &self.arch, &layers, &expected);
+        Ok(image.content() == digest
+            && image.config.labels == expected.labels
+            && image.config.healthcheck.is_none())
+    }
+
     /// The whole image in the layout of `docker save`.
     fn archive(&self) -> io::Result<Vec<Bytes>> {
-        let layer = self.layer()?;
-        let labels = BTreeMap::from([
-            (identity::ROLE.to_owned(), Role::Image.as_str().to_owned()),
-            (MADE.to_owned(), self.build.made.to_string()),
-        ]);
+        let layer = self.write_layer(Vec::new())?;
+        let config = self.config();
         let config = json!({
             "architecture": self.arch, "os": "linux", "created": "1970-01-01T00:00:00Z",
-            "config": { "Entrypoint": [PATH], "Env": ["PATH=/"], "Labels": labels },
+            "config": { "Entrypoint": config.entrypoint, "Env": config.env, "Labels": config.labels },
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(Sha256::digest(&layer)))] },
             "history": [{ "created": "1970-01-01T00:00:00Z", "created_by": "sandbox" }],
         })
@@ -207,47 +276,153 @@ impl Payload {
     }
 }
 
-/// Makes sure that the engine has our image and answers its reference.
+/// Makes sure that the engine has our image, by its content, and answers its reference.
 pub async fn ensure(engine: &dyn Engine, payload: &Payload) -> Result<String, ImageError> {
     let reference = payload.reference();
-    if engine.image(&reference).await?.is_none() {
-        let making = payload.clone();
-        let archive = tokio::task::spawn_blocking(move || making.archive())
-            .await
-            .map_err(io::Error::other)
-            .and_then(|it| it)
-            .map_err(|source| ImageError::Read { path: payload.binary.clone(), source })?;
-        engine.load_images(futures_util::stream::iter(archive).map(Ok).boxed()).await?;
+    payloads().lock().unwrap_or_else(PoisonError::into_inner).insert(reference.clone(), payload.clone());
+    for _ in 0..LOADS {
+        if let Some(image) = engine.image(&reference).await?
+            && is_ours(payload, &image).await?
+        {
+            return Ok(reference);
+        }
+        // Takes the name from whatever else has it.
+        load(engine, payload).await?;
     }
-    Ok(reference)
+    Err(ImageError::Altered { reference })
 }
 
-/// Makes a container of our own image and answers its id. Another world on this engine may have removed the image since
-/// it was looked for (`gc --all`): then it is loaded again.
+async fn load(engine: &dyn Engine, payload: &Payload) -> Result<(), ImageError> {
+    let making = payload.clone();
+    let archive = in_a_thread(payload, move || making.archive()).await?;
+    engine.load_images(futures_util::stream::iter(archive).map(Ok).boxed()).await?;
+    Ok(())
+}
+
+async fn is_ours(payload: &Payload, image: &Image) -> Result<bool, ImageError> {
+    let (payload_of, image) = (payload.clone(), image.clone());
+    in_a_thread(payload, move || payload_of.is_content_of(&image)).await
+}
+
+/// Reads our own files, which may take a while.
+async fn in_a_thread<T: Send + 'static>(
+    payload: &Payload,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, ImageError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)
+        .and_then(|it| it)
+        .map_err(|source| ImageError::Read { path: payload.binary.clone(), source })
+}
+
+/// Creates a container of our own image and answers its id. The engine resolves the image's name when it creates the
+/// container, so what it resolved it to is checked then, before anything can start. Another scope on this engine may have
+/// removed the image since it was looked for (`gc --all`): then it is loaded again.
 ///
 /// # Errors
-/// When the engine refuses.
+/// When the engine refuses, or another image keeps taking the name of ours.
 pub async fn create_container(
     engine: &dyn Engine,
     container: &CreateContainer,
 ) -> Result<String, EngineError> {
-    let mut made = engine.create_container(container).await;
-    for _ in 0..LOADS {
-        let gone = made.as_ref().is_err_and(EngineError::is_not_found);
-        if !gone || !load_again(engine, &container.image).await {
-            break;
+    let mut last = None;
+    for _ in 0..=LOADS {
+        match engine.create_container(container).await {
+            Ok(id) if made_of_ours(engine, &id, container).await? => return Ok(id),
+            Ok(id) => {
+                engine.remove_container(&id, true, true).await?;
+                let words = format!("the image `{}` is not the one that was loaded", container.image);
+                last = Some(EngineError::new(
+                    "create",
+                    ObjectKind::Container,
+                    &container.name,
+                    ErrorKind::Other,
+                    words,
+                ));
+            }
+            Err(error) if error.is_not_found() => last = Some(error),
+            Err(error) => return Err(error),
         }
-        made = engine.create_container(container).await;
+        match own_payload(engine, &container.image).await {
+            Some(payload) if ensure(engine, &payload).await.is_ok() => {}
+            _ => break,
+        }
     }
-    made
+    Err(last.unwrap_or_else(|| {
+        EngineError::new(
+            "create",
+            ObjectKind::Container,
+            &container.name,
+            ErrorKind::Other,
+            "no image of ours",
+        )
+    }))
 }
 
-/// Whether the image of this reference is this very program's, and is there now.
-async fn load_again(engine: &dyn Engine, reference: &str) -> bool {
-    let Ok(info) = engine.info().await else { return false };
-    match Payload::find(&info.arch, None) {
-        Ok(payload) if payload.reference() == reference => ensure(engine, &payload).await.is_ok(),
-        _ => false,
+/// Whether a container that was just created has our image, where the image asked for is this program's.
+async fn made_of_ours(
+    engine: &dyn Engine,
+    id: &str,
+    container: &CreateContainer,
+) -> Result<bool, EngineError> {
+    let Some(payload) = own_payload(engine, &container.image).await else { return Ok(true) };
+    let Some(made) = engine.container(id).await? else { return Ok(true) };
+    // An id is a digest of what it names.
+    let is_known = || verified().lock().unwrap_or_else(PoisonError::into_inner).contains(&made.image_id);
+    if is_known() {
+        return Ok(true);
+    }
+    let Some(image) = engine.image(&made.image_id).await? else { return Ok(false) };
+    let ours = is_ours(&payload, &image).await.unwrap_or(false);
+    if ours {
+        verified().lock().unwrap_or_else(PoisonError::into_inner).insert(made.image_id);
+    }
+    Ok(ours)
+}
+
+/// What this program would load, if the reference is that of its image.
+async fn own_payload(engine: &dyn Engine, reference: &str) -> Option<Payload> {
+    let known = payloads().lock().unwrap_or_else(PoisonError::into_inner).get(reference).cloned();
+    if known.is_some() || !reference.starts_with(identity::AGENT_IMAGE) {
+        return known;
+    }
+    let info = engine.info().await.ok()?;
+    let found = Payload::find(&info.arch, None).ok()?;
+    payloads().lock().unwrap_or_else(PoisonError::into_inner).insert(found.reference(), found.clone());
+    Some(found).filter(|payload| payload.reference() == reference)
+}
+
+/// What this process loads or finds, by the image's name.
+fn payloads() -> &'static Mutex<BTreeMap<String, Payload>> {
+    static PAYLOADS: Mutex<BTreeMap<String, Payload>> = Mutex::new(BTreeMap::new());
+    &PAYLOADS
+}
+
+/// The ids of images that were found to be ours.
+fn verified() -> &'static Mutex<BTreeSet<String>> {
+    static VERIFIED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    &VERIFIED
+}
+
+/// The digests of layers that were read, by their keys.
+fn layer_digests() -> &'static Mutex<BTreeMap<String, String>> {
+    static DIGESTS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    &DIGESTS
+}
+
+/// Hashes what is written.
+#[derive(Default)]
+struct HashWriter(Sha256);
+
+impl Write for HashWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -263,8 +438,11 @@ pub async fn remove_all(engine: &Arc<dyn Engine>) -> Result<(), EngineError> {
 
 async fn remove_if(engine: &Arc<dyn Engine>, unwanted: impl Fn(u64) -> bool) -> Result<(), EngineError> {
     let used: Vec<_> = engine.containers(&Filter::all()).await?.into_iter().map(|it| it.image_id).collect();
-    let ours = Filter::all().label(identity::ROLE, Role::Image.as_str());
-    for image in engine.images(&ours).await? {
+    let labelled = Filter::all().label(identity::ROLE, Role::Image.as_str());
+    // Any image can carry the label: only names of ours are taken from it.
+    let is_ours = |tag: &String| tag.split(':').next() == Some(identity::AGENT_IMAGE);
+    let images = engine.images(&labelled).await?;
+    for image in images.into_iter().filter(|image| !image.tags.is_empty() && image.tags.iter().all(is_ours)) {
         let made = image.config.labels.get(MADE).and_then(|it| it.parse().ok()).unwrap_or_default();
         if unwanted(made) && !used.contains(&image.id) {
             // Somebody may have begun to use it just now; then the engine refuses, and rightly so.
@@ -360,6 +538,7 @@ mod tests {
             serde_json::from_slice(&entries[manifest[0]["Config"].as_str().unwrap()]).unwrap();
         let digest = format!("sha256:{}", hex::encode(Sha256::digest(&entries["layer.tar"])));
         assert_eq!(config["rootfs"]["diff_ids"][0], digest);
+        assert_eq!(payload.layer_digest().unwrap(), digest);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod built;
 mod carry;
 pub mod client;
 mod connect;
+mod digest_cache;
 mod elf;
 pub mod fault;
 pub mod gateway;

@@ -36,6 +36,8 @@ pub const PORTS: &str = "dev.sandbox.ports";
 pub const KEY: &str = "dev.sandbox.key";
 /// The name that an image was built under, if it is one of our making.
 pub const BUILT: &str = "dev.sandbox.built";
+/// The digest of what an image was built from: its context's files, Dockerfile, arguments and target.
+pub const INPUTS: &str = "dev.sandbox.inputs";
 /// The stored set that a volume's data was cloned from.
 pub const FROM: &str = "dev.sandbox.from";
 /// Label: that set's volume that a volume was cloned from, where it has another name there.
@@ -48,8 +50,10 @@ pub const RESTART: &str = "dev.sandbox.restart";
 pub const FAULT: &str = "dev.sandbox.fault";
 /// The service's container that a fault is one of.
 pub const FAULT_OF: &str = "dev.sandbox.fault-of";
+/// The repository of our own image.
+pub const AGENT_IMAGE: &str = "sandbox-agent";
 /// All of the above.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     NAME,
     ID,
     ROLE,
@@ -62,6 +66,7 @@ const KEYS: [&str; 18] = [
     PORTS,
     KEY,
     BUILT,
+    INPUTS,
     FROM,
     FROM_VOLUME,
     CONFIG_HASH,
@@ -403,7 +408,7 @@ pub fn fault(container: &str) -> String {
 
 /// Our own image, by the digest of the binary.
 pub fn agent_image(digest: &str) -> String {
-    format!("sandbox-agent:{digest}")
+    format!("{AGENT_IMAGE}:{digest}")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 use super::create::{Healthcheck, Port};
 
@@ -23,6 +24,8 @@ pub struct Image {
     pub variant: String,
     /// The operating system.
     pub os: String,
+    /// The digests of its layers' uncompressed content (`diff_ids`), lowest first; empty in a listing.
+    pub layers: Vec<String>,
     /// Bytes.
     pub size: u64,
     /// When it was made.
@@ -54,6 +57,43 @@ pub struct ImageConfig {
     pub stop_signal: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+}
+
+impl Image {
+    /// The digest of the image's content. Every image store computes the same one, unlike `id`, which is a digest of the
+    /// configuration in one store and of the manifest in another. `None` in a listing, which has no layers.
+    pub fn content(&self) -> Option<String> {
+        content_digest(&self.os, &self.arch, &self.layers, &self.config)
+    }
+}
+
+/// The digest of what a container gets from an image: the platform, the layers, and the configuration as far as all
+/// engines keep it. Labels and the health check are left out: engines write them differently, and labels differ by machine.
+pub fn content_digest(os: &str, arch: &str, layers: &[String], config: &ImageConfig) -> Option<String> {
+    if layers.is_empty() {
+        return None;
+    }
+    let mut volumes = config.volumes.clone();
+    volumes.sort();
+    let mut exposed: Vec<String> =
+        config.exposed.iter().map(|port| format!("{}/{}", port.number, port.protocol)).collect();
+    exposed.sort();
+    let stop = config.stop_signal.as_deref().unwrap_or_default();
+    // One store writes the default out, the other leaves it empty.
+    let workdir = if config.workdir == "/" { "" } else { &config.workdir };
+    let user = [&config.user, workdir, stop];
+    let value = serde_json::json!([
+        os,
+        arch,
+        layers,
+        user,
+        config.env,
+        config.cmd,
+        config.entrypoint,
+        exposed,
+        volumes
+    ]);
+    Some(format!("sha256:{}", hex::encode(Sha256::digest(value.to_string().as_bytes()))))
 }
 
 /// An image to be fetched.
@@ -133,6 +173,12 @@ pub struct BuildImage {
     pub shm_size: Option<u64>,
     /// Images whose layers may be taken.
     pub cache_from: Vec<String>,
+    /// Whether the image says which layers it has, so that others may take them; BuildKit only.
+    pub inline_cache: bool,
+    /// Stages that do not come from the cache.
+    pub fresh_stages: Vec<String>,
+    /// Further contexts, by the name of the stage or image that they stand for.
+    pub contexts: BTreeMap<String, NamedContext>,
     /// Secrets that steps may mount; needs BuildKit.
     pub secrets: Vec<BuildSecret>,
     /// Agents or keys that steps may use (`default`, `ID=SOCKET`); needs BuildKit.
@@ -146,6 +192,15 @@ pub enum BuildContext {
     Folder(PathBuf),
     /// A repository or archive that the engine fetches itself.
     Remote(String),
+}
+
+/// A further context of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// An image's files.
+    Image(String),
 }
 
 impl Default for BuildContext {

@@ -254,7 +254,7 @@ impl Starter {
     }
 
     async fn create_and_start(&self, container: &CreateContainer) -> Result<(), EngineError> {
-        let id = self.engine.create_container(container).await?;
+        let id = image::create_container(&*self.engine, container).await?;
         self.engine.start_container(&id).await
     }
 

@@ -93,6 +93,7 @@ mod tests {
             arch: "amd64".to_owned(),
             variant: String::new(),
             os: "linux".to_owned(),
+            layers: Vec::new(),
             size: 0,
             created: None,
             config: ImageConfig {

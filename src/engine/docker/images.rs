@@ -135,6 +135,7 @@ fn inspected(image: api::ImageInspect) -> Image {
         arch: image.architecture.unwrap_or_default(),
         variant: image.variant.unwrap_or_default(),
         os: image.os.unwrap_or_default(),
+        layers: image.root_fs.and_then(|root| root.layers).unwrap_or_default(),
         size: image.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
         created: image.created.and_then(|time| read::moment(time.unix_timestamp_nanos())),
         config: ImageConfig {
@@ -161,6 +162,7 @@ fn listed(image: api::ImageSummary) -> Image {
         arch: String::new(),
         variant: String::new(),
         os: String::new(),
+        layers: Vec::new(),
         size: u64::try_from(image.size).unwrap_or_default(),
         created: jiff::Timestamp::from_second(image.created).ok(),
         config: ImageConfig { labels: read::labels(Some(image.labels)), ..ImageConfig::default() },
