@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::{Image, identity};
 use crate::pool::{SetInfo, VolumeName};
 
 /// The version of the manifest, of the baselines' keys and of the snapshot file. A newer one is refused, not guessed.
@@ -40,18 +41,35 @@ pub struct ImageIdentity {
     /// Its digests in registries, as `name@sha256:…`.
     #[serde(default)]
     pub digests: Vec<String>,
+    /// The digest of its layers and configuration, which all image stores agree on; absent in older manifests.
+    #[serde(default)]
+    pub content: Option<String>,
+    /// The digest of what it was built from, if it was built.
+    #[serde(default)]
+    pub inputs: Option<String>,
 }
 
 impl ImageIdentity {
-    /// Whether an image is this one, by id or by what a registry calls it.
-    pub fn is(&self, id: &str, digests: &[String]) -> bool {
-        let hash = |digest: &str| digest.rsplit_once('@').map(|(_, hash)| hash.to_owned());
-        self.id == id
-            || self
-                .digests
-                .iter()
-                .filter_map(|d| hash(d))
-                .any(|own| digests.iter().filter_map(|d| hash(d)).any(|other| own == other))
+    /// The identity of an image that the engine has.
+    pub fn of(reference: impl Into<String>, image: &Image) -> Self {
+        Self {
+            reference: reference.into(),
+            id: image.id.clone(),
+            digests: image.digests.clone(),
+            content: image.content(),
+            inputs: image.config.labels.get(identity::INPUTS).filter(|digest| !digest.is_empty()).cloned(),
+        }
+    }
+
+    /// Whether an image is this one: by its content, by what it was built from, by its id, or by its digest in a registry.
+    pub fn is(&self, image: &Image) -> bool {
+        let other = Self::of(String::new(), image);
+        let hash = |digest: &String| digest.rsplit_once('@').map(|(_, hash)| hash.to_owned());
+        let registered = |own: &String| other.digests.iter().filter_map(hash).any(|it| Some(it) == hash(own));
+        self.id == other.id
+            || (self.content.is_some() && self.content == other.content)
+            || (self.inputs.is_some() && self.inputs == other.inputs)
+            || self.digests.iter().filter(|own| own.contains('@')).any(registered)
     }
 }
 
@@ -140,6 +158,7 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::ImageConfig;
 
     #[test]
     fn a_secret_is_kept_and_not_shown() {
@@ -149,15 +168,58 @@ mod tests {
         assert_eq!(manifest.to_json()["secrets"]["db"], "hunter2");
     }
 
+    fn image(id: &str) -> Image {
+        Image {
+            id: id.to_owned(),
+            digests: Vec::new(),
+            tags: Vec::new(),
+            arch: "amd64".to_owned(),
+            variant: String::new(),
+            os: "linux".to_owned(),
+            layers: Vec::new(),
+            size: 0,
+            created: None,
+            config: ImageConfig::default(),
+        }
+    }
+
     #[test]
     fn an_image_is_known_by_its_digest_wherever_it_was_pulled_from() {
-        let image = ImageIdentity {
-            reference: "postgres:16".to_owned(),
-            id: "sha256:aa".to_owned(),
-            digests: vec!["postgres@sha256:bb".to_owned()],
+        let pulled = Image { digests: vec!["postgres@sha256:bb".to_owned()], ..image("sha256:aa") };
+        let known = ImageIdentity::of("postgres:16", &pulled);
+        assert!(known.is(&image("sha256:aa")));
+        let mirrored = vec!["mirror.example/postgres@sha256:bb".to_owned()];
+        assert!(known.is(&Image { digests: mirrored, ..image("sha256:cc") }));
+        assert!(!known.is(&Image { digests: vec!["postgres@sha256:dd".to_owned()], ..image("sha256:cc") }));
+    }
+
+    #[test]
+    fn an_image_is_known_by_its_layers_and_configuration_whatever_store_it_is_in() {
+        let config = ImageConfig { cmd: vec!["run".to_owned()], ..ImageConfig::default() };
+        let layers = vec!["sha256:11".to_owned(), "sha256:22".to_owned()];
+        let in_graph_driver =
+            Image { layers: layers.clone(), config: config.clone(), ..image("sha256:config") };
+        let known = ImageIdentity::of("app", &in_graph_driver);
+        // The containerd store names an image by its manifest and writes defaults out.
+        let spelled_out = ImageConfig { workdir: "/".to_owned(), ..config.clone() };
+        let in_containerd = Image { layers: layers.clone(), config: spelled_out, ..image("sha256:manifest") };
+        assert!(known.is(&in_containerd));
+        let other_layers = vec!["sha256:22".to_owned(), "sha256:11".to_owned()];
+        assert!(!known.is(&Image { layers: other_layers, config, ..image("sha256:other") }));
+        let other_command = ImageConfig { cmd: vec!["stop".to_owned()], ..ImageConfig::default() };
+        assert!(!known.is(&Image { layers, config: other_command, ..image("sha256:other") }));
+        assert!(!ImageIdentity::of("a", &image("sha256:1")).is(&image("sha256:2")));
+    }
+
+    #[test]
+    fn an_image_that_is_built_again_from_the_same_inputs_is_the_same() {
+        let built = |id: &str, inputs: &str| {
+            let labels = [(identity::INPUTS.to_owned(), inputs.to_owned())].into();
+            let config = ImageConfig { labels, ..ImageConfig::default() };
+            Image { layers: vec![format!("{id}-layer")], config, ..image(id) }
         };
-        assert!(image.is("sha256:aa", &[]));
-        assert!(image.is("sha256:cc", &["mirror.example/postgres@sha256:bb".to_owned()]));
-        assert!(!image.is("sha256:cc", &["postgres@sha256:dd".to_owned()]));
+        let known = ImageIdentity::of("app", &built("sha256:1", "aa"));
+        assert!(known.is(&built("sha256:2", "aa")));
+        assert!(!known.is(&built("sha256:2", "bb")));
     }
 }

@@ -114,11 +114,7 @@ pub fn identities(spec: &Spec, images: &BTreeMap<ServiceName, Image>) -> BTreeMa
         .values()
         .filter_map(|service| {
             let image = images.get(&service.name)?;
-            let identity = ImageIdentity {
-                reference: image_reference(spec, service),
-                id: image.id.clone(),
-                digests: image.digests.clone(),
-            };
+            let identity = ImageIdentity::of(image_reference(spec, service), image);
             Some((service.name.to_string(), identity))
         })
         .collect()

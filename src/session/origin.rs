@@ -71,7 +71,16 @@ pub async fn check_images(site: &Site, order: &Order) -> Result<(), SessionError
         let Some(made_with) = order.made_with.get(service.name.as_str()) else { continue };
         let reference = image_reference(&order.spec, service);
         let Some(image) = site.engine.image(&reference).await? else { continue };
-        if !made_with.is(&image.id, &image.digests) {
+        if made_with.is(&image) {
+            continue;
+        }
+        if service.build().is_some() {
+            let text = format!(
+                "image `{reference}` of service `{}` is built from other sources than the data was made with",
+                service.name
+            );
+            site.events.emit(Event::Warning { text, hint: None });
+        } else {
             return Err(SessionError::Data {
                 what: format!(
                     "image `{reference}` of service `{}` is not the one that the data was made with",

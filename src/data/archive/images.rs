@@ -13,6 +13,9 @@ use sha2::{Digest, Sha256};
 use tar::{Entry, EntryType};
 
 use super::ArchiveError;
+use crate::engine::ImageConfig;
+use crate::engine::image::content_digest;
+use crate::spec::reserved;
 
 /// Configurations and lists in an archive are far smaller than this; layers may be.
 const SMALL: u64 = 4 << 20;
@@ -30,6 +33,8 @@ pub struct Archived {
     pub id: String,
     /// The references that it gets.
     pub tags: Vec<String>,
+    /// The digest of its layers and configuration, which all image stores agree on.
+    pub content: Option<String>,
 }
 
 fn bad(reason: impl Into<String>) -> ArchiveError {
@@ -78,6 +83,8 @@ struct Contents {
     kinds: BTreeMap<String, Kind>,
     /// The digests of what may be a configuration.
     digests: BTreeMap<String, String>,
+    /// The digests of what configurations say that images have.
+    contents: BTreeMap<String, String>,
     /// The texts of the lists.
     lists: BTreeMap<String, Vec<u8>>,
 }
@@ -120,6 +127,9 @@ impl Contents {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).map_err(unreadable)?;
             self.digests.insert(name.clone(), hex::encode(Sha256::digest(&bytes)));
+            if let Some(content) = content_of(&bytes) {
+                self.contents.insert(name.clone(), content);
+            }
             if is_list {
                 self.lists.insert(name, bytes);
             }
@@ -161,8 +171,63 @@ impl Contents {
                 .collect::<Result<_, _>>()?,
             Some(_) => return Err(bad("an image's names are no list")),
         };
-        Ok(Archived { id: format!("sha256:{id}"), tags })
+        if let Some(tag) = tags.iter().find(|tag| reserved::is_image(tag)) {
+            return Err(bad(format!(
+                "the images' archive names an image `{}`, which is a name of ours",
+                tag.escape_debug()
+            )));
+        }
+        Ok(Archived { id: format!("sha256:{id}"), tags, content: self.contents.get(config).cloned() })
     }
+}
+
+/// The digest of what an image has, by its configuration; `None` if this is no configuration.
+fn content_of(configuration: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Configuration {
+        #[serde(default)]
+        architecture: String,
+        #[serde(default)]
+        os: String,
+        #[serde(default)]
+        config: Option<Config>,
+        rootfs: Root,
+    }
+    #[derive(serde::Deserialize)]
+    struct Root {
+        diff_ids: Vec<String>,
+    }
+    #[derive(Default, serde::Deserialize)]
+    #[serde(rename_all = "PascalCase", default)]
+    struct Config {
+        user: Option<String>,
+        env: Option<Vec<String>>,
+        cmd: Option<Vec<String>>,
+        entrypoint: Option<Vec<String>>,
+        working_dir: Option<String>,
+        exposed_ports: Option<BTreeMap<String, Value>>,
+        volumes: Option<BTreeMap<String, Value>>,
+        stop_signal: Option<String>,
+    }
+    let read: Configuration = serde_json::from_slice(configuration).ok()?;
+    let config = read.config.unwrap_or_default();
+    let config = ImageConfig {
+        user: config.user.unwrap_or_default(),
+        env: config.env.unwrap_or_default(),
+        cmd: config.cmd.unwrap_or_default(),
+        entrypoint: config.entrypoint.unwrap_or_default(),
+        exposed: config
+            .exposed_ports
+            .unwrap_or_default()
+            .keys()
+            .filter_map(|port| port.parse().ok())
+            .collect(),
+        volumes: config.volumes.unwrap_or_default().into_keys().collect(),
+        workdir: config.working_dir.unwrap_or_default(),
+        stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
+        ..ImageConfig::default()
+    };
+    content_digest(&read.os, &read.architecture, &read.rootfs.diff_ids, &config)
 }
 
 /// A name of which there is no other way to write it.
@@ -249,7 +314,28 @@ mod tests {
     fn an_image_is_known_by_what_its_configuration_is_not_by_what_it_is_called() {
         let found = archived(&mut &*archive(&[("c.json", "{}"), ("manifest.json", LIST)])).unwrap();
         let id = format!("sha256:{}", hex::encode(Sha256::digest(b"{}")));
-        assert_eq!(found, [Archived { id, tags: vec!["db:1".to_owned()] }]);
+        assert_eq!(found, [Archived { id, tags: vec!["db:1".to_owned()], content: None }]);
+    }
+
+    #[test]
+    fn an_archive_cannot_bring_an_image_under_the_name_of_ours() {
+        for name in ["sandbox-agent:1", "docker.io/library/sandbox-agent:1", "sandbox-agent", "sbx-context:1"]
+        {
+            let list = LIST.replace("db:1", name);
+            archived(&mut &*archive(&[("c.json", "{}"), ("manifest.json", &list)])).expect_err(name);
+        }
+    }
+
+    #[test]
+    fn an_image_in_an_archive_has_the_content_that_the_engine_tells_of_it() {
+        let text = r#"{"architecture":"amd64","os":"linux","config":{"Cmd":["sh"],"ExposedPorts":{"80/tcp":{}}},
+            "rootfs":{"type":"layers","diff_ids":["sha256:11"]}}"#;
+        let found = archived(&mut &*archive(&[("c.json", text), ("manifest.json", LIST)])).unwrap();
+        let exposed = vec![crate::engine::Port::tcp(80)];
+        let config = ImageConfig { cmd: vec!["sh".to_owned()], exposed, ..ImageConfig::default() };
+        let expected = content_digest("linux", "amd64", &["sha256:11".to_owned()], &config);
+        assert!(expected.is_some());
+        assert_eq!(found[0].content, expected);
     }
 
     #[test]
