@@ -422,3 +422,149 @@ services:
     assert!(told.contains("xy"), "{told}");
     assert!(!told.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{told:?}");
 }
+
+#[test]
+fn an_image_that_one_service_builds_and_another_names_is_built_once() {
+    let image = "local/built-and-named:1";
+    let world = World::with_spec(&format!(
+        "services:\n  a: {{ image: {image}, command: [sleep, infinity], stop_signal: SIGKILL }}\n  b: {{ image: {image}, \
+         build: {{ dockerfile_inline: \"FROM sbx-test/busybox\\nRUN echo built > /mark\" }}, command: [sleep, infinity], \
+         stop_signal: SIGKILL }}\n"
+    ));
+
+    world.up();
+
+    assert_eq!(world.in_container("a", &["cat", "/mark"]).text(), "built");
+    world.sandbox(["down"]).success();
+    world.engine().docker(&["rmi", "-f", image]);
+}
+
+/// A base that another service's Dockerfile starts from and copies from, by its image and by the service.
+const NEEDED: &str = r#"
+services:
+  app:
+    build:
+      context: .
+      dockerfile_inline: |
+        FROM local/needed-base:1
+        COPY --from=base /base-mark /copied
+        COPY --from=assets . /assets/
+        COPY . /own/
+      additional_contexts: { base: "service:zbase", assets: ./assets }
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+  zbase:
+    image: local/needed-base:1
+    build: { dockerfile_inline: "FROM sbx-test/busybox\nRUN echo base > /base-mark" }
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+"#;
+
+#[test]
+fn what_a_build_needs_is_built_first_and_its_contexts_are_there() {
+    let world = World::with_spec(NEEDED);
+    world.file("assets/logo.txt", "logo").file("assets/.dockerignore", "secret\n").file("assets/secret", "x");
+
+    world.sandbox(["up", "-d", "app"]).success();
+
+    assert_eq!(world.in_container("app", &["cat", "/base-mark", "/copied"]).text(), "base\nbase");
+    assert_eq!(world.in_container("app", &["cat", "/assets/logo.txt"]).text(), "logo");
+    world.in_container("app", &["test", "!", "-e", "/assets/secret"]).success();
+    let own = world.in_container("app", &["ls", "/own"]).stdout;
+    assert!(own.contains("assets"), "{own}");
+    world.sandbox(["down"]).success();
+    world.engine().docker(&["rmi", "-f", "local/needed-base:1"]);
+}
+
+#[test]
+fn a_build_reads_its_secrets_and_they_stay_out_of_the_image() {
+    let mut world = World::with_spec(
+        "services:\n  app:\n    build:\n      dockerfile_inline: |\n        FROM sbx-test/busybox\n        RUN \
+         --mount=type=secret,id=token sha256sum < /run/secrets/token > /of-file\n        RUN \
+         --mount=type=secret,id=word,target=/word sha256sum < /word > /of-word\n      secrets: [token, {source: \
+         phrase, target: word}]\n    command: [sleep, infinity]\n    stop_signal: SIGKILL\nsecrets:\n  token: { file: \
+         ./token }\n  phrase: { environment: PHRASE }\n",
+    );
+    world.file("token", "from a file");
+    world.env("PHRASE", "from a variable");
+
+    world.up();
+
+    let sum = |text: &str| {
+        use sha2::{Digest, Sha256};
+        format!("{}  -", hex::encode(Sha256::digest(text.as_bytes())))
+    };
+    assert_eq!(world.in_container("app", &["cat", "/of-file"]).text(), sum("from a file"));
+    assert_eq!(world.in_container("app", &["cat", "/of-word"]).text(), sum("from a variable"));
+    world.in_container("app", &["test", "!", "-s", "/run/secrets/token"]).success();
+}
+
+#[test]
+fn a_build_speaks_to_the_users_ssh_agent() {
+    let mut world = World::with_spec(
+        "services:\n  app:\n    build:\n      dockerfile_inline: |\n        FROM sbx-test/python\n        RUN \
+         --mount=type=ssh python3 -c \"import os, socket; s = socket.socket(socket.AF_UNIX); \
+         s.connect(os.environ['SSH_AUTH_SOCK']); s.send(b'ping'); open('/answer', 'wb').write(s.recv(9))\"\n      ssh: \
+         [default]\n    command: [sleep, infinity]\n    stop_signal: SIGKILL\n",
+    );
+    let socket = world.home().join("agent");
+    let agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    world.env("SSH_AUTH_SOCK", &socket.display().to_string());
+    std::thread::spawn(move || {
+        for stream in agent.incoming() {
+            let mut stream = stream.unwrap();
+            let mut asked = [0; 4];
+            if stream.read_exact(&mut asked).is_ok() {
+                stream.write_all(b"pong").unwrap();
+            }
+        }
+    });
+
+    world.up();
+
+    assert_eq!(world.in_container("app", &["cat", "/answer"]).text(), "pong");
+}
+
+#[test]
+fn only_the_stage_that_is_named_is_built_anew() {
+    let world = World::with_spec(
+        "services:\n  app:\n    build:\n      dockerfile_inline: |\n        FROM sbx-test/busybox AS kept\n        RUN cat \
+         /proc/sys/kernel/random/uuid > /kept\n        FROM sbx-test/busybox AS anew\n        RUN cat \
+         /proc/sys/kernel/random/uuid > /anew\n        FROM sbx-test/busybox\n        COPY --from=kept /kept /kept\n        \
+         COPY --from=anew /anew /anew\n      no_cache_filter: [anew]\n    command: [sleep, infinity]\n    stop_signal: \
+         SIGKILL\n",
+    );
+    let read = || {
+        let texts =
+            ["/kept", "/anew"].map(|path| world.in_container("app", &["cat", path]).text().to_owned());
+        world.sandbox(["down"]).success();
+        texts
+    };
+    world.up();
+    let [kept, anew] = read();
+
+    world.sandbox(["up", "-d", "--build"]).success();
+
+    let [kept_then, anew_then] = read();
+    assert_eq!(kept, kept_then);
+    assert_ne!(anew, anew_then);
+}
+
+#[test]
+fn what_a_build_cannot_be_given_is_refused_where_the_spec_is_read() {
+    let world = World::new();
+    for (build, says) in [
+        ("network: 'container:other'", "asks for the network `container:other`"),
+        ("network: sbx-other.default", "asks for the network `sbx-other.default`"),
+        ("additional_contexts: { base: 'service:nosuch' }", "not a service"),
+        ("additional_contexts: { base: 'service:app' }", "needs its own image"),
+        ("additional_contexts: { base: 'https://example.org/x.git' }", "cannot fetch"),
+    ] {
+        world.spec(&format!("services: {{ app: {{ build: {{ context: ., {build} }} }} }}\n"));
+        world.file("Dockerfile", "FROM sbx-test/busybox\n");
+        let outcome = world.sandbox(["config"]);
+        assert_ne!(outcome.code, Some(0), "{build}: {outcome}");
+        outcome.says(says);
+    }
+    world.engine().is_clean();
+}

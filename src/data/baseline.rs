@@ -241,6 +241,7 @@ mod tests {
             egress: crate::spec::EgressPolicy::default(),
             limits: crate::spec::Limits::default(),
             services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
+            build_only: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::from([(SpecVolume::new("uploads").unwrap(), volume)]),
             secrets: BTreeMap::new(),

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 pub mod container;
 pub mod create;
 pub mod docker;
+pub mod dockerfile;
 pub mod error;
 pub mod filter;
 pub mod identity;
@@ -37,7 +38,7 @@ pub use error::{EngineError, ErrorKind, ObjectKind, Result};
 pub use filter::Filter;
 pub use image::{
     BuildContext, BuildImage, BuildProgress, BuildSecret, Dockerfile, Image, ImageConfig, ImportImage,
-    PullImage, PullPhase, PullProgress, SecretSource,
+    NamedContext, PullImage, PullPhase, PullProgress, SecretSource,
 };
 pub use info::{ApiVersion, CgroupVersion, EngineInfo, EngineKind, Location, SecurityOptions, architecture};
 pub use network::{CreateNetwork, Network};

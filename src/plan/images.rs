@@ -7,19 +7,18 @@ use sha2::{Digest, Sha256};
 
 use super::{Observed, Op, Plan, Step, StepId};
 use crate::engine::identity::{self, Scope};
-use crate::engine::{BuildContext, BuildImage, BuildSecret, Dockerfile, PullImage, SecretSource};
+use crate::engine::{
+    BuildContext, BuildImage, BuildSecret, Dockerfile, NamedContext, PullImage, SecretSource,
+};
+use crate::spec::reserved;
 use crate::spec::{self, Build, ImageSource, PullPolicy, Service, ServiceName, Spec};
 
-/// Plans the images of a spec: pulls what is missing (or must be fresh), builds what is missing (or in `rebuild`).
-/// `None` in `rebuild`'s place of a service means that it is built only if it is missing.
+/// Plans the images of a spec: pulls what is missing (or must be fresh), builds what is missing (or in `rebuild`). An image
+/// that one service builds and another only names is built. An image is built after those that its Dockerfile and its
+/// contexts need.
 pub fn plan_images(spec: &Spec, scope: &Scope, observed: &Observed, rebuild: &BTreeSet<ServiceName>) -> Plan {
     let mut plan = Plan::default();
-    let mut seen: BTreeSet<String> = BTreeSet::new();
-    for service in spec.services.values() {
-        let reference = reference(spec, service);
-        if !seen.insert(reference.clone()) {
-            continue;
-        }
+    for (reference, service) in sources(spec) {
         let present = observed.images.contains_key(&reference);
         if let Some((op, cause)) =
             step_for(spec, scope, service, &reference, present, rebuild.contains(&service.name))
@@ -38,10 +37,11 @@ pub fn plan_images(spec: &Spec, scope: &Scope, observed: &Observed, rebuild: &BT
         for (index, image) in init_images(service) {
             let missing =
                 !observed.images.contains_key(image) && service.pull_policy != Some(PullPolicy::Never);
-            if missing && seen.insert(image.to_owned()) {
+            let id = StepId::new("image", image);
+            if missing && plan.steps().iter().all(|step| step.id != id) {
                 let pull = PullImage { reference: image.to_owned(), platform: service.platform.clone() };
                 plan.push(Step {
-                    id: StepId::new("image", image),
+                    id,
                     op: Op::PullImage(pull),
                     cause: format!("services.{}.pre_start[{index}].image, missing", service.name),
                     service: Some(service.name.clone()),
@@ -51,6 +51,7 @@ pub fn plan_images(spec: &Spec, scope: &Scope, observed: &Observed, rebuild: &BT
             }
         }
     }
+    order_builds(&mut plan, spec, observed);
     plan
 }
 
@@ -61,11 +62,70 @@ fn init_images(service: &Service) -> impl Iterator<Item = (usize, &str)> {
 
 /// Every image that a spec's containers are made from.
 pub fn image_references(spec: &Spec) -> BTreeSet<String> {
-    let all = spec.services.values().flat_map(|service| {
+    let services = spec.services.values().chain(spec.build_only.values());
+    let all = services.flat_map(|service| {
         let init = init_images(service).map(|(_, image)| image.to_owned());
         init.chain([reference(spec, service)])
     });
     all.collect()
+}
+
+/// The images of a spec, each with the service that says where it comes from: one that builds it, if there is one.
+fn sources(spec: &Spec) -> Vec<(String, &Service)> {
+    let services = || spec.services.values().chain(spec.build_only.values());
+    let builders = services().filter(|service| service.build().is_some());
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    let mut by_reference: BTreeMap<String, &Service> = BTreeMap::new();
+    for service in builders.chain(services()) {
+        by_reference.entry(full_reference(&reference(spec, service))).or_insert(service);
+    }
+    let in_order = services().filter_map(|service| {
+        let key = full_reference(&reference(spec, service));
+        let source = *by_reference.get(&key)?;
+        seen.insert(key).then(|| (reference(spec, source), source))
+    });
+    in_order.collect()
+}
+
+/// Has each build wait for those that make what it needs, unless these wait for it.
+fn order_builds(plan: &mut Plan, spec: &Spec, observed: &Observed) {
+    let mut builds: BTreeMap<String, StepId> = BTreeMap::new();
+    let mut needed: Vec<(StepId, Vec<String>)> = Vec::new();
+    for step in plan.steps() {
+        let Op::BuildImage(build) = &step.op else { continue };
+        builds.extend(build.tags.iter().map(|tag| (full_reference(tag), step.id.clone())));
+        let bases = step.service.as_ref().and_then(|service| observed.base_images.get(service));
+        let contexts = build.contexts.values().filter_map(|context| match context {
+            NamedContext::Image(reference) => Some(reference),
+            NamedContext::Folder(_) => None,
+        });
+        needed.push((step.id.clone(), contexts.chain(bases.into_iter().flatten()).cloned().collect()));
+    }
+    // An image that a service pulls, or pulls anew, may be what a build starts from.
+    let pulled = sources(spec).into_iter().map(|(reference, _)| reference);
+    for reference in pulled {
+        let id = StepId::new("image", &reference);
+        if plan.steps().iter().any(|step| step.id == id) {
+            builds.entry(full_reference(&reference)).or_insert(id);
+        }
+    }
+    for (id, references) in needed {
+        for reference in references {
+            let Some(other) = builds.get(&full_reference(&reference)).filter(|other| **other != id) else {
+                continue;
+            };
+            plan.add_need(&id, other);
+        }
+    }
+    plan.sort();
+}
+
+/// A reference with what is left out of it: Docker's own registry is not written, the tag `latest` is.
+fn full_reference(reference: &str) -> String {
+    let name = reference.strip_prefix("docker.io/").unwrap_or(reference);
+    let name = name.strip_prefix("library/").unwrap_or(name);
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if last.contains([':', '@']) { name.to_owned() } else { format!("{name}:latest") }
 }
 
 /// The reference that a service's containers are made from. What is built is named after the spec and tagged with what
@@ -75,9 +135,15 @@ pub fn reference(spec: &Spec, service: &Service) -> String {
         ImageSource::Image(reference) => reference.clone(),
         ImageSource::Build(build) => {
             // How it is built is not what it is built from.
-            let what = Build { no_cache: false, pull: false, ..(**build).clone() };
+            let what =
+                Build { no_cache: false, no_cache_filter: Vec::new(), pull: false, ..(**build).clone() };
             let from = || hex::encode(&Sha256::digest(serde_json::json!(what).to_string().as_bytes())[..6]);
-            build.tag.clone().unwrap_or_else(|| format!("{}-{}:{}", spec.name, service.name, from()))
+            let named = || {
+                let name = format!("{}-{}:{}", spec.name, service.name, from());
+                // The project may be called `sandbox-…`, which no archive of images may bring.
+                if reserved::is_image(&name) { format!("local/{name}") } else { name }
+            };
+            build.tag.clone().unwrap_or_else(named)
         }
     }
 }
@@ -131,14 +197,21 @@ fn build_op(spec: &Spec, scope: &Scope, service: &Service, build: &Build, refere
         tags,
         args: build.args.clone(),
         target: build.target.clone(),
-        platform: build.platforms.first().or(service.platform.as_ref()).cloned(),
+        // Of several platforms a sandbox needs the one that it runs on, which is the engine's own.
+        platform: service.platform.clone().or_else(|| match build.platforms.as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        }),
         labels: labels(spec, scope, build, reference),
         no_cache: build.no_cache,
         pull: build.pull,
-        network: build.network.clone(),
+        network: build.network.clone().filter(|network| network != "default" && network != "bridge"),
         extra_hosts: hosts(&build.extra_hosts),
         shm_size: build.shm_size,
         cache_from: build.cache_from.clone(),
+        inline_cache: build.cache_to.iter().any(|to| to == "type=inline"),
+        fresh_stages: build.no_cache_filter.clone(),
+        contexts: contexts(spec, build),
         secrets: build.secrets.iter().filter_map(|secret| build_secret(spec, secret)).collect(),
         ssh: build
             .ssh
@@ -146,6 +219,25 @@ fn build_op(spec: &Spec, scope: &Scope, service: &Service, build: &Build, refere
             .map(|(id, path)| path.as_ref().map_or_else(|| id.clone(), |path| format!("{id}={path}")))
             .collect(),
     }))
+}
+
+/// The additional contexts: a service's is its image.
+fn contexts(spec: &Spec, build: &Build) -> BTreeMap<String, NamedContext> {
+    let of_service = |name: &str| {
+        let service = spec.services.get(name).or_else(|| spec.build_only.get(name))?;
+        Some(NamedContext::Image(reference(spec, service)))
+    };
+    let contexts = build.additional_contexts.iter().filter_map(|(name, from)| {
+        let context = if let Some(service) = from.strip_prefix("service:") {
+            of_service(service)?
+        } else if let Some(image) = from.strip_prefix("docker-image://") {
+            NamedContext::Image(image.to_owned())
+        } else {
+            NamedContext::Folder(PathBuf::from(from))
+        };
+        Some((name.clone(), context))
+    });
+    contexts.collect()
 }
 
 /// The spec's labels, and the folder that the image is built for. One whose name is of our making says so: it is ours to

@@ -166,6 +166,29 @@ impl Plan {
         })
     }
 
+    /// Has a step wait for another one that does not wait for it, directly or not; otherwise nothing changes.
+    fn add_need(&mut self, id: &StepId, other: &StepId) {
+        let waits = |step: &Step| step.id == *id;
+        if let Some(step) = self.steps.iter().find(|step| step.id == *other)
+            && step.id != *id
+            && !self.before(step).any(waits)
+            && let Some(step) = self.steps.iter_mut().find(|step| step.id == *id)
+        {
+            step.needs.insert(other.clone());
+        }
+    }
+
+    /// Puts steps after those they need, and otherwise leaves them in their order.
+    fn sort(&mut self) {
+        let mut open = std::mem::take(&mut self.steps);
+        while !open.is_empty() {
+            let ready =
+                |step: &Step| step.needs.iter().all(|need| open.iter().all(|other| other.id != *need));
+            let next = open.iter().position(ready).unwrap_or(0);
+            self.steps.push(open.remove(next));
+        }
+    }
+
     /// Has a step give way to others, which do not wait for it.
     fn put_off(&mut self, id: &StepId, others: impl IntoIterator<Item = StepId>) {
         if let Some(step) = self.steps.iter_mut().find(|step| step.id == *id) {

@@ -21,6 +21,8 @@ pub struct Observed {
     pub taken: Vec<Ipv4Net>,
     /// The images of the spec that the engine has, by the reference the spec uses.
     pub images: BTreeMap<String, Image>,
+    /// The images that the Dockerfiles of services which are built name.
+    pub base_images: BTreeMap<ServiceName, BTreeSet<String>>,
     /// The edge network's subnet, if there is one.
     pub edge: Option<Subnet>,
     /// The engine's host's own addresses, as far as they are known: nothing is let out to them.

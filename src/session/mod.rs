@@ -5,6 +5,7 @@ pub mod bake;
 mod cloning;
 pub mod control;
 pub mod copy;
+mod dockerfiles;
 pub mod doctor;
 pub mod error;
 pub mod event;

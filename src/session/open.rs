@@ -24,7 +24,7 @@ use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo, EngineKind};
 use crate::plan::{Age, Plan, Seeding};
 use crate::pool::SetPath;
-use crate::spec::{Durability, EgressPolicy, Loaded, SandboxName, Service, Spec};
+use crate::spec::{Durability, EgressPolicy, Loaded, SandboxName, Service, ServiceName, Spec};
 
 /// What the user asked for besides the spec.
 #[derive(Debug, Clone)]
@@ -394,6 +394,18 @@ fn narrow(order: &mut Order, asked: &[String], there: Option<&Sighting>) {
             && wanted.insert(service.name.clone())
         {
             named.extend(service.depends_on.keys().map(ToString::to_string));
+        }
+    }
+    let mut needed: Vec<ServiceName> = wanted.iter().cloned().collect();
+    while let Some(name) = needed.pop() {
+        let Some(build) = spec.services.get(&name).and_then(Service::build) else { continue };
+        let contexts = build.service_contexts().filter(|name| !wanted.contains(*name));
+        let contexts = contexts.filter_map(|name| spec.services.get(name).cloned()).collect::<Vec<_>>();
+        for service in contexts {
+            if !spec.build_only.contains_key(&service.name) {
+                needed.push(service.name.clone());
+                spec.build_only.insert(service.name.clone(), service);
+            }
         }
     }
     spec.services.retain(|name, _| wanted.contains(name));

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::dockerfiles;
 use super::error::SessionError;
 use super::event::{Event, Events, ServiceState, ServiceStatus};
 use super::files::Values;
@@ -149,7 +150,8 @@ pub async fn images(
     token: &CancellationToken,
 ) -> Result<Images, SessionError> {
     let images = survey::images(&*site.engine, spec).await?;
-    let observed = plan::Observed { images, ..plan::Observed::default() };
+    let base_images = dockerfiles::named_images(spec).await;
+    let observed = plan::Observed { images, base_images, ..plan::Observed::default() };
     let plan = plan::plan_images(spec, &site.scope, &observed, rebuild);
     if plan.is_empty() {
         return Ok(observed.images);
@@ -175,6 +177,7 @@ pub async fn dry_run(
 ) -> Result<Plan, SessionError> {
     let mut survey = survey::survey(engine, means.info, means.scope, &order.name, &order.spec).await?;
     survey.observed.limits = limited;
+    survey.observed.base_images = dockerfiles::named_images(&order.spec).await;
     let images = plan::plan_images(&order.spec, means.scope, &survey.observed, &order.rebuild);
     let wish = wish(means, order);
     Ok(images.then(plan::plan(&wish, &survey.observed)?))

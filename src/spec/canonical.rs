@@ -296,7 +296,7 @@ fn build(map: &mut Map, base: &Base<'_>) {
     for key in ["args", "labels", "additional_contexts", "ssh"] {
         keyed(build, key);
     }
-    for key in ["cache_from", "cache_to", "tags", "platforms"] {
+    for key in ["cache_from", "cache_to", "no_cache_filter", "tags", "platforms"] {
         listed(build, key);
     }
     hosts(build, "extra_hosts");

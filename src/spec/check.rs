@@ -51,6 +51,7 @@ impl Checker<'_> {
         self.bounds(spec);
         self.reserved(spec);
         self.within_reach(spec);
+        super::build_check::check(self, spec);
         if !matches!(self.refusals, Refusals::Warn) {
             self.ports(spec);
         }
@@ -67,7 +68,13 @@ impl Checker<'_> {
         }
     }
 
-    fn problem(&self, kind: ProblemKind, at: &At, message: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn problem(
+        &self,
+        kind: ProblemKind,
+        at: &At,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         self.log.push(Problem::new(kind, message).hint(hint).at(self.log.place_of(at)));
     }
 

@@ -9,6 +9,7 @@
 
 mod assemble;
 mod bounds;
+mod build_check;
 mod canonical;
 mod check;
 mod dotenv;
@@ -32,6 +33,7 @@ mod problem;
     reason = "what reads a part is asked in one way, whether or not it has to note anything"
 )]
 mod read;
+mod relocate;
 mod render;
 mod request;
 pub mod reserved;
@@ -54,6 +56,7 @@ pub use load::{load, variables_in};
 pub use model::*;
 pub use nearest::hint as did_you_mean;
 pub use problem::{Colour, Drawing, Place, Problem, ProblemKind, Problems, Warning, WarningKind};
+pub use relocate::{ANYWHERE, relocate};
 pub use render::{to_compose_json, to_yaml};
 pub use request::{HostAccess, LoadRequest, Loaded, Refusals, Variables};
 pub use schema::schema;

@@ -150,6 +150,26 @@ impl Wire {
         Ok(TokioIo::new(hyper::upgrade::on(response).await?))
     }
 
+    /// Posts nothing and takes over the connection, to speak another protocol on it.
+    pub(super) async fn upgrade(
+        &self,
+        path: &str,
+        protocol: &'static str,
+        extra: &[(&'static str, String)],
+    ) -> Result<Duplex, WireError> {
+        let mut request = request(Method::POST, path, Body::Left(Full::default()))?;
+        let headers = request.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static(protocol));
+        for (name, value) in extra {
+            let value =
+                HeaderValue::from_str(value).map_err(|error| WireError::Request(error.to_string()))?;
+            headers.append(*name, value);
+        }
+        let response = self.call(request).await?;
+        Ok(TokioIo::new(hyper::upgrade::on(response).await?))
+    }
+
     /// Sends an archive and answers the body as it comes.
     pub(super) async fn send_archive(
         &self,

@@ -40,6 +40,8 @@ pub struct Build {
     pub cache_to: Vec<String>,
     /// Whether to ignore all cached layers.
     pub no_cache: bool,
+    /// Stages that are built without the cache.
+    pub no_cache_filter: Vec<String>,
     /// Whether to pull base images anew.
     pub pull: bool,
     /// The network of the build's `RUN` steps.
@@ -69,6 +71,13 @@ pub struct Build {
     /// Where `build` stands.
     #[serde(skip)]
     pub at: At,
+}
+
+impl Build {
+    /// The services whose images are contexts of this build.
+    pub fn service_contexts(&self) -> impl Iterator<Item = &str> {
+        self.additional_contexts.values().filter_map(|from| from.strip_prefix("service:"))
+    }
 }
 
 /// A build's Dockerfile.

@@ -71,6 +71,9 @@ pub struct Spec {
     /// The active services.
     #[serde(default)]
     pub services: BTreeMap<ServiceName, Service>,
+    /// Services that are not asked for, and whose images builds of others need.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub build_only: BTreeMap<ServiceName, Service>,
     /// The networks that active services use.
     #[serde(default)]
     pub networks: BTreeMap<NetworkName, Network>,
@@ -110,6 +113,7 @@ impl Spec {
             egress: EgressPolicy::default(),
             limits: Limits::default(),
             services: BTreeMap::new(),
+            build_only: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
             secrets: BTreeMap::new(),

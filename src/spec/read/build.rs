@@ -47,6 +47,7 @@ impl Reader<'_> {
             cache_from: texts("cache_from"),
             cache_to: texts("cache_to"),
             no_cache: fields.flag("no_cache").unwrap_or(false),
+            no_cache_filter: texts("no_cache_filter"),
             pull: fields.flag("pull").unwrap_or(false),
             network: fields.text("network"),
             additional_contexts: fields.texts_by_name("additional_contexts"),

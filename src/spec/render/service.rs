@@ -407,6 +407,7 @@ fn build(build: &Build, form: Form) -> Object {
         .texts("cache_from", &build.cache_from)
         .texts("cache_to", &build.cache_to)
         .flag("no_cache", build.no_cache)
+        .texts("no_cache_filter", &build.no_cache_filter)
         .flag("pull", build.pull)
         .pairs("additional_contexts", &build.additional_contexts)
         .list("extra_hosts", hosts(&build.extra_hosts))

@@ -68,6 +68,7 @@ pub(super) fn build() -> Json {
             ("cache_from", one_or_more("Where layers may be taken from.")),
             ("cache_to", one_or_more("Where layers are kept.")),
             ("no_cache", flag("Without cached layers.")),
+            ("no_cache_filter", one_or_more("Stages without cached layers.")),
             ("additional_contexts", pairs("Further contexts.")),
             ("network", text("The network of its steps.")),
             ("provenance", any("Not applied.")),

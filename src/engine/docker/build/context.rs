@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -20,8 +21,20 @@ pub(super) struct Context {
     ignore: Ignore,
     /// The recipe's path in the archive.
     pub(super) dockerfile: String,
+    /// The recipe as it was written.
+    pub(super) text: String,
     /// Files that are not in the folder, or not like this.
     added: Vec<(String, Vec<u8>)>,
+    patterns: String,
+    buildkit: bool,
+}
+
+/// Whether the archive says of files what no build depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Headers {
+    AsTheyAre,
+    /// Times are left out, and of modes all but whether it can be run: checkouts differ in them.
+    Normal,
 }
 
 impl Context {
@@ -32,20 +45,42 @@ impl Context {
         if !folder.is_dir() {
             return Err(format!("context `{}` is not a folder", folder.display()));
         }
-        let (dockerfile, text) = find_recipe(&folder, recipe)?;
-        let patterns = patterns(&folder, &dockerfile)?;
-        let mut added = Vec::new();
-        if let Some(text) = text {
-            if !buildkit {
-                // The classic builder removes from the context what this file names, the recipe included.
-                let extended = format!("{patterns}\n{dockerfile}\n.dockerignore\n");
-                added.push((".dockerignore".to_owned(), extended.into_bytes()));
-            }
-            added.push((dockerfile.clone(), text));
-        }
+        let (place, text) = find_recipe(&folder, recipe)?;
+        let patterns = patterns(&folder, place.as_deref().unwrap_or_default())?;
         // The builder needs these two even if the build must not see them.
-        let ignore = Ignore::parse(&format!("{patterns}\n!{dockerfile}\n!.dockerignore\n"))?;
-        Ok(Self { folder, ignore, dockerfile, added })
+        let needed = place.as_deref().map_or_else(String::new, |place| format!("!{place}\n"));
+        let ignore = Ignore::parse(&format!("{patterns}\n{needed}!.dockerignore\n"))?;
+        let dockerfile = place.clone().unwrap_or_default();
+        let mut context =
+            Self { folder, ignore, dockerfile, text: text.clone(), added: Vec::new(), patterns, buildkit };
+        if place.is_none() {
+            context.replace_recipe(&text);
+        }
+        Ok(context)
+    }
+
+    /// Has the build follow another recipe than the one in the folder.
+    pub(super) fn replace_recipe(&mut self, text: &str) {
+        // Named by its text, so that a second build finds its steps in the cache.
+        let digest = hex::encode(Sha256::digest(text));
+        self.dockerfile = format!(".dockerfile.{}", &digest[..12]);
+        self.added.clear();
+        if !self.buildkit {
+            // The classic builder removes from the context what this file names, the recipe included.
+            let extended = format!("{}\n{}\n.dockerignore\n", self.patterns, self.dockerfile);
+            self.added.push((".dockerignore".to_owned(), extended.into_bytes()));
+        }
+        self.added.push((self.dockerfile.clone(), text.as_bytes().to_vec()));
+    }
+
+    /// The digest of the folder's files as the build sees them, the same on every machine.
+    pub(super) fn digest(&self) -> io::Result<String> {
+        let mut hash = HashWriter(Sha256::new());
+        let mut tar = tar::Builder::new(&mut hash);
+        tar.follow_symlinks(false);
+        self.add_folder(&mut tar, &self.folder, "", Headers::Normal)?;
+        tar.into_inner()?;
+        Ok(hex::encode(hash.0.finalize()))
     }
 
     /// The archive, made as it is read.
@@ -67,7 +102,7 @@ impl Context {
     fn write(&self, to: impl Write) -> io::Result<()> {
         let mut tar = tar::Builder::new(to);
         tar.follow_symlinks(false);
-        self.add_folder(&mut tar, &self.folder, "")?;
+        self.add_folder(&mut tar, &self.folder, "", Headers::AsTheyAre)?;
         for (name, text) in &self.added {
             let mut header = tar::Header::new_gnu();
             header.set_size(text.len() as u64);
@@ -77,7 +112,13 @@ impl Context {
         tar.into_inner()?.flush()
     }
 
-    fn add_folder(&self, tar: &mut tar::Builder<impl Write>, folder: &Path, prefix: &str) -> io::Result<()> {
+    fn add_folder(
+        &self,
+        tar: &mut tar::Builder<impl Write>,
+        folder: &Path,
+        prefix: &str,
+        headers: Headers,
+    ) -> io::Result<()> {
         let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
@@ -89,10 +130,10 @@ impl Context {
             let is_dir = entry.file_type()?.is_dir();
             let excluded = self.ignore.excludes(&path);
             if !excluded && self.added.iter().all(|(added, _)| *added != path) {
-                add_entry(tar, &entry, &path)?;
+                add_entry(tar, &entry, &path, headers)?;
             }
             if is_dir && (!excluded || self.ignore.takes_back()) {
-                self.add_folder(tar, &entry.path(), &path)?;
+                self.add_folder(tar, &entry.path(), &path, headers)?;
             }
         }
         Ok(())
@@ -100,13 +141,22 @@ impl Context {
 }
 
 /// As the Docker CLI does, everything belongs to root.
-fn add_entry(tar: &mut tar::Builder<impl Write>, entry: &fs::DirEntry, path: &str) -> io::Result<()> {
+fn add_entry(
+    tar: &mut tar::Builder<impl Write>,
+    entry: &fs::DirEntry,
+    path: &str,
+    headers: Headers,
+) -> io::Result<()> {
     let metadata = entry.metadata()?;
     let kind = metadata.file_type();
     let mut header = tar::Header::new_gnu();
     header.set_metadata(&metadata);
     header.set_uid(0);
     header.set_gid(0);
+    if headers == Headers::Normal {
+        header.set_mtime(0);
+        header.set_mode(if metadata.mode() & 0o111 == 0 { 0o644 } else { 0o755 });
+    }
     if kind.is_symlink() {
         header.set_size(0);
         tar.append_link(&mut header, path, fs::read_link(entry.path())?)
@@ -123,15 +173,10 @@ fn add_entry(tar: &mut tar::Builder<impl Write>, entry: &fs::DirEntry, path: &st
     }
 }
 
-/// The recipe's path in the archive, and its text if it is not in the folder.
-fn find_recipe(folder: &Path, recipe: &Dockerfile) -> Result<(String, Option<Vec<u8>>), String> {
-    let outside = |text: Vec<u8>| {
-        // Named by its text, so that a second build finds its steps in the cache.
-        let digest = hex::encode(Sha256::digest(&text));
-        (format!(".dockerfile.{}", &digest[..12]), Some(text))
-    };
+/// The recipe's path in the folder, if it is in there, and its text.
+fn find_recipe(folder: &Path, recipe: &Dockerfile) -> Result<(Option<String>, String), String> {
     let path = match recipe {
-        Dockerfile::Inline(text) => return Ok(outside(text.clone().into_bytes())),
+        Dockerfile::Inline(text) => return Ok((None, text.clone())),
         Dockerfile::Default => folder.join("Dockerfile"),
         Dockerfile::Path(path) => folder.join(path),
     };
@@ -139,12 +184,9 @@ fn find_recipe(folder: &Path, recipe: &Dockerfile) -> Result<(String, Option<Vec
     if !found.is_file() {
         return Err(format!("Dockerfile `{}` is not a file", path.display()));
     }
-    match found.strip_prefix(folder).ok().and_then(Path::to_str) {
-        Some(inside) => Ok((inside.to_owned(), None)),
-        None => Ok(outside(
-            fs::read(&found).map_err(|error| format!("Dockerfile `{}`: {error}", found.display()))?,
-        )),
-    }
+    let text = fs::read(&found).map_err(|error| format!("Dockerfile `{}`: {error}", found.display()))?;
+    let inside = found.strip_prefix(folder).ok().and_then(Path::to_str).map(str::to_owned);
+    Ok((inside, String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// `DOCKERFILE.dockerignore` stands before `.dockerignore`.
@@ -157,6 +199,20 @@ fn patterns(folder: &Path, dockerfile: &str) -> Result<String, String> {
         }
     }
     Ok(String::new())
+}
+
+/// Hashes what is written.
+struct HashWriter(Sha256);
+
+impl Write for &mut HashWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Written here, read there.
@@ -176,6 +232,8 @@ impl Write for Pipe {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn names(context: &Context) -> Vec<String> {
@@ -217,6 +275,21 @@ mod tests {
         assert_eq!(names(&context), ["a", ".dockerignore", context.dockerfile.as_str()]);
         let context = Context::open(folder.path(), &inline, true).unwrap();
         assert_eq!(names(&context), ["a", context.dockerfile.as_str()]);
+    }
+
+    #[test]
+    fn what_a_build_sees_has_the_same_digest_in_every_checkout() {
+        let files =
+            [("Dockerfile", "FROM scratch"), (".dockerignore", "log\n"), ("src/a", "a"), ("log", "1")];
+        let digest = |folder: &tempfile::TempDir| {
+            Context::open(folder.path(), &Dockerfile::Default, true).unwrap().digest().unwrap()
+        };
+        let (one, other) = (folder(&files), folder(&files));
+        fs::write(other.path().join("log"), "2").unwrap();
+        fs::set_permissions(other.path().join("src/a"), fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(digest(&one), digest(&other));
+        fs::write(other.path().join("src/a"), "b").unwrap();
+        assert_ne!(digest(&one), digest(&other));
     }
 
     #[test]

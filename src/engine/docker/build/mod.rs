@@ -1,21 +1,24 @@
 //! Building an image: BuildKit where the engine has it, the classic builder elsewhere.
 //!
-//! Either way the context is one tar in the body of `POST /build`; with BuildKit bollard holds the session beside it,
-//! through which the engine asks for credentials.
+//! Either way the context is one tar in the body of `POST /build`; with BuildKit a session stands beside it, through which
+//! the engine asks for credentials, secrets and keys.
 
 mod context;
+mod provided;
+mod session;
 mod trace;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
-use bollard::query_parameters::{BuildImageOptions, BuilderVersion};
-use futures_util::StreamExt;
+use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Uri};
+use sha2::{Digest, Sha256};
 
 use self::context::Context;
+use self::session::{Provided, Session};
 use self::trace::Trace;
 use super::credentials::all_credentials;
 use super::failure::{Call, call};
@@ -23,67 +26,135 @@ use super::images::drain;
 use super::wire::{body_bytes, escape, streamed};
 use super::{Docker, nonsense};
 use crate::engine::{
-    BuildContext, BuildImage, BuildProgress, ByteStream, EngineError, EngineKind, ErrorKind, ObjectKind,
-    OnBuild, Result,
+    BuildContext, BuildImage, BuildProgress, ByteStream, Dockerfile, EngineError, EngineKind, ErrorKind,
+    NamedContext, ObjectKind, OnBuild, PullImage, Result, dockerfile, identity,
 };
+
+/// The repository of images that are a build's further contexts. No spec can name it.
+const CONTEXT_IMAGES: &str = "sbx-context";
 
 impl Docker {
     pub(super) async fn build(&self, build: &BuildImage, progress: OnBuild<'_>) -> Result<String> {
         let name = build.tags.first().cloned().unwrap_or_default();
         let call = call("build", ObjectKind::Image, name);
         let buildkit = self.kind == EngineKind::Docker && !self.classic_builder;
-        if !build.secrets.is_empty() || !build.ssh.is_empty() {
-            // Both need a session that serves them, which bollard does not offer beside the build's output.
-            return Err(call.of(ErrorKind::Unsupported, "`secrets` and `ssh` of a build are not supported"));
+        if !buildkit && (!build.secrets.is_empty() || !build.ssh.is_empty()) {
+            let why = if self.kind == EngineKind::Docker {
+                "`secrets` and `ssh` of a build need BuildKit, which DOCKER_BUILDKIT=0 turns off"
+            } else {
+                "`secrets` and `ssh` of a build need BuildKit, which this engine does not have"
+            };
+            return Err(call.of(ErrorKind::Unsupported, why));
         }
-        let prepared = prepare(build, buildkit, &call).await?;
-        let query = query(build, &prepared.dockerfile);
+        let mut build = build.clone();
+        let contexts = self.context_images(&build, progress).await?;
+        if build.pull && !contexts.is_empty() {
+            // The engine would look for the images of contexts in a registry as well.
+            self.pull_bases(&build, &contexts, &call).await?;
+            build.pull = false;
+        }
+        let prepared = prepare(&build, &contexts, buildkit, &call).await?;
+        build
+            .labels
+            .extend(prepared.inputs.iter().map(|inputs| (identity::INPUTS.to_owned(), inputs.clone())));
+        let query = query(&build, &prepared.dockerfile);
         if buildkit {
-            self.build_with_buildkit(query, prepared, &call, progress).await
+            self.build_with_buildkit(&build, query, prepared, &call, progress).await
         } else {
             self.build_classic(&query, prepared, &call, progress).await
         }
     }
 
+    /// The images of a build's further contexts; a folder becomes one first. (Within the build's own context it would be
+    /// copied along by every `COPY .`.)
+    async fn context_images(
+        &self,
+        build: &BuildImage,
+        progress: OnBuild<'_>,
+    ) -> Result<BTreeMap<String, String>> {
+        let mut images = BTreeMap::new();
+        for (name, context) in &build.contexts {
+            let image = match context {
+                NamedContext::Image(reference) => reference.clone(),
+                NamedContext::Folder(folder) => {
+                    progress(BuildProgress::Step(format!("load the context {name}")));
+                    Box::pin(self.build_context_image(build, folder, progress)).await?
+                }
+            };
+            images.insert(name.clone(), image);
+        }
+        Ok(images)
+    }
+
+    async fn build_context_image(
+        &self,
+        build: &BuildImage,
+        folder: &Path,
+        progress: OnBuild<'_>,
+    ) -> Result<String> {
+        let call = call("build", ObjectKind::Image, folder.display().to_string());
+        let mut of = BuildImage {
+            context: BuildContext::Folder(folder.to_owned()),
+            dockerfile: Dockerfile::Inline("FROM scratch\nCOPY . /\n".to_owned()),
+            platform: build.platform.clone(),
+            labels: build.labels.clone(),
+            ..BuildImage::default()
+        };
+        let contents = prepare(&of, &BTreeMap::new(), true, &call).await?.inputs.unwrap_or_default();
+        let tag = format!("{CONTEXT_IMAGES}:{}", &contents[..contents.len().min(24)]);
+        // Ours to remove, as any image that is built under a name of our making.
+        of.labels.insert(identity::BUILT.to_owned(), tag.clone());
+        of.tags = vec![tag.clone()];
+        self.build(&of, progress).await?;
+        Ok(tag)
+    }
+
+    async fn pull_bases(
+        &self,
+        build: &BuildImage,
+        contexts: &BTreeMap<String, String>,
+        call: &Call,
+    ) -> Result<()> {
+        let (recipe, build) = (prepare(build, &BTreeMap::new(), true, call).await?.text, build);
+        for reference in dockerfile::base_images(&recipe, &build.args) {
+            if !contexts.contains_key(&reference) {
+                let pull = PullImage { reference, platform: build.platform.clone() };
+                self.pull(&pull, &mut |_| {}).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn build_with_buildkit(
         &self,
+        build: &BuildImage,
         query: String,
         prepared: Prepared,
         call: &Call,
         progress: OnBuild<'_>,
     ) -> Result<String> {
-        let session = format!("sandbox-{}", hex::encode(rand::random::<[u8; 12]>()));
-        // bollard's options hold one tag and one extra host; ours go straight into the address.
-        let api = self.patient.clone().with_request_modifier(move |mut request| {
-            if request.uri().path().ends_with("/build")
-                && let Ok(uri) =
-                    format!("/build?version=2&{query}&session={}", session_of(request.uri())).parse::<Uri>()
-            {
-                *request.uri_mut() = uri;
-            }
-            request
-        });
-        let options = BuildImageOptions {
-            version: BuilderVersion::BuilderBuildKit,
-            session: Some(session),
-            ..BuildImageOptions::default()
+        let provided = Provided {
+            credentials: all_credentials(self.config.as_deref()).await,
+            secrets: provided::secrets(&build.secrets).map_err(|why| call.of(ErrorKind::Invalid, why))?,
+            agents: provided::agents(&build.ssh).map_err(|why| call.of(ErrorKind::Invalid, why))?,
         };
-        let credentials = all_credentials(self.config.as_deref()).await;
-        let mut items =
-            Box::pin(api.build_image(options, Some(credentials), Some(streamed(prepared.archive))));
+        let session = Session::open(&self.wire, provided).await.map_err(|error| call.broke(error))?;
+        let path = format!("/build?version=2&rm=1&{query}&session={}", session.id);
+        let response = self.wire.send_archive(Method::POST, &path, prepared.archive).await;
         let (mut id, mut trace) = (None, Trace::default());
-        while let Some(item) = items.next().await {
-            let item = item.map_err(|error| tidied(call.failed(error)))?;
-            match item.aux {
-                Some(bollard::models::BuildInfoAux::BuildKit(status)) => trace.tell(status, progress),
-                Some(bollard::models::BuildInfoAux::Default(image)) => id = image.id.or(id),
-                None => {
-                    if let Some(line) = item.stream {
-                        tell_line(&line, progress);
+        let outcome =
+            drain(body_bytes(response.map_err(|error| call.broke(error))?), call, |item| {
+                match item["id"].as_str() {
+                    Some("moby.buildkit.trace") => {
+                        if let Some(status) = item["aux"].as_str().and_then(trace::decode) {
+                            trace.tell(status, progress);
+                        }
                     }
+                    _ => id = item["aux"]["ID"].as_str().map(str::to_owned).or(id.take()),
                 }
-            }
-        }
+            })
+            .await;
+        outcome.map_err(tidied)?;
         id.ok_or_else(|| nonsense(call, "an id"))
     }
 
@@ -122,39 +193,83 @@ struct Prepared {
     archive: ByteStream,
     /// The recipe's path in the archive.
     dockerfile: String,
+    /// The recipe as it was written.
+    text: String,
+    /// The digest of all that the image is built from, as far as it is on this machine.
+    inputs: Option<String>,
 }
 
-async fn prepare(build: &BuildImage, buildkit: bool, call: &Call) -> Result<Prepared> {
+async fn prepare(
+    build: &BuildImage,
+    contexts: &BTreeMap<String, String>,
+    buildkit: bool,
+    call: &Call,
+) -> Result<Prepared> {
     let folder = match &build.context {
         BuildContext::Folder(folder) => folder.clone(),
-        BuildContext::Remote(_) => {
-            let dockerfile = match &build.dockerfile {
-                crate::engine::Dockerfile::Path(path) => path.display().to_string(),
-                crate::engine::Dockerfile::Default => "Dockerfile".into(),
-                crate::engine::Dockerfile::Inline(_) => {
-                    return Err(
-                        call.of(ErrorKind::Unsupported, "an inline recipe needs a context of this machine")
-                    );
-                }
-            };
-            return Ok(Prepared { archive: Box::pin(futures_util::stream::empty()), dockerfile });
+        BuildContext::Remote(_) => return remote(build, contexts, call),
+    };
+    let (build, contexts) = (build.clone(), contexts.clone());
+    let prepared = tokio::task::spawn_blocking(move || {
+        let mut context = Context::open(&folder, &build.dockerfile, buildkit)?;
+        let files = context.digest().map_err(|error| format!("context `{}`: {error}", folder.display()))?;
+        let inputs = inputs(&build, &context.text, &files, &contexts);
+        let text = context.text.clone();
+        let mut recipe = dockerfile::with_stages(&text, &contexts);
+        if !build.fresh_stages.is_empty() {
+            let nonce = hex::encode(rand::random::<[u8; 8]>());
+            recipe = dockerfile::with_fresh_stages(&recipe, &build.fresh_stages, &nonce);
+        }
+        if recipe != text {
+            context.replace_recipe(&recipe);
+        }
+        let dockerfile = context.dockerfile.clone();
+        Ok(Prepared { archive: context.archive(), dockerfile, text, inputs: Some(inputs) })
+    });
+    let prepared = prepared.await.map_err(|error| call.of(ErrorKind::Other, error.to_string()))?;
+    prepared.map_err(|why: String| call.of(ErrorKind::Invalid, why))
+}
+
+/// A context that the engine fetches, with its Dockerfile.
+fn remote(build: &BuildImage, contexts: &BTreeMap<String, String>, call: &Call) -> Result<Prepared> {
+    let dockerfile = match &build.dockerfile {
+        Dockerfile::Path(path) => path.display().to_string(),
+        Dockerfile::Default => "Dockerfile".into(),
+        Dockerfile::Inline(_) => {
+            return Err(call.of(ErrorKind::Unsupported, "an inline recipe needs a context of this machine"));
         }
     };
-    let recipe = build.dockerfile.clone();
-    let context = tokio::task::spawn_blocking(move || Context::open(&folder, &recipe, buildkit))
-        .await
-        .map_err(|error| call.of(ErrorKind::Other, error.to_string()))?
-        .map_err(|why| call.of(ErrorKind::Invalid, why))?;
-    let dockerfile = context.dockerfile.clone();
-    Ok(Prepared { archive: context.archive(), dockerfile })
+    if !contexts.is_empty() || !build.fresh_stages.is_empty() {
+        let why = "`additional_contexts` and `no_cache_filter` need a context of this machine";
+        return Err(call.of(ErrorKind::Unsupported, why));
+    }
+    let archive = Box::pin(futures_util::stream::empty());
+    Ok(Prepared { archive, dockerfile, text: String::new(), inputs: None })
+}
+
+/// The digest of what an image is built from: the same in every checkout, whatever the folder is called.
+fn inputs(build: &BuildImage, recipe: &str, files: &str, contexts: &BTreeMap<String, String>) -> String {
+    let value = serde_json::json!([
+        recipe,
+        files,
+        build.args,
+        build.target,
+        build.platform,
+        contexts,
+        build.extra_hosts
+    ]);
+    hex::encode(Sha256::digest(value.to_string().as_bytes()))
 }
 
 fn query(build: &BuildImage, dockerfile: &str) -> String {
     let mut pairs: Vec<(&str, String)> = vec![("dockerfile", dockerfile.to_owned())];
     pairs.extend(build.tags.iter().map(|tag| ("t", tag.clone())));
     pairs.extend(build.extra_hosts.iter().map(|host| ("extrahosts", host.clone())));
-    let args: BTreeMap<_, _> =
-        build.args.iter().filter_map(|(key, value)| Some((key, value.as_ref()?))).collect();
+    let mut args: BTreeMap<&str, &str> =
+        build.args.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_deref()?))).collect();
+    if build.inline_cache {
+        args.insert("BUILDKIT_INLINE_CACHE", "1");
+    }
     let json = [
         ("buildargs", serde_json::to_string(&args), args.is_empty()),
         ("labels", serde_json::to_string(&build.labels), build.labels.is_empty()),
@@ -183,11 +298,6 @@ fn query(build: &BuildImage, dockerfile: &str) -> String {
     let pairs: Vec<String> =
         pairs.into_iter().map(|(key, value)| format!("{key}={}", escape(&value))).collect();
     pairs.join("&")
-}
-
-fn session_of(uri: &Uri) -> &str {
-    let mut pairs = uri.query().unwrap_or_default().split('&');
-    pairs.find_map(|pair| pair.strip_prefix("session=")).unwrap_or_default()
 }
 
 fn tell_line(text: &str, progress: &mut (dyn FnMut(BuildProgress) + Send)) {

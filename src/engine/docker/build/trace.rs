@@ -2,9 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bollard::moby::buildkit::v1::StatusResponse;
+use prost::Message;
 
 use crate::engine::BuildProgress;
+
+/// Reads one message of the account.
+pub(super) fn decode(text: &str) -> Option<StatusResponse> {
+    StatusResponse::decode(STANDARD.decode(text).ok()?.as_slice()).ok()
+}
 
 /// What has been told so far.
 #[derive(Debug, Default)]
