@@ -97,6 +97,8 @@ impl Reporter for Plain {
                     self.tell(event);
                 }
             }
+            // Each line was printed when it came.
+            Event::BuildFailed { .. } => {}
             Event::Waiting { service, what, since, .. } => {
                 if self.is_news(format!("wait {service}"), what, since.as_secs()) {
                     self.tell(event);

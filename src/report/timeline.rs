@@ -27,7 +27,10 @@ pub struct Span {
 
 /// Whether a recording for the timeline needs `event`: logs and build output only make it long.
 pub fn counts(event: &Event) -> bool {
-    !matches!(event, Event::Log { .. } | Event::BuildLine { .. } | Event::Plan { .. })
+    !matches!(
+        event,
+        Event::Log { .. } | Event::BuildLine { .. } | Event::BuildFailed { .. } | Event::Plan { .. }
+    )
 }
 
 /// The recording's time spans, in the order in which they began. Of several sessions in one recording, the last.

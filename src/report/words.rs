@@ -88,6 +88,8 @@ pub fn fact(event: &Event) -> Option<Fact> {
             format!("{what}: {}, {}", progress(*bytes, amount::bytes), amount::rate(*rate)),
         ),
         Event::BuildLine { service, line } => Fact::new(Detail, service, harmless(line, Colour::Off)),
+        Event::BuildFailed { service, output } => Fact::new(Error, service, "the build failed")
+            .with_below(output.iter().map(|line| harmless(line, Colour::Off)).collect()),
         Event::Waiting { service, what, last, since } => {
             Fact::new(Detail, service, waits(what, last.as_deref(), *since))
         }

@@ -1,6 +1,6 @@
 //! Performs the operations of a plan: each is one call to the engine or one message to the keeper.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,9 @@ use crate::engine::{
 use crate::plan::{GrantedFile, Handover, Op, Plan, Step, StepId, VolumeSource};
 use crate::pool::{Storage, StorageError, VolumePath};
 use crate::spec::{ServiceName, Spec};
+
+/// How many of a failed build's lines are told again.
+const LAST_BUILD_LINES: usize = 20;
 
 /// All that operations are performed with.
 pub struct Workshop {
@@ -212,13 +215,25 @@ impl Workshop {
 
     async fn build(&self, step: &Step, build: &BuildImage) -> Result<(), SessionError> {
         let (events, service) = (self.events.clone(), owner(step));
-        let mut tell = move |progress: BuildProgress| match progress {
-            BuildProgress::Step(line) | BuildProgress::Line(line) => {
+        let mut output: VecDeque<String> = VecDeque::new();
+        let mut tell = |progress: BuildProgress| match progress {
+            BuildProgress::Step(line) => {
+                events.emit(Event::BuildLine { service: service.clone(), line });
+            }
+            BuildProgress::Line(line) => {
+                output.push_back(line.clone());
+                if output.len() > LAST_BUILD_LINES {
+                    output.pop_front();
+                }
                 events.emit(Event::BuildLine { service: service.clone(), line });
             }
             BuildProgress::Context(_) => {}
         };
-        Ok(self.engine.build_image(build, &mut tell).await.map(drop)?)
+        let built = self.engine.build_image(build, &mut tell).await;
+        if built.is_err() && !output.is_empty() {
+            events.emit(Event::BuildFailed { service, output: output.into() });
+        }
+        Ok(built.map(drop)?)
     }
 
     async fn provide(&self, path: &VolumePath, source: &VolumeSource) -> Result<(), SessionError> {

@@ -178,6 +178,7 @@ impl Board {
             | Event::Notice { .. }
             | Event::PortMoved { .. }
             | Event::Log { .. }
+            | Event::BuildFailed { .. }
             | Event::DeadlineNear { .. } => {}
         }
     }

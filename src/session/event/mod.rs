@@ -112,6 +112,13 @@ pub enum Event {
         /// The line, without its end.
         line: String,
     },
+    /// A build failed. Every line of it was told before.
+    BuildFailed {
+        /// The service whose image is built.
+        service: String,
+        /// The last lines that its steps wrote.
+        output: Vec<String>,
+    },
     /// A service is not ready yet. Sent when the wait begins and whenever the last answer changes.
     Waiting {
         /// The service that is waited for.
