@@ -347,6 +347,8 @@ fn a_spec_out_of_a_file_may_not_mount_this_host_whatever_it_says_of_itself() {
     world.sandbox(["snapshot", "create", "mine"]).success();
     world.sandbox(["snapshot", "export", "mine", "mine.sandbox.tar.zst"]).success();
     let second = named(&world, "second");
+    // Not a checkout of the project any more.
+    std::fs::remove_file(world.project().join("sandbox.yaml")).unwrap();
 
     let refused = world.sandbox(["up", "-d", "--from", "mine.sandbox.tar.zst", "--name", &second]).exits(2);
 
@@ -365,6 +367,8 @@ fn a_spec_out_of_a_file_may_say_no_more_than_a_spec_of_ones_own() {
     world.sandbox(["snapshot", "create", "mine"]).success();
     world.sandbox(["snapshot", "export", "mine", "mine.sandbox.tar.zst"]).success();
     let (mine, second) = (world.project().join("mine.sandbox.tar.zst"), named(&world, "second"));
+    // Not a checkout of the project any more.
+    std::fs::remove_file(world.project().join("sandbox.yaml")).unwrap();
     // A file like that one, of no data, whose spec says something else.
     let forged = |other: &str, change: &dyn Fn(&mut Value)| {
         let import = Import::open(std::fs::File::open(&mine).unwrap(), Limits::default()).unwrap();
@@ -482,6 +486,89 @@ fn an_image_that_differs_is_refused_unless_drift_is_allowed_and_one_that_is_miss
     assert_eq!(word(&world), "seeded");
     world.sandbox(["down"]).success();
     docker(&["rmi", &image]).success();
+}
+
+/// A project as in the README's tour: one service is built, one mounts a folder of the project.
+const TOUR: &str = r#"
+name: tour
+services:
+  app:
+    build: { context: ., dockerfile_inline: "FROM sbx-test/busybox\nCOPY mark /mark" }
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    environment: { TOKEN: "${TOUR_TOKEN}", MODE: dev }
+    volumes: ["data:/data"]
+volumes: { data: {} }
+"#;
+
+#[test]
+fn a_snapshot_of_a_built_service_travels_between_engines_whatever_their_image_stores_and_back() {
+    let mut world = World::with_spec(TOUR);
+    world.file("mark", "built by the sender");
+    world.env("TOUR_TOKEN", "hush-hush");
+    world.up();
+    shell(&world, "app", "echo the bug > /data/word").success();
+    world.sandbox(["snapshot", "create", "bug"]).success();
+    world.sandbox(["snapshot", "export", "bug", "bare.sandbox.tar.zst"]).success().says("app.TOKEN");
+    world.sandbox(["snapshot", "export", "bug", "bug.sandbox.tar.zst", "--with-images"]).success();
+    let shown = world.sandbox(["snapshot", "inspect", "bug.sandbox.tar.zst"]).success();
+    let project = world.project().display().to_string();
+    assert!(!shown.stdout.contains("hush-hush") && !shown.stdout.contains(&project), "{shown}");
+
+    let containerd = SecondEngine::start(
+        &["--release", "trixie", "--fs", "ext4", "--store", "containerd"],
+        &["sbx-test/busybox"],
+    );
+    let other = containerd.world("");
+    std::fs::remove_file(other.project().join("sandbox.yaml")).unwrap();
+    for file in ["bare", "bug"].map(|name| format!("{name}.sandbox.tar.zst")) {
+        std::fs::copy(world.project().join(&file), other.project().join(&file)).unwrap();
+    }
+    let refused = other.sandbox(["up", "-d", "--from", "bare.sandbox.tar.zst"]).exits(1);
+    refused.says("`app`, which was built").says("--with-images").says("checkout");
+    other.sandbox(["up", "-d", "--from", "bug.sandbox.tar.zst"]).success();
+    assert_eq!(word(&other), "the bug");
+    assert_eq!(shell(&other, "app", "cat /mark; echo; echo $MODE").text(), "built by the sender\ndev");
+    // And back, without images: the one that is there is the same.
+    other.sandbox(["snapshot", "create", "again"]).success();
+    other.sandbox(["snapshot", "export", "again", "again.sandbox.tar.zst"]).success();
+    std::fs::copy(
+        other.project().join("again.sandbox.tar.zst"),
+        world.project().join("again.sandbox.tar.zst"),
+    )
+    .unwrap();
+    world.sandbox(["down"]).success();
+    world.sandbox(["snapshot", "import", "again.sandbox.tar.zst"]).success();
+    std::fs::remove_file(world.project().join("sandbox.yaml")).unwrap();
+    let second = named(&world, "second");
+    world.sandbox(["up", "-d", "--from", "again", "--name", &second]).success();
+    assert_eq!(in_named(&world, &second, "app", "cat /data/word").success().text(), "the bug");
+    world.sandbox(["down", &second]).success();
+}
+
+#[test]
+fn a_snapshot_file_in_a_checkout_of_its_project_is_used_with_the_sources_there() {
+    let world = World::with_spec(TOUR);
+    world.file("mark", "the sender's");
+    world.up();
+    shell(&world, "app", "echo the bug > /data/word").success();
+    world.sandbox(["snapshot", "create", "bug"]).success();
+    world.sandbox(["snapshot", "export", "bug", "bug.sandbox.tar.zst"]).success();
+    world.sandbox(["down"]).success();
+    let file = std::fs::read(world.project().join("bug.sandbox.tar.zst")).unwrap();
+
+    let checkout = World::with_spec(TOUR);
+    checkout.file("mark", "the sender's").file("bug.sandbox.tar.zst", &file);
+    let same = checkout.sandbox(["up", "-d", "--from", "bug.sandbox.tar.zst"]).success();
+    let same = same.says("the sources beside it");
+    assert!(!same.stderr.contains("other sources"), "{same}");
+    assert_eq!(word(&checkout), "the bug");
+    checkout.sandbox(["down"]).success();
+
+    checkout.file("mark", "the receiver's");
+    let changed = checkout.sandbox(["up", "-d", "--build", "--from", "bug.sandbox.tar.zst"]).success();
+    changed.says("other sources");
+    assert_eq!(shell(&checkout, "app", "cat /mark; cat /data/word").text(), "the receiver'sthe bug");
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn oversleep(until: impl Fn() -> bool) -> Duration {
     let nap = Duration::from_millis(10);
     let mut late = Vec::new();
     while !until() {
-        let began = Instant::now();
+        let began = std::time::Instant::now();
         thread::sleep(nap);
         late.push(began.elapsed().saturating_sub(nap));
     }

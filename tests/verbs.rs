@@ -542,8 +542,11 @@ services:
   deaf: { image: sbx-test/busybox, command: [sleep, "1000"] }
 "#,
     );
-    let mut session = world.spawn(["up"]);
-    session.says("is up after");
+    let session = world.spawn(["up"]);
+    eventually("it runs", || {
+        world.engine().runs(&world.container("polite")) && world.engine().runs(&world.container("deaf"))
+    });
+    std::thread::sleep(Duration::from_millis(500));
 
     let down = world.sandbox(["down"]).success();
 

@@ -16,7 +16,8 @@ use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 use super::client::{ENGINE_SOCKET, storage_inside};
 use super::protocol::Carrying;
 use crate::data::archive::{
-    ArchiveError, Archived, Brought, Packing, Place, export_set, import_set, manifest_of,
+    ArchiveError, Archived, Brought, Packing, Place, UserValues, export_set, import_set, manifest_of,
+    user_variables,
 };
 use crate::data::manifest::ImageIdentity;
 use crate::engine::docker::Docker;
@@ -63,9 +64,21 @@ impl CarryError {
     }
 }
 
-/// `export SHELF/NAME [--with-images]`: writes the set to standard output.
+/// `export SHELF/NAME [--with-images] [--with-env]`: writes the set to standard output.
 pub fn export(args: &[String]) -> ExitCode {
+    let values =
+        if args.iter().any(|arg| arg == "--with-env") { UserValues::Included } else { UserValues::LeftOut };
     carry(args, async |place, set, counter, images| {
+        if values == UserValues::LeftOut {
+            let left_out = user_variables(&manifest_of(&*place.storage, &set).await?);
+            if !left_out.is_empty() {
+                let text = format!(
+                    "left out, as the values came from your own variables: {} (`--with-env` puts them in)",
+                    left_out.join(", ")
+                );
+                tell(&Carrying::Note { text });
+            }
+        }
         let images: Option<Box<dyn io::Read + Send>> = match images {
             Images::Left => None,
             Images::Taken => {
@@ -84,7 +97,7 @@ pub fn export(args: &[String]) -> ExitCode {
         let _ = rustix::pipe::fcntl_setpipe_size(&out, BURST);
         let packed = Arc::new(AtomicU64::new(0));
         let out = Counted { out, written: Arc::clone(&packed) };
-        let written = export_set(&place, &set, out, Packing::Zstd, images, counter).await?;
+        let written = export_set(&place, &set, out, Packing::Zstd, images, values, counter).await?;
         Ok(Carrying::Done {
             entries: written.entries,
             bytes: written.bytes,
@@ -144,7 +157,7 @@ async fn names(
     let mut named = Vec::new();
     for (service, image) in images {
         let now = engine.image(&image.reference).await?;
-        let name = if now.is_some_and(|now| image.is(&now.id, &now.digests)) {
+        let name = if now.is_some_and(|now| image.is(&now)) {
             image.reference.clone()
         } else if engine.image(&image.id).await?.is_some() {
             image.id.clone()
@@ -172,20 +185,23 @@ async fn load(file: std::fs::File, archived: &[Archived], images: Images) -> Res
     let engine = engine().await?;
     let mut missing = false;
     for image in archived {
-        missing |= engine.image(&image.id).await?.is_none();
+        if image.tags.is_empty() {
+            missing |= engine.image(&image.id).await?.is_none();
+        }
         for tag in &image.tags {
             let Some(here) = engine.image(tag).await? else {
                 missing = true;
                 continue;
             };
-            if here.id != image.id && images == Images::Left {
+            let is_same = here.id == image.id || (image.content.is_some() && here.content() == image.content);
+            if !is_same && images == Images::Left {
                 let text = format!(
                     "the images that came along are not loaded: `{tag}` is another one here (`--with-images` replaces it)"
                 );
                 tell(&Carrying::Warning { text });
                 return Ok(());
             }
-            missing |= here.id != image.id;
+            missing |= !is_same;
         }
     }
     if missing {

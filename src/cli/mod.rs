@@ -30,6 +30,7 @@ mod ps;
 mod reset;
 mod run;
 mod snapshot;
+mod snapshot_spec;
 mod support;
 mod task;
 #[cfg(test)]

@@ -104,10 +104,10 @@ async fn build(
     which: Which,
     context: &Context,
 ) -> Result<Exit, Failure> {
-    let from = super::up::source(context, build.from.as_deref()).await?;
+    let from = super::snapshot_spec::source(context, build.from.as_deref()).await?;
     // Its profile is active although nobody asked for it.
     let named: Vec<String> = service.iter().map(ToString::to_string).collect();
-    let loaded = build.applied(super::up::loaded(context, spec, from.as_ref(), &named).await?)?;
+    let loaded = build.applied(super::snapshot_spec::loaded(context, spec, from.as_ref(), &named).await?)?;
     if let Some(service) = service.as_ref().filter(|name| !loaded.spec.services.contains_key(*name)) {
         return Err(Failure::usage(format!("the spec has no service `{service}`"), None));
     }
@@ -115,7 +115,7 @@ async fn build(
     let scope = context.scope()?;
     let reporting = context.reporter();
     reporting.warn(&loaded.warnings);
-    let opening = open::Opening { which, ..build.opening(context, spec, &[], from) };
+    let opening = open::Opening { which, ..build.opening(context, spec, &[], from.as_ref()) };
     let opened = open::open(&engine, &scope, &loaded, &opening, reporting.events.clone()).await;
     let outcome = match opened {
         Ok(session) => {

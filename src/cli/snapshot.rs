@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::lifecycle::present;
 use super::{Context, Exit, Failure};
 use crate::agent::client::{Keeper, Options, in_full};
-use crate::data::archive::{Import, Limits};
+use crate::data::archive::{Import, Limits, UserValues};
 use crate::data::manifest::Manifest;
 use crate::pool::{Detail, SetInfo, SetPath, SetSize, Shelf, Storage, StorageError};
 use crate::report::Output;
@@ -61,6 +61,9 @@ enum Verb {
         /// Put the services' images into it as well.
         #[arg(long)]
         with_images: bool,
+        /// Include values of `environment` that came from your own variables
+        #[arg(long)]
+        with_env: bool,
     },
     /// Read a snapshot from a file; it is checked whole before anything of it can be used.
     Import {
@@ -93,9 +96,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         Verb::Create { snapshot, crash, note } => create(context, &snapshot, crash, note).await,
         Verb::Ls => list(context).await,
         Verb::Inspect { snapshot } => inspect(context, &snapshot).await,
-        Verb::Export { snapshot, file, with_images } => {
+        Verb::Export { snapshot, file, with_images, with_env } => {
             let file = file.unwrap_or_else(|| PathBuf::from(format!("{}{ENDING}", snapshot.name)));
-            let outcome = carry(context, async |far| far.export(&snapshot, &file, images(with_images)).await);
+            let values = if with_env { UserValues::Included } else { UserValues::LeftOut };
+            let work = async |far: &Far| far.export(&snapshot, &file, images(with_images), values).await;
+            let outcome = carry(context, work);
             carried(context, &file.display().to_string(), outcome.await?)
         }
         Verb::Import { file, snapshot, with_images } => {
@@ -109,6 +114,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 
 /// How snapshot files' names end.
 const ENDING: &str = ".sandbox.tar.zst";
+
+/// The name of the snapshot in a file, by the file's.
+pub(super) fn label(file: &Path) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let stem = || file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    name.strip_suffix(ENDING).map_or_else(stem, str::to_owned)
+}
 
 fn named_after(file: &Path) -> Result<SetPath, Failure> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();

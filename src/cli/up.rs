@@ -1,15 +1,13 @@
 //! `sandbox up`: builds the sandbox and shows how to reach it; in the foreground it is the session.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Context, Exit, Failure, SpecOptions, consent};
+use super::snapshot_spec::{Source, loaded, source};
+use super::{Context, Exit, Failure, SpecOptions};
 use crate::agent::protocol::Lifetime;
-use crate::data::manifest::Manifest;
-use crate::pool::SetPath;
 use crate::report::Output;
 use crate::session::control::StopReason;
 use crate::session::observe::{self, Passwords};
@@ -17,12 +15,8 @@ use crate::session::open::{self, Opening};
 use crate::session::origin::Drift;
 use crate::session::raise::{self, PortWish};
 use crate::session::run::{Follow, OnFailure, Outcome, Purpose};
-use crate::session::transfer::Far;
 use crate::session::watch::{self, Watching};
-use crate::spec::{
-    self, HostAccess, Loaded, ProblemKind, PullPolicy, Refusals, SandboxName, ServiceName, Spec, SpecOrigin,
-    Variables,
-};
+use crate::spec::{self, Loaded, PullPolicy, Refusals, ServiceName, Spec};
 
 /// Arguments of `up`.
 #[derive(Debug, clap::Args)]
@@ -147,13 +141,13 @@ impl BuildOptions {
         context: &Context,
         spec: &SpecOptions,
         services: &[String],
-        from: Option<SetPath>,
+        from: Option<&Source>,
     ) -> Opening {
         Opening {
             services: services.to_vec(),
             name: context.globals.name.clone(),
             ttl: self.ttl,
-            from,
+            from: from.map(|source| source.set.clone()),
             egress: self.egress.clone(),
             rebuild: self.build,
             recreate: self.force_recreate,
@@ -174,7 +168,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let reporting = context.reporter();
     reporting.warn(&loaded.warnings);
     let on_failure = if args.keep_on_failure { OnFailure::Keep } else { OnFailure::Destroy };
-    let opening = Opening { on_failure, ..args.build.opening(context, &args.spec, &args.services, from) };
+    let opening =
+        Opening { on_failure, ..args.build.opening(context, &args.spec, &args.services, from.as_ref()) };
     if args.dry_run {
         let plan = open::dry_run(&engine, &context.scope()?, &loaded, &opening).await?;
         reporting.finish().await;
@@ -199,75 +194,6 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         Output::stdout().json(&statuses.into_iter().map(raise::found_ready).collect::<Vec<_>>());
     }
     Ok(exit(outcome))
-}
-
-/// As much of a set's name as a sandbox's name takes: a file's is long.
-const FEW: usize = 24;
-
-/// The kept set that `--from` names: a snapshot, or a file, which is imported unless it was before.
-pub(super) async fn source(context: &Context, from: Option<&str>) -> Result<Option<SetPath>, Failure> {
-    let Some(from) = from else { return Ok(None) };
-    let keeper = super::snapshot::keeper(context).await?;
-    let storage = keeper.storage()?;
-    if let Ok(path) = super::snapshot::named(from)
-        && storage.inspect(&path).await?.is_some()
-    {
-        return Ok(Some(path));
-    }
-    let file = Path::new(from);
-    if !file.is_file() {
-        let hint = "`sandbox snapshot ls` shows the snapshots that there are".to_owned();
-        return Err(Failure::failed(format!("there is neither a snapshot nor a file `{from}`"), Some(hint)));
-    }
-    let reporting = context.reporter();
-    let container = keeper.storage_container();
-    let far = Far { engine: context.engine().await?, container, events: reporting.events.clone() };
-    let kept = far.kept(&*storage, file).await;
-    drop(far);
-    reporting.finish().await;
-    Ok(Some(kept?))
-}
-
-/// The spec that is built: a snapshot's own if one is asked for and no file is named, else the files'.
-pub(super) async fn loaded(
-    context: &Context,
-    spec: &SpecOptions,
-    from: Option<&SetPath>,
-    services: &[String],
-) -> Result<Loaded, Failure> {
-    let Some(path) = from.filter(|_| spec.files.is_empty()) else {
-        return context.load(spec, services, Refusals::Fail);
-    };
-    let info = super::snapshot::storage(context).await?.inspect(path).await?;
-    let kept = info.as_ref().and_then(Manifest::of).and_then(|manifest| manifest.spec);
-    let Some(kept) = kept.and_then(|json| serde_json::from_value::<Spec>(json).ok()) else {
-        return context.load(spec, services, Refusals::Fail);
-    };
-    let access = if spec.allow_host_access { HostAccess::Allowed } else { HostAccess::Refused };
-    let (kept, access) = admitted(&without_seeds(kept), access).await?;
-    // What somebody else may have written does not name variables of this host.
-    let variables = if kept.origin == SpecOrigin::Local || access == HostAccess::Allowed {
-        spec::variables_in(&kept.folder, super::context::environment())
-    } else {
-        Variables::default()
-    };
-    let name: String = path.name.as_str().chars().take(FEW).collect();
-    let sandbox = SandboxName::derive(kept.name.as_str(), Some(&name));
-    Ok(Loaded { spec: kept, warnings: Vec::new(), variables, sandbox, read: BTreeSet::new() })
-}
-
-/// A kept spec, once the user allows what it asks of this machine, with what was allowed.
-async fn admitted(kept: &Spec, access: HostAccess) -> Result<(Spec, HostAccess), Failure> {
-    let problems = match spec::readmitted(kept, access) {
-        Ok(spec) => return Ok((spec, access)),
-        Err(problems) => problems,
-    };
-    let asks_only = problems.iter().all(|problem| problem.kind == ProblemKind::HostAccess);
-    let asked = problems.iter().map(|problem| problem.message.clone()).collect();
-    if access == HostAccess::Allowed || !asks_only || !consent::ask(asked).await? {
-        return Err(Failure::Spec(problems));
-    }
-    Ok((spec::readmitted(kept, HostAccess::Allowed).map_err(Failure::Spec)?, HostAccess::Allowed))
 }
 
 /// What `--watch` needs to read the spec anew.
@@ -297,16 +223,6 @@ fn watching(args: &Args, context: &Context, loaded: &Loaded, opening: Opening) -
         Ok(loaded)
     };
     Ok(Watching { reload: Box::new(reload), beside, opening })
-}
-
-/// The data is there: what would make it is not read, and need not be here.
-fn without_seeds(mut spec: Spec) -> Spec {
-    for service in spec.services.values_mut() {
-        service.seed.clear();
-        service.mounts.retain(|mount| !mount.is_initdb());
-    }
-    spec.volumes.values_mut().for_each(|volume| volume.seed.clear());
-    spec
 }
 
 /// What ends a detached sandbox.

@@ -1,17 +1,11 @@
 //! Names the statement at which an image's entrypoint gave up, in the user's own file.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use regex::Regex;
 
 use super::error::SessionError;
-use crate::host_files::Folder;
 use crate::spec::{MountKind, Service, Spec};
-
-/// How much of a statement is shown, in characters.
-const SHOWN: usize = 300;
 
 /// Adds to the failure of a service that initializes its data the statement that its log blames.
 pub(super) fn with_statement(spec: &Spec, mut error: SessionError) -> SessionError {
@@ -42,25 +36,23 @@ fn statement(service: &Service, log: &[String]) -> Option<String> {
         }
     }
     let (file, number) = found?;
+    let path = on_this_machine(service, &file)?;
     let line: usize = number.parse().ok()?;
-    let (path, file) = on_this_machine(service, &file)?;
-    let statement = BufReader::new(file).lines().nth(line.checked_sub(1)?)?.ok()?;
-    let statement: String = statement.trim().chars().take(SHOWN).collect();
+    let text = std::fs::read_to_string(&path).ok()?;
+    let statement = text.lines().nth(line.checked_sub(1)?)?.trim().to_owned();
     Some(format!("{}:{line}: {statement}", path.display()))
 }
 
-/// A file that a service sees through a bind mount, and its path on this machine. The service names it, so
-/// it is looked for only in the folder that is mounted.
-fn on_this_machine(service: &Service, file: &str) -> Option<(PathBuf, File)> {
+/// Where a file lies that a service sees through a bind mount.
+fn on_this_machine(service: &Service, file: &str) -> Option<PathBuf> {
     service.initdb_mounts().find_map(|mount| {
         let MountKind::Bind { source, .. } = &mount.kind else { return None };
         let inside = file.strip_prefix(mount.target.trim_end_matches('/'))?.trim_start_matches('/');
-        let (folder, name) = if inside.is_empty() {
-            (source.parent()?, Path::new(source.file_name()?))
-        } else {
-            (source.as_path(), Path::new(inside))
-        };
-        Some((folder.join(name), Folder::open(folder).ok()?.read(name).ok()?))
+        let path = if inside.is_empty() { source.clone() } else { source.join(inside) };
+        // The log is the service's: it names nothing but files of that folder.
+        let plain = !inside.contains('/') && !inside.starts_with("..");
+        let is_file = path.symlink_metadata().is_ok_and(|file| file.is_file());
+        (plain && is_file).then_some(path)
     })
 }
 

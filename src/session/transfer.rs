@@ -14,6 +14,7 @@ use super::error::SessionError;
 use super::event::{Event, Events, Progress};
 use super::signals::asked_to_end;
 use crate::agent::protocol::Carrying;
+use crate::data::archive::UserValues;
 use crate::engine::{Engine, Exec, ExecSession, StdStream};
 use crate::pool::{SetPath, Storage};
 
@@ -60,14 +61,26 @@ impl Far {
     ///
     /// # Errors
     /// When there is no such set, or either side cannot be read or written; when this process is asked to end.
-    pub async fn export(&self, set: &SetPath, file: &Path, images: Images) -> Result<Moved, SessionError> {
+    pub async fn export(
+        &self,
+        set: &SetPath,
+        file: &Path,
+        images: Images,
+        values: UserValues,
+    ) -> Result<Moved, SessionError> {
         tokio::select! {
-            moved = self.write(set, file, images) => moved,
+            moved = self.write(set, file, images, values) => moved,
             () = asked_to_end() => Err(SessionError::Cancelled),
         }
     }
 
-    async fn write(&self, set: &SetPath, file: &Path, images: Images) -> Result<Moved, SessionError> {
+    async fn write(
+        &self,
+        set: &SetPath,
+        file: &Path,
+        images: Images,
+        values: UserValues,
+    ) -> Result<Moved, SessionError> {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let failed = |error: &std::io::Error| failed("write", file, error);
         let partial = tempfile::Builder::new().permissions(readable()).tempfile_in(folder);
@@ -75,7 +88,10 @@ impl Far {
         // The engine sends small pieces, and each write of a file costs a change of threads.
         let out = File::from_std(partial.reopen().map_err(|error| failed(&error))?);
         let mut out = BufWriter::with_capacity(PIECE, out);
-        let exec = command("export", set, images);
+        let mut exec = command("export", set, images);
+        if values == UserValues::Included {
+            exec.cmd.push("--with-env".to_owned());
+        }
         let ExecSession { mut output, .. } = self.engine.exec(&self.container, &exec).await?;
         let mut listener = Listener::new(self, format!("exporting `{}`", set.name));
         let mut packed = 0;

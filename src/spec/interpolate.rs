@@ -1,5 +1,6 @@
 //! Interpolation of a whole tree. Values only: keys stay as they are written.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::log::Log;
@@ -14,11 +15,16 @@ struct Vars<'a> {
     variables: &'a BTreeMap<String, String>,
     node: &'a Node,
     text: &'a str,
+    /// Whether the value of any variable was used.
+    used: Cell<bool>,
 }
 
 impl Lookup for Vars<'_> {
     fn get(&self, name: &str) -> Option<String> {
-        self.variables.get(name).cloned()
+        let value = self.variables.get(name).cloned();
+        // The project's name is the spec's own.
+        self.used.set(self.used.get() || (value.is_some() && name != "COMPOSE_PROJECT_NAME"));
+        value
     }
 
     fn unset(&self, name: &str) {
@@ -44,7 +50,11 @@ pub(super) fn interpolate(log: &Log, node: &mut Node, variables: &BTreeMap<Strin
     if !text.contains('$') {
         return;
     }
-    let result = template::substitute(text, &Vars { log, variables, node, text });
+    let vars = Vars { log, variables, node, text, used: Cell::new(false) };
+    let result = template::substitute(text, &vars);
+    if vars.used.get() {
+        log.note_user_value(node.span);
+    }
     match result {
         Ok(result) if !log.may_grow(result.len()) => {
             if log.grew_too_large() {

@@ -36,6 +36,8 @@ pub(super) struct Log {
     interpolated: Cell<usize>,
     /// Whether it was reported that they are too many.
     too_large: Cell<bool>,
+    /// Where values were filled in from the user's variables.
+    from_user: RefCell<BTreeSet<(u32, u32)>>,
     /// The place of the file that is standard input, and what was read from there.
     input: Option<(PathBuf, Vec<u8>)>,
 }
@@ -54,6 +56,16 @@ impl Log {
     /// Notes that a file was read, or would have been.
     pub fn note_read(&self, path: &Path) {
         self.read.borrow_mut().insert(path.to_owned());
+    }
+
+    /// Notes that the value here has something of the user's variables.
+    pub fn note_user_value(&self, span: Span) {
+        self.from_user.borrow_mut().insert((span.file, span.offset));
+    }
+
+    /// Whether the value here has something of the user's variables.
+    pub fn is_user_value(&self, span: Span) -> bool {
+        self.from_user.borrow().contains(&(span.file, span.offset))
     }
 
     /// The files that were read.

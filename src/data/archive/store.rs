@@ -11,7 +11,7 @@ use super::{ArchiveError, Exported, Import, Imported, Limits, Packing, export};
 use crate::data::manifest::Manifest;
 use crate::pool::tree::Counter;
 use crate::pool::{Detail, Published, SetPath, Storage, StorageError};
-use crate::spec::SpecOrigin;
+use crate::spec::{ANYWHERE, Service, Spec, SpecOrigin, relocate};
 
 /// A storage, and the folder where its files lie.
 #[derive(Clone)]
@@ -29,6 +29,42 @@ pub async fn manifest_of(storage: &dyn Storage, set: &SetPath) -> Result<Manifes
     Ok(Manifest::of(&info).ok_or_else(unreadable)?)
 }
 
+/// Whether values that came from the user's own variables go into a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserValues {
+    /// They do not.
+    LeftOut,
+    /// They do.
+    Included,
+}
+
+/// The variables of a manifest's spec whose values came from the user's own, as `SERVICE.NAME`.
+pub fn user_variables(manifest: &Manifest) -> Vec<String> {
+    let Some(spec) = spec_of(manifest) else { return Vec::new() };
+    let services = spec.services.values();
+    let named =
+        services.flat_map(|it| it.user_environment.iter().map(move |key| format!("{}.{key}", it.name)));
+    named.collect()
+}
+
+fn spec_of(manifest: &Manifest) -> Option<Spec> {
+    serde_json::from_value(manifest.spec.clone()?).ok()
+}
+
+/// A manifest as others get it: the paths of its spec begin at the project, wherever that is there.
+fn portable(mut manifest: Manifest, values: UserValues) -> Manifest {
+    let Some(mut spec) = spec_of(&manifest) else { return manifest };
+    relocate(&mut spec, Path::new(ANYWHERE));
+    if values == UserValues::LeftOut {
+        for service in spec.services.values_mut() {
+            let Service { environment, user_environment, .. } = service;
+            environment.retain(|key, _| !user_environment.contains(key));
+        }
+    }
+    manifest.spec = serde_json::to_value(spec).ok();
+    manifest
+}
+
 /// Writes a published set as a snapshot file.
 pub async fn export_set(
     place: &Place,
@@ -36,9 +72,10 @@ pub async fn export_set(
     out: impl Write + Send + 'static,
     packing: Packing,
     images: Option<Box<dyn Read + Send>>,
+    values: UserValues,
     counter: Arc<Counter>,
 ) -> Result<Exported, ArchiveError> {
-    let manifest = manifest_of(&*place.storage, set).await?;
+    let manifest = portable(manifest_of(&*place.storage, set).await?, values);
     let volumes: Vec<_> = manifest
         .volumes
         .iter()
@@ -135,4 +172,29 @@ async fn joined<T>(task: tokio::task::JoinHandle<Result<T, ArchiveError>>) -> Re
     task.await.unwrap_or_else(|error| {
         Err(StorageError::Refused { reason: format!("the operation was cut short: {error}") }.into())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::manifest::Consistency;
+    use crate::spec::{ProjectName, ServiceName};
+
+    #[test]
+    fn a_file_has_the_users_values_only_if_they_are_asked_for_and_paths_of_the_project() {
+        let mut spec = Spec::new(ProjectName::new("shop").unwrap(), Path::new("/home/a/shop"));
+        let mut web = Service::new(ServiceName::new("web").unwrap(), "web:1");
+        web.environment =
+            [("TOKEN", "t0p"), ("MODE", "dev")].map(|(k, v)| (k.to_owned(), Some(v.to_owned()))).into();
+        web.user_environment = ["TOKEN".to_owned()].into();
+        spec.files = vec!["/home/a/shop/sandbox.yaml".into()];
+        spec.services.insert(web.name.clone(), web);
+        let mut manifest = Manifest::new("amd64", Consistency::Clean);
+        manifest.spec = serde_json::to_value(spec).ok();
+        assert_eq!(user_variables(&manifest), ["web.TOKEN"]);
+        let written = portable(manifest.clone(), UserValues::LeftOut).to_json().to_string();
+        assert!(!written.contains("t0p") && !written.contains("/home/a"), "{written}");
+        assert!(written.contains("TOKEN") && written.contains("dev"), "{written}");
+        assert!(portable(manifest, UserValues::Included).to_json().to_string().contains("t0p"));
+    }
 }

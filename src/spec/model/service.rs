@@ -1,6 +1,6 @@
 //! A service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,9 @@ pub struct Service {
     /// `entrypoint`; empty means that the image's is cleared.
     #[serde(default)]
     pub entrypoint: Option<Vec<String>>,
+    /// The keys of `environment` whose values have something of the user's own variables.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub user_environment: BTreeSet<String>,
     /// `environment`, `env_file`s included. A variable without a value is not set.
     #[serde(default)]
     pub environment: BTreeMap<String, Option<String>>,
@@ -238,6 +241,7 @@ impl Service {
             pull_policy: None,
             command: None,
             entrypoint: None,
+            user_environment: BTreeSet::new(),
             environment: BTreeMap::new(),
             working_dir: None,
             user: None,

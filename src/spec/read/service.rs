@@ -1,14 +1,21 @@
 //! A service: every key of the Compose Specification, applied, refused or warned about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::super::assemble::{Known, read_env_files};
+use super::super::log::Log;
 use super::super::model::{ImageSource, Logging, Service, ServiceName};
 use super::super::nearest::nearest;
 use super::super::node::{Node, Span};
 use super::super::problem::{ProblemKind, WarningKind, shown};
 use super::{Fields, Reader};
+
+/// What a file of variables says without those of the user. What is wrong with it is said elsewhere.
+fn read_alone(path: &Path) -> BTreeMap<String, String> {
+    let nothing = BTreeMap::new();
+    read_env_files(&Log::default(), &[path.to_owned()], &Known::outer(&nothing), Path::new("/"), None)
+}
 
 /// Words of older files or of other places, and what to write.
 const ELSEWHERE: [(&str, &str); 9] = [
@@ -85,7 +92,7 @@ impl Reader<'_> {
     fn process(&self, fields: &Fields<'_>, service: &mut Service) {
         service.command = fields.texts("command");
         service.entrypoint = fields.texts("entrypoint");
-        service.environment = self.environment(fields);
+        (service.environment, service.user_environment) = self.environment(fields);
         service.working_dir = fields.filled("working_dir");
         service.user = fields.filled("user");
         service.group_add = fields.texts("group_add").unwrap_or_default();
@@ -259,9 +266,11 @@ impl Reader<'_> {
         }
     }
 
-    /// `environment` over `env_file`s; a variable without a value takes that of the environment.
-    fn environment(&self, fields: &Fields<'_>) -> BTreeMap<String, Option<String>> {
+    /// `environment` over `env_file`s; a variable without a value takes that of the environment. Also the names of those
+    /// whose values have something of the user's own variables.
+    fn environment(&self, fields: &Fields<'_>) -> (BTreeMap<String, Option<String>>, BTreeSet<String>) {
         let mut environment: BTreeMap<String, Option<String>> = BTreeMap::new();
+        let mut from_user = BTreeSet::new();
         for node in fields.list("env_file") {
             let Some(inner) = Fields::of(self.log, node, format!("an `env_file` of {}", fields.what)) else {
                 continue;
@@ -278,23 +287,47 @@ impl Reader<'_> {
                 }
                 continue;
             }
+            // The file of the user's own variables, given whole.
+            let is_users = path.file_name().is_some_and(|name| name == ".env");
             let found = if raw {
                 self.raw_env_file(&path, node.span)
             } else {
                 let earlier =
                     environment.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
                 let known = Known { outer: self.variables, earlier: &earlier.collect() };
-                read_env_files(self.log, &[path], &known, self.standing_in, Some(node.span))
+                read_env_files(
+                    self.log,
+                    std::slice::from_ref(&path),
+                    &known,
+                    self.standing_in,
+                    Some(node.span),
+                )
             };
+            let alone = if raw { found.clone() } else { read_alone(&path) };
             for (name, value) in found {
+                if is_users || alone.get(&name) != Some(&value) {
+                    from_user.insert(name.clone());
+                } else {
+                    from_user.remove(&name);
+                }
                 environment.insert(name, Some(value));
             }
         }
-        for (name, value) in fields.pairs("environment") {
-            let value = value.or_else(|| self.variables.get(&name).cloned());
+        let entries = fields.node("environment").and_then(Node::as_map).map(|map| map.entries.as_slice());
+        let filled_in = |name: &str| {
+            let entry = entries.unwrap_or_default().iter().rev().find(|entry| entry.key == name);
+            entry.is_some_and(|entry| self.log.is_user_value(entry.value.span))
+        };
+        for (name, written) in fields.pairs("environment") {
+            let value = written.clone().or_else(|| self.variables.get(&name).cloned());
+            if (written.is_none() && value.is_some()) || filled_in(&name) {
+                from_user.insert(name.clone());
+            } else {
+                from_user.remove(&name);
+            }
             environment.insert(name, value);
         }
-        environment
+        (environment, from_user)
     }
 
     /// Says that a file of variables is not there. Only what is selected counts, as in Compose.

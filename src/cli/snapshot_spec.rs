@@ -1,0 +1,188 @@
+//! `--from`: which data a sandbox starts with, and which spec goes with it.
+//!
+//! A snapshot of this machine brings the spec that it was taken with. One that came from elsewhere is used with the spec and
+//! the sources of the folder if that is a checkout of the same project; otherwise its own spec is read with distrust, its
+//! paths begin at the folder, and what was built is not built again but comes out of the file.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::{Context, Failure, SpecOptions, consent};
+use crate::data::manifest::Manifest;
+use crate::pool::SetPath;
+use crate::report::Output;
+use crate::session::transfer::Far;
+use crate::spec::{
+    self, HostAccess, ImageSource, Loaded, MountKind, ProblemKind, PullPolicy, Refusals, SandboxName, Spec,
+    SpecOrigin, Variables,
+};
+
+/// As much of a snapshot's name as a sandbox's name takes.
+const FEW: usize = 24;
+
+/// What `--from` names.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    /// The kept set.
+    pub set: SetPath,
+    /// The snapshot's name.
+    label: String,
+}
+
+/// The kept set that `--from` names: a snapshot, or a file, which is imported unless it was before.
+pub(super) async fn source(context: &Context, from: Option<&str>) -> Result<Option<Source>, Failure> {
+    let Some(from) = from else { return Ok(None) };
+    let keeper = super::snapshot::keeper(context).await?;
+    let storage = keeper.storage()?;
+    if let Ok(set) = super::snapshot::named(from)
+        && storage.inspect(&set).await?.is_some()
+    {
+        return Ok(Some(Source { label: set.name.to_string(), set }));
+    }
+    let file = Path::new(from);
+    if !file.is_file() {
+        let hint = "`sandbox snapshot ls` shows the snapshots that there are".to_owned();
+        return Err(Failure::failed(format!("there is neither a snapshot nor a file `{from}`"), Some(hint)));
+    }
+    let reporting = context.reporter();
+    let container = keeper.storage_container();
+    let far = Far { engine: context.engine().await?, container, events: reporting.events.clone() };
+    let kept = far.kept(&*storage, file).await;
+    drop(far);
+    reporting.finish().await;
+    Ok(Some(Source { set: kept?, label: super::snapshot::label(file) }))
+}
+
+/// The spec that is built: the files' if one is named or no data is; else the one that goes with the data.
+pub(super) async fn loaded(
+    context: &Context,
+    options: &SpecOptions,
+    from: Option<&Source>,
+    services: &[String],
+) -> Result<Loaded, Failure> {
+    let Some(source) = from.filter(|_| options.files.is_empty()) else {
+        return context.load(options, services, Refusals::Fail);
+    };
+    let info = super::snapshot::storage(context).await?.inspect(&source.set).await?;
+    let manifest = info.as_ref().and_then(Manifest::of);
+    let kept = manifest.as_ref().and_then(|manifest| manifest.spec.clone());
+    let kept = kept.and_then(|json| serde_json::from_value::<Spec>(json).ok());
+    let (Some(manifest), Some(kept)) = (manifest, kept) else {
+        return context.load(options, services, Refusals::Fail);
+    };
+    let foreign = kept.origin == SpecOrigin::SnapshotFile;
+    if foreign && let Some(mut loaded) = of_checkout(context, options, services, &kept)? {
+        loaded.sandbox = sandbox_name(&loaded.spec, source);
+        return Ok(loaded);
+    }
+    let mut kept = without_seeds(kept);
+    if foreign {
+        kept.files.clear();
+        spec::relocate(&mut kept, &context.folder()?);
+        missing_files(&kept)?;
+        use_images(context, &mut kept, &manifest).await?;
+    }
+    let access = if options.allow_host_access { HostAccess::Allowed } else { HostAccess::Refused };
+    let (kept, access) = admitted(&kept, access).await?;
+    // What somebody else may have written does not name variables of this host.
+    let variables = if kept.origin == SpecOrigin::Local || access == HostAccess::Allowed {
+        spec::variables_in(&kept.folder, super::context::environment())
+    } else {
+        Variables::default()
+    };
+    let sandbox = sandbox_name(&kept, source);
+    Ok(Loaded { spec: kept, warnings: Vec::new(), variables, sandbox, read: BTreeSet::new() })
+}
+
+/// A kept spec, once the user allows what it asks of this machine, with what was allowed.
+async fn admitted(kept: &Spec, access: HostAccess) -> Result<(Spec, HostAccess), Failure> {
+    let problems = match spec::readmitted(kept, access) {
+        Ok(spec) => return Ok((spec, access)),
+        Err(problems) => problems,
+    };
+    let asks_only = problems.iter().all(|problem| problem.kind == ProblemKind::HostAccess);
+    let asked = problems.iter().map(|problem| problem.message.clone()).collect();
+    if access == HostAccess::Allowed || !asks_only || !consent::ask(asked).await? {
+        return Err(Failure::Spec(problems));
+    }
+    Ok((spec::readmitted(kept, HostAccess::Allowed).map_err(Failure::Spec)?, HostAccess::Allowed))
+}
+
+/// A sandbox of a snapshot's data is another one than the project's usual.
+fn sandbox_name(spec: &Spec, source: &Source) -> SandboxName {
+    let name: String = source.label.chars().take(FEW).collect();
+    SandboxName::derive(spec.name.as_str(), Some(&name))
+}
+
+/// The spec of the folder that the user stands in, if it is one of the same project.
+fn of_checkout(
+    context: &Context,
+    options: &SpecOptions,
+    services: &[String],
+    kept: &Spec,
+) -> Result<Option<Loaded>, Failure> {
+    let Some(files) = spec::files_for(&context.folder()?) else { return Ok(None) };
+    let shown = files.first().map(|file| file.display().to_string()).unwrap_or_default();
+    // Whether it is the same project can be told of a spec that has mistakes as well.
+    let Ok(looked_at) = context.load(options, &[], Refusals::Warn) else { return Ok(None) };
+    if !is_same_project(&looked_at.spec, kept) {
+        return Ok(None);
+    }
+    let loaded = context.load(options, services, Refusals::Fail)?;
+    Output::stderr()
+        .line(&format!("using `{shown}` and the sources beside it, not the spec in the snapshot"));
+    Ok(Some(loaded))
+}
+
+fn is_same_project(here: &Spec, kept: &Spec) -> bool {
+    here.name == kept.name || here.services.keys().eq(kept.services.keys())
+}
+
+/// A foreign spec's folders are not made up.
+fn missing_files(kept: &Spec) -> Result<(), Failure> {
+    for service in kept.services.values() {
+        for mount in &service.mounts {
+            if let MountKind::Bind { source, .. } = &mount.kind
+                && source.starts_with(&kept.folder)
+                && !source.exists()
+            {
+                let what =
+                    format!("service `{}` mounts `{}`, which is not there", service.name, source.display());
+                let hint = "use the snapshot in a checkout of its project".to_owned();
+                return Err(Failure::failed(what, Some(hint)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What was built is not built of the sources of whoever sent it: its image is used.
+async fn use_images(context: &Context, kept: &mut Spec, manifest: &Manifest) -> Result<(), Failure> {
+    let engine = context.engine().await?;
+    for service in kept.services.values_mut().filter(|service| service.build().is_some()) {
+        let Some(image) = manifest.images.get(service.name.as_str()) else { continue };
+        if engine.image(&image.reference).await?.is_none() {
+            let what = format!(
+                "image `{}` of service `{}`, which was built, is not on this engine and not in the snapshot",
+                image.reference, service.name
+            );
+            let hint = "`sandbox snapshot export --with-images` puts it in the file; or use the snapshot in a checkout \
+                        of its project"
+                .to_owned();
+            return Err(Failure::failed(what, Some(hint)));
+        }
+        service.source = ImageSource::Image(image.reference.clone());
+        service.pull_policy = Some(PullPolicy::Never);
+    }
+    Ok(())
+}
+
+/// The data is there: what would make it is not read, and need not be here.
+fn without_seeds(mut spec: Spec) -> Spec {
+    for service in spec.services.values_mut() {
+        service.seed.clear();
+        service.mounts.retain(|mount| !mount.is_initdb());
+    }
+    spec.volumes.values_mut().for_each(|volume| volume.seed.clear());
+    spec
+}
