@@ -10,7 +10,7 @@ use super::{Context, Exit, Failure, complete, keeper};
 use crate::engine::{Engine, Tail};
 use crate::report::Output;
 use crate::report::logs::{Prefixes, bare, log_name};
-use crate::session::logs::{self, Ended, Line, Part, Source};
+use crate::session::logs::{self, Line, Part, Source};
 use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `logs`.
@@ -71,7 +71,14 @@ impl Args {
             .collect();
         let _use = keeper::Use::of(&engine, &sighting.name);
         let (sender, mut lines) = mpsc::channel(256);
-        let reader = tokio::spawn(read(engine, sources.clone(), self.part(), self.follow, sender));
+        let reader = if self.follow {
+            let wanted = Wanted { services: self.services.clone(), index: self.index };
+            let name = sighting.name.parse().map_err(|_| Failure::failed("no name".to_owned(), None))?;
+            let all = logs::Sandbox { scope: context.scope()?, name };
+            tokio::spawn(follow(engine, all, wanted, self.part(), sender))
+        } else {
+            tokio::spawn(read(engine, sources.clone(), self.part(), sender))
+        };
         let mut printer = self.printer(Output::stdout(), &sources, context.globals.json);
         while let Some(line) = lines.recv().await {
             printer.print(&line);
@@ -104,27 +111,33 @@ impl Args {
     }
 }
 
+/// Whose logs are shown.
+struct Wanted {
+    services: Vec<String>,
+    index: Option<u32>,
+}
+
+async fn follow(
+    engine: Arc<dyn Engine>,
+    sandbox: logs::Sandbox,
+    wanted: Wanted,
+    part: Part,
+    to: mpsc::Sender<Line>,
+) -> Result<(), Failure> {
+    let shown = |source: &Source| {
+        (wanted.services.is_empty() || wanted.services.contains(&source.service))
+            && wanted.index.is_none_or(|index| index == source.replica)
+    };
+    Ok(logs::follow_all(&engine, &sandbox, shown, part, to).await?)
+}
+
 async fn read(
     engine: Arc<dyn Engine>,
     sources: Vec<Source>,
     part: Part,
-    follow: bool,
     to: mpsc::Sender<Line>,
 ) -> Result<(), Failure> {
-    if !follow {
-        return Ok(logs::recorded(&engine, &sources, &part, &to).await?);
-    }
-    let mut followers = tokio::task::JoinSet::new();
-    for source in sources {
-        followers.spawn(logs::follow(Arc::clone(&engine), source, part.clone(), Ended::Waits, to.clone()));
-    }
-    drop(to);
-    while let Some(followed) = followers.join_next().await {
-        if let Ok(result) = followed {
-            result?;
-        }
-    }
-    Ok(())
+    Ok(logs::recorded(&engine, &sources, &part, &to).await?)
 }
 
 struct Printer {

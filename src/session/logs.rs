@@ -1,15 +1,18 @@
 //! Services' logs as lines: cut out of the pieces that engines send, merged by time, followed over restarts.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
+use crate::engine::identity::{SandboxName, Scope};
 use crate::engine::{ContainerSummary, Engine, EngineError, LogOptions, LogStream, StdStream, Tail};
 use crate::session::event::Stream;
-use crate::session::observe::{replica_of, service_of};
+use crate::session::observe::{self, replica_of, service_of};
 
 /// A line of a service's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +32,7 @@ pub struct Line {
 /// Which container's log, under which name.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// The container.
+    /// The container's id: another one may take its name.
     pub container: String,
     /// Its service.
     pub service: String,
@@ -40,7 +43,7 @@ pub struct Source {
 impl From<&ContainerSummary> for Source {
     fn from(summary: &ContainerSummary) -> Self {
         Self {
-            container: summary.name.clone(),
+            container: summary.id.clone(),
             service: service_of(summary).to_owned(),
             replica: replica_of(summary),
         }
@@ -151,6 +154,50 @@ pub async fn follow(
             return Ok(());
         }
     }
+}
+
+/// A sandbox whose containers come and go.
+pub struct Sandbox {
+    /// Its world.
+    pub scope: Scope,
+    /// Its name.
+    pub name: SandboxName,
+}
+
+/// What is written by the containers of a sandbox that are `shown`, those that are made later included, sent to `to` until
+/// its reader leaves or the sandbox ends.
+///
+/// # Errors
+/// When the engine does not answer.
+pub async fn follow_all(
+    engine: &Arc<dyn Engine>,
+    sandbox: &Sandbox,
+    shown: impl Fn(&Source) -> bool,
+    part: Part,
+    to: mpsc::Sender<Line>,
+) -> Result<(), EngineError> {
+    let (mut known, mut followers) = (BTreeSet::new(), JoinSet::new());
+    let mut part = part;
+    while let Some(there) = observe::sandbox(&**engine, &sandbox.scope, &sandbox.name).await? {
+        for source in there.services.iter().map(Source::from).filter(&shown) {
+            if known.insert(source.container.clone()) {
+                followers.spawn(follow(Arc::clone(engine), source, part.clone(), Ended::Waits, to.clone()));
+            }
+        }
+        // Of what comes later every line is shown.
+        part = Part::default();
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = to.closed() => return Ok(()),
+        }
+    }
+    drop(to);
+    while let Some(followed) = followers.join_next().await {
+        if let Ok(result) = followed {
+            result?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits until an ended container runs again; false when it is gone or nobody listens any more.
