@@ -110,8 +110,15 @@ pub trait Engine: Send + Sync {
     /// Removes a volume that no container has.
     async fn remove_volume(&self, name: &str) -> Result<()>;
 
-    /// Creates a container with all its networks and answers its id. Its name must be free.
-    async fn create_container(&self, container: &CreateContainer) -> Result<String>;
+    /// Creates a container with all its networks; its id and what the engine warns about. Its name must be free.
+    async fn create_container_with_warnings(
+        &self,
+        container: &CreateContainer,
+    ) -> Result<(String, Vec<String>)>;
+    /// The same without the warnings.
+    async fn create_container(&self, container: &CreateContainer) -> Result<String> {
+        Ok(self.create_container_with_warnings(container).await?.0)
+    }
     /// Starts a container; one that runs already is success.
     async fn start_container(&self, name: &str) -> Result<()>;
     /// Stops a container: its stop signal (or this one), then a kill after `timeout` (its own when `None`). One that

@@ -7,6 +7,7 @@ pub mod control;
 pub mod copy;
 mod dockerfiles;
 pub mod doctor;
+mod engine_support;
 pub mod error;
 pub mod event;
 pub mod exec;

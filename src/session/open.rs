@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::engine_support;
 use super::error::SessionError;
 use super::event::{Event, Events};
 use super::files::{Generated, Values};
@@ -255,6 +256,7 @@ pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> R
         settings::admit(&*site.engine, &keeper, &site.scope, &order.name, &order.spec).await?;
     }
     limits::tell(&site.events, &order.spec, &site.limiter);
+    engine_support::check(&site.events, &site.info, &order.spec)?;
     ingress::admit(&site.info, &order.spec)?;
     ingress::tell_of_ipv6(&site.events, &site.info, &order.spec);
     tell_of_syncs(&site.events, site.throwaway_seccomp.as_deref(), &order.spec);

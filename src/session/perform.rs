@@ -166,7 +166,16 @@ impl Workshop {
         let (mut options, folder) = (std::mem::take(&mut container.security_opt), self.spec.folder.clone());
         let read = move || profile::read(&mut options, &folder, durability).map(|()| options);
         container.security_opt = tokio::task::spawn_blocking(read).await.map_err(joined)??;
-        Ok(self.engine.create_container(&container).await.map(drop)?)
+        let (_, warnings) = self.engine.create_container_with_warnings(&container).await?;
+        for warning in warnings {
+            let of = step
+                .service
+                .as_ref()
+                .map_or_else(|| "the gateway".to_owned(), |it| format!("service `{it}`"));
+            let text = format!("the engine says of {of}: {warning}");
+            self.events.emit(Event::Warning { text, hint: None });
+        }
+        Ok(())
     }
 
     /// Names of networks are not unique: of several first sandboxes each may make an edge network of its own. So one

@@ -144,7 +144,10 @@ impl Engine for Docker {
         self.drop_volume(name).await
     }
 
-    async fn create_container(&self, container: &CreateContainer) -> Result<String> {
+    async fn create_container_with_warnings(
+        &self,
+        container: &CreateContainer,
+    ) -> Result<(String, Vec<String>)> {
         self.create(container).await
     }
 

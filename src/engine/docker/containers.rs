@@ -15,7 +15,7 @@ use crate::engine::{
 };
 
 impl Docker {
-    pub(super) async fn create(&self, container: &CreateContainer) -> Result<String> {
+    pub(super) async fn create(&self, container: &CreateContainer) -> Result<(String, Vec<String>)> {
         if self.kind == EngineKind::Podman {
             self.make_new_volumes(container).await?;
         }
@@ -38,7 +38,8 @@ impl Docker {
         if !create::takes_several_networks(self.version) {
             self.connect_rest(&id, container).await?;
         }
-        Ok(id)
+        let warnings = answer["Warnings"].as_array().into_iter().flatten();
+        Ok((id, warnings.filter_map(|it| it.as_str()).map(str::to_owned).collect()))
     }
 
     /// Older engines create a container on one network only.

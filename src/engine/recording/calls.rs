@@ -241,12 +241,15 @@ impl Engine for Recording {
         self.call("remove", ObjectKind::Volume, name, move |model| model.remove_volume(&wanted)).await
     }
 
-    async fn create_container(&self, container: &CreateContainer) -> Result<String> {
+    async fn create_container_with_warnings(
+        &self,
+        container: &CreateContainer,
+    ) -> Result<(String, Vec<String>)> {
         let create = container.clone();
-        self.call("create", ObjectKind::Container, &container.name, move |model| {
+        let made = self.call("create", ObjectKind::Container, &container.name, move |model| {
             model.create_container(&create)
-        })
-        .await
+        });
+        Ok((made.await?, Vec::new()))
     }
 
     async fn start_container(&self, name: &str) -> Result<()> {
