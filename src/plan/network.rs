@@ -42,6 +42,9 @@ pub(super) struct Laid {
 /// Gives every network of the spec a subnet and every service on it an address.
 pub(super) fn lay(wish: &Wish<'_>, observed: &Observed) -> Result<BTreeMap<NetworkName, Laid>, PlanError> {
     let mut taken = observed.taken.clone();
+    // Those that the spec has no longer are there until nothing is on them.
+    let stray = observed.networks.iter().filter(|(key, _)| !wish.spec.networks.contains_key(*key));
+    taken.extend(stray.map(|(_, existing)| existing.subnet.net()));
     let routed = mode(wish.spec) == GatewayMode::Router;
     let mut laid = BTreeMap::new();
     for (key, network) in &wish.spec.networks {
@@ -49,10 +52,16 @@ pub(super) fn lay(wish: &Wish<'_>, observed: &Observed) -> Result<BTreeMap<Netwo
             wish.spec.services.values().filter(|service| service.networks.contains_key(key)).collect();
         let containers: u32 = members.iter().map(|service| service.replicas()).sum();
         let internal = network.internal || !routed;
-        let existing = observed.networks.get(key).copied();
+        let existing = observed.networks.get(key);
         let standing = match existing {
             None => Standing::Absent,
-            Some(it) if it.internal == internal && it.ipv6 == network.has_ipv6() => Standing::Kept,
+            Some(it)
+                if it.internal == internal
+                    && it.ipv6 == network.has_ipv6()
+                    && it.config_hash == config_hash(network) =>
+            {
+                Standing::Kept
+            }
             Some(_) => Standing::Outdated,
         };
         let subnet = match existing {
@@ -119,6 +128,7 @@ pub(super) fn create(wish: &Wish<'_>, key: &NetworkName, network: &Network, laid
     create.labels = network.labels.clone();
     create.labels.extend(wish.labels(Role::Network));
     create.labels.insert(identity::KEY.to_owned(), key.to_string());
+    create.labels.insert(identity::CONFIG_HASH.to_owned(), config_hash(network));
     create.internal = laid.internal;
     create.attachable = network.attachable;
     create.options = network.driver_opts.clone();
@@ -135,6 +145,13 @@ pub(super) fn create(wish: &Wish<'_>, key: &NetworkName, network: &Network, laid
         create.subnets.push(EngineSubnet::new(IpNet::V6(unique_local(&wish.id, key))));
     }
     create
+}
+
+/// A hash of what the spec says of a network and what the engine does not tell of it.
+pub(super) fn config_hash(network: &Network) -> String {
+    use sha2::{Digest, Sha256};
+    let said = serde_json::json!([network.labels, network.driver_opts, network.attachable]);
+    hex::encode(&Sha256::digest(said.to_string().as_bytes())[..8])
 }
 
 /// A subnet for a network of an incarnation that nobody else has: of unique local addresses (RFC 4193, 3.2), with a global

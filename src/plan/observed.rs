@@ -46,8 +46,10 @@ pub struct Observed {
 }
 
 /// A network that is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExistingNetwork {
+    /// The hash of what the spec says of it; empty if it is not known.
+    pub config_hash: String,
     /// Its addresses.
     pub subnet: Subnet,
     /// Whether packets stay on it.

@@ -83,7 +83,8 @@ fn after(plan: &Plan, before: &Observed) -> Observed {
             Op::CreateNetwork(network) => {
                 let key = crate::spec::NetworkName::new(network.labels[identity::KEY].as_str()).unwrap();
                 let (internal, ipv6) = (network.internal, network.ipv6);
-                let existing = ExistingNetwork { subnet: subnet(network), internal, ipv6 };
+                let config_hash = network.labels[identity::CONFIG_HASH].clone();
+                let existing = ExistingNetwork { config_hash, subnet: subnet(network), internal, ipv6 };
                 observed.networks.insert(key, existing);
             }
             Op::Claim(container) => {

@@ -197,6 +197,12 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
         if survey.id.as_ref().is_some_and(|id| *id != order.id) {
             return Err(SessionError::Held { name: order.name.clone() });
         }
+        for volume in survey.relabelled.iter().filter(|_| attempt == 1) {
+            site.events.emit(Event::Warning {
+                text: format!("the labels of volume `{volume}` have changed: the engine changes none of a volume that is there"),
+                hint: Some("`sandbox down` and `sandbox up` make it anew".to_owned()),
+            });
+        }
         let observed = &mut survey.observed.ports;
         plan::recall(observed, &ports);
         if *observed != ports || attempt == 1 {

@@ -10,12 +10,12 @@ use super::{held, host_ports};
 use crate::engine::identity::{self, Role, SandboxId, Scope};
 use crate::engine::network::Subnet as EngineSubnet;
 use crate::engine::{
-    ContainerState, ContainerSummary, Engine, EngineError, EngineInfo, Filter, Image, Network, Port,
+    ContainerState, ContainerSummary, Engine, EngineError, EngineInfo, Filter, Image, Network, Port, Volume,
 };
 use crate::plan::{
     self, ExistingContainer, ExistingGateway, ExistingNetwork, Observed, Subnet, image_references,
 };
-use crate::spec::{self, NetworkName, SandboxName, Service, ServiceName, Spec};
+use crate::spec::{self, NetworkName, SandboxName, Service, ServiceName, Spec, VolumeName};
 
 /// Images by the reference that a spec uses.
 pub type Images = BTreeMap<String, Image>;
@@ -29,6 +29,8 @@ pub struct Survey {
     pub id: Option<SandboxId>,
     /// The folder that it was made from.
     pub folder: Option<String>,
+    /// Volumes whose labels are not those of the spec: an engine changes none of a volume that is there.
+    pub relabelled: Vec<String>,
 }
 
 /// Looks at everything that a plan for `name` depends on.
@@ -63,6 +65,7 @@ pub async fn survey(
         observed.host_addresses = host_addresses();
         observed.busy_ports = host_ports::taken(spec, &own_ports(&containers));
     }
+    let relabelled = relabelled(spec, &volumes);
     observed.volumes =
         volumes.into_iter().filter(|volume| scope.owns(&volume.labels)).map(|volume| volume.name).collect();
     observed.ports = gateway.map(|it| plan::bindings(&it.labels, &it.ports)).unwrap_or_default();
@@ -76,7 +79,18 @@ pub async fn survey(
     let label = |key: &str| first.and_then(|container| container.labels.get(key));
     let id = label(identity::ID).and_then(|id| id.parse().ok());
     let folder = label(identity::FOLDER).cloned();
-    Ok(Survey { observed, id, folder })
+    Ok(Survey { observed, id, folder, relabelled })
+}
+
+fn relabelled(spec: &Spec, volumes: &[Volume]) -> Vec<String> {
+    let differs = |volume: &&Volume| {
+        let key = volume.labels.get(identity::KEY).and_then(|key| VolumeName::new(key.as_str()).ok());
+        let written = key.and_then(|key| spec.volumes.get(&key));
+        let has = volume.labels.iter().filter(|(label, _)| !spec::reserved::is_label(label));
+        written.is_some_and(|written| !has.eq(written.labels.iter()))
+    };
+    let changed = volumes.iter().filter(differs);
+    changed.filter_map(|volume| volume.labels.get(identity::KEY)).cloned().collect()
 }
 
 /// The stopped services whose secrets the gateway does not hold any more: none of them, if it was stopped too.
@@ -159,7 +173,8 @@ fn sort_networks(observed: &mut Observed, scope: &Scope, name: &SandboxName, net
         match key {
             Some(key) if own => {
                 let (subnet, internal, ipv6) = (Subnet::of(net), network.internal, network.ipv6);
-                let existing = ExistingNetwork { subnet, internal, ipv6 };
+                let config_hash = network.labels.get(identity::CONFIG_HASH).cloned().unwrap_or_default();
+                let existing = ExistingNetwork { config_hash, subnet, internal, ipv6 };
                 observed.networks.insert(key, existing);
             }
             _ => observed.taken.push(net),

@@ -41,6 +41,7 @@ pub(super) fn draft(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanEr
     draft.gateway(edge);
     draft.limit();
     draft.networks();
+    draft.stray_networks();
     draft.filter_ingress();
     draft.start_gateway();
     draft.volumes();

@@ -1,6 +1,7 @@
 //! The networks: made, made anew where they are to be others, and kept off the engine's machine.
 
 use super::Draft;
+use crate::engine::identity;
 use crate::plan::network::{self, Standing};
 use crate::plan::op::Op;
 use crate::plan::{ExistingContainer, StepId};
@@ -24,6 +25,17 @@ impl Draft<'_> {
         }
     }
 
+    /// Removes the networks that the spec does not have any more. What was on them is made anew.
+    pub(super) fn stray_networks(&mut self) {
+        if !self.wish.remove_orphans {
+            return;
+        }
+        let stray = self.observed.networks.keys().filter(|key| !self.laid.contains_key(*key));
+        for key in stray.cloned().collect::<Vec<_>>() {
+            self.unmake(&key, &identity::network(self.wish.name.as_str(), key.as_str()));
+        }
+    }
+
     /// Removes a network once what is on it has gone: its services and the gateway, all of which are made anew.
     fn unmake(&mut self, key: &NetworkName, network: &str) -> StepId {
         let on_it = |existing: &ExistingContainer| existing.addresses.contains_key(network);
@@ -34,7 +46,9 @@ impl Draft<'_> {
             .map(|name| StepId::new("remove", name))
             .collect();
         let id = StepId::new("unmake", key);
-        let cause = format!("networks.{key} is to be another");
+        let stays = self.wish.spec.networks.contains_key(key);
+        let cause =
+            format!("networks.{key} {}", if stays { "has changed" } else { "is not in the spec any more" });
         self.add(id.clone(), Op::RemoveNetwork { network: network.to_owned() }, cause, before);
         id
     }

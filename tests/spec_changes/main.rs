@@ -1,5 +1,7 @@
 //! A sandbox whose spec changes while it stands: every verb works on the spec as it is now, and what stays keeps its place.
 
+mod at_random;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -81,10 +83,11 @@ fn every_verb_works_on_the_spec_as_it_is_now() {
     world.sandbox(["reset", "--to", "one"]).success();
 
     assert_eq!(world.in_container("store", &["cat", "/kept/file"]).stdout, "first\n");
-    world.sandbox(["fork", "copy"]).success();
+    let copy = format!("{}-copy", world.name());
+    world.sandbox(["fork", &copy]).success();
     let running = world.engine().running_services();
     assert!(running.iter().all(|name| !name.ends_with(".web")), "{running:?}");
-    assert!(running.contains(&"sbx-copy.store".to_owned()), "{running:?}");
+    assert!(running.contains(&format!("sbx-{copy}.store")), "{running:?}");
     world.sandbox(["down", "--all"]).success();
     world.sandbox(["snapshot", "rm", "one"]).success();
 }
@@ -175,4 +178,66 @@ fn a_service_with_a_number_in_its_name_is_none_of_another_s_replicas() {
     assert_eq!(world.engine().running_services().len(), 3);
     let shown = world.sandbox(["logs", "web.2"]).success();
     assert_eq!(shown.code, Some(0));
+}
+
+#[test]
+fn logs_follow_services_and_replicas_that_come_later() {
+    let say =
+        |text: &str| format!("    command: [sh, -c, \"while true; do echo {text}; sleep 0.2; done\"]\n");
+    let service = |name: &str, more: &str| {
+        format!(
+            "  {name}:\n    image: sbx-test/busybox\n    stop_signal: SIGKILL\n{}{more}",
+            say(&format!("from-{name}"))
+        )
+    };
+    let world = World::with_spec(&format!("services:\n{}", service("one", "")));
+    world.up();
+    let mut logs = world.spawn(["logs", "-f"]);
+    logs.says("from-one");
+
+    world.spec(&format!("services:\n{}{}", service("one", "    scale: 2\n"), service("two", "")));
+    world.up();
+
+    logs.says("from-two");
+    logs.says("one.2");
+    logs.kill();
+}
+
+#[test]
+fn a_network_that_has_changed_or_gone_is_followed_and_a_volume_s_new_label_is_said() {
+    let spec = |networks: &str, label: &str| {
+        format!(
+            "services:\n{}volumes: {{ kept: {{ labels: {{ tier: \"{label}\" }} }} }}\nnetworks: {{ {networks} }}\n",
+            page("web", "    volumes: [\"kept:/kept\"]\n    networks: [front]\n")
+        )
+    };
+    let both = "front: { labels: { tier: one } }, back: {}";
+    let world = World::with_spec(&spec(both, "one").replace("[front]", "[front, back]"));
+    world.up();
+    world.in_container("web", &["sh", "-c", "echo data > /kept/file"]);
+
+    world.spec(&spec("front: { labels: { tier: two } }", "two"));
+    let outcome = world.up();
+
+    let name = world.name();
+    let front = world.engine().inspect(&format!("sbx-{name}.front"));
+    assert_eq!(front["Labels"]["tier"], "two");
+    assert!(!world.engine().exists(&format!("sbx-{name}.back")));
+    assert_eq!(world.in_container("web", &["cat", "/kept/file"]).stdout, "data\n");
+    assert!(outcome.stderr.contains("labels of volume `kept`"), "{outcome}");
+    assert!(world.sandbox(["up", "--dry-run"]).success().stdout.contains("nothing to do"));
+}
+
+#[test]
+fn an_ipv6_loopback_address_is_served() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let world = World::with_spec(&spec(&[("web", "    ports: [\"[::1]::80\"]\n")]));
+
+    world.up();
+
+    let address = world.address("web", 80);
+    assert_eq!(address.ip(), std::net::Ipv6Addr::LOCALHOST);
+    assert_eq!(served(address), "web");
 }
