@@ -26,6 +26,8 @@ pub struct LogChunk {
     pub stream: StdStream,
     /// What was written.
     pub bytes: Bytes,
+    /// Whether this piece starts a message of the log. Known only where output is framed (no terminal).
+    pub starts_message: bool,
 }
 
 /// Which part of a container's logs.

@@ -1,7 +1,11 @@
 //! Lines of services' logs: coloured, aligned prefixes, the same everywhere that logs are shown.
 
+use jiff::Timestamp;
+
 use crate::engine::identity;
-use crate::report::look::{Colour, Look, Tone, harmless};
+use crate::report::look::{Look, Tone, harmless};
+use crate::report::output::Output;
+use crate::session::event::LogText;
 
 /// Knows how wide the prefixes are and which service has which colour.
 #[derive(Debug, Default)]
@@ -40,12 +44,113 @@ impl Prefixes {
         look.paint(Tone::Name(index), &padded)
     }
 
-    /// `name │ line`; what would disturb the terminal is taken out of the line.
-    pub fn line(&mut self, look: Look, name: &str, line: &str) -> String {
-        let prefix = self.name(look, name);
-        let bar = look.paint(Tone::Faint, "|");
-        let line = harmless(line, look.colour);
-        if line.is_empty() { format!("{prefix} {bar}") } else { format!("{prefix} {bar} {line}") }
+    /// `name |`, in front of a line.
+    fn bar(&mut self, look: Look, name: &str) -> String {
+        format!("{} {}", self.name(look, name), look.paint(Tone::Faint, "|"))
+    }
+}
+
+/// What is put before each line of a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogFormat {
+    /// Whether the service's name is.
+    pub names: Names,
+    /// Whether the time is.
+    pub times: Times,
+}
+
+/// Whether a service's name is put before each of its lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// It is.
+    #[default]
+    Shown,
+    /// It is not.
+    Hidden,
+}
+
+/// Whether its time is put before each line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Times {
+    /// It is.
+    Shown,
+    /// It is not.
+    #[default]
+    Hidden,
+}
+
+/// A line of a service's log.
+pub struct LogLine<'a> {
+    /// The service.
+    pub service: &'a str,
+    /// Which replica, from 1 on.
+    pub replica: u32,
+    /// When it was written.
+    pub time: Option<Timestamp>,
+    /// The line.
+    pub text: &'a LogText,
+}
+
+/// Writes lines of logs. What a terminal shows is made harmless; anything else gets the bytes as they are.
+pub struct LogPrinter {
+    output: Output,
+    format: LogFormat,
+    prefixes: Prefixes,
+}
+
+impl LogPrinter {
+    /// Writes to `output`.
+    pub fn new(output: Output, format: LogFormat) -> Self {
+        Self { output, format, prefixes: Prefixes::default() }
+    }
+
+    /// The services whose lines will come, so that all prefixes are as wide as the widest.
+    pub fn expect<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        self.prefixes = Prefixes::of(names);
+    }
+
+    /// Where the lines go.
+    pub fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// Writes a line.
+    pub fn print(&mut self, line: &LogLine<'_>) {
+        let mut bytes = self.render(line);
+        bytes.push(b'\n');
+        self.output.bytes(&bytes);
+    }
+
+    /// A line as it is shown on a terminal.
+    pub fn shown(&mut self, line: &LogLine<'_>) -> String {
+        let (look, text) = (self.output.look(), line.text.to_text());
+        let text = harmless(&text, look.colour);
+        let before = self.before(line);
+        if text.is_empty() { before.trim_end().to_owned() } else { format!("{before}{text}") }
+    }
+
+    fn render(&mut self, line: &LogLine<'_>) -> Vec<u8> {
+        if self.output.is_terminal() {
+            return self.shown(line).into_bytes();
+        }
+        let mut bytes = self.before(line).into_bytes();
+        if line.text.as_bytes().is_empty() && self.format.names == Names::Shown {
+            bytes.truncate(bytes.trim_ascii_end().len());
+        }
+        bytes.extend_from_slice(line.text.as_bytes());
+        bytes
+    }
+
+    fn before(&mut self, line: &LogLine<'_>) -> String {
+        let mut before = String::new();
+        if self.format.names == Names::Shown {
+            let name = log_name(line.service, line.replica);
+            before = format!("{} ", self.prefixes.bar(self.output.look(), &name));
+        }
+        if let (Times::Shown, Some(time)) = (self.format.times, line.time) {
+            before = format!("{before}{time} ");
+        }
+        before
     }
 }
 
@@ -54,22 +159,43 @@ pub fn log_name(service: &str, replica: u32) -> String {
     identity::replica_name(service, replica)
 }
 
-/// A line on its way to a pipe or a file, without a prefix: as it is.
-pub fn bare(look: Look, line: &str) -> String {
-    if look.colour == Colour::On { harmless(line, Colour::On) } else { line.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::output::memory::Memory;
+
+    fn printed(output: Output, format: LogFormat, names: &[&str], lines: &[(&str, &[u8])]) {
+        let mut printer = LogPrinter::new(output, format);
+        printer.expect(names.iter().copied());
+        for (service, text) in lines {
+            let text = LogText::from(text.to_vec());
+            printer.print(&LogLine { service, replica: 1, time: None, text: &text });
+        }
+    }
+
+    fn file(format: LogFormat, names: &[&str], lines: &[(&str, &[u8])]) -> Vec<u8> {
+        let memory = Memory::default();
+        printed(Output::new(Box::new(memory.clone()), Look::BARE), format, names, lines);
+        memory.take()
+    }
 
     #[test]
     fn prefixes_are_aligned_and_long_names_are_cut() {
-        let mut prefixes = Prefixes::of(["db", "web-frontend"]);
-        assert_eq!(prefixes.line(Look::BARE, "db", "ready"), "db           | ready");
-        assert_eq!(prefixes.line(Look::BARE, "web-frontend", ""), "web-frontend |");
         let long = "a-service-with-a-very-long-name-indeed";
-        assert_eq!(prefixes.line(Look::BARE, long, "x"), "a-service-with-a-very-l… | x");
+        let lines: [(&str, &[u8]); 3] = [("db", b"ready"), ("web-frontend", b""), (long, b"x")];
+        assert_eq!(
+            String::from_utf8(file(LogFormat::default(), &["db", "web-frontend"], &lines)).unwrap(),
+            "db           | ready\nweb-frontend |\na-service-with-a-very-l… | x\n"
+        );
+    }
+
+    #[test]
+    fn a_file_gets_the_bytes_as_they_are() {
+        let bytes = b"\x1b[31mred\x1b[0m 10 %\r20 %\r \xff\xfe";
+        let bare = LogFormat { names: Names::Hidden, ..LogFormat::default() };
+        assert_eq!(file(bare, &["db"], &[("db", bytes)]), [&bytes[..], b"\n"].concat());
+        let named = file(LogFormat::default(), &["db"], &[("db", bytes)]);
+        assert_eq!(named, [b"db | ", &bytes[..], b"\n"].concat());
     }
 
     #[test]

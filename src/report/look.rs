@@ -1,6 +1,7 @@
 //! Colours and glyphs: what a writer may be given, decided once and passed down.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use console::Style;
 
@@ -58,6 +59,26 @@ pub enum Colour {
     Off,
 }
 
+/// Whether the command line decides about colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colours {
+    /// The terminal and the environment decide.
+    Detected,
+    /// No colours (`--no-color`, `--ansi never`).
+    Never,
+    /// Colours everywhere (`--ansi always`).
+    Always,
+}
+
+static COLOURS: OnceLock<Colours> = OnceLock::new();
+
+/// Sets what the command line says about colours, once, before anything is written.
+pub fn set_colours(colours: Colours) {
+    if colours != Colours::Detected {
+        let _ = COLOURS.set(colours);
+    }
+}
+
 /// Which characters lines and marks are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Glyphs {
@@ -77,7 +98,12 @@ impl Look {
         let set = |name: &str| environment(name).filter(|value| !value.is_empty());
         let dumb = set("TERM").is_some_and(|term| term == "dumb");
         let forced = set("CLICOLOR_FORCE").is_some_and(|value| value != "0");
-        let colour = set("NO_COLOR").is_none() && (forced || (is_terminal && !dumb));
+        let detected = set("NO_COLOR").is_none() && (forced || (is_terminal && !dumb));
+        let colour = match COLOURS.get() {
+            Some(Colours::Never) => false,
+            Some(Colours::Always) => true,
+            Some(Colours::Detected) | None => detected,
+        };
         let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG"));
         let ascii = is_terminal && (dumb || locale.is_some_and(|locale| locale == "C" || locale == "POSIX"));
         Self {

@@ -28,6 +28,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::session::event::{Event, Recorded};
 
+use logs::{LogFormat, LogPrinter};
 pub use output::Output;
 
 /// Renders what happens.
@@ -74,19 +75,21 @@ impl Clock {
     }
 }
 
-/// The renderer for `progress` on standard error.
-pub fn to_stderr(progress: Progress) -> Box<dyn Reporter> {
+/// The renderer for `progress` on standard error. Services' logs go to standard output, except with `Json`, where they
+/// are events as well.
+pub fn to_stderr(progress: Progress, logs: LogFormat) -> Box<dyn Reporter> {
+    let logs = LogPrinter::new(Output::stdout(), logs);
     let output = Output::stderr();
     let clock = Clock::start();
     let term = console::Term::stderr();
     let capable =
         term.is_term() && std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb");
     match progress {
-        Progress::Auto if capable => Box::new(tty::Tty::new(output, clock, tty::stderr_size())),
-        Progress::Tty => Box::new(tty::Tty::new(output, clock, tty::stderr_size())),
-        Progress::Auto | Progress::Plain => Box::new(plain::Plain::new(output, clock)),
+        Progress::Auto if capable => Box::new(tty::Tty::new(output, clock, tty::stderr_size(), logs)),
+        Progress::Tty => Box::new(tty::Tty::new(output, clock, tty::stderr_size(), logs)),
+        Progress::Auto | Progress::Plain => Box::new(plain::Plain::new(output, clock, logs)),
         Progress::Json => Box::new(json::Json::new(output, clock)),
-        Progress::Quiet => Box::new(quiet::Quiet::new(output)),
+        Progress::Quiet => Box::new(quiet::Quiet::new(output, logs)),
     }
 }
 

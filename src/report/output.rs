@@ -9,7 +9,14 @@ use crate::report::table::Table;
 pub struct Output {
     to: Box<dyn Write + Send>,
     look: Look,
+    device: Device,
     reader: Reader,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Device {
+    Terminal,
+    Other,
 }
 
 #[derive(PartialEq, Eq)]
@@ -21,22 +28,39 @@ enum Reader {
 impl Output {
     /// Writes to `to` as `look` allows.
     pub fn new(to: Box<dyn Write + Send>, look: Look) -> Self {
-        Self { to, look, reader: Reader::Listens }
+        Self { to, look, device: Device::Other, reader: Reader::Listens }
+    }
+
+    /// Writes to a terminal if `term` is one.
+    fn to_term(to: Box<dyn Write + Send>, look: Look, term: &console::Term) -> Self {
+        let device = if term.is_term() { Device::Terminal } else { Device::Other };
+        Self { device, ..Self::new(to, look) }
     }
 
     /// Standard output: data.
     pub fn stdout() -> Self {
-        Self::new(Box::new(io::stdout()), stdout_look())
+        Self::to_term(Box::new(io::stdout()), stdout_look(), &console::Term::stdout())
     }
 
     /// Standard error: everything else.
     pub fn stderr() -> Self {
-        Self::new(Box::new(io::stderr()), stderr_look())
+        Self::to_term(Box::new(io::stderr()), stderr_look(), &console::Term::stderr())
     }
 
     /// What may be shown here.
     pub fn look(&self) -> Look {
         self.look
+    }
+
+    /// Writes as to a terminal.
+    #[cfg(test)]
+    pub(crate) fn terminal(to: Box<dyn Write + Send>, look: Look) -> Self {
+        Self { device: Device::Terminal, ..Self::new(to, look) }
+    }
+
+    /// Whether this is a terminal.
+    pub fn is_terminal(&self) -> bool {
+        self.device == Device::Terminal
     }
 
     /// Writes `text` and an end of line. Other people's words may stand in it: no control sequence of theirs is written.

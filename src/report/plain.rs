@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::report::Reporter;
 use crate::report::amount;
-use crate::report::logs::{Prefixes, log_name};
+use crate::report::logs::{LogLine, LogPrinter};
 use crate::report::look::{Glyph, Look, Tone};
 use crate::report::output::Output;
 use crate::report::words::{self, Fact, Weight};
@@ -18,7 +18,7 @@ const WIDTH: usize = 200;
 pub struct Plain {
     output: Output,
     clock: Clock,
-    prefixes: Prefixes,
+    logs: LogPrinter,
     told: HashMap<String, Told>,
 }
 
@@ -30,9 +30,9 @@ struct Told {
 }
 
 impl Plain {
-    /// Writes to `output`.
-    pub fn new(output: Output, clock: Clock) -> Self {
-        Self { output, clock, prefixes: Prefixes::default(), told: HashMap::new() }
+    /// Writes to `output`, and logs where `logs` says.
+    pub fn new(output: Output, clock: Clock, logs: LogPrinter) -> Self {
+        Self { output, clock, logs, told: HashMap::new() }
     }
 
     fn tell(&mut self, event: &Event) {
@@ -65,9 +65,8 @@ impl Plain {
 impl Reporter for Plain {
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Log { service, replica, line, .. } => {
-                let line = self.prefixes.line(self.output.look(), &log_name(service, *replica), line);
-                self.output.line(&line);
+            Event::Log { service, replica, time, line, .. } => {
+                self.logs.print(&LogLine { service, replica: *replica, time: *time, text: line });
             }
             Event::Plan { steps } => {
                 self.output.line(&format!("plan: {}", amount::count(steps.len(), "step")));
@@ -78,7 +77,7 @@ impl Reporter for Plain {
                 }
             }
             Event::Started { services, .. } => {
-                self.prefixes = Prefixes::of(services.iter().map(String::as_str));
+                self.logs.expect(services.iter().map(String::as_str));
                 self.tell(event);
             }
             Event::Pull { image, bytes, done: false, .. } => {
@@ -134,12 +133,15 @@ pub fn lines(look: Look, fact: &Fact) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::logs::LogFormat;
     use crate::report::output::memory::Memory;
     use crate::report::story;
 
     fn told(events: &[Event]) -> String {
         let memory = Memory::default();
-        let mut plain = Plain::new(Output::new(Box::new(memory.clone()), Look::BARE), story::clock());
+        let output = || Output::new(Box::new(memory.clone()), Look::BARE);
+        let logs = LogPrinter::new(output(), LogFormat::default());
+        let mut plain = Plain::new(output(), story::clock(), logs);
         for event in events {
             plain.event(event);
         }

@@ -1,6 +1,7 @@
 //! Errors only.
 
 use crate::report::Reporter;
+use crate::report::logs::{LogLine, LogPrinter};
 use crate::report::output::Output;
 use crate::report::plain;
 use crate::report::words::{self, Weight};
@@ -9,17 +10,22 @@ use crate::session::event::Event;
 /// Writes what failed and what is left, nothing else.
 pub struct Quiet {
     output: Output,
+    logs: LogPrinter,
 }
 
 impl Quiet {
-    /// Writes to `output`.
-    pub fn new(output: Output) -> Self {
-        Self { output }
+    /// Writes to `output`, and logs where `logs` says.
+    pub fn new(output: Output, logs: LogPrinter) -> Self {
+        Self { output, logs }
     }
 }
 
 impl Reporter for Quiet {
     fn event(&mut self, event: &Event) {
+        if let Event::Log { service, replica, time, line, .. } = event {
+            self.logs.print(&LogLine { service, replica: *replica, time: *time, text: line });
+            return;
+        }
         let Some(fact) = words::fact(event).filter(|fact| fact.weight == Weight::Error) else { return };
         for line in plain::lines(self.output.look(), &fact) {
             self.output.line(&line);
@@ -32,14 +38,16 @@ impl Reporter for Quiet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::logs::LogFormat;
     use crate::report::look::Look;
     use crate::report::output::memory::Memory;
     use crate::report::story;
 
     #[test]
-    fn nothing_but_errors_is_said() {
-        let memory = Memory::default();
-        let mut quiet = Quiet::new(Output::new(Box::new(memory.clone()), Look::BARE));
+    fn nothing_but_errors_and_logs_is_written() {
+        let (memory, stdout) = (Memory::default(), Memory::default());
+        let logs = LogPrinter::new(Output::new(Box::new(stdout.clone()), Look::BARE), LogFormat::default());
+        let mut quiet = Quiet::new(Output::new(Box::new(memory.clone()), Look::BARE), logs);
         for event in story::of_an_up() {
             quiet.event(&event);
         }

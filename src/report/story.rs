@@ -55,7 +55,7 @@ pub(crate) fn step(id: usize, phase: Phase, what: &str, service: Option<&str>) -
 }
 
 pub(crate) fn log(service: &str, line: &str) -> Event {
-    Event::Log { service: service.into(), replica: 1, stream: Stream::Stdout, line: line.into() }
+    Event::Log { service: service.into(), replica: 1, stream: Stream::Stdout, time: None, line: line.into() }
 }
 
 pub(crate) fn status(

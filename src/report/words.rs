@@ -80,7 +80,11 @@ pub fn fact(event: &Event) -> Option<Fact> {
         Event::Pull { image, bytes, .. } => Fact::new(
             Detail,
             "",
-            format!("pulled `{image}` ({})", amount::bytes(bytes.total.max(bytes.done))),
+            match bytes.total.max(bytes.done) {
+                // All layers were there already.
+                0 => format!("pulled `{image}`"),
+                size => format!("pulled `{image}` ({})", amount::bytes(size)),
+            },
         ),
         Event::Transfer { what, bytes, rate, .. } => Fact::new(
             Detail,

@@ -1,45 +1,71 @@
-//! Follows the logs of a session's services, those that are made anew included.
+//! Follows the logs of a session's services, those that are created later included.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::error::SessionError;
-use super::event::Event;
-use super::logs::{self, Ended, Line, Part, Source};
+use super::event::{Event, Events};
+use super::logs::{self, Line, Part, Source};
 use super::observe;
 use super::raise::Site;
-use crate::spec::{SandboxName, Spec};
+use crate::spec::{SandboxName, Service, Spec};
 
-/// Tells what the services of a sandbox write, until the token is cancelled.
-pub(super) struct Follower {
+/// How often it is looked whether everything is emitted.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Which services' logs a session shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogSelection {
+    /// Only these (default: all but those with `attach: false`).
+    pub only: Vec<String>,
+    /// Not these.
+    pub except: Vec<String>,
+}
+
+impl LogSelection {
+    fn includes(&self, name: &str, service: &Service) -> bool {
+        let selected = if self.only.is_empty() {
+            service.attach != Some(false)
+        } else {
+            self.only.iter().any(|one| one == name)
+        };
+        selected && !self.except.iter().any(|one| one == name)
+    }
+}
+
+/// Emits what the services of a sandbox write. Clones share what is followed.
+#[derive(Clone)]
+pub struct Follower {
     site: Site,
     name: SandboxName,
-    lines: mpsc::Sender<Line>,
+    selection: LogSelection,
     /// The containers that are followed, by id.
-    known: BTreeSet<String>,
+    known: Arc<Mutex<BTreeSet<String>>>,
+    tasks: TaskTracker,
+    /// Cancelled when stopped containers are not going to be started again.
+    ending: CancellationToken,
+    /// Cancelled when nothing more is to be shown.
+    stopped: CancellationToken,
 }
 
 impl Follower {
     /// Follows nothing yet.
-    pub(super) fn new(site: &Site, name: &SandboxName, token: &CancellationToken) -> Self {
-        let (lines, mut told) = mpsc::channel::<Line>(64);
-        let (events, token) = (site.events.clone(), token.clone());
-        tokio::spawn(async move {
-            let tell = async {
-                while let Some(Line { service, replica, stream, text, .. }) = told.recv().await {
-                    events.emit(Event::Log { service, replica, stream, line: text });
-                }
-            };
-            tokio::select! {
-                () = token.cancelled() => {}
-                () = tell => {}
-            }
-        });
-        Self { site: site.clone(), name: name.clone(), lines, known: BTreeSet::new() }
+    pub(super) fn new(site: &Site, name: &SandboxName, selection: LogSelection) -> Self {
+        Self {
+            site: site.clone(),
+            name: name.clone(),
+            selection,
+            known: Arc::default(),
+            tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
+            stopped: CancellationToken::new(),
+        }
     }
 
     /// Follows the containers that are not followed yet, from `since` on.
@@ -51,19 +77,61 @@ impl Follower {
         let sighting = observe::sandbox(&**engine, &self.site.scope, &self.name).await?;
         for container in sighting.iter().flat_map(|sighting| &sighting.services) {
             let service = observe::service_of(container);
-            let wanted = spec.services.get(service).is_some_and(|one| one.attach != Some(false));
-            if wanted && self.known.insert(container.id.clone()) {
-                let part = Part { since, ..Part::default() };
-                let source = Source::from(container);
-                tokio::spawn(logs::follow(
-                    Arc::clone(engine),
-                    source,
-                    part,
-                    Ended::Waits,
-                    self.lines.clone(),
-                ));
+            let wanted = spec.services.get(service).is_some_and(|one| self.selection.includes(service, one));
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if wanted && known.insert(container.id.clone()) {
+                self.follow(Source::from(container), Part { since, ..Part::default() });
             }
         }
         Ok(())
+    }
+
+    fn follow(&self, source: Source, part: Part) {
+        let (sender, lines) = mpsc::channel::<Line>(256);
+        let (engine, events) = (Arc::clone(&self.site.engine), self.site.events.clone());
+        let (ending, stopped) = (self.ending.clone(), self.stopped.clone());
+        let ended = ending.clone();
+        self.tasks.spawn(async move {
+            let service = source.service.clone();
+            let copied = async {
+                tokio::join!(logs::follow(engine, source, part, ending, sender), emit(lines, &events)).0
+            };
+            // A container that is being removed has no log any more.
+            if let Some(Err(error)) = stopped.run_until_cancelled(copied).await
+                && !ended.is_cancelled()
+            {
+                let text = format!("cannot read the log of `{service}`: {error}");
+                events.emit(Event::Warning { text, hint: error.hint() });
+            }
+        });
+    }
+
+    /// Waits until everything is emitted that stopped containers have written. They are not expected to start again.
+    pub(super) async fn catch_up(&self) {
+        self.ending.cancel();
+        while self.tasks.len() > self.count_alive().await {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// How many of the containers that are followed run.
+    async fn count_alive(&self) -> usize {
+        let sighting = observe::sandbox(&*self.site.engine, &self.site.scope, &self.name).await;
+        // An engine that does not answer has no logs either.
+        let Ok(Some(sighting)) = sighting else { return 0 };
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let followed = sighting.services.iter().filter(|one| known.contains(&one.id));
+        followed.filter(|one| one.state.is_alive()).count()
+    }
+
+    /// Emits nothing more.
+    pub(super) fn stop(&self) {
+        self.stopped.cancel();
+    }
+}
+
+async fn emit(mut lines: mpsc::Receiver<Line>, events: &Events) {
+    while let Some(Line { service, replica, stream, time, text }) = lines.recv().await {
+        events.emit(Event::Log { service, replica, stream, time, line: text });
     }
 }

@@ -39,7 +39,13 @@ pub(super) async fn run_shown(
     let mut begun: [Vec<u8>; 2] = Default::default();
     let show = |stream, line: &[u8]| {
         let line = String::from_utf8_lossy(line).trim_end_matches('\r').to_owned();
-        events.emit(Event::Log { service: service.to_owned(), replica: 1, stream, line });
+        events.emit(Event::Log {
+            service: service.to_owned(),
+            replica: 1,
+            stream,
+            time: None,
+            line: line.into(),
+        });
     };
     let streams = [Stream::Stdout, Stream::Stderr];
     let outcome = attempt(engine, service, container, hook, |chunk| {

@@ -21,7 +21,7 @@ impl Wire {
     /// the cause.
     pub fn of_exec(session: ExecSession) -> Self {
         let input = session.output.map(|item| match item {
-            Ok(LogChunk { stream: StdStream::Stdout, bytes }) => Ok(bytes),
+            Ok(LogChunk { stream: StdStream::Stdout, bytes, .. }) => Ok(bytes),
             Ok(chunk) => Err(io::Error::other(String::from_utf8_lossy(&chunk.bytes).trim().to_owned())),
             Err(error) => Err(io::Error::other(error)),
         });

@@ -26,8 +26,17 @@ struct Demux<S> {
     source: S,
     framing: Framing,
     buffer: BytesMut,
-    /// The frame that is being read and how much of it is still to come.
-    frame: Option<(StdStream, usize)>,
+    /// The frame that is being read.
+    frame: Option<Frame>,
+}
+
+#[derive(Clone, Copy)]
+struct Frame {
+    stream: StdStream,
+    /// How many of its bytes are still to come.
+    left: usize,
+    /// Whether none of it was passed on yet.
+    fresh: bool,
 }
 
 impl<S> Demux<S> {
@@ -35,26 +44,31 @@ impl<S> Demux<S> {
     fn decode(&mut self) -> Option<LogChunk> {
         if self.framing == Framing::Raw {
             let bytes = self.buffer.split().freeze();
-            return (!bytes.is_empty()).then_some(LogChunk { stream: StdStream::Stdout, bytes });
+            return (!bytes.is_empty()).then_some(LogChunk {
+                stream: StdStream::Stdout,
+                bytes,
+                starts_message: false,
+            });
         }
         loop {
             match self.frame.take() {
-                Some((_, 0)) => {}
+                Some(Frame { left: 0, .. }) => {}
                 Some(frame) if self.buffer.is_empty() => {
                     self.frame = Some(frame);
                     return None;
                 }
-                Some((stream, left)) => {
+                Some(Frame { stream, left, fresh }) => {
                     let bytes = self.buffer.split_to(left.min(self.buffer.len())).freeze();
-                    self.frame = Some((stream, left - bytes.len()));
-                    return Some(LogChunk { stream, bytes });
+                    self.frame = Some(Frame { stream, left: left - bytes.len(), fresh: false });
+                    return Some(LogChunk { stream, bytes, starts_message: fresh });
                 }
                 None if self.buffer.len() < 8 => return None,
                 None => {
                     let stream = if self.buffer[0] == 2 { StdStream::Stderr } else { StdStream::Stdout };
                     self.buffer.advance(4);
                     // A frame is never longer than a few megabytes, and a u32 fits into the usize of our targets.
-                    self.frame = Some((stream, self.buffer.get_u32() as usize));
+                    let left = self.buffer.get_u32() as usize;
+                    self.frame = Some(Frame { stream, left, fresh: true });
                 }
             }
         }

@@ -52,7 +52,7 @@ async fn play(
     let write = |stream, bytes: Bytes| {
         if !bytes.is_empty() {
             // The reader may have gone.
-            let _ = output.send(Ok(LogChunk { stream, bytes }));
+            let _ = output.send(Ok(LogChunk { stream, bytes, starts_message: false }));
         }
     };
     match script {

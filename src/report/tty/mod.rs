@@ -9,7 +9,7 @@ pub use painter::{Painter, Size};
 
 use std::time::Duration;
 
-use crate::report::logs::{Prefixes, log_name};
+use crate::report::logs::{LogLine, LogPrinter};
 use crate::report::look::{Glyph, Look, Tone};
 use crate::report::output::Output;
 use crate::report::words::{Fact, Weight};
@@ -26,7 +26,7 @@ pub struct Tty {
     painter: Painter,
     board: Board,
     clock: Clock,
-    prefixes: Prefixes,
+    logs: LogPrinter,
     pending: Vec<String>,
     drawn_at: Option<Duration>,
     /// Whether a command of the user's writes to the terminal.
@@ -34,13 +34,13 @@ pub struct Tty {
 }
 
 impl Tty {
-    /// Draws on `output`, whose rows and columns `size` tells.
-    pub fn new(output: Output, clock: Clock, size: Size) -> Self {
+    /// Draws on `output`, whose rows and columns `size` returns. Logs go where `logs` says.
+    pub fn new(output: Output, clock: Clock, size: Size, logs: LogPrinter) -> Self {
         Self {
             painter: Painter::new(output, size),
             board: Board::default(),
             clock,
-            prefixes: Prefixes::default(),
+            logs,
             pending: Vec::new(),
             drawn_at: None,
             handed_over: false,
@@ -60,8 +60,14 @@ impl Tty {
     fn keep(&mut self, event: &Event) {
         let look = self.painter.look();
         match event {
-            Event::Log { service, replica, line, .. } => {
-                self.pending.push(self.prefixes.line(look, &log_name(service, *replica), line));
+            Event::Log { service, replica, time, line, .. } => {
+                let line = LogLine { service, replica: *replica, time: *time, text: line };
+                if self.logs.output().is_terminal() {
+                    // The board is on the same terminal: one writer keeps both in order.
+                    self.pending.push(self.logs.shown(&line));
+                } else {
+                    self.logs.print(&line);
+                }
             }
             Event::Up { .. } => {
                 let (_, columns) = self.painter.size();
@@ -70,7 +76,7 @@ impl Tty {
                 self.pending.push(String::new());
             }
             Event::Started { services, .. } => {
-                self.prefixes = Prefixes::of(services.iter().map(String::as_str));
+                self.logs.expect(services.iter().map(String::as_str));
             }
             _ => {
                 if let Some(fact) = words::fact(event).filter(|fact| fact.weight != Weight::Detail) {

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::*;
+use crate::report::logs::LogFormat;
 use crate::report::look::{Colour, Glyphs};
 use crate::report::output::memory::Memory;
 use crate::report::story;
@@ -31,6 +32,7 @@ impl Stage {
             Output::new(Box::new(memory.clone()), look),
             clock,
             Box::new(move || (24, size.load(Ordering::Relaxed))),
+            LogPrinter::new(Output::terminal(Box::new(memory.clone()), look), LogFormat::default()),
         );
         let width = u16::try_from(columns).unwrap();
         Self { tty, screen: vt100::Parser::new(24, width, 0), memory, columns: shared, millis }

@@ -4,6 +4,7 @@
 //! Nothing here is formatted for people: names, numbers, durations and sentences' parts only. Durations are
 //! milliseconds in JSON, moments are RFC 3339.
 
+mod log_text;
 mod millis;
 mod status;
 mod work;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 pub use crate::agent::protocol::LeftObject;
+pub use log_text::LogText;
 pub use status::{Endpoint, Protocol, ServiceState, ServiceStatus};
 pub use work::{BakeState, Phase, PlannedStep, Progress, StepId};
 
@@ -194,8 +196,11 @@ pub enum Event {
         replica: u32,
         /// Which stream it was written to.
         stream: Stream,
+        /// When it was written.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time: Option<Timestamp>,
         /// The line, without its end.
-        line: String,
+        line: LogText,
     },
     /// A service's process ended.
     ServiceExited {

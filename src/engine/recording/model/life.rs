@@ -163,7 +163,8 @@ impl Model {
 
     pub(in crate::engine::recording) fn write(&mut self, name: &str, stream: StdStream, text: &str) {
         if let Ok(kept) = self.kept(name, "write") {
-            kept.logs.push((now(), LogChunk { stream, bytes: Bytes::copy_from_slice(text.as_bytes()) }));
+            let bytes = Bytes::copy_from_slice(text.as_bytes());
+            kept.logs.push((now(), LogChunk { stream, bytes, starts_message: false }));
         }
     }
 }
