@@ -32,6 +32,8 @@ pub enum Outcome {
     NotBegun(i64),
     /// It was interrupted a second time and left to itself.
     Abandoned,
+    /// The reader of our output has left, as `head` does; the command was sent `SIGPIPE`.
+    ReaderLeft,
 }
 
 /// A variable that marks the processes of one call, so that a signal finds them.
@@ -43,6 +45,9 @@ const REFUSED: &[u8] = b"OCI runtime exec failed";
 const NOT_EXECUTABLE: i64 = 126;
 /// The command was not found, as shells count.
 const NOT_FOUND: i64 = 127;
+
+/// How long a command may take to get a signal that it is sent when our output has no reader any more.
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long to wait for the exit code once the output has ended.
 const CODE_PATIENCE: Duration = Duration::from_secs(5);
@@ -70,8 +75,12 @@ pub async fn run(engine: &Arc<dyn Engine>, container: &str, mut exec: Exec) -> R
         tokio::select! {
             piece = output.next() => match piece {
                 Some(Ok(chunk)) => {
-                    if !refusal.takes(&chunk.bytes) {
-                        write(chunk.stream, &chunk.bytes);
+                    if !refusal.takes(&chunk.bytes) && write(chunk.stream, &chunk.bytes) == Reader::Left {
+                        drop(raw);
+                        let end = pass_on(engine.as_ref(), container, &mark, "PIPE");
+                        // The command may be one that ignores the signal, or the engine may be slow.
+                        let _ = tokio::time::timeout(SIGNAL_PATIENCE, end).await;
+                        return Ok(Outcome::ReaderLeft);
                     }
                 }
                 Some(Err(error)) => return Err(error.into()),
@@ -163,7 +172,7 @@ async fn exit_code(engine: &dyn Engine, id: &str) -> Result<i64, EngineError> {
 
 /// Copies our stdin until it ends. The reader is a thread of its own: a read from a terminal cannot be taken back, and
 /// must not keep the process from ending.
-async fn copy_stdin(mut input: crate::engine::stream::Input) {
+pub(super) async fn copy_stdin(mut input: crate::engine::stream::Input) {
     let (sender, mut pieces) = mpsc::channel::<Vec<u8>>(4);
     std::thread::spawn(move || {
         let mut buffer = [0; 16 * 1024];
@@ -189,12 +198,22 @@ async fn copy_stdin(mut input: crate::engine::stream::Input) {
     let _ = input.shutdown().await;
 }
 
-fn write(stream: StdStream, bytes: &[u8]) {
-    // A reader that has left must not take the command along; it learns by itself, as it would in a pipe.
-    let _ = match stream {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    Reads,
+    Left,
+}
+
+pub(super) fn write(stream: StdStream, bytes: &[u8]) -> Reader {
+    let written = match stream {
         StdStream::Stdout => std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()),
         StdStream::Stderr => std::io::stderr().write_all(bytes),
     };
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Reader::Left,
+        // Where else the output cannot go (a full disk), there is no better place to report it.
+        _ => Reader::Reads,
+    }
 }
 
 /// Sends a signal to the marked processes. Engines have no call for that, so a second command looks for them.
@@ -211,12 +230,12 @@ async fn pass_on(engine: &dyn Engine, container: &str, mark: &str, name: &'stati
 }
 
 /// The signals that are passed on, and the change of the window's size.
-struct Signals {
+pub(super) struct Signals {
     kinds: [(&'static str, Signal); 6],
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             kinds: [
                 ("INT", signal(SignalKind::interrupt())?),
@@ -229,7 +248,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> &'static str {
+    pub(super) async fn next(&mut self) -> &'static str {
         std::future::poll_fn(|context| {
             for (name, signal) in &mut self.kinds {
                 if signal.poll_recv(context).is_ready() {

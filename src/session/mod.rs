@@ -1,5 +1,6 @@
 //! Runs a plan, holds the lease, owns signals and time in one loop; sees what sandboxes there are.
 
+pub mod attach;
 mod attempt;
 pub mod bake;
 mod cloning;
@@ -21,6 +22,7 @@ mod host_ports;
 mod ingress;
 mod initdb;
 pub mod limits;
+mod log_lines;
 pub mod logs;
 mod lost;
 pub mod observe;
