@@ -261,6 +261,9 @@ fn hint(kind: ErrorKind, object: ObjectKind, name: &str) -> Option<String> {
         (ErrorKind::Unreachable, _) => {
             "start the engine (`systemctl start docker`, Docker Desktop), or point DOCKER_HOST at one".into()
         }
+        (ErrorKind::Unsupported, ObjectKind::Engine) => {
+            "update the older of the two (sandbox or the engine), or point DOCKER_HOST at another engine".into()
+        }
         (ErrorKind::Unsupported, ObjectKind::Image) => {
             "the image has no variant for this engine's architecture: set `platform:` or choose another tag".into()
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::event::{AfterExit, Event, Events};
@@ -16,6 +16,7 @@ use crate::agent::client::Keeper;
 use crate::agent::protocol::Fate;
 use crate::engine::identity::{self, Role, SandboxId};
 use crate::engine::{ContainerSummary, Engine, EventStream, Filter};
+use crate::spec::{Condition, ServiceName, Spec};
 
 /// How long nothing is told before it is looked whether there is still anything to hear of: a keeper that was started
 /// again tells nobody of what ended meanwhile.
@@ -37,6 +38,8 @@ const SHUTDOWN: Duration = Duration::from_millis(1500);
 pub(super) enum AllEnded {
     /// Each ended by itself.
     ByThemselves,
+    /// One has ended, which ends the session with this exit code.
+    One(i32),
     /// The engine has restarted.
     WithEngine,
     /// Nothing of the sandbox is on the engine any more.
@@ -85,6 +88,21 @@ pub(super) struct Exit {
     pub(super) fate: Fate,
 }
 
+/// Which end of services ends an attached session.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum EndsWith {
+    /// All services have ended by themselves.
+    #[default]
+    AllServices,
+    /// Any service has ended, with the exit code of that service or of the named one.
+    AnyService {
+        /// Whose exit code the session has.
+        code_from: Option<ServiceName>,
+    },
+    /// Any service has failed.
+    AnyFailure,
+}
+
 /// Who listens.
 pub(super) struct Listener {
     /// The engine.
@@ -97,12 +115,18 @@ pub(super) struct Listener {
     pub id: SandboxId,
     /// Whether the sandbox is just being changed: services that were removed are about to be there again.
     pub changing: Arc<AtomicBool>,
+    /// What was built.
+    pub spec: watch::Receiver<Arc<Spec>>,
 }
 
 impl Listener {
     /// Reports each, until no service runs any more because all have ended by themselves, or with the engine, or are gone.
     /// One that somebody stopped may be started again.
-    pub(super) async fn until_all_have_ended(&self, mut exits: mpsc::UnboundedReceiver<Exit>) -> AllEnded {
+    pub(super) async fn until_ended(
+        &self,
+        mut exits: mpsc::UnboundedReceiver<Exit>,
+        ends_with: &EndsWith,
+    ) -> AllEnded {
         let mut connection = Connection::open(&*self.engine, &self.id).await;
         let (mut stopped, mut looks, mut absent) = (false, 0_u32, 0_u32);
         loop {
@@ -113,6 +137,9 @@ impl Listener {
                         self.tell(&exit).await;
                         stopped |= exit.fate == Fate::Stopped;
                         looks = looks.max(LOOKS);
+                        if exit.fate == Fate::Stays && self.ends_session(&exit, ends_with) {
+                            return AllEnded::One(self.exit_code(&exit, ends_with).await);
+                        }
                         exit.fate == Fate::Stays
                     }
                     Ok(None) => return std::future::pending().await,
@@ -178,6 +205,47 @@ impl Listener {
         Filter::all().label(identity::ID, self.id.as_str()).label(identity::ROLE, Role::Service.as_str())
     }
 
+    fn ends_session(&self, exit: &Exit, ends_with: &EndsWith) -> bool {
+        match ends_with {
+            EndsWith::AllServices => false,
+            EndsWith::AnyFailure => exit.code != 0,
+            EndsWith::AnyService { .. } => exit.code != 0 || !self.is_to_complete(&exit.service),
+        }
+    }
+
+    /// Whether other services wait until this one has completed, so that its end is part of the start.
+    fn is_to_complete(&self, service: &str) -> bool {
+        let spec = self.spec.borrow();
+        let mut dependencies = spec.services.values().flat_map(|one| &one.depends_on);
+        dependencies.any(|(name, dependency)| {
+            name.as_str() == service && dependency.condition == Condition::CompletedSuccessfully
+        })
+    }
+
+    /// The exit code of the session that this exit ends. The service that gives it is stopped if it still runs.
+    pub(super) async fn exit_code(&self, exit: &Exit, ends_with: &EndsWith) -> i32 {
+        let mut code = exit.code;
+        if let EndsWith::AnyService { code_from: Some(service) } = ends_with
+            && service.as_str() != exit.service
+        {
+            code = self.code_when_stopped(service).await.unwrap_or(1);
+        }
+        i32::try_from(code).unwrap_or(1)
+    }
+
+    async fn code_when_stopped(&self, service: &ServiceName) -> Option<i64> {
+        let filter = Filter::all()
+            .label(identity::ID, self.id.as_str())
+            .label(identity::SERVICE, service.as_str())
+            .label(identity::ROLE, Role::Service.as_str());
+        let containers = self.engine.containers(&filter).await.ok()?;
+        let name = &containers.first()?.name;
+        if let Err(error) = self.engine.stop_container(name, None, None).await {
+            tracing::debug!(%error, "a service whose exit code is wanted was not stopped");
+        }
+        self.engine.container(name).await.ok()?.and_then(|container| container.exit_code)
+    }
+
     async fn services_seen(&self) -> Seen {
         match self.engine.containers(&Filter::all().label(identity::ID, self.id.as_str())).await {
             Ok(all) if all.is_empty() => Seen::Absent,
@@ -198,7 +266,7 @@ impl Listener {
         standings.iter().find(|it| it.sandbox == self.id).is_some_and(|it| it.restarts == 0)
     }
 
-    async fn tell(&self, exit: &Exit) {
+    pub(super) async fn tell(&self, exit: &Exit) {
         // What happened while the sandbox was built may be over.
         let found = self.engine.container(&exit.container).await.ok().flatten();
         if found.is_none_or(|found| found.state.is_alive()) {

@@ -52,6 +52,8 @@ pub struct Opening {
     pub drift: Drift,
     /// Whether the spec may reach the host.
     pub allow_host_access: bool,
+    /// Whether containers are created and not started.
+    pub only_create: bool,
     /// What becomes of a sandbox that cannot be built.
     pub on_failure: OnFailure,
     /// Whether a sandbox that stands may be the one that is opened.
@@ -83,6 +85,7 @@ impl Default for Opening {
             patience: Duration::from_mins(1),
             drift: Drift::Refused,
             allow_host_access: false,
+            only_create: false,
             on_failure: OnFailure::default(),
             which: Which::default(),
         }
@@ -373,8 +376,8 @@ fn order(
         seeding: Seeding::Run,
         age: Age::New,
         rebuild,
-        recreate: if opening.recreate { services } else { BTreeSet::new() },
-        only_made: BTreeSet::new(),
+        recreate: if opening.recreate { services.clone() } else { BTreeSet::new() },
+        only_made: if opening.only_create { services } else { BTreeSet::new() },
         remove_orphans: opening.services.is_empty(),
         patience: opening.patience,
         ports: opening.ports,

@@ -213,13 +213,14 @@ impl Workshop {
 
     async fn pull(&self, pull: &PullImage) -> Result<(), SessionError> {
         let mut pulled = Pulled::new(pull.reference.clone());
-        let events = self.events.clone();
-        let mut tell = move |progress: PullProgress| {
+        let mut report = |progress: PullProgress| {
             if let Some(event) = pulled.seen(progress) {
-                events.emit(event);
+                self.events.emit(event);
             }
         };
-        Ok(self.engine.pull_image(pull, &mut tell).await?)
+        self.engine.pull_image(pull, &mut report).await?;
+        self.events.emit(pulled.event(true));
+        Ok(())
     }
 
     async fn build(&self, step: &Step, build: &BuildImage) -> Result<(), SessionError> {
@@ -398,13 +399,11 @@ impl Pulled {
                 PullPhase::Waiting | PullPhase::Retrying { .. } | PullPhase::Note(_) => {}
             }
         }
-        let complete = !self.layers.is_empty() && self.layers.values().all(|layer| layer.2);
         let due = self.told.is_none_or(|told| told.elapsed() >= Duration::from_millis(100));
-        if !due && !complete {
-            return None;
-        }
-        self.told = Some(Instant::now());
-        Some(self.event(complete))
+        due.then(|| {
+            self.told = Some(Instant::now());
+            self.event(false)
+        })
     }
 
     #[expect(

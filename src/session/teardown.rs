@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use futures_util::TryStreamExt;
 use futures_util::future::join_all;
 use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
 use super::error::SessionError;
 use super::event::{AfterExit, Event, Events, Removed};
+use super::follow::Follower;
 use super::hook;
 use super::observe::{log_name, service_of};
 use super::stop::in_stop_order;
@@ -55,7 +57,14 @@ pub struct Doomed {
     pub id: SandboxId,
     /// Its spec, where it is known: says what is brought out and what is stopped in its own time.
     pub spec: Option<Arc<Spec>>,
+    /// How long each service may take to stop, if not as long as the spec says.
+    pub stop_timeout: Option<Duration>,
+    /// Shows logs: what services write while they stop is shown as well.
+    pub follower: Option<Follower>,
 }
+
+/// How long the last lines of services that were stopped are waited for.
+const LAST_LINES: Duration = Duration::from_secs(5);
 
 impl Doomed {
     /// Destroys it, and tells what is left if anything is. `force` cuts short whatever is done for grace's sake.
@@ -130,6 +139,7 @@ impl Doomed {
         let _ = self.keeper.rest(containers.iter().map(|container| container.name.clone()).collect()).await;
         let Some(spec) = &self.spec else {
             self.stop_all(containers.iter().map(|container| (None, container))).await;
+            self.show_last_lines().await;
             return;
         };
         let matters = spec.services.values().filter(|service| end_matters(spec, service)).collect();
@@ -145,6 +155,7 @@ impl Doomed {
             service.is_none_or(|service| !end_matters(spec, service)).then_some((service, container))
         });
         self.stop_all(others).await;
+        self.show_last_lines().await;
         if !spec.artifacts.is_empty() && !containers.is_empty() {
             self.bring_out(spec, &containers).await;
         }
@@ -156,10 +167,18 @@ impl Doomed {
         let stops = running.map(|(service, container)| async move {
             let matters =
                 self.spec.as_ref().zip(service).is_some_and(|(spec, service)| end_matters(spec, service));
-            let within = if matters { None } else { Some(LEAVE) };
+            let within = self.stop_timeout.or(if matters { None } else { Some(LEAVE) });
             hook::stop_container(&*self.engine, &self.events, service, &container.name, within).await
         });
         join_all(stops).await;
+    }
+
+    /// Waits until what the services wrote while they were stopped is shown.
+    async fn show_last_lines(&self) {
+        if let Some(follower) = &self.follower {
+            // A log that does not end must not hold up the session.
+            let _ = timeout(LAST_LINES, follower.catch_up()).await;
+        }
     }
 
     /// The containers of this incarnation's services. Names would not do: a sandbox of the same name may be somebody

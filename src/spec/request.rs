@@ -103,6 +103,11 @@ impl Variables {
         let scoped = self.scoped.get(&(section.to_owned(), name.to_owned()));
         scoped.map(String::as_str).or_else(|| self.get(variable))
     }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.by_name.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
 }
 
 impl fmt::Debug for Variables {

@@ -84,6 +84,8 @@ impl Docker {
 #[serde(rename_all = "PascalCase")]
 struct Greeting {
     api_version: Option<String>,
+    #[serde(default, rename = "MinAPIVersion")]
+    min_api_version: Option<String>,
     version: Option<String>,
     #[serde(default)]
     components: Option<Vec<Component>>,
@@ -126,17 +128,23 @@ fn agree(greeting: &Greeting, location: &Location) -> Result<ApiVersion> {
         major: u32::try_from(bollard::API_DEFAULT_VERSION.major_version).unwrap_or(1),
         minor: u32::try_from(bollard::API_DEFAULT_VERSION.minor_version).unwrap_or(u32::MAX),
     };
-    match theirs {
-        Some(theirs) if theirs >= ApiVersion::OLDEST => Ok(theirs.min(newest)),
+    let refused = |words: String| {
+        let call = failure::call("use", ObjectKind::Engine, location.to_string());
+        Err(call.of(ErrorKind::Unsupported, words))
+    };
+    let engine = greeting.version.as_deref().unwrap_or("unknown");
+    let least = greeting.min_api_version.as_deref().and_then(ApiVersion::parse);
+    match (theirs, least) {
+        (_, Some(least)) if least > newest => refused(format!(
+            "engine {engine} accepts API {least} or later, this sandbox speaks API {newest} at most"
+        )),
+        (Some(theirs), _) if theirs >= ApiVersion::OLDEST => Ok(theirs.min(newest)),
         _ => {
-            let words = format!(
-                "engine {} speaks API {}; {} or later is needed (Docker Engine 20.10)",
-                greeting.version.as_deref().unwrap_or("unknown"),
-                greeting.api_version.as_deref().unwrap_or("unknown"),
-                ApiVersion::OLDEST
-            );
-            let call = failure::call("use", ObjectKind::Engine, location.to_string());
-            Err(call.of(ErrorKind::Unsupported, words))
+            let theirs = greeting.api_version.as_deref().unwrap_or("unknown");
+            let oldest = ApiVersion::OLDEST;
+            refused(format!(
+                "engine {engine} speaks API {theirs}; {oldest} or later is needed (Docker Engine 20.10)"
+            ))
         }
     }
 }

@@ -20,7 +20,9 @@ pub use self::visit::visit;
 use super::bake::{self, Missing};
 use super::control::{Control, Happening, StopReason};
 use super::error::SessionError;
+pub use super::exits::EndsWith;
 use super::follow::Follower;
+pub use super::follow::LogSelection;
 use super::held;
 use super::origin;
 use super::raise::{self, Manner, Order, Site};
@@ -40,6 +42,10 @@ pub enum Purpose {
     Attached {
         /// Whether logs are followed.
         logs: Follow,
+        /// Which end of services ends the session.
+        ends_with: EndsWith,
+        /// How long each service may take to stop at the end, if not as long as the spec says.
+        stop_timeout: Option<Duration>,
         /// What goes on beside the session, once the sandbox is up.
         beside: Option<Beside>,
     },
@@ -84,10 +90,10 @@ pub struct Raised {
 pub type CommandFuture = std::pin::Pin<Box<dyn Future<Output = i32> + Send>>;
 
 /// Whether services' logs are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Follow {
-    /// They are.
-    Logs,
+    /// Those of these services are.
+    Logs(LogSelection),
     /// They are not (`--no-logs`).
     Nothing,
 }
@@ -170,6 +176,8 @@ impl Session {
             sender,
             failure: None,
             began: Timestamp::now(),
+            follower: None,
+            stop_timeout: None,
         };
         running.main_loop(signals, happenings).await
     }

@@ -15,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 use super::visit::LAST_WORDS;
 use super::{Beside, Follow, OnFailure, Outcome, Purpose, Raised, build, ended_by};
 use crate::agent::client::{Keeper, KeeperError, Lease};
-use crate::agent::protocol::{Lifetime, Notice, Reason};
+use crate::agent::protocol::{Fate, Lifetime, Notice, Reason};
+use crate::engine::identity;
 use crate::session::bake::Missing;
 use crate::session::control::{Control, Happening, Response, StopReason};
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
-use crate::session::exits::{AllEnded, Exit, Listener};
+use crate::session::exits::{AllEnded, EndsWith, Exit, Listener};
 use crate::session::follow::Follower;
 use crate::session::limits;
 use crate::session::observe;
@@ -41,13 +42,6 @@ pub(super) enum Told {
     Left(Vec<String>),
     /// Nothing of the sandbox is on the engine any more.
     Removed,
-}
-
-/// What the end of all services ends.
-#[derive(Clone, Copy)]
-enum Ends {
-    Session,
-    Nothing,
 }
 
 pub(super) struct Running {
@@ -76,6 +70,10 @@ pub(super) struct Running {
     pub(super) sender: mpsc::UnboundedSender<Told>,
     pub(super) failure: Option<SessionError>,
     pub(super) began: Timestamp,
+    /// Follows logs, if they are shown.
+    pub(super) follower: Option<Follower>,
+    /// How long each service may take to stop at the end, if not as long as the spec says.
+    pub(super) stop_timeout: Option<Duration>,
 }
 
 impl Running {
@@ -209,6 +207,7 @@ impl Running {
             }
             Response::Leave => {
                 self.token.cancel();
+                self.follower.iter().for_each(Follower::stop);
                 self.stop_command().await;
                 match self.failure.take() {
                     Some(error) => Err(error),
@@ -248,14 +247,48 @@ impl Running {
         let (site, order, keeper) = (self.site.clone(), self.order.clone(), self.keeper.clone());
         let missing = if self.existed { Missing::Leave } else { Missing::Bake };
         let (token, sender, manner) = (self.token.clone(), self.sender.clone(), self.manner());
+        let (early, name) = (self.early_end(), self.order.name.to_string());
         self.building = Some(tokio::spawn(async move {
             let told = match build(&site, &keeper, order, missing, &manner, &token).await {
                 Ok(()) => Told::Happened(Happening::Built),
                 Err(SessionError::Cancelled) => return,
+                Err(SessionError::Exited { service, code, .. }) if early.is_some() => {
+                    let container = identity::service(&name, &service, 1);
+                    let exit = Exit { service, container, code, fate: Fate::Stays };
+                    Told::Happened(Happening::CommandEnded(early_code(early, &exit).await))
+                }
                 Err(error) => Told::Failed(error),
             };
             let _ = sender.send(told);
         }));
+    }
+
+    /// What reports a service that ends while the sandbox is built, where that end is the end of the session and not a
+    /// failure: the listener, the policy, and the follower of logs.
+    fn early_end(&self) -> Option<EarlyEnd> {
+        let Some(Purpose::Attached { logs, ends_with, .. }) = &self.purpose else { return None };
+        if *ends_with == EndsWith::AllServices {
+            return None;
+        }
+        let follower = match logs {
+            Follow::Logs(selection) => {
+                let follower = Follower::new(&self.site, &self.order.name, selection.clone());
+                Some((follower, Arc::clone(&self.order.spec), self.began))
+            }
+            Follow::Nothing => None,
+        };
+        Some((self.listener(), ends_with.clone(), follower))
+    }
+
+    fn listener(&self) -> Listener {
+        Listener {
+            engine: Arc::clone(&self.site.engine),
+            keeper: self.keeper.clone(),
+            events: self.site.events.clone(),
+            id: self.order.id.clone(),
+            changing: Arc::clone(&self.changing),
+            spec: self.spec.subscribe(),
+        }
     }
 
     async fn serve(&mut self) -> Result<Option<Outcome>, SessionError> {
@@ -277,20 +310,20 @@ impl Running {
                 }
                 return Ok(Some(Outcome::LeftUp));
             }
-            Some(Purpose::Attached { logs, beside }) => {
-                let mut follower = None;
-                if logs == Follow::Logs {
-                    let mut new = Follower::new(&self.site, &self.order.name, &self.token);
+            Some(Purpose::Attached { logs, ends_with, stop_timeout, beside }) => {
+                self.stop_timeout = stop_timeout;
+                if let Follow::Logs(selection) = logs {
+                    let mut new = Follower::new(&self.site, &self.order.name, selection);
                     new.look(&self.order.spec, Some(self.began)).await?;
-                    follower = Some(new);
+                    self.follower = Some(new);
                 }
-                self.listen(Ends::Session);
+                self.listen(Some(ends_with));
                 if let Some(beside) = beside {
-                    self.run_beside(beside, manner, follower);
+                    self.run_beside(beside, manner);
                 }
             }
             Some(Purpose::Command(start)) => {
-                self.listen(Ends::Nothing);
+                self.listen(None);
                 let (sender, events, stop) =
                     (self.sender.clone(), self.events().clone(), CancellationToken::new());
                 let stopped = stop.clone();
@@ -306,32 +339,33 @@ impl Running {
         Ok(None)
     }
 
-    /// Reports which services end; the end of all may be the session's.
-    fn listen(&mut self, ends: Ends) {
+    /// Reports which services end, and ends the session when `ends_with` says so, once their logs are shown.
+    fn listen(&mut self, ends_with: Option<EndsWith>) {
         let Some(exits) = self.exits.1.take() else { return };
-        let listener = Listener {
-            engine: Arc::clone(&self.site.engine),
-            keeper: self.keeper.clone(),
-            events: self.site.events.clone(),
-            id: self.order.id.clone(),
-            changing: Arc::clone(&self.changing),
-        };
+        let (listener, follower) = (self.listener(), self.follower.clone());
         let (token, sender) = (self.token.clone(), self.sender.clone());
+        let ends_session = ends_with.is_some();
+        let end = async move {
+            let end = listener.until_ended(exits, &ends_with.unwrap_or_default()).await;
+            if let (AllEnded::ByThemselves | AllEnded::One(_), Some(follower)) = (end, follower) {
+                follower.catch_up().await;
+            }
+            end
+        };
         tokio::spawn(async move {
-            let Some(end) = token.run_until_cancelled(listener.until_all_have_ended(exits)).await else {
-                return;
-            };
-            let told = match (end, ends) {
-                (AllEnded::Removed, _) => Told::Removed,
-                (AllEnded::ByThemselves, Ends::Session) => Told::Happened(Happening::ServicesEnded),
-                (AllEnded::WithEngine, Ends::Session) => Told::Happened(Happening::EngineRestarted),
-                (AllEnded::ByThemselves | AllEnded::WithEngine, Ends::Nothing) => return,
+            let Some(end) = token.run_until_cancelled(end).await else { return };
+            let told = match end {
+                AllEnded::Removed => Told::Removed,
+                _ if !ends_session => return,
+                AllEnded::ByThemselves => Told::Happened(Happening::ServicesEnded),
+                AllEnded::WithEngine => Told::Happened(Happening::EngineRestarted),
+                AllEnded::One(code) => Told::Happened(Happening::CommandEnded(code)),
             };
             let _ = sender.send(told);
         });
     }
 
-    fn run_beside(&mut self, beside: Beside, manner: Manner, follower: Option<Follower>) {
+    fn run_beside(&mut self, beside: Beside, manner: Manner) {
         let raised = Raised {
             site: self.site.clone(),
             keeper: self.keeper.clone(),
@@ -339,7 +373,7 @@ impl Running {
             deadline: self.deadline,
             manner,
             token: self.token.clone(),
-            follower,
+            follower: self.follower.clone(),
             spec: self.spec.clone(),
             changing: Arc::clone(&self.changing),
         };
@@ -431,6 +465,8 @@ impl Running {
             name: self.order.name.clone(),
             id: self.order.id.clone(),
             spec: Some(Arc::clone(&self.spec.borrow())),
+            stop_timeout: self.stop_timeout,
+            follower: self.follower.clone(),
         }
     }
 
@@ -468,6 +504,23 @@ impl Running {
     }
 }
 
+type EarlyEnd = (Listener, EndsWith, Option<(Follower, Arc<Spec>, Timestamp)>);
+
+/// The session's exit code when a service has ended before all were ready; shows the logs so far.
+async fn early_code(early: Option<EarlyEnd>, exit: &Exit) -> i32 {
+    let Some((listener, ends_with, follower)) = early else { return 1 };
+    listener.tell(exit).await;
+    let code = listener.exit_code(exit, &ends_with).await;
+    if let Some((mut follower, spec, began)) = follower {
+        // A log that cannot be read is reported by the follower.
+        if follower.look(&spec, Some(began)).await.is_ok() {
+            follower.catch_up().await;
+        }
+        follower.stop();
+    }
+    code
+}
+
 async fn notice(lease: &mut Option<Lease>) -> Result<Notice, KeeperError> {
     match lease {
         Some(lease) => lease.notice().await,
@@ -494,7 +547,7 @@ fn kept_for_a_look(name: &SandboxName) -> Event {
 
 fn in_words(reason: StopReason) -> &'static str {
     match reason {
-        StopReason::CommandEnded(_) => "the command has ended",
+        StopReason::CommandEnded(_) => "the command or service has ended",
         StopReason::ServicesEnded => "all its services have ended",
         StopReason::Vanished => "somebody else destroys it",
         StopReason::Unused => "nobody used it",

@@ -160,6 +160,8 @@ impl Stage {
             name: there.name.parse().unwrap(),
             id: there.id.parse().unwrap(),
             spec,
+            stop_timeout: None,
+            follower: None,
         };
         Ok(doomed
             .destroy("asked to", Reason::Down, &CancellationToken::new())
