@@ -239,7 +239,8 @@ fn up_starts_a_service_that_was_stopped() {
 fn what_users_of_compose_type_is_understood() {
     let world = World::with_spec(TWO);
 
-    let up = ["up", "--wait", "--pull", "missing", "--scale", "web=2", "--remove-orphans"];
+    let up =
+        ["up", "-d", "-d", "--wait", "--pull", "missing", "--scale", "web=2", "--remove-orphans", "-V", "-y"];
     world.sandbox(up).success();
     assert!(world.engine().runs(&format!("{}.2", world.container("web"))));
 
@@ -578,4 +579,303 @@ volumes: { data: {} }
         "umask 077; echo x > /tmp/own; chown 1000 /tmp/own; cat /tmp/own; grep CapEff /proc/self/status";
     let said = world.sandbox(["exec", "-u", "root", "web", "sh", "-c", mask]).success().stdout;
     assert!(said.starts_with("x\n") && !said.contains("CapEff:\t0000000000000000"), "{said}");
+}
+
+/// One service that prints numbered lines and ends.
+fn counting(lines: u32) -> World {
+    World::with_spec(&format!(
+        "services: {{ count: {{ image: sbx-test/busybox, command: [seq, '1', '{lines}'] }} }}\n"
+    ))
+}
+
+#[test]
+fn an_attached_up_shows_every_line_of_a_service_that_ends_on_stdout() {
+    let world = counting(20_000);
+
+    let outcome = world.command(["up"]).limit(Duration::from_mins(3)).run().success();
+
+    let shown: Vec<&str> = outcome.stdout.lines().filter_map(|line| line.strip_prefix("count | ")).collect();
+    let expected: Vec<String> = (1..=20_000).map(|number| number.to_string()).collect();
+    assert_eq!(shown.len(), expected.len());
+    assert!(shown == expected, "lines are out of order or changed");
+    assert!(!outcome.stderr.contains("count | "), "logs are on stderr");
+}
+
+/// Run by hand, with the machine under load: `cargo test --test verbs three_hundred_thousand -- --ignored`.
+#[test]
+#[ignore = "takes a minute"]
+fn an_attached_up_shows_three_hundred_thousand_lines_of_each_of_two_services() {
+    let world = World::with_spec(
+        "services:
+  a: { image: sbx-test/busybox, command: [seq, '1', '300000'] }
+  b: { image: sbx-test/busybox, command: [seq, '1', '300000'] }
+",
+    );
+
+    let outcome = world.command(["up"]).limit(Duration::from_mins(10)).run().success();
+
+    for service in ["a | ", "b | "] {
+        let mut expected = 1_u32;
+        for line in outcome.stdout.lines().filter_map(|line| line.strip_prefix(service)) {
+            assert_eq!(line, expected.to_string());
+            expected += 1;
+        }
+        assert_eq!(expected, 300_001);
+    }
+}
+
+#[test]
+fn logs_and_an_attached_up_show_a_long_line_and_odd_bytes_as_they_were_written() {
+    let world = World::with_spec(
+        r#"
+services:
+  long:
+    image: sbx-test/busybox
+    command: [sh, -c, 'head -c 40000 /dev/zero | tr "\0" x; printf "|end\n50%%\r60%%\t\n\033[1mbold\033[0m\n"; exec sleep infinity']
+    stop_signal: SIGKILL
+"#,
+    );
+    world.up();
+    let expected = format!("{}|end\n50%\r60%\t\n\u{1b}[1mbold\u{1b}[0m\n", "x".repeat(40_000));
+
+    eventually("the log is complete", || {
+        let outcome = world.sandbox(["logs", "--no-log-prefix"]).success();
+        outcome.stdout.matches('\n').count() == 3
+    });
+    let outcome = world.sandbox(["logs", "--no-log-prefix"]).success();
+    assert!(outcome.stdout == expected, "{outcome}");
+}
+
+#[test]
+fn exec_ends_when_the_reader_of_its_output_leaves() {
+    let world = two();
+    let script = r#""$SANDBOX" exec idle yes | head -n 1; echo "${PIPESTATUS[0]}""#;
+
+    let run = world.host("bash", &["-c", script]).env("SANDBOX", env!("CARGO_BIN_EXE_sandbox"));
+    let outcome = run.env("SANDBOX_SCOPE", world.engine().scope()).env("SANDBOX_NAME", world.name()).run();
+
+    assert_eq!(outcome.stdout, "y\n141\n", "{outcome}");
+    eventually("the command has ended", || {
+        !world.sandbox(["exec", "idle", "ps"]).success().stdout.contains(" yes")
+    });
+}
+
+#[test]
+fn what_a_service_says_while_it_is_stopped_is_shown() {
+    let world = World::with_spec(
+        r#"
+services:
+  polite:
+    image: sbx-test/busybox
+    command: [sh, -c, 'trap "echo last words; exit 0" TERM; echo is up; while true; do sleep 0.1; done']
+    stop_grace_period: 10s
+"#,
+    );
+    let mut session = world.spawn(["up"]);
+    session.says("is up");
+
+    session.signal(libc::SIGINT);
+
+    session.says("last words");
+}
+
+#[test]
+fn options_of_compose_stand_before_the_verb_too() {
+    let world = World::new();
+    std::fs::create_dir_all(world.project().join("there")).unwrap();
+    world.file(
+        "there/other.yaml",
+        "services: { one: { image: '${WORD}' }, two: { image: extra, profiles: [more] } }",
+    );
+    world.file("words.env", "WORD=hello");
+
+    let before = ["-f", "there/other.yaml", "--env-file", "words.env", "--profile", "more"];
+    let listed = world.sandbox(before.into_iter().chain(["config", "--images"])).success();
+    let mut names: Vec<&str> = listed.stdout.lines().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["extra", "hello"]);
+
+    std::fs::rename(world.project().join("there/other.yaml"), world.project().join("there/compose.yaml"))
+        .unwrap();
+    let there = ["--project-directory", "there", "--env-file", "words.env", "config", "--images"];
+    assert_eq!(world.sandbox(there).success().text(), "hello");
+}
+
+#[test]
+fn a_project_name_names_the_sandbox() {
+    let world = World::with_spec(TWO);
+    let name = format!("{}-p", world.name());
+
+    world.sandbox(["-p", &name, "up", "-d", "idle"]).success();
+
+    assert!(world.sandbox(["ls", "-q"]).success().stdout.lines().any(|line| line == name));
+    world.sandbox(["-p", &name, "logs", "-n", "1", "idle"]).success();
+    world.sandbox(["logs", "--project-name", &name, "--tail", "1", "idle"]).success();
+    world.sandbox(["-p", &name, "down"]).success();
+    world.engine().is_clean();
+}
+
+#[test]
+fn a_container_that_ends_can_end_the_session_with_its_code() {
+    let world = World::with_spec(
+        "services:
+  test: { image: sbx-test/busybox, command: [sh, -c, 'echo testing; exit 7'] }
+  db:
+    image: sbx-test/busybox
+    command: [sh, -c, 'trap \"exit 9\" TERM; while true; do sleep 0.1; done']
+",
+    );
+
+    let outcome = world.sandbox(["up", "--abort-on-container-exit"]).exits(7);
+    assert!(outcome.stdout.contains("testing"), "{outcome}");
+    world.sandbox(["up", "--abort-on-container-failure"]).exits(7);
+    world.sandbox(["up", "--exit-code-from", "test"]).exits(7);
+    world.sandbox(["up", "--exit-code-from", "db"]).exits(9);
+    world.sandbox(["up", "--exit-code-from", "dbb"]).exits(2).says("did you mean `db`?");
+    world.engine().is_clean();
+}
+
+#[test]
+fn an_attached_up_shows_the_logs_of_the_services_that_are_chosen() {
+    let world = World::with_spec(
+        "services:
+  a: { image: sbx-test/busybox, command: [echo, from a] }
+  b: { image: sbx-test/busybox, command: [echo, from b] }
+",
+    );
+
+    let only = world.sandbox(["up", "--attach", "a", "--no-log-prefix"]).success();
+    assert_eq!(only.stdout, "from a\n");
+    let timed = world.sandbox(["up", "--no-attach", "a", "--timestamps"]).success();
+    let (name, rest) = timed.stdout.split_once(" | ").unwrap();
+    let (time, line) = rest.split_once(' ').unwrap();
+    assert!(name == "b" && line == "from b\n" && time.parse::<jiff::Timestamp>().is_ok(), "{timed}");
+}
+
+#[test]
+fn containers_are_created_without_a_start_and_started_later() {
+    let world = World::with_spec(TWO);
+
+    world.sandbox(["create"]).success();
+    assert_eq!(world.sandbox(["ps", "--status", "created", "--services"]).success().text(), "idle\nweb");
+    world.sandbox(["start"]).success();
+
+    assert!(world.engine().runs(&world.container("web")));
+    world.sandbox(["up", "--no-start"]).success();
+}
+
+#[test]
+fn services_are_killed_paused_waited_for_and_removed() {
+    let world = two();
+
+    world.sandbox(["pause", "idle"]).success();
+    assert_eq!(
+        world.sandbox(["ps", "--filter", "status=paused", "-q"]).success().text(),
+        world.container("idle")
+    );
+    world.sandbox(["unpause", "idle"]).success();
+    let waits = world.spawn(["wait", "idle"]);
+    std::thread::sleep(Duration::from_millis(500));
+    world.sandbox(["kill", "-s", "SIGTERM", "web"]).success();
+    world.sandbox(["kill", "idle"]).success();
+    let waited = waits.wait(Duration::from_mins(1)).exits(137);
+    assert_eq!(waited.stdout, "service `idle` exited with code 137\n");
+
+    world.sandbox(["rm", "idle"]).exits(2).says("--force");
+    world.sandbox(["rm", "-f", "idle"]).success();
+    assert!(!world.engine().exists(&world.container("idle")));
+    world.sandbox(["rm", "-s", "-f", "web"]).success();
+    world.up();
+    assert!(world.engine().runs(&world.container("idle")));
+    world.sandbox(["kill", "nosuch"]).exits(2).says("nosuch");
+}
+
+#[test]
+fn what_a_sandbox_is_made_of_is_listed_in_several_forms() {
+    let world = World::with_spec(
+        "services: { db: { image: sbx-test/busybox, command: [sleep, infinity], stop_signal: SIGKILL, volumes: ['data:/d'] } }
+volumes: { data: {} }
+",
+    );
+    world.up();
+
+    let form = "{{.Repository}}:{{.Tag}}";
+    assert_eq!(world.sandbox(["images", "--format", form]).success().text(), "sbx-test/busybox:latest");
+    assert!(world.sandbox(["images", "-q"]).success().stdout.starts_with("sha256:"));
+    assert!(world.sandbox(["volumes"]).success().stdout.contains("data"));
+    assert_eq!(world.sandbox(["volumes", "-q"]).success().text(), format!("sbx-{}.data", world.name()));
+    let line = world.sandbox(["ps", "--format", "json"]).success().json();
+    assert_eq!(
+        (&line["Service"], &line["State"], &line["ExitCode"]),
+        (&"db".into(), &"running".into(), &0.into())
+    );
+    assert_eq!(world.sandbox(["ls", "--format", "{{.Name}}"]).success().text(), world.name());
+    let version = world.sandbox(["version", "--format", "json"]).success().json();
+    assert!(version["version"].is_string() && version["api"].is_string(), "{version}");
+    assert!(world.sandbox(["help", "version"]).success().stdout.contains("Examples:"));
+}
+
+#[test]
+fn a_sandbox_is_scaled() {
+    let world = two();
+
+    world.sandbox(["scale", "web=2"]).success();
+    assert!(world.engine().runs(&format!("{}.2", world.container("web"))));
+    world.sandbox(["scale", "web=1"]).success();
+    assert!(!world.engine().exists(&format!("{}.2", world.container("web"))));
+}
+
+#[test]
+fn down_removes_the_images_that_were_built() {
+    let world = World::with_spec(
+        "services:
+  app:
+    build: { context: ., dockerfile_inline: FROM sbx-test/busybox }
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+",
+    );
+    world.up();
+    let image = world.sandbox(["config", "--images"]).success().text().to_owned();
+
+    world.sandbox(["down", "-t", "1", "--rmi", "local"]).success();
+
+    let left = world.engine().docker(&["images", "-q", &image]).success();
+    assert_eq!(left.stdout, "", "{image}");
+}
+
+#[test]
+fn config_prints_lists_and_hashes() {
+    let world = World::with_spec(
+        "services:
+  a: { image: sbx-test/busybox, profiles: [tools] }
+  b: { image: sbx-test/busybox }
+",
+    );
+
+    assert_eq!(world.sandbox(["config", "--profiles"]).success().text(), "tools");
+    let hash = world.sandbox(["config", "--hash", "b"]).success().text().to_owned();
+    assert!(hash.starts_with("b ") && hash.len() == 66, "{hash}");
+    world.sandbox(["config", "-o", "resolved.yaml"]).success();
+    assert!(std::fs::read_to_string(world.project().join("resolved.yaml")).unwrap().contains("busybox"));
+    world.sandbox(["config", "--hash", "c"]).exits(2);
+}
+
+#[test]
+fn verbs_and_options_of_compose_are_answered_with_what_to_type() {
+    let world = World::new();
+
+    world.sandbox(["convert"]).exits(2).says("`sandbox config`");
+    world.sandbox(["up", "--no-recreate"]).exits(2).says("only if its service changed");
+    world.sandbox(["run", "web", "ls"]).exits(2).says("`sandbox exec SERVICE CMD`");
+}
+
+#[test]
+fn man_pages_are_written_where_they_are_wanted() {
+    let world = World::new();
+
+    world.sandbox(["completions", "--man", "man1"]).success();
+
+    let page = std::fs::read_to_string(world.project().join("man1/sandbox-up.1")).unwrap();
+    assert!(page.contains("abort"), "{page}");
 }

@@ -12,10 +12,10 @@ use crate::spec::SandboxName;
 /// Arguments of `artifacts`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The sandbox whose last logs and artifacts are brought here (default: list what there is).
+    /// Destroyed sandbox whose logs and artifacts to fetch (default: list all)
     #[arg(value_name = "NAME")]
     sandbox: Option<SandboxName>,
-    /// The folder they are brought to.
+    /// Directory to write them to
     #[arg(long, value_name = "FOLDER", default_value = FOLDER)]
     into: Option<PathBuf>,
 }

@@ -1,9 +1,11 @@
-//! `completions`: what a shell runs once to complete our verbs, options, sandboxes and services.
+//! `completions`: what a shell runs once to complete verbs, options, sandboxes and services; and the man pages.
+
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Zsh};
 
-use super::Exit;
+use super::{Exit, Failure, help};
 use crate::report::Output;
 
 /// The variable by which a shell asks for completions.
@@ -12,8 +14,12 @@ pub const VARIABLE: &str = "SANDBOX_COMPLETE";
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The shell
-    shell: Shell,
+    /// Shell
+    #[arg(required_unless_present = "man")]
+    shell: Option<Shell>,
+    /// Write the man pages to this directory, such as ~/.local/share/man/man1
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    man: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -30,9 +36,28 @@ enum Shell {
     Powershell,
 }
 
-/// Runs the verb: prints the script.
-pub fn run(args: &Args) -> Exit {
-    let completer: &dyn EnvCompleter = match args.shell {
+/// Runs the verb: prints the script, or writes the man pages.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    if let Some(folder) = &args.man {
+        write_pages(folder).map_err(|error| {
+            Failure::failed(format!("cannot write man pages to `{}`: {error}", folder.display()), None)
+        })?;
+        Output::stderr().line(&format!("wrote the man pages to `{}`", folder.display()));
+    }
+    if let Some(shell) = args.shell {
+        print_script(shell);
+    }
+    Ok(Exit::Done)
+}
+
+/// Writes a page for each verb.
+pub(super) fn write_pages(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    clap_mangen::generate_to(help::documented(), folder)
+}
+
+fn print_script(shell: Shell) {
+    let completer: &dyn EnvCompleter = match shell {
         Shell::Bash => &Bash,
         Shell::Zsh => &Zsh,
         Shell::Fish => &Fish,
@@ -43,5 +68,4 @@ pub fn run(args: &Args) -> Exit {
     // Writing to memory does not fail.
     let _ = completer.write_registration(VARIABLE, "sandbox", "sandbox", "sandbox", &mut script);
     Output::stdout().bytes(&script);
-    Exit::Done
 }

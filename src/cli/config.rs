@@ -1,69 +1,154 @@
 //! `config` and `schema`: the resolved spec, and what a spec may say.
 
-use super::{Context, Exit, Failure, SpecOptions};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use clap_complete::engine::ArgValueCandidates;
+use sha2::{Digest, Sha256};
+
+use super::{Context, Exit, Failure, SpecOptions, complete};
 use crate::plan;
 use crate::report::Output;
-use crate::spec::{self, Refusals, Spec};
+use crate::spec::{self, Loaded, Refusals, Spec};
 
 /// Arguments of `config`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Services to print (default: all)
+    #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
+    only: Vec<String>,
     #[command(flatten)]
     spec: SpecOptions,
-    /// `yaml`, or the JSON of `docker compose config --format json`.
+    /// Form of the output
     #[arg(long, value_enum, default_value = "yaml")]
     format: Format,
-    /// Print nothing: only check.
+    /// Write to this file
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Only check the spec
     #[arg(long, short = 'q')]
     quiet: bool,
-    /// Print the services' names.
+    /// Print the names of the services
     #[arg(long, group = "list", conflicts_with = "quiet")]
     services: bool,
-    /// Print the volumes' names.
+    /// Print the names of the volumes
     #[arg(long, group = "list", conflicts_with = "quiet")]
     volumes: bool,
-    /// Print the images that the services are made from.
+    /// Print the names of the networks
+    #[arg(long, group = "list", conflicts_with = "quiet")]
+    networks: bool,
+    /// Print the images of the services
     #[arg(long, group = "list", conflicts_with = "quiet")]
     images: bool,
+    /// Print the names of the profiles
+    #[arg(long = "profiles", group = "list", conflicts_with = "quiet")]
+    list_profiles: bool,
+    /// Print a hash of each of these services (separated by commas, or `*`), which changes with its configuration
+    #[arg(long, group = "list", conflicts_with = "quiet", value_name = "SERVICES")]
+    hash: Option<String>,
+    /// Print the variables that the spec can use
+    #[arg(long, group = "list", conflicts_with = "quiet")]
+    environment: bool,
+    /// Accepted for Compose
+    #[arg(long, hide = true)]
+    no_normalize: bool,
+    /// Accepted for Compose
+    #[arg(long, hide = true)]
+    no_path_resolution: bool,
+    /// Accepted for Compose
+    #[arg(long, hide = true)]
+    no_consistency: bool,
 }
 
 impl Args {
-    /// The names that are asked for, if only names are.
-    fn names(&self, spec: &Spec) -> Option<Vec<String>> {
-        if self.services {
+    /// The lines of the list that is asked for, if one is.
+    fn list(&self, loaded: &Loaded) -> Result<Option<Vec<String>>, Failure> {
+        let spec = &loaded.spec;
+        Ok(if self.services {
             Some(spec.services.keys().map(ToString::to_string).collect())
         } else if self.volumes {
             Some(spec.volumes.keys().map(ToString::to_string).collect())
+        } else if self.networks {
+            Some(spec.networks.keys().map(ToString::to_string).collect())
         } else if self.images {
             Some(spec.services.values().map(|service| plan::image_reference(spec, service)).collect())
+        } else if self.list_profiles {
+            let profiles: BTreeSet<&String> = spec.services.values().flat_map(|one| &one.profiles).collect();
+            Some(profiles.into_iter().cloned().collect())
+        } else if let Some(services) = &self.hash {
+            Some(hashes(spec, services)?)
+        } else if self.environment {
+            Some(loaded.variables.iter().map(|(name, value)| format!("{name}={value}")).collect())
         } else {
             None
-        }
+        })
     }
+
+    /// The options with which the spec is read: profiles are listed whether they are enabled or not.
+    fn options(&self) -> SpecOptions {
+        let mut options = self.spec.clone();
+        if self.list_profiles {
+            options.profiles = vec!["*".to_owned()];
+        }
+        options
+    }
+}
+
+/// A hash of each service, over what Compose's form of the spec says of it.
+fn hashes(spec: &Spec, services: &str) -> Result<Vec<String>, Failure> {
+    let json = spec::to_compose_json(spec);
+    let known = spec.services.keys().map(AsRef::as_ref);
+    let wanted: Vec<&str> = if services == "*" { known.collect() } else { services.split(',').collect() };
+    wanted
+        .into_iter()
+        .map(|name| match json["services"].get(name) {
+            Some(service) => Ok(format!("{name} {}", hex::encode(Sha256::digest(service.to_string())))),
+            None => Err(no_such_service(spec, name)),
+        })
+        .collect()
+}
+
+fn no_such_service(spec: &Spec, name: &str) -> Failure {
+    let hint = spec::did_you_mean(name, spec.services.keys().map(AsRef::as_ref));
+    Failure::usage(format!("the spec has no service `{name}`"), Some(hint))
 }
 
 /// In which form a spec is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
+    /// YAML that sandbox and Compose read
     Yaml,
+    /// JSON as `docker compose config` prints it
     Json,
 }
 
 /// Runs `config`.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let loaded = context.load(&args.spec, &[], Refusals::Warn)?;
+    let mut loaded = context.load(&args.options(), &args.only, Refusals::Warn)?;
+    if !args.only.is_empty() {
+        loaded.spec.services.retain(|name, _| args.only.iter().any(|wanted| wanted == name.as_str()));
+    }
     let mut errors = Output::stderr();
     for warning in &loaded.warnings {
         errors.line(&format!("warning: {warning}"));
     }
-    let mut out = Output::stdout();
-    if let Some(names) = args.names(&loaded.spec) {
-        out.lines(names);
-    } else if !args.quiet {
-        match args.format {
-            Format::Yaml if !context.globals.json => out.text(&spec::to_yaml(&loaded.spec)),
-            Format::Yaml | Format::Json => out.json(&spec::to_compose_json(&loaded.spec)),
+    let list = args.list(&loaded)?;
+    if args.quiet {
+        return Ok(Exit::Done);
+    }
+    let is_json = args.format == Format::Json || context.globals.json;
+    let text = match list {
+        Some(list) if is_json => format!("{}\n", serde_json::json!(list)),
+        Some(list) => list.iter().map(|line| format!("{line}\n")).collect(),
+        None if is_json => {
+            format!("{:#}\n", spec::to_compose_json(&loaded.spec))
         }
+        None => spec::to_yaml(&loaded.spec),
+    };
+    match &args.output {
+        Some(file) => std::fs::write(file, text)
+            .map_err(|error| Failure::failed(format!("cannot write `{}`: {error}", file.display()), None))?,
+        None => Output::stdout().text(&text),
     }
     Ok(Exit::Done)
 }

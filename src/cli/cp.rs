@@ -12,17 +12,17 @@ use crate::session::copy::{self, Links, Owners};
 /// Arguments of `cp`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// SERVICE:PATH, a path here, or `-` for a tar on stdin
+    /// Source: SERVICE:PATH, a local path, or `-` for a tar archive on standard input
     from: String,
-    /// SERVICE:PATH, a path here, or `-` for a tar on stdout
+    /// Destination: SERVICE:PATH, a local path, or `-` for a tar archive on standard output
     to: String,
-    /// Keep owners
+    /// Keep the owners of files
     #[arg(short, long)]
     archive: bool,
-    /// Copy what a symbolic link points to
+    /// Follow symbolic links in the source
     #[arg(short = 'L', long)]
     follow_link: bool,
-    /// In this replica
+    /// Index of the replica
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     index: u32,
 }

@@ -1,29 +1,51 @@
 //! `sandbox down`: destroys sandboxes, and makes sure that nothing is left.
 
-use super::{Context, Exit, Failure};
+use super::context::Reporting;
+use super::{Context, Exit, Failure, complete};
 use crate::agent::client::{Keeper, Options};
 use crate::agent::protocol::Reason;
+use crate::engine::Engine;
+use crate::plan;
+use crate::session::event::Event;
 use crate::session::teardown::Doomed;
 use crate::session::{observe, present};
-use crate::spec::SandboxName;
+use crate::spec::{SandboxName, Spec};
+use clap_complete::engine::ArgValueCandidates;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Arguments of `down`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Args {
-    /// The sandboxes (default: the folder's).
-    #[arg(value_name = "NAME")]
+    /// Sandboxes (default: that of the directory)
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::sandboxes))]
     pub names: Vec<SandboxName>,
-    /// All of them.
+    /// Destroy all sandboxes
     #[arg(long, conflicts_with = "names")]
     pub all: bool,
-    /// Volumes too; they always are
+    /// Seconds to wait for each service to stop, before it is killed (default: the spec's `stop_grace_period`)
+    #[arg(long, short, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Remove the images of the services as well: those without an `image:` of their own, or all
+    #[arg(long, value_name = "WHICH", value_enum)]
+    pub rmi: Option<Rmi>,
+    /// Accepted for Compose; volumes are always removed
     #[arg(short, long, hide = true)]
     pub volumes: bool,
-    /// What the spec has no longer, too; it always is
+    /// Accepted for Compose; what the spec has no longer is always removed
     #[arg(long, hide = true)]
     pub remove_orphans: bool,
+}
+
+/// Which images go with a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Rmi {
+    /// Those that were built and have no name in the spec
+    Local,
+    /// All that the services use
+    All,
 }
 
 /// Runs the verb.
@@ -59,13 +81,24 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
                 name,
                 id,
                 spec,
+                stop_timeout: args.timeout.map(Duration::from_secs),
+                follower: None,
             });
         }
     }
+    let images: BTreeSet<String> = match args.rmi {
+        Some(which) => {
+            doomed.iter().filter_map(|one| one.spec.as_deref()).flat_map(|spec| images(spec, which)).collect()
+        }
+        None => BTreeSet::new(),
+    };
     let force = CancellationToken::new();
     let ends = doomed.iter().map(|one| one.destroy("as asked", Reason::Down, &force));
     let ended = futures_util::future::join_all(ends).await;
     drop(doomed);
+    for image in &images {
+        remove_image(&engine, image, &reporting).await;
+    }
     reporting.finish().await;
     let mut exit = Exit::Done;
     for destroyed in ended {
@@ -80,4 +113,25 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         })),
         None => Ok(exit),
     }
+}
+
+/// The images of a spec's services that are meant.
+fn images(spec: &Spec, which: Rmi) -> Vec<String> {
+    let meant = spec.services.values().filter(|service| match which {
+        Rmi::All => true,
+        Rmi::Local => service.build().is_some_and(|build| build.tag.is_none()),
+    });
+    meant.map(|service| plan::image_reference(spec, service)).collect()
+}
+
+async fn remove_image(engine: &Arc<dyn Engine>, image: &str, reporting: &Reporting) {
+    let event = match engine.remove_image(image).await {
+        Ok(()) => Event::Notice { text: format!("removed image `{image}`") },
+        Err(error) if error.is_not_found() => return,
+        // Another sandbox or container uses it.
+        Err(error) => {
+            Event::Warning { text: format!("image `{image}` stays: {}", error.cause.0), hint: error.hint() }
+        }
+    };
+    reporting.events.emit(event);
 }

@@ -14,7 +14,7 @@ use crate::session::present;
 /// Arguments of `egress`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Go on telling what is refused.
+    /// Follow: print refusals as they happen
     #[arg(long)]
     follow: bool,
 }

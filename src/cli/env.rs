@@ -11,7 +11,7 @@ use crate::session::observe::{self, Passwords};
 /// Arguments of `env`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The form of the output
+    /// Form of the output
     #[arg(long, value_enum, default_value = "shell")]
     format: Format,
 }

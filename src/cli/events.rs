@@ -28,16 +28,16 @@ const RECORDED: Duration = Duration::from_secs(5);
 /// Arguments of `events`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only these services
+    /// Services (default: all)
     #[arg(add = ArgValueCandidates::new(complete::services))]
     services: Vec<String>,
-    /// Begin then: `10m`, `2026-11-01T10:00:00Z` (default: the keeper's record of the last 24 hours, then what happens)
+    /// Start at this time: `10m`, `2026-11-01T10:00:00Z` (default: 24 hours ago)
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     since: Option<Timestamp>,
-    /// Every sandbox's
+    /// Show the events of all sandboxes
     #[arg(short, long)]
     all: bool,
-    /// Only what is on record, such as who destroyed what, when and why; wait for nothing
+    /// Show only recorded events, such as who destroyed what, when and why; do not wait for new ones
     #[arg(long)]
     past: bool,
 }

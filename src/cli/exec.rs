@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use clap_complete::engine::ArgValueCandidates;
 
+use super::command::SIGPIPE;
 use super::{Context, Exit, Failure, complete, keeper};
 use crate::engine;
 use crate::session::exec::{self, Outcome};
@@ -12,37 +13,37 @@ use crate::session::exec::{self, Outcome};
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The service
+    /// Service
     #[arg(add = ArgValueCandidates::new(complete::services))]
     service: String,
-    /// The command and its arguments
+    /// Command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
-    /// No terminal, even if this is one
+    /// Do not allocate a terminal
     #[arg(short = 'T', long = "no-tty", visible_alias = "no-TTY")]
     no_tty: bool,
-    /// As this user (and group)
+    /// User (and group) to run as
     #[arg(short, long)]
     user: Option<String>,
-    /// In this folder
+    /// Working directory
     #[arg(short, long)]
     workdir: Option<String>,
-    /// With this variable; without a value, ours
+    /// Set an environment variable; without a value it is taken from this shell
     #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
     env: Vec<String>,
-    /// In this replica
+    /// Index of the replica
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     index: u32,
-    /// Return at once and let it run
+    /// Run the command in the background
     #[arg(short, long)]
     detach: bool,
-    /// Keep stdin open; it always is
+    /// Accepted for Compose; standard input is always open
     #[arg(short, long, hide = true)]
     interactive: bool,
-    /// With a terminal; there is one if this is one
+    /// Accepted for Compose; a terminal is allocated if this is one
     #[arg(short, long, hide = true, conflicts_with = "no_tty")]
     tty: bool,
-    /// With all capabilities, as `docker exec --privileged`
+    /// Refused: a command in a sandbox cannot be privileged
     #[arg(long, hide = true)]
     privileged: bool,
 }
@@ -89,6 +90,7 @@ impl Args {
             }
             Outcome::Exited(code) => Exit::Command(u8::try_from(code).unwrap_or(1)),
             Outcome::Abandoned => Exit::Interrupted,
+            Outcome::ReaderLeft => Exit::Signalled(SIGPIPE),
         })
     }
 }

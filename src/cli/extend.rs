@@ -6,19 +6,20 @@ use jiff::civil::Time;
 use jiff::{Timestamp, ZonedDateTime};
 
 use super::up::duration;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, complete};
 use crate::agent::client::{Keeper, Options};
 use crate::agent::protocol::Extension;
 use crate::report::Output;
 use crate::report::words;
 use crate::session::open;
 use crate::spec::SandboxName;
+use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `extend`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The sandbox, and how much to add to the time that it has left; or only how much
-    #[arg(value_name = "[NAME] DURATION", num_args = 0..=2)]
+    /// Sandbox (default: that of the directory) and time to add to what it has left
+    #[arg(value_name = "[NAME] DURATION", num_args = 0..=2, add = ArgValueCandidates::new(complete::sandboxes))]
     words: Vec<String>,
     /// Set the deadline instead: a time of day (18:00), a moment, or a length from now (2h)
     #[arg(long, visible_alias = "to", value_name = "TIME", value_parser = moment)]

@@ -5,12 +5,13 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::up::duration;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, complete};
 use crate::agent::fault::Fault;
 use crate::agent::fault::container::Imposed;
 use crate::report::Output;
 use crate::report::table::Table;
 use crate::session::fault;
+use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `fault`.
 #[derive(Debug, clap::Args)]
@@ -21,41 +22,42 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Do something to all packets of a service, from other services and from the host; adds to what is done already.
+    /// Inject latency, loss or bandwidth limits into a service's traffic; adds to existing faults
     Add(AddArgs),
-    /// Show the faults that are in force.
+    /// List faults
     Ls,
-    /// Make services well again.
+    /// Remove faults from services
     Rm(RmArgs),
 }
 
 #[derive(Debug, clap::Args)]
 struct AddArgs {
-    /// The service.
+    /// Service
+    #[arg(add = ArgValueCandidates::new(complete::services))]
     service: String,
-    /// Let each round trip take so much longer: 200ms, 1s.
+    /// Delay to add to each round trip: 200ms, 1s
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     latency: Option<Duration>,
-    /// Let the latency vary by so much, up or down.
+    /// Variation of the latency, up or down
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "latency")]
     jitter: Option<Duration>,
-    /// Lose this share of the packets, each way: 5%.
+    /// Share of packets to drop, each way: 5%
     #[arg(long, value_name = "SHARE", value_parser = share)]
     loss: Option<f64>,
-    /// Let no more through, each way: 500kbit, 1mbit.
+    /// Bandwidth limit, each way: 500kbit, 1mbit
     #[arg(long, value_name = "RATE", value_parser = rate)]
     bandwidth: Option<u64>,
-    /// Let nothing through, as if the cable were cut.
+    /// Drop all packets
     #[arg(long, conflicts_with_all = ["latency", "jitter", "loss", "bandwidth"])]
     cut: bool,
 }
 
 #[derive(Debug, clap::Args)]
 struct RmArgs {
-    /// The services.
-    #[arg(value_name = "SERVICE", required_unless_present = "all")]
+    /// Services
+    #[arg(value_name = "SERVICE", required_unless_present = "all", add = ArgValueCandidates::new(complete::services))]
     services: Vec<String>,
-    /// All services.
+    /// Remove the faults of all services
     #[arg(long, conflicts_with = "services")]
     all: bool,
 }

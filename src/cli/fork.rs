@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use super::lifecycle::present;
 use super::up::lifetime;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, complete};
 use crate::agent::protocol::Reason;
 use crate::engine::identity::SandboxId;
 use crate::session::open;
 use crate::session::run::Purpose;
 use crate::spec::SandboxName;
+use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `fork`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The sandbox, and the new one's name; or only the new one's name.
-    #[arg(value_name = "[NAME] NEW", num_args = 1..=2, required = true)]
+    /// Sandbox to copy (default: that of the directory) and the name of the new one
+    #[arg(value_name = "[NAME] NEW", num_args = 1..=2, required = true,
+          add = ArgValueCandidates::new(complete::sandboxes))]
     names: Vec<SandboxName>,
 }
 

@@ -17,13 +17,13 @@ use crate::session::observe;
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only show what would go.
+    /// Show what would be removed
     #[arg(long)]
     dry_run: bool,
-    /// Remove every baseline that is not in use, not only what is over nine tenths of the budget.
+    /// Remove all unused baselines, not only those over 90 % of the budget
     #[arg(long)]
     baselines: bool,
-    /// Remove everything of ours from this engine: sandboxes, snapshots, baselines, images that were built, the keeper.
+    /// Remove everything that sandbox has on this engine: sandboxes, snapshots, baselines, built images, the keeper
     #[arg(long, conflicts_with_all = ["dry_run", "baselines"])]
     all: bool,
 }

@@ -10,10 +10,9 @@ use crate::spec::Refusals;
 /// Arguments of `graph`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Which spec.
     #[command(flatten)]
     spec: SpecOptions,
-    /// The form of the picture
+    /// Form of the picture
     #[arg(long, value_enum, default_value = "tree")]
     format: Format,
 }

@@ -1,124 +1,91 @@
-//! `build`, `pull`, `bake`: ahead of an `up`.
+//! `images`: the images that a sandbox's containers are made from.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use clap_complete::engine::ArgValueCandidates;
+use serde_json::json;
 
-use tokio_util::sync::CancellationToken;
+use super::support::containers;
+use super::support::format::{self, Form};
+use super::{Context, Exit, Failure, complete};
+use crate::report::Output;
+use crate::report::amount;
+use crate::report::table::Table;
+use crate::session::observe::log_name;
 
-use super::up::BuildOptions;
-use super::{Context, Exit, Failure, SpecOptions};
-use crate::agent::client::{Keeper, Options};
-use crate::session::bake::{self, Missing};
-use crate::session::{open, raise};
-use crate::spec::{ImageSource, PullPolicy, Refusals, Spec};
-
-/// Arguments of `build`.
-#[derive(Debug, clap::Args)]
-pub struct BuildArgs {
-    #[command(flatten)]
-    args: Args,
-    /// Run every step anew.
-    #[arg(long)]
-    no_cache: bool,
-    /// Look for newer base images.
-    #[arg(long)]
-    pull: bool,
-}
-
-/// Arguments of `pull`.
+/// Arguments of `images`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The services (default: all).
-    #[arg(value_name = "SERVICE")]
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
     services: Vec<String>,
-    #[command(flatten)]
-    spec: SpecOptions,
+    /// Print only the images' ids
+    #[arg(long, short)]
+    quiet: bool,
+    /// Form of the output: table, json, or a template such as `{{.Repository}}`
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: Form,
 }
 
-/// Arguments of `bake`.
-#[derive(Debug, clap::Args)]
-pub struct BakeArgs {
-    #[command(flatten)]
-    spec: SpecOptions,
-    #[command(flatten)]
-    build: BuildOptions,
-}
+/// The digits of an id that are shown.
+const SHORT: usize = 12;
 
-/// Which images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
-    /// Those that are built.
-    Built,
-    /// Those that are pulled.
-    Pulled,
-}
-
-/// Runs `build`.
-pub async fn build(args: BuildArgs, context: &Context) -> Result<Exit, Failure> {
-    let mut spec = args.args.chosen(Which::Built, context)?;
-    for service in spec.services.values_mut() {
-        if let ImageSource::Build(build) = &mut service.source {
-            build.no_cache |= args.no_cache;
-            build.pull |= args.pull;
-        }
-    }
-    fetch(spec, context).await
-}
-
-/// Runs `pull`.
-pub async fn pull(args: Args, context: &Context) -> Result<Exit, Failure> {
-    let mut spec = args.chosen(Which::Pulled, context)?;
-    for service in spec.services.values_mut() {
-        service.pull_policy = Some(PullPolicy::Always);
-    }
-    fetch(spec, context).await
-}
-
-impl Args {
-    /// The spec with only the services that are meant.
-    fn chosen(&self, which: Which, context: &Context) -> Result<Spec, Failure> {
-        let mut spec = context.load(&self.spec, &self.services, Refusals::Fail)?.spec;
-        spec.services.retain(|name, service| {
-            let asked =
-                self.services.is_empty() || self.services.iter().any(|wanted| wanted == name.as_str());
-            asked && service.build().is_some() == (which == Which::Built)
-        });
-        Ok(spec)
-    }
-}
-
-async fn fetch(spec: Spec, context: &Context) -> Result<Exit, Failure> {
-    let rebuild: BTreeSet<_> = spec.services.keys().cloned().collect();
+/// Runs `images`.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
-    let reporting = context.reporter();
-    let outcome = async {
-        let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
-        let site = open::site(&engine, &context.scope()?, &keeper, reporting.events.clone()).await?;
-        raise::images(&site, &Arc::new(spec), &rebuild, &CancellationToken::new()).await?;
-        Ok(Exit::Done)
+    let sighting = context.chosen().await?;
+    let mut rows = Vec::new();
+    let mut table = Table::new(["service", "repository", "tag", "platform", "id", "size"]).right(5);
+    for summary in containers::chosen(&sighting, &args.services)? {
+        let Some(container) = engine.container(&summary.name).await? else { continue };
+        let image = engine.image(&container.image_id).await?;
+        let (repository, tag) = split(&container.image);
+        let id: String = container.image_id.trim_start_matches("sha256:").chars().take(SHORT).collect();
+        let platform = image.as_ref().map(|image| format!("{}/{}", image.os, image.arch)).unwrap_or_default();
+        let size = image.as_ref().map_or(0, |image| image.size);
+        rows.push(json!({
+            "ID": container.image_id, "ContainerName": container.name, "Service": log_name(summary),
+            "Repository": repository, "Tag": tag, "Platform": platform, "Size": size,
+            "Created": image.and_then(|image| image.created),
+        }));
+        table.row([
+            log_name(summary),
+            repository.to_owned(),
+            tag.to_owned(),
+            platform,
+            id,
+            amount::bytes(size),
+        ]);
     }
-    .await;
-    reporting.finish().await;
-    outcome
+    let mut output = Output::stdout();
+    if args.quiet {
+        let mut ids: Vec<&str> = rows.iter().filter_map(|row| row["ID"].as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        output.lines(ids);
+    } else if context.globals.json {
+        output.json(&rows);
+    } else if !format::print(&mut output, &args.format, &rows) {
+        output.table(&table);
+    }
+    Ok(Exit::Done)
 }
 
-/// Runs `bake`.
-pub async fn bake(args: BakeArgs, context: &Context) -> Result<Exit, Failure> {
-    let loaded = args.build.applied(context.load(&args.spec, &[], Refusals::Fail)?)?;
-    let engine = context.engine().await?;
-    let reporting = context.reporter();
-    reporting.warn(&loaded.warnings);
-    let outcome = async {
-        let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
-        let site = open::site(&engine, &context.scope()?, &keeper, reporting.events.clone()).await?;
-        let opening = args.build.opening(context, &args.spec, &[], None);
-        let mut order = open::order_of(&loaded, &opening)?;
-        let token = CancellationToken::new();
-        let images = raise::images(&site, &order.spec, &order.rebuild, &token).await?;
-        bake::provide(&site, &keeper, &mut order, &images, Missing::Bake, &token).await?;
-        Ok(Exit::Done)
+/// `registry:5000/web:1` as repository and tag.
+fn split(reference: &str) -> (&str, &str) {
+    match reference.rsplit_once(['@', ':']) {
+        Some((repository, tag)) if !tag.contains('/') => (repository.trim_end_matches("@sha256"), tag),
+        _ => (reference, "latest"),
     }
-    .await;
-    reporting.finish().await;
-    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn a_reference_is_a_repository_and_a_tag() {
+        assert_eq!(split("nginx"), ("nginx", "latest"));
+        assert_eq!(split("nginx:1"), ("nginx", "1"));
+        assert_eq!(split("localhost:5000/nginx"), ("localhost:5000/nginx", "latest"));
+        assert_eq!(split("nginx@sha256:0a"), ("nginx", "0a"));
+    }
 }

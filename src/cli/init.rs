@@ -20,40 +20,40 @@ const COMPOSE: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml"
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Around this Compose file (default: the one in this folder).
+    /// Compose file to start from (default: the one in this directory)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["service", "build", "image", "port", "database", "cache", "seed"])]
     from: Option<PathBuf>,
-    /// The name of the project's own service (default: app).
+    /// Name of the project's own service (default: app)
     #[arg(long, value_name = "NAME")]
     service: Option<ServiceName>,
-    /// The folder that its image is built from (default: this one, if it has a Dockerfile).
+    /// Directory to build its image from (default: this one, if it has a Dockerfile)
     #[arg(long, value_name = "FOLDER", conflicts_with = "image")]
     build: Option<String>,
-    /// Its image, if it is not built.
+    /// Image of the service, if it is not built
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
-    /// The port that it listens on.
+    /// Port that the service listens on
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
-    /// Its database.
+    /// Database of the service
     #[arg(long, value_enum, value_name = "KIND")]
     database: Option<DatabaseKind>,
-    /// Its cache.
+    /// Cache of the service
     #[arg(long, value_enum, value_name = "KIND")]
     cache: Option<CacheKind>,
-    /// SQL that the database begins with, such as `seeds/*.sql`.
+    /// SQL files to seed the database with, such as `seeds/*.sql`
     #[arg(long, value_name = "FILES")]
     seed: Option<String>,
-    /// When a sandbox ends, whatever happens (default: 8h).
+    /// Longest life of a sandbox (default: 8h)
     #[arg(long, value_name = "DURATION", value_parser = ttl)]
     ttl: Option<String>,
-    /// Ask nothing: what no option says is the default.
+    /// Do not ask; use the defaults for what no option says
     #[arg(long, short = 'y')]
     yes: bool,
-    /// Write over a spec that is there.
+    /// Overwrite an existing spec
     #[arg(long)]
     force: bool,
-    /// Print the spec and write nothing.
+    /// Print the spec instead of writing it
     #[arg(long)]
     print: bool,
 }

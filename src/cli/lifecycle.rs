@@ -3,19 +3,23 @@
 use std::time::Duration;
 
 use super::context::Reporting;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, complete};
 use crate::session::present::Present;
 use crate::spec::ServiceName;
+use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `start`, `stop` and `restart`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The services (default: all).
-    #[arg(value_name = "SERVICE")]
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
     pub services: Vec<ServiceName>,
-    /// The longest to wait for a service to get ready, in seconds.
+    /// Seconds to wait for a service to get ready
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub wait_timeout: u64,
+    /// Accepted for Compose; services are always waited for
+    #[arg(long, hide = true)]
+    pub wait: bool,
 }
 
 /// Arguments of `stop` and `restart`.
@@ -23,10 +27,12 @@ pub struct Args {
 pub struct StopArgs {
     #[command(flatten)]
     pub args: Args,
-    /// The longest to wait for a service to stop, in seconds, before it is killed (default: the spec's
-    /// `stop_grace_period`).
+    /// Seconds to wait for each service to stop, before it is killed (default: the spec's `stop_grace_period`)
     #[arg(long, short = 't', value_name = "SECONDS")]
     pub timeout: Option<u64>,
+    /// Accepted for Compose; dependents are not restarted
+    #[arg(long, hide = true)]
+    pub no_deps: bool,
 }
 
 /// What is done.

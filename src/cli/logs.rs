@@ -9,35 +9,44 @@ use super::moment::moment;
 use super::{Context, Exit, Failure, complete, keeper};
 use crate::engine::{Engine, Tail};
 use crate::report::Output;
-use crate::report::logs::{Prefixes, bare, log_name};
+use crate::report::logs::{LogFormat, LogLine, LogPrinter, Names, Times, log_name};
+use crate::report::look::{Colours, set_colours};
 use crate::session::logs::{self, Line, Part, Source};
+use crate::spec::SandboxName;
 use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `logs`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only these services
-    #[arg(add = ArgValueCandidates::new(complete::services))]
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
     services: Vec<String>,
-    /// Go on as they write, over restarts, until the sandbox ends
+    /// Follow the output, over restarts, until the sandbox ends
     #[arg(short, long)]
     follow: bool,
-    /// Only the last lines of each service: a number, or `all`
-    #[arg(long, value_name = "LINES", default_value = "all", value_parser = tail)]
+    /// Number of lines to show from the end of each service's log, or `all`
+    #[arg(long, short = 'n', value_name = "LINES", default_value = "all", value_parser = tail)]
     tail: Tail,
-    /// Only what was written since: `10m`, `2026-11-01T10:00:00Z`
+    /// Sandbox to act on (default: `SANDBOX_NAME`, else that of the directory)
+    #[arg(id = "name", long = "name", short = 'p', visible_alias = "project-name", value_name = "NAME",
+          add = ArgValueCandidates::new(complete::sandboxes))]
+    _name: Option<SandboxName>,
+    /// Show only lines since this time: `10m`, `2026-11-01T10:00:00Z`
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     since: Option<Timestamp>,
-    /// Only what was written until then
+    /// Show only lines until this time
     #[arg(long, value_name = "WHEN", value_parser = moment, conflicts_with = "follow")]
     until: Option<Timestamp>,
-    /// The time before each line
+    /// Show the time of each line
     #[arg(short, long)]
     timestamps: bool,
-    /// No service's name before each line
+    /// Do not show the service of each line
     #[arg(long, visible_alias = "no-prefix")]
     no_log_prefix: bool,
-    /// Only this replica of each service
+    /// Do not use colours
+    #[arg(long)]
+    no_color: bool,
+    /// Index of the replica (default: all)
     #[arg(long, value_name = "NUMBER")]
     index: Option<u32>,
 }
@@ -57,6 +66,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 impl Args {
     /// Shows them.
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        if self.no_color {
+            set_colours(Colours::Never);
+        }
         let engine = context.engine().await?;
         let sighting = context.chosen().await?;
         for service in &self.services {
@@ -79,10 +91,10 @@ impl Args {
         } else {
             tokio::spawn(read(engine, sources.clone(), self.part(), sender))
         };
-        let mut printer = self.printer(Output::stdout(), &sources, context.globals.json);
+        let mut printer = self.printer(&sources, context.globals.json);
         while let Some(line) = lines.recv().await {
             printer.print(&line);
-            if printer.out.is_closed() {
+            if printer.is_closed() {
                 return Ok(Exit::Done);
             }
         }
@@ -98,16 +110,18 @@ impl Args {
         Part { since: self.since, until: self.until, tail: self.tail }
     }
 
-    fn printer(&self, out: Output, sources: &[Source], json: bool) -> Printer {
+    fn printer(&self, sources: &[Source], json: bool) -> Printer {
+        if json {
+            return Printer::Json(Output::stdout());
+        }
         let names: Vec<String> = sources.iter().map(|s| log_name(&s.service, s.replica)).collect();
-        let form = if json {
-            Form::Json
-        } else if self.no_log_prefix {
-            Form::Bare
-        } else {
-            Form::Prefixed(Prefixes::of(names.iter().map(String::as_str)))
+        let format = LogFormat {
+            names: if self.no_log_prefix { Names::Hidden } else { Names::Shown },
+            times: if self.timestamps { Times::Shown } else { Times::Hidden },
         };
-        Printer { out, form, timestamps: self.timestamps }
+        let mut printer = LogPrinter::new(Output::stdout(), format);
+        printer.expect(names.iter().map(String::as_str));
+        Printer::Lines(printer)
     }
 }
 
@@ -140,34 +154,31 @@ async fn read(
     Ok(logs::recorded(&engine, &sources, &part, &to).await?)
 }
 
-struct Printer {
-    out: Output,
-    form: Form,
-    timestamps: bool,
-}
-
-enum Form {
-    Prefixed(Prefixes),
-    Bare,
-    Json,
+enum Printer {
+    Lines(LogPrinter),
+    Json(Output),
 }
 
 impl Printer {
     fn print(&mut self, line: &Line) {
-        let look = self.out.look();
-        let text = match line.time.filter(|_| self.timestamps) {
-            Some(time) => format!("{time} {}", line.text),
-            None => line.text.clone(),
-        };
-        let text = match &mut self.form {
-            Form::Prefixed(prefixes) => prefixes.line(look, &log_name(&line.service, line.replica), &text),
-            Form::Bare => bare(look, &text),
-            Form::Json => serde_json::json!({
+        match self {
+            Self::Lines(lines) => lines.print(&LogLine {
+                service: &line.service,
+                replica: line.replica,
+                time: line.time,
+                text: &line.text,
+            }),
+            Self::Json(output) => output.json_line(&serde_json::json!({
                 "service": line.service, "replica": line.replica, "stream": line.stream,
                 "time": line.time, "line": line.text,
-            })
-            .to_string(),
-        };
-        self.out.line(&text);
+            })),
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Lines(lines) => lines.output().is_closed(),
+            Self::Json(output) => output.is_closed(),
+        }
     }
 }

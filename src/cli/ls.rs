@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::support::format::{self, Form};
 use super::{Context, Exit, Failure, keeper};
 use crate::agent::protocol::{Hold, Standing};
 use crate::report::Output;
@@ -14,9 +15,15 @@ use crate::session::observe::{self, Sighting};
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Names only
+    /// Print only the names
     #[arg(short, long)]
     quiet: bool,
+    /// Form of the output: table, json, or a template such as `{{.Name}}`
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: Form,
+    /// Accepted for Compose; all sandboxes are always listed
+    #[arg(short, long, hide = true)]
+    all: bool,
 }
 
 #[derive(Serialize)]
@@ -50,6 +57,16 @@ impl Row {
     }
 }
 
+impl Row {
+    /// The fields as `docker compose ls` names them.
+    fn in_compose_words(&self) -> serde_json::Value {
+        serde_json::json!({
+            "Name": self.name, "Status": format!("running({})", self.running), "ConfigFiles": self.folder,
+            "Created": self.created, "Ends": self.ends,
+        })
+    }
+}
+
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     args.run(context).await
@@ -71,6 +88,9 @@ impl Args {
             out.json(&rows);
         } else if self.quiet {
             out.lines(rows.iter().map(|row| &row.name));
+        } else if self.format != Form::Table {
+            let rows: Vec<_> = rows.iter().map(Row::in_compose_words).collect();
+            format::print(&mut out, &self.format, &rows);
         } else if rows.is_empty() {
             Output::stderr().line("there is no sandbox; `sandbox up` makes one");
         } else {

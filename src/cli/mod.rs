@@ -4,9 +4,13 @@
 //! all verbs share (which engine, which sandbox, how to report) is in [`Context`].
 
 mod artifacts;
+mod attach;
+mod bake;
+mod build;
 mod completions;
 mod config;
 mod cp;
+mod create;
 mod doctor;
 mod down;
 mod egress;
@@ -21,46 +25,60 @@ mod graph;
 mod images;
 mod init;
 mod keeper;
+mod kill;
 mod lifecycle;
 mod logs;
 mod ls;
 mod open;
+mod pause;
 mod port;
 mod ps;
+mod pull;
 mod reset;
+mod rm;
 mod run;
+mod scale;
 mod snapshot;
 mod snapshot_spec;
+mod stats;
 mod support;
 mod task;
 #[cfg(test)]
 mod tests;
 mod timeline;
-mod top;
 mod ui;
 mod up;
+mod version;
+mod volumes;
+mod wait;
+mod watch;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use support::{command, complete, consent, context, failure, help, moment};
+use support::options::LeadingOptions;
+use support::{command, complete, compose, consent, context, failure, help, moment};
 
 pub use support::context::Context;
 pub use support::exit::Exit;
 pub use support::failure::Failure;
 pub use support::options::{Globals, SpecOptions};
 
-/// An isolated, seeded, disposable environment from one spec, gone when you are done.
+/// An isolated, seeded, disposable environment from one spec, gone when you are done
 #[derive(Debug, Parser)]
-#[command(name = "sandbox", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "sandbox", version, disable_help_subcommand = true)]
+#[command(args_override_self = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or spec, 3 no engine, 4 no such sandbox, 130 interrupted."
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or spec, 3 no engine, 4 no such sandbox, 130 interrupted"
 )]
 pub struct Cli {
     /// What every verb takes.
     #[command(flatten)]
     pub globals: Globals,
+    /// What stands before the verb.
+    #[command(flatten)]
+    pub leading: LeadingOptions,
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
@@ -69,83 +87,104 @@ pub struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Write a first spec, from a Compose file or from a few questions.
+    /// Write a first spec, from a Compose file or from a few questions
     Init(Box<init::Args>),
-    /// Build the sandbox and show how to reach it; leaving destroys it.
-    ///
-    /// In the foreground it is a session: it lives for as long as you stay. With `--detach` it ends at its time.
+    /// Build the sandbox and show how to reach it; leaving destroys it
     Up(Box<up::Args>),
-    /// Destroy sandboxes, and make sure that nothing is left.
+    /// Destroy sandboxes with all their data
     Down(down::Args),
-    /// Build the sandbox, run a command with its addresses, destroy it.
-    ///
-    /// Exits with the command's code.
+    /// Build a sandbox, run a command with its addresses, destroy it
     Run(Box<run::Args>),
-    /// The same with your own shell.
+    /// Build a sandbox, open a shell with its addresses, destroy it
     Shell(Box<run::ShellArgs>),
-    /// Move a sandbox's deadline.
+    /// Move a sandbox's deadline
     Extend(extend::Args),
-    /// Start services that are stopped.
+    /// Create the containers without starting them
+    Create(Box<create::Args>),
+    /// Start stopped services
     Start(lifecycle::Args),
-    /// Stop services; their data stays.
+    /// Stop services; their data stays
     Stop(lifecycle::StopArgs),
-    /// Stop and start services.
+    /// Stop and start services
     Restart(lifecycle::StopArgs),
-    /// Build images.
-    Build(images::BuildArgs),
-    /// Pull images.
-    Pull(images::Args),
-    /// Run the seeds ahead of the first `up`.
-    Bake(Box<images::BakeArgs>),
-    /// Put data back to what it was made from, or to a snapshot.
+    /// Send a signal to services
+    Kill(kill::Args),
+    /// Freeze the processes of services
+    Pause(pause::Args),
+    /// Let the processes of paused services go on
+    Unpause(pause::Args),
+    /// Remove the containers of stopped services
+    Rm(rm::Args),
+    /// Change how many containers services have
+    Scale(scale::Args),
+    /// Apply changes of files and of the spec as they are made
+    Watch(Box<watch::Args>),
+    /// Build images
+    Build(build::Args),
+    /// Pull images
+    Pull(pull::Args),
+    /// List the images of a sandbox's containers
+    Images(images::Args),
+    /// Run the seeds ahead of the first `up`
+    Bake(Box<bake::Args>),
+    /// Put data back to its first state, or to a snapshot
     Reset(reset::Args),
-    /// Make a second sandbox with the data as it is now.
+    /// Copy a sandbox with its current data
     Fork(fork::Args),
-    /// Keep data under a name.
+    /// Keep data under a name
     Snapshot(snapshot::Args),
-    /// Show what destroyed sandboxes left behind, or bring it here.
+    /// List a sandbox's volumes
+    Volumes(volumes::Args),
+    /// List or fetch the logs and artifacts of destroyed sandboxes
     Artifacts(artifacts::Args),
-    /// Show what was not let out, and the line that would let it.
+    /// Show blocked connections and the rules that allow them
     Egress(egress::Args),
-    /// Make a service slow, lossy or unreachable, and well again.
+    /// Add latency, loss or a cut to a service's traffic
     Fault(fault::Args),
-    /// Show what is kept between sandboxes, and remove what is too much.
+    /// Show the disk use of snapshots and baselines, and free it
     Gc(gc::Args),
-    /// List sandboxes.
+    /// List sandboxes
     Ls(ls::Args),
-    /// Show a sandbox's services and how to reach them.
+    /// List a sandbox's services and their addresses
     Ps(ps::Args),
-    /// Show what services have written, and what they write.
+    /// Show the output of services
     Logs(logs::Args),
-    /// Run a command in a service.
+    /// Attach this terminal to a service's process
+    Attach(attach::Args),
+    /// Run a command in a service
     Exec(exec::Args),
-    /// Run a named command of the spec, or list them.
+    /// Run a named command of the spec, or list them
     Task(task::Args),
-    /// Print the host's address of a service's port.
+    /// Print the host address of a service's port
     Port(port::Args),
-    /// Print a sandbox's addresses as environment variables.
+    /// Print a sandbox's addresses as environment variables
     Env(env::Args),
-    /// Copy files into or out of a service.
+    /// Copy files into or out of a service
     Cp(cp::Args),
-    /// Open a service in the browser.
+    /// Open a service in the browser
     Open(open::Args),
-    /// Show what happens to a sandbox, as it happens.
+    /// Show what happens to a sandbox, as it happens
     Events(events::Args),
-    /// Show services' use of processors, memory, network and disk.
-    Top(top::Args),
-    /// Show all sandboxes on one page in the browser.
+    /// Wait until services stop
+    Wait(wait::Args),
+    /// Show CPU, memory, network and disk use of services
+    #[command(visible_alias = "top")]
+    Stats(stats::Args),
+    /// Show all sandboxes on one page in the browser
     Ui(ui::Args),
-    /// Print the resolved spec.
+    /// Print the resolved spec
     Config(config::Args),
-    /// Print the JSON Schema of a spec.
+    /// Print the JSON Schema of a spec
     Schema,
-    /// Draw the spec: services, networks, volumes, seeds, ports.
+    /// Draw the spec: services, networks, volumes, seeds, ports
     Graph(graph::Args),
-    /// Draw where the time of an `up` went.
+    /// Draw how long each step of an `up` took
     Timeline(timeline::Args),
-    /// Tell whether this machine is fit.
+    /// Check whether this machine can run sandboxes
     Doctor(doctor::Args),
-    /// Print what completes verbs, sandboxes and services in a shell.
+    /// Print the version of sandbox and of the engine
+    Version(version::Args),
+    /// Print shell completions, or install the man pages
     Completions(completions::Args),
 }
 
@@ -158,15 +197,24 @@ impl Verb {
             Self::Run(args) => run::run(*args, context).await,
             Self::Shell(args) => run::shell(*args, context).await,
             Self::Extend(args) => extend::run(args, context).await,
+            Self::Create(args) => create::run(*args, context).await,
             Self::Start(args) => lifecycle::run(args, lifecycle::Change::Start, context).await,
             Self::Stop(args) => args.stop(context).await,
             Self::Restart(args) => args.restart(context).await,
-            Self::Build(args) => images::build(args, context).await,
-            Self::Pull(args) => images::pull(args, context).await,
-            Self::Bake(args) => images::bake(*args, context).await,
+            Self::Kill(args) => kill::run(args, context).await,
+            Self::Pause(args) => pause::pause(args, context).await,
+            Self::Unpause(args) => pause::unpause(args, context).await,
+            Self::Rm(args) => rm::run(args, context).await,
+            Self::Scale(args) => scale::run(args, context).await,
+            Self::Watch(args) => watch::run(*args, context).await,
+            Self::Build(args) => build::run(args, context).await,
+            Self::Pull(args) => pull::run(args, context).await,
+            Self::Images(args) => images::run(args, context).await,
+            Self::Bake(args) => bake::run(*args, context).await,
             Self::Reset(args) => reset::run(args, context).await,
             Self::Fork(args) => fork::run(args, context).await,
             Self::Snapshot(args) => snapshot::run(args, context).await,
+            Self::Volumes(args) => volumes::run(args, context).await,
             Self::Artifacts(args) => artifacts::run(args, context).await,
             Self::Egress(args) => egress::run(args, context).await,
             Self::Fault(args) => fault::run(args, context).await,
@@ -174,6 +222,7 @@ impl Verb {
             Self::Ls(args) => ls::run(args, context).await,
             Self::Ps(args) => ps::run(args, context).await,
             Self::Logs(args) => logs::run(args, context).await,
+            Self::Attach(args) => attach::run(args, context).await,
             Self::Exec(args) => exec::run(args, context).await,
             Self::Task(args) => task::run(args, context).await,
             Self::Port(args) => port::run(args, context).await,
@@ -181,14 +230,16 @@ impl Verb {
             Self::Cp(args) => cp::run(args, context).await,
             Self::Open(args) => open::run(args, context).await,
             Self::Events(args) => events::run(args, context).await,
-            Self::Top(args) => top::run(args, context).await,
+            Self::Wait(args) => wait::run(args, context).await,
+            Self::Stats(args) => stats::run(args, context).await,
             Self::Ui(args) => ui::run(args, context).await,
             Self::Config(args) => config::run(&args, context),
             Self::Schema => Ok(config::schema()),
             Self::Graph(args) => graph::run(&args, context),
             Self::Timeline(args) => timeline::run(args, context).await,
             Self::Doctor(args) => doctor::run(args, context).await,
-            Self::Completions(args) => Ok(completions::run(&args)),
+            Self::Version(args) => version::run(args, context).await,
+            Self::Completions(args) => completions::run(&args),
         }
     }
 }
@@ -201,10 +252,12 @@ pub fn main() -> ExitCode {
     }
     // A shell that asks for completions gets them, and that is all.
     clap_complete::CompleteEnv::with_factory(Cli::command).var(completions::VARIABLE).complete();
-    let parsed = help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let arguments = help::asked(arguments);
+    let parsed =
+        help::command().try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => return failure::of_usage(&error),
+        Err(error) => return compose::of_usage(&error, &arguments),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -214,7 +267,8 @@ pub fn main() -> ExitCode {
         Ok(globals) => globals,
         Err(error) => return failure::report(&cli.globals, &error).into(),
     };
-    let context = Context::new(globals);
+    crate::report::look::set_colours(cli.leading.ansi.into());
+    let context = Context::new(globals, cli.leading.spec.clone());
     let outcome = runtime.block_on(cli.verb.run(&context));
     // What still reads a terminal or a pipe must not hold the process back.
     runtime.shutdown_background();

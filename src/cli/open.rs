@@ -12,13 +12,13 @@ use crate::session::observe::{self, Passwords};
 /// Arguments of `open`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The service; the only one with a web page if none is given
+    /// Service (default: the only one with a web page)
     #[arg(add = ArgValueCandidates::new(complete::services))]
     service: Option<String>,
-    /// The port inside; the first with a web page if none is given
+    /// Port in the service (default: the first with a web page)
     port: Option<u16>,
-    /// Print the address and open nothing
-    #[arg(short, long)]
+    /// Print the address instead of opening it
+    #[arg(long)]
     print: bool,
 }
 

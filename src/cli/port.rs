@@ -11,16 +11,16 @@ use crate::session::observe::{self, Passwords};
 /// Arguments of `port`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The service
+    /// Service
     #[arg(add = ArgValueCandidates::new(complete::services))]
     service: String,
-    /// The port inside, such as `5432` or `53/udp`; all published ones if none is given
+    /// Port in the service, such as `5432` or `53/udp` (default: all published ones)
     #[arg(value_parser = inside)]
     port: Option<(u16, Option<Protocol>)>,
-    /// `tcp` or `udp`
+    /// Protocol: tcp or udp
     #[arg(long, value_parser = protocol)]
     protocol: Option<Protocol>,
-    /// Of this replica
+    /// Index of the replica
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     index: u32,
 }

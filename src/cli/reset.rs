@@ -4,20 +4,21 @@ use std::time::Duration;
 
 use super::lifecycle::present;
 use super::snapshot::named;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, complete};
 use crate::pool::SetPath;
 use crate::session::event::Event;
 use crate::session::present::{Present, Target};
 use crate::spec::ServiceName;
+use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `reset`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A service or a volume (default: everything).
-    #[arg(value_name = "SERVICE|VOLUME")]
+    /// Service or volume to put back (default: everything)
+    #[arg(value_name = "SERVICE|VOLUME", add = ArgValueCandidates::new(complete::services))]
     what: Option<String>,
-    /// The snapshot to go back to (default: what the data was made from).
-    #[arg(long, value_name = "SNAPSHOT", value_parser = named)]
+    /// Snapshot to go back to (default: what the data was made from)
+    #[arg(long, value_name = "SNAPSHOT", value_parser = named, add = ArgValueCandidates::new(complete::snapshots))]
     to: Option<SetPath>,
 }
 

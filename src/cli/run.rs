@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::command::{Command, OURS, Place, Target};
 use super::up::BuildOptions;
-use super::{Context, Exit, Failure, SpecOptions};
+use super::{Context, Exit, Failure, SpecOptions, complete};
 use crate::agent::client::{Keeper, Options};
 use crate::agent::protocol::Hold;
 use crate::session::control::StopReason;
@@ -15,6 +15,7 @@ use crate::session::observe::NoSandbox;
 use crate::session::open::{self, Which};
 use crate::session::run::{self as session, CommandFuture, Outcome, Purpose, StartCommand};
 use crate::spec::{SandboxName, ServiceName};
+use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -23,13 +24,13 @@ pub struct Args {
     spec: SpecOptions,
     #[command(flatten)]
     build: BuildOptions,
-    /// Run it in this service, not on the host.
-    #[arg(long = "in", value_name = "SERVICE")]
+    /// Service to run the command in (default: this machine)
+    #[arg(long = "in", value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
     service: Option<ServiceName>,
-    /// Run it for this sandbox, which stays, instead of building one.
-    #[arg(long, value_name = "NAME")]
+    /// Run the command for this existing sandbox, which stays, instead of building one
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::sandboxes))]
     attach: Option<SandboxName>,
-    /// The command.
+    /// Command and its arguments
     #[arg(value_name = "CMD", required = true, last = true)]
     command: Vec<OsString>,
 }

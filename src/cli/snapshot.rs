@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::lifecycle::present;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, complete};
 use crate::agent::client::{Keeper, Options, in_full};
 use crate::data::archive::{Import, Limits, UserValues};
 use crate::data::manifest::Manifest;
@@ -20,6 +20,7 @@ use crate::session::error::SessionError;
 use crate::session::event::Event;
 use crate::session::present::Manner;
 use crate::session::transfer::{Far, Images, Moved};
+use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `snapshot`.
 #[derive(Debug, clap::Args)]
@@ -30,57 +31,57 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Keep a sandbox's data as it is now.
+    /// Keep a sandbox's current data
     Create {
-        /// The snapshot's name.
+        /// Name of the snapshot
         #[arg(value_name = "SNAPSHOT", value_parser = named)]
         snapshot: SetPath,
-        /// Do not stop the services: they are frozen for a moment.
+        /// Freeze the services for a moment instead of stopping them
         #[arg(long)]
         crash: bool,
-        /// A word about it.
+        /// Note to keep with the snapshot
         #[arg(long, value_name = "TEXT")]
         note: Option<String>,
     },
-    /// List snapshots.
+    /// List snapshots
     Ls,
-    /// Show what is known of a snapshot, or of a file without importing it.
+    /// Show the details of a snapshot, or of a file without importing it
     Inspect {
-        /// The snapshot's name, or a file.
-        #[arg(value_name = "SNAPSHOT|FILE")]
+        /// Name of the snapshot, or a file
+        #[arg(value_name = "SNAPSHOT|FILE", add = ArgValueCandidates::new(complete::snapshots))]
         snapshot: String,
     },
-    /// Write a snapshot to a file that another machine can import.
+    /// Write a snapshot to a file that another machine can import
     Export {
-        /// The snapshot's name.
-        #[arg(value_name = "SNAPSHOT", value_parser = named)]
+        /// Name of the snapshot
+        #[arg(value_name = "SNAPSHOT", value_parser = named, add = ArgValueCandidates::new(complete::snapshots))]
         snapshot: SetPath,
-        /// The file (default: SNAPSHOT.sandbox.tar.zst).
+        /// File to write (default: SNAPSHOT.sandbox.tar.zst)
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
-        /// Put the services' images into it as well.
+        /// Include the images of the services
         #[arg(long)]
         with_images: bool,
         /// Include values of `environment` that came from your own variables
         #[arg(long)]
         with_env: bool,
     },
-    /// Read a snapshot from a file; it is checked whole before anything of it can be used.
+    /// Read a snapshot from a file, after checking all of it
     Import {
-        /// The file.
+        /// File to read
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// The snapshot's name (default: the file's).
+        /// Name of the snapshot (default: that of the file)
         #[arg(long = "as", value_name = "SNAPSHOT", value_parser = named)]
         snapshot: Option<SetPath>,
-        /// Load the images in it even if they replace others of their names.
+        /// Load its images even if they replace others of the same names
         #[arg(long)]
         with_images: bool,
     },
-    /// Remove snapshots.
+    /// Remove snapshots
     Rm {
-        /// Their names.
-        #[arg(value_name = "SNAPSHOT", value_parser = named, required = true)]
+        /// Names of the snapshots
+        #[arg(value_name = "SNAPSHOT", value_parser = named, required = true, add = ArgValueCandidates::new(complete::snapshots))]
         snapshots: Vec<SetPath>,
     },
 }

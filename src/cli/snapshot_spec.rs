@@ -60,7 +60,8 @@ pub(super) async fn loaded(
     from: Option<&Source>,
     services: &[String],
 ) -> Result<Loaded, Failure> {
-    let Some(source) = from.filter(|_| options.files.is_empty()) else {
+    let merged = context.spec_options(options);
+    let Some(source) = from.filter(|_| merged.files.is_empty()) else {
         return context.load(options, services, Refusals::Fail);
     };
     let info = super::snapshot::storage(context).await?.inspect(&source.set).await?;
@@ -82,7 +83,7 @@ pub(super) async fn loaded(
         missing_files(&kept)?;
         use_images(context, &mut kept, &manifest).await?;
     }
-    let access = if options.allow_host_access { HostAccess::Allowed } else { HostAccess::Refused };
+    let access = if merged.allow_host_access { HostAccess::Allowed } else { HostAccess::Refused };
     let (kept, access) = admitted(&kept, access).await?;
     // What somebody else may have written does not name variables of this host.
     let variables = if kept.origin == SpecOrigin::Local || access == HostAccess::Allowed {

@@ -19,10 +19,10 @@ use crate::spec::{self, SandboxName, Spec, SpecOrigin, Task, TaskName};
 pub struct Args {
     #[command(flatten)]
     spec: SpecOptions,
-    /// The task; without one, they are listed.
+    /// Task (default: list all)
     #[arg(value_name = "TASK", add = ArgValueCandidates::new(complete::tasks))]
     task: Option<String>,
-    /// Arguments, added to the end of the task's command.
+    /// Arguments to append to the task's command
     #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

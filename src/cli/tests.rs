@@ -34,11 +34,10 @@ fn pages(folder: &Path) -> BTreeMap<String, String> {
 fn the_manual_pages_say_what_the_command_line_says() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
     let made = tempfile::tempdir().unwrap();
-    clap_mangen::generate_to(Cli::command(), made.path()).unwrap();
+    completions::write_pages(made.path()).unwrap();
     if std::env::var_os("UPDATE_MAN").is_some() {
         let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        clap_mangen::generate_to(Cli::command(), &folder).unwrap();
+        completions::write_pages(&folder).unwrap();
     }
     let (made, kept) = (pages(made.path()), pages(&folder));
     let names = |pages: &BTreeMap<String, String>| pages.keys().cloned().collect::<Vec<_>>();

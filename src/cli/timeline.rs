@@ -12,7 +12,7 @@ use crate::session::observe;
 /// Arguments of `timeline`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What `up --progress json` wrote, or `-` for stdin; without it, what the engine remembers of the sandbox
+    /// Output of `up --progress json`, or `-` for standard input (default: what the engine knows of the sandbox)
     recording: Option<PathBuf>,
 }
 

@@ -5,92 +5,160 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use clap_complete::engine::ArgValueCandidates;
+
+use super::context::ReportOptions;
 use super::snapshot_spec::{Source, loaded, source};
-use super::{Context, Exit, Failure, SpecOptions};
+use super::{Context, Exit, Failure, SpecOptions, complete};
 use crate::agent::protocol::Lifetime;
+use crate::plan;
 use crate::report::Output;
+use crate::report::logs::{LogFormat, Names, Times};
+use crate::report::look::{Colours, set_colours};
 use crate::session::control::StopReason;
 use crate::session::observe::{self, Passwords};
 use crate::session::open::{self, Opening};
 use crate::session::origin::Drift;
 use crate::session::raise::{self, PortWish};
-use crate::session::run::{Follow, OnFailure, Outcome, Purpose};
+use crate::session::run::{EndsWith, Follow, LogSelection, OnFailure, Outcome, Purpose};
 use crate::session::watch::{self, Watching};
-use crate::spec::{self, Loaded, PullPolicy, Refusals, ServiceName, Spec};
+use crate::spec::{self, ImageSource, Loaded, PullPolicy, Refusals, ServiceName, Spec};
 
 /// Arguments of `up`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Args {
-    /// The services to build, with what they depend on (default: all).
-    #[arg(value_name = "SERVICE")]
+    /// Services to build, with their dependencies (default: all)
+    #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
     pub services: Vec<String>,
     #[command(flatten)]
     pub spec: SpecOptions,
     #[command(flatten)]
     pub build: BuildOptions,
-    /// Leave the sandbox running and return once it is ready.
-    #[arg(long, short = 'd', visible_alias = "wait")]
+    /// Leave the sandbox running and return once it is ready
+    #[arg(long, short)]
     pub detach: bool,
-    /// Print what would be done, and do nothing.
+    /// The same as --detach
+    #[arg(long)]
+    pub wait: bool,
+    /// Print what would be done and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Do not show the services' logs.
+    /// Create the containers without starting them; implies --detach
+    #[arg(long)]
+    pub no_start: bool,
+    /// Do not start the services that those named depend on
+    #[arg(long)]
+    pub no_deps: bool,
+    /// Apply changes of the spec and of the files that its `develop.watch` names
+    #[arg(long, short, conflicts_with_all = ["detach", "wait", "no_start", "dry_run"])]
+    pub watch: bool,
+    /// End the session when any service ends, with that service's exit code
+    #[arg(long, conflicts_with_all = ["detach", "wait", "no_start"])]
+    pub abort_on_container_exit: bool,
+    /// End the session when any service fails, with that service's exit code
+    #[arg(long, conflicts_with_all = ["detach", "wait", "no_start"])]
+    pub abort_on_container_failure: bool,
+    /// Exit with the code of this service; implies --abort-on-container-exit
+    #[arg(long, value_name = "SERVICE", conflicts_with_all = ["detach", "wait", "no_start"],
+          add = ArgValueCandidates::new(complete::services))]
+    pub exit_code_from: Option<ServiceName>,
+    /// Show only the logs of these services
+    #[arg(long, value_name = "SERVICE", value_delimiter = ',', conflicts_with_all = ["detach", "wait", "no_start"],
+          add = ArgValueCandidates::new(complete::services))]
+    pub attach: Vec<String>,
+    /// Do not show the logs of these services
+    #[arg(long, value_name = "SERVICE", value_delimiter = ',', add = ArgValueCandidates::new(complete::services))]
+    pub no_attach: Vec<String>,
+    /// Accepted for Compose; the logs of dependencies are always shown
+    #[arg(long, hide = true)]
+    pub attach_dependencies: bool,
+    /// Do not show the logs of services
     #[arg(long)]
     pub no_logs: bool,
     /// Leave what exists so far detached if the sandbox cannot be built, instead of destroying it
     #[arg(long)]
     pub keep_on_failure: bool,
-    /// Follow changes: of the spec, and of the files that its `develop.watch` names.
-    #[arg(long, short = 'w', conflicts_with_all = ["detach", "dry_run"])]
-    pub watch: bool,
+    /// Show the time of each line of a log
+    #[arg(long)]
+    pub timestamps: bool,
+    /// Do not show the service of each line of a log
+    #[arg(long, visible_alias = "no-prefix")]
+    pub no_log_prefix: bool,
+    /// Do not use colours
+    #[arg(long)]
+    pub no_color: bool,
+    /// Seconds to wait for each service to stop, before it is killed (default: the spec's `stop_grace_period`)
+    #[arg(long, short, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Do not show the progress of pulls
+    #[arg(long)]
+    pub quiet_pull: bool,
+    /// Do not show the output of builds
+    #[arg(long)]
+    pub quiet_build: bool,
+    /// Accepted for Compose; a new sandbox has new volumes, `sandbox reset` renews those of a running one
+    #[arg(long, short = 'V', hide = true)]
+    pub renew_anon_volumes: bool,
+    /// Accepted for Compose
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub menu: Option<bool>,
+    /// Accepted for Compose; nothing is asked
+    #[arg(long, short, hide = true)]
+    pub yes: bool,
 }
 
 /// How a sandbox is built; shared by the verbs that build one.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct BuildOptions {
-    /// When it ends, whatever happens: `90m`, `8h`, `2h30m`.
+    /// Longest life of the sandbox: `90m`, `8h`, `2h30m`
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub ttl: Option<Duration>,
-    /// The data (and the spec, unless one is named) of a snapshot, by name or file.
-    #[arg(long, value_name = "SNAPSHOT")]
+    /// Start with the data (and the spec, unless one is named) of a snapshot, by name or file
+    #[arg(long, value_name = "SNAPSHOT", add = ArgValueCandidates::new(complete::snapshots))]
     pub from: Option<String>,
-    /// What may leave the sandbox: deny, allow, or names and addresses separated by commas.
+    /// Allowed outbound connections: deny, allow, or names and addresses separated by commas
     #[arg(long, value_name = "POLICY")]
     pub egress: Option<String>,
-    /// Build images even if they are there.
-    #[arg(long)]
+    /// Build images even if they exist
+    #[arg(long, conflicts_with = "no_build")]
     pub build: bool,
-    /// When images are pulled, whatever the spec says.
+    /// Do not build images; fail if one is missing
+    #[arg(long)]
+    pub no_build: bool,
+    /// When to pull images, whatever the spec says
     #[arg(long, value_name = "WHEN", value_enum)]
     pub pull: Option<Pull>,
-    /// How many containers a service has.
+    /// Number of containers of a service
     #[arg(long, value_name = "SERVICE=NUMBER", value_parser = scale)]
     pub scale: Vec<(ServiceName, u32)>,
-    /// Remove containers of services that the spec has no longer; an `up` of the whole spec always does.
+    /// Remove containers of services that the spec has no longer; an `up` of the whole spec always does
     #[arg(long, hide = true)]
     pub remove_orphans: bool,
-    /// Make containers anew even if nothing has changed.
+    /// Recreate containers even if nothing has changed
     #[arg(long)]
     pub force_recreate: bool,
-    /// Fail if a written host port is not free.
+    /// Fail if a fixed host port is taken, instead of using another one
     #[arg(long)]
     pub strict_ports: bool,
-    /// The longest to wait for a service to get ready, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    pub wait_timeout: u64,
-    /// Use a snapshot although an image differs from the one it was made with.
+    /// Seconds to wait for a service to get ready (default: 300)
+    #[arg(long, value_name = "SECONDS")]
+    pub wait_timeout: Option<u64>,
+    /// Use a snapshot although an image differs from the one it was made with
     #[arg(long)]
     pub allow_image_drift: bool,
 }
 
+/// How long a service is waited for.
+const PATIENCE: u64 = 300;
+
 /// When images are pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Pull {
-    /// Always.
+    /// Every time
     Always,
-    /// If they are not there.
+    /// Only if the engine does not have them
     Missing,
-    /// Never.
+    /// Never
     Never,
 }
 
@@ -109,6 +177,9 @@ impl BuildOptions {
     fn apply(&self, spec: &mut Spec) {
         for service in spec.services.values_mut().filter(|service| service.build().is_none()) {
             service.pull_policy = self.pull.map(PullPolicy::from).or(service.pull_policy);
+        }
+        if self.no_build {
+            without_builds(spec);
         }
         for (name, number) in &self.scale {
             if let Some(service) = spec.services.get_mut(name) {
@@ -152,37 +223,96 @@ impl BuildOptions {
             rebuild: self.build,
             recreate: self.force_recreate,
             ports: if self.strict_ports { PortWish::Strict } else { PortWish::Any },
-            patience: Duration::from_secs(self.wait_timeout),
+            patience: Duration::from_secs(self.wait_timeout.unwrap_or(PATIENCE)),
             drift: if self.allow_image_drift { Drift::Allowed } else { Drift::Refused },
-            allow_host_access: spec.allow_host_access,
+            allow_host_access: context.spec_options(spec).allow_host_access,
             ..Opening::default()
         }
     }
 }
 
+impl Args {
+    fn is_detached(&self) -> bool {
+        self.detach || self.wait || self.no_start
+    }
+
+    fn ends_with(&self) -> EndsWith {
+        if self.exit_code_from.is_some() || self.abort_on_container_exit {
+            EndsWith::AnyService { code_from: self.exit_code_from.clone() }
+        } else if self.abort_on_container_failure {
+            EndsWith::AnyFailure
+        } else {
+            EndsWith::AllServices
+        }
+    }
+
+    fn logs(&self) -> Follow {
+        if self.no_logs {
+            return Follow::Nothing;
+        }
+        Follow::Logs(LogSelection { only: self.attach.clone(), except: self.no_attach.clone() })
+    }
+
+    fn report(&self) -> ReportOptions {
+        let logs = LogFormat {
+            names: if self.no_log_prefix { Names::Hidden } else { Names::Shown },
+            times: if self.timestamps { Times::Shown } else { Times::Hidden },
+        };
+        ReportOptions { logs, quiet_pulls: self.quiet_pull, quiet_builds: self.quiet_build }
+    }
+
+    /// Fails if an option names a service that the spec does not have.
+    fn check_services(&self, spec: &Spec) -> Result<(), Failure> {
+        let named = self.exit_code_from.iter().map(ServiceName::as_str);
+        let named = named.chain(self.attach.iter().chain(&self.no_attach).map(String::as_str));
+        let mut unknown = named.filter(|name| !spec.services.contains_key(*name));
+        let Some(name) = unknown.next() else { return Ok(()) };
+        let hint = spec::did_you_mean(name, spec.services.keys().map(AsRef::as_ref));
+        Err(Failure::usage(format!("the spec has no service `{name}`"), Some(hint)))
+    }
+
+    /// What the session is for.
+    fn purpose(&self, context: &Context, loaded: &Loaded, opening: &Opening) -> Result<Purpose, Failure> {
+        if self.is_detached() {
+            return Ok(Purpose::Detached { lifetime: lifetime(&loaded.spec.lifetime, opening.ttl) });
+        }
+        let watching = self.watch.then(|| watching(self, context, loaded, opening.clone())).transpose()?;
+        Ok(Purpose::Attached {
+            logs: self.logs(),
+            ends_with: self.ends_with(),
+            stop_timeout: self.timeout.map(Duration::from_secs),
+            beside: watching.map(watch::beside),
+        })
+    }
+}
+
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    if args.no_color {
+        set_colours(Colours::Never);
+    }
     let from = source(context, args.build.from.as_deref()).await?;
-    let loaded = args.build.applied(loaded(context, &args.spec, from.as_ref(), &args.services).await?)?;
+    let loaded = loaded(context, &args.spec, from.as_ref(), &args.services).await?;
+    let mut loaded = args.build.applied(loaded)?;
+    args.check_services(&loaded.spec)?;
+    if args.no_deps {
+        without_dependencies(&mut loaded.spec, &args.services);
+    }
     let engine = context.engine().await?;
-    let reporting = context.reporter();
+    let reporting = context.reporter_with(args.report());
     reporting.warn(&loaded.warnings);
-    let on_failure = if args.keep_on_failure { OnFailure::Keep } else { OnFailure::Destroy };
-    let opening =
-        Opening { on_failure, ..args.build.opening(context, &args.spec, &args.services, from.as_ref()) };
+    let opening = Opening {
+        on_failure: if args.keep_on_failure { OnFailure::Keep } else { OnFailure::Destroy },
+        only_create: args.no_start,
+        ..args.build.opening(context, &args.spec, &args.services, from.as_ref())
+    };
     if args.dry_run {
         let plan = open::dry_run(&engine, &context.scope()?, &loaded, &opening).await?;
         reporting.finish().await;
         Output::stdout().block(&plan.to_string());
         return Ok(Exit::Done);
     }
-    let purpose = if args.detach {
-        Purpose::Detached { lifetime: lifetime(&loaded.spec.lifetime, opening.ttl) }
-    } else {
-        let logs = if args.no_logs { Follow::Nothing } else { Follow::Logs };
-        let watching = args.watch.then(|| watching(&args, context, &loaded, opening.clone())).transpose()?;
-        Purpose::Attached { logs, beside: watching.map(watch::beside) }
-    };
+    let purpose = args.purpose(context, &loaded, &opening)?;
     let session = open::open(&engine, &context.scope()?, &loaded, &opening, reporting.events.clone()).await?;
     let name = session.order.name.clone();
     let outcome = session.run(purpose).await;
@@ -196,15 +326,37 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     Ok(exit(outcome))
 }
 
+/// What is built is used as it is.
+fn without_builds(spec: &mut Spec) {
+    let built = spec.services.values().filter(|service| service.build().is_some());
+    let references: Vec<_> =
+        built.map(|service| (service.name.clone(), plan::image_reference(spec, service))).collect();
+    for (name, reference) in references {
+        if let Some(service) = spec.services.get_mut(&name) {
+            service.source = ImageSource::Image(reference);
+            service.pull_policy = Some(PullPolicy::Never);
+        }
+    }
+}
+
+/// The named services depend on each other only.
+fn without_dependencies(spec: &mut Spec, named: &[String]) {
+    for service in spec.services.values_mut().filter(|one| named.iter().any(|name| name == one.name.as_str()))
+    {
+        service.depends_on.retain(|name, _| named.iter().any(|named| named == name.as_str()));
+    }
+}
+
 /// What `--watch` needs to read the spec anew.
 fn watching(args: &Args, context: &Context, loaded: &Loaded, opening: Opening) -> Result<Watching, Failure> {
-    if args.build.from.is_some() && args.spec.files.is_empty() {
+    let options = context.spec_options(&args.spec);
+    if args.build.from.is_some() && options.files.is_empty() {
         return Err(Failure::usage(
             "a snapshot's own spec does not change: there is nothing to watch",
             Some("name a spec with `-f`".to_owned()),
         ));
     }
-    if args.spec.files.iter().any(|file| file.as_os_str() == "-") {
+    if options.files.iter().any(|file| file.as_os_str() == "-") {
         return Err(Failure::usage(
             "a spec on standard input does not change: there is nothing to watch",
             Some("name a file with `-f`".to_owned()),
@@ -236,6 +388,9 @@ pub(super) fn lifetime(written: &crate::spec::Lifetime, ttl: Option<Duration>) -
 
 fn exit(outcome: Outcome) -> Exit {
     match outcome {
+        Outcome::Ended(StopReason::CommandEnded(code)) if code != 0 => {
+            Exit::Command(u8::try_from(code).unwrap_or(1))
+        }
         Outcome::LeftUp | Outcome::Ended(StopReason::CommandEnded(_) | StopReason::ServicesEnded) => {
             Exit::Done
         }
@@ -244,7 +399,7 @@ fn exit(outcome: Outcome) -> Exit {
 }
 
 /// `web=3`.
-fn scale(text: &str) -> Result<(ServiceName, u32), String> {
+pub(super) fn scale(text: &str) -> Result<(ServiceName, u32), String> {
     let (name, number) = text.split_once('=').ok_or("not a service and a number such as web=3")?;
     let number = number
         .parse()

@@ -33,6 +33,9 @@ const STOPPED: i32 = 143;
 /// How long a command of the host may take to end by itself then.
 const LAST_WORDS: Duration = Duration::from_millis(700);
 
+/// The signal that ends a command whose output nobody reads any more.
+pub const SIGPIPE: u8 = 13;
+
 /// The sandbox that a command runs for.
 pub struct Target {
     /// Its engine.
@@ -124,6 +127,7 @@ impl Command {
             Ok(Outcome::NotBegun(code)) => i32::from(not_begun(service.as_str(), &command, code)),
             Ok(Outcome::Exited(code)) => i32::try_from(code).unwrap_or(1),
             Ok(Outcome::Abandoned) => 130,
+            Ok(Outcome::ReaderLeft) => 128 + i32::from(SIGPIPE),
             Err(error) => {
                 Output::stderr().line(&format!("cannot run in `{service}`: {error}"));
                 i32::from(OURS)

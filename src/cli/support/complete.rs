@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap_complete::engine::CompletionCandidate;
 
 use super::{Context, Globals, SpecOptions};
+use crate::cli::keeper;
+use crate::pool::Shelf;
 use crate::session::observe;
 use crate::spec::Refusals;
 
@@ -31,6 +33,17 @@ pub fn services() -> Vec<CompletionCandidate> {
     })
 }
 
+/// The names of snapshots.
+pub fn snapshots() -> Vec<CompletionCandidate> {
+    ask(&async |context| {
+        let engine = context.engine().await.ok()?;
+        // Completing starts no keeper.
+        let keeper = keeper::running(&engine).await.ok()??;
+        let sets = keeper.storage().ok()?.list(Shelf::Snapshot).await.ok()?;
+        Some(sets.into_iter().map(|set| set.path.name.to_string()).collect())
+    })
+}
+
 /// The names of the spec's tasks.
 pub fn tasks() -> Vec<CompletionCandidate> {
     ask(&async |context| {
@@ -41,7 +54,7 @@ pub fn tasks() -> Vec<CompletionCandidate> {
 
 fn ask(what: &impl AsyncFn(&Context) -> Option<Vec<String>>) -> Vec<CompletionCandidate> {
     let names = || {
-        let context = Context::new(Globals::default());
+        let context = Context::new(Globals::default(), SpecOptions::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
         let names =
             runtime.block_on(async { tokio::time::timeout(PATIENCE, what(&context)).await.ok().flatten() });

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
@@ -13,7 +15,8 @@ use crate::agent::client::{self, Keeper};
 use crate::engine::Engine;
 use crate::engine::docker::{ConnectRequest, Docker};
 use crate::engine::identity::Scope;
-use crate::report;
+use crate::report::logs::LogFormat;
+use crate::report::{self, Reporter};
 use crate::session::event::{Event, Events, Recorded};
 use crate::session::observe::{self, Choice, NoSandbox, Sighting};
 use crate::session::present;
@@ -23,13 +26,20 @@ use crate::spec::{self, HostAccess, LoadRequest, Loaded, Refusals, SandboxName, 
 pub struct Context {
     /// The options that every verb takes.
     pub globals: Globals,
+    /// What was written before the verb about the spec.
+    spec: SpecOptions,
     engine: OnceCell<Arc<dyn Engine>>,
 }
 
 impl Context {
     /// A context for one run of the program.
-    pub fn new(globals: Globals) -> Self {
-        Self { globals, engine: OnceCell::new() }
+    pub fn new(globals: Globals, spec: SpecOptions) -> Self {
+        Self { globals, spec, engine: OnceCell::new() }
+    }
+
+    /// What the command line says about the spec, before and after the verb.
+    pub fn spec_options(&self, verb: &SpecOptions) -> SpecOptions {
+        self.spec.with(verb)
     }
 
     /// The same context for another sandbox; for this one if none is named.
@@ -37,7 +47,7 @@ impl Context {
     pub fn clone_for(&self, name: Option<SandboxName>) -> Self {
         let mut globals = self.globals.clone();
         globals.name = name.or(globals.name);
-        Self { globals, engine: self.engine.clone() }
+        Self { globals, spec: self.spec.clone(), engine: self.engine.clone() }
     }
 
     /// The engine that the environment names.
@@ -98,19 +108,29 @@ impl Context {
         services: &[String],
         refusals: Refusals,
     ) -> Result<LoadRequest, Failure> {
+        let SpecOptions { files, mut env_files, profiles, project_directory, allow_host_access } =
+            self.spec_options(options);
+        let mut folder = self.folder()?;
+        if env_files.is_empty() {
+            let listed = std::env::var("COMPOSE_ENV_FILES").unwrap_or_default();
+            env_files = listed.split(',').filter(|file| !file.is_empty()).map(PathBuf::from).collect();
+        }
+        let project_folder = project_directory.map(|directory| folder.join(directory));
+        if let Some(project) = project_folder.as_ref().filter(|_| files.is_empty()) {
+            // There the spec is looked for; the other files are named from here.
+            env_files = env_files.into_iter().map(|file| folder.join(file)).collect();
+            folder.clone_from(project);
+        }
         Ok(LoadRequest {
-            files: options.files.clone(),
-            input: options.files.iter().any(|file| file.as_os_str() == "-").then(read_input).transpose()?,
-            folder: self.folder()?,
+            input: files.iter().any(|file| file.as_os_str() == "-").then(read_input).transpose()?,
+            files,
+            folder,
+            project_folder,
             env: environment(),
-            env_files: options.env_files.clone(),
-            profiles: options.profiles.clone(),
+            env_files,
+            profiles,
             services: services.to_vec(),
-            allow_host_access: if options.allow_host_access {
-                HostAccess::Allowed
-            } else {
-                HostAccess::Refused
-            },
+            allow_host_access: if allow_host_access { HostAccess::Allowed } else { HostAccess::Refused },
             refusals,
             ..LoadRequest::default()
         })
@@ -164,8 +184,10 @@ impl Context {
     /// # Errors
     /// When it has problems, or there is neither.
     pub async fn spec_here(&self, options: &SpecOptions) -> Result<Spec, Failure> {
-        let named = !options.files.is_empty() || std::env::var_os("COMPOSE_FILE").is_some();
-        if named || spec::files_for(&self.folder()?).is_some() {
+        let named =
+            !self.spec_options(options).files.is_empty() || std::env::var_os("COMPOSE_FILE").is_some();
+        let folder = self.spec_options(options).project_directory.map_or_else(|| self.folder(), Ok)?;
+        if named || spec::files_for(&folder).is_some() {
             return Ok(self.load(options, &[], Refusals::Warn)?.spec);
         }
         let sighting = self.chosen().await?;
@@ -178,10 +200,17 @@ impl Context {
 
     /// Starts a reporter of events on standard error.
     pub fn reporter(&self) -> Reporting {
+        self.reporter_with(ReportOptions::default())
+    }
+
+    /// The same with options of the verb's own.
+    pub fn reporter_with(&self, options: ReportOptions) -> Reporting {
         let (events, receiver) = Events::channel();
-        let reporter = report::to_stderr(self.globals.progress.into());
+        let activity = Arc::new(Activity::default());
+        let inner = report::to_stderr(self.globals.progress.into(), options.logs);
+        let reporter = Box::new(Observed { inner, options, activity: Arc::clone(&activity) });
         let driver = tokio::spawn(report::drive(reporter, receiver));
-        Reporting { events, driver }
+        Reporting { events, driver, activity }
     }
 }
 
@@ -190,7 +219,61 @@ pub struct Reporting {
     /// Where to tell what happens.
     pub events: Events,
     driver: JoinHandle<Vec<Recorded>>,
+    activity: Arc<Activity>,
 }
+
+/// What a reporter does at the moment.
+#[derive(Default)]
+struct Activity {
+    writing: AtomicBool,
+    written: AtomicU64,
+}
+
+/// What a verb's options say about its report.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ReportOptions {
+    /// How lines of logs are shown.
+    pub logs: LogFormat,
+    /// Whether the progress of pulls is left out.
+    pub quiet_pulls: bool,
+    /// Whether the output of builds is left out.
+    pub quiet_builds: bool,
+}
+
+struct Observed {
+    inner: Box<dyn Reporter>,
+    options: ReportOptions,
+    activity: Arc<Activity>,
+}
+
+impl Reporter for Observed {
+    fn event(&mut self, event: &Event) {
+        let hidden = match event {
+            Event::Pull { .. } => self.options.quiet_pulls,
+            Event::BuildLine { .. } => self.options.quiet_builds,
+            _ => false,
+        };
+        if hidden {
+            return;
+        }
+        self.activity.writing.store(true, Ordering::Relaxed);
+        self.inner.event(event);
+        self.activity.written.fetch_add(1, Ordering::Relaxed);
+        self.activity.writing.store(false, Ordering::Relaxed);
+    }
+
+    fn tick(&mut self) {
+        self.inner.tick();
+    }
+
+    fn finish(&mut self) {
+        self.inner.finish();
+    }
+}
+
+/// How long a reporter that has nothing to write is waited for. Something that still holds a sender must not hold up the
+/// end.
+const IDLE: Duration = Duration::from_secs(5);
 
 impl Reporting {
     /// Tells a warning of the spec's.
@@ -200,11 +283,24 @@ impl Reporting {
         }
     }
 
-    /// Waits until everything that was told is shown. All other senders must be gone.
+    /// Waits until everything that was emitted is written, however slow the reader is. All other senders must be gone.
+    /// Ctrl-C ends the wait.
     pub async fn finish(self) -> Vec<Recorded> {
-        drop(self.events);
-        let shown = tokio::time::timeout(std::time::Duration::from_secs(5), self.driver).await;
-        shown.ok().and_then(Result::ok).unwrap_or_default()
+        let Self { events, mut driver, activity } = self;
+        drop(events);
+        let mut written = activity.written.load(Ordering::Relaxed);
+        loop {
+            tokio::select! {
+                recorded = &mut driver => return recorded.unwrap_or_default(),
+                _ = tokio::signal::ctrl_c() => return Vec::new(),
+                () = tokio::time::sleep(IDLE) => {}
+            }
+            let now = activity.written.load(Ordering::Relaxed);
+            if now == written && !activity.writing.load(Ordering::Relaxed) {
+                return Vec::new();
+            }
+            written = now;
+        }
     }
 }
 

@@ -2,10 +2,15 @@
 
 pub(in crate::cli) mod command;
 pub(in crate::cli) mod complete;
+pub(in crate::cli) mod compose;
 pub(in crate::cli) mod consent;
+pub(in crate::cli) mod containers;
 pub(in crate::cli) mod context;
+pub(in crate::cli) mod examples;
 pub(in crate::cli) mod exit;
 pub(in crate::cli) mod failure;
+pub(in crate::cli) mod fetch;
+pub(in crate::cli) mod format;
 pub(in crate::cli) mod help;
 pub(in crate::cli) mod moment;
 pub(in crate::cli) mod options;

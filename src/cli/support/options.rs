@@ -12,14 +12,14 @@ use crate::spec::SandboxName;
 /// What every verb takes.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Globals {
-    /// The sandbox to act on (default: that of SANDBOX_NAME, else the folder's).
-    #[arg(long, short = 'n', global = true, value_name = "NAME",
-          add = ArgValueCandidates::new(super::complete::sandboxes))]
+    /// Sandbox to act on (default: `SANDBOX_NAME`, else that of the directory)
+    #[arg(long, short = 'n', global = true, value_name = "NAME", visible_short_alias = 'p',
+          visible_alias = "project-name", add = ArgValueCandidates::new(super::complete::sandboxes))]
     pub name: Option<SandboxName>,
-    /// How progress is shown.
+    /// How progress is shown
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "HOW")]
     pub progress: Progress,
-    /// Print data as JSON.
+    /// Print data as JSON
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -46,16 +46,16 @@ impl Globals {
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Progress {
-    /// A live board on a terminal, lines elsewhere.
+    /// Live board on a terminal, lines elsewhere
     #[default]
     Auto,
-    /// A live board.
+    /// Live board
     Tty,
-    /// One line per fact.
+    /// One line per fact
     Plain,
-    /// One JSON object per line.
+    /// One JSON object per line
     Json,
-    /// Errors only.
+    /// Errors only
     Quiet,
 }
 
@@ -71,20 +71,79 @@ impl From<Progress> for report::Progress {
     }
 }
 
-/// Which spec, and how it is read. For verbs that read one.
+/// Which spec, and how it is read. Taken before the verb, as Compose does, and after those that read a spec.
 #[derive(Debug, Clone, Default, Args)]
 pub struct SpecOptions {
-    /// The spec's file, `-` for standard input; several are merged in order (default: those of `COMPOSE_FILE`, else
-    /// sandbox.yaml or compose.yaml, here or above).
+    /// Spec file, `-` for standard input; several are merged in order (default: `COMPOSE_FILE`, else sandbox.yaml or
+    /// compose.yaml, here or above)
     #[arg(long = "file", short = 'f', value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// A file with variables (default: .env beside the spec).
-    #[arg(long = "env-file", value_name = "FILE", env = "COMPOSE_ENV_FILES", value_delimiter = ',')]
+    /// File with variables (default: `COMPOSE_ENV_FILES`, else .env beside the spec)
+    #[arg(long = "env-file", value_name = "FILE", value_delimiter = ',')]
     pub env_files: Vec<PathBuf>,
-    /// A profile that is active (default: those of `COMPOSE_PROFILES`).
+    /// Profile to enable (default: `COMPOSE_PROFILES`)
     #[arg(long = "profile", value_name = "NAME", value_delimiter = ',')]
     pub profiles: Vec<String>,
-    /// Let the spec reach the host: privileges, devices, host namespaces, paths outside its repository.
+    /// Directory that relative paths of the spec start from (default: that of the first file)
+    #[arg(long, value_name = "DIR")]
+    pub project_directory: Option<PathBuf>,
+    /// Let the spec reach the host: privileges, devices, host namespaces, paths outside its repository
     #[arg(long)]
     pub allow_host_access: bool,
+}
+
+impl SpecOptions {
+    /// These options, written before the verb, with those written after it.
+    #[must_use]
+    pub fn with(&self, verb: &Self) -> Self {
+        let joined = |before: &[PathBuf], after: &[PathBuf]| [before, after].concat();
+        Self {
+            files: joined(&self.files, &verb.files),
+            env_files: joined(&self.env_files, &verb.env_files),
+            profiles: [&self.profiles[..], &verb.profiles[..]].concat(),
+            project_directory: verb.project_directory.clone().or_else(|| self.project_directory.clone()),
+            allow_host_access: self.allow_host_access || verb.allow_host_access,
+        }
+    }
+}
+
+/// What only stands before the verb.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LeadingOptions {
+    #[command(flatten)]
+    pub spec: SpecOptions,
+    /// When colours are used
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", hide = true)]
+    pub ansi: Ansi,
+    /// Accepted for Compose
+    #[arg(long, hide = true)]
+    pub compatibility: bool,
+    /// Accepted for Compose
+    #[arg(long, hide = true, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub parallel: Option<i64>,
+    /// Accepted for Compose
+    #[arg(long, hide = true)]
+    pub verbose: bool,
+}
+
+/// When colours are used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Ansi {
+    /// On a terminal
+    #[default]
+    Auto,
+    /// Never
+    Never,
+    /// Always
+    Always,
+}
+
+impl From<Ansi> for report::look::Colours {
+    fn from(ansi: Ansi) -> Self {
+        match ansi {
+            Ansi::Auto => Self::Detected,
+            Ansi::Never => Self::Never,
+            Ansi::Always => Self::Always,
+        }
+    }
 }

@@ -55,6 +55,8 @@ pub(super) async fn down(desk: &Desk, which: Which) -> Result<Done, Failure> {
         events: Events::nowhere(),
         name: which.name.clone(),
         id: sighting.id.parse().map_err(|_| odd(&which.name))?,
+        stop_timeout: None,
+        follower: None,
     };
     let destroyed = doomed.destroy("as asked", Reason::Down, &CancellationToken::new()).await?;
     match destroyed.left.as_slice() {

@@ -30,10 +30,10 @@ use crate::report::Output;
 /// Arguments of `ui`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The port on 127.0.0.1; a free one if none is given.
+    /// Port on 127.0.0.1 (0: any free one)
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     port: u16,
-    /// Open it in the browser.
+    /// Open the page in the browser
     #[arg(long)]
     open: bool,
 }

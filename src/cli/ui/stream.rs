@@ -8,13 +8,14 @@ use hyper::Response;
 use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::Desk;
 use super::reply::Body;
 use crate::cli::Failure;
 use crate::engine::Tail;
 use crate::report::look::{Colour, harmless};
-use crate::session::logs::{self, Ended, Line, Part, Source};
+use crate::session::logs::{self, Line, Part, Source};
 use crate::spec::SandboxName;
 
 /// How many lines of the past are shown.
@@ -29,7 +30,8 @@ pub(super) async fn logs(desk: &Arc<Desk>, query: &str) -> Result<Response<Body>
     for container in sighting.containers(&service) {
         let part = Part { tail: Tail::Lines(PAST), ..Part::default() };
         let source = Source::from(container);
-        tokio::spawn(logs::follow(Arc::clone(&desk.engine), source, part, Ended::Waits, sender.clone()));
+        let (engine, never) = (Arc::clone(&desk.engine), CancellationToken::new());
+        tokio::spawn(logs::follow(engine, source, part, never, sender.clone()));
     }
     let events = futures_util::stream::unfold(receiver, |mut lines| async move {
         let line = lines.recv().await?;
@@ -41,7 +43,7 @@ pub(super) async fn logs(desk: &Arc<Desk>, query: &str) -> Result<Response<Body>
 }
 
 fn event(line: &Line) -> Bytes {
-    let text = harmless(&line.text, Colour::Off);
+    let text = harmless(&line.text.to_text(), Colour::Off);
     let json = serde_json::json!({
         "replica": line.replica, "stream": line.stream, "time": line.time, "line": text,
     });

@@ -1,4 +1,4 @@
-//! `top`: services' use of resources.
+//! `stats`: services' use of resources.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use serde::Serialize;
 
+use super::support::format::{self, Form};
 use super::{Context, Exit, Failure, complete};
 use crate::engine::{Engine, Stats};
 use crate::report::Output;
@@ -18,15 +19,21 @@ use crate::report::table::Table;
 use crate::session::observe::{Sighting, replica_of, service_of};
 use clap_complete::engine::ArgValueCandidates;
 
-/// Arguments of `top`.
+/// Arguments of `stats`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only these services
-    #[arg(add = ArgValueCandidates::new(complete::services))]
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
     services: Vec<String>,
-    /// Show it once instead of again every second
+    /// Print once instead of every second
     #[arg(long, visible_alias = "no-stream")]
     once: bool,
+    /// Form of the output: table, json, or a template such as `{{.Service}}`
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: Form,
+    /// Accepted for Compose; a stopped service uses nothing
+    #[arg(long, short, hide = true)]
+    all: bool,
 }
 
 type Samples = Arc<Mutex<BTreeMap<String, (Stats, u32)>>>;
@@ -42,6 +49,19 @@ struct Row {
     read: u64,
     written: u64,
     pids: u64,
+}
+
+impl Row {
+    /// The fields as `docker stats` names them.
+    fn in_docker_words(&self) -> serde_json::Value {
+        let (memory, limit) = (amount::bytes(self.memory), amount::bytes(self.memory_limit));
+        serde_json::json!({
+            "Name": self.service, "Service": self.service, "CPUPerc": format!("{:.2}%", self.cpus * 100.0),
+            "MemUsage": format!("{memory} / {limit}"), "PIDs": self.pids,
+            "NetIO": format!("{} / {}", amount::bytes(self.received), amount::bytes(self.sent)),
+            "BlockIO": format!("{} / {}", amount::bytes(self.read), amount::bytes(self.written)),
+        })
+    }
 }
 
 /// Runs the verb.
@@ -77,6 +97,14 @@ impl Args {
             let ready =
                 samples.lock().unwrap_or_else(PoisonError::into_inner).values().filter(|s| s.1 > 1).count();
             if ready < wanted.min(watchers.len()) {
+                continue;
+            }
+            if self.format != Form::Table {
+                let rows: Vec<_> = rows.iter().map(Row::in_docker_words).collect();
+                format::print(&mut out, &self.format, &rows);
+                if self.once || out.is_closed() {
+                    break;
+                }
                 continue;
             }
             match (&mut live, context.globals.json, self.once) {

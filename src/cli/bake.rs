@@ -1,0 +1,40 @@
+//! `bake`: runs the seeds ahead of the first `up`.
+
+use tokio_util::sync::CancellationToken;
+
+use super::up::BuildOptions;
+use super::{Context, Exit, Failure, SpecOptions};
+use crate::agent::client::{Keeper, Options};
+use crate::session::bake::{self, Missing};
+use crate::session::{open, raise};
+use crate::spec::Refusals;
+
+/// Arguments of `bake`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    spec: SpecOptions,
+    #[command(flatten)]
+    build: BuildOptions,
+}
+
+/// Runs `bake`.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let loaded = args.build.applied(context.load(&args.spec, &[], Refusals::Fail)?)?;
+    let engine = context.engine().await?;
+    let reporting = context.reporter();
+    reporting.warn(&loaded.warnings);
+    let outcome = async {
+        let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
+        let site = open::site(&engine, &context.scope()?, &keeper, reporting.events.clone()).await?;
+        let opening = args.build.opening(context, &args.spec, &[], None);
+        let mut order = open::order_of(&loaded, &opening)?;
+        let token = CancellationToken::new();
+        let images = raise::images(&site, &order.spec, &order.rebuild, &token).await?;
+        bake::provide(&site, &keeper, &mut order, &images, Missing::Bake, &token).await?;
+        Ok(Exit::Done)
+    }
+    .await;
+    reporting.finish().await;
+    outcome
+}

@@ -1,0 +1,38 @@
+//! `pause` and `unpause`: freeze the processes of services, and let them go on.
+
+use clap_complete::engine::ArgValueCandidates;
+
+use super::support::containers;
+use super::{Context, Exit, Failure, complete};
+use crate::engine::ContainerState;
+
+/// Arguments of `pause` and `unpause`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
+    services: Vec<String>,
+}
+
+/// Runs `pause`.
+pub async fn pause(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let engine = context.engine().await?;
+    let sighting = context.chosen().await?;
+    let chosen = containers::chosen(&sighting, &args.services)?;
+    let chosen = containers::running(&sighting, chosen, &args.services)?;
+    for container in chosen.into_iter().filter(|one| one.state != ContainerState::Paused) {
+        engine.pause_container(&container.name).await?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Runs `unpause`.
+pub async fn unpause(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let engine = context.engine().await?;
+    let sighting = context.chosen().await?;
+    let chosen = containers::chosen(&sighting, &args.services)?;
+    for container in chosen.into_iter().filter(|one| one.state == ContainerState::Paused) {
+        engine.unpause_container(&container.name).await?;
+    }
+    Ok(Exit::Done)
+}

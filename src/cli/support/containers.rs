@@ -1,0 +1,39 @@
+//! The containers that a verb is about, by the names of their services.
+
+use crate::cli::Failure;
+use crate::cli::support::command::not_running;
+use crate::engine::ContainerSummary;
+use crate::session::observe::{Sighting, service_of};
+
+/// The containers of these services, or of all.
+///
+/// # Errors
+/// When the sandbox has no such service.
+pub fn chosen<'a>(sighting: &'a Sighting, services: &[String]) -> Result<Vec<&'a ContainerSummary>, Failure> {
+    for service in services {
+        sighting.container(service, 1)?;
+    }
+    let wanted =
+        |one: &&ContainerSummary| services.is_empty() || services.iter().any(|name| name == service_of(one));
+    Ok(sighting.services.iter().filter(wanted).collect())
+}
+
+/// Those of `chosen` that run.
+///
+/// # Errors
+/// When none runs, or a service that was named does not.
+pub fn running<'a>(
+    sighting: &Sighting,
+    chosen: Vec<&'a ContainerSummary>,
+    named: &[String],
+) -> Result<Vec<&'a ContainerSummary>, Failure> {
+    if let Some(stopped) = chosen.iter().find(|one| !named.is_empty() && !one.state.is_alive()) {
+        return Err(not_running(service_of(stopped), stopped.state));
+    }
+    let running: Vec<_> = chosen.into_iter().filter(|one| one.state.is_alive()).collect();
+    if running.is_empty() {
+        let hint = Some("`sandbox start` starts them".to_owned());
+        return Err(Failure::failed(format!("no service of sandbox `{}` runs", sighting.name), hint));
+    }
+    Ok(running)
+}

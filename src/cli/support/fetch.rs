@@ -1,0 +1,75 @@
+//! Images ahead of an `up`: which services are meant, and the building or pulling.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use clap_complete::engine::ArgValueCandidates;
+use tokio_util::sync::CancellationToken;
+
+use super::complete;
+use super::context::{Context, ReportOptions};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::options::SpecOptions;
+use crate::agent::client::{Keeper, Options};
+use crate::session::{open, raise};
+use crate::spec::{Refusals, Spec};
+
+/// The services whose images are meant.
+#[derive(Debug, clap::Args)]
+pub struct ImageArgs {
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    pub spec: SpecOptions,
+    /// Do not show progress
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Which images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Those that are built.
+    Built,
+    /// Those that are pulled.
+    Pulled,
+}
+
+impl ImageArgs {
+    /// The spec with only the services that are meant.
+    ///
+    /// # Errors
+    /// When the spec has problems.
+    pub fn chosen(&self, which: Which, context: &Context) -> Result<Spec, Failure> {
+        let mut spec = context.load(&self.spec, &self.services, Refusals::Fail)?.spec;
+        spec.services.retain(|name, service| {
+            let asked =
+                self.services.is_empty() || self.services.iter().any(|wanted| wanted == name.as_str());
+            asked && service.build().is_some() == (which == Which::Built)
+        });
+        Ok(spec)
+    }
+
+    /// Builds or pulls the images of a spec.
+    ///
+    /// # Errors
+    /// When the engine cannot.
+    pub async fn fetch(&self, spec: Spec, context: &Context) -> Result<Exit, Failure> {
+        let rebuild: BTreeSet<_> = spec.services.keys().cloned().collect();
+        let engine = context.engine().await?;
+        let options =
+            ReportOptions { quiet_pulls: self.quiet, quiet_builds: self.quiet, ..ReportOptions::default() };
+        let reporting = context.reporter_with(options);
+        let outcome = async {
+            let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
+            let site = open::site(&engine, &context.scope()?, &keeper, reporting.events.clone()).await?;
+            raise::images(&site, &Arc::new(spec), &rebuild, &CancellationToken::new()).await?;
+            Ok(Exit::Done)
+        }
+        .await;
+        reporting.finish().await;
+        outcome
+    }
+}
