@@ -40,6 +40,9 @@ pub use resources::{
 };
 pub use service::Service;
 
+/// How many services a network is followed through: more than any spec may have containers.
+const LONGEST_CHAIN: usize = 512;
+
 /// A free value under an `x-` key, or a driver's option.
 pub type Json = serde_json::Value;
 
@@ -129,7 +132,7 @@ impl Spec {
     pub fn network_owner<'a>(&'a self, service: &'a Service) -> &'a Service {
         let mut owner = service;
         // One that is in its own network, by whatever circle, has none.
-        for _ in 0..self.services.len() {
+        for _ in 0..self.services.len().min(LONGEST_CHAIN) {
             match &owner.network_mode {
                 Some(NetworkMode::Service(other)) => match self.services.get(other) {
                     Some(other) => owner = other,
