@@ -14,7 +14,7 @@ pub mod bind_check;
 
 pub mod sweep;
 
-pub mod pool;
+pub mod storage;
 
 pub mod engine;
 

@@ -3,7 +3,7 @@
 mod support;
 
 use sandbox::data::archive::{Import, Limits, Packing, export};
-use sandbox::pool::tree::Counter;
+use sandbox::storage::tree::Counter;
 use serde_json::{Value, json};
 use support::second::SecondEngine;
 use support::{BUSYBOX, Outcome, World, eventually};

@@ -17,8 +17,8 @@ use sandbox::engine::docker::Docker;
 use sandbox::engine::identity::{self, Role, SandboxId, SandboxName};
 use sandbox::engine::{CreateContainer, CreateNetwork, CreateVolume, Engine, Mount, network::Subnet};
 use sandbox::host_files::Folder;
-use sandbox::pool::{SetPath, StorageKind, VolumeName};
 use sandbox::spec::Spec;
+use sandbox::storage::{SetPath, StorageKind, VolumeName};
 use support::{BUSYBOX, World, eventually, within};
 
 const GRACE: Duration = Duration::from_secs(2);

@@ -10,13 +10,13 @@ use sandbox::agent::protocol::{Lifetime, Reason, Terms};
 use sandbox::engine::docker::Docker;
 use sandbox::engine::{Engine, identity};
 use sandbox::plan::{Op, Plan, Step};
+use sandbox::session::build::converge::{self, Means, Order};
+use sandbox::session::build::executor::Workshop;
+use sandbox::session::build::limits::Limiter;
+use sandbox::session::build::scheduler;
 use sandbox::session::event::Events;
-use sandbox::session::limits::Limiter;
-use sandbox::session::open::{Opening, order_of};
-use sandbox::session::perform::Workshop;
-use sandbox::session::probe::Prober;
-use sandbox::session::raise::{self, Means, Order};
-use sandbox::session::schedule;
+use sandbox::session::lifecycle::open::{Opening, order_of};
+use sandbox::session::readiness::gateway_probe::Prober;
 use sandbox::spec::{self, LoadRequest};
 use tokio_util::sync::CancellationToken;
 
@@ -122,7 +122,7 @@ impl Bench {
             throwaway_seccomp: None,
             group: None,
         };
-        let plan = raise::dry_run(&*self.engine, &means, None, &order).await.unwrap();
+        let plan = converge::dry_run(&*self.engine, &means, None, &order).await.unwrap();
         let took = self.run(plan, &order, gateway).await;
         lease.release(Reason::Down).await.unwrap();
         took
@@ -149,7 +149,7 @@ impl Bench {
             let workshop = Arc::clone(&workshop);
             async move { if left_out { Ok(()) } else { workshop.perform(step, token).await } }
         };
-        schedule::run(plan, &CancellationToken::new(), perform).await.unwrap();
+        scheduler::run(plan, &CancellationToken::new(), perform).await.unwrap();
         begun.elapsed()
     }
 }

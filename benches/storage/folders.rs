@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use sandbox::data::archive::{Import, Limits, Packing, export};
 use sandbox::data::manifest::{Consistency, Manifest};
-use sandbox::pool::tree::Counter;
-use sandbox::pool::{Local, SetPath, Settings, Storage, StorageKind, VolumeName, VolumePath, open_local};
+use sandbox::storage::tree::Counter;
+use sandbox::storage::{Local, SetPath, Settings, Storage, StorageKind, VolumeName, VolumePath, open_local};
 
 type Failure = Box<dyn std::error::Error>;
 

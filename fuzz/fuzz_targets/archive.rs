@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use sandbox::data::archive::{Import, Limits};
-use sandbox::pool::tree::Counter;
+use sandbox::storage::tree::Counter;
 
 const LIMITS: Limits = Limits { bytes: 4 << 20, entries: 2_000, ratio: 1_000, free: 64 << 20, images: 1 << 20 };
 

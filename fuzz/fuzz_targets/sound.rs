@@ -6,8 +6,8 @@ use std::path::Path;
 
 use sandbox::data::archive::{Packing, export};
 use sandbox::data::manifest::{Consistency, Manifest};
-use sandbox::pool::VolumeName;
-use sandbox::pool::tree::Counter;
+use sandbox::storage::VolumeName;
+use sandbox::storage::tree::Counter;
 
 /// Writes some into the folder that `SANDBOX_FUZZ_CORPUS` names.
 pub fn write_some() {

@@ -19,7 +19,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::digest_cache;
-use super::elf::Elf;
+use super::linux::elf::Elf;
 use super::protocol::{self, Build};
 use crate::engine::identity::{self, Role};
 use crate::engine::image::content_digest;

@@ -9,46 +9,42 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-pub mod built;
-mod carry;
+pub mod built_images;
+pub mod cgroup;
 pub mod client;
 mod connect;
+mod container_log;
 mod digest_cache;
-mod elf;
-pub mod fault;
+pub mod fault_injector;
 pub mod gateway;
-pub mod group;
+pub mod host_firewall;
 pub mod image;
-pub mod ingress;
-mod journal;
 pub mod keeper;
-mod memory;
-mod netlink;
-mod nftables;
+pub mod linux;
 pub mod protocol;
-mod rtnetlink;
+mod snapshot_transfer;
 
 /// The hidden `sandbox agent …`: what our own containers start. `args` are those after `agent`.
 pub fn run(args: &[String]) -> ExitCode {
     let rest = args.get(1..).unwrap_or_default();
     match args.first().map(String::as_str) {
         Some("keeper") => {
-            journal::open();
+            container_log::open();
             keeper::run(rest)
         }
         Some("storehouse") => {
-            journal::open();
-            keeper::storehouse::run(rest)
+            container_log::open();
+            keeper::storage_server::run(rest)
         }
         Some("connect") => connect::run(rest.first().map_or(Path::new(client::SOCKET), Path::new)),
         Some("gateway") => {
-            journal::open();
+            container_log::open();
             gateway::run()
         }
-        Some("fault") => fault::run(rest),
-        Some("ingress") => ingress::run(),
-        Some("export") => carry::export(rest),
-        Some("import") => carry::import(rest),
+        Some("fault") => fault_injector::run(rest),
+        Some("ingress") => host_firewall::run(),
+        Some("export") => snapshot_transfer::export(rest),
+        Some("import") => snapshot_transfer::import(rest),
         Some("control") => gateway::control(),
         other => {
             let _ = writeln!(io::stderr(), "`agent {}` is not a part of sandbox", other.unwrap_or_default());

@@ -3,8 +3,8 @@
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{Context, Exit, Failure, command, complete, keeper};
-use crate::session::attach::{self, Attaching};
 use crate::session::exec::Outcome;
+use crate::session::exec::attach::{self, Attaching};
 
 /// Arguments of `attach`.
 #[derive(Debug, clap::Args)]

@@ -5,8 +5,9 @@ use tokio_util::sync::CancellationToken;
 use super::up::BuildOptions;
 use super::{Context, Exit, Failure, SpecOptions};
 use crate::agent::client::{Keeper, Options};
-use crate::session::bake::{self, Missing};
-use crate::session::{open, raise};
+use crate::session::build::bake::{self, Missing};
+use crate::session::build::converge;
+use crate::session::lifecycle::open;
 use crate::spec::Refusals;
 
 /// Arguments of `bake`.
@@ -30,7 +31,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         let opening = args.build.opening(context, &args.spec, &[], None);
         let mut order = open::order_of(&loaded, &opening)?;
         let token = CancellationToken::new();
-        let images = raise::images(&site, &order.spec, &order.rebuild, &token).await?;
+        let images = converge::images(&site, &order.spec, &order.rebuild, &token).await?;
         bake::provide(&site, &keeper, &mut order, &images, Missing::Bake, &token).await?;
         Ok(Exit::Done)
     }

@@ -7,7 +7,7 @@ use tokio_util::io::ReaderStream;
 
 use super::{Context, Exit, Failure};
 use crate::report::Output;
-use crate::session::copy::{self, Links, Owners};
+use crate::session::exec::copy::{self, Links, Owners};
 
 /// Arguments of `cp`.
 #[derive(Debug, clap::Args)]

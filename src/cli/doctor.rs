@@ -7,8 +7,8 @@ use super::{Context, Exit, Failure, keeper};
 use crate::agent::client;
 use crate::engine::Engine;
 use crate::report::Output;
-use crate::report::look::{Glyph, Look, Tone};
-use crate::session::doctor::{self, Finding, Keeper, Verdict};
+use crate::report::style::{Glyph, Look, Tone};
+use crate::session::inspect::doctor::{self, Finding, Keeper, Verdict};
 use crate::session::settings;
 
 /// Arguments of `doctor`.

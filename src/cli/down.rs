@@ -7,8 +7,8 @@ use crate::agent::protocol::Reason;
 use crate::engine::Engine;
 use crate::plan;
 use crate::session::event::Event;
-use crate::session::teardown::Doomed;
-use crate::session::{observe, present};
+use crate::session::lifecycle::teardown::Doomed;
+use crate::session::{existing, inspect};
 use crate::spec::{SandboxName, Spec};
 use clap_complete::engine::ArgValueCandidates;
 use std::collections::BTreeSet;
@@ -52,13 +52,13 @@ pub enum Rmi {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     let scope = context.scope()?;
-    let sightings = observe::sandboxes(&*engine, &scope).await?;
-    let chosen: Vec<&observe::Sighting> = if args.all {
+    let sightings = inspect::sandboxes(&*engine, &scope).await?;
+    let chosen: Vec<&inspect::Sighting> = if args.all {
         sightings.iter().collect()
     } else if args.names.is_empty() {
         vec![context.own(&sightings)?]
     } else {
-        let wanted = |name: &&observe::Sighting| args.names.iter().any(|wanted| wanted.as_str() == name.name);
+        let wanted = |name: &&inspect::Sighting| args.names.iter().any(|wanted| wanted.as_str() == name.name);
         sightings.iter().filter(wanted).collect()
     };
     let missing = args.names.iter().find(|name| !sightings.iter().any(|one| one.name == name.as_str()));
@@ -69,7 +69,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
     let mut doomed = Vec::new();
     for sighting in chosen {
-        let spec = present::declared(&keeper, sighting).await?.map(Arc::new);
+        let spec = existing::declared(&keeper, sighting).await?.map(Arc::new);
         let others = sighting.others.iter().map(|id| (id, None));
         for (id, spec) in std::iter::once((&sighting.id, spec)).chain(others) {
             let (Ok(name), Ok(id)) = (sighting.name.parse(), id.parse()) else { continue };
@@ -107,7 +107,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         }
     }
     match missing {
-        Some(name) => Err(Failure::NoSandbox(observe::NoSandbox::Named {
+        Some(name) => Err(Failure::NoSandbox(inspect::NoSandbox::Named {
             name: name.to_string(),
             known: sightings.into_iter().map(|one| one.name).collect(),
         })),

@@ -4,12 +4,12 @@ use futures_util::StreamExt;
 
 use super::{Context, Exit, Failure};
 use crate::agent::client::{Keeper, Options};
-use crate::agent::gateway::ledger::{LogSummary, RefusalKey};
+use crate::agent::gateway::stats::{LogSummary, RefusalKey};
 use crate::engine::{Engine, LogOptions};
 use crate::plan::gateway_config::GatewayMode;
 use crate::report::Output;
 use crate::report::table::Table;
-use crate::session::present;
+use crate::session::existing;
 
 /// Arguments of `egress`.
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if summary.refusals.is_empty() {
         // Where networks are internal the engine drops such packets before the gateway sees them.
         let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
-        let spec = present::declared(&keeper, &sighting).await?;
+        let spec = existing::declared(&keeper, &sighting).await?;
         let mode = spec.map(|spec| spec.egress.mode());
         Output::stderr().line(match mode {
             Some(GatewayMode::Proxy) => {

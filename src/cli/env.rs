@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::{Context, Exit, Failure};
 use crate::report::Output;
-use crate::session::observe::{self, Passwords};
+use crate::session::inspect::{self, Passwords};
 
 /// Arguments of `env`.
 #[derive(Debug, clap::Args)]
@@ -38,8 +38,8 @@ impl Args {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
         let sighting = context.chosen().await?;
-        let statuses = observe::statuses(engine.as_ref(), &sighting, Passwords::Included).await?;
-        let variables = observe::environment(&sighting.name, &statuses);
+        let statuses = inspect::statuses(engine.as_ref(), &sighting, Passwords::Included).await?;
+        let variables = inspect::environment(&sighting.name, &statuses);
         let format = if context.globals.json { Format::Json } else { self.format };
         let mut out = Output::stdout();
         match format {

@@ -17,7 +17,7 @@ use crate::agent::protocol::{Record, What};
 use crate::engine::identity::{self, Role, SandboxName};
 use crate::engine::{EngineEvent, Filter, ObjectKind};
 use crate::report::Output;
-use crate::report::look::{Look, Tone};
+use crate::report::style::{Look, Tone};
 use clap_complete::engine::ArgValueCandidates;
 
 /// How often the keeper's record is looked at while objects are watched.

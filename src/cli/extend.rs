@@ -10,8 +10,8 @@ use super::{Context, Exit, Failure, complete};
 use crate::agent::client::{Keeper, Options};
 use crate::agent::protocol::Extension;
 use crate::report::Output;
-use crate::report::words;
-use crate::session::open;
+use crate::report::messages;
+use crate::session::lifecycle::open;
 use crate::spec::SandboxName;
 use clap_complete::engine::ArgValueCandidates;
 
@@ -44,7 +44,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if context.globals.json {
         Output::stdout().json(&standing);
     } else {
-        let ends = standing.ends.map(|at| words::ends(at, standing.unless_used));
+        let ends = standing.ends.map(|at| messages::ends(at, standing.unless_used));
         let ends = ends.unwrap_or_else(|| "has no deadline: it ends with its session".to_owned());
         Output::stdout().line(&format!("{name} {ends}"));
     }

@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::up::duration;
 use super::{Context, Exit, Failure, complete};
-use crate::agent::fault::Fault;
-use crate::agent::fault::container::Imposed;
+use crate::agent::fault_injector::Fault;
+use crate::agent::fault_injector::container::Imposed;
 use crate::report::Output;
 use crate::report::table::Table;
-use crate::session::fault;
+use crate::session::existing::fault;
 use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `fault`.
@@ -126,7 +126,7 @@ async fn remove(args: RmArgs, context: &Context) -> Result<Exit, Failure> {
         sighting.container(service, 1)?;
     }
     for one in imposed(context).await? {
-        let service = crate::session::observe::service_of(&one.container);
+        let service = crate::session::inspect::service_of(&one.container);
         if args.all || args.services.iter().any(|named| named == service) {
             fault::lift(&*engine, &one).await?;
         }

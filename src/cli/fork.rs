@@ -7,8 +7,8 @@ use super::up::lifetime;
 use super::{Context, Exit, Failure, complete};
 use crate::agent::protocol::Reason;
 use crate::engine::identity::SandboxId;
-use crate::session::open;
-use crate::session::run::Purpose;
+use crate::session::lifecycle::open;
+use crate::session::lifecycle::run::Purpose;
 use crate::spec::SandboxName;
 use clap_complete::engine::ArgValueCandidates;
 

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use super::{Context, Exit, Failure};
-use crate::agent::built::{self, Built};
+use crate::agent::built_images::{self, Built};
 use crate::agent::client::{Options, remove_everything};
 use crate::data::budget::{self, Kept, Reach};
 use crate::data::snapshot;
 use crate::engine::identity;
-use crate::pool::{Detail, SetPath, Usage};
 use crate::report::Output;
 use crate::report::amount;
 use crate::report::table::Table;
-use crate::session::observe;
+use crate::session::inspect;
+use crate::storage::{Detail, SetPath, Usage};
 
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
@@ -48,14 +48,14 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let in_use = in_use(context).await?;
     let budget = if args.baselines { 0 } else { budget::aim(usage.budget) };
     let choice = budget::choose(&kept, &in_use, usage.used, budget, Reach::Baselines);
-    let images = built::unused(&*engine, &context.scope()?).await?;
+    let images = built_images::unused(&*engine, &context.scope()?).await?;
     show(context, &usage, &kept, &choice.remove, &images);
     if !args.dry_run {
         for set in &choice.remove {
             storage.delete_set(set).await?;
         }
         for image in images.iter().filter(|image| !image.current) {
-            built::remove(&*engine, image).await?;
+            built_images::remove(&*engine, image).await?;
         }
     }
     Ok(Exit::Done)
@@ -64,7 +64,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 /// Sets that a sandbox's volumes were cloned from: `reset` goes back to them.
 async fn in_use(context: &Context) -> Result<BTreeSet<SetPath>, Failure> {
     let engine = context.engine().await?;
-    let sightings = observe::sandboxes(&*engine, &context.scope()?).await?;
+    let sightings = inspect::sandboxes(&*engine, &context.scope()?).await?;
     let labels =
         sightings.iter().flat_map(|one| &one.volumes).filter_map(|one| one.labels.get(identity::FROM));
     Ok(labels.filter_map(|set| set.parse().ok()).collect())

@@ -9,7 +9,7 @@ use super::{Context, Exit, Failure, complete};
 use crate::report::Output;
 use crate::report::amount;
 use crate::report::table::Table;
-use crate::session::observe::log_name;
+use crate::session::inspect::log_name;
 
 /// Arguments of `images`.
 #[derive(Debug, clap::Args)]

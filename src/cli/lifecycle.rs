@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::context::Reporting;
 use super::{Context, Exit, Failure, complete};
-use crate::session::present::Present;
+use crate::session::existing::Present;
 use crate::spec::ServiceName;
 use clap_complete::engine::ArgValueCandidates;
 

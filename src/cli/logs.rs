@@ -10,8 +10,8 @@ use super::{Context, Exit, Failure, complete, keeper};
 use crate::engine::{Engine, Tail};
 use crate::report::Output;
 use crate::report::logs::{LogFormat, LogLine, LogPrinter, Names, Times, log_name};
-use crate::report::look::{Colours, set_colours};
-use crate::session::logs::{self, Line, Part, Source};
+use crate::report::style::{Colours, set_colours};
+use crate::session::inspect::logs::{self, Line, Part, Source};
 use crate::spec::SandboxName;
 use clap_complete::engine::ArgValueCandidates;
 

@@ -8,9 +8,9 @@ use super::{Context, Exit, Failure, keeper};
 use crate::agent::protocol::{Hold, Standing};
 use crate::report::Output;
 use crate::report::amount;
-use crate::report::look::{Look, Tone};
+use crate::report::style::{Look, Tone};
 use crate::report::table::Table;
-use crate::session::observe::{self, Sighting};
+use crate::session::inspect::{self, Sighting};
 
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]
@@ -76,7 +76,7 @@ impl Args {
     /// Lists them.
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
-        let sightings = observe::sandboxes(engine.as_ref(), &context.scope()?).await?;
+        let sightings = inspect::sandboxes(engine.as_ref(), &context.scope()?).await?;
         let standings = match keeper::running(&engine).await {
             Ok(Some(keeper)) => keeper.sandboxes().await.unwrap_or_default(),
             // Labels tell the first deadline; that the keeper is in trouble is for `doctor` to say.

@@ -267,7 +267,7 @@ pub fn main() -> ExitCode {
         Ok(globals) => globals,
         Err(error) => return failure::report(&cli.globals, &error).into(),
     };
-    crate::report::look::set_colours(cli.leading.ansi.into());
+    crate::report::style::set_colours(cli.leading.ansi.into());
     let context = Context::new(globals, cli.leading.spec.clone());
     let outcome = runtime.block_on(cli.verb.run(&context));
     // What still reads a terminal or a pipe must not hold the process back.

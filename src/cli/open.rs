@@ -7,7 +7,7 @@ use clap_complete::engine::ArgValueCandidates;
 use super::{Context, Exit, Failure, complete};
 use crate::report::Output;
 use crate::session::event::{Endpoint, ServiceStatus};
-use crate::session::observe::{self, Passwords};
+use crate::session::inspect::{self, Passwords};
 
 /// Arguments of `open`.
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ impl Args {
         if let Some(service) = &self.service {
             sighting.container(service, 1)?;
         }
-        let statuses = observe::statuses(engine.as_ref(), &sighting, Passwords::LeftOut).await?;
+        let statuses = inspect::statuses(engine.as_ref(), &sighting, Passwords::LeftOut).await?;
         let url = self.choose(&statuses)?;
         Output::stdout().line(&url);
         if self.print || browse(&url) {

@@ -6,7 +6,7 @@ use super::{Context, Exit, Failure, complete};
 use crate::report::Output;
 use crate::report::summary::plain_address;
 use crate::session::event::{Endpoint, Protocol};
-use crate::session::observe::{self, Passwords};
+use crate::session::inspect::{self, Passwords};
 
 /// Arguments of `port`.
 #[derive(Debug, clap::Args)]
@@ -54,7 +54,7 @@ impl Args {
         let mut sighting = context.chosen().await?;
         let container = sighting.container(&self.service, self.index)?.name.clone();
         sighting.services.retain(|summary| summary.name == container);
-        let statuses = observe::statuses(engine.as_ref(), &sighting, Passwords::LeftOut).await?;
+        let statuses = inspect::statuses(engine.as_ref(), &sighting, Passwords::LeftOut).await?;
         let all: Vec<Endpoint> = statuses.into_iter().flat_map(|status| status.endpoints).collect();
         let endpoints: Vec<&Endpoint> = all.iter().filter(|endpoint| self.asks_for(endpoint)).collect();
         if let (Some((port, _)), true) = (self.port, endpoints.is_empty()) {

@@ -11,7 +11,7 @@ use crate::report::Output;
 use crate::report::logs::log_name;
 use crate::report::summary;
 use crate::session::event::ServiceStatus;
-use crate::session::observe::{self, Passwords, replica_of, service_of};
+use crate::session::inspect::{self, Passwords, replica_of, service_of};
 
 /// Arguments of `ps`.
 #[derive(Debug, clap::Args)]
@@ -81,7 +81,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         out.lines(sighting.service_names());
         return Ok(Exit::Done);
     }
-    let statuses = observe::statuses(engine.as_ref(), &sighting, Passwords::LeftOut).await?;
+    let statuses = inspect::statuses(engine.as_ref(), &sighting, Passwords::LeftOut).await?;
     if context.globals.json {
         out.json(&statuses);
         return Ok(Exit::Done);

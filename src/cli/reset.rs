@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::lifecycle::present;
 use super::snapshot::named;
 use super::{Context, Exit, Failure, complete};
-use crate::pool::SetPath;
 use crate::session::event::Event;
-use crate::session::present::{Present, Target};
+use crate::session::existing::{Present, Target};
 use crate::spec::ServiceName;
+use crate::storage::SetPath;
 use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `reset`.

@@ -10,7 +10,7 @@ use super::support::containers;
 use super::{Context, Exit, Failure, complete};
 use crate::engine::ContainerSummary;
 use crate::report::Output;
-use crate::session::observe::{log_name, service_of};
+use crate::session::inspect::{log_name, service_of};
 use crate::spec::ServiceName;
 
 /// Arguments of `rm`.

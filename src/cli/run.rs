@@ -9,11 +9,12 @@ use super::up::BuildOptions;
 use super::{Context, Exit, Failure, SpecOptions, complete};
 use crate::agent::client::{Keeper, Options};
 use crate::agent::protocol::Hold;
-use crate::session::control::StopReason;
 use crate::session::error::SessionError;
-use crate::session::observe::NoSandbox;
-use crate::session::open::{self, Which};
-use crate::session::run::{self as session, CommandFuture, Outcome, Purpose, StartCommand};
+use crate::session::inspect::NoSandbox;
+use crate::session::lifecycle::control::StopReason;
+use crate::session::lifecycle::open::{self, Which};
+use crate::session::lifecycle::run as session;
+use crate::session::lifecycle::run::{CommandFuture, Outcome, Purpose, StartCommand};
 use crate::spec::{SandboxName, ServiceName};
 use clap_complete::engine::ArgValueCandidates;
 

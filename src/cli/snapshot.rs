@@ -12,14 +12,14 @@ use super::{Context, Exit, Failure, complete};
 use crate::agent::client::{Keeper, Options, in_full};
 use crate::data::archive::{Import, Limits, UserValues};
 use crate::data::manifest::Manifest;
-use crate::pool::{Detail, SetInfo, SetPath, SetSize, Shelf, Storage, StorageError};
 use crate::report::Output;
 use crate::report::amount;
 use crate::report::table::Table;
+use crate::session::data::snapshot_transfer::{Far, Images, Moved};
 use crate::session::error::SessionError;
 use crate::session::event::Event;
-use crate::session::present::Manner;
-use crate::session::transfer::{Far, Images, Moved};
+use crate::session::existing::Manner;
+use crate::storage::{Detail, SetInfo, SetPath, SetSize, Shelf, Storage, StorageError};
 use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `snapshot`.

@@ -9,13 +9,13 @@ use std::path::Path;
 
 use super::{Context, Failure, SpecOptions, consent};
 use crate::data::manifest::Manifest;
-use crate::pool::SetPath;
 use crate::report::Output;
-use crate::session::transfer::Far;
+use crate::session::data::snapshot_transfer::Far;
 use crate::spec::{
     self, HostAccess, ImageSource, Loaded, MountKind, ProblemKind, PullPolicy, Refusals, SandboxName, Spec,
     SpecOrigin, Variables,
 };
+use crate::storage::SetPath;
 
 /// As much of a snapshot's name as a sandbox's name takes.
 const FEW: usize = 24;

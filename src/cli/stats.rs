@@ -12,11 +12,11 @@ use super::{Context, Exit, Failure, complete};
 use crate::engine::{Engine, Stats};
 use crate::report::Output;
 use crate::report::amount;
-use crate::report::live::Live;
+use crate::report::live_view::Live;
 use crate::report::logs::log_name;
-use crate::report::look::{Look, Tone};
+use crate::report::style::{Look, Tone};
 use crate::report::table::Table;
-use crate::session::observe::{Sighting, replica_of, service_of};
+use crate::session::inspect::{Sighting, replica_of, service_of};
 use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `stats`.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::command::{Command, Place, Target, not_running};
 use super::{Context, Exit, Failure, SpecOptions, complete, consent, keeper};
 use crate::report::Output;
-use crate::report::look::Tone;
+use crate::report::style::Tone;
 use crate::report::table::Table;
 use crate::spec::{self, SandboxName, Spec, SpecOrigin, Task, TaskName};
 

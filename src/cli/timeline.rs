@@ -7,7 +7,7 @@ use super::{Context, Exit, Failure};
 use crate::report::Output;
 use crate::report::timeline::{Span, picture, spans};
 use crate::session::event::Recorded;
-use crate::session::observe;
+use crate::session::inspect;
 
 /// Arguments of `timeline`.
 #[derive(Debug, clap::Args)]
@@ -64,5 +64,5 @@ fn recorded(path: &Path) -> Result<Vec<Span>, Failure> {
 async fn remembered(context: &Context) -> Result<Vec<Span>, Failure> {
     let engine = context.engine().await?;
     let sighting = context.chosen().await?;
-    Ok(spans(&observe::recollection(engine.as_ref(), &sighting).await?))
+    Ok(spans(&inspect::recollection(engine.as_ref(), &sighting).await?))
 }

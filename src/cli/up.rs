@@ -14,13 +14,13 @@ use crate::agent::protocol::Lifetime;
 use crate::plan;
 use crate::report::Output;
 use crate::report::logs::{LogFormat, Names, Times};
-use crate::report::look::{Colours, set_colours};
-use crate::session::control::StopReason;
-use crate::session::observe::{self, Passwords};
-use crate::session::open::{self, Opening};
-use crate::session::origin::Drift;
-use crate::session::raise::{self, PortWish};
-use crate::session::run::{EndsWith, Follow, LogSelection, OnFailure, Outcome, Purpose};
+use crate::report::style::{Colours, set_colours};
+use crate::session::build::converge::{self, PortWish};
+use crate::session::data::from_snapshot::Drift;
+use crate::session::inspect::{self, Passwords};
+use crate::session::lifecycle::control::StopReason;
+use crate::session::lifecycle::open::{self, Opening};
+use crate::session::lifecycle::run::{EndsWith, Follow, LogSelection, OnFailure, Outcome, Purpose};
 use crate::session::watch::{self, Watching};
 use crate::spec::{self, ImageSource, Loaded, PullPolicy, Refusals, ServiceName, Spec};
 
@@ -320,8 +320,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let outcome = outcome?;
     if context.globals.json && matches!(outcome, Outcome::LeftUp) {
         let sighting = context.clone_for(Some(name)).chosen().await?;
-        let statuses = observe::statuses(&*engine, &sighting, Passwords::LeftOut).await?;
-        Output::stdout().json(&statuses.into_iter().map(raise::found_ready).collect::<Vec<_>>());
+        let statuses = inspect::statuses(&*engine, &sighting, Passwords::LeftOut).await?;
+        Output::stdout().json(&statuses.into_iter().map(converge::found_ready).collect::<Vec<_>>());
     }
     Ok(exit(outcome))
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::support::format::{self, Form};
 use super::{Context, Exit, Failure, complete};
 use crate::report::Output;
-use crate::report::look::Tone;
+use crate::report::style::Tone;
 use crate::report::table::Table;
 use clap_complete::engine::ArgValueCandidates;
 

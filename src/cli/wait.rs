@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::support::containers;
 use super::{Context, Exit, Failure, complete, down, keeper};
 use crate::report::Output;
-use crate::session::observe::log_name;
+use crate::session::inspect::log_name;
 
 /// Arguments of `wait`.
 #[derive(Debug, clap::Args)]

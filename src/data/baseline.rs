@@ -11,8 +11,8 @@ use super::manifest::FORMAT;
 use super::seed::Inputs;
 use crate::engine::Image;
 use crate::plan::volumes_of;
-use crate::pool::{SetName, SetPath, Shelf, VolumeName};
 use crate::spec::{Mount, MountKind, NetworkMode, Seed, Service, ServiceName, SnapshotRef, Spec};
+use crate::storage::{SetName, SetPath, Shelf, VolumeName};
 
 /// Which rules a bake follows. Data that was made under earlier ones may be incomplete, and is not used again.
 const BAKE_RULES: u32 = 2;

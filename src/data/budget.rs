@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::pool::{SetPath, SetSize, Shelf};
+use crate::storage::{SetPath, SetSize, Shelf};
 
 /// A stored set, as far as the choice depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Image, identity};
-use crate::pool::{SetInfo, VolumeName};
+use crate::storage::{SetInfo, VolumeName};
 
 /// The version of the manifest, of the baselines' keys and of the snapshot file. A newer one is refused, not guessed.
 pub const FORMAT: u32 = 2;

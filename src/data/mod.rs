@@ -6,7 +6,7 @@
 pub mod archive;
 pub mod baseline;
 pub mod budget;
-pub mod fsync;
+pub mod fsync_profile;
 pub mod manifest;
 pub mod seed;
 pub mod snapshot;

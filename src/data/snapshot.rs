@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use super::budget::Kept;
 use super::manifest::Manifest;
-use crate::pool::{
+use crate::storage::{
     Published, Result, SetInfo, SetPath, Shelf, Storage, StorageError, Usage, VolumeName, VolumePath,
 };
 

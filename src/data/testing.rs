@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::pool::{Local, SetPath, Settings, Storage, StorageKind, VolumeName, VolumePath, open_local};
+use crate::storage::{Local, SetPath, Settings, Storage, StorageKind, VolumeName, VolumePath, open_local};
 
 /// Storage that copies, in a folder of its own.
 pub struct TestStorage {

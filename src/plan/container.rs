@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use super::fingerprint::fingerprint;
 use super::network::Laid;
 use super::volume::Volumes;
-use super::{Sharing, Wish, gateway, images, share};
+use super::{Sharing, Wish, divided_limits, gateway, images};
 use crate::engine::identity::{self, Role};
 use crate::engine::{
     self, Attachment, BlkioLimit, CreateContainer, HealthTest, Healthcheck, Image, Logging, Mount,
@@ -370,10 +370,10 @@ fn resources(wish: &Wish<'_>, service: &Service, sharing: Sharing) -> Resources 
         memory_swap: written.memswap_limit,
         memory_reservation: service.memory_reservation().map(whole),
         memory_swappiness: written.mem_swappiness.map(whole),
-        cpus: share.cpus.filter(|_| !share::told_by_quota(service)),
+        cpus: share.cpus.filter(|_| !divided_limits::told_by_quota(service)),
         cpu_shares: written.cpu_shares,
         cpu_period: written.cpu_period,
-        cpu_quota: share::quota_of(service, wish.spec.limits.cpus, share.cpus, sharing),
+        cpu_quota: divided_limits::quota_of(service, wish.spec.limits.cpus, share.cpus, sharing),
         cpu_rt_period: written.cpu_rt_period,
         cpu_rt_runtime: written.cpu_rt_runtime,
         cpu_count: written.cpu_count,

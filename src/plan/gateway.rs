@@ -7,8 +7,8 @@ use super::gateway_config::{
     Protocol as ForwardProtocol, ServiceAddress,
 };
 use super::network::{self, Laid};
-use super::port::PublishedService;
-use super::{Observed, Subnet, Wish, grant};
+use super::published_ports::PublishedService;
+use super::{Observed, Subnet, Wish, secret_files};
 use crate::engine::identity::{self, Role};
 use crate::engine::{
     Attachment, CreateContainer, CreateVolume, Logging, Mount, MountKind, Port, Protocol, Resources,
@@ -60,7 +60,10 @@ pub(super) fn create(
         .services
         .values()
         .filter(|service| !service.secrets.is_empty())
-        .map(|service| Mount { read_only: false, ..secrets_mount(wish, service, grant::held_at(service)) })
+        .map(|service| Mount {
+            read_only: false,
+            ..secrets_mount(wish, service, secret_files::held_at(service))
+        })
         .collect();
     create
 }

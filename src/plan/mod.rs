@@ -5,43 +5,45 @@
 //! for in the same way as a new one: what is there already is simply not in the plan.
 
 mod container;
-mod draft;
+mod desired_state;
+mod divided_limits;
 mod fingerprint;
 mod gateway;
 pub mod gateway_config;
-mod grant;
 mod images;
 mod network;
 mod observed;
 mod op;
-mod port;
-mod service;
-mod share;
+mod planner;
+mod published_ports;
+mod readiness;
+mod secret_files;
 mod start;
 mod subnet;
 #[cfg(test)]
 mod tests;
 mod volume;
-mod wish;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use draft::in_order;
+pub use crate::plan::desired_state::{Age, Seeding, Wish};
+pub use crate::plan::divided_limits::{Share, Sharing, shares};
+pub use crate::plan::planner::in_order;
+pub use crate::plan::published_ports::{
+    PortBinding, PublishedService, bindings, published, recall, wished_ports,
+};
+pub use crate::plan::readiness::is_optional;
+pub use crate::plan::secret_files::{held, held_path};
 pub use fingerprint::fingerprint;
-pub use grant::{held, held_path};
 pub use images::{image_references, plan_images, reference as image_reference};
 pub use observed::{ExistingContainer, ExistingGateway, ExistingNetwork, Observed};
 pub use op::{FileSource, GrantedFile, Handover, Op, Until};
-pub use port::{PortBinding, PublishedService, bindings, published, recall, wished_ports};
-pub use service::is_optional;
-pub use share::{Share, Sharing, shares};
 pub use start::plan_start;
 pub use subnet::{InvalidRange, Subnet, SubnetPool};
 pub use volume::{VolumeSource, Volumes, volumes_of};
-pub use wish::{Age, Seeding, Wish};
 
 use crate::spec::ServiceName;
 
@@ -261,5 +263,5 @@ impl PlanError {
 /// # Errors
 /// When no subnet is free.
 pub fn plan(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanError> {
-    draft::draft(wish, observed)
+    planner::draft(wish, observed)
 }

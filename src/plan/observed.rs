@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::port::PortBinding;
+use super::published_ports::PortBinding;
 use super::subnet::Subnet;
 use crate::engine::{Image, Port};
 use crate::spec::{Limits, NetworkName, ServiceName};

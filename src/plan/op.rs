@@ -4,11 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use super::volume::VolumeSource;
-use super::{Phase, share};
+use super::{Phase, divided_limits};
 use crate::engine::identity::SandboxId;
 use crate::engine::{Attachment, BuildImage, CreateContainer, CreateNetwork, CreateVolume, PullImage};
-use crate::pool::{SetPath, VolumePath};
 use crate::spec::{Condition, ConfigName, Hook, Limits, Probe, SecretName, Seed};
+use crate::storage::{SetPath, VolumePath};
 
 /// One operation.
 #[derive(Debug, Clone)]
@@ -254,7 +254,9 @@ impl fmt::Display for Op {
                 write!(f, "connect `{container}` to `{}`", attachment.network)?;
                 attachment.ipv4.map_or(Ok(()), |address| write!(f, " as {address}"))
             }
-            Self::Limit { limits, .. } => write!(f, "let the services share {}", share::words(limits)),
+            Self::Limit { limits, .. } => {
+                write!(f, "let the services share {}", divided_limits::words(limits))
+            }
             Self::FilterIngress(_) => f.write_str("keep services' packets off the engine's machine"),
             Self::ProvideData { path, source } => write!(f, "provide data `{path}` {source}"),
             Self::CreateVolume { volume, .. } => write!(f, "create volume `{}`", volume.name),

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::draft::in_order;
-use super::{Handover, Observed, Op, Plan, Step, StepId, grant, images, service};
+use super::planner::in_order;
+use super::{Handover, Observed, Op, Plan, Step, StepId, images, readiness, secret_files};
 use crate::engine::identity::{self, SandboxId};
-use crate::pool::SetPath;
 use crate::spec::{SandboxName, SecretName, Service, ServiceName, Spec};
+use crate::storage::SetPath;
 
 /// Starts these services of a sandbox, whose gateway runs, each after those of them that it depends on is ready and
 /// after the gateway holds its secrets again.
@@ -41,8 +41,8 @@ pub fn plan_start(
                 gives_way_to: BTreeSet::new(),
             };
             plan.push(step(started.clone(), Op::Start { container: one.clone() }, needs.clone()));
-            let until = service::until(spec, service, image);
-            let optional = service::is_optional(spec, &name);
+            let until = readiness::until(spec, service, image);
+            let optional = readiness::is_optional(spec, &name);
             let op = Op::Await { container: one.clone(), until, handover: Handover::Expected, optional };
             plan.push(step(StepId::new("await", &one), op, BTreeSet::from([started])));
         }
@@ -54,7 +54,7 @@ pub fn plan_start(
 fn keep(plan: &mut Plan, spec: &Spec, id: &SandboxId, observed: &Observed) {
     let services = observed.forgotten.iter().filter_map(|name| spec.services.get(name));
     let secrets: BTreeSet<SecretName> =
-        services.flat_map(|service| grant::generated(spec, service)).collect();
+        services.flat_map(|service| secret_files::generated(spec, service)).collect();
     let Some(set) = SetPath::live(id.as_str()).ok().filter(|_| !secrets.is_empty()) else { return };
     let op = Op::Keep { set, secrets: secrets.into_iter().collect() };
     let cause = "they have to outlive a reboot with the data".to_owned();
@@ -64,7 +64,7 @@ fn keep(plan: &mut Plan, spec: &Spec, id: &SandboxId, observed: &Observed) {
 
 /// Gives the gateway a service's secrets.
 fn hold(plan: &mut Plan, sandbox: &SandboxName, service: &Service) -> Option<StepId> {
-    let files = grant::held(service);
+    let files = secret_files::held(service);
     if files.is_empty() {
         return None;
     }

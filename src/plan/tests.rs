@@ -184,7 +184,7 @@ fn a_service_that_the_spec_lost_is_removed() {
 fn data_that_was_seeded_before_is_cloned_and_no_seed_runs() {
     let spec = spec(SHOP);
     let observed = with_images(&["postgres:16", "web:1"]);
-    let baseline = crate::pool::SetPath::baseline(&"ab".repeat(32)).unwrap();
+    let baseline = crate::storage::SetPath::baseline(&"ab".repeat(32)).unwrap();
     let from = VolumeSource::Clone(baseline.volume("data".parse().unwrap()));
     let wish =
         Wish { sources: BTreeMap::from([("data".to_owned(), from)]), seeding: Seeding::Done, ..wish(&spec) };

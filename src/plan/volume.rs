@@ -8,8 +8,8 @@ use std::fmt;
 
 use super::{Wish, images};
 use crate::engine::{Image, identity};
-use crate::pool::{SetPath, VolumeName as StoredName, VolumePath};
 use crate::spec::{MountKind, Service, Spec, VolumeOptions};
+use crate::storage::{SetPath, VolumeName as StoredName, VolumePath};
 
 /// Where a volume's first content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, ThemeStyles};
 
-use crate::report::look::{Colour, Glyph, Glyphs, Look, Tone};
+use super::style::{Colour, Glyph, Glyphs, Look, Tone};
 
 /// An error and its causes, outermost first. A cause that the message before it already ends with is left out.
 pub fn chain(error: &dyn Error) -> Vec<String> {

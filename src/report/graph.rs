@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::report::look::{Glyphs, Look, Tone};
+use super::style::{Glyphs, Look, Tone};
 use crate::spec::{self, Condition, EgressPolicy, ImageSource, MountKind, Seed, Service, SnapshotRef, Spec};
 
 /// What the picture shows.

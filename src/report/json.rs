@@ -33,15 +33,15 @@ impl Reporter for Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::look::Look;
     use crate::report::output::memory::Memory;
-    use crate::report::story;
+    use crate::report::style::Look;
+    use crate::report::test_events;
 
     #[test]
     fn every_event_is_one_object_on_one_line() {
         let memory = Memory::default();
-        let mut json = Json::new(Output::new(Box::new(memory.clone()), Look::BARE), story::clock());
-        let events: Vec<_> = story::of_an_up().into_iter().chain(story::of_a_failure()).collect();
+        let mut json = Json::new(Output::new(Box::new(memory.clone()), Look::BARE), test_events::clock());
+        let events: Vec<_> = test_events::of_an_up().into_iter().chain(test_events::of_a_failure()).collect();
         for event in &events {
             json.event(event);
         }

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
+use super::style::{Look, Tone, harmless};
 use crate::engine::identity;
-use crate::report::look::{Look, Tone, harmless};
 use crate::report::output::Output;
 use crate::session::event::LogText;
 

@@ -7,19 +7,19 @@ pub mod amount;
 pub mod error;
 pub mod graph;
 mod json;
-pub mod live;
+pub mod live_view;
 pub mod logs;
-pub mod look;
+pub mod messages;
 pub mod output;
 mod plain;
 mod quiet;
-#[cfg(test)]
-mod story;
+pub mod style;
 pub mod summary;
 pub mod table;
+#[cfg(test)]
+mod test_events;
 pub mod timeline;
 mod tty;
-pub mod words;
 
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use crate::report::look::{Look, json_on_terminal, on_terminal};
+use super::style::{Look, json_on_terminal, on_terminal};
 use crate::report::table::Table;
 
 /// A writer and what it shows. A closed pipe is no error: from then on nothing is written.

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
+use super::messages::{self, Fact, Weight};
+use super::style::{Glyph, Look, Tone};
 use crate::report::Reporter;
 use crate::report::amount;
 use crate::report::logs::{LogLine, LogPrinter};
-use crate::report::look::{Glyph, Look, Tone};
 use crate::report::output::Output;
-use crate::report::words::{self, Fact, Weight};
 use crate::report::{Clock, summary};
 use crate::session::event::Event;
 
@@ -37,7 +37,7 @@ impl Plain {
 
     fn tell(&mut self, event: &Event) {
         let look = self.output.look();
-        for line in words::fact(event).iter().flat_map(|fact| lines(look, fact)) {
+        for line in messages::fact(event).iter().flat_map(|fact| lines(look, fact)) {
             self.output.line(&line);
         }
     }
@@ -135,13 +135,13 @@ mod tests {
     use super::*;
     use crate::report::logs::LogFormat;
     use crate::report::output::memory::Memory;
-    use crate::report::story;
+    use crate::report::test_events;
 
     fn told(events: &[Event]) -> String {
         let memory = Memory::default();
         let output = || Output::new(Box::new(memory.clone()), Look::BARE);
         let logs = LogPrinter::new(output(), LogFormat::default());
-        let mut plain = Plain::new(output(), story::clock(), logs);
+        let mut plain = Plain::new(output(), test_events::clock(), logs);
         for event in events {
             plain.event(event);
         }
@@ -151,11 +151,11 @@ mod tests {
 
     #[test]
     fn an_up_and_its_end_are_one_line_per_fact() {
-        insta::assert_snapshot!(told(&story::of_an_up()));
+        insta::assert_snapshot!(told(&test_events::of_an_up()));
     }
 
     #[test]
     fn a_failure_shows_the_log_and_who_waited_and_the_way_out() {
-        insta::assert_snapshot!(told(&story::of_a_failure()));
+        insta::assert_snapshot!(told(&test_events::of_a_failure()));
     }
 }

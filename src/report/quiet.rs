@@ -1,10 +1,10 @@
 //! Errors only.
 
+use super::messages::{self, Weight};
 use crate::report::Reporter;
 use crate::report::logs::{LogLine, LogPrinter};
 use crate::report::output::Output;
 use crate::report::plain;
-use crate::report::words::{self, Weight};
 use crate::session::event::Event;
 
 /// Writes what failed and what is left, nothing else.
@@ -26,7 +26,7 @@ impl Reporter for Quiet {
             self.logs.print(&LogLine { service, replica: *replica, time: *time, text: line });
             return;
         }
-        let Some(fact) = words::fact(event).filter(|fact| fact.weight == Weight::Error) else { return };
+        let Some(fact) = messages::fact(event).filter(|fact| fact.weight == Weight::Error) else { return };
         for line in plain::lines(self.output.look(), &fact) {
             self.output.line(&line);
         }
@@ -39,20 +39,20 @@ impl Reporter for Quiet {
 mod tests {
     use super::*;
     use crate::report::logs::LogFormat;
-    use crate::report::look::Look;
     use crate::report::output::memory::Memory;
-    use crate::report::story;
+    use crate::report::style::Look;
+    use crate::report::test_events;
 
     #[test]
     fn nothing_but_errors_and_logs_is_written() {
         let (memory, stdout) = (Memory::default(), Memory::default());
         let logs = LogPrinter::new(Output::new(Box::new(stdout.clone()), Look::BARE), LogFormat::default());
         let mut quiet = Quiet::new(Output::new(Box::new(memory.clone()), Look::BARE), logs);
-        for event in story::of_an_up() {
+        for event in test_events::of_an_up() {
             quiet.event(&event);
         }
         assert_eq!(memory.text(), "");
-        for event in story::of_a_failure() {
+        for event in test_events::of_a_failure() {
             quiet.event(&event);
         }
         insta::assert_snapshot!(memory.text());

@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 
+use super::messages;
+use super::style::{Look, Tone};
 use crate::report::amount;
 use crate::report::logs::log_name;
-use crate::report::look::{Look, Tone};
 use crate::report::table::Table;
-use crate::report::words;
 use crate::session::event::{Endpoint, Event, Protocol, ServiceStatus};
 
 /// The lines of an [`Event::Up`]; nothing for any other event.
@@ -18,7 +18,7 @@ pub fn up(look: Look, width: usize, event: &Event, now: Timestamp) -> Vec<String
     let mut lines = vec![format!("{painted} is up after {}", amount::duration(*elapsed)), String::new()];
     lines.extend(endpoints(look, width, services).into_iter().map(|line| format!("  {line}")));
     lines.push(String::new());
-    let left = deadline.map(|deadline| words::time_left(deadline, *if_unused, now));
+    let left = deadline.map(|deadline| messages::time_left(deadline, *if_unused, now));
     let (end, more) = match (attached, stays) {
         (true, false) => (
             "Ctrl-C destroys it with its data".to_owned(),
@@ -27,8 +27,9 @@ pub fn up(look: Look, width: usize, event: &Event, now: Timestamp) -> Vec<String
         (true, true) => (format!("Ctrl-C leaves it up; `sandbox down {name}` destroys it"), None),
         (false, _) => (
             format!("`sandbox down {name}` destroys it with its data"),
-            deadline
-                .map(|at| format!("{}; `sandbox extend {name} 2h` adds time", words::ends(at, *if_unused))),
+            deadline.map(|at| {
+                format!("{}; `sandbox extend {name} 2h` adds time", messages::ends(at, *if_unused))
+            }),
         ),
     };
     lines.push(left.map_or_else(|| end.clone(), |left| format!("{left}; {end}")));
@@ -55,7 +56,7 @@ pub fn table(look: Look, services: &[ServiceStatus]) -> Table {
     let mut table = Table::new(["service", "state", "address", "inside"]);
     for service in services {
         let name = look.paint(Tone::Strong, &log_name(&service.service, service.replica));
-        let state = words::state(look, &service.state);
+        let state = messages::state(look, &service.state);
         if service.endpoints.is_empty() {
             table.row([name, state, look.paint(Tone::Faint, "-"), String::new()]);
             continue;

@@ -3,7 +3,7 @@
 
 use console::{Alignment, measure_text_width, pad_str};
 
-use crate::report::look::{Look, Tone};
+use super::style::{Look, Tone};
 
 const GAP: &str = "   ";
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use console::{Alignment, measure_text_width, pad_str, truncate_str};
 use serde::Serialize;
 
+use super::style::{Glyphs, Look, Tone};
 use crate::report::amount;
-use crate::report::look::{Glyphs, Look, Tone};
 use crate::session::event::{BakeState, Event, Phase, Recorded};
 
 /// Something that took time.
@@ -187,10 +187,10 @@ fn word(phase: Phase) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::story;
+    use crate::report::test_events;
 
     fn recording() -> Vec<Recorded> {
-        let events = story::of_an_up();
+        let events = test_events::of_an_up();
         events
             .into_iter()
             .enumerate()

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::agent::client::KeeperError;
 use crate::engine::EngineError;
 use crate::plan::PlanError;
-use crate::pool::StorageError;
 use crate::spec::{SandboxName, ServiceName};
+use crate::storage::StorageError;
 
 /// What a service asked for outside and was refused.
 #[derive(Debug, Default)]

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::inspect::{self, Sighting};
 use crate::agent::client::Keeper;
 use crate::engine::Engine;
 use crate::engine::identity::Scope;
 use crate::plan::SubnetPool;
 use crate::session::error::SessionError;
-use crate::session::observe::{self, Sighting};
 use crate::spec::{SandboxName, Settings, Spec};
 
 /// The variable of the environment that gives ranges of subnets, over the user's settings.
@@ -72,7 +72,7 @@ pub async fn admit(
     if settings.max_sandboxes.is_none() && settings.max_memory.is_none() {
         return Ok(());
     }
-    let mut others = observe::sandboxes(engine, scope).await?;
+    let mut others = inspect::sandboxes(engine, scope).await?;
     others.retain(|other| other.name != name.as_str());
     let mut used = 0;
     if settings.max_memory.is_some() {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::canonical::{self, Base};
+use super::diagnostics::Log;
 use super::dotenv;
 use super::interpolate::interpolate;
-use super::log::Log;
 use super::merge;
 use super::nearest;
 use super::node::{Entry, Map, Node, Span, Value};

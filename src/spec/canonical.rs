@@ -3,7 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::log::Log;
+use super::diagnostics::Log;
 use super::node::{Entry, Map, Node, Span, Value};
 use super::ports;
 use super::problem::ProblemKind;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::canonical;
-use super::log::Log;
+use super::diagnostics::Log;
 use super::model::{
     At, ConfigSource, Dockerfile, MountKind, NetworkMode, Probe, SecretSource, Service, ServiceName, Spec,
 };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::canonical;
 use super::find;
+use super::hints;
 use super::model::{
     At, ConfigSource, Mount, MountKind, NetworkMode, SecretSource, Seed, Service, SnapshotRef, Spec,
     SpecOrigin,
@@ -12,7 +13,6 @@ use super::planted;
 use super::problem::{Problem, ProblemKind, Problems};
 use super::request::HostAccess;
 use super::seccomp::{self, Weakness};
-use super::ways_out;
 
 /// One way in which a spec reaches the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(super) fn reaches(spec: &Spec) -> Vec<Reach> {
         guard.service(spec, service);
     }
     guard.data(spec);
-    guard.found.extend(ways_out::of_networks(spec));
+    guard.found.extend(hints::of_networks(spec));
     guard.found
 }
 
@@ -130,7 +130,7 @@ impl Guard {
         if hooks.any(|hook| hook.privileged) {
             words.push(("post_start", "a privileged hook".to_owned()));
         }
-        words.extend(ways_out::of_service(spec, service));
+        words.extend(hints::of_service(spec, service));
         for device in &service.devices {
             let message = format!("{what} asks for the device `{}` of the host", device.source);
             self.push(&device.at, message);

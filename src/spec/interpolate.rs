@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use super::log::Log;
+use super::diagnostics::Log;
 use super::node::{Node, Span, Value};
 use super::problem::ProblemKind;
 use super::template::{self, Lookup, TemplateError};

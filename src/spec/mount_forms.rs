@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-use super::log::Log;
+use super::diagnostics::Log;
 use super::model::{
     BindOptions, ConfigSource, FileGrant, Mount, MountKind, Service, Spec, Volume, VolumeName, VolumeOptions,
 };

@@ -1,6 +1,6 @@
 //! Ports: `"8080"`, `"127.0.0.1:8080-8090:80/udp"`, ranges.
 
-use super::log::Log;
+use super::diagnostics::Log;
 use super::model::PortRange;
 use super::node::{Entry, Map, Node, Span, Value};
 use super::problem::ProblemKind;

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::canonical::{self, Base};
 use super::check::Checker;
+use super::diagnostics::Log;
 use super::guard::guard;
-use super::log::Log;
 use super::model::{ServiceName, Spec};
 use super::node::Node;
 use super::problem::Problems;

@@ -1,7 +1,7 @@
 //! Mounts: `name:/data`, `./folder:/data:ro,z`, `/data`.
 
 use super::canonical::{Base, absolute};
-use super::log::Log;
+use super::diagnostics::Log;
 use super::node::{Entry, Map, Node, Span, Value};
 use super::problem::ProblemKind;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, Tag};
 
-use super::log::Log;
+use super::diagnostics::Log;
 use super::node::{Entry, Map, MergeTag, Node, Span, Value};
 use super::problem::{Problem, ProblemKind};
 

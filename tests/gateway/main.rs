@@ -16,10 +16,8 @@ use std::{
     time::Duration,
 };
 
-use sandbox::agent::gateway::{
-    control::{ControlAnswer, ControlReply},
-    ledger::{LogSummary, RefusalKind},
-};
+use sandbox::agent::gateway::control::{ControlAnswer, ControlReply};
+use sandbox::agent::gateway::stats::{LogSummary, RefusalKind};
 use serde_json::json;
 
 use rig::{Rig, docker, edge_address, host_addresses, must, no_forwards, resolver_saying};

@@ -2,7 +2,7 @@
 
 use std::{fs, net::Ipv4Addr, path::Path};
 
-use sandbox::agent::gateway::ledger::RefusalKind;
+use sandbox::agent::gateway::stats::RefusalKind;
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, no_forwards, output};

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sandbox::agent::gateway::ledger::{LogSummary, RefusalKind};
+use sandbox::agent::gateway::stats::{LogSummary, RefusalKind};
 use serde_json::{Value, json};
 
 pub const BUSYBOX: &str = "sbx-test/busybox:latest";

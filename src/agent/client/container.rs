@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::start::{SOCKET, Starter, VOLUME};
 use super::{KeeperError, Limiting};
-use crate::agent::group;
+use crate::agent::cgroup;
 use crate::agent::protocol::Build;
 use crate::engine::identity::{self, Role};
 use crate::engine::{
@@ -39,7 +39,7 @@ pub(super) struct MadeOf<'a> {
     pub volume: &'a Volume,
     pub powers: Powers,
     /// The driver of the engine's control groups, whose tree it gets; or why it does not.
-    pub groups: &'a Result<group::Driver, String>,
+    pub groups: &'a Result<cgroup::Driver, String>,
 }
 
 impl Starter {
@@ -94,10 +94,10 @@ impl Starter {
         container.mounts = socket.map(|socket| Mount::bind(socket, ENGINE_SOCKET)).into_iter().collect();
         container.mounts.push(Mount::volume(&volume.name, VOLUME));
         if groups.is_ok() {
-            container.mounts.push(Mount::bind(group::HOST_TREE, group::TREE));
+            container.mounts.push(Mount::bind(cgroup::HOST_TREE, cgroup::TREE));
         }
-        if *groups == Ok(group::Driver::Systemd) {
-            container.mounts.push(Mount::bind(group::BUS, group::BUS));
+        if *groups == Ok(cgroup::Driver::Systemd) {
+            container.mounts.push(Mount::bind(cgroup::BUS, cgroup::BUS));
         }
         container.tmpfs = [("/run".to_owned(), "size=64k,mode=700".to_owned())].into();
         container.read_only = true;
@@ -112,7 +112,7 @@ impl Starter {
             container.cap_add = added.map(str::to_owned).to_vec();
             container.device_cgroup_rules = vec!["b 7:* rwm".to_owned(), "c 10:237 rwm".to_owned()];
         }
-        let asks_systemd = *groups == Ok(group::Driver::Systemd);
+        let asks_systemd = *groups == Ok(cgroup::Driver::Systemd);
         if info.security.apparmor && (powers == Powers::Pool || asks_systemd) {
             // The default profile forbids every mount, whatever the capabilities, and every word on the bus.
             container.security_opt.push("apparmor=unconfined".to_owned());
@@ -121,9 +121,9 @@ impl Starter {
     }
 
     /// The driver of the engine's control groups, if it is to have their tree.
-    pub(super) fn groups(&self, info: &EngineInfo) -> Result<group::Driver, String> {
+    pub(super) fn groups(&self, info: &EngineInfo) -> Result<cgroup::Driver, String> {
         match self.options.limiting {
-            Limiting::Shared => group::driver_of(info),
+            Limiting::Shared => cgroup::driver_of(info),
             Limiting::Divided => Err("the keeper was started with SANDBOX_LIMITS=divided".to_owned()),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
-use super::link::{Command, Told};
+use super::connection::{Command, Told};
 use super::{Keeper, KeeperError};
 use crate::agent::protocol::{Ask, Destroyed, Lifetime, Notice, Reason, Standing};
 use crate::engine::identity::SandboxId;

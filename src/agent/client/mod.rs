@@ -11,37 +11,36 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
+mod cleanup;
+mod connection;
 mod container;
 mod error;
-mod gone;
-mod inside;
+mod in_container;
+#[cfg(test)]
+mod in_memory;
 mod lease;
-mod link;
 mod options;
 mod process;
-#[cfg(test)]
-mod rehearsed;
 mod start;
-mod storehouse;
+mod storage_server;
 mod wire;
 
+pub use cleanup::{keeper_state, remove_everything, sweep_expired};
 pub use container::ENGINE_SOCKET;
 pub use error::{KeeperError, in_full};
-pub use gone::{keeper_state, remove_everything, sweep_expired};
-pub use inside::storage_inside;
+pub use in_container::storage_inside;
+#[cfg(test)]
+pub use in_memory::ByPipe;
 pub use lease::Lease;
 pub use options::{Limiting, Options, Place};
 pub use process::lock_beside;
-#[cfg(test)]
-pub use rehearsed::ByPipe;
 pub use start::{SOCKET, VOLUME};
-pub use storehouse::Storehouse;
+pub use storage_server::Storehouse;
 #[cfg(test)]
 pub use wire::Wire;
 
-use self::link::{Command, Dial, Link};
 use self::start::Starter;
-use super::group;
+use super::cgroup;
 use super::image::Payload;
 use super::protocol::{Ask, Declared, Destroyed, Extension, Greeting, Left, Reason, Record, Standing, Terms};
 #[cfg(debug_assertions)]
@@ -50,8 +49,9 @@ use crate::engine::identity::{SandboxId, SandboxName};
 use crate::engine::{ContainerState, Engine, EngineInfo};
 #[cfg(debug_assertions)]
 use crate::host_files::{self, Folder, Links, Unpack};
-use crate::pool::{self, Carried, Carrier, Storage, StorageError, StorageKind};
 use crate::spec::Limits;
+use crate::storage::{self, Carried, Carrier, Storage, StorageError, StorageKind};
+use connection::{Command, Dial, Link};
 
 /// A connection to an engine's keeper. Clones share it; it closes with the last of them.
 #[derive(Clone)]
@@ -136,7 +136,7 @@ impl Keeper {
     async fn watch_by(
         &self,
         sandbox: &SandboxId,
-        told: Option<mpsc::UnboundedSender<link::Told>>,
+        told: Option<mpsc::UnboundedSender<connection::Told>>,
     ) -> Result<Standing, KeeperError> {
         let (answer, answered) = oneshot::channel();
         self.command(Command::Watch(sandbox.clone(), told, answer))?;
@@ -217,7 +217,7 @@ impl Keeper {
     }
 
     /// Has a storehouse do something about control groups.
-    async fn group(&self, request: group::Request) -> Result<Result<group::Reply, String>, KeeperError> {
+    async fn group(&self, request: cgroup::Request) -> Result<Result<cgroup::Reply, String>, KeeperError> {
         self.ask(Ask::Group { request }).await
     }
 
@@ -296,10 +296,10 @@ impl Keeper {
 
 #[async_trait]
 impl Carrier for Keeper {
-    async fn carry(&self, request: pool::Request) -> pool::Result<pool::Reply> {
+    async fn carry(&self, request: storage::Request) -> storage::Result<storage::Reply> {
         #[cfg(debug_assertions)]
         let number = request.changes().then(fault::before_change).flatten();
-        let answer: Result<pool::Result<pool::Reply>, _> = self.ask(Ask::Storage { request }).await;
+        let answer: Result<storage::Result<storage::Reply>, _> = self.ask(Ask::Storage { request }).await;
         #[cfg(debug_assertions)]
         fault::after(number);
         answer.unwrap_or_else(|error| Err(StorageError::Link { cause: in_full(&error) }))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::KeeperError;
 use crate::agent::keeper::state::LINGER;
 use crate::engine::identity::Scope;
-use crate::pool::StorageKind;
+use crate::storage::StorageKind;
 
 /// Where the keeper runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -11,19 +11,19 @@ use futures_util::StreamExt;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::connection::{Dial, answer_to};
 use super::container::{MadeOf, Post, Powers};
 use super::error::{STARTING, STOCKING, in_full};
-use super::link::{Dial, answer_to};
 use super::wire::Wire;
 use super::{KeeperError, Options, Place};
-use crate::agent::group;
+use crate::agent::cgroup;
 use crate::agent::image::{self, Payload};
 use crate::agent::protocol::{self, Ask, Greeting, Outcome, Request};
 use crate::engine::{
     Container, ContainerState, CreateContainer, Engine, EngineError, EngineInfo, ErrorKind, Exec, LogOptions,
     Tail,
 };
-use crate::pool::StorageKind;
+use crate::storage::StorageKind;
 use crate::sweep::{self, Target};
 
 /// How long a keeper may take to come up.
@@ -195,7 +195,7 @@ impl Starter {
     async fn create(
         &self,
         powers: Powers,
-        groups: &Result<group::Driver, String>,
+        groups: &Result<cgroup::Driver, String>,
     ) -> Result<Step, KeeperError> {
         if self.post == Post::Keeper {
             let storehouse = self.options.scope.storehouse();

@@ -20,13 +20,11 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use super::{
-    config::{Forward, ServiceAddress},
-    forward,
-    ledger::{Connections, Refusal},
-    probe::{self, Probe},
-    serving::Serving,
-};
+use super::config::{Forward, ServiceAddress};
+use super::context::Serving;
+use super::forward;
+use super::probe::{self, Probe};
+use super::stats::{Connections, Refusal};
 
 /// The socket's abstract name.
 const SOCKET_NAME: &str = "sandbox-gateway-control";

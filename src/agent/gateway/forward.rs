@@ -14,11 +14,9 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{
-    config::{EdgeNetwork, Forward, Protocol},
-    relay::{relay, reset},
-    serving::Serving,
-};
+use super::config::{EdgeNetwork, Forward, Protocol};
+use super::context::Serving;
+use super::relay::{relay, reset};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;

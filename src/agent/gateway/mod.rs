@@ -52,22 +52,22 @@
 
 pub use crate::plan::gateway_config as config;
 mod client_hello;
+mod context;
 pub mod control;
-mod filter;
+mod directory;
 mod forward;
-pub mod ledger;
+mod http_proxy;
 mod lookup;
-mod outside;
+mod outbound;
+mod packet_filter;
 mod policy;
 mod privileges;
 pub mod probe;
-mod proxy;
 mod relay;
 mod resolver;
-mod roster;
 mod router;
-mod serving;
-mod web;
+pub mod stats;
+mod tcp_proxy;
 
 use std::{
     io,
@@ -83,10 +83,10 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::memory;
+use super::linux::memory;
 use config::{EdgeNetwork, GatewayConfig, GatewayMode};
-use ledger::GatewayEvent;
-use serving::Serving;
+use context::Serving;
+use stats::GatewayEvent;
 
 /// Why the gateway does not run.
 #[derive(Debug, thiserror::Error)]
@@ -123,7 +123,7 @@ pub fn run() -> ExitCode {
         Err(error) => {
             let cause =
                 std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
-            ledger::trouble(format!("{error}{cause}"));
+            stats::trouble(format!("{error}{cause}"));
             ExitCode::FAILURE
         }
     }
@@ -150,7 +150,7 @@ async fn serve(config: GatewayConfig) -> Result<(), GatewayError> {
     privileges::give_up().map_err(failed_to("give up its capabilities"))?;
     open_ports(&serving, edge).await?;
     control::serve(Arc::clone(&serving), edge).map_err(failed_to("listen for its clients"))?;
-    ledger::write_event(&GatewayEvent::Started {
+    stats::write_event(&GatewayEvent::Started {
         sandbox: serving.config.sandbox.clone(),
         at: Timestamp::now(),
     });
@@ -184,7 +184,7 @@ async fn open_ports(serving: &Arc<Serving>, edge: Option<Ipv4Addr>) -> Result<()
         resolver::serve(Arc::clone(serving), network.address).await.map_err(failed_to(step))?;
         for port in serving.policy.proxy_ports() {
             let step = format!("listen for listed names on {}:{port}", network.address);
-            proxy::serve(serving, network.address, port).map_err(failed_to(step))?;
+            tcp_proxy::serve(serving, network.address, port).map_err(failed_to(step))?;
         }
     }
     let Some(edge) = edge else { return Ok(()) };

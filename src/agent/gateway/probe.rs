@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::serving::Serving;
+use super::context::Serving;
 
 /// The time between two tries, at first.
 const SHORTEST: Duration = Duration::from_millis(20);

@@ -21,13 +21,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    forward::listen,
-    ledger::RefusalKind,
-    lookup::{a_records, ask, read_framed, write_framed},
-    policy::NameVerdict,
-    serving::Serving,
-};
+use super::context::Serving;
+use super::forward::listen;
+use super::lookup::{a_records, ask, read_framed, write_framed};
+use super::policy::NameVerdict;
+use super::stats::RefusalKind;
 
 /// For how long a service may keep our own address for a name, in seconds.
 const OUR_TTL: u32 = 30;

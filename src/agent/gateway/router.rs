@@ -9,15 +9,13 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    config::{EdgeNetwork, EgressPolicy, EgressRule, GatewayConfig},
-    filter::{Filter, LOG_GROUP, Verdict},
-    ledger::RefusalKind,
-    policy::Policy,
-    serving::Serving,
-};
-use crate::agent::netlink::{ACK, Message, Socket, attributes, messages};
-use crate::agent::rtnetlink::{add_address, interface_of, set_default_route};
+use super::config::{EdgeNetwork, EgressPolicy, EgressRule, GatewayConfig};
+use super::context::Serving;
+use super::packet_filter::{Filter, LOG_GROUP, Verdict};
+use super::policy::Policy;
+use super::stats::RefusalKind;
+use crate::agent::linux::netlink::{ACK, Message, Socket, attributes, messages};
+use crate::agent::linux::rtnetlink::{add_address, interface_of, set_default_route};
 
 const LOG_CONFIG: u16 = 4 << 8 | 1;
 const LOG_PACKET: u16 = 4 << 8;

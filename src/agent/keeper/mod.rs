@@ -11,35 +11,35 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-mod bound;
+mod budget_eviction;
+mod cgroups;
 mod clients;
 mod clock;
 mod destroy;
-mod grouped;
-mod halfmade;
-mod observe;
+mod disk_pressure;
+pub mod engine_watch;
 #[cfg(test)]
-pub mod rehearsal;
+pub mod in_memory;
+mod observe;
+mod quiesced;
 pub mod restart;
 pub mod serve;
 pub mod state;
-mod still;
+pub mod storage_server;
 pub mod store;
-pub mod storehouse;
-mod strain;
-pub mod watch;
+mod unfinished;
 
-use self::grouped::{Opened, Told};
 use self::serve::{End, Home, Parts};
 use self::store::Store;
-use super::memory;
+use super::host_firewall::container::Ingress;
+use super::linux::memory;
 use super::protocol::{Build, Greeting};
 use crate::agent::client::{Limiting, Options, Storehouse, in_full, lock_beside};
-use crate::agent::ingress::container::Ingress;
 use crate::engine::docker::Docker;
 use crate::engine::identity::{self, Scope};
 use crate::engine::{Engine, EngineError};
-use crate::pool::{self, Storage, StorageKind};
+use crate::storage::{self, Storage, StorageKind};
+use cgroups::{Opened, Told};
 
 /// How long before its end a keeper may have been told something that it did not take in.
 const UNHEARD: Duration = Duration::from_secs(2);
@@ -170,7 +170,7 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
     let (storage, refused, storehouse, groups) = match arguments.home {
         Home::Container => {
             let (storage, refused) = open_local(&arguments).await;
-            (storage, refused, None, grouped::open_local(&arguments, &scope).await)
+            (storage, refused, None, cgroups::open_local(&arguments, &scope).await)
         }
         Home::Process => open_far(&engine, &scope, &arguments).await,
     };
@@ -235,7 +235,7 @@ async fn open_far(
     match Storehouse::open(engine, options).await {
         Ok(storehouse) => {
             let refused = storehouse.greeting().storage_refused.clone();
-            let groups = grouped::far(&storehouse);
+            let groups = cgroups::far(&storehouse);
             (storehouse.storage(), refused, Some(storehouse), groups)
         }
         Err(error) => {
@@ -255,8 +255,9 @@ async fn open_local(arguments: &Arguments) -> (Option<Arc<dyn Storage>>, Refusal
         return (None, vec![(StorageKind::Copy, why)]);
     };
     let volume = arguments.volume.clone();
-    let settings = pool::Settings { kind: arguments.storage, budget: arguments.budget };
-    let opened = tokio::task::spawn_blocking(move || pool::open_local(&volume, &host_root, &settings)).await;
+    let settings = storage::Settings { kind: arguments.storage, budget: arguments.budget };
+    let opened =
+        tokio::task::spawn_blocking(move || storage::open_local(&volume, &host_root, &settings)).await;
     match opened {
         Ok(Ok((local, probe))) => {
             let local: Arc<dyn Storage> = Arc::new(local);

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 
 use super::state::Found;
 use super::store::Store;
-use crate::agent::gateway::ledger::GatewayEvent;
+use crate::agent::gateway::stats::GatewayEvent;
 use crate::engine::identity::{self, SandboxId, SandboxName, Scope};
 use crate::engine::{Engine, EngineError, LogOptions, Tail};
-use crate::pool::{SetPath, Shelf, Storage};
+use crate::storage::{SetPath, Shelf, Storage};
 use crate::sweep::{self, Target};
 
 /// Every sandbox that the engine has an object of, or the volume a record.

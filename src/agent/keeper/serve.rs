@@ -16,29 +16,29 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+mod disconnect;
 mod disk;
-mod hearing;
-mod ingress;
-mod parting;
+mod engine_events;
+mod host_firewall;
 mod perform;
-mod retirement;
+mod shutdown;
 mod storage;
 
+use super::cgroups;
 use super::clients::Clients;
 use super::clock::{Clock, WallTimer};
-use super::grouped;
-use super::halfmade::HalfMade;
+use super::disk_pressure::Strain;
 use super::observe;
 use super::state::{Event, Found, State};
 use super::store::Store;
-use super::strain::Strain;
-use crate::agent::group::Groups;
-use crate::agent::ingress::container::Ingress;
+use super::unfinished::HalfMade;
+use crate::agent::cgroup::Groups;
+use crate::agent::host_firewall::container::Ingress;
 use crate::agent::protocol::{Ask, Build, Greeting, Record, What};
 use crate::engine::Engine;
 use crate::engine::identity::Scope;
-use crate::pool::Storage;
 use crate::spec::Limits;
+use crate::storage::Storage;
 
 /// How often the disk is looked at while there are sandboxes.
 const DISK: Duration = Duration::from_secs(5);
@@ -226,7 +226,7 @@ impl Serving {
     /// Notes the start and finds what is there.
     pub(super) async fn begin(&mut self) {
         self.tidy();
-        tokio::spawn(retirement::remove_older_images(Arc::clone(&self.engine), self.build.clone()));
+        tokio::spawn(shutdown::remove_older_images(Arc::clone(&self.engine), self.build.clone()));
         observe::recount_mounts(&self.engine, &self.scope).await;
         // Their clients have lost their connections with the keeper before this one.
         self.take(Event::Remembered(self.store.remembered()));
@@ -243,7 +243,7 @@ impl Serving {
             // Before anybody can ask for a start.
             let unlimited = self.take_up(&found).await;
             if let Some(groups) = &self.groups {
-                grouped::remove_others(&**groups, &found).await;
+                cgroups::remove_others(&**groups, &found).await;
             }
             self.take(Event::Found(found));
             unlimited.into_iter().for_each(|event| self.take(event));
@@ -260,10 +260,10 @@ impl Serving {
         let found = found.to_vec();
         async move {
             if let Some(ingress) = ingress {
-                if found.is_empty() { ingress.tidy().await } else { ingress::take_up(ingress).await }
+                if found.is_empty() { ingress.tidy().await } else { host_firewall::take_up(ingress).await }
             }
             let Some(groups) = groups else { return Vec::new() };
-            let failed = grouped::take_up(&*groups, &found).await;
+            let failed = cgroups::take_up(&*groups, &found).await;
             failed.into_iter().map(|sandbox| Event::Limited(sandbox, Limits::default())).collect()
         }
     }

@@ -1,10 +1,10 @@
 //! What the keeper knows and decides, with no clock, socket or engine of its own: events go in, actions come out.
 
-mod asked;
 mod ending;
 mod event;
+mod requests;
 mod sandbox;
-mod time;
+mod timers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,9 +15,9 @@ pub use self::event::{Action, Alarms, ConnectionId, Event, Found, Gather, Kept, 
 
 use self::ending::Gone;
 use self::sandbox::{Grip, Sandbox};
+use super::quiesced::Still;
 use super::restart::{Death, Restarts};
-use super::still::Still;
-use crate::agent::group::Starved;
+use crate::agent::cgroup::Starved;
 use crate::agent::protocol::{Greeting, Hold, Notice, Reason, Standing, What, Who};
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::disk_pressure::Strain;
 use super::state::{Kept, Remembered};
-use super::strain::Strain;
 use crate::agent::protocol::{Declared, Left, Record};
 use crate::engine::identity::{SandboxId, SandboxName};
 

@@ -9,7 +9,7 @@ mod lifetime;
 mod record;
 mod reply;
 mod request;
-mod standing;
+mod status;
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub use self::lifetime::{Attachment, End, Extension, Lifetime, UNUSED};
 pub use self::record::{Reason, Record, What, Who};
 pub use self::reply::{Carrying, Fate, Line, Notice, Outcome, Refusal, RefusalKind, Reply};
 pub use self::request::{Ask, Build, Request, Terms};
-pub use self::standing::{Destroyed, Greeting, Hold, Left, LeftObject, Standing};
+pub use status::{Destroyed, Greeting, Hold, Left, LeftObject, Standing};
 
 /// The version of these messages. A keeper of another version is replaced, never spoken to.
 pub const VERSION: u32 = 2;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Declared, Extension, Lifetime, Reason};
-use crate::agent::group;
+use crate::agent::cgroup;
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
 
@@ -116,10 +116,10 @@ pub enum Ask {
         #[serde(default)]
         name: Option<SandboxName>,
     },
-    /// An operation of the storage. Answered with the `Result` of [`crate::pool::perform`], errors included.
+    /// An operation of the storage. Answered with the `Result` of [`crate::storage::perform`], errors included.
     Storage {
         /// Which one.
-        request: crate::pool::Request,
+        request: crate::storage::Request,
     },
     /// Give a sandbox a control group of its own, above those of its services, or change what it may use. Answered with
     /// `null`.
@@ -135,10 +135,10 @@ pub enum Ask {
         sandbox: SandboxId,
     },
     /// An operation of whoever makes the control groups: from a keeper that cannot to its storehouse. Answered with the
-    /// `Result` of [`group::Groups::perform`], errors as text.
+    /// `Result` of [`cgroup::Groups::perform`], errors as text.
     Group {
         /// Which one.
-        request: group::Request,
+        request: cgroup::Request,
     },
     /// Containers are stopped on purpose: they are not started again, whatever their `restart` says, until somebody
     /// starts them. What this client has not stopped when it goes no longer rests. Answered with the names of those that

@@ -9,8 +9,8 @@ use dialoguer::{Confirm, Input, Select};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Failure;
-use crate::report::look::Colour;
 use crate::report::output::stderr_look;
+use crate::report::style::Colour;
 
 /// How long a prompt may take to give the terminal back.
 const PARTING: Duration = Duration::from_millis(300);

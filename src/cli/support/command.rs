@@ -18,8 +18,8 @@ use crate::engine::identity::{self, Scope};
 use crate::engine::{ContainerState, Engine, Exec};
 use crate::report::Output;
 use crate::session::exec::{self, Outcome};
-use crate::session::observe::{self, Passwords};
-use crate::session::run::exit_code;
+use crate::session::inspect::{self, Passwords};
+use crate::session::lifecycle::run::exit_code;
 use crate::spec::{SandboxName, ServiceName};
 
 /// Our own failure, as `docker run` counts.
@@ -138,10 +138,10 @@ impl Command {
 
 impl Target {
     async fn environment(&self) -> BTreeMap<String, String> {
-        let sighting = observe::sandbox(&*self.engine, &self.scope, &self.name).await.ok().flatten();
+        let sighting = inspect::sandbox(&*self.engine, &self.scope, &self.name).await.ok().flatten();
         let Some(sighting) = sighting else { return BTreeMap::new() };
-        let statuses = observe::statuses(&*self.engine, &sighting, Passwords::Included).await;
-        observe::environment(self.name.as_str(), &statuses.unwrap_or_default())
+        let statuses = inspect::statuses(&*self.engine, &sighting, Passwords::Included).await;
+        inspect::environment(self.name.as_str(), &statuses.unwrap_or_default())
     }
 }
 

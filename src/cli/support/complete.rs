@@ -6,9 +6,9 @@ use clap_complete::engine::CompletionCandidate;
 
 use super::{Context, Globals, SpecOptions};
 use crate::cli::keeper;
-use crate::pool::Shelf;
-use crate::session::observe;
+use crate::session::inspect;
 use crate::spec::Refusals;
+use crate::storage::Shelf;
 
 /// Longer than this nobody waits for a completion.
 const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_millis(1_500);
 pub fn sandboxes() -> Vec<CompletionCandidate> {
     ask(&async |context| {
         let engine = context.engine().await.ok()?;
-        let all = observe::sandboxes(engine.as_ref(), &context.scope().ok()?).await.ok()?;
+        let all = inspect::sandboxes(engine.as_ref(), &context.scope().ok()?).await.ok()?;
         Some(all.into_iter().map(|sighting| sighting.name).collect())
     })
 }

@@ -3,7 +3,7 @@
 use crate::cli::Failure;
 use crate::cli::support::command::not_running;
 use crate::engine::ContainerSummary;
-use crate::session::observe::{Sighting, service_of};
+use crate::session::inspect::{Sighting, service_of};
 
 /// The containers of these services, or of all.
 ///

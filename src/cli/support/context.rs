@@ -18,8 +18,8 @@ use crate::engine::identity::Scope;
 use crate::report::logs::LogFormat;
 use crate::report::{self, Reporter};
 use crate::session::event::{Event, Events, Recorded};
-use crate::session::observe::{self, Choice, NoSandbox, Sighting};
-use crate::session::present;
+use crate::session::existing;
+use crate::session::inspect::{self, Choice, NoSandbox, Sighting};
 use crate::spec::{self, HostAccess, LoadRequest, Loaded, Refusals, SandboxName, Spec};
 
 /// What verbs share. Everything is looked up when it is first asked for.
@@ -147,7 +147,7 @@ impl Context {
     /// When there is none, or more than one.
     pub async fn chosen(&self) -> Result<Sighting, Failure> {
         let engine = self.engine().await?;
-        let sightings = observe::sandboxes(&*engine, &self.scope()?).await?;
+        let sightings = inspect::sandboxes(&*engine, &self.scope()?).await?;
         Ok(self.choose(&sightings)?.clone())
     }
 
@@ -159,7 +159,7 @@ impl Context {
         let folder = self.folder()?;
         let derived = if self.globals.name.is_some() { None } else { self.derived_name() };
         let choice = Choice { name: self.globals.name.as_ref(), derived: derived.as_ref(), folder: &folder };
-        observe::choose(sightings, &choice).map_err(Failure::from)
+        inspect::choose(sightings, &choice).map_err(Failure::from)
     }
 
     /// The sandbox that belongs to the folder, or the named one: what a verb may destroy without being told its name.
@@ -170,7 +170,7 @@ impl Context {
         let folder = self.folder()?;
         let derived = if self.globals.name.is_some() { None } else { self.derived_name() };
         let choice = Choice { name: self.globals.name.as_ref(), derived: derived.as_ref(), folder: &folder };
-        observe::own(sightings, &choice).map_err(Failure::from)
+        inspect::own(sightings, &choice).map_err(Failure::from)
     }
 
     /// The name of the sandbox that the verb would be about if it were there: the named one, else the folder's.
@@ -192,7 +192,7 @@ impl Context {
         }
         let sighting = self.chosen().await?;
         let keeper = Keeper::ensure(&self.engine().await?, client::Options::from_env()?).await?;
-        present::declared(&keeper, &sighting).await?.ok_or_else(|| {
+        existing::declared(&keeper, &sighting).await?.ok_or_else(|| {
             let hint = format!("`sandbox down {}` destroys what there is", sighting.name);
             Failure::failed(format!("sandbox `{}` is half-made", sighting.name), Some(hint))
         })

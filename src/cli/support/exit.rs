@@ -1,6 +1,6 @@
 //! The exit codes that the manual documents.
 
-use crate::session::control::StopReason;
+use crate::session::lifecycle::control::StopReason;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use super::{Exit, Globals};
 use crate::agent::client::KeeperError;
 use crate::engine::{EngineError, ErrorKind};
-use crate::pool::StorageError;
 use crate::report::{self, Output};
-use crate::session::copy::CopyError;
 use crate::session::error::SessionError;
 use crate::session::exec::ExecError;
-use crate::session::observe::{NoContainer, NoSandbox};
+use crate::session::exec::copy::CopyError;
+use crate::session::inspect::{NoContainer, NoSandbox};
 use crate::spec::Problems;
+use crate::storage::StorageError;
 
 /// The columns that a spec's problems are drawn in.
 const WIDTH: usize = 100;

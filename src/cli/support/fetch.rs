@@ -12,7 +12,8 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::options::SpecOptions;
 use crate::agent::client::{Keeper, Options};
-use crate::session::{open, raise};
+use crate::session::build::converge;
+use crate::session::lifecycle::open;
 use crate::spec::{Refusals, Spec};
 
 /// The services whose images are meant.
@@ -65,7 +66,7 @@ impl ImageArgs {
         let outcome = async {
             let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
             let site = open::site(&engine, &context.scope()?, &keeper, reporting.events.clone()).await?;
-            raise::images(&site, &Arc::new(spec), &rebuild, &CancellationToken::new()).await?;
+            converge::images(&site, &Arc::new(spec), &rebuild, &CancellationToken::new()).await?;
             Ok(Exit::Done)
         }
         .await;

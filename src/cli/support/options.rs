@@ -138,7 +138,7 @@ pub enum Ansi {
     Always,
 }
 
-impl From<Ansi> for report::look::Colours {
+impl From<Ansi> for report::style::Colours {
     fn from(ansi: Ansi) -> Self {
         match ansi {
             Ansi::Auto => Self::Detected,

@@ -11,9 +11,9 @@ use crate::agent::client::{Keeper, Options};
 use crate::agent::protocol::{Extension, Reason, Standing};
 use crate::cli::Failure;
 use crate::session::event::Events;
-use crate::session::observe::{self, NoSandbox, Sighting};
-use crate::session::present::{self, Present, Target};
-use crate::session::teardown::Doomed;
+use crate::session::existing::{self, Present, Target};
+use crate::session::inspect::{self, NoSandbox, Sighting};
+use crate::session::lifecycle::teardown::Doomed;
 use crate::spec::SandboxName;
 
 /// The sandbox that is meant.
@@ -37,7 +37,7 @@ pub(super) struct Done {
 
 impl Desk {
     pub(super) async fn sighting(&self, name: &SandboxName) -> Result<Sighting, Failure> {
-        let found = observe::sandbox(&*self.engine, &self.scope, name).await?;
+        let found = inspect::sandbox(&*self.engine, &self.scope, name).await?;
         found
             .ok_or_else(|| Failure::NoSandbox(NoSandbox::Named { name: name.to_string(), known: Vec::new() }))
     }
@@ -50,7 +50,7 @@ pub(super) async fn down(desk: &Desk, which: Which) -> Result<Done, Failure> {
     let doomed = Doomed {
         engine: Arc::clone(&desk.engine),
         scope: desk.scope.clone(),
-        spec: present::declared(&keeper, &sighting).await?.map(Arc::new),
+        spec: existing::declared(&keeper, &sighting).await?.map(Arc::new),
         keeper,
         events: Events::nowhere(),
         name: which.name.clone(),

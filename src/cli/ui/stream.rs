@@ -14,8 +14,8 @@ use super::Desk;
 use super::reply::Body;
 use crate::cli::Failure;
 use crate::engine::Tail;
-use crate::report::look::{Colour, harmless};
-use crate::session::logs::{self, Line, Part, Source};
+use crate::report::style::{Colour, harmless};
+use crate::session::inspect::logs::{self, Line, Part, Source};
 use crate::spec::SandboxName;
 
 /// How many lines of the past are shown.

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Desk;
-use crate::agent::gateway::ledger::{LogSummary, Refusal};
+use crate::agent::gateway::stats::{LogSummary, Refusal};
 use crate::agent::protocol::{Hold, Standing};
 use crate::cli::{Failure, egress};
 use crate::session::event::ServiceStatus;
-use crate::session::observe::{self, Passwords, Sighting};
+use crate::session::inspect::{self, Passwords, Sighting};
 
 /// A sandbox.
 #[derive(Serialize)]
@@ -36,7 +36,7 @@ struct Refused {
 
 /// All sandboxes of this world.
 pub(super) async fn sandboxes(desk: &Desk) -> Result<Vec<Shown>, Failure> {
-    let sightings = observe::sandboxes(&*desk.engine, &desk.scope).await?;
+    let sightings = inspect::sandboxes(&*desk.engine, &desk.scope).await?;
     let standings = match desk.keeper().await {
         Some(keeper) if !sightings.is_empty() => keeper.sandboxes().await.unwrap_or_default(),
         _ => Vec::new(),
@@ -46,7 +46,7 @@ pub(super) async fn sandboxes(desk: &Desk) -> Result<Vec<Shown>, Failure> {
 }
 
 async fn shown(desk: &Desk, sighting: &Sighting, standings: &[Standing]) -> Result<Shown, Failure> {
-    let services = observe::statuses(&*desk.engine, sighting, Passwords::LeftOut).await?;
+    let services = inspect::statuses(&*desk.engine, sighting, Passwords::LeftOut).await?;
     let standing = standings.iter().find(|standing| standing.sandbox.as_str() == sighting.id);
     Ok(Shown {
         name: sighting.name.clone(),

@@ -6,7 +6,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use super::portions::Portion;
+use super::buffer_pool::Portion;
 
 /// Small pieces are copied and handed over many at once.
 const GATHERED: usize = 64 << 10;

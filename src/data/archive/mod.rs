@@ -9,13 +9,13 @@
 //!
 //! GNU tar and bsdtar can unpack one. The reader trusts nothing in it: see [`Import`].
 
-mod ahead;
 mod block;
+mod buffer_pool;
 mod checksum;
-mod holes;
 mod images;
-mod portions;
 mod read;
+mod read_ahead;
+mod sparse_map;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -29,8 +29,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Manifest;
-use crate::pool::VolumeName;
-use crate::pool::tree::TreeError;
+use crate::storage::VolumeName;
+use crate::storage::tree::TreeError;
 
 pub use images::Archived;
 pub use read::{Import, Imported};
@@ -112,7 +112,7 @@ pub enum ArchiveError {
     Tree(#[from] TreeError),
     /// The storage refused.
     #[error(transparent)]
-    Storage(#[from] crate::pool::StorageError),
+    Storage(#[from] crate::storage::StorageError),
 }
 
 impl ArchiveError {

@@ -6,16 +6,16 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use super::ahead::Ahead;
 use super::block::{Member, PackedCount, TarReader};
+use super::read_ahead::Ahead;
 use super::unpack::Unpacking;
 use super::{
     Announced, ArchiveError, CHECKSUMS, Checksums, Head, IMAGES, Limits, MANIFEST, MAX_MANIFEST, VOLUMES,
     checksum_of, printable,
 };
 use crate::data::manifest::{Consistency, FORMAT, Manifest};
-use crate::pool::VolumeName;
-use crate::pool::tree::Counter;
+use crate::storage::VolumeName;
+use crate::storage::tree::Counter;
 
 /// Headers are small: they are read many at once.
 const BUFFER: usize = 64 * 1024;

@@ -9,9 +9,9 @@ use tokio::task::spawn_blocking;
 use super::images::{self, Archived};
 use super::{ArchiveError, Exported, Import, Imported, Limits, Packing, export};
 use crate::data::manifest::Manifest;
-use crate::pool::tree::Counter;
-use crate::pool::{Detail, Published, SetPath, Storage, StorageError};
 use crate::spec::{ANYWHERE, Service, Spec, SpecOrigin, relocate};
+use crate::storage::tree::Counter;
+use crate::storage::{Detail, Published, SetPath, Storage, StorageError};
 
 /// A storage, and the folder where its files lie.
 #[derive(Clone)]

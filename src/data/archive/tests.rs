@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::block::{Kind, Member, TarWriter};
 use super::*;
 use crate::data::manifest::{Consistency, FORMAT, KeptSecret};
-use crate::pool::tree::Counter;
+use crate::storage::tree::Counter;
 
 fn name(name: &str) -> VolumeName {
     VolumeName::new(name).unwrap()

@@ -14,11 +14,11 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use super::block::{Kind, Member, TarReader};
-use super::holes::read_map;
-use super::portions::PORTION;
+use super::buffer_pool::PORTION;
+use super::sparse_map::read_map;
 use super::{Announced, ArchiveError, Imported, VOLUMES, leaves, printable};
-use crate::pool::VolumeName;
-use crate::pool::tree::{Counter, MAX_DEPTH, TreeError, is_refusable, set_xattr};
+use crate::storage::VolumeName;
+use crate::storage::tree::{Counter, MAX_DEPTH, TreeError, is_refusable, set_xattr};
 
 const MAX_NAME: usize = 255;
 const MAX_PATH: usize = 4095;

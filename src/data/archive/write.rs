@@ -11,14 +11,14 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::block::{Kind, Member, TarWriter};
-use super::holes::map_of;
-use super::portions::{PORTION, Portions};
+use super::buffer_pool::{PORTION, Portions};
+use super::sparse_map::map_of;
 use super::{
     Announced, ArchiveError, CHECKSUMS, Checksums, Head, IMAGES, MANIFEST, MAX_MANIFEST, VOLUMES,
     VolumeSource, checksum_of, leaves,
 };
 use crate::data::manifest::{FORMAT, Manifest};
-use crate::pool::tree::{Counter, Entry, EntryKind, TreeError, Visitor, Xattr, walk};
+use crate::storage::tree::{Counter, Entry, EntryKind, TreeError, Visitor, Xattr, walk};
 
 /// The images' archive is written in pieces, since its length is not known before its end.
 const PIECE: usize = 8 << 20;
@@ -152,7 +152,7 @@ fn write_images<W: Write>(tar: &mut TarWriter<W>, mut images: &mut dyn Read) -> 
 
 /// The attributes that belong to the data. The others describe the machine, and no import takes them.
 fn portable(xattrs: Vec<Xattr>) -> Vec<Xattr> {
-    xattrs.into_iter().filter(|(key, _)| !crate::pool::tree::is_refusable(key)).collect()
+    xattrs.into_iter().filter(|(key, _)| !crate::storage::tree::is_refusable(key)).collect()
 }
 
 fn is_privileged(entry: &Entry<'_>, xattrs: &[Xattr]) -> bool {

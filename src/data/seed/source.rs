@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::SeedError;
 use crate::engine::ByteStream;
 use crate::host_files::Owner;
-use crate::pool::tree;
+use crate::storage::tree;
 
 /// Reads `UID` (with the group of the same number) or `UID:GID`.
 pub fn parse_owner(text: &str) -> Result<Owner, SeedError> {

@@ -6,8 +6,8 @@ use console::{Alignment, pad_str};
 use jiff::Timestamp;
 
 use crate::report::amount;
-use crate::report::look::{Colour, Glyph, Look, Tone, harmless};
-use crate::report::{summary, words};
+use crate::report::style::{Colour, Glyph, Look, Tone, harmless};
+use crate::report::{messages, summary};
 use crate::session::event::{AfterExit, BakeState, Event, Phase, Progress, StepId};
 
 /// The state behind the picture. It knows no clock: times are given.
@@ -148,7 +148,7 @@ impl Board {
                     AfterExit::Stopped => Doing::Nothing,
                     AfterExit::Restarts => Doing::Step { what: "starting again".into(), from: at },
                     AfterExit::Nothing | AfterExit::Ends => {
-                        Doing::Failed { why: format!("exited with {}", words::exit_code(*code)) }
+                        Doing::Failed { why: format!("exited with {}", messages::exit_code(*code)) }
                     }
                 };
                 self.set(service, doing);
@@ -254,7 +254,7 @@ impl Board {
     fn status(&self, look: Look, now: Timestamp) -> String {
         let standing = self.standing.as_ref();
         let address = standing.and_then(|it| it.address.clone());
-        let left = standing.and_then(|it| Some(words::time_left(it.deadline?, it.if_unused, now)));
+        let left = standing.and_then(|it| Some(messages::time_left(it.deadline?, it.if_unused, now)));
         let end = standing.filter(|it| it.attached).map(|it| match it.stays {
             true => "Ctrl-C leaves it up".to_owned(),
             false => "Ctrl-C destroys it with its data".to_owned(),
@@ -274,7 +274,7 @@ impl Board {
         let transfer = self.transfer.as_ref()?;
         let glyph = look.mark(Glyph::Busy(usize::try_from(at.as_millis() / 100).unwrap_or(0)));
         let bar = if transfer.bytes.total > 0 { bar(look, transfer.bytes) } else { String::new() };
-        let bytes = words::progress(transfer.bytes, amount::bytes);
+        let bytes = messages::progress(transfer.bytes, amount::bytes);
         Some(format!("{glyph} {}  {bar}{bytes}  {}", transfer.what, amount::rate(transfer.rate)))
     }
 
@@ -305,7 +305,7 @@ impl Board {
         for seed in &self.seeds {
             let far = seed
                 .progress
-                .map(|p| format!("  {}", words::progress(p, |n| n.to_string())))
+                .map(|p| format!("  {}", messages::progress(p, |n| n.to_string())))
                 .unwrap_or_default();
             busy.push(row(
                 look,
@@ -365,8 +365,8 @@ fn since(look: Look, from: Duration, at: Duration) -> String {
 
 fn pulling(look: Look, pull: &Pull) -> String {
     let bar = if pull.bytes.total > 0 { bar(look, pull.bytes) } else { String::new() };
-    let bytes = words::progress(pull.bytes, amount::bytes);
-    let layers = words::progress(pull.layers, |n| n.to_string());
+    let bytes = messages::progress(pull.bytes, amount::bytes);
+    let layers = messages::progress(pull.layers, |n| n.to_string());
     let rate = if pull.rate > 0 { format!("  {}", amount::rate(pull.rate)) } else { String::new() };
     format!("{bar}{bytes}{rate}  {}", look.paint(Tone::Faint, &format!("layers {layers}")))
 }
@@ -376,8 +376,8 @@ const BAR: u64 = 16;
 fn bar(look: Look, of: Progress) -> String {
     let full = (of.done.min(of.total) * BAR / of.total.max(1)).min(BAR);
     let (on, off) = match look.glyphs {
-        crate::report::look::Glyphs::Unicode => ("━", "─"),
-        crate::report::look::Glyphs::Ascii => ("#", "-"),
+        crate::report::style::Glyphs::Unicode => ("━", "─"),
+        crate::report::style::Glyphs::Ascii => ("#", "-"),
     };
     let length = |n: u64| usize::try_from(n).unwrap_or(0);
     let done = look.paint(Tone::Busy, &on.repeat(length(full)));

@@ -9,11 +9,12 @@ pub use painter::{Painter, Size};
 
 use std::time::Duration;
 
+use super::messages;
+use super::messages::{Fact, Weight};
+use super::style::{Glyph, Look, Tone};
 use crate::report::logs::{LogLine, LogPrinter};
-use crate::report::look::{Glyph, Look, Tone};
 use crate::report::output::Output;
-use crate::report::words::{Fact, Weight};
-use crate::report::{Clock, Reporter, summary, words};
+use crate::report::{Clock, Reporter, summary};
 use crate::session::event::Event;
 
 use board::Board;
@@ -79,7 +80,7 @@ impl Tty {
                 self.logs.expect(services.iter().map(String::as_str));
             }
             _ => {
-                if let Some(fact) = words::fact(event).filter(|fact| fact.weight != Weight::Detail) {
+                if let Some(fact) = messages::fact(event).filter(|fact| fact.weight != Weight::Detail) {
                     self.pending.extend(lines(look, &fact));
                 }
             }

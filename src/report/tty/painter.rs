@@ -5,8 +5,8 @@
 
 use console::{measure_text_width, truncate_str};
 
-use crate::report::look::on_terminal;
 use crate::report::output::Output;
+use crate::report::style::on_terminal;
 
 /// A terminal's size, asked anew for each picture.
 pub type Size = Box<dyn Fn() -> (usize, usize) + Send>;
@@ -32,7 +32,7 @@ impl Painter {
     }
 
     /// What may be shown here.
-    pub fn look(&self) -> crate::report::look::Look {
+    pub fn look(&self) -> crate::report::style::Look {
         self.output.look()
     }
 

@@ -3,9 +3,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::*;
 use crate::report::logs::LogFormat;
-use crate::report::look::{Colour, Glyphs};
 use crate::report::output::memory::Memory;
-use crate::report::story;
+use crate::report::style::{Colour, Glyphs};
+use crate::report::test_events;
 
 const PLAIN: Look = Look { colour: Colour::Off, glyphs: Glyphs::Unicode };
 
@@ -26,7 +26,7 @@ impl Stage {
         let elapsed = Arc::clone(&millis);
         let clock = Clock {
             elapsed: Box::new(move || Duration::from_millis(elapsed.load(Ordering::Relaxed))),
-            ..story::clock()
+            ..test_events::clock()
         };
         let tty = Tty::new(
             Output::new(Box::new(memory.clone()), look),
@@ -58,11 +58,12 @@ impl Stage {
 }
 
 fn building() -> Vec<Event> {
-    let mut events = vec![story::started(), story::pull(42_000_000)];
+    let mut events = vec![test_events::started(), test_events::pull(42_000_000)];
     events.push(
-        story::step(7, crate::session::event::Phase::Network, "creating network `default`", None)[0].clone(),
+        test_events::step(7, crate::session::event::Phase::Network, "creating network `default`", None)[0]
+            .clone(),
     );
-    events.push(story::waiting("db", "tcp 5432", Some("connection refused"), 1_200));
+    events.push(test_events::waiting("db", "tcp 5432", Some("connection refused"), 1_200));
     events.push(Event::Ready { service: "cache".into(), after: Duration::from_millis(310) });
     events
 }
@@ -89,9 +90,9 @@ fn the_final_table_and_logs_stay_above_one_line_of_status() {
     let mut stage = Stage::new(90, PLAIN);
     stage.tell(&building());
     stage.tell(&[
-        story::up(),
-        story::log("db", "ready to accept connections"),
-        story::log("web", "GET / 200"),
+        test_events::up(),
+        test_events::log("db", "ready to accept connections"),
+        test_events::log("web", "GET / 200"),
     ]);
     insta::assert_snapshot!(stage.shown());
 }
@@ -99,7 +100,7 @@ fn the_final_table_and_logs_stay_above_one_line_of_status() {
 #[test]
 fn nothing_of_the_board_is_left_at_the_end() {
     let mut stage = Stage::new(90, PLAIN);
-    stage.tell(&building()).tell(&story::of_a_failure());
+    stage.tell(&building()).tell(&test_events::of_a_failure());
     stage.tty.finish();
     insta::assert_snapshot!(stage.shown());
 }
@@ -122,7 +123,7 @@ fn after_a_resize_the_old_board_is_taken_away_whole() {
 #[test]
 fn an_unchanged_picture_is_not_written_again() {
     let mut stage = Stage::new(90, PLAIN);
-    stage.tell(&[story::up()]);
+    stage.tell(&[test_events::up()]);
     stage.memory.take();
     stage.tty.tick();
     assert_eq!(stage.memory.text(), "");

@@ -7,9 +7,9 @@ use super::scene_on;
 use super::stage::Stage;
 use crate::engine::recording::Fault;
 use crate::engine::{ContainerState, Engine, ErrorKind};
-use crate::pool::SetPath;
 use crate::session::error::SessionError;
-use crate::session::present::{Manner, Present, Target};
+use crate::session::existing::{Manner, Present, Target};
+use crate::storage::SetPath;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 
 use self::stage::Stage;
-use super::control::{Happening, StopReason};
-use super::run::{Outcome, Purpose};
+use super::lifecycle::control::{Happening, StopReason};
+use super::lifecycle::run::{Outcome, Purpose};
 use crate::engine::ErrorKind;
 use crate::engine::recording::Fault;
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::client::{ByPipe, Keeper};
 use crate::agent::gateway::control::{ControlAction, ControlAnswer, ControlReply, ControlRequest};
-use crate::agent::keeper::rehearsal::rehearse;
+use crate::agent::keeper::in_memory::rehearse;
 use crate::agent::keeper::serve::{Home, Parts};
 use crate::agent::keeper::store::Store;
 use crate::agent::protocol::{Build, Greeting, Lifetime, Reason};
@@ -21,17 +21,17 @@ use crate::engine::identity::{SandboxId, Scope};
 use crate::engine::recording::{Recording, Script};
 use crate::engine::{Engine, ImageConfig};
 use crate::plan::SubnetPool;
-use crate::pool::{self, Shelf, Storage, StorageKind};
-use crate::session::control::Happening;
+use crate::session::build::converge::Site;
 use crate::session::error::SessionError;
 use crate::session::event::Events;
-use crate::session::observe;
-use crate::session::open::{self, Opening};
-use crate::session::present::{self, Present};
-use crate::session::raise::Site;
-use crate::session::run::{Outcome, Purpose};
-use crate::session::teardown::Doomed;
+use crate::session::existing::{self, Present};
+use crate::session::inspect;
+use crate::session::lifecycle::control::Happening;
+use crate::session::lifecycle::open::{self, Opening};
+use crate::session::lifecycle::run::{Outcome, Purpose};
+use crate::session::lifecycle::teardown::Doomed;
 use crate::spec::{self, LoadRequest, Loaded};
+use crate::storage::{self, Shelf, Storage, StorageKind};
 
 /// A shop with everything that a sandbox may have: two networks, a bake, a volume that is kept, one that is anonymous, a
 /// secret, a healthcheck, a published port, a one-shot service, hooks.
@@ -94,8 +94,8 @@ impl Stage {
         let loaded = spec::load(&request).unwrap();
         let client = engine();
         let keeper = client.sibling();
-        let settings = pool::Settings { kind: Some(StorageKind::Copy), ..pool::Settings::default() };
-        let (local, _) = pool::open_local(folder.path(), folder.path(), &settings).unwrap();
+        let settings = storage::Settings { kind: Some(StorageKind::Copy), ..storage::Settings::default() };
+        let (local, _) = storage::open_local(folder.path(), folder.path(), &settings).unwrap();
         let store = local.store();
         let storage: Arc<dyn Storage> = Arc::new(local);
         let (connections, coming) = mpsc::unbounded_channel();
@@ -128,7 +128,7 @@ impl Stage {
         signals: BoxStream<'static, Happening>,
     ) -> Result<Outcome, SessionError> {
         let (site, keeper) = self.site().await?;
-        let sighting = observe::sandbox(&*site.engine, &site.scope, &self.loaded.sandbox).await?;
+        let sighting = inspect::sandbox(&*site.engine, &site.scope, &self.loaded.sandbox).await?;
         let session = open::open_at(site, keeper, sighting, &self.loaded, &Opening::default()).await?;
         session.run_hearing(signals, purpose).await
     }
@@ -148,10 +148,10 @@ impl Stage {
     pub async fn down(&self) -> Result<Vec<String>, SessionError> {
         let (site, keeper) = self.site().await?;
         let scope = Scope::default();
-        let Some(there) = observe::sandbox(&*site.engine, &scope, &self.loaded.sandbox).await? else {
+        let Some(there) = inspect::sandbox(&*site.engine, &scope, &self.loaded.sandbox).await? else {
             return Ok(Vec::new());
         };
-        let spec = present::declared(&keeper, &there).await?.map(Arc::new);
+        let spec = existing::declared(&keeper, &there).await?.map(Arc::new);
         let doomed = Doomed {
             engine: site.engine,
             keeper,
@@ -176,7 +176,7 @@ impl Stage {
     pub async fn present(&self, name: Option<&str>) -> Present {
         let (site, keeper) = self.site().await.unwrap();
         let name = name.map_or_else(|| self.loaded.sandbox.clone(), |name| name.parse().unwrap());
-        let sighting = observe::sandbox(&*site.engine, &site.scope, &name).await.unwrap();
+        let sighting = inspect::sandbox(&*site.engine, &site.scope, &name).await.unwrap();
         Present::at(site, keeper, sighting.unwrap()).await.unwrap()
     }
 

@@ -3,9 +3,9 @@
 //! Two things are watched: what the spec's `develop.watch` names, and the spec itself. A changed spec is read anew and
 //! only what changed is applied; one that cannot be read, or applied, is told of, and the sandbox stays as it is.
 
-mod copying;
 mod files;
 mod rules;
+mod sync;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::bake::Missing;
+use super::build::bake::Missing;
+use super::build::clean_stop::{in_stop_order, with_dependents};
+use super::build::converge::{self, Order};
+use super::build::hooks;
 use super::error::SessionError;
 use super::event::Event;
-use super::open::{self, Opening};
-use super::raise::{self, Order};
-use super::run::{self, Beside, Raised};
-use super::stop::{in_stop_order, with_dependents};
-use super::{hook, observe};
+use super::inspect;
+use super::lifecycle::open::{self, Opening};
+use super::lifecycle::run::{self, Beside, Raised};
 use crate::spec::{self, Loaded, Problems, ServiceName, Spec};
 use files::Files;
 use rules::{Rules, Work};
@@ -223,7 +224,7 @@ impl Watch {
             let Some(service) = spec.services.get(name) else { continue };
             for container in self.containers(name).await {
                 let copied =
-                    copying::copy(&*self.raised.site.engine, service, &container, files, &writable).await;
+                    sync::copy(&*self.raised.site.engine, service, &container, files, &writable).await;
                 if let Err(error) = copied {
                     self.tell_failure(&format!("changed files are not in `{name}`"), &error);
                 }
@@ -243,7 +244,7 @@ impl Watch {
         for (name, command) in &work.run {
             for container in self.containers(name).await {
                 let site = &self.raised.site;
-                let ran = hook::run_shown(&*site.engine, &site.events, name.as_str(), &container, command);
+                let ran = hooks::run_shown(&*site.engine, &site.events, name.as_str(), &container, command);
                 tokio::select! {
                     ran = ran => if let Err(error) = ran {
                         self.tell_failure("after a change", &error);
@@ -256,7 +257,7 @@ impl Watch {
 
     async fn containers(&self, service: &ServiceName) -> Vec<String> {
         let seen =
-            observe::sandbox(&*self.raised.site.engine, &self.raised.site.scope, &self.raised.order.name)
+            inspect::sandbox(&*self.raised.site.engine, &self.raised.site.scope, &self.raised.order.name)
                 .await;
         let sighting = seen.ok().flatten();
         let all = sighting.iter().flat_map(|sighting| sighting.containers(service.as_str()));
@@ -272,7 +273,7 @@ impl Watch {
             for group in in_stop_order(which.iter().filter_map(|name| spec.services.get(name)).collect()) {
                 for service in group {
                     for container in self.containers(&service.name).await {
-                        let stop = hook::stop_container(
+                        let stop = hooks::stop_container(
                             &*site.engine,
                             &site.events,
                             Some(service),
@@ -283,7 +284,7 @@ impl Watch {
                     }
                 }
             }
-            raise::start(site, spec, name, id, which, *patience, &self.raised.token).await
+            converge::start(site, spec, name, id, which, *patience, &self.raised.token).await
         }
         .await;
         self.end(began);
@@ -305,7 +306,7 @@ impl Watch {
         match made {
             Ok(order) if spec_changed => {
                 let told =
-                    raise::tell_up(&self.raised.site, &order, &self.raised.manner, began.elapsed()).await;
+                    converge::tell_up(&self.raised.site, &order, &self.raised.manner, began.elapsed()).await;
                 if let Err(error) = told {
                     self.tell_failure(&why, &error);
                 }

@@ -9,12 +9,12 @@ mod data;
 mod develop;
 mod egress;
 mod health;
-mod life;
+mod lifecycle;
 mod mount;
 mod names;
 mod network;
-mod policy;
 mod resources;
+mod sandbox_policy;
 mod service;
 
 use std::collections::BTreeMap;
@@ -27,17 +27,17 @@ pub use data::{Config, ConfigSource, FileGrant, Secret, SecretSource, Seed, Snap
 pub use develop::{WatchAction, WatchRule};
 pub use egress::{EgressPolicy, EgressRule, GatewayMode, NamePattern, PolicyError, RuleError, is_label};
 pub use health::{Condition, Dependency, HealthTest, Healthcheck, Probe, Readiness};
-pub use life::{Hook, Logging, RestartPolicy};
+pub use lifecycle::{Hook, Logging, RestartPolicy};
 pub use mount::{BindOptions, Mount, MountKind, TmpfsOptions, VolumeOptions};
 pub use names::{
     ConfigName, InvalidName, NetworkName, ProjectName, SandboxName, SecretName, ServiceName, TaskName,
     VolumeName,
 };
 pub use network::{Attachment, Ipam, IpamPool, Network, NetworkMode, Port, PortRange, Protocol};
-pub use policy::{Artifact, Lifetime, Limits, Task};
 pub use resources::{
     BlkioConfig, Deploy, Device, DeviceRate, DeviceRequest, DeviceWeight, ResourceBounds, Resources, Ulimit,
 };
+pub use sandbox_policy::{Artifact, Lifetime, Limits, Task};
 pub use service::Service;
 
 /// How many services a network is followed through: more than any spec may have containers.

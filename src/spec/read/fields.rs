@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::log::Log;
 use super::super::model::Json;
 use super::super::nearest;
 use super::super::node::{Map, Node, Span, Value};
 use super::super::problem::ProblemKind;
 use super::super::units;
+use crate::spec::diagnostics::Log;
 
 /// A mapping being read.
 pub(in crate::spec) struct Fields<'a> {

@@ -3,10 +3,10 @@
 mod build;
 mod egress;
 mod fields;
-mod life;
+mod lifecycle;
 mod networking;
-mod ours;
 mod resources;
+mod sandbox_keys;
 mod seed;
 mod selection;
 mod service;
@@ -19,7 +19,7 @@ use std::path::Path;
 pub(super) use fields::{Fields, flag};
 pub(super) use selection::Profiles;
 
-use super::log::Log;
+use super::diagnostics::Log;
 use super::model::{
     ConfigName, InvalidName, MountKind, NetworkName, ProjectName, SecretName, ServiceName, Spec, VolumeName,
 };

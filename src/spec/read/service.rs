@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::super::assemble::{Known, read_env_files};
-use super::super::log::Log;
 use super::super::model::{ImageSource, Logging, Service, ServiceName};
 use super::super::nearest::nearest;
 use super::super::node::{Node, Span};
 use super::super::problem::{ProblemKind, WarningKind, shown};
 use super::{Fields, Reader};
+use crate::spec::diagnostics::Log;
 
 /// What a file of variables says without those of the user. What is wrong with it is said elsewhere.
 fn read_alone(path: &Path) -> BTreeMap<String, String> {

@@ -2,7 +2,7 @@
 //!
 //! Our own words stand under `x-sandbox`, so that the result is a Compose file.
 
-mod ours;
+mod sandbox_keys;
 mod service;
 mod top;
 

@@ -8,7 +8,7 @@ use super::super::model::{
 };
 use super::super::units::duration_text;
 use super::top::extended;
-use super::{Form, Object, number, ours};
+use super::{Form, Object, number, sandbox_keys};
 
 pub(super) fn service(service: &Service, form: Form) -> Object {
     let mut object = Object::default();
@@ -18,7 +18,7 @@ pub(super) fn service(service: &Service, form: Form) -> Object {
     resources(&mut object, &service.resources, form);
     surroundings(&mut object, service, form);
     life(&mut object, service, form);
-    object.object("x-sandbox", ours::service(service));
+    object.object("x-sandbox", sandbox_keys::service(service));
     extended(&mut object, &service.extensions, form);
     object
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::super::model::{ConfigSource, Network, SecretSource, Spec};
-use super::{Form, Object, ours, service};
+use super::{Form, Object, sandbox_keys, service};
 
 pub(super) fn spec(spec: &Spec, form: Form) -> Json {
     let mut root = Object::default();
@@ -35,7 +35,7 @@ pub(super) fn spec(spec: &Spec, form: Form) -> Json {
             .pairs("driver_opts", &one.driver_opts)
             .flag("external", one.external)
             .pairs("labels", &one.labels)
-            .object("x-sandbox", ours::volume(one));
+            .object("x-sandbox", sandbox_keys::volume(one));
         extended(&mut volume, &one.extensions, form);
         volumes.set(key.as_str(), volume);
     }
@@ -75,7 +75,7 @@ pub(super) fn spec(spec: &Spec, form: Form) -> Json {
     }
     root.object("configs", configs);
     free(&mut root, &spec.extensions);
-    root.object("x-sandbox", ours::top(spec));
+    root.object("x-sandbox", sandbox_keys::top(spec));
     root.into()
 }
 

@@ -1,18 +1,18 @@
 //! The spec's JSON Schema, for editors: what may be written, with a word about each key.
 
 mod container;
-mod ours;
+mod sandbox_keys;
 mod service;
 mod shape;
-mod things;
+mod top_level;
 
 use serde_json::{Map, Value as Json, json};
 
 use container::{hook, init_container, ulimits};
-use ours::{seed, top_words};
+use sandbox_keys::{seed, top_words};
 use service::service;
 use shape::{any, closed, keys, list, named, reference, text};
-use things::{config, include, network, secret, volume};
+use top_level::{config, include, network, secret, volume};
 
 /// The JSON Schema (2020-12) of a spec.
 pub fn schema() -> Json {

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::container::{build, deploy, device_request, grant, healthcheck, mount, port};
-use super::ours::service_words;
+use super::sandbox_keys::service_words;
 use super::shape::{
     any, closed, duration, flag, int, keys, list, mapping, number, one_or_more, pairs, reference, size, text,
     texts, words,

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::{Serving, TIDY};
-use crate::agent::keeper::strain::{Relief, Strain};
-use crate::pool::Pressure;
+use crate::agent::keeper::disk_pressure::{Relief, Strain};
+use crate::storage::Pressure;
 
 /// How often the budget is looked at besides when something is published.
 const BOUND: Duration = Duration::from_mins(5);

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::Serving;
 use crate::agent::client::in_full;
-use crate::agent::fault;
+use crate::agent::fault_injector;
+use crate::agent::keeper::cgroups;
 use crate::agent::keeper::destroy::Destroyer;
-use crate::agent::keeper::grouped;
 use crate::agent::keeper::observe;
+use crate::agent::keeper::quiesced;
 use crate::agent::keeper::restart::Death;
 use crate::agent::keeper::state::{Action, ConnectionId, Event};
-use crate::agent::keeper::still;
 use crate::agent::protocol::{Declared, Line, Outcome, Record, Refusal, RefusalKind, Reply};
 use crate::bind_check;
 use crate::engine::Engine;
@@ -51,7 +51,7 @@ impl Serving {
             Action::ReviveFault { container } => {
                 let engine = Arc::clone(&self.engine);
                 tokio::spawn(async move {
-                    if let Err(error) = fault::container::revive(&*engine, &container).await {
+                    if let Err(error) = fault_injector::container::revive(&*engine, &container).await {
                         tracing::warn!(container, error = in_full(&error), "its fault is not in force again");
                     }
                 });
@@ -84,13 +84,13 @@ impl Serving {
             }
             Action::Limit(client, id, sandbox, limits) => {
                 let Some(lines) = self.clients.sender(client) else { return };
-                self.spawn(grouped::limit(self.groups.clone(), lines, id, sandbox, limits));
+                self.spawn(cgroups::limit(self.groups.clone(), lines, id, sandbox, limits));
             }
             Action::FilterIngress(client, id, sandbox) => self.filter_ingress(client, id, sandbox),
             Action::Diagnose { sandbox, container, id } => {
                 let groups = self.groups.clone();
                 self.spawn(async move {
-                    let starved = grouped::diagnose(groups, &sandbox, id).await;
+                    let starved = cgroups::diagnose(groups, &sandbox, id).await;
                     Event::Diagnosed(sandbox, container, starved)
                 });
             }
@@ -160,7 +160,7 @@ impl Serving {
 /// Starts a service's container again. What came of it, if it does not run now: one that cannot be started has died once
 /// more; one whose sandbox does not stand stays as it is.
 async fn start_again(engine: &dyn Engine, death: Death) -> Option<Event> {
-    let stands = still::stands(engine, &death.container).await;
+    let stands = quiesced::stands(engine, &death.container).await;
     if let Ok(false) = stands {
         return Some(Event::Stopped(death.container));
     }

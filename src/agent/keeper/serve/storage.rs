@@ -5,15 +5,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Serving;
-use crate::agent::keeper::bound;
-use crate::agent::keeper::grouped;
+use crate::agent::keeper::budget_eviction;
+use crate::agent::keeper::cgroups;
 use crate::agent::keeper::state::{ConnectionId, Event};
 use crate::agent::protocol::{Line, Outcome, Refusal, RefusalKind, Reply};
 use crate::engine::identity::SandboxId;
-use crate::pool::{self, SetPath};
+use crate::storage::{self, SetPath};
 
 impl Serving {
-    pub(super) fn store_for(&mut self, client: ConnectionId, id: u64, request: pool::Request) {
+    pub(super) fn store_for(&mut self, client: ConnectionId, id: u64, request: storage::Request) {
         let Some(storage) = self.storage.clone() else {
             let message = "this keeper serves no storage".to_owned();
             let refusal = Refusal { kind: RefusalKind::Storage, message, hint: None };
@@ -21,7 +21,7 @@ impl Serving {
         };
         self.busy += 1;
         let Some(lines) = self.clients.sender(client) else { return self.busy -= 1 };
-        let bound = matches!(request, pool::Request::Publish { .. }).then(|| self.bound());
+        let bound = matches!(request, storage::Request::Publish { .. }).then(|| self.bound());
         let work = self.half_made.perform(storage, client, request);
         self.spawn(async move {
             let value = serde_json::to_value(work.await).unwrap_or_default();
@@ -39,7 +39,8 @@ impl Serving {
         let (engine, scope, storage) = (Arc::clone(&self.engine), self.scope.clone(), self.storage.clone());
         async move {
             let Some(storage) = storage else { return };
-            match bound::keep_within(&engine, &scope, &*storage, Timestamp::now().as_second()).await {
+            match budget_eviction::keep_within(&engine, &scope, &*storage, Timestamp::now().as_second()).await
+            {
                 Ok(went) if went.is_empty() => {}
                 Ok(went) => tracing::info!(?went, "removed what was least recently used"),
                 Err(error) => tracing::warn!(%error, "cannot keep within the budget"),
@@ -54,7 +55,7 @@ impl Serving {
         self.busy += 1;
         self.spawn(async move {
             if let Some(groups) = groups {
-                grouped::remove_late(&*groups, &gone).await;
+                cgroups::remove_late(&*groups, &gone).await;
             }
             let Some(storage) = storage else { return Event::Quiet };
             for set in gone.iter().filter_map(|id| SetPath::live(id.as_str()).ok()) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::asked::json;
+use super::requests::json;
 use super::sandbox::{Grip, Sandbox};
 use super::{Action, ConnectionId, Gather, Now, State};
 use crate::agent::protocol::{Destroyed, Notice, Outcome, Reason, Record, What, Who};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::agent::group::Starved;
+use crate::agent::cgroup::Starved;
 use crate::agent::keeper::restart::{self, Death};
 use crate::agent::protocol::{Ask, Declared, Destroyed, Notice, Outcome, Reason, Record, Terms};
 use crate::engine::identity::{SandboxId, SandboxName};
@@ -206,7 +206,7 @@ pub enum Action {
         id: String,
     },
     /// Perform an operation of the storage and answer.
-    Storage(ConnectionId, u64, crate::pool::Request),
+    Storage(ConnectionId, u64, crate::storage::Request),
     /// Remove the keeper's own container, or end its process: nothing is left to keep.
     Leave,
 }

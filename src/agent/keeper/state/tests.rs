@@ -1,8 +1,8 @@
 //! Events in, actions out: no process, no engine.
 
 mod changes;
-mod going_on;
 mod interleavings;
+mod resume;
 
 use super::*;
 use crate::agent::protocol::LeftObject;

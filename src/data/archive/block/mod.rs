@@ -8,7 +8,7 @@ mod read;
 mod records;
 mod write;
 
-use crate::pool::tree::Xattr;
+use crate::storage::tree::Xattr;
 
 pub use read::{PackedCount, TarReader};
 pub use write::TarWriter;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::header::{number, text};
 use super::records::Records;
 use super::{BLOCK, Kind, Member};
+use crate::data::archive::buffer_pool::{Portion, Portions};
 use crate::data::archive::checksum::Checksum;
-use crate::data::archive::portions::{Portion, Portions};
 use crate::data::archive::{ArchiveError, Limits};
 
 /// One entry's PAX records are at most this long.

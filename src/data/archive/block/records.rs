@@ -6,7 +6,7 @@ use std::ffi::CString;
 use super::super::ArchiveError;
 use super::Member;
 use super::header::{OCTAL_7, OCTAL_11};
-use crate::pool::tree::Xattr;
+use crate::storage::tree::Xattr;
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
 

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use super::header::header;
 use super::records::records;
 use super::{BLOCK, Member};
+use crate::data::archive::buffer_pool::Portion;
 use crate::data::archive::checksum::Checksum;
-use crate::data::archive::portions::Portion;
 
 /// Writes entries, and hashes what it writes on demand.
 pub struct TarWriter<W> {

@@ -1,0 +1,88 @@
+//! What every call of the program does on its way, and the end of everything.
+
+use std::sync::Arc;
+
+use super::start::Starter;
+use super::{Keeper, KeeperError, Options, Place};
+use crate::agent::protocol::{Hold, Reason};
+use crate::agent::{built_images, image};
+use crate::engine::{ContainerState, Engine, EngineError};
+use crate::sweep::{self, Manner, Patience, Target};
+
+/// What the keeper does, wherever it is; `None` if there is none. Starts nothing.
+///
+/// # Errors
+/// When the engine does not answer.
+pub async fn keeper_state(
+    engine: &Arc<dyn Engine>,
+    options: &Options,
+) -> Result<Option<ContainerState>, KeeperError> {
+    let starter = Starter::new(Arc::clone(engine), options.clone());
+    Ok(match options.place {
+        Place::Container => starter.container().await?.map(|container| container.state),
+        Place::Process => starter.has_process().await?.then_some(ContainerState::Running),
+    })
+}
+
+/// Sees to it that what has expired is destroyed, also where no keeper runs just now: if the engine has any sandbox
+/// and no keeper that runs, one is started. Costs two or four small look-ups.
+pub async fn sweep_expired(engine: &Arc<dyn Engine>, options: &Options) -> Result<(), KeeperError> {
+    let starter = Starter::new(Arc::clone(engine), options.clone());
+    let watched = keeper_state(engine, options).await?.is_some_and(ContainerState::is_alive);
+    if !watched && starter.any_sandbox().await? {
+        Keeper::ensure(engine, options.clone()).await?;
+    }
+    Ok(())
+}
+
+/// Removes everything of ours from the engine: sandboxes, keeper, stored data, edge network, images, those that were built
+/// for specs included. Answers what could not be removed, each with its cause; what is not there is no failure.
+pub async fn remove_everything(
+    engine: &Arc<dyn Engine>,
+    options: &Options,
+) -> Result<Vec<String>, KeeperError> {
+    let mut left = Vec::new();
+    let starter = Starter::new(Arc::clone(engine), options.clone());
+    if starter.any_sandbox().await? {
+        let keeper = Keeper::ensure(engine, options.clone()).await?;
+        for standing in keeper.sandboxes().await?.iter().filter(|it| it.hold != Hold::Ending) {
+            match keeper.destroy(&standing.name, Reason::Down).await {
+                Ok(destroyed) => left.extend(destroyed.left.iter().map(ToString::to_string)),
+                Err(error) if error.is_no_such_sandbox() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    // What no keeper knows of: the labels do.
+    let rest = Target::sandboxes(&options.scope);
+    let swept = sweep::destroy(&**engine, &rest, Manner::Kill, &Patience::default(), &sweep::Nothing).await;
+    left.extend(swept.left.iter().map(ToString::to_string));
+    left.dedup();
+    starter.dismiss().await?;
+    Starter::of_storehouse(Arc::clone(engine), options.clone()).dismiss().await?;
+    let scope = &options.scope;
+    for (what, removed) in [
+        (scope.ingress(), engine.remove_container(&scope.ingress(), true, false).await),
+        (scope.pool(), engine.remove_volume(&scope.pool()).await),
+        (scope.edge(), engine.remove_network(&scope.edge()).await),
+        ("sandbox-agent".to_owned(), image::remove_all(engine).await),
+    ] {
+        note(&mut left, &what, removed);
+    }
+    match built_images::unused(&**engine, scope).await {
+        Ok(images) => {
+            for image in images {
+                note(&mut left, &image.reference, built_images::remove(&**engine, &image).await);
+            }
+        }
+        Err(error) => note(&mut left, "images that were built", Err(error)),
+    }
+    Ok(left)
+}
+
+fn note(left: &mut Vec<String>, what: &str, removed: Result<(), EngineError>) {
+    match removed {
+        Err(error) if !error.is_not_found() => left.push(format!("`{what}`: {}", super::in_full(&error))),
+        _ => {}
+    }
+}

@@ -1,0 +1,63 @@
+//! A client of a keeper that is rehearsed in the same process: its connection is a pipe in memory, which can be cut as
+//! the death of the client's process would.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::io::{DuplexStream, copy_bidirectional};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Dial, answer_to};
+use super::start::Starter;
+use super::wire::Wire;
+use super::{Keeper, KeeperError, Options};
+use crate::agent::protocol::{Ask, Build, Outcome, Request};
+use crate::engine::Engine;
+
+/// What a pipe holds.
+const PIPE: usize = 64 * 1024;
+
+/// Reaches a keeper by pipes.
+#[derive(Clone)]
+pub struct ByPipe {
+    /// Where the keeper's ends go.
+    pub connections: mpsc::UnboundedSender<DuplexStream>,
+    /// Cancelled when the client is no more.
+    pub dead: CancellationToken,
+}
+
+impl Keeper {
+    /// The keeper at the other end of the pipes.
+    pub async fn by_pipe(engine: &Arc<dyn Engine>, pipe: ByPipe) -> Result<Self, KeeperError> {
+        let starter = Arc::new(Starter::new(Arc::clone(engine), Options::default()));
+        Self::reach(starter, Arc::new(pipe)).await
+    }
+}
+
+#[async_trait]
+impl Dial for ByPipe {
+    async fn dial(&self) -> Result<(Wire, crate::agent::protocol::Greeting), KeeperError> {
+        if self.dead.is_cancelled() {
+            // Nobody tries any more.
+            return std::future::pending().await;
+        }
+        let lost = |error: std::io::Error| KeeperError::Lost { cause: error.to_string() };
+        let (ours, mut left) = tokio::io::duplex(PIPE);
+        let (mut right, theirs) = tokio::io::duplex(PIPE);
+        let dead = self.dead.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = dead.cancelled() => {}
+                _ = copy_bidirectional(&mut left, &mut right) => {}
+            }
+        });
+        let _ = self.connections.send(theirs);
+        let mut wire = Wire::of_pipe(ours);
+        wire.send(&Request { id: 0, ask: Ask::Hello(Build::default()) }).await.map_err(lost)?;
+        match answer_to(&mut wire, 0).await.map_err(lost)? {
+            Outcome::Ok(greeting) => Ok((wire, serde_json::from_value(greeting)?)),
+            Outcome::Error(refusal) => Err(refusal.into()),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What all of the gateway's tasks share.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use super::config::GatewayConfig;
+use super::directory::{Roster, Shared};
+use super::outbound::Answers;
+use super::policy::Policy;
+use super::stats::{Ledger, RefusalKey, RefusalKind};
+
+/// The engine's own resolver, in every container on a network of the user's.
+pub const ENGINE_RESOLVER: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11)), 53);
+
+/// The state of a running gateway.
+#[derive(Debug)]
+pub struct Serving {
+    /// As it was told.
+    pub config: GatewayConfig,
+    /// The decisions.
+    pub policy: Policy,
+    /// Who is who.
+    pub roster: Roster,
+    /// The counts.
+    pub ledger: Shared<Ledger>,
+    /// Outside names looked up for the proxy.
+    pub answers: Shared<Answers>,
+}
+
+/// A connection in use; its end is counted when it is dropped.
+#[derive(Debug)]
+pub struct Use(Arc<Serving>);
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.0.ledger.lock().closed();
+    }
+}
+
+impl Serving {
+    /// A gateway of this configuration.
+    pub fn new(config: GatewayConfig) -> Arc<Self> {
+        Arc::new(Self {
+            policy: Policy::new(&config),
+            roster: Roster::new(config.services.clone(), ENGINE_RESOLVER),
+            ledger: Shared::default(),
+            answers: Shared::default(),
+            config,
+        })
+    }
+
+    /// Who resolves outside names.
+    pub fn outside_resolver(&self) -> SocketAddr {
+        self.config.resolver.unwrap_or(ENGINE_RESOLVER)
+    }
+
+    /// Counts a connection through a published port until the result is dropped.
+    pub fn count_connection(self: &Arc<Self>) -> Use {
+        self.ledger.lock().opened();
+        Use(Arc::clone(self))
+    }
+
+    /// Counts a refusal. The first of its kind is in the log at once, for who looks right after it.
+    pub fn refuse(
+        &self,
+        from: SocketAddr,
+        kind: RefusalKind,
+        target: &str,
+        port: Option<u16>,
+        reason: Option<String>,
+    ) {
+        let service = match from {
+            SocketAddr::V4(from) => self.roster.service_at(*from.ip()),
+            SocketAddr::V6(from) => from.ip().to_string(),
+        };
+        let key = RefusalKey { service, target: target.to_owned(), port, kind, reason };
+        let mut ledger = self.ledger.lock();
+        if ledger.refused(key) {
+            ledger.write_due(Instant::now());
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Reaching a listed name: resolved by ourselves, and never followed inwards.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+
+use super::context::Serving;
+use super::lookup::{self, Answer};
+use super::stats::RefusalKind;
+use crate::agent::host_firewall::edge::LET_OUT;
+
+/// How long one address may take to accept.
+const CONNECT_FOR: Duration = Duration::from_secs(10);
+/// An answer is not kept for longer, whatever it says.
+const MOST_TTL: u32 = 60;
+/// Names kept.
+const MOST_NAMES: usize = 256;
+
+/// Who asks for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The service's address.
+    pub from: SocketAddr,
+    /// The name, already found on the list.
+    pub name: &'a str,
+    /// The port.
+    pub port: u16,
+    /// How it was asked for.
+    pub kind: RefusalKind,
+}
+
+/// Answers that still hold.
+#[derive(Debug, Default)]
+pub struct Answers(HashMap<String, (Instant, Vec<Ipv4Addr>)>);
+
+impl Answers {
+    fn get(&self, name: &str, now: Instant) -> Option<Vec<Ipv4Addr>> {
+        self.0.get(name).filter(|(until, _)| *until > now).map(|(_, addresses)| addresses.clone())
+    }
+
+    fn put(&mut self, name: &str, answers: &[Answer], now: Instant) {
+        if self.0.len() >= MOST_NAMES {
+            self.0.clear();
+        }
+        let ttl = answers.iter().map(|answer| answer.ttl).min().unwrap_or(0).min(MOST_TTL);
+        let addresses = answers.iter().map(|answer| answer.address).collect();
+        self.0.insert(name.to_owned(), (now + Duration::from_secs(ttl.into()), addresses));
+    }
+}
+
+/// Connects to a listed name at an address that it may have. Addresses that lead inwards are counted as refused.
+pub async fn connect(serving: &Serving, wanted: Wanted<'_>) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("no such name: `{}`", wanted.name));
+    for address in resolve(serving, wanted.name).await? {
+        if let Err(refusal) = serving.policy.permits_resolved(address, wanted.port) {
+            let reason = format!("{refusal}: {address}");
+            serving.refuse(wanted.from, wanted.kind, wanted.name, Some(wanted.port), Some(reason));
+            last = io::Error::new(io::ErrorKind::PermissionDenied, refusal);
+            continue;
+        }
+        let socket = socket(serving.policy.names_address(address, wanted.port))?;
+        let at = SocketAddr::from((address, wanted.port));
+        match timeout(CONNECT_FOR, socket.connect(at)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(elapsed) => last = elapsed.into(),
+        }
+    }
+    Err(last)
+}
+
+/// A socket to the outside; to the engine's machine it leads only where a rule `names` the machine's address.
+fn socket(names: bool) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    if names {
+        rustix::net::sockopt::set_ip_tos(&socket, LET_OUT)?;
+    }
+    Ok(socket)
+}
+
+async fn resolve(serving: &Serving, name: &str) -> io::Result<Vec<Ipv4Addr>> {
+    let now = Instant::now();
+    if let Some(addresses) = serving.answers.lock().get(name, now) {
+        return Ok(addresses);
+    }
+    let answers = lookup::addresses(serving.outside_resolver(), name).await?;
+    serving.answers.lock().put(name, &answers, now);
+    Ok(answers.into_iter().map(|answer| answer.address).collect())
+}

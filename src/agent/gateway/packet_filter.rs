@@ -1,0 +1,155 @@
+//! The router's rules: what a service's packet meets on its way out.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::agent::host_firewall::edge::{DNS, LET_OUT, NOT_THE_GATEWAYS};
+use crate::agent::linux::netlink::Message;
+use crate::agent::linux::nftables::{self, Fate, Hook, TCP, Table, UDP};
+use crate::agent::linux::rtnetlink::Interface;
+
+/// The log group that refused packets are told to.
+pub const LOG_GROUP: u16 = 5;
+
+const TABLE: Table<'static> = Table::ipv4("sandbox");
+const REFUSE: &str = "refuse";
+
+/// What becomes of a packet that no rule of a chain takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// On its way.
+    Accept,
+    /// Told, and answered with a refusal.
+    Refuse,
+}
+
+const REFUSED: Fate<'static> = Fate::GoTo(REFUSE);
+
+impl Verdict {
+    fn fate(self) -> Fate<'static> {
+        match self {
+            Self::Accept => Fate::Accept,
+            Self::Refuse => REFUSED,
+        }
+    }
+}
+
+/// What a router filters by.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    /// The interface towards the outside.
+    pub edge: Interface,
+    /// Each inner interface with those of our addresses that may be spoken to on it.
+    pub inner: Vec<(Interface, Vec<Ipv4Addr>)>,
+    /// Never passed on to.
+    pub never: Vec<Ipv4Net>,
+    /// Passed on to, with the port if not any.
+    pub listed: Vec<(Ipv4Net, Option<u16>)>,
+    /// What becomes of the rest.
+    pub rest: Verdict,
+}
+
+impl Filter {
+    /// The messages that put this filter in place, all or none.
+    pub fn messages(&self) -> Vec<Message> {
+        let mut rules = vec![
+            TABLE.create(),
+            TABLE.chain(REFUSE),
+            TABLE.base_chain("input", Hook::Input, "filter", 0, Fate::Accept),
+            TABLE.base_chain("mark", Hook::Forward, "filter", -150, Fate::Accept),
+            TABLE.base_chain("forward", Hook::Forward, "filter", 0, Fate::Drop),
+            TABLE.base_chain("postrouting", Hook::PostRouting, "nat", 100, Fate::Accept),
+        ];
+        rules.extend(refuse_rules());
+        rules.extend(self.input_rules());
+        rules.extend(self.mark_rules());
+        rules.extend(self.forward_rules());
+        rules.push(TABLE.rule("postrouting").leaves_by(self.edge).masquerades());
+        nftables::batch(rules)
+    }
+
+    /// On each network, only our addresses on that network are there: neither another network's nor the edge's.
+    fn input_rules(&self) -> Vec<Message> {
+        let mut rules = Vec::new();
+        for (interface, addresses) in &self.inner {
+            for address in addresses {
+                let net = Ipv4Net::from(*address);
+                rules.push(TABLE.rule("input").enters_by(*interface).goes_to(net).does(Fate::Accept));
+            }
+            rules.push(TABLE.rule("input").enters_by(*interface).does(REFUSED));
+        }
+        rules
+    }
+
+    /// Tells the engine's machine what may be for itself: what a rule names by its very address. No service says so.
+    fn mark_rules(&self) -> Vec<Message> {
+        let leaving = || TABLE.rule("mark").leaves_by(self.edge);
+        let mut rules = vec![leaving().has_service_class(LET_OUT).set_service_class(0)];
+        // The machine answers look-ups of the gateway itself, which have none.
+        rules.extend([TCP, UDP].map(|it| leaving().to_port(it, DNS).set_service_class(NOT_THE_GATEWAYS)));
+        for (net, port) in self.listed.iter().filter(|(net, _)| net.prefix_len() == 32) {
+            match port {
+                None => rules.push(leaving().goes_to(*net).set_service_class(LET_OUT)),
+                Some(port) => rules.extend(
+                    [TCP, UDP]
+                        .map(|it| leaving().goes_to(*net).to_port(it, *port).set_service_class(LET_OUT)),
+                ),
+            }
+        }
+        rules
+    }
+
+    /// The host may gain addresses after we were told them. What it answers itself still has the time to live that
+    /// systems begin with; what it merely passes on has lost one. Its ICMP errors must come through.
+    fn host_answer_rules(&self) -> Vec<Message> {
+        // 64, 128 and 255, less the one that passing through us has cost before this hook.
+        const BEGINNINGS: [u8; 3] = [63, 127, 254];
+        let fresh = |ttl: u8| TABLE.rule("forward").enters_by(self.edge).lives_for(ttl);
+        BEGINNINGS
+            .into_iter()
+            .flat_map(|ttl| {
+                [fresh(ttl).of_protocol(TCP), fresh(ttl).of_protocol(UDP), fresh(ttl).is_echo_reply()]
+                    .map(|rule| rule.does(Fate::Drop))
+            })
+            .collect()
+    }
+
+    /// One that a rule names by its very address may be the host's.
+    fn named_answer_rules(&self) -> impl Iterator<Item = Message> {
+        let named = self.listed.iter().filter(|(net, _)| net.prefix_len() == 32);
+        let answer = |net| TABLE.rule("forward").enters_by(self.edge).comes_from(net).answers();
+        named.map(move |(net, _)| answer(*net).does(Fate::Accept))
+    }
+
+    fn forward_rules(&self) -> Vec<Message> {
+        let rule = || TABLE.rule("forward");
+        let mut rules: Vec<Message> = self.named_answer_rules().collect();
+        rules.extend(self.host_answer_rules());
+        rules.extend([
+            rule().answers().does(Fate::Accept),
+            rule().enters_by(self.edge).does(Fate::Drop),
+            rule().leaves_not_by(self.edge).does(REFUSED),
+        ]);
+        rules.extend(self.never.iter().map(|net| rule().goes_to(*net).does(REFUSED)));
+        for (net, port) in &self.listed {
+            match port {
+                None => rules.push(rule().goes_to(*net).does(Fate::Accept)),
+                Some(port) => rules.extend(
+                    [TCP, UDP]
+                        .map(|protocol| rule().goes_to(*net).to_port(protocol, *port).does(Fate::Accept)),
+                ),
+            }
+        }
+        rules.push(rule().does(self.rest.fate()));
+        rules
+    }
+}
+
+/// Told at no more than a bounded rate, then a reset or "administratively prohibited".
+fn refuse_rules() -> Vec<Message> {
+    let told = TABLE.rule(REFUSE).at_most_a_second(200).told(LOG_GROUP);
+    let reset = TABLE.rule(REFUSE).of_protocol(TCP).rejects(1, 0);
+    let prohibited = TABLE.rule(REFUSE).rejects(0, 13);
+    vec![told, reset, prohibited]
+}

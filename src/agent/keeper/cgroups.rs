@@ -1,0 +1,137 @@
+//! Control groups from the keeper's side: who makes them, what has to be made again, what a container's want comes to.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+use super::Arguments;
+use super::state::{Event, Found};
+use crate::agent::cgroup::{self, GroupError, Groups, Local, Reply, Request, Starved};
+use crate::agent::client::Storehouse;
+use crate::agent::protocol::{Line, Outcome, Refusal, RefusalKind, Reply as Answer};
+use crate::engine::identity::{SandboxId, Scope};
+use crate::spec::Limits;
+
+/// How long after the engine's first word of it the kernel may take to kill.
+const AFTERWARDS: Duration = Duration::from_millis(300);
+/// How often that is looked at: what was killed is cleared away, and may be started again, before that is over.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// Whoever makes the groups, or why there can be none.
+pub type Opened = Result<Arc<dyn Groups>, String>;
+
+/// What the client that made this container has told of the engine's groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Their tree is mounted here.
+    Mounted(cgroup::Driver),
+    /// It is not.
+    Refused(String),
+}
+
+/// Looks at the tree that is mounted here.
+pub async fn open_local(arguments: &Arguments, scope: &Scope) -> Opened {
+    let driver = match &arguments.groups {
+        Told::Mounted(driver) => *driver,
+        Told::Refused(why) => return Err(why.clone()),
+    };
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let scope = scope.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        Local::open(Path::new(cgroup::TREE), Path::new(cgroup::BUS), driver, &scope, &own)
+    });
+    match opened.await {
+        Ok(Ok(local)) => Ok(Arc::new(local)),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The groups that a storehouse makes.
+pub fn far(storehouse: &Storehouse) -> Opened {
+    let greeting = storehouse.greeting();
+    match storehouse.groups() {
+        Some(groups) => Ok(groups),
+        None => {
+            Err(greeting.groups_refused.clone().unwrap_or_else(|| "the storehouse makes none".to_owned()))
+        }
+    }
+}
+
+/// Makes the groups of all known sandboxes again, which a reboot takes. Those for which that did not succeed.
+pub async fn take_up(groups: &dyn Groups, found: &[Found]) -> Vec<SandboxId> {
+    let mut failed = Vec::new();
+    let limited = found.iter().filter_map(|it| Some((it, it.kept.as_ref()?.limits.clone()?)));
+    for (sandbox, limits) in limited {
+        let request = Request::Limit { sandbox: sandbox.sandbox.clone(), limits };
+        if let Err(error) = groups.perform(request).await {
+            tracing::warn!(name = %sandbox.name, %error, "its services are not limited together");
+            failed.push(sandbox.sandbox.clone());
+        }
+    }
+    failed
+}
+
+/// Removes the groups of no sandbox. Nobody may make another one meanwhile.
+pub async fn remove_others(groups: &dyn Groups, found: &[Found]) {
+    let sandboxes = found.iter().map(|it| it.sandbox.clone()).collect();
+    if let Err(error) = groups.perform(Request::Keep { sandboxes }).await {
+        tracing::warn!(%error, "cannot remove control groups of sandboxes that are gone");
+    }
+}
+
+/// Gives a sandbox its group and answers whoever asked for it.
+pub async fn limit(
+    groups: Option<Arc<dyn Groups>>,
+    lines: mpsc::UnboundedSender<Line>,
+    id: u64,
+    sandbox: SandboxId,
+    limits: Limits,
+) -> Event {
+    let done = match groups {
+        Some(groups) => {
+            let request = Request::Limit { sandbox: sandbox.clone(), limits: limits.clone() };
+            groups.perform(request).await.map(drop)
+        }
+        None => Err(GroupError("this keeper makes no control groups".to_owned())),
+    };
+    let (outcome, event) = match done {
+        Ok(()) => (Outcome::Ok(serde_json::Value::Null), Event::Limited(sandbox, limits)),
+        Err(error) => {
+            let refusal = Refusal { kind: RefusalKind::Group, message: error.to_string(), hint: None };
+            (Outcome::Error(refusal), Event::Alarm)
+        }
+    };
+    // The client may have gone; the group goes with the sandbox.
+    let _ = lines.send(Line::Reply(Answer { id, outcome }));
+    event
+}
+
+/// Whose limit it was that a container ran into.
+pub async fn diagnose(groups: Option<Arc<dyn Groups>>, sandbox: &SandboxId, container: String) -> Starved {
+    let unknown = Starved { shared: false, killed: None };
+    let Some(groups) = groups else { return unknown };
+    let begin = Instant::now();
+    loop {
+        let request = Request::Starved { sandbox: sandbox.clone(), container: container.clone() };
+        match groups.perform(request).await {
+            Ok(Reply::Starved(Starved { killed: Some(0), .. })) if begin.elapsed() < AFTERWARDS => {
+                sleep(LOOK).await;
+            }
+            Ok(Reply::Starved(starved)) => return starved,
+            _ => return unknown,
+        }
+    }
+}
+
+/// Removes what came late of sandboxes that are gone.
+pub async fn remove_late(groups: &dyn Groups, gone: &[SandboxId]) {
+    for sandbox in gone {
+        if let Err(error) = groups.perform(Request::Remove { sandbox: sandbox.clone() }).await {
+            tracing::warn!(%error, "cannot remove the control group of a sandbox that is gone");
+        }
+    }
+}

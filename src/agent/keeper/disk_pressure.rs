@@ -1,0 +1,214 @@
+//! What is done about the disk. Writers are frozen while it is nearly full, since whoever writes on would break
+//! everybody's data, and thawed when that is over. A pool that turned read-only is attached anew, for which what uses
+//! it has to be stopped: its writes fail anyway.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::quiesced;
+use super::store::Store;
+use crate::agent::client::in_full;
+use crate::agent::protocol::{Record, What};
+use crate::bind_check;
+use crate::engine::identity::{self, Role, Scope};
+use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Filter};
+use crate::storage::{Detail, Pressure, Storage};
+
+/// How long a service may take to end on a pool that it cannot write to.
+const STOP: Duration = Duration::from_secs(5);
+
+/// What was done and has to be undone. Kept in the volume, so that the next keeper does it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Strain {
+    /// Containers that were frozen, by id.
+    #[serde(default)]
+    frozen: BTreeSet<String>,
+    /// Containers that were stopped for the pool to be mended, by id.
+    #[serde(default)]
+    stopped: BTreeSet<String>,
+    /// Whether it was told that the pool is read-only.
+    #[serde(default)]
+    told: bool,
+}
+
+/// What has to be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Remedy {
+    /// Nothing.
+    Nothing,
+    /// Freeze who writes.
+    Freeze,
+    /// Thaw who was frozen, start who was stopped.
+    Undo,
+    /// Stop who uses the pool and attach it anew.
+    Mend,
+}
+
+impl Strain {
+    /// What a pressure asks for. `host` is that of the disk below a pool that is read-only: on a full one it would be
+    /// so again at once.
+    fn remedy(&self, pressure: Pressure, host: Pressure) -> Remedy {
+        match pressure {
+            Pressure::Critical => Remedy::Freeze,
+            Pressure::ReadOnly if host == Pressure::Critical => Remedy::Nothing,
+            Pressure::ReadOnly => Remedy::Mend,
+            Pressure::Fine if !self.frozen.is_empty() || !self.stopped.is_empty() || self.told => {
+                Remedy::Undo
+            }
+            // Between the two nobody is frozen and nobody thawed: it would go to and fro.
+            Pressure::Fine | Pressure::Short => Remedy::Nothing,
+        }
+    }
+}
+
+/// What a look at the disk needs.
+pub struct Relief {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// Whose objects are ours.
+    pub scope: Scope,
+    /// Where it is noted.
+    pub store: Store,
+    /// Whose disk it is.
+    pub storage: Arc<dyn Storage>,
+}
+
+impl Relief {
+    /// Looks at the disk and does what it asks for. How the disk was, if it could be looked at.
+    pub async fn relieve(&self, strain: &mut Strain) -> Option<Pressure> {
+        let pressure = self.storage.check().await.ok()?;
+        let host = match pressure {
+            Pressure::ReadOnly => {
+                self.storage.usage(Detail::Totals).await.map_or(Pressure::Fine, |it| it.host_pressure())
+            }
+            other => other,
+        };
+        let before = strain.clone();
+        if pressure == Pressure::ReadOnly && !strain.told {
+            tracing::error!("the pool has turned read-only");
+            strain.told = true;
+            self.note(What::PoolReadOnly);
+        }
+        match strain.remedy(pressure, host) {
+            Remedy::Nothing => {}
+            Remedy::Freeze => self.freeze(strain).await,
+            Remedy::Undo => self.undo(strain).await,
+            Remedy::Mend => self.mend(strain).await,
+        }
+        if *strain != before
+            && let Err(error) = self.store.save_strain(strain)
+        {
+            tracing::warn!(%error, "cannot keep what has to be thawed");
+        }
+        Some(pressure)
+    }
+
+    async fn freeze(&self, strain: &mut Strain) {
+        let Ok(services) = self.services().await else { return };
+        let running = services.iter().filter(|it| it.state == ContainerState::Running);
+        let mut frozen = Vec::new();
+        for container in running {
+            // One that has just ended writes nothing.
+            if self.engine.pause_container(&container.id).await.is_ok() {
+                tracing::error!(container = container.name, "the engine's disk is nearly full: it is frozen");
+                strain.frozen.insert(container.id.clone());
+                frozen.push(container.name.clone());
+            }
+        }
+        if !frozen.is_empty() {
+            self.note(What::DiskFull { frozen });
+        }
+    }
+
+    /// Whoever is gone, or was thawed or started by somebody else meanwhile, needs nothing.
+    async fn undo(&self, strain: &mut Strain) {
+        let Ok(services) = self.services().await else { return };
+        let (mut thawed, mut started) = (Vec::new(), Vec::new());
+        for container in services {
+            if strain.frozen.contains(&container.id)
+                && self.engine.unpause_container(&container.id).await.is_ok()
+            {
+                thawed.push(container.name);
+            } else if strain.stopped.contains(&container.id)
+                && quiesced::stands(&*self.engine, &container.name).await.unwrap_or_default()
+                && bind_check::start(&*self.engine, &container.name).await.is_ok()
+            {
+                started.push(container.name);
+            }
+        }
+        if !thawed.is_empty() {
+            tracing::info!(?thawed, "the engine's disk has room again");
+            self.note(What::DiskEased { thawed });
+        }
+        if strain.told {
+            tracing::info!(?started, "the pool can be written again");
+            self.note(What::PoolMended { started });
+        }
+        *strain = Strain::default();
+    }
+
+    async fn mend(&self, strain: &mut Strain) {
+        let Ok(users) = self.users().await else { return };
+        let alive = users.iter().filter(|it| it.state.is_alive());
+        join_all(alive.map(|it| self.engine.stop_container(&it.id, None, Some(STOP)))).await;
+        strain.stopped.extend(users.into_iter().filter(|it| it.state.is_alive()).map(|it| it.id));
+        match self.storage.recover().await {
+            Ok(()) => self.undo(strain).await,
+            Err(error) => tracing::warn!(error = in_full(&error), "the pool cannot be mended yet"),
+        }
+    }
+
+    async fn services(&self) -> Result<Vec<ContainerSummary>, EngineError> {
+        let filter = Filter::all().label(identity::ROLE, Role::Service.as_str());
+        let mut found = self.engine.containers(&self.scope.narrow(filter)).await?;
+        found.retain(|it| self.scope.owns(&it.labels));
+        Ok(found)
+    }
+
+    /// The services that have a volume of the pool.
+    async fn users(&self) -> Result<Vec<ContainerSummary>, EngineError> {
+        let filter = Filter::all().label(identity::ROLE, Role::Volume.as_str());
+        let volumes = self.engine.volumes(&self.scope.narrow(filter)).await?;
+        let stored: BTreeSet<String> = volumes.into_iter().map(|it| it.name).collect();
+        let mut services = self.services().await?;
+        services.retain(|it| it.mounts.iter().any(|mount| stored.contains(&mount.name)));
+        Ok(services)
+    }
+
+    fn note(&self, what: What) {
+        let record = Record { at: Timestamp::now(), name: None, sandbox: None, what };
+        if let Err(error) = self.store.note(&record) {
+            tracing::warn!(%error, "cannot note an event");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frozen() -> Strain {
+        Strain { frozen: ["a".to_owned()].into(), ..Strain::default() }
+    }
+
+    #[test]
+    fn writers_are_frozen_while_it_is_critical_and_thawed_when_all_is_well() {
+        let remedy = |strain: Strain, pressure| strain.remedy(pressure, pressure);
+        assert_eq!(remedy(Strain::default(), Pressure::Critical), Remedy::Freeze);
+        assert_eq!(remedy(frozen(), Pressure::Short), Remedy::Nothing);
+        assert_eq!(remedy(frozen(), Pressure::Fine), Remedy::Undo);
+        assert_eq!(remedy(Strain::default(), Pressure::Fine), Remedy::Nothing);
+    }
+
+    #[test]
+    fn a_pool_is_mended_once_the_disk_below_it_has_room() {
+        let strain = Strain::default();
+        assert_eq!(strain.remedy(Pressure::ReadOnly, Pressure::Critical), Remedy::Nothing);
+        assert_eq!(strain.remedy(Pressure::ReadOnly, Pressure::Short), Remedy::Mend);
+    }
+}

@@ -1,0 +1,90 @@
+//! The ingress filter from the keeper's side: when it is asked for, and what comes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::Serving;
+use crate::agent::client::in_full;
+use crate::agent::host_firewall::container::{Ingress, IngressError};
+use crate::agent::keeper::state::{ConnectionId, Event};
+use crate::agent::protocol::{Line, Outcome, Refusal, RefusalKind, Reply};
+use crate::engine::identity::SandboxId;
+
+/// How long the rest waits for the first try.
+const AT_ONCE: Duration = Duration::from_secs(2);
+/// When it is tried again where an engine has refused.
+const AGAIN: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15), Duration::from_mins(1)];
+
+impl Serving {
+    /// Whoever takes a lease is about to have networks.
+    pub(super) fn prepare_ingress(&mut self) {
+        let Some(ingress) = self.ingress.clone() else { return };
+        self.busy += 1;
+        self.spawn(async move {
+            ingress.prepare().await;
+            Event::Quiet
+        });
+    }
+
+    pub(super) fn filter_ingress(&mut self, client: ConnectionId, id: u64, sandbox: SandboxId) {
+        let Some(lines) = self.clients.sender(client) else { return };
+        self.busy += 1;
+        self.spawn(filter(self.ingress.clone(), lines, id, sandbox));
+    }
+}
+
+/// Filters for a sandbox and answers whoever asked for it.
+async fn filter(
+    ingress: Option<Arc<Ingress>>,
+    lines: mpsc::UnboundedSender<Line>,
+    id: u64,
+    sandbox: SandboxId,
+) -> Event {
+    let refused = if let Some(ingress) = ingress {
+        ingress.filter(&sandbox).await.err().map(|error| Refusal {
+            kind: if matches!(error, IngressError::Ipv6(_)) {
+                RefusalKind::Ipv6
+            } else {
+                RefusalKind::Ingress
+            },
+            message: in_full(&error),
+            hint: Some(error.hint().to_owned()),
+        })
+    } else {
+        let message = "this keeper filters nothing".to_owned();
+        Some(Refusal { kind: RefusalKind::Ingress, message, hint: None })
+    };
+    let outcome = refused.map_or(Outcome::Ok(serde_json::Value::Null), Outcome::Error);
+    // The client may have gone; its networks go with the sandbox.
+    let _ = lines.send(Line::Reply(Reply { id, outcome }));
+    Event::Quiet
+}
+
+/// Filters again for all that is there: after a start of the engine's machine their bridges are others.
+pub async fn take_up(ingress: Arc<Ingress>) {
+    if !timeout(AT_ONCE, tried(&ingress)).await.unwrap_or_default() {
+        tokio::spawn(async move {
+            for pause in AGAIN {
+                sleep(pause).await;
+                if tried(&ingress).await {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+/// Whether there is no use in another try.
+async fn tried(ingress: &Ingress) -> bool {
+    match ingress.filter_all().await {
+        Ok(()) | Err(IngressError::Podman) => true,
+        Err(error) => {
+            tracing::warn!(error = in_full(&error), "services may reach the engine's machine");
+            false
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Keeps small what is resident of this program itself.
+//!
+//! Keeper and gateway wait nearly all of their lives, but every page of code that a start or a destruction touches
+//! counts as resident from then on, and the kernel maps sixteen at a time. So whenever the runtime's thread is about to
+//! sleep, what is resident is looked at, and given back where it is much: it is the file's own content, and comes back
+//! from the page cache when it is needed.
+
+#[cfg(target_os = "linux")]
+pub use linux::keep_small;
+
+/// Elsewhere there is no such figure to keep.
+#[cfg(not(target_os = "linux"))]
+pub fn keep_small(runtime: &mut tokio::runtime::Builder) -> &mut tokio::runtime::Builder {
+    runtime
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+    use std::sync::Mutex;
+    use std::time::{Duration, Instant};
+
+    use tokio::runtime::Builder;
+
+    /// So much of the program's file may be resident when the thread sleeps, in bytes.
+    const MOST: usize = 3 << 20;
+    /// How often that is looked at, at most: a look costs a microsecond or two.
+    const PAUSE: Duration = Duration::from_micros(500);
+
+    /// Has a runtime of one thread look at what is resident before it sleeps.
+    pub fn keep_small(runtime: &mut Builder) -> &mut Builder {
+        let Some(mut resident) = Resident::of_this_process() else { return runtime };
+        resident.look(Instant::now());
+        let resident = Mutex::new(resident);
+        runtime.on_thread_park(move || {
+            // Nobody else has it, as there is one thread.
+            if let Ok(mut resident) = resident.try_lock() {
+                resident.look(Instant::now());
+            }
+        })
+    }
+
+    /// What this process has resident of its own file.
+    struct Resident {
+        /// `/proc/self/statm`, which stays open.
+        statm: File,
+        /// Bytes in a page.
+        page: usize,
+        /// Where the pages are that may be given back: they stay where they are.
+        ranges: Vec<(usize, usize)>,
+        looked: Option<Instant>,
+    }
+
+    impl Resident {
+        fn of_this_process() -> Option<Self> {
+            let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+            let own = std::fs::read_link("/proc/self/exe").ok()?;
+            Some(Self {
+                statm: File::open("/proc/self/statm").ok()?,
+                page: page()?,
+                ranges: maps.lines().filter_map(|line| clean(line, &own)).collect(),
+                looked: None,
+            })
+        }
+
+        fn look(&mut self, now: Instant) {
+            if self.looked.is_some_and(|then| now.saturating_duration_since(then) < PAUSE) {
+                return;
+            }
+            self.looked = Some(now);
+            if self.file_pages().is_some_and(|pages| pages * self.page > MOST) {
+                self.give_back();
+            }
+        }
+
+        /// How many pages of files are resident: the third figure (proc(5)).
+        fn file_pages(&self) -> Option<usize> {
+            let mut line = [0; 128];
+            let length = self.statm.read_at(&mut line, 0).ok()?;
+            std::str::from_utf8(&line[..length]).ok()?.split_ascii_whitespace().nth(2)?.parse().ok()
+        }
+
+        /// Drops this program's own pages of code and constants.
+        fn give_back(&self) {
+            for (start, length) in &self.ranges {
+                // SAFETY: a private mapping of a file that was never written to has the file's content again when it
+                // is next read; nothing that Rust knows of changes. `clean` selects no others.
+                let _ = unsafe { libc::madvise(*start as *mut libc::c_void, *length, libc::MADV_DONTNEED) };
+            }
+        }
+    }
+
+    /// Bytes in a page.
+    fn page() -> Option<usize> {
+        // SAFETY: it only answers a number.
+        usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()
+    }
+
+    /// The range of a mapping of this program's file that cannot have been written to: code, and the constants at the
+    /// file's beginning. (The constants at its end are relocated by the loader before they are made read-only.)
+    fn clean(line: &str, own: &Path) -> Option<(usize, usize)> {
+        let mut words = line.split_ascii_whitespace();
+        let (range, permissions, offset) = (words.next()?, words.next()?, words.next()?);
+        let file = words.nth(2)?;
+        let at_the_beginning = offset.bytes().all(|digit| digit == b'0');
+        let unwritten = permissions == "r-xp" || (permissions == "r--p" && at_the_beginning);
+        if !unwritten || Path::new(file) != own {
+            return None;
+        }
+        let (start, end) = range.split_once('-')?;
+        let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+        Some((start, end.checked_sub(start)?))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::super::linux::*;
+
+        #[test]
+        fn only_pages_that_were_never_written_are_given_back() {
+            let own = Path::new("/sandbox");
+            let line = |permissions, offset| format!("1000-3000 {permissions} {offset} 00:2b 77 /sandbox");
+            assert_eq!(clean(&line("r-xp", "00001000"), own), Some((0x1000, 0x2000)));
+            assert_eq!(clean(&line("r--p", "00000000"), own), Some((0x1000, 0x2000)));
+            assert_eq!(clean(&line("r--p", "00009000"), own), None);
+            assert_eq!(clean(&line("rw-p", "00000000"), own), None);
+            assert_eq!(clean("1000-3000 r-xp 00000000 00:2b 77 /lib/libc.so", own), None);
+        }
+
+        #[test]
+        fn the_program_goes_on_afterwards_with_less() {
+            let resident = Resident::of_this_process().unwrap();
+            assert!(!resident.ranges.is_empty());
+            let before = resident.file_pages().unwrap();
+            resident.give_back();
+            assert!(resident.file_pages().unwrap() < before);
+            assert_eq!(format!("{:?}", [1, 2]), "[1, 2]");
+        }
+
+        #[test]
+        fn a_runtime_that_looks_runs() {
+            let mut builder = Builder::new_current_thread();
+            let runtime = keep_small(builder.enable_all()).build().unwrap();
+            runtime.block_on(async { tokio::time::sleep(PAUSE * 3).await });
+        }
+    }
+}

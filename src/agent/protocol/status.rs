@@ -1,0 +1,136 @@
+//! How things stand with the keeper: itself, its sandboxes, and what is left of those that are gone.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Build;
+use crate::agent::cgroup::Grouping;
+use crate::engine::identity::{SandboxId, SandboxName};
+use crate::spec::Limits;
+use crate::storage::StorageKind;
+use crate::sweep::Swept;
+
+/// What the keeper says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Greeting {
+    /// Its binary.
+    pub build: Build,
+    /// The storage that it serves, if any.
+    #[serde(default)]
+    pub storage: Option<StorageKind>,
+    /// Why better kinds of storage, or all, are not to be had here.
+    #[serde(default)]
+    pub storage_refused: Vec<(StorageKind, String)>,
+    /// How the control groups of sandboxes are called, if they can have any.
+    #[serde(default)]
+    pub groups: Option<Grouping>,
+    /// Why they can have none.
+    #[serde(default)]
+    pub groups_refused: Option<String>,
+    /// How many sandboxes it knows.
+    #[serde(default)]
+    pub sandboxes: usize,
+}
+
+/// How a sandbox stands with the keeper.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The sandbox's name.
+    pub name: SandboxName,
+    /// Its incarnation.
+    pub sandbox: SandboxId,
+    /// Who keeps it alive.
+    pub hold: Hold,
+    /// When it ends if nobody does anything; none for a session without a written end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Timestamp>,
+    /// Whether each use defers that end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unless_used: bool,
+    /// Its last known use.
+    pub used: Timestamp,
+    /// What its services may use together, if they have a control group for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// How many of its containers have ended and are started again.
+    #[serde(default)]
+    pub restarts: usize,
+}
+
+/// Who keeps a sandbox alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hold {
+    /// A client's lease.
+    Held,
+    /// A client's lease; the client is stopped and said so before.
+    Suspended,
+    /// A lease that broke less than `grace` ago.
+    Lost,
+    /// Nobody: it lives to its deadline.
+    Detached,
+    /// Nobody: it is being destroyed.
+    Ending,
+}
+
+/// What came of a destruction.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destroyed {
+    /// How many objects were removed, by kind (`container`, `network`, `volume`).
+    #[serde(default)]
+    pub removed: BTreeMap<String, usize>,
+    /// What could not be removed, each with the cause.
+    #[serde(default)]
+    pub left: Vec<LeftObject>,
+}
+
+/// An object that could not be removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftObject {
+    /// Its kind: container, network, volume, path.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Why it is still there.
+    pub cause: String,
+}
+
+impl std::fmt::Display for LeftObject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { kind, name, cause } = self;
+        if name.is_empty() { write!(f, "{kind}: {cause}") } else { write!(f, "{kind} `{name}`: {cause}") }
+    }
+}
+
+impl From<&Swept> for Destroyed {
+    fn from(swept: &Swept) -> Self {
+        let mut destroyed = Self::default();
+        for (kind, _) in &swept.removed {
+            *destroyed.removed.entry(kind.to_string()).or_default() += 1;
+        }
+        let left = swept.left.iter().map(|left| LeftObject {
+            kind: left.kind.to_string(),
+            name: left.name.clone(),
+            cause: left.cause.clone(),
+        });
+        destroyed.left = left.collect();
+        destroyed
+    }
+}
+
+/// What a destroyed sandbox left in the keeper's volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// The sandbox's name.
+    pub name: SandboxName,
+    /// Its incarnation.
+    pub sandbox: SandboxId,
+    /// When it was destroyed.
+    pub at: Timestamp,
+    /// The folder, as the keeper sees it.
+    pub folder: String,
+    /// The files in it, relative to `folder`, with their sizes in bytes.
+    pub files: BTreeMap<String, u64>,
+}

@@ -1,0 +1,258 @@
+//! `sandbox agent export` and `agent import`: snapshot files out of and into the storage, as processes of their own in the
+//! keeper's container, so that the keeper itself stays small and a client that goes takes its copy along.
+//!
+//! The file goes through standard output or input; what there is to tell is told on standard error, as lines of
+//! [`Carrying`].
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
+
+use super::client::{ENGINE_SOCKET, storage_inside};
+use super::protocol::Carrying;
+use crate::data::archive::{
+    ArchiveError, Archived, Brought, Packing, Place, UserValues, export_set, import_set, manifest_of,
+    user_variables,
+};
+use crate::data::manifest::ImageIdentity;
+use crate::engine::docker::Docker;
+use crate::engine::{Engine, EngineError};
+use crate::storage::SetPath;
+use crate::storage::tree::Counter;
+
+/// What a pipe of the engine's is to hold, in bytes: as much as anybody may ask for. It may hold less; that costs time.
+#[cfg(target_os = "linux")]
+const BURST: usize = 1 << 20;
+/// How often progress is told.
+const TELL: Duration = Duration::from_millis(250);
+
+#[derive(Debug, thiserror::Error)]
+enum CarryError {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Keeper(#[from] super::client::KeeperError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(
+        "images cannot come along: the keeper is a process, and the container that has the data has no engine"
+    )]
+    OutOfReach,
+    #[error("image `{reference}` of service `{service}` is not on this engine any more")]
+    NoImage { service: String, reference: String },
+}
+
+impl CarryError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Archive(error) => error.hint().map(str::to_owned),
+            Self::Engine(error) => error.hint(),
+            Self::Keeper(error) => error.hint(),
+            Self::NoImage { .. } => Some("leave `--with-images` out".to_owned()),
+            Self::OutOfReach => Some(
+                "leave `--with-images` out, and bring images with `docker save` and `docker load`".to_owned(),
+            ),
+            Self::Usage(_) => None,
+        }
+    }
+}
+
+/// `export SHELF/NAME [--with-images] [--with-env]`: writes the set to standard output.
+pub fn export(args: &[String]) -> ExitCode {
+    let values =
+        if args.iter().any(|arg| arg == "--with-env") { UserValues::Included } else { UserValues::LeftOut };
+    carry(args, async |place, set, counter, images| {
+        if values == UserValues::LeftOut {
+            let left_out = user_variables(&manifest_of(&*place.storage, &set).await?);
+            if !left_out.is_empty() {
+                let text = format!(
+                    "left out, as the values came from your own variables: {} (`--with-env` puts them in)",
+                    left_out.join(", ")
+                );
+                tell(&Carrying::Note { text });
+            }
+        }
+        let images: Option<Box<dyn io::Read + Send>> = match images {
+            Images::Left => None,
+            Images::Taken => {
+                let manifest = manifest_of(&*place.storage, &set).await?;
+                let engine = engine().await?;
+                let named = names(&*engine, &manifest.images).await?;
+                let stream = engine.save_images(&named).await?;
+                Some(Box::new(SyncIoBridge::new(StreamReader::new(stream))))
+            }
+        };
+        // Rust's own standard output looks for the ends of lines.
+        let out = io::stdout().as_fd().try_clone_to_owned();
+        let out = std::fs::File::from(out.map_err(|error| CarryError::Usage(error.to_string()))?);
+        // What is packed comes in bursts: packing goes on while the engine takes one away.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::pipe::fcntl_setpipe_size(&out, BURST);
+        let packed = Arc::new(AtomicU64::new(0));
+        let out = Counted { out, written: Arc::clone(&packed) };
+        let written = export_set(&place, &set, out, Packing::Zstd, images, values, counter).await?;
+        Ok(Carrying::Done {
+            entries: written.entries,
+            bytes: written.bytes,
+            left_out: written.sockets + written.devices,
+            packed: packed.load(Ordering::Relaxed),
+        })
+    })
+}
+
+/// `import SHELF/NAME [--with-images]`: publishes what comes from standard input. Images that come along are loaded
+/// unless they would replace others; with the option they are loaded even then.
+pub fn import(args: &[String]) -> ExitCode {
+    carry(args, async |place, set, counter, images| {
+        let brought = import_set(&place, &set, io::stdin(), counter).await?;
+        let Brought { imported, images: archive } = brought;
+        if let Some((file, archived)) = archive
+            && let Err(error) = load(file, &archived, images).await
+        {
+            let text =
+                format!("the images that came along are not loaded: {}", super::client::in_full(&error));
+            tell(&Carrying::Warning { text });
+        }
+        Ok(Carrying::Done { entries: imported.entries, bytes: imported.bytes, left_out: 0, packed: 0 })
+    })
+}
+
+/// Counts what is written.
+struct Counted<W> {
+    out: W,
+    written: Arc<AtomicU64>,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.out.write(bytes)?;
+        self.written.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Whether images are carried too (export), or replace others of their names (import).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Images {
+    Left,
+    Taken,
+}
+
+/// The images under the names that the spec has for them, where these still mean them.
+async fn names(
+    engine: &dyn Engine,
+    images: &std::collections::BTreeMap<String, ImageIdentity>,
+) -> Result<Vec<String>, CarryError> {
+    let mut named = Vec::new();
+    for (service, image) in images {
+        let now = engine.image(&image.reference).await?;
+        let name = if now.is_some_and(|now| image.is(&now)) {
+            image.reference.clone()
+        } else if engine.image(&image.id).await?.is_some() {
+            image.id.clone()
+        } else {
+            let (service, reference) = (service.clone(), image.reference.clone());
+            return Err(CarryError::NoImage { service, reference });
+        };
+        if !named.contains(&name) {
+            named.push(name);
+        }
+    }
+    Ok(named)
+}
+
+/// The engine, which only the keeper's own container has.
+async fn engine() -> Result<Arc<dyn Engine>, CarryError> {
+    if std::path::Path::new(ENGINE_SOCKET).exists() {
+        Ok(Docker::connect_from_env().await?)
+    } else {
+        Err(CarryError::OutOfReach)
+    }
+}
+
+async fn load(file: std::fs::File, archived: &[Archived], images: Images) -> Result<(), CarryError> {
+    let engine = engine().await?;
+    let mut missing = false;
+    for image in archived {
+        if image.tags.is_empty() {
+            missing |= engine.image(&image.id).await?.is_none();
+        }
+        for tag in &image.tags {
+            let Some(here) = engine.image(tag).await? else {
+                missing = true;
+                continue;
+            };
+            let is_same = here.id == image.id || (image.content.is_some() && here.content() == image.content);
+            if !is_same && images == Images::Left {
+                let text = format!(
+                    "the images that came along are not loaded: `{tag}` is another one here (`--with-images` replaces it)"
+                );
+                tell(&Carrying::Warning { text });
+                return Ok(());
+            }
+            missing |= !is_same;
+        }
+    }
+    if missing {
+        let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), 1 << 20);
+        let loaded = engine.load_images(Box::pin(stream)).await?;
+        tell(&Carrying::Note { text: format!("loaded {}", loaded.join(", ")) });
+    }
+    Ok(())
+}
+
+fn carry(
+    args: &[String],
+    work: impl AsyncFnOnce(Place, SetPath, Arc<Counter>, Images) -> Result<Carrying, CarryError>,
+) -> ExitCode {
+    let counter = Arc::new(Counter::default());
+    let teller = Arc::clone(&counter);
+    // Ends with the process.
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(TELL);
+            let (done, total) = (teller.done.load(Ordering::Relaxed), teller.total.load(Ordering::Relaxed));
+            tell(&Carrying::Progress { done, total });
+        }
+    });
+    let last = run(args, counter, work).unwrap_or_else(|error| Carrying::Failed {
+        message: super::client::in_full(&error),
+        hint: error.hint(),
+    });
+    tell(&last);
+    if matches!(last, Carrying::Failed { .. }) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn run(
+    args: &[String],
+    counter: Arc<Counter>,
+    work: impl AsyncFnOnce(Place, SetPath, Arc<Counter>, Images) -> Result<Carrying, CarryError>,
+) -> Result<Carrying, CarryError> {
+    let usage = |error: &dyn std::fmt::Display| CarryError::Usage(error.to_string());
+    let name = args.first().ok_or_else(|| usage(&"no set is named"))?;
+    let set: SetPath = name.parse().map_err(|error| usage(&error))?;
+    let images = if args.iter().any(|arg| arg == "--with-images") { Images::Taken } else { Images::Left };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| usage(&error))?.block_on(async {
+        let (storage, folder) = storage_inside().await?;
+        work(Place { storage, folder }, set, counter, images).await
+    })
+}
+
+fn tell(what: &Carrying) {
+    let mut line = serde_json::to_vec(what).unwrap_or_default();
+    line.push(b'\n');
+    // Whoever asked reads it; if nobody does, there is nobody to tell.
+    let _ = io::stderr().write_all(&line);
+}

@@ -1,0 +1,82 @@
+//! Reads in a thread of its own, so that unpacking and writing go on side by side.
+
+use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use super::buffer_pool::{PORTION, Portion, Portions};
+
+/// How many portions are kept ahead.
+const AHEAD: usize = 8;
+
+/// A reader whose bytes are read before they are asked for. Its thread ends with the input, or at the first portion that
+/// nobody waits for any more.
+pub struct Ahead {
+    portions: Receiver<io::Result<Portion>>,
+    current: Portion,
+    /// How much of it has been read.
+    at: usize,
+}
+
+impl Ahead {
+    /// Begins to read.
+    pub fn of(mut input: impl Read + Send + 'static) -> Self {
+        let (sender, portions) = sync_channel(AHEAD);
+        std::thread::spawn(move || {
+            let mut buffers = Portions::default();
+            loop {
+                let read = match buffers.fill(PORTION, |buffer| input.read(buffer)) {
+                    Ok(portion) if portion.is_empty() => return,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    read => read,
+                };
+                let failed = read.is_err();
+                if sender.send(read).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Self { portions, current: Portion::default(), at: 0 }
+    }
+}
+
+impl Read for Ahead {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.current.len() && !buffer.is_empty() {
+            match self.portions.recv() {
+                Ok(portion) => (self.current, self.at) = (portion?, 0),
+                // The thread has ended, and so has the input.
+                Err(_) => return Ok(0),
+            }
+        }
+        let got = (&self.current[self.at..]).read(buffer)?;
+        self.at += got;
+        Ok(got)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    #[test]
+    fn all_of_it_comes_in_order_and_an_error_after_it() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::from(io::ErrorKind::ConnectionReset))
+            }
+        }
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_be_bytes()[2]).collect();
+        let mut ahead = Ahead::of(Cursor::new(bytes.clone()).chain(Broken));
+        let mut read = vec![0; bytes.len()];
+        ahead.read_exact(&mut read).unwrap();
+        assert!(read == bytes);
+        assert_eq!(ahead.read(&mut read).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+
+        let mut whole = Vec::new();
+        Ahead::of(Cursor::new(bytes.clone())).read_to_end(&mut whole).unwrap();
+        assert!(whole == bytes);
+    }
+}

@@ -1,0 +1,143 @@
+//! A container's start: what it waits for, what follows it, and the seeds that run once it is ready.
+
+use std::collections::BTreeSet;
+
+use super::Draft;
+use super::network::ingress;
+use crate::engine::identity;
+use crate::plan::desired_state::{Age, Seeding};
+use crate::plan::op::{Handover, Op};
+use crate::plan::{StepId, container, images, readiness, volume};
+use crate::spec::{Condition, Seed, Service};
+
+impl Draft<'_> {
+    pub(super) fn start(
+        &mut self,
+        service: &Service,
+        name: &str,
+        cause: &str,
+        before: impl IntoIterator<Item = StepId>,
+    ) {
+        let mut needs: BTreeSet<StepId> = before.into_iter().chain([ingress()]).collect();
+        for (other, on) in &service.depends_on {
+            let Some(depended) = self.wish.spec.services.get(other) else { continue };
+            for replica in 1..=depended.replicas() {
+                let container = self.wish.container(other, replica);
+                match on.condition {
+                    Condition::Started => {
+                        needs.insert(StepId::new("start", &container));
+                    }
+                    Condition::CompletedSuccessfully => {
+                        needs.insert(StepId::new("await", &container));
+                    }
+                    Condition::Healthy => {
+                        needs.insert(StepId::new("await", &container));
+                        needs.extend(self.seeds(depended, &container).map(|(id, _)| id));
+                    }
+                }
+            }
+        }
+        self.pre_start(service, name, &mut needs);
+        let started = StepId::new("start", name);
+        let op = Op::Start { container: name.to_owned() };
+        self.add_for(Some(&service.name), started.clone(), op, cause, needs);
+        let mut previous = started;
+        for (index, hook) in service.post_start.iter().enumerate() {
+            let id = StepId::new("hook", format!("{name}.{index}"));
+            let op = Op::RunHook { container: name.to_owned(), hook: hook.clone() };
+            let cause = format!("services.{}.post_start[{index}]", service.name);
+            self.add_for(Some(&service.name), id.clone(), op, cause, [previous]);
+            previous = id;
+        }
+    }
+
+    /// Runs the `pre_start` commands of a service one after the other, before its first replica starts, or this one.
+    fn pre_start(&mut self, service: &Service, name: &str, needs: &mut BTreeSet<StepId>) {
+        let first = self.wish.container(&service.name, 1);
+        for (index, hook) in service.pre_start.iter().enumerate() {
+            let of = if hook.per_replica { name } else { &first };
+            let id = StepId::new("pre_start", format!("{of}.{index}"));
+            if of == name {
+                let replica = self.replica_number(service, name);
+                let image = self.image(service);
+                let volumes = volume::volumes_of(self.wish.name.as_str(), service, replica, image);
+                let group = self.wish.shared(self.observed);
+                let create =
+                    container::create(self.wish, service, replica, image, &volumes, &self.laid, group);
+                let what = format!("{}.{replica}.{index}", service.name);
+                let own = identity::probe(self.wish.name.as_str(), &what);
+                let op = Op::RunInit(Box::new(container::init(self.wish, service, &create, &own, hook)));
+                let cause = format!("services.{}.pre_start[{index}]", service.name);
+                let gateway = StepId::new("start", self.wish.gateway());
+                let needs: BTreeSet<StepId> = needs.iter().cloned().chain([gateway]).collect();
+                self.add_for(Some(&service.name), id.clone(), op, cause, needs);
+            }
+            needs.insert(id);
+        }
+    }
+
+    fn replica_number(&self, service: &Service, name: &str) -> u32 {
+        (1..=service.replicas())
+            .find(|replica| self.wish.container(&service.name, *replica) == name)
+            .unwrap_or(1)
+    }
+
+    /// The seeds of a service that run in this plan: of its first container, if its data is new.
+    fn seeds<'s>(
+        &self,
+        service: &'s Service,
+        container: &str,
+    ) -> impl Iterator<Item = (StepId, &'s Seed)> + use<'s> {
+        let first = container == self.wish.container(&service.name, 1);
+        let fresh = self.wish.age == Age::New || self.has_nothing_of(service, container);
+        let run = first && fresh && self.wish.seeding == Seeding::Run;
+        let name = service.name.clone();
+        let seeds = if run { service.seed.as_slice() } else { &[] };
+        seeds
+            .iter()
+            .enumerate()
+            .map(move |(index, seed)| (StepId::new("seed", format!("{name}.{index}")), seed))
+    }
+
+    /// Whether neither a service's container nor any volume of it is there. A container alone may have been on its way to
+    /// be made anew.
+    fn has_nothing_of(&self, service: &Service, container: &str) -> bool {
+        let volumes = volume::volumes_of(self.wish.name.as_str(), service, 1, self.image(service));
+        let kept = volumes.values().any(|volume| self.observed.volumes.contains(&volume.name));
+        !kept && !self.observed.containers.contains_key(container)
+    }
+
+    fn handover(&self, service: &Service) -> Handover {
+        let seeded = self.wish.spec.services.values().any(Service::is_seeded);
+        match self.wish.seeding {
+            Seeding::Run if service.initdb_mounts().next().is_some() => Handover::Proven,
+            Seeding::Run if seeded => Handover::Required,
+            _ => Handover::Expected,
+        }
+    }
+
+    /// Waits for a container and seeds its service.
+    pub(super) fn settle(&mut self, service: &Service, name: &str) {
+        let until = readiness::until(self.wish.spec, service, self.image(service));
+        let awaited = StepId::new("await", name);
+        let cause = format!("services.{}", service.name);
+        let mut needs = BTreeSet::from([StepId::new("start", name)]);
+        if until.is_tried_by_gateway() {
+            needs.insert(StepId::new("start", self.wish.gateway()));
+        }
+        let handover = self.handover(service);
+        let optional = readiness::is_optional(self.wish.spec, &service.name);
+        let op = Op::Await { container: name.to_owned(), until, handover, optional };
+        self.add_for(Some(&service.name), awaited.clone(), op, cause, needs);
+        let mut previous = awaited;
+        let seeds: Vec<(StepId, Seed)> =
+            self.seeds(service, name).map(|(id, seed)| (id, seed.clone())).collect();
+        for (index, (id, seed)) in seeds.into_iter().enumerate() {
+            let image = images::reference(self.wish.spec, service);
+            let op = Op::Seed { container: name.to_owned(), image, seed };
+            let cause = format!("services.{}.seed[{index}]", service.name);
+            self.add_for(Some(&service.name), id.clone(), op, cause, [previous]);
+            previous = id;
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Events as sentences: the one place where what happened is put into words, shared by the renderers for people.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::style::{Colour, Look, Tone, harmless};
+use crate::report::amount;
+use crate::session::event::{AfterExit, BakeState, Event, LeftObject, Progress, Removed, ServiceState};
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// Only worth a line where every fact gets one.
+    Detail,
+    /// Worth keeping on a terminal too.
+    Fact,
+    /// Something went wrong, or may.
+    Warning,
+    /// What was asked for has failed.
+    Error,
+}
+
+/// One fact in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// How much it matters.
+    pub weight: Weight,
+    /// What it is about: a service, an image, a volume; empty for the sandbox itself.
+    pub subject: String,
+    /// The sentence, lowercase, without an end.
+    pub text: String,
+    /// The way out, if there is one.
+    pub hint: Option<String>,
+    /// Lines that belong to it: a log's tail, a chain of causes.
+    pub below: Vec<String>,
+}
+
+impl Fact {
+    fn new(weight: Weight, subject: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { weight, subject: subject.into(), text: text.into(), hint: None, below: Vec::new() }
+    }
+
+    fn with_hint(mut self, hint: Option<&String>) -> Self {
+        self.hint = hint.cloned();
+        self
+    }
+
+    fn with_below(mut self, below: Vec<String>) -> Self {
+        self.below = below;
+        self
+    }
+}
+
+/// `event` in words; `None` for what has a form of its own (logs, plans, the final table) or only moves a bar.
+pub fn fact(event: &Event) -> Option<Fact> {
+    use Weight::{Detail, Error, Fact as Worth, Warning};
+    let fact = match event {
+        Event::Started { name, .. } => Fact::new(Worth, "", format!("sandbox `{name}`")),
+        Event::StepDone { what, service, elapsed, .. } => {
+            Fact::new(Detail, subject(service.as_ref()), format!("{what} ({})", amount::duration(*elapsed)))
+        }
+        // Why is for whoever hears of the failure in the end: said twice it is read twice.
+        // It may be tried again; if not, whoever asked for all of it tells what has failed.
+        Event::StepFailed { what, service, elapsed, error, .. } => Fact::new(
+            Detail,
+            subject(service.as_ref()),
+            format!("{what} failed after {}: {error}", amount::duration(*elapsed)),
+        ),
+        Event::Plan { .. }
+        | Event::Log { .. }
+        | Event::Up { .. }
+        | Event::CommandStarted { .. }
+        | Event::DeadlineMoved { by_use: true, .. }
+        | Event::StepStarted { .. }
+        | Event::Pull { done: false, .. }
+        | Event::Transfer { done: true, .. }
+        | Event::Seed { done: false, .. } => return None,
+        Event::Pull { image, bytes, .. } => Fact::new(
+            Detail,
+            "",
+            match bytes.total.max(bytes.done) {
+                // All layers were there already.
+                0 => format!("pulled `{image}`"),
+                size => format!("pulled `{image}` ({})", amount::bytes(size)),
+            },
+        ),
+        Event::Transfer { what, bytes, rate, .. } => Fact::new(
+            Detail,
+            "",
+            format!("{what}: {}, {}", progress(*bytes, amount::bytes), amount::rate(*rate)),
+        ),
+        Event::BuildLine { service, line } => Fact::new(Detail, service, harmless(line, Colour::Off)),
+        Event::BuildFailed { service, output } => Fact::new(Error, service, "the build failed")
+            .with_below(output.iter().map(|line| harmless(line, Colour::Off)).collect()),
+        Event::Waiting { service, what, last, since } => {
+            Fact::new(Detail, service, waits(what, last.as_deref(), *since))
+        }
+        Event::Ready { service, after } => {
+            Fact::new(Detail, service, format!("ready after {}", amount::duration(*after)))
+        }
+        Event::Seed { target, what, progress, .. } => {
+            let how_much = progress.map(|of| format!(" ({})", of.done)).unwrap_or_default();
+            Fact::new(Detail, target, format!("seeded by {what}{how_much}"))
+        }
+        Event::Bake { key, volumes, state } => bake(key, volumes, state),
+        Event::Warning { text, hint } => Fact::new(Warning, "", text).with_hint(hint.as_ref()),
+        Event::Notice { text } => Fact::new(Worth, "", text),
+        Event::PortMoved { service, target, wanted, given } => Fact::new(
+            Warning,
+            service,
+            format!("port {target} is at 127.0.0.1:{given}: {wanted} is taken on this host"),
+        ),
+        Event::ServiceExited { service, code, log, waited_for_by, then } => {
+            exited(service, *code, log, waited_for_by, *then)
+        }
+        Event::Changing { why, .. } => Fact::new(Worth, "", why),
+        Event::Changed { elapsed, .. } => {
+            Fact::new(Worth, "", format!("done after {}", amount::duration(*elapsed)))
+        }
+        Event::DeadlineMoved { deadline, if_unused, .. } => {
+            Fact::new(Worth, "", format!("the sandbox {}", ends(*deadline, *if_unused)))
+        }
+        Event::DeadlineNear { left } => {
+            Fact::new(Warning, "", format!("the sandbox ends in {}", amount::duration(*left)))
+                .with_hint(Some(&"`sandbox extend` gives it more time".to_owned()))
+        }
+        Event::TearingDown { name, reason } => Fact::new(Worth, "", format!("removing `{name}`: {reason}")),
+        Event::Torn { name, removed, elapsed } => Fact::new(
+            if *removed == Removed::default() { Detail } else { Worth },
+            "",
+            format!("removed `{name}`: {} in {}", counts(*removed), amount::duration(*elapsed)),
+        ),
+        Event::Left { name, objects } => left(name, objects),
+        Event::Failed { error, hint } => {
+            let (first, causes) = error.split_first().map_or(("failed", &[][..]), |(f, c)| (f.as_str(), c));
+            Fact::new(Error, "", first).with_hint(hint.as_ref()).with_below(causes.to_vec())
+        }
+    };
+    Some(harmless_fact(fact))
+}
+
+/// Names, causes and hints may hold text of others, such as a name that a service asked for.
+fn harmless_fact(fact: Fact) -> Fact {
+    let clean = |text: &str| {
+        let lines: Vec<_> = text.split('\n').map(|line| harmless(line, Colour::Off)).collect();
+        lines.join("\n")
+    };
+    Fact {
+        text: clean(&fact.text),
+        hint: fact.hint.as_deref().map(clean),
+        below: fact.below.iter().map(|line| clean(line)).collect(),
+        ..fact
+    }
+}
+
+/// "ends at 2026-11-30 18:05 if unused"
+pub fn ends(deadline: Timestamp, if_unused: bool) -> String {
+    let at = deadline.to_zoned_datetime(TimeZone::system());
+    format!("ends at {}{}", at.strftime("%Y-%m-%d %H:%M"), if if_unused { " if unused" } else { "" })
+}
+
+/// "7h 59m left", "44m 10s left if unused"
+pub fn time_left(deadline: Timestamp, if_unused: bool, now: Timestamp) -> String {
+    let condition = if if_unused { " if unused" } else { "" };
+    match amount::until(deadline, now) {
+        Some(left) if left.as_secs() >= 3600 => format!("{} left{condition}", amount::duration(left)),
+        Some(left) => format!("{} left{condition}", amount::ticking(left)),
+        None => "its time is over".to_owned(),
+    }
+}
+
+/// "2 objects of `shop` could not be removed", each named below.
+fn left(name: &str, objects: &[LeftObject]) -> Fact {
+    let below = objects.iter().map(ToString::to_string).collect();
+    let text = format!("{} of `{name}` could not be removed", amount::count(objects.len(), "object"));
+    Fact::new(Weight::Error, "", text)
+        .with_hint(Some(&format!("`sandbox down --name {name}` tries again")))
+        .with_below(below)
+}
+
+fn subject(service: Option<&String>) -> &str {
+    service.map_or("", String::as_str)
+}
+
+/// "waits for `db` to be healthy (1.2 s): connection refused"
+pub fn waits(what: &str, last: Option<&str>, since: Duration) -> String {
+    let answer = last.map(|last| format!(": {last}")).unwrap_or_default();
+    let time =
+        if since.as_millis() < 100 { String::new() } else { format!(" ({})", amount::duration(since)) };
+    format!("waits for {what}{time}{answer}")
+}
+
+fn bake(key: &str, volumes: &[String], state: &BakeState) -> Fact {
+    let which = volumes.join(", ");
+    let short: String = key.chars().take(12).collect();
+    let (weight, text) = match state {
+        BakeState::Found => (Weight::Detail, format!("data of {which} is a clone of baseline {short}")),
+        BakeState::Awaited => {
+            (Weight::Fact, format!("another session makes the data of {which}; waiting for it"))
+        }
+        BakeState::Started => (Weight::Fact, format!("making the data of {which} for the first time")),
+        BakeState::Done { elapsed } => {
+            (Weight::Fact, format!("data of {which} is ready to clone ({})", amount::duration(*elapsed)))
+        }
+    };
+    Fact::new(weight, "", text)
+}
+
+fn exited(service: &str, code: i64, log: &[String], waiting: &[String], then: AfterExit) -> Fact {
+    let waited = if waiting.is_empty() {
+        String::new()
+    } else {
+        let names: Vec<_> = waiting.iter().map(|name| format!("`{name}`")).collect();
+        format!("; {} waited for it", names.join(", "))
+    };
+    let (weight, follows) = match then {
+        AfterExit::Completed => (Weight::Detail, "completed".to_owned()),
+        AfterExit::Stopped => (Weight::Detail, "stopped".to_owned()),
+        AfterExit::Restarts => (Weight::Warning, format!("exited with {code} and is started again")),
+        AfterExit::Nothing => (Weight::Warning, format!("exited with {code}")),
+        AfterExit::Ends => (Weight::Error, format!("exited with {}{waited}", exit_code(code))),
+    };
+    let tail = if then == AfterExit::Ends { log } else { &[] };
+    let below = tail.iter().map(|line| harmless(line, Colour::Off)).collect();
+    Fact::new(weight, service, follows).with_below(below)
+}
+
+/// An exit code, and the signal behind it where there is one.
+pub fn exit_code(code: i64) -> String {
+    let signal = match code {
+        132 => "SIGILL",
+        134 => "SIGABRT",
+        135 => "SIGBUS",
+        136 => "SIGFPE",
+        137 => "SIGKILL: killed, or out of memory",
+        139 => "SIGSEGV",
+        143 => "SIGTERM",
+        126 => "the command cannot be executed",
+        127 => "the command was not found",
+        _ => return code.to_string(),
+    };
+    format!("{code} ({signal})")
+}
+
+/// "3 containers, 1 network, 2 volumes"; "nothing" for none.
+pub fn counts(removed: Removed) -> String {
+    let parts: Vec<_> =
+        [(removed.containers, "container"), (removed.networks, "network"), (removed.volumes, "volume")]
+            .into_iter()
+            .filter(|(number, _)| *number > 0)
+            .map(|(number, noun)| amount::count(number, noun))
+            .collect();
+    if parts.is_empty() { "nothing had been made".to_owned() } else { parts.join(", ") }
+}
+
+/// "12 of 40", or "12" while the whole is not known.
+pub fn progress(of: Progress, show: impl Fn(u64) -> String) -> String {
+    if of.total == 0 { show(of.done) } else { format!("{} of {}", show(of.done), show(of.total)) }
+}
+
+/// A state as one or two words, in its colour.
+pub fn state(look: Look, state: &ServiceState) -> String {
+    let (tone, text) = match state {
+        ServiceState::Created => (Tone::Faint, "created".to_owned()),
+        ServiceState::Starting => (Tone::Busy, "starting".to_owned()),
+        ServiceState::Running => (Tone::Good, "running".to_owned()),
+        ServiceState::Healthy => (Tone::Good, "healthy".to_owned()),
+        ServiceState::Ready => (Tone::Good, "ready".to_owned()),
+        ServiceState::Unhealthy => (Tone::Bad, "unhealthy".to_owned()),
+        ServiceState::Paused => (Tone::Warn, "paused".to_owned()),
+        ServiceState::Exited { code: 0 } => (Tone::Faint, "exited (0)".to_owned()),
+        ServiceState::Exited { code } => (Tone::Bad, format!("exited ({code})")),
+        ServiceState::Restarting => (Tone::Warn, "restarting".to_owned()),
+    };
+    look.paint(tone, &text)
+}

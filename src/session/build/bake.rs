@@ -1,0 +1,343 @@
+//! Bakes: what the seeds make is made once, in a hidden sandbox, and published as a baseline that every later sandbox
+//! clones.
+//!
+//! The hidden sandbox is named after the baseline's key, so its name is also the lock: of two bakes of one key, one
+//! does it and the other waits. It holds a lease like any other; a crash publishes nothing and leaves nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::clean_stop::{none_runs, stop_for_good};
+use super::converge::{self, Order, Site};
+use super::initdb;
+use super::observe::{self, Images};
+use crate::agent::client::Keeper;
+use crate::agent::protocol::{Lifetime, Reason, Terms};
+use crate::data::baseline::{self, BakeSet};
+use crate::data::manifest::{ImageIdentity, KeptSecret, Manifest};
+use crate::data::seed::{self, Inputs};
+use crate::data::snapshot;
+use crate::engine::identity::{self, Role, SandboxId};
+use crate::engine::{Filter, Image};
+use crate::plan::{Age, Seeding, VolumeSource, image_reference};
+use crate::session::data::from_snapshot;
+use crate::session::data::secret_files::Generated;
+use crate::session::error::SessionError;
+use crate::session::event::{BakeState, Event};
+use crate::session::inspect::service_of;
+use crate::session::readiness::log_tail::tail;
+use crate::spec::{RestartPolicy, SandboxName, Service, ServiceName, Spec};
+use crate::storage::{SetPath, VolumeName};
+
+/// How often a bake that somebody else does is looked for.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Whether a baseline that is missing is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// It is baked.
+    Bake,
+    /// The seeds run in the sandbox itself.
+    Leave,
+}
+
+/// Gives the order its data: from the baseline of its seeds, which is baked if it is missing. The key, if there is one.
+///
+/// # Errors
+/// Whatever a seed or the engine says; then nothing is published.
+pub async fn provide(
+    site: &Site,
+    keeper: &Keeper,
+    order: &mut Order,
+    images: &Images,
+    missing: Missing,
+    token: &CancellationToken,
+) -> Result<Option<SetPath>, SessionError> {
+    if order.seeding == Seeding::Done {
+        return Ok(None);
+    }
+    let seeds = from_snapshot::seeds(&order.spec)?;
+    // The bytes of a file count by themselves: it need not be here yet.
+    for seed in seeds.iter().filter(|seed| !seed.is_a_file()) {
+        seed.apply(site, order).await?;
+    }
+    let images = by_service(&order.spec, images);
+    let Some(set) = baseline::bake_set(&order.spec, &images) else { return Ok(None) };
+    let inputs = digested(&order.spec, &set).await?;
+    let counted = Counted { spec: Arc::clone(&order.spec), set, images, inputs };
+    let key = counted.key(site, order).await?;
+    let set = &counted.set;
+    let mut found = site.storage.inspect(&key).await?;
+    let state = if found.is_some() { BakeState::Found } else { BakeState::Started };
+    if found.is_none() {
+        for seed in seeds.iter().filter(|seed| seed.is_a_file()) {
+            seed.apply(site, order).await?;
+        }
+        if missing == Missing::Leave {
+            return Ok(None);
+        }
+    }
+    if found.is_some() {
+        tell(site, &key, set, state);
+    } else {
+        bake(site, keeper, order, &key, &counted, token).await?;
+        found = site.storage.inspect(&key).await?;
+    }
+    let Some(info) = found else {
+        return Err(SessionError::Data {
+            what: format!("baseline `{key}` was removed meanwhile"),
+            hint: None,
+        });
+    };
+    site.storage.touch(&key).await?;
+    if let Some(manifest) = Manifest::of(&info) {
+        order.values = Arc::new(order.values.keeping(&secrets_of(&manifest)));
+    }
+    for volume in info.volumes {
+        order.sources.insert(volume.to_string(), VolumeSource::Clone(key.volume(volume)));
+    }
+    order.seeding = Seeding::Done;
+    Ok(Some(key))
+}
+
+/// The generated secrets that belong to kept data.
+pub fn secrets_of(manifest: &Manifest) -> Generated {
+    manifest.secrets.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
+}
+
+/// The identities of a spec's images, for a manifest.
+pub fn identities(spec: &Spec, images: &BTreeMap<ServiceName, Image>) -> BTreeMap<String, ImageIdentity> {
+    spec.services
+        .values()
+        .filter_map(|service| {
+            let image = images.get(&service.name)?;
+            let identity = ImageIdentity::of(image_reference(spec, service), image);
+            Some((service.name.to_string(), identity))
+        })
+        .collect()
+}
+
+/// The image of each service that the engine has.
+pub async fn images(site: &Site, spec: &Spec) -> Result<BTreeMap<ServiceName, Image>, SessionError> {
+    Ok(by_service(spec, &observe::images(&*site.engine, spec).await?))
+}
+
+fn by_service(spec: &Spec, images: &Images) -> BTreeMap<ServiceName, Image> {
+    let of = |service: &Service| {
+        Some((service.name.clone(), images.get(&image_reference(spec, service))?.clone()))
+    };
+    spec.services.values().filter_map(of).collect()
+}
+
+/// What a baseline's key is taken over.
+struct Counted {
+    spec: Arc<Spec>,
+    set: BakeSet,
+    images: BTreeMap<ServiceName, Image>,
+    /// The files, as they were before anything was made of them.
+    inputs: Inputs,
+}
+
+impl Counted {
+    async fn key(&self, site: &Site, order: &Order) -> Result<SetPath, SessionError> {
+        let mut inputs = self.inputs.clone();
+        inputs.extend(order.values.given(&self.spec, &self.set.services));
+        for source in order.sources.values() {
+            if let VolumeSource::Clone(volume) = source {
+                let made = snapshot::identity(&*site.storage, &volume.set).await?;
+                inputs.insert(volume.set.to_string(), made);
+            }
+        }
+        Ok(baseline::key(&self.spec, &self.set, &self.images, &inputs, &site.info.arch))
+    }
+
+    /// Makes sure that what was read while the data was made is what the key was taken over.
+    async fn is_what_was_read(&self) -> Result<(), SessionError> {
+        if !seed::differ(&self.inputs, &digested(&self.spec, &self.set).await?) {
+            return Ok(());
+        }
+        Err(SessionError::Data {
+            what: "a seed, or a file that is mounted, changed while the data was made from it".to_owned(),
+            hint: Some("nothing was kept; try again".to_owned()),
+        })
+    }
+}
+
+/// The digests of all files that shape the data.
+async fn digested(spec: &Arc<Spec>, set: &BakeSet) -> Result<Inputs, SessionError> {
+    let (spec, set) = (Arc::clone(spec), set.clone());
+    let digested = tokio::task::spawn_blocking(move || {
+        let services = set.services.iter().filter_map(|name| spec.services.get(name));
+        let kept = |name: &str| set.volumes.iter().any(|volume| volume.as_str() == name);
+        seed::digest_inputs(&spec, services, kept)
+    });
+    Ok(digested.await.map_err(|error| SessionError::Data { what: error.to_string(), hint: None })??)
+}
+
+fn tell(site: &Site, key: &SetPath, set: &BakeSet, state: BakeState) {
+    let volumes = set.volumes.iter().map(ToString::to_string).collect();
+    site.events.emit(Event::Bake { key: key.name.to_string(), volumes, state });
+}
+
+/// Makes a baseline, or waits for somebody else who does.
+async fn bake(
+    site: &Site,
+    keeper: &Keeper,
+    order: &Order,
+    key: &SetPath,
+    counted: &Counted,
+    token: &CancellationToken,
+) -> Result<(), SessionError> {
+    let set = &counted.set;
+    let began = Instant::now();
+    let mut awaited = false;
+    loop {
+        if token.is_cancelled() {
+            return Err(SessionError::Cancelled);
+        }
+        if awaited && site.storage.inspect(key).await?.is_some() {
+            break;
+        }
+        let hidden = hidden(order, key, set)?;
+        let terms = Terms {
+            name: hidden.name.clone(),
+            sandbox: hidden.id.clone(),
+            again: false,
+            changing: false,
+            client: 0,
+            grace: Duration::from_secs(2),
+            lifetime: Lifetime::default(),
+        };
+        let lease = match keeper.lease(terms).await {
+            Ok(lease) => lease,
+            Err(error) if error.is_held() => {
+                wait(site, key, set, &mut awaited).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        tell(site, key, set, BakeState::Started);
+        let outcome = fill(site, keeper, &hidden, key, counted, token).await;
+        if matches!(outcome, Ok(()) | Err(SessionError::Held { .. } | SessionError::Cancelled)) {
+            lease.release(Reason::SessionEnded).await?;
+        } else {
+            // The keeper brings out the services' logs first.
+            let log = format!(
+                "`sandbox artifacts {}` has the logs of the services that made the data",
+                hidden.name
+            );
+            keeper.destroy(&hidden.name, Reason::Failed).await?;
+            site.events.emit(Event::Notice { text: log });
+        }
+        match outcome {
+            Err(SessionError::Held { .. }) => wait(site, key, set, &mut awaited).await,
+            outcome => {
+                outcome?;
+                break;
+            }
+        }
+    }
+    tell(site, key, set, BakeState::Done { elapsed: began.elapsed() });
+    Ok(())
+}
+
+async fn wait(site: &Site, key: &SetPath, set: &BakeSet, awaited: &mut bool) {
+    if !*awaited {
+        tell(site, key, set, BakeState::Awaited);
+    }
+    *awaited = true;
+    tokio::time::sleep(LOOK).await;
+}
+
+/// The hidden sandbox's order: the services of the bake, nothing published; those that only have a seeded volume are
+/// made, so that their image's files get into it, but not started.
+fn hidden(order: &Order, key: &SetPath, set: &BakeSet) -> Result<Order, SessionError> {
+    let mut spec = (*order.spec).clone();
+    spec.services.retain(|name, _| set.services.contains(name) || set.made.contains(name));
+    for service in spec.services.values_mut() {
+        service.ports.clear();
+        // Whatever ends before its data is complete fails the bake.
+        service.restart = Some(RestartPolicy::No);
+        service.depends_on.retain(|other, _| set.services.contains(other) || set.made.contains(other));
+    }
+    let used = |network: &crate::spec::NetworkName| {
+        spec.services.values().any(|service| service.networks.contains_key(network))
+    };
+    let networks = spec.networks.iter().filter(|(name, _)| used(name));
+    spec.networks = networks.map(|(name, network)| (name.clone(), network.clone())).collect();
+    let name = format!("bake-{}", &key.name.as_str()[..12]);
+    let name =
+        SandboxName::new(name).map_err(|error| SessionError::Data { what: error.to_string(), hint: None })?;
+    Ok(Order {
+        spec: Arc::new(spec),
+        name,
+        id: SandboxId::random(),
+        expires: None,
+        only_made: set.made.clone(),
+        age: Age::New,
+        rebuild: BTreeSet::new(),
+        recreate: BTreeSet::new(),
+        remove_orphans: false,
+        ..order.clone()
+    })
+}
+
+/// Makes sure that every service still runs or has completed: what failed after it was ready may have left its data
+/// half-made, as has a server that ends at all while its image initializes its data.
+async fn none_has_failed(site: &Site, hidden: &Order) -> Result<(), SessionError> {
+    let Order { id, spec, .. } = hidden;
+    let filter = Filter::all().label(identity::ID, id.as_str()).label(identity::ROLE, Role::Service.as_str());
+    for summary in site.engine.containers(&filter).await? {
+        let Some(container) = site.engine.container(&summary.name).await? else { continue };
+        if container.state.is_alive() || container.started_at.is_none() {
+            continue;
+        }
+        let service = spec.services.get(service_of(&summary));
+        let serves = service.is_some_and(|service| service.initdb_mounts().next().is_some());
+        if let Some(code) = container.exit_code.filter(|code| *code != 0 || serves) {
+            return Err(SessionError::Exited {
+                service: service_of(&summary).to_owned(),
+                code,
+                log: tail(&*site.engine, &summary.name).await,
+                waited_for_by: Vec::new(),
+                refused: Box::default(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Starts and seeds the hidden sandbox, stops it cleanly and publishes its volumes.
+async fn fill(
+    site: &Site,
+    keeper: &Keeper,
+    hidden: &Order,
+    key: &SetPath,
+    counted: &Counted,
+    token: &CancellationToken,
+) -> Result<(), SessionError> {
+    let Counted { set, images, .. } = counted;
+    converge::raise(site, hidden, token)
+        .await
+        .map_err(|error| initdb::with_statement(&hidden.spec, error))?;
+    none_has_failed(site, hidden).await?;
+    let consistency = stop_for_good(site, keeper, &hidden.spec, &hidden.name).await?;
+    if token.is_cancelled() {
+        return Err(SessionError::Cancelled);
+    }
+    let live = SetPath::live(hidden.id.as_str())
+        .map_err(|error| SessionError::Data { what: error.to_string(), hint: None })?;
+    let arch = images.values().next().map_or_else(String::new, |image| image.arch.clone());
+    let mut manifest = Manifest::new(arch, consistency);
+    manifest.images = identities(&hidden.spec, images);
+    let secrets = hidden.values.generated(&hidden.spec);
+    manifest.secrets = secrets.into_iter().map(|(name, value)| (name, KeptSecret::new(value))).collect();
+    let volumes: Vec<VolumeName> = set.volumes.iter().cloned().collect();
+    none_runs(site, &hidden.id).await?;
+    counted.is_what_was_read().await?;
+    snapshot::take(&*site.storage, &live, &volumes, key, manifest, none_runs(site, &hidden.id)).await?;
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Stops the services of a sandbox so that their data is as after a clean shutdown.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use super::converge::Site;
+use super::hooks;
+use crate::agent::client::Keeper;
+use crate::data::manifest::Consistency;
+use crate::engine::identity::{self, Role, SandboxId};
+use crate::engine::{ContainerSummary, Filter, MountPointKind};
+use crate::session::error::SessionError;
+use crate::session::event::{Event, Events, Phase, StepId};
+use crate::spec::{SandboxName, Service, ServiceName, Spec};
+
+/// How long a service that has data may take to stop in its own time.
+const STOP: Duration = Duration::from_mins(1);
+/// How long one that has none may: as long as the engine's own default.
+const STOP_WITHOUT_DATA: Duration = Duration::from_secs(10);
+
+/// Stops a sandbox's services, each after those that depend on it, so that their data is as after a clean shutdown.
+/// What had to be killed makes it a crash's, if it has data. They stay stopped, whatever their `restart` says.
+pub(crate) async fn stop(
+    site: &Site,
+    keeper: &Keeper,
+    spec: &Spec,
+    name: &SandboxName,
+) -> Result<Consistency, SessionError> {
+    stop_each(site, keeper, spec, name, Haste::AsWritten).await
+}
+
+/// The same where the data is kept for all that come after: what has data gets the time that it takes to put it in order,
+/// however short the spec's own is, and what had to be killed all the same is told of.
+pub(crate) async fn stop_for_good(
+    site: &Site,
+    keeper: &Keeper,
+    spec: &Spec,
+    name: &SandboxName,
+) -> Result<Consistency, SessionError> {
+    stop_each(site, keeper, spec, name, Haste::None).await
+}
+
+/// How soon a service that has data may be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// After the spec's own time.
+    AsWritten,
+    /// Not before [`STOP`].
+    None,
+}
+
+impl Haste {
+    /// How long a service may take to stop.
+    fn patience(self, written: Option<Duration>, has_data: bool) -> Duration {
+        match (self, has_data) {
+            (Self::None, true) => written.unwrap_or_default().max(STOP),
+            (_, true) => written.unwrap_or(STOP),
+            (_, false) => written.unwrap_or(STOP_WITHOUT_DATA),
+        }
+    }
+}
+
+async fn stop_each(
+    site: &Site,
+    keeper: &Keeper,
+    spec: &Spec,
+    name: &SandboxName,
+    haste: Haste,
+) -> Result<Consistency, SessionError> {
+    keeper.rest(spec.services.values().flat_map(|service| containers(name, service)).collect()).await?;
+    let mut consistency = Consistency::Clean;
+    for now in in_stop_order(spec.services.values().collect()) {
+        let stops = now.iter().flat_map(|service| {
+            containers(name, service).map(|container| stop_one(site, service, container, haste))
+        });
+        // What is under way is not left to itself when one fails.
+        let stopped: Vec<Consistency> =
+            join_all(stops).await.into_iter().collect::<Result<_, SessionError>>()?;
+        if stopped.contains(&Consistency::Crash) {
+            consistency = Consistency::Crash;
+        }
+    }
+    Ok(consistency)
+}
+
+/// These services and those that are to be restarted with them (`depends_on` with `restart: true`).
+pub(crate) fn with_dependents(spec: &Spec, which: &BTreeSet<ServiceName>) -> BTreeSet<ServiceName> {
+    let mut all = which.clone();
+    loop {
+        let follows = |service: &&Service| {
+            let mut on = service.depends_on.iter();
+            !all.contains(&service.name) && on.any(|(name, how)| how.restart && all.contains(name))
+        };
+        let Some(next) = spec.services.values().find(follows) else { return all };
+        all.insert(next.name.clone());
+    }
+}
+
+/// Services in groups that stop together, each after those that depend on it.
+pub(crate) fn in_stop_order(mut left: Vec<&Service>) -> Vec<Vec<&Service>> {
+    let mut groups = Vec::new();
+    while !left.is_empty() {
+        let needed =
+            |service: &Service| left.iter().any(|other| other.depends_on.contains_key(&service.name));
+        let mut now: Vec<&Service> = left.iter().copied().filter(|service| !needed(service)).collect();
+        if now.is_empty() {
+            now.clone_from(&left);
+        }
+        left.retain(|service| !now.iter().any(|gone| gone.name == service.name));
+        groups.push(now);
+    }
+    groups
+}
+
+/// The names of a service's containers.
+fn containers(name: &SandboxName, service: &Service) -> impl Iterator<Item = String> {
+    (1..=service.replicas()).map(|n| identity::service(name.as_str(), service.name.as_str(), n))
+}
+
+async fn stop_one(
+    site: &Site,
+    service: &Service,
+    container: String,
+    haste: Haste,
+) -> Result<Consistency, SessionError> {
+    let Some(found) = site.engine.container(&container).await? else { return Ok(Consistency::Clean) };
+    let has_data = found.mounts.iter().any(|mount| mount.kind == MountPointKind::Volume && !mount.read_only);
+    let mut ended = found.exit_code;
+    if found.state.is_alive() {
+        let told = Stopping::tell(&site.events, service, &container);
+        let within = Some(haste.patience(service.stop_grace_period, has_data));
+        match hooks::stop_container(&*site.engine, &site.events, Some(service), &container, within).await {
+            Err(error) if error.is_not_found() => return Ok(Consistency::Clean),
+            other => other?,
+        }
+        told.done();
+        ended = site.engine.container(&container).await?.and_then(|found| found.exit_code);
+    }
+    if !has_data || !ended.is_some_and(was_cut_short) {
+        return Ok(Consistency::Clean);
+    }
+    if haste == Haste::None && !is_to_be_killed(service) {
+        site.events.emit(Event::Notice { text: killed(service) });
+    }
+    Ok(Consistency::Crash)
+}
+
+/// Whether the spec wants it killed: then nothing of its data is in its memory.
+fn is_to_be_killed(service: &Service) -> bool {
+    let signal = service.stop_signal.as_deref().unwrap_or_default().to_ascii_uppercase();
+    matches!(signal.strip_prefix("SIG").unwrap_or(&signal), "KILL" | "9")
+}
+
+fn killed(service: &Service) -> String {
+    format!(
+        "service `{}` did not end in good order when its data was made: all that start with this data find it as after a \
+         crash; give it the `stop_signal` that it listens to, or a longer `stop_grace_period`",
+        service.name
+    )
+}
+
+/// Whether a process had no chance to put its data in order: it was killed, or crashed (128 and the signal's number).
+fn was_cut_short(code: i64) -> bool {
+    let signals = [libc::SIGKILL, libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
+    signals.iter().any(|signal| code == 128 + i64::from(*signal))
+}
+
+/// Makes sure that no service of a sandbox runs.
+///
+/// # Errors
+/// Names the first that does.
+pub(crate) async fn none_runs(site: &Site, id: &SandboxId) -> Result<(), SessionError> {
+    let filter = Filter::all().label(identity::ID, id.as_str()).label(identity::ROLE, Role::Service.as_str());
+    none_of_these_runs(&site.engine.containers(&filter).await?)
+}
+
+/// Makes sure that none of these containers runs.
+///
+/// # Errors
+/// Names the first that does.
+pub(crate) fn none_of_these_runs(containers: &[ContainerSummary]) -> Result<(), SessionError> {
+    match containers.iter().find(|container| container.state.is_alive()) {
+        Some(container) => Err(disturbed(&format!("`{}` was started", container.name))),
+        None => Ok(()),
+    }
+}
+
+/// What happened to data that was to be cloned or replaced in peace.
+pub(crate) fn disturbed(what: &str) -> SessionError {
+    SessionError::Data {
+        what: format!("{what} while its data was not to change"),
+        hint: Some("nothing was done; try again".to_owned()),
+    }
+}
+
+/// A stop that is under way, so that whoever waits sees for what.
+struct Stopping<'a> {
+    events: &'a Events,
+    service: String,
+    what: String,
+    began: Instant,
+}
+
+impl<'a> Stopping<'a> {
+    /// No plan has these steps: their number is beyond all of a plan's.
+    const STEP: StepId = StepId(usize::MAX - 1);
+
+    fn tell(events: &'a Events, service: &Service, container: &str) -> Self {
+        let (service, what) = (service.name.to_string(), format!("stop `{container}`"));
+        let named = Some(service.clone());
+        let started =
+            Event::StepStarted { id: Self::STEP, phase: Phase::Remove, what: what.clone(), service: named };
+        events.emit(started);
+        Self { events, service, what, began: Instant::now() }
+    }
+
+    fn done(self) {
+        let Self { events, service, what, began } = self;
+        let service = Some(service);
+        let elapsed = began.elapsed();
+        events.emit(Event::StepDone { id: Self::STEP, phase: Phase::Remove, what, service, elapsed });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::ServiceName;
+
+    #[test]
+    fn data_that_is_kept_for_all_gets_its_time_however_short_the_spec_s_is() {
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(Haste::None.patience(second, true), STOP);
+        assert_eq!(Haste::None.patience(Some(2 * STOP), true), 2 * STOP);
+        assert_eq!(Haste::None.patience(second, false), Duration::from_secs(1));
+        assert_eq!(Haste::AsWritten.patience(second, true), Duration::from_secs(1));
+        assert_eq!(Haste::AsWritten.patience(None, true), STOP);
+        assert_eq!(Haste::AsWritten.patience(None, false), STOP_WITHOUT_DATA);
+    }
+
+    #[test]
+    fn who_asks_to_be_killed_is_not_complained_about() {
+        let mut service = Service::new(ServiceName::new("db").unwrap(), "db");
+        assert!(!is_to_be_killed(&service));
+        for signal in ["SIGKILL", "kill", "9"] {
+            service.stop_signal = Some(signal.to_owned());
+            assert!(is_to_be_killed(&service), "{signal}");
+        }
+        service.stop_signal = Some("SIGINT".to_owned());
+        assert!(!is_to_be_killed(&service));
+    }
+}

@@ -1,0 +1,455 @@
+//! Brings a sandbox up: observe, plan, run the plan, and look again where the engine knew better.
+//!
+//! The same call makes a new sandbox and changes a running one. Somebody else may take a subnet or a port between the
+//! look and the call; then it looks and plans again. What fails leaves its traces to whoever called: labels are
+//! enough to destroy them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::conflicts::{Lost, Whose};
+use super::dockerfiles;
+use super::executor::Workshop;
+use super::host_ports;
+pub use super::host_ports::PortWish;
+use super::limits::Limiter;
+use super::observe::{self, Images};
+use super::port_check;
+use super::scheduler::{self, Halt};
+use crate::agent::client::Keeper;
+use crate::agent::protocol::{Attachment, Declared, End, Lifetime};
+use crate::data::manifest::ImageIdentity;
+use crate::engine::identity::{self, SandboxId, Scope};
+use crate::engine::{Engine, EngineInfo, ErrorKind};
+use crate::plan::{
+    self, Age, Observed, Op, Plan, PlanError, PortBinding, Seeding, SubnetPool, VolumeSource, Wish,
+};
+use crate::session::data::secret_files::Values;
+use crate::session::data::secret_store;
+use crate::session::error::SessionError;
+use crate::session::event::{Event, Events, ServiceState, ServiceStatus};
+use crate::session::inspect::{self, Passwords};
+use crate::session::readiness::gateway_probe::Prober;
+use crate::session::readiness::log_tail::tail;
+use crate::session::readiness::wait::Pending;
+use crate::spec::{Limits, RestartPolicy, SandboxName, Service, ServiceName, Spec};
+use crate::storage::Storage;
+
+/// How often the engine may know better before we give up.
+const ATTEMPTS: u32 = 24;
+
+/// How long it is looked again while no subnet is free: for a moment, clients that make the first sandbox side by side
+/// may take more than they keep.
+const CROWDED: Duration = Duration::from_secs(3);
+/// How often that is.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// What a sandbox is built with.
+#[derive(Clone)]
+pub struct Site {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// What it is.
+    pub info: EngineInfo,
+    /// Where volumes' data lies.
+    pub storage: Arc<dyn Storage>,
+    /// The container of ours that has its files.
+    pub storage_container: String,
+    /// Binds services together; or why they cannot be.
+    pub limiter: Result<Limiter, String>,
+    /// The keeper.
+    pub keeper: Keeper,
+    /// The reference of our own image.
+    pub agent_image: String,
+    /// Its world.
+    pub scope: Scope,
+    /// Where subnets come from.
+    pub subnets: SubnetPool,
+    /// The seccomp profile under which fsync costs nothing.
+    pub throwaway_seccomp: Option<String>,
+    /// Where to tell what happens.
+    pub events: Events,
+}
+
+/// What a plan says of the world around a sandbox.
+pub struct Means<'a> {
+    /// What the engine is.
+    pub info: &'a EngineInfo,
+    /// Its world.
+    pub scope: &'a Scope,
+    /// Where subnets come from.
+    pub subnets: &'a SubnetPool,
+    /// The reference of our own image.
+    pub agent_image: &'a str,
+    /// The seccomp profile under which fsync costs nothing.
+    pub throwaway_seccomp: Option<&'a String>,
+    /// The control group above those of the services.
+    pub group: Option<String>,
+}
+
+impl Site {
+    fn means(&self, sandbox: &SandboxId) -> Means<'_> {
+        Means {
+            info: &self.info,
+            scope: &self.scope,
+            subnets: &self.subnets,
+            agent_image: &self.agent_image,
+            throwaway_seccomp: self.throwaway_seccomp.as_ref(),
+            group: self.limiter.as_ref().ok().map(|limiter| limiter.parent(&self.scope, sandbox)),
+        }
+    }
+}
+
+/// What is to be built.
+#[derive(Clone)]
+pub struct Order {
+    /// The spec, with only the services that are asked for.
+    pub spec: Arc<Spec>,
+    /// The values of its secrets and configs.
+    pub values: Arc<Values>,
+    /// The sandbox's name.
+    pub name: SandboxName,
+    /// Its incarnation.
+    pub id: SandboxId,
+    /// The first deadline.
+    pub expires: Option<Timestamp>,
+    /// Where volumes' first content comes from.
+    pub sources: BTreeMap<String, VolumeSource>,
+    /// The images that its data was made with, which must be these still.
+    pub made_with: BTreeMap<String, ImageIdentity>,
+    /// Which seeds run.
+    pub seeding: Seeding,
+    /// Whether it is being built for the first time.
+    pub age: Age,
+    /// Services that are built even if their image is there.
+    pub rebuild: BTreeSet<ServiceName>,
+    /// Services that are made anew even if nothing changed.
+    pub recreate: BTreeSet<ServiceName>,
+    /// Services that are made and whose volumes are filled, but that are not started.
+    pub only_made: BTreeSet<ServiceName>,
+    /// Whether services that the spec no longer has are removed.
+    pub remove_orphans: bool,
+    /// The longest that a service is waited for.
+    pub patience: Duration,
+    /// What happens when a host port is not free.
+    pub ports: PortWish,
+}
+
+/// Fetches and builds the images of a spec, and looks at them.
+///
+/// # Errors
+/// The first image that could not be had.
+pub async fn images(
+    site: &Site,
+    spec: &Arc<Spec>,
+    rebuild: &BTreeSet<ServiceName>,
+    token: &CancellationToken,
+) -> Result<Images, SessionError> {
+    let images = observe::images(&*site.engine, spec).await?;
+    let base_images = dockerfiles::named_images(spec).await;
+    let observed = plan::Observed { images, base_images, ..plan::Observed::default() };
+    let plan = plan::plan_images(spec, &site.scope, &observed, rebuild);
+    if plan.is_empty() {
+        return Ok(observed.images);
+    }
+    let prober = Prober::new(Arc::clone(&site.engine), String::new());
+    let workshop = workshop(site, spec, &Arc::new(Values::default()), prober, Duration::MAX);
+    run(workshop, plan, token).await.map_err(|halt| match halt {
+        Halt::Failed(_, error) => error,
+        Halt::Cancelled => SessionError::Cancelled,
+    })?;
+    Ok(observe::images(&*site.engine, spec).await?)
+}
+
+/// The plan of an order, without running it: images and the rest.
+///
+/// # Errors
+/// When the engine does not answer or no plan can be made.
+pub async fn dry_run(
+    engine: &dyn Engine,
+    means: &Means<'_>,
+    limited: Option<Limits>,
+    order: &Order,
+) -> Result<Plan, SessionError> {
+    let mut survey = observe::survey(engine, means.info, means.scope, &order.name, &order.spec).await?;
+    survey.observed.limits = limited;
+    survey.observed.base_images = dockerfiles::named_images(&order.spec).await;
+    let images = plan::plan_images(&order.spec, means.scope, &survey.observed, &order.rebuild);
+    let wish = wish(means, order);
+    Ok(images.then(plan::plan(&wish, &survey.observed)?))
+}
+
+/// Builds (or changes) a sandbox whose images are there, and tells how to reach it.
+///
+/// # Errors
+/// Whatever a step met; [`SessionError::Held`] if another client claimed the name first.
+pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Result<(), SessionError> {
+    let mut lost = Lost::default();
+    let began = Instant::now();
+    let mut ports = declared_ports(site, order).await?;
+    for attempt in 1.. {
+        let mut survey =
+            observe::survey(&*site.engine, &site.info, &site.scope, &order.name, &order.spec).await?;
+        if survey.id.as_ref().is_some_and(|id| *id != order.id) {
+            return Err(SessionError::Held { name: order.name.clone() });
+        }
+        for volume in survey.relabelled.iter().filter(|_| attempt == 1) {
+            site.events.emit(Event::Warning {
+                text: format!("the labels of volume `{volume}` have changed: the engine changes none of a volume that is there"),
+                hint: Some("`sandbox down` and `sandbox up` make it anew".to_owned()),
+            });
+        }
+        let observed = &mut survey.observed.ports;
+        plan::recall(observed, &ports);
+        if *observed != ports || attempt == 1 {
+            ports.clone_from(observed);
+            let declared = Declared { spec: (*order.spec).clone(), ports: ports.clone() };
+            site.keeper.declare(&order.id, declared).await?;
+        }
+        lost.add_to(&mut survey.observed);
+        host_ports::check(&order.spec, order.ports, &survey.observed)?;
+        if let Ok(limiter) = &site.limiter {
+            survey.observed.limits = limiter.standing(&order.id).await?;
+        }
+        let wish = wish(&site.means(&order.id), order);
+        let plan = match plan::plan(&wish, &survey.observed) {
+            Err(PlanError::NoSubnet { .. }) if began.elapsed() < CROWDED => {
+                // What was lost to others may be free again.
+                lost.forget_subnets();
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            plan => plan?,
+        };
+        let prober = Prober::new(Arc::clone(&site.engine), identity::gateway(order.name.as_str()));
+        let workshop = workshop(site, &order.spec, &order.values, prober, order.patience);
+        let prober = Arc::clone(&workshop.prober);
+        let gateway = identity::gateway(order.name.as_str());
+        let starts_gateway = plan
+            .steps()
+            .iter()
+            .any(|step| matches!(&step.op, Op::Start { container } if *container == gateway));
+        match run(workshop, plan, token).await {
+            Ok(()) if starts_gateway => {
+                prober.gateway_serves().await;
+                break;
+            }
+            Ok(()) => break,
+            Err(Halt::Cancelled) => return Err(SessionError::Cancelled),
+            Err(Halt::Failed(step, error)) if attempt < ATTEMPTS => {
+                let whose = Whose { spec: &order.spec, ports: order.ports, gateway };
+                if !lost.to_others(&*site.engine, &whose, &survey.observed, &step.op, &error).await? {
+                    return Err(named(order, &step.op, error));
+                }
+            }
+            Err(Halt::Failed(step, error)) => return Err(named(order, &step.op, error)),
+        }
+    }
+    Ok(())
+}
+
+/// The published ports before the last change. While a gateway is replaced nothing else tells them.
+async fn declared_ports(site: &Site, order: &Order) -> Result<Vec<PortBinding>, SessionError> {
+    match order.age {
+        Age::New => Ok(Vec::new()),
+        Age::Standing => Ok(site.keeper.declared(&order.id).await?.map(|it| it.ports).unwrap_or_default()),
+    }
+}
+
+fn named(order: &Order, op: &Op, error: SessionError) -> SessionError {
+    match (op, &error) {
+        (Op::Claim(_), SessionError::Engine(engine)) if engine.kind == ErrorKind::Conflict => {
+            SessionError::Held { name: order.name.clone() }
+        }
+        _ => error,
+    }
+}
+
+fn wish<'a>(means: &Means<'_>, order: &'a Order) -> Wish<'a> {
+    Wish {
+        spec: &order.spec,
+        name: order.name.clone(),
+        id: order.id.clone(),
+        scope: means.scope.clone(),
+        expires: order.expires,
+        agent_image: means.agent_image.to_owned(),
+        sources: order.sources.clone(),
+        seeding: order.seeding,
+        age: order.age,
+        throwaway_seccomp: means.throwaway_seccomp.cloned(),
+        group: means.group.clone(),
+        subnets: means.subnets.clone(),
+        only_made: order.only_made.clone(),
+        remove_orphans: order.remove_orphans,
+        recreate: order.recreate.clone(),
+    }
+}
+
+fn workshop(
+    site: &Site,
+    spec: &Arc<Spec>,
+    values: &Arc<Values>,
+    prober: Prober,
+    patience: Duration,
+) -> Workshop {
+    Workshop {
+        engine: Arc::clone(&site.engine),
+        storage: Arc::clone(&site.storage),
+        limiter: site.limiter.clone(),
+        keeper: site.keeper.clone(),
+        events: site.events.clone(),
+        spec: Arc::clone(spec),
+        values: Arc::clone(values),
+        prober: Arc::new(prober),
+        patience,
+        pending: Pending::default(),
+        numbers: BTreeMap::new(),
+    }
+}
+
+async fn run(
+    mut workshop: Workshop,
+    plan: Plan,
+    token: &CancellationToken,
+) -> Result<(), Halt<SessionError>> {
+    workshop.announce(&plan);
+    let workshop = Arc::new(workshop);
+    scheduler::run(plan, token, |step, token| Arc::clone(&workshop).perform(step, token)).await
+}
+
+/// Starts services that exist, in order, and waits for each. The gateway runs; secrets that a reboot made it forget
+/// are put in again.
+///
+/// # Errors
+/// Whatever the engine says; a service that ends or does not get ready.
+pub async fn start(
+    site: &Site,
+    spec: &Arc<Spec>,
+    name: &SandboxName,
+    id: &SandboxId,
+    which: &BTreeSet<ServiceName>,
+    patience: Duration,
+    token: &CancellationToken,
+) -> Result<(), SessionError> {
+    let images = observe::images(&*site.engine, spec).await?;
+    let started: Vec<&Service> = which.iter().filter_map(|name| spec.services.get(name)).collect();
+    let forgotten = secret_store::forgotten(&*site.engine, name, &started).await?;
+    let values = Arc::new(secret_store::recall(&site.storage, id, spec, &forgotten).await?);
+    let observed = plan::Observed { images, forgotten, ..plan::Observed::default() };
+    let plan = plan::plan_start(spec, name, id, &observed, which);
+    let prober = Prober::new(Arc::clone(&site.engine), identity::gateway(name.as_str()));
+    let workshop = workshop(site, spec, &values, prober, patience);
+    run(workshop, plan, token).await.map_err(|halt| match halt {
+        Halt::Failed(_, error) => error,
+        Halt::Cancelled => SessionError::Cancelled,
+    })
+}
+
+/// Looks for a service that ended badly after it was ready, and that nobody is to start again.
+async fn none_failed(site: &Site, order: &Order, services: &[ServiceStatus]) -> Result<(), SessionError> {
+    for status in services {
+        let ServiceState::Exited { code } = status.state else { continue };
+        let service = order.spec.services.get(status.service.as_str());
+        let optional = service.is_some_and(|service| plan::is_optional(&order.spec, &service.name));
+        if code != 0
+            && !optional
+            && service.is_some_and(|service| service.restart_policy() == RestartPolicy::No)
+        {
+            let prober = Prober::new(Arc::clone(&site.engine), identity::gateway(order.name.as_str()));
+            return Err(SessionError::Exited {
+                service: status.service.clone(),
+                code,
+                log: tail(&*site.engine, &status.container).await,
+                waited_for_by: Vec::new(),
+                refused: prober.refused(&status.service).await,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Tells that a sandbox is up and how to reach it, and which wished-for host ports were not free.
+///
+/// # Errors
+/// When the engine does not answer; the first service that failed while others were waited for.
+pub async fn tell_up(
+    site: &Site,
+    order: &Order,
+    manner: &Manner,
+    elapsed: Duration,
+) -> Result<(), SessionError> {
+    let Some(sighting) = inspect::sandbox(&*site.engine, &site.scope, &order.name).await? else {
+        return Err(SessionError::NoSuchSandbox { name: order.name.clone() });
+    };
+    let mut services = inspect::statuses(&*site.engine, &sighting, Passwords::LeftOut).await?;
+    // The engine checks only after an interval what has just been seen.
+    let unchecked = services.iter_mut().filter(|status| status.state == ServiceState::Starting);
+    unchecked.for_each(|status| status.state = ServiceState::Ready);
+    none_failed(site, order, &services).await?;
+    let services: Vec<ServiceStatus> = services.into_iter().map(found_ready).collect();
+    moved(&order.spec, &services).for_each(|event| site.events.emit(event));
+    let local = site.info.location.is_local();
+    port_check::unreached(&order.spec, &services, local)
+        .into_iter()
+        .for_each(|event| site.events.emit(event));
+    let end = match manner {
+        Manner::Detached(lifetime) => lifetime.end(Timestamp::now(), Attachment::Detached),
+        Manner::Session | Manner::Visit => end(site, order).await,
+    };
+    site.events.emit(Event::Up {
+        name: order.name.to_string(),
+        services,
+        deadline: end.map(|end| end.at),
+        if_unused: end.is_some_and(|end| end.unless_used),
+        elapsed,
+        attached: !matches!(manner, Manner::Detached(_)),
+        stays: !matches!(manner, Manner::Session),
+    });
+    Ok(())
+}
+
+/// How a client stays with a sandbox that it has brought up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Manner {
+    /// It is the sandbox's session: its end is the sandbox's.
+    Session,
+    /// It is attached to a sandbox that outlives it.
+    Visit,
+    /// It leaves the sandbox to this lifetime.
+    Detached(Lifetime),
+}
+
+/// When a sandbox ends, as its keeper has it.
+async fn end(site: &Site, order: &Order) -> Option<End> {
+    let standings = site.keeper.sandboxes().await.unwrap_or_default();
+    let standing = standings.into_iter().find(|standing| standing.sandbox == order.id);
+    match standing {
+        Some(standing) => Some(End { at: standing.ends?, unless_used: standing.unless_used }),
+        None => order.expires.map(|at| End { at, unless_used: false }),
+    }
+}
+
+/// A service that `up` has waited for is ready, whatever its next healthcheck is still to say.
+pub fn found_ready(mut status: ServiceStatus) -> ServiceStatus {
+    if matches!(status.state, ServiceState::Starting | ServiceState::Healthy) {
+        status.state = ServiceState::Ready;
+    }
+    status
+}
+
+/// Ports that are published at none of those that the spec wishes for.
+fn moved<'a>(spec: &Spec, services: &'a [ServiceStatus]) -> impl Iterator<Item = Event> + 'a {
+    plan::published(spec, &Observed::default()).into_iter().filter_map(|port| {
+        let wanted = port.wanted?;
+        let given: Vec<u16> = port_check::endpoints(&port, services).map(|endpoint| endpoint.port).collect();
+        if given.iter().any(|port| wanted.contains(*port)) {
+            return None;
+        }
+        let (service, target, wanted) = (port.service.to_string(), port.target, wanted.start);
+        Some(Event::PortMoved { service, target, wanted, given: *given.first()? })
+    })
+}

@@ -1,0 +1,431 @@
+//! Performs the operations of a plan: each is one call to the engine or one message to the keeper.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::clone_progress;
+use super::hooks;
+use super::host_firewall;
+use super::limits::Limiter;
+use super::seccomp_profile;
+use super::seeding::{self, joined};
+use crate::agent::client::{Keeper, in_full};
+use crate::agent::image;
+use crate::bind_check;
+use crate::engine::{
+    BuildImage, BuildProgress, CreateContainer, CreateNetwork, CreateVolume, Engine, Filter, PullImage,
+    PullPhase, PullProgress,
+};
+use crate::plan::{GrantedFile, Handover, Op, Plan, Step, StepId, VolumeSource};
+use crate::session::data::secret_files::Values;
+use crate::session::data::secret_store;
+use crate::session::error::SessionError;
+use crate::session::event::{self, BakeState, Event, Events};
+use crate::session::readiness::gateway_probe::Prober;
+use crate::session::readiness::wait::Awaited;
+pub use crate::session::readiness::wait::Pending;
+use crate::spec::{ServiceName, Spec};
+use crate::storage::{Storage, StorageError, VolumePath};
+
+/// How many of a failed build's lines are told again.
+const LAST_BUILD_LINES: usize = 20;
+
+/// All that operations are performed with.
+pub struct Workshop {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// Where volumes' data lies.
+    pub storage: Arc<dyn Storage>,
+    /// Binds services together; or why they cannot be.
+    pub limiter: Result<Limiter, String>,
+    /// The keeper.
+    pub keeper: Keeper,
+    /// Where to tell what happens.
+    pub events: Events,
+    /// The spec that is built.
+    pub spec: Arc<Spec>,
+    /// The values of its secrets and configs.
+    pub values: Arc<Values>,
+    /// Tries services' ports from the inside.
+    pub prober: Arc<Prober>,
+    /// The longest that a service is waited for.
+    pub patience: Duration,
+    /// The services that are waited for.
+    pub pending: Pending,
+    /// Each step's number, for the events.
+    pub numbers: BTreeMap<StepId, usize>,
+}
+
+impl Workshop {
+    /// Numbers the steps of the plan that is about to run, and tells it.
+    pub fn announce(&mut self, plan: &Plan) {
+        self.numbers = plan.steps().iter().enumerate().map(|(n, step)| (step.id.clone(), n)).collect();
+        let steps = plan
+            .steps()
+            .iter()
+            .enumerate()
+            .map(|(n, step)| event::PlannedStep {
+                id: event::StepId(n),
+                phase: phase(&step.op),
+                what: step.op.to_string(),
+                cause: Some(step.cause.clone()),
+                service: step.service.as_ref().map(ToString::to_string),
+            })
+            .collect();
+        self.events.emit(Event::Plan { steps });
+    }
+
+    /// Performs one step and tells how it went.
+    ///
+    /// # Errors
+    /// Whatever the operation meets; [`SessionError::Cancelled`] if it was only waiting when the token was cancelled.
+    pub async fn perform(
+        self: Arc<Self>,
+        step: Arc<Step>,
+        token: CancellationToken,
+    ) -> Result<(), SessionError> {
+        let began = Instant::now();
+        let id = event::StepId(self.numbers.get(&step.id).copied().unwrap_or_default());
+        let (phase, what) = (phase(&step.op), step.op.to_string());
+        let service = step.service.as_ref().map(ToString::to_string);
+        self.events.emit(Event::StepStarted { id, phase, what: what.clone(), service: service.clone() });
+        let outcome = self.operate(&step, &token).await;
+        let elapsed = began.elapsed();
+        match &outcome {
+            Ok(()) => self.events.emit(Event::StepDone { id, phase, what, service, elapsed }),
+            // It only stopped waiting: not its failure.
+            Err(SessionError::Cancelled) => {}
+            Err(error) => {
+                let error = in_full(error);
+                self.events.emit(Event::StepFailed { id, phase, what, service, elapsed, error });
+            }
+        }
+        outcome
+    }
+
+    async fn operate(&self, step: &Step, token: &CancellationToken) -> Result<(), SessionError> {
+        let engine = &self.engine;
+        match &step.op {
+            Op::PullImage(pull) => interruptible(token, self.pull(pull)).await,
+            Op::BuildImage(build) => interruptible(token, self.build(step, build)).await,
+            Op::CreateEdge(network) => self.create_edge(network).await,
+            Op::CreateNetwork(network) => Ok(engine.create_network(network).await.map(drop)?),
+            Op::Claim(container) => Ok(image::create_container(&**engine, container).await.map(drop)?),
+            Op::CreateContainer(container) => self.create(step, container).await,
+            Op::Connect { container, attachment } => Ok(engine.connect(container, attachment).await?),
+            Op::Limit { sandbox, limits } => match &self.limiter {
+                Ok(limiter) => Ok(limiter.limit(sandbox, limits).await?),
+                Err(_) => Ok(()),
+            },
+            Op::FilterIngress(sandbox) => {
+                Ok(host_firewall::filter(&self.keeper, sandbox, &self.events).await?)
+            }
+            Op::ProvideData { path, source } => self.provide(path, source).await,
+            Op::CreateVolume { volume, path } => self.create_volume(volume, path).await,
+            Op::Fill { container, target, seed } => {
+                interruptible(token, seeding::fill(&**engine, &self.events, container, target, seed)).await
+            }
+            Op::Keep { set, .. } => {
+                secret_store::keep(&*self.storage, set, self.values.generated(&self.spec)).await
+            }
+            Op::Upload { container, files } => self.upload(container, files).await,
+            Op::Start { container } => Ok(bind_check::start(&**engine, container).await?),
+            Op::RunInit(container) => {
+                interruptible(token, hooks::run_init(&**engine, &owner(step), container)).await
+            }
+            Op::RunHook { container, hook } => {
+                interruptible(token, hooks::run(&**engine, &owner(step), container, hook)).await
+            }
+            Op::Await { container, until, handover, optional } => {
+                let awaited = Awaited { handover: *handover, ..self.awaited(step, container) };
+                let outcome = awaited.until(until, token).await;
+                if *optional { self.as_warning(outcome) } else { outcome }
+            }
+            Op::Seed { container, image, seed } => {
+                let Some(service) = step.service.as_ref().and_then(|name| self.spec.services.get(name))
+                else {
+                    return Ok(());
+                };
+                interruptible(token, seeding::run(engine, &self.events, service, container, image, seed))
+                    .await
+            }
+            Op::Stop { container } => {
+                let service = step.service.as_ref().and_then(|name| self.spec.services.get(name));
+                Ok(hooks::stop_container(&**engine, &self.events, service, container, None).await?)
+            }
+            Op::RemoveNetwork { network } => self.remove_network(network).await,
+            Op::RemoveContainer { container } => match engine.remove_container(container, true, true).await {
+                Err(error) if !error.is_not_found() => Err(error.into()),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    async fn create(&self, step: &Step, container: &CreateContainer) -> Result<(), SessionError> {
+        let service = step.service.as_ref().and_then(|name| self.spec.services.get(name));
+        let durability = service.and_then(|service| service.durable).unwrap_or(self.spec.durable);
+        let mut container = container.clone();
+        let (mut options, folder) = (std::mem::take(&mut container.security_opt), self.spec.folder.clone());
+        let read = move || seccomp_profile::read(&mut options, &folder, durability).map(|()| options);
+        container.security_opt = tokio::task::spawn_blocking(read).await.map_err(joined)??;
+        let (_, warnings) = self.engine.create_container_with_warnings(&container).await?;
+        for warning in warnings {
+            let of = step
+                .service
+                .as_ref()
+                .map_or_else(|| "the gateway".to_owned(), |it| format!("service `{it}`"));
+            let text = format!("the engine says of {of}: {warning}");
+            self.events.emit(Event::Warning { text, hint: None });
+        }
+        Ok(())
+    }
+
+    /// Names of networks are not unique: of several first sandboxes each may make an edge network of its own. So one
+    /// that is not alone takes its own away again, and all look anew. Of two, the one that looks last sees both, so that
+    /// never two stay.
+    async fn create_edge(&self, network: &CreateNetwork) -> Result<(), SessionError> {
+        let made = self.engine.create_network(network).await;
+        let mut all = self.engine.networks(&Filter::all().name(&network.name)).await?;
+        all.retain(|one| one.name == network.name);
+        let overtaken = || SessionError::Overtaken { network: network.name.clone() };
+        match made {
+            Ok(_) if all.len() == 1 => Ok(()),
+            Ok(id) => {
+                self.engine.remove_network(&id).await?;
+                Err(overtaken())
+            }
+            // Its subnet need not be the one that was planned with.
+            Err(_) if !all.is_empty() => Err(overtaken()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whoever is still on it is taken off: a container that is no longer wanted, or none of ours.
+    async fn remove_network(&self, network: &str) -> Result<(), SessionError> {
+        let Some(found) = self.engine.network(network).await? else { return Ok(()) };
+        for member in &found.containers {
+            // The removal that follows tells.
+            let _ = self.engine.disconnect(&found.id, &member.id).await;
+        }
+        match self.engine.remove_network(&found.id).await {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn pull(&self, pull: &PullImage) -> Result<(), SessionError> {
+        let mut pulled = Pulled::new(pull.reference.clone());
+        let mut report = |progress: PullProgress| {
+            if let Some(event) = pulled.seen(progress) {
+                self.events.emit(event);
+            }
+        };
+        self.engine.pull_image(pull, &mut report).await?;
+        self.events.emit(pulled.event(true));
+        Ok(())
+    }
+
+    async fn build(&self, step: &Step, build: &BuildImage) -> Result<(), SessionError> {
+        let (events, service) = (self.events.clone(), owner(step));
+        let mut output: VecDeque<String> = VecDeque::new();
+        let mut tell = |progress: BuildProgress| match progress {
+            BuildProgress::Step(line) => {
+                events.emit(Event::BuildLine { service: service.clone(), line });
+            }
+            BuildProgress::Line(line) => {
+                output.push_back(line.clone());
+                if output.len() > LAST_BUILD_LINES {
+                    output.pop_front();
+                }
+                events.emit(Event::BuildLine { service: service.clone(), line });
+            }
+            BuildProgress::Context(_) => {}
+        };
+        let built = self.engine.build_image(build, &mut tell).await;
+        if built.is_err() && !output.is_empty() {
+            events.emit(Event::BuildFailed { service, output: output.into() });
+        }
+        Ok(built.map(drop)?)
+    }
+
+    async fn provide(&self, path: &VolumePath, source: &VolumeSource) -> Result<(), SessionError> {
+        let made = match source {
+            VolumeSource::Given(_) => Ok(()),
+            VolumeSource::Empty => self.storage.create(path).await,
+            VolumeSource::Clone(from) => {
+                let clone = self.storage.clone_volume(from, path);
+                clone_progress::told(&*self.storage, &self.events, std::slice::from_ref(path), clone).await
+            }
+        };
+        match made {
+            // The path is this incarnation's own: an earlier plan of it got this far before a step of its failed.
+            Err(StorageError::Exists { .. }) => Ok(()),
+            made => Ok(made?),
+        }
+    }
+
+    async fn create_volume(&self, volume: &CreateVolume, path: &VolumePath) -> Result<(), SessionError> {
+        let mount = self.storage.mount(path).await?;
+        let wanted = CreateVolume { driver: Some(mount.driver), options: mount.options, ..volume.clone() };
+        let made = self.engine.create_volume(&wanted).await?;
+        // The engine answers an old volume of the name without a word.
+        if made.options == wanted.options {
+            Ok(())
+        } else {
+            Err(SessionError::ForeignVolume { name: volume.name.clone() })
+        }
+    }
+
+    async fn upload(&self, container: &str, files: &[GrantedFile]) -> Result<(), SessionError> {
+        let held = files.first().and_then(|file| {
+            let service = file.path.strip_prefix("/held/")?.split('/').next()?;
+            Some(format!("/held/{service}"))
+        });
+        let base = held.as_deref().unwrap_or("/");
+        let archive = self
+            .values
+            .archive(files, base)
+            .map_err(|error| SessionError::Data { what: error.to_string(), hint: None })?;
+        Ok(self.engine.upload(container, base, archive).await?)
+    }
+
+    fn awaited<'a>(&'a self, step: &'a Step, container: &'a str) -> Awaited<'a> {
+        let service = step.service.as_ref();
+        let waits = |name: &ServiceName| {
+            let of = self.spec.services.values();
+            of.filter(|other| other.depends_on.contains_key(name))
+                .map(|other| other.name.to_string())
+                .collect()
+        };
+        Awaited {
+            engine: &self.engine,
+            prober: &self.prober,
+            events: &self.events,
+            service: service.map_or("", |name| name.as_str()),
+            container,
+            restart: service
+                .and_then(|name| self.spec.services.get(name))
+                .map(crate::spec::Service::restart_policy)
+                .unwrap_or_default(),
+            waited_for_by: service.map(waits).unwrap_or_default(),
+            handover: Handover::Expected,
+            patience: self.patience,
+            pending: &self.pending,
+        }
+    }
+
+    /// A failure that nobody depends on is told and passed over.
+    fn as_warning(&self, outcome: Result<(), SessionError>) -> Result<(), SessionError> {
+        match outcome {
+            Ok(()) | Err(SessionError::Cancelled) => outcome,
+            Err(error) => {
+                let text = format!("{}; what depends on it starts without it", in_full(&error));
+                let hint = error.hint();
+                self.events.emit(Event::Warning { text, hint });
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells how a bake goes.
+    pub fn tell_bake(&self, key: &str, volumes: &[String], state: BakeState) {
+        self.events.emit(Event::Bake { key: key.to_owned(), volumes: volumes.to_vec(), state });
+    }
+}
+
+fn owner(step: &Step) -> String {
+    step.service.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+/// Gives up what only waits when the token is cancelled.
+async fn interruptible(
+    token: &CancellationToken,
+    work: impl Future<Output = Result<(), SessionError>>,
+) -> Result<(), SessionError> {
+    tokio::select! {
+        biased;
+        () = token.cancelled() => Err(SessionError::Cancelled),
+        outcome = work => outcome,
+    }
+}
+
+/// The part of a build as events name it.
+fn phase(op: &Op) -> event::Phase {
+    match op {
+        Op::PullImage(_) => event::Phase::Pull,
+        Op::BuildImage(_) => event::Phase::Build,
+        Op::CreateEdge(_)
+        | Op::CreateNetwork(_)
+        | Op::Claim(_)
+        | Op::Connect { .. }
+        | Op::Limit { .. }
+        | Op::FilterIngress(_) => event::Phase::Network,
+        Op::ProvideData { .. } | Op::CreateVolume { .. } | Op::Keep { .. } | Op::Fill { .. } => {
+            event::Phase::Data
+        }
+        Op::CreateContainer(_) | Op::Upload { .. } => event::Phase::Create,
+        Op::Start { .. } | Op::RunInit(_) | Op::RunHook { .. } => event::Phase::Start,
+        Op::Await { .. } => event::Phase::Ready,
+        Op::Seed { .. } => event::Phase::Seed,
+        Op::Stop { .. } | Op::RemoveContainer { .. } | Op::RemoveNetwork { .. } => event::Phase::Remove,
+    }
+}
+
+/// A pull as it goes: the sum over its layers, told at most ten times a second.
+struct Pulled {
+    image: String,
+    layers: BTreeMap<String, (u64, u64, bool)>,
+    began: Instant,
+    told: Option<Instant>,
+}
+
+impl Pulled {
+    fn new(image: String) -> Self {
+        Self { image, layers: BTreeMap::new(), began: Instant::now(), told: None }
+    }
+
+    fn seen(&mut self, progress: PullProgress) -> Option<Event> {
+        if let PullPhase::Retrying { attempt, cause } = &progress.phase {
+            let text = format!("pull of `{}` starts over (attempt {attempt}): {cause}", self.image);
+            return Some(Event::Warning { text, hint: None });
+        }
+        if !progress.layer.is_empty() {
+            let layer = self.layers.entry(progress.layer).or_default();
+            match progress.phase {
+                PullPhase::Downloading => {
+                    layer.0 = progress.current;
+                    layer.1 = progress.total.unwrap_or(layer.1).max(progress.current);
+                }
+                PullPhase::Downloaded | PullPhase::Extracting => layer.0 = layer.1,
+                PullPhase::Done | PullPhase::Present => *layer = (layer.1, layer.1, true),
+                PullPhase::Waiting | PullPhase::Retrying { .. } | PullPhase::Note(_) => {}
+            }
+        }
+        let due = self.told.is_none_or(|told| told.elapsed() >= Duration::from_millis(100));
+        due.then(|| {
+            self.told = Some(Instant::now());
+            self.event(false)
+        })
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "bytes a second, for people"
+    )]
+    fn event(&self, done: bool) -> Event {
+        let bytes = self.layers.values().fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
+        let finished = self.layers.values().filter(|layer| layer.2).count();
+        Event::Pull {
+            image: self.image.clone(),
+            layers: event::Progress { done: finished as u64, total: self.layers.len() as u64 },
+            bytes: event::Progress { done: bytes.0, total: bytes.1 },
+            rate: (bytes.0 as f64 / self.began.elapsed().as_secs_f64().max(0.001)) as u64,
+            done,
+        }
+    }
+}

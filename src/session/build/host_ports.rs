@@ -1,0 +1,150 @@
+//! Ports of this machine that a spec wishes for: which of them somebody has.
+//!
+//! Only the engine publishes, often with more rights than ours. So a port counts as taken if somebody is known to have
+//! it, never because we may not have it ourselves.
+
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use crate::engine::{Port, Protocol};
+use crate::plan::{self, Observed};
+use crate::session::error::SessionError;
+use crate::spec::Spec;
+
+/// How long a port of the loopback, which answers at once, is waited for.
+const ANSWER: Duration = Duration::from_millis(200);
+
+/// Whether somebody has a port of the loopback.
+pub fn is_taken(port: Port) -> bool {
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number));
+    let bound = match port.protocol {
+        Protocol::Tcp => TcpListener::bind(at).map(drop),
+        Protocol::Udp => UdpSocket::bind(at).map(drop),
+        Protocol::Sctp => return false,
+    };
+    let answers = || port.protocol == Protocol::Tcp && TcpStream::connect_timeout(&at, ANSWER).is_ok();
+    tells_of_another(bound, answers)
+}
+
+/// Whether a bind tells of somebody who has the port. One below 1024 may be refused to us before it is looked whether
+/// it is free: then whoever listens there tells by answering.
+fn tells_of_another(bound: io::Result<()>, answers: impl FnOnce() -> bool) -> bool {
+    match bound {
+        Ok(()) => false,
+        Err(error) if error.kind() == ErrorKind::AddrInUse => true,
+        Err(_) => answers(),
+    }
+}
+
+/// What happens when a host port that the spec wishes for is not free.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PortWish {
+    /// Another one is given.
+    #[default]
+    Any,
+    /// That is an error (`--strict-ports`).
+    Strict,
+}
+
+/// Whether everybody gets a port that was wished for, where that is a must.
+///
+/// # Errors
+/// [`SessionError::PortBusy`] for the first that does not.
+pub fn check(spec: &Spec, wish: PortWish, observed: &Observed) -> Result<(), SessionError> {
+    if wish == PortWish::Any {
+        return Ok(());
+    }
+    let published = plan::published(spec, observed);
+    let unmet = published.iter().filter_map(|port| {
+        port.wanted.filter(|wanted| !port.asked.is_some_and(|number| wanted.contains(number)))
+    });
+    match unmet.min() {
+        Some(wanted) => Err(SessionError::PortBusy { port: wanted.start }),
+        None => Ok(()),
+    }
+}
+
+/// Those of a spec's wishes that somebody has, but for the sandbox's `own`.
+pub fn taken(spec: &Spec, own: &BTreeSet<Port>) -> BTreeSet<Port> {
+    plan::wished_ports(spec).into_iter().filter(|port| !own.contains(port) && is_taken(*port)).collect()
+}
+
+/// The ports that the plan asked the engine for.
+pub fn asked(spec: &Spec, observed: &Observed) -> BTreeSet<Port> {
+    let published = plan::published(spec, observed);
+    published
+        .iter()
+        .filter_map(|port| Some(Port { number: port.asked?, protocol: port.transport() }))
+        .collect()
+}
+
+/// Which of the ports that were asked for the engine could not have: those that it names, else those that are taken,
+/// else any of them.
+pub fn refused(asked: BTreeSet<Port>, words: &str) -> BTreeSet<Port> {
+    let those = |known: &dyn Fn(Port) -> bool| -> BTreeSet<Port> {
+        asked.iter().copied().filter(|port| known(*port)).collect()
+    };
+    let named = those(&|port| names(words, port.number));
+    if !named.is_empty() {
+        return named;
+    }
+    let taken = those(&is_taken);
+    if taken.is_empty() { asked } else { taken }
+}
+
+/// Whether an engine's words name a port of a loopback address, as `127.0.0.1:80`.
+fn names(words: &str, port: u16) -> bool {
+    let named = |place: &str| {
+        words
+            .match_indices(place)
+            .any(|(at, _)| !words[at + place.len()..].starts_with(|c: char| c.is_ascii_digit()))
+    };
+    ["127.0.0.1", "[::1]", "::1"].iter().any(|address| named(&format!("{address}:{port}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_taken_for_its_own_protocol_only() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let number = socket.local_addr().unwrap().port();
+        assert!(is_taken(Port::udp(number)));
+        assert!(!is_taken(Port::tcp(number)));
+    }
+
+    #[test]
+    fn a_port_that_we_may_not_have_is_not_taken_unless_somebody_answers_there() {
+        let refused = || Err(io::Error::from(ErrorKind::PermissionDenied));
+        assert!(!tells_of_another(refused(), || false));
+        assert!(tells_of_another(refused(), || true));
+        assert!(tells_of_another(Err(ErrorKind::AddrInUse.into()), || false));
+    }
+
+    #[test]
+    fn the_engine_s_words_tell_which_port_it_could_not_have() {
+        let asked = BTreeSet::from([Port::tcp(80), Port::tcp(8080), Port::udp(53)]);
+        for (words, port) in [
+            ("Bind for 127.0.0.1:8080 failed: port is already allocated", Port::tcp(8080)),
+            ("listen tcp4 127.0.0.1:80: bind: address already in use", Port::tcp(80)),
+            (
+                "failed to bind host port 127.0.0.1:53:10.213.0.2:20002/udp: address already in use",
+                Port::udp(53),
+            ),
+        ] {
+            assert_eq!(refused(asked.clone(), words), BTreeSet::from([port]), "{words}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_tells_which_port_it_was_each_may_be_it() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let free = Port::udp(socket.local_addr().unwrap().port());
+        drop(socket);
+        let asked = BTreeSet::from([free]);
+        assert_eq!(refused(asked.clone(), "port is already allocated"), asked);
+    }
+}

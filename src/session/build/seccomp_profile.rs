@@ -1,0 +1,65 @@
+//! A service's own seccomp profile: the spec names a file of this machine, the engine wants what is in it.
+
+use std::path::Path;
+
+use crate::data::fsync_profile;
+use crate::session::error::SessionError;
+use crate::spec::Durability;
+
+const OPTION: &str = "seccomp=";
+
+/// Puts profiles in the place of their paths, which are relative to `folder`. Where nothing has to be durable, they also
+/// get the rule under which a sync costs nothing; what they deny stays denied.
+///
+/// # Errors
+/// Names a file that cannot be read, or that is no profile.
+pub(crate) fn read(
+    options: &mut [String],
+    folder: &Path,
+    durability: Durability,
+) -> Result<(), SessionError> {
+    for option in options {
+        let Some(value) = option.strip_prefix(OPTION) else { continue };
+        if value.starts_with('{') || ["unconfined", "builtin"].contains(&value) {
+            continue;
+        }
+        let path = folder.join(value);
+        let text = std::fs::read_to_string(&path).map_err(|source| SessionError::File {
+            what: "the seccomp profile".to_owned(),
+            path: path.clone(),
+            source,
+        })?;
+        let profile = match durability {
+            Durability::Throwaway => fsync_profile::added_to(&text).map_err(|error| SessionError::Data {
+                what: format!("{}: {error}", path.display()),
+                hint: None,
+            })?,
+            Durability::Durable => text,
+        };
+        *option = format!("{OPTION}{profile}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROFILE: &str = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[]}"#;
+
+    #[test]
+    fn a_path_becomes_what_is_in_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("own.json"), PROFILE).unwrap();
+        let read_as = |option: &str, durability| {
+            let mut options = [option.to_owned()];
+            read(&mut options, folder.path(), durability).map(|()| options[0].clone())
+        };
+
+        assert_eq!(read_as("seccomp=own.json", Durability::Durable).unwrap(), format!("seccomp={PROFILE}"));
+        assert!(read_as("seccomp=own.json", Durability::Throwaway).unwrap().contains("fsync"));
+        assert_eq!(read_as("seccomp=unconfined", Durability::Throwaway).unwrap(), "seccomp=unconfined");
+        assert_eq!(read_as("label=disable", Durability::Throwaway).unwrap(), "label=disable");
+        assert!(read_as("seccomp=none.json", Durability::Durable).is_err());
+    }
+}

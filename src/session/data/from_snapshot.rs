@@ -1,0 +1,168 @@
+//! Data that comes from snapshots: of a whole sandbox (`up --from`), or of single volumes (`snapshot` seeds).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::snapshot_transfer::Far;
+use crate::data::manifest::Manifest;
+use crate::data::snapshot;
+use crate::plan::{Seeding, VolumeSource, image_reference};
+use crate::session::build::bake;
+use crate::session::build::converge::{Order, Site};
+use crate::session::error::SessionError;
+use crate::session::event::Event;
+use crate::spec::{Seed, SnapshotRef, Spec};
+use crate::storage::{SetPath, VolumeName};
+
+/// Whether the images must be those that the data was made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drift {
+    /// They must.
+    Refused,
+    /// They need not be (`--allow-image-drift`).
+    Allowed,
+}
+
+/// Gives the order the data, and the secrets that belong to it, of a kept set.
+pub async fn from_set(
+    site: &Site,
+    order: &mut Order,
+    from: &SetPath,
+    drift: Drift,
+) -> Result<(), SessionError> {
+    let info = snapshot::existing(&*site.storage, from).await?;
+    if let Some(manifest) = Manifest::of(&info) {
+        order.values = Arc::new(order.values.keeping(&bake::secrets_of(&manifest)));
+        if drift == Drift::Refused {
+            order.made_with = manifest.images;
+        }
+    }
+    for volume in info.volumes {
+        order.sources.insert(volume.to_string(), VolumeSource::Clone(from.volume(volume)));
+    }
+    order.seeding = Seeding::Done;
+    Ok(site.storage.touch(from).await?)
+}
+
+/// Says which images that the data was made with have to be fetched.
+///
+/// # Errors
+/// When the engine does not answer.
+pub async fn tell_missing(site: &Site, order: &Order) -> Result<(), SessionError> {
+    for (service, made_with) in &order.made_with {
+        if site.engine.image(&made_with.reference).await?.is_none() {
+            let text = format!(
+                "image `{}` of service `{service}`, which the data was made with, is not on this engine",
+                made_with.reference
+            );
+            let hint = "it is fetched now; `sandbox snapshot export --with-images` puts it in the file";
+            site.events.emit(Event::Warning { text, hint: Some(hint.to_owned()) });
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that the images are those that the data was made with.
+///
+/// # Errors
+/// Names the first one that is another.
+pub async fn check_images(site: &Site, order: &Order) -> Result<(), SessionError> {
+    for service in order.spec.services.values() {
+        let Some(made_with) = order.made_with.get(service.name.as_str()) else { continue };
+        let reference = image_reference(&order.spec, service);
+        let Some(image) = site.engine.image(&reference).await? else { continue };
+        if made_with.is(&image) {
+            continue;
+        }
+        if service.build().is_some() {
+            let text = format!(
+                "image `{reference}` of service `{}` is built from other sources than the data was made with",
+                service.name
+            );
+            site.events.emit(Event::Warning { text, hint: None });
+        } else {
+            return Err(SessionError::Data {
+                what: format!(
+                    "image `{reference}` of service `{}` is not the one that the data was made with",
+                    service.name
+                ),
+                hint: Some("`--allow-image-drift` uses the one that is here".to_owned()),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A volume's seed that is a snapshot.
+pub struct SnapshotSeed {
+    volume: String,
+    /// The volume of the snapshot.
+    of: VolumeName,
+    from: From,
+}
+
+enum From {
+    Stored(SetPath),
+    File(PathBuf),
+}
+
+/// The snapshots that a spec's volumes are seeded from.
+///
+/// # Errors
+/// When a name cannot be one.
+pub fn seeds(spec: &Spec) -> Result<Vec<SnapshotSeed>, SessionError> {
+    let wrong = |error: crate::storage::BadName| SessionError::Data { what: error.to_string(), hint: None };
+    let mut seeds = Vec::new();
+    for (name, volume) in &spec.volumes {
+        for seed in &volume.seed {
+            let Seed::Snapshot { snapshot, volume: of, .. } = seed else { continue };
+            let of = of.as_ref().map_or(name.as_str(), |of| of.as_str());
+            let from = match snapshot {
+                SnapshotRef::Stored(stored) => From::Stored(SetPath::snapshot(stored).map_err(wrong)?),
+                SnapshotRef::File(file) => From::File(file.clone()),
+            };
+            let of = VolumeName::new(of).map_err(wrong)?;
+            seeds.push(SnapshotSeed { volume: name.to_string(), of, from });
+        }
+    }
+    Ok(seeds)
+}
+
+impl SnapshotSeed {
+    /// Whether it has to be imported before it can be used.
+    pub fn is_a_file(&self) -> bool {
+        matches!(self.from, From::File(_))
+    }
+
+    /// Has the order's volume start as a clone of the snapshot's, with the secrets that it was made with.
+    ///
+    /// # Errors
+    /// When there is no such snapshot, or it has no such volume; when a file cannot be imported.
+    pub async fn apply(&self, site: &Site, order: &mut Order) -> Result<(), SessionError> {
+        let set = match &self.from {
+            From::Stored(set) => set.clone(),
+            From::File(file) => {
+                let (engine, container) = (Arc::clone(&site.engine), site.storage_container.clone());
+                let far = Far { engine, container, events: site.events.clone() };
+                far.kept(&*site.storage, file).await?
+            }
+        };
+        let info = snapshot::existing(&*site.storage, &set).await?;
+        if !info.volumes.contains(&self.of) {
+            let has: Vec<String> = info.volumes.iter().map(|name| format!("`{name}`")).collect();
+            return Err(SessionError::Data {
+                what: format!(
+                    "the snapshot that volume `{}` is seeded from has no volume `{}`",
+                    self.volume, self.of
+                ),
+                hint: Some(format!("it has {}; name one with `volume:`", has.join(", "))),
+            });
+        }
+        if let Some(manifest) = Manifest::of(&info) {
+            order.values = Arc::new(order.values.keeping(&bake::secrets_of(&manifest)));
+        }
+        site.storage.touch(&set).await?;
+        order.sources.insert(self.volume.clone(), VolumeSource::Clone(set.volume(self.of.clone())));
+        Ok(())
+    }
+}

@@ -1,0 +1,6 @@
+//! Secrets, and data that comes from or goes to snapshots.
+
+pub mod from_snapshot;
+pub mod secret_files;
+pub(crate) mod secret_store;
+pub mod snapshot_transfer;

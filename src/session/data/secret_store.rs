@@ -1,0 +1,97 @@
+//! What a sandbox remembers of its secrets. The gateway holds them in memory, which a reboot empties; the generated
+//! ones are kept beside the data that is made with them, the others are where the spec says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::secret_files::{Generated, Values};
+use crate::data::manifest::{Consistency, KeptSecret, Manifest};
+use crate::engine::identity::{self, SandboxId};
+use crate::engine::{Engine, EngineError};
+use crate::plan;
+use crate::session::build::bake;
+use crate::session::error::SessionError;
+use crate::spec::{self, SandboxName, SecretName, Service, ServiceName, Spec, Variables};
+use crate::storage::{SetPath, Storage};
+
+/// The services among these whose secrets the gateway, which runs, does not hold any more.
+///
+/// # Errors
+/// When the engine does not answer.
+pub async fn forgotten(
+    engine: &dyn Engine,
+    name: &SandboxName,
+    services: &[&Service],
+) -> Result<BTreeSet<ServiceName>, EngineError> {
+    let gateway = identity::gateway(name.as_str());
+    let mut forgotten = BTreeSet::new();
+    for service in services {
+        for file in plan::held(service) {
+            if engine.stat_path(&gateway, &file.path).await?.is_none() {
+                forgotten.insert(service.name.clone());
+                break;
+            }
+        }
+    }
+    Ok(forgotten)
+}
+
+/// The generated secrets that are kept beside a sandbox's data.
+///
+/// # Errors
+/// When the storage does not answer.
+pub async fn kept(storage: &dyn Storage, id: &SandboxId) -> Result<Generated, SessionError> {
+    let Ok(live) = SetPath::live(id.as_str()) else { return Ok(Generated::new()) };
+    let manifest = storage.inspect(&live).await?.and_then(|set| Manifest::of(&set));
+    Ok(manifest.map(|manifest| bake::secrets_of(&manifest)).unwrap_or_default())
+}
+
+/// Keeps generated secrets beside a sandbox's data.
+///
+/// # Errors
+/// When the storage refuses.
+pub async fn keep(storage: &dyn Storage, live: &SetPath, secrets: Generated) -> Result<(), SessionError> {
+    // Whether the data is whole is for those to say who copy it.
+    let mut manifest = Manifest::new(String::new(), Consistency::Crash);
+    manifest.secrets = secrets.into_iter().map(|(name, value)| (name, KeptSecret::new(value))).collect();
+    Ok(storage.note(live, &manifest.to_json()).await?)
+}
+
+/// The values of these services' secrets, said again: from beside the data, or from where the spec says. A generated
+/// one that was never kept is a fresh one.
+///
+/// # Errors
+/// Names the secret whose file or variable is not there any more.
+pub async fn recall(
+    storage: &Arc<dyn Storage>,
+    id: &SandboxId,
+    spec: &Spec,
+    services: &BTreeSet<ServiceName>,
+) -> Result<Values, SessionError> {
+    if services.is_empty() {
+        return Ok(Values::default());
+    }
+    let granted: BTreeSet<SecretName> = services
+        .iter()
+        .filter_map(|name| spec.services.get(name))
+        .flat_map(|service| &service.secrets)
+        .filter_map(|grant| SecretName::new(grant.source.as_str()).ok())
+        .collect();
+    let kept = kept(&**storage, id).await?;
+    let mut narrowed = spec.clone();
+    // What is kept beside the data is kept whole: those that nobody asks for now stay.
+    narrowed.secrets.retain(|name, _| granted.contains(name) || kept.contains_key(name.as_str()));
+    narrowed.configs.clear();
+    Values::of(&narrowed, &variables(spec), &kept)
+}
+
+/// The variables of a spec that is not read again.
+pub fn variables(spec: &Spec) -> Variables {
+    spec::variables_in(&spec.folder, environment())
+}
+
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}

@@ -1,0 +1,276 @@
+//! Snapshot files between this machine and the keeper's storage: streamed, never held in memory.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use sha2::{Digest, Sha256};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
+
+use crate::agent::protocol::Carrying;
+use crate::data::archive::UserValues;
+use crate::engine::{Engine, Exec, ExecSession, StdStream};
+use crate::session::error::SessionError;
+use crate::session::event::{Event, Events, Progress};
+use crate::session::lifecycle::signals::asked_to_end;
+use crate::storage::{SetPath, Storage};
+
+/// How much is read from or written to a file at once, bytes.
+const PIECE: usize = 1024 * 1024;
+
+/// Whether images go along: into the file, or out of it even if they replace others of their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Images {
+    /// They do not.
+    Left,
+    /// They do.
+    Taken,
+}
+
+/// What went through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// Entries of all volumes.
+    pub entries: u64,
+    /// Bytes of their data.
+    pub bytes: u64,
+    /// Sockets and devices, which no file carries.
+    pub left_out: u64,
+    /// The file's bytes.
+    pub packed: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Where a snapshot file's other end is.
+#[derive(Clone)]
+pub struct Far {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// The container of ours that has the storage's files.
+    pub container: String,
+    /// Where to tell how far it is.
+    pub events: Events,
+}
+
+impl Far {
+    /// Writes a kept set to a file. A file that could not be written whole is removed.
+    ///
+    /// # Errors
+    /// When there is no such set, or either side cannot be read or written; when this process is asked to end.
+    pub async fn export(
+        &self,
+        set: &SetPath,
+        file: &Path,
+        images: Images,
+        values: UserValues,
+    ) -> Result<Moved, SessionError> {
+        tokio::select! {
+            moved = self.write(set, file, images, values) => moved,
+            () = asked_to_end() => Err(SessionError::Cancelled),
+        }
+    }
+
+    async fn write(
+        &self,
+        set: &SetPath,
+        file: &Path,
+        images: Images,
+        values: UserValues,
+    ) -> Result<Moved, SessionError> {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let failed = |error: &std::io::Error| failed("write", file, error);
+        let partial = tempfile::Builder::new().permissions(readable()).tempfile_in(folder);
+        let partial = partial.map_err(|error| failed(&error))?;
+        // The engine sends small pieces, and each write of a file costs a change of threads.
+        let out = File::from_std(partial.reopen().map_err(|error| failed(&error))?);
+        let mut out = BufWriter::with_capacity(PIECE, out);
+        let mut exec = command("export", set, images);
+        if values == UserValues::Included {
+            exec.cmd.push("--with-env".to_owned());
+        }
+        let ExecSession { mut output, .. } = self.engine.exec(&self.container, &exec).await?;
+        let mut listener = Listener::new(self, format!("exporting `{}`", set.name));
+        let mut packed = 0;
+        // The engine takes a while to tell that the far end is gone, and passes on what it says out of order.
+        while !listener.is_through(packed)
+            && let Some(chunk) = output.next().await
+        {
+            let chunk = chunk?;
+            match chunk.stream {
+                StdStream::Stdout => {
+                    packed += chunk.bytes.len() as u64;
+                    out.write_all(&chunk.bytes).await.map_err(|error| failed(&error))?;
+                }
+                StdStream::Stderr => listener.hear(&chunk.bytes),
+            }
+        }
+        out.flush().await.map_err(|error| failed(&error))?;
+        let moved = listener.outcome(packed)?;
+        partial.persist(file).map_err(|error| failed(&error.error))?;
+        Ok(moved)
+    }
+
+    /// Reads a kept set from a file. Nothing is published unless all of it is sound.
+    ///
+    /// # Errors
+    /// When the name is taken, the file cannot be read, or anything is wrong with it.
+    pub async fn import(&self, to: &SetPath, file: &Path, images: Images) -> Result<Moved, SessionError> {
+        let mut source = File::open(file).await.map_err(|error| failed("read", file, &error))?;
+        if source.metadata().await.is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(failed("read", file, &std::io::ErrorKind::IsADirectory.into()));
+        }
+        let exec = Exec { stdin: true, ..command("import", to, images) };
+        let ExecSession { mut input, mut output, .. } = self.engine.exec(&self.container, &exec).await?;
+        let feed = async {
+            let mut piece = vec![0; PIECE];
+            let mut packed = 0;
+            let fed = loop {
+                let length = match source.read(&mut piece).await {
+                    Ok(0) => break Ok(packed),
+                    Ok(length) => length,
+                    Err(error) => break Err(error),
+                };
+                // A reader that found something wrong has closed its end: its words say more.
+                if input.write_all(&piece[..length]).await.is_err() {
+                    break Ok(packed);
+                }
+                packed += length as u64;
+            };
+            // Whatever came of it: the far end waits for no more.
+            let _ = input.shutdown().await;
+            fed
+        };
+        let mut listener = Listener::new(self, format!("importing `{}`", file.display()));
+        let listen = async {
+            while let Some(Ok(chunk)) = output.next().await {
+                listener.hear(&chunk.bytes);
+            }
+        };
+        let (fed, ()) = tokio::join!(feed, listen);
+        let packed = fed.map_err(|error| failed("read", file, &error))?;
+        listener.outcome(packed)
+    }
+
+    /// The set that a file's content is kept as, which goes when room is needed, like any baseline. It is imported if it
+    /// is not there.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or anything is wrong with it.
+    pub async fn kept(&self, storage: &dyn Storage, file: &Path) -> Result<SetPath, SessionError> {
+        let set = content_of(file).await?;
+        if storage.inspect(&set).await?.is_none() {
+            match self.import(&set, file, Images::Left).await {
+                // Somebody else may have been faster.
+                Err(_) if storage.inspect(&set).await?.is_some() => {}
+                imported => drop(imported?),
+            }
+        }
+        Ok(set)
+    }
+}
+
+/// Where the content of a file is kept: under its digest.
+async fn content_of(file: &Path) -> Result<SetPath, SessionError> {
+    let path = file.to_owned();
+    let digest = tokio::task::spawn_blocking(move || {
+        let mut source = std::fs::File::open(path)?;
+        let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE]);
+        loop {
+            match source.read(&mut piece)? {
+                0 => return Ok::<_, std::io::Error>(hex::encode(hash.finalize())),
+                length => hash.update(&piece[..length]),
+            }
+        }
+    });
+    let digest = digest.await.map_err(std::io::Error::other).and_then(std::convert::identity);
+    let digest = digest.map_err(|error| failed("read", file, &error))?;
+    SetPath::baseline(&format!("file-{}", &digest[..40]))
+        .map_err(|error| SessionError::Data { what: error.to_string(), hint: None })
+}
+
+fn command(verb: &str, set: &SetPath, images: Images) -> Exec {
+    let mut words = ["/sandbox", "agent", verb].map(str::to_owned).to_vec();
+    words.push(set.to_string());
+    if images == Images::Taken {
+        words.push("--with-images".to_owned());
+    }
+    Exec::new(words)
+}
+
+/// As any file that the user makes; a temporary one is its maker's alone.
+fn readable() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o666)
+}
+
+/// Hears what the far end tells, line by line, and passes it on.
+struct Listener<'a> {
+    far: &'a Far,
+    what: String,
+    began: Instant,
+    heard: Vec<u8>,
+    last: Option<Carrying>,
+    /// What was said in other words: a program that could not even start.
+    said: String,
+}
+
+impl<'a> Listener<'a> {
+    fn new(far: &'a Far, what: String) -> Self {
+        let (heard, said) = (Vec::new(), String::new());
+        Self { far, what, began: Instant::now(), heard, last: None, said }
+    }
+
+    fn hear(&mut self, bytes: &[u8]) {
+        self.heard.extend_from_slice(bytes);
+        while let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.heard.drain(..=end).collect();
+            match serde_json::from_slice(&line) {
+                Ok(Carrying::Progress { done, total }) => self.tell(Progress { done, total }, false),
+                Ok(Carrying::Note { text }) => self.far.events.emit(Event::Notice { text }),
+                Ok(Carrying::Warning { text }) => {
+                    self.far.events.emit(Event::Warning { text, hint: None });
+                }
+                Ok(last) => self.last = Some(last),
+                Err(_) => self.said.push_str(&String::from_utf8_lossy(&line)),
+            }
+        }
+    }
+
+    fn tell(&self, bytes: Progress, done: bool) {
+        let rate = u128::from(bytes.done) * 1000 / self.began.elapsed().as_millis().max(1);
+        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+        self.far.events.emit(Event::Transfer { what: self.what.clone(), bytes, rate, done });
+    }
+
+    /// Whether the far end has said that it is through, and so many bytes of the file are all that it wrote.
+    fn is_through(&self, received: u64) -> bool {
+        matches!(self.last, Some(Carrying::Done { packed, .. }) if packed <= received)
+    }
+
+    /// What the far end said last, after so many bytes of the file.
+    fn outcome(self, packed: u64) -> Result<Moved, SessionError> {
+        let what = match &self.last {
+            Some(Carrying::Done { entries, bytes, left_out, .. }) if self.is_through(packed) => {
+                let (entries, bytes, left_out) = (*entries, *bytes, *left_out);
+                self.tell(Progress { done: bytes, total: bytes }, true);
+                let elapsed = self.began.elapsed();
+                return Ok(Moved { entries, bytes, left_out, packed, elapsed });
+            }
+            Some(Carrying::Failed { message, hint }) => {
+                return Err(SessionError::Data { what: message.clone(), hint: hint.clone() });
+            }
+            _ if self.said.trim().is_empty() => {
+                format!("{}: the keeper's end was cut short", self.what)
+            }
+            _ => format!("{}: {}", self.what, self.said.trim()),
+        };
+        Err(SessionError::Data { what, hint: None })
+    }
+}
+
+fn failed(verb: &str, file: &Path, error: &std::io::Error) -> SessionError {
+    SessionError::Data { what: format!("cannot {verb} `{}`: {error}", file.display()), hint: None }
+}

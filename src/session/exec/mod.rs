@@ -1,0 +1,266 @@
+//! A command in a service with the user's own terminal, pipes, signals and exit code.
+
+pub mod attach;
+pub mod copy;
+pub mod terminal;
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::engine::{Engine, EngineError, Exec, ExecSession, StdStream};
+use terminal::Raw;
+
+/// A command that could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The engine refused.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Our own terminal or pipes failed.
+    #[error("cannot use this terminal")]
+    Terminal(#[source] std::io::Error),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With this exit code.
+    Exited(i64),
+    /// It did not begin: 126, it may not be executed; 127, it was not found.
+    NotBegun(i64),
+    /// It was interrupted a second time and left to itself.
+    Abandoned,
+    /// The reader of our output has left, as `head` does; the command was sent `SIGPIPE`.
+    ReaderLeft,
+}
+
+/// A variable that marks the processes of one call, so that a signal finds them.
+const MARK: &str = "SANDBOX_EXEC";
+
+/// How the engine's own words begin.
+const REFUSED: &[u8] = b"OCI runtime exec failed";
+/// The command may not be executed, as shells count.
+const NOT_EXECUTABLE: i64 = 126;
+/// The command was not found, as shells count.
+const NOT_FOUND: i64 = 127;
+
+/// How long a command may take to get a signal that it is sent when our output has no reader any more.
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long to wait for the exit code once the output has ended.
+const CODE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs `exec` in `container`: our stdin is its stdin, its output ours, our signals its signals, and its window has our
+/// size.
+pub async fn run(engine: &Arc<dyn Engine>, container: &str, mut exec: Exec) -> Result<Outcome, ExecError> {
+    let mark = hex::encode(rand::random::<[u8; 8]>());
+    exec.env.insert(MARK.to_owned(), mark.clone());
+    if exec.tty {
+        exec.size = terminal::size();
+    }
+    let tty = exec.tty;
+    let stdin = exec.stdin;
+    let mut signals = Signals::listen().map_err(ExecError::Terminal)?;
+    let session = engine.exec(container, &exec).await?;
+    if let Some((rows, columns)) = exec.size.filter(|_| tty) {
+        set_size(engine.as_ref(), &session.id, rows, columns).await;
+    }
+    let raw = if tty && stdin { Raw::stdin().map_err(ExecError::Terminal)? } else { None };
+    let ExecSession { id, input, mut output } = session;
+    let mut feed = stdin.then(|| tokio::spawn(copy_stdin(input)));
+    let (mut interrupts, mut refusal) = (0, Refusal::default());
+    loop {
+        tokio::select! {
+            piece = output.next() => match piece {
+                Some(Ok(chunk)) => {
+                    if !refusal.takes(&chunk.bytes) && write(chunk.stream, &chunk.bytes) == Reader::Left {
+                        drop(raw);
+                        let end = pass_on(engine.as_ref(), container, &mark, "PIPE");
+                        // The command may be one that ignores the signal, or the engine may be slow.
+                        let _ = tokio::time::timeout(SIGNAL_PATIENCE, end).await;
+                        return Ok(Outcome::ReaderLeft);
+                    }
+                }
+                Some(Err(error)) => return Err(error.into()),
+                None => break,
+            },
+            name = signals.next() => match name {
+                "WINCH" => {
+                    if let Some((rows, columns)) = terminal::size().filter(|_| tty) {
+                        // The command may just have ended.
+                        let _ = engine.exec_resize(&id, rows, columns).await;
+                    }
+                }
+                "INT" if interrupts > 0 => {
+                    drop(raw);
+                    return Ok(Outcome::Abandoned);
+                }
+                name => {
+                    interrupts += usize::from(name == "INT");
+                    let engine = Arc::clone(engine);
+                    let (container, mark) = (container.to_owned(), mark.clone());
+                    tokio::spawn(async move { pass_on(engine.as_ref(), &container, &mark, name).await });
+                }
+            },
+        }
+    }
+    if let Some(feed) = feed.take() {
+        feed.abort();
+    }
+    drop(raw);
+    let code = exit_code(engine.as_ref(), &id).await?;
+    if refusal.words.is_empty() || ![NOT_EXECUTABLE, NOT_FOUND].contains(&code) {
+        write(StdStream::Stdout, &refusal.words);
+        return Ok(Outcome::Exited(code));
+    }
+    Ok(Outcome::NotBegun(if refusal.says_not_found() { NOT_FOUND } else { code }))
+}
+
+/// The engine's own words in a command's output, where the command could not begin. They are its only output.
+#[derive(Default)]
+struct Refusal {
+    words: Vec<u8>,
+    command_spoke: bool,
+}
+
+impl Refusal {
+    /// Whether a piece of the output is the engine's, to be held back.
+    fn takes(&mut self, piece: &[u8]) -> bool {
+        let is = !self.command_spoke && (!self.words.is_empty() || piece.starts_with(REFUSED));
+        if is {
+            self.words.extend_from_slice(piece);
+        }
+        self.command_spoke |= !is;
+        is
+    }
+
+    /// Engines up to 20.10 answer as if a command that is not there could not be executed.
+    fn says_not_found(&self) -> bool {
+        let said = String::from_utf8_lossy(&self.words);
+        ["executable file not found", "no such file or directory"].iter().any(|words| said.contains(words))
+    }
+}
+
+/// Gives a command's terminal its size. Engines before API 1.42 do not take it with the command, and refuse it until the
+/// command has its terminal.
+async fn set_size(engine: &dyn Engine, id: &str, rows: u16, columns: u16) {
+    for _ in 0..10 {
+        if engine.exec_resize(id, rows, columns).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn exit_code(engine: &dyn Engine, id: &str) -> Result<i64, EngineError> {
+    let asked = tokio::time::Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(code) = engine.exec_exit_code(id).await? {
+            return Ok(code);
+        }
+        // The output may end before the process does: it has closed its ends, or goes on without them.
+        if asked.elapsed() > CODE_PATIENCE {
+            pause = Duration::from_millis(250);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(250));
+    }
+}
+
+/// Copies our stdin until it ends. The reader is a thread of its own: a read from a terminal cannot be taken back, and
+/// must not keep the process from ending.
+pub(super) async fn copy_stdin(mut input: crate::engine::stream::Input) {
+    let (sender, mut pieces) = mpsc::channel::<Vec<u8>>(4);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match std::io::stdin().lock().read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    if sender.blocking_send(buffer[..count].to_vec()).is_err() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+    });
+    while let Some(piece) = pieces.recv().await {
+        // A command that no longer reads is no error.
+        if input.write_all(&piece).await.is_err() || input.flush().await.is_err() {
+            return;
+        }
+    }
+    let _ = input.shutdown().await;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    Reads,
+    Left,
+}
+
+pub(super) fn write(stream: StdStream, bytes: &[u8]) -> Reader {
+    let written = match stream {
+        StdStream::Stdout => std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()),
+        StdStream::Stderr => std::io::stderr().write_all(bytes),
+    };
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Reader::Left,
+        // Where else the output cannot go (a full disk), there is no better place to report it.
+        _ => Reader::Reads,
+    }
+}
+
+/// Sends a signal to the marked processes. Engines have no call for that, so a second command looks for them.
+async fn pass_on(engine: &dyn Engine, container: &str, mark: &str, name: &'static str) {
+    let script = format!(
+        "for p in /proc/[0-9]*; do if tr '\\0' '\\n' < \"$p/environ\" | grep -qx '{MARK}={mark}'; then kill -{name} \"${{p#/proc/}}\"; fi; done 2>/dev/null"
+    );
+    let mut exec = Exec::new(["sh", "-c", &script]);
+    exec.user = Some("0".to_owned());
+    match engine.exec(container, &exec).await {
+        Ok(mut session) => while session.output.next().await.is_some() {},
+        Err(error) => tracing::warn!(%error, "the signal was not delivered"),
+    }
+}
+
+/// The signals that are passed on, and the change of the window's size.
+pub(super) struct Signals {
+    kinds: [(&'static str, Signal); 6],
+}
+
+impl Signals {
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            kinds: [
+                ("INT", signal(SignalKind::interrupt())?),
+                ("TERM", signal(SignalKind::terminate())?),
+                ("HUP", signal(SignalKind::hangup())?),
+                ("QUIT", signal(SignalKind::quit())?),
+                ("USR1", signal(SignalKind::user_defined1())?),
+                ("WINCH", signal(SignalKind::window_change())?),
+            ],
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> &'static str {
+        std::future::poll_fn(|context| {
+            for (name, signal) in &mut self.kinds {
+                if signal.poll_recv(context).is_ready() {
+                    return std::task::Poll::Ready(*name);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}

@@ -1,0 +1,85 @@
+//! Faults of a sandbox's services: put in force, told, taken back.
+
+use super::Present;
+use crate::agent::fault_injector::Fault;
+use crate::agent::fault_injector::container::{self, FaultError, Imposed};
+use crate::engine::identity;
+use crate::engine::{ContainerSummary, Engine, EngineError, Filter};
+use crate::session::error::SessionError;
+use crate::session::inspect::{self, Sighting};
+use crate::spec::NetworkMode;
+
+/// The faults of a sandbox.
+///
+/// # Errors
+/// When the engine does not answer.
+pub async fn all(engine: &dyn Engine, sighting: &Sighting) -> Result<Vec<Imposed>, EngineError> {
+    container::find(engine, Filter::all().label(identity::ID, &sighting.id)).await
+}
+
+/// Takes a fault back.
+///
+/// # Errors
+/// When the engine refuses.
+pub async fn lift(engine: &dyn Engine, imposed: &Imposed) -> Result<(), EngineError> {
+    container::lift(engine, &imposed.container.name).await
+}
+
+impl Present {
+    /// Puts a fault in force on every container of a service, besides what is in force there, and answers all that
+    /// is then.
+    ///
+    /// # Errors
+    /// When the service has no network of its own or does not run, or the engine or its kernel refuses.
+    pub async fn impose(&self, service: &str, fault: &Fault) -> Result<Fault, SessionError> {
+        let containers: Vec<&ContainerSummary> = self.sighting().containers(service).collect();
+        self.has_a_line(service, &containers)?;
+        let engine = &*self.site.engine;
+        let there = all(engine, self.sighting()).await?;
+        let mut whole = fault.clone();
+        for container in containers {
+            let before = there.iter().find(|imposed| imposed.target() == container.name);
+            whole = before.map_or_else(Fault::default, |imposed| imposed.fault.clone()).and(fault);
+            whole.check().map_err(|problem| data(problem.to_owned(), None))?;
+            container::impose(engine, &container.name, &container.labels, &self.site.agent_image, &whole)
+                .await
+                .map_err(|error| match error {
+                    FaultError::Engine(error) => error.into(),
+                    refused @ FaultError::Refused(_) => data(refused.to_string(), None),
+                })?;
+        }
+        Ok(whole)
+    }
+
+    /// Whether there are packets of its own to do something to.
+    fn has_a_line(&self, service: &str, containers: &[&ContainerSummary]) -> Result<(), SessionError> {
+        let spec = self.spec.services.get(service);
+        match spec.and_then(|spec| spec.network_mode.as_ref()) {
+            Some(NetworkMode::Service(other)) => {
+                let what = format!("service `{service}` has the network of `{other}`");
+                return Err(data(what, Some(format!("sandbox fault add {other} …"))));
+            }
+            Some(_) => return Err(data(format!("service `{service}` has no network of its own"), None)),
+            None => {}
+        }
+        match containers.iter().find(|container| !container.state.is_alive()) {
+            Some(_) => {
+                let what = format!("service `{service}` does not run");
+                Err(data(what, Some(format!("start it first: sandbox start {service}"))))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The service that a fault is one of, with the replica's number from the second on.
+pub fn service_of(imposed: &Imposed) -> String {
+    match inspect::replica_of(&imposed.container) {
+        1 => inspect::service_of(&imposed.container).to_owned(),
+        replica => format!("{}.{replica}", inspect::service_of(&imposed.container)),
+    }
+}
+
+fn data(what: String, hint: Option<String>) -> SessionError {
+    SessionError::Data { what, hint }
+}

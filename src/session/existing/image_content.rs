@@ -1,0 +1,146 @@
+//! Gives volumes that go back to nothing the content that images have for them, as when the sandbox was made.
+//!
+//! The engine fills an empty volume when a container is created on it, so one is created, and never started. This is done
+//! beside the sandbox's own volumes, which take it over in one step: who is lost meanwhile has emptied nothing.
+
+use std::collections::BTreeMap;
+
+use crate::engine::identity::{self, Role};
+use crate::engine::{CreateContainer, CreateVolume, Mount, NetworkMode};
+use crate::plan::{image_reference, in_order, volumes_of};
+use crate::session::build::bake;
+use crate::session::build::converge::Site;
+use crate::session::error::SessionError;
+use crate::spec::{SandboxName, Spec};
+use crate::storage::{SetPath, VolumeName, VolumePath};
+
+/// Volumes beside a sandbox's own, one for each that goes back to nothing. They are named alike each time, so that what
+/// a call before this was killed with is found, and carry the sandbox's labels, so that they go with it.
+pub(crate) struct Aside<'a> {
+    site: &'a Site,
+    spec: &'a Spec,
+    sandbox: &'a SandboxName,
+    /// Of each: whose content it is for, where it lies, its name on the engine.
+    volumes: Vec<(VolumeName, VolumePath, String)>,
+}
+
+impl<'a> Aside<'a> {
+    /// The volumes beside these, which are not there yet.
+    pub(crate) fn of(
+        site: &'a Site,
+        spec: &'a Spec,
+        sandbox: &'a SandboxName,
+        live: SetPath,
+        empty: &[VolumeName],
+    ) -> Self {
+        let named = |(n, of): (usize, &VolumeName)| {
+            // A service's anonymous volume ends in more digits.
+            let key = format!(".fill.{n}");
+            let name = identity::volume(sandbox.as_str(), &key);
+            Some((of.clone(), live.volume(VolumeName::new(key).ok()?), name))
+        };
+        Self { site, spec, sandbox, volumes: empty.iter().enumerate().filter_map(named).collect() }
+    }
+
+    /// Makes and fills them: what each volume takes over. `labels` are those of one of the sandbox's volumes.
+    ///
+    /// # Errors
+    /// When the storage or the engine refuses.
+    pub(crate) async fn fill(
+        &self,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> Result<BTreeMap<VolumeName, VolumePath>, SessionError> {
+        if self.volumes.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut labels = labels.cloned().unwrap_or_default();
+        for own in [identity::KEY, identity::FROM, identity::FROM_VOLUME, identity::SERVICE] {
+            labels.remove(own);
+        }
+        self.clear().await?;
+        for (_, path, name) in &self.volumes {
+            self.site.storage.create(path).await?;
+            let mount = self.site.storage.mount(path).await?;
+            let (driver, options) = (Some(mount.driver), mount.options);
+            let labels = labels.clone();
+            let volume = CreateVolume { name: name.clone(), driver, options, labels };
+            self.site.engine.create_volume(&volume).await?;
+        }
+        labels.insert(identity::ROLE.to_owned(), Role::Probe.as_str().to_owned());
+        let images = bake::images(self.site, self.spec).await?;
+        for name in in_order(&self.spec.services) {
+            let Some(service) = self.spec.services.get(&name) else { continue };
+            for replica in 1..=service.replicas() {
+                let volumes = volumes_of(self.sandbox.as_str(), service, replica, images.get(&service.name));
+                let mounts: Vec<Mount> = volumes
+                    .into_values()
+                    .filter(|volume| {
+                        volume
+                            .options
+                            .as_ref()
+                            .is_none_or(|options| !options.nocopy && options.subpath.is_none())
+                    })
+                    .filter_map(|volume| {
+                        let (_, _, name) =
+                            self.volumes.iter().find(|(of, _, _)| of.as_str() == volume.key)?;
+                        Some(Mount::volume(name.clone(), volume.target))
+                    })
+                    .collect();
+                if !mounts.is_empty() {
+                    self.copy(&labels, image_reference(self.spec, service), mounts).await?;
+                }
+            }
+        }
+        Ok(self.volumes.iter().map(|(of, path, _)| (of.clone(), path.clone())).collect())
+    }
+
+    /// Removes them, and what a call before this was killed with.
+    ///
+    /// # Errors
+    /// When the storage or the engine refuses.
+    pub(crate) async fn clear(&self) -> Result<(), SessionError> {
+        if self.volumes.is_empty() {
+            return Ok(());
+        }
+        self.remove(&self.filler()).await?;
+        for (_, path, name) in &self.volumes {
+            match self.site.engine.remove_volume(name).await {
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => self.site.storage.delete_volume(path).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn filler(&self) -> String {
+        identity::probe(self.sandbox.as_str(), "fill")
+    }
+
+    /// Has the engine copy what an image has at these places.
+    async fn copy(
+        &self,
+        labels: &BTreeMap<String, String>,
+        image: String,
+        mounts: Vec<Mount>,
+    ) -> Result<(), SessionError> {
+        let name = self.filler();
+        let container = CreateContainer {
+            name: name.clone(),
+            image,
+            mounts,
+            labels: labels.clone(),
+            network_mode: NetworkMode::None,
+            ..CreateContainer::default()
+        };
+        self.site.engine.create_container(&container).await?;
+        self.remove(&name).await
+    }
+
+    /// With the volumes that the engine made for it, which have no name.
+    async fn remove(&self, name: &str) -> Result<(), SessionError> {
+        match self.site.engine.remove_container(name, true, true).await {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}

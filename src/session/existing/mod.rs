@@ -1,0 +1,406 @@
+//! A sandbox that is there: its services are stopped and started, its data is kept, put back and copied.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+pub mod fault;
+pub(crate) mod image_content;
+mod quiesce;
+mod reset;
+
+pub use reset::Target;
+
+use super::build::bake;
+use super::build::clean_stop::{stop, with_dependents};
+use super::build::clone_progress;
+use super::build::converge::{self, Order, PortWish, Site};
+use super::build::host_firewall;
+use super::build::observe;
+use super::data::secret_files::Values;
+use super::data::secret_store;
+use super::error::SessionError;
+use super::event::{Event, Events};
+use super::inspect::{self, Sighting};
+use super::lifecycle::control::Happening;
+use super::lifecycle::open;
+use super::lifecycle::signals::{self, Signals};
+use crate::agent::client::Keeper;
+use crate::data::manifest::{Consistency, KeptSecret, Manifest};
+use crate::data::snapshot;
+use crate::engine::identity::{self, SandboxId, Scope};
+use crate::engine::{ContainerSummary, Engine};
+use crate::plan::{Age, Seeding, VolumeSource};
+use crate::spec::{Condition, SandboxName, ServiceName, Spec};
+use crate::storage::{Published, SetPath, Storage, StorageError, VolumeName, VolumePath};
+use quiesce::{Kept, Whose};
+
+/// A sandbox that is there.
+pub struct Present {
+    /// What it is worked on with.
+    pub site: Site,
+    /// The keeper.
+    pub keeper: Keeper,
+    /// Its name.
+    pub name: SandboxName,
+    /// Its incarnation.
+    pub id: SandboxId,
+    /// Its spec as it stands now.
+    pub spec: Arc<Spec>,
+    sighting: Sighting,
+}
+
+/// How a snapshot is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// Services are stopped in their own time and started again.
+    Clean,
+    /// They are frozen for a moment.
+    Crash,
+}
+
+impl Present {
+    /// Takes up a sandbox that was seen.
+    ///
+    /// # Errors
+    /// When the keeper cannot be had, or has no record of it.
+    pub async fn of(
+        engine: &Arc<dyn Engine>,
+        scope: &Scope,
+        sighting: Sighting,
+        events: Events,
+    ) -> Result<Self, SessionError> {
+        let keeper = Keeper::ensure(engine, crate::agent::client::Options::from_env()?).await?;
+        let site = open::site(engine, scope, &keeper, events).await?;
+        Self::at(site, keeper, sighting).await
+    }
+
+    /// The same where the keeper is known already.
+    pub(in crate::session) async fn at(
+        site: Site,
+        keeper: Keeper,
+        sighting: Sighting,
+    ) -> Result<Self, SessionError> {
+        let name = sighting.name.parse().map_err(|_| half_made(&sighting))?;
+        let id = sighting.id.parse().map_err(|_| half_made(&sighting))?;
+        let spec = declared(&keeper, &sighting).await?.ok_or_else(|| half_made(&sighting))?;
+        Ok(Self { site, keeper, name, id, spec: Arc::new(spec), sighting })
+    }
+
+    /// What was seen of it.
+    pub fn sighting(&self) -> &Sighting {
+        &self.sighting
+    }
+
+    fn storage(&self) -> &dyn Storage {
+        &*self.site.storage
+    }
+
+    fn live(&self) -> Result<SetPath, SessionError> {
+        SetPath::live(self.id.as_str()).map_err(odd)
+    }
+
+    /// The named services, or all of them.
+    ///
+    /// # Errors
+    /// Names the first that the sandbox does not have.
+    pub fn services(&self, named: &[ServiceName]) -> Result<BTreeSet<ServiceName>, SessionError> {
+        if named.is_empty() {
+            let made = |name: &&ServiceName| self.sighting.containers(name.as_str()).next().is_some();
+            return Ok(self.spec.services.keys().filter(made).cloned().collect());
+        }
+        match named.iter().find(|name| !self.spec.services.contains_key(*name)) {
+            Some(service) => {
+                Err(SessionError::NoSuchService { name: self.name.clone(), service: service.clone() })
+            }
+            None => Ok(named.iter().cloned().collect()),
+        }
+    }
+
+    /// Services, and those that they depend on and that do not run, unless these have done their work.
+    pub fn with_dependencies(&self, which: &BTreeSet<ServiceName>) -> BTreeSet<ServiceName> {
+        let mut all = which.clone();
+        let mut seen = which.clone();
+        let mut left: Vec<&ServiceName> = which.iter().collect();
+        while let Some(name) = left.pop() {
+            let Some(service) = self.spec.services.get(name) else { continue };
+            for (other, on) in &service.depends_on {
+                let done = |it: &ContainerSummary| {
+                    on.condition == Condition::CompletedSuccessfully
+                        && observe::exit_code(&it.status) == Some(0)
+                };
+                if self.sighting.containers(other.as_str()).any(|it| !it.state.is_alive() && !done(it)) {
+                    all.insert(other.clone());
+                }
+                if seen.insert(other.clone()) {
+                    left.push(other);
+                }
+            }
+        }
+        all
+    }
+
+    /// Does something to the sandbox, and shows what is under way meanwhile. Who interrupts it would leave services
+    /// stopped: it is finished all the same, unless it is interrupted once more.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub async fn busy<T>(
+        &self,
+        why: &str,
+        work: impl Future<Output = Result<T, SessionError>>,
+    ) -> Result<T, SessionError> {
+        let name = self.name.to_string();
+        let signals = Signals::listen().ok();
+        let services = self.spec.services.keys().map(ToString::to_string).collect();
+        self.tell(Event::Changing { name: name.clone(), why: why.to_owned(), services });
+        let began = Instant::now();
+        let outcome = tokio::select! {
+            outcome = work => outcome,
+            error = self.insisted(signals) => Err(error),
+        };
+        self.tell(Event::Changed { name, deadline: None, attached: false, elapsed: began.elapsed() });
+        outcome
+    }
+
+    /// Returns when somebody has asked a second time to stop.
+    async fn insisted(&self, signals: Option<Signals>) -> SessionError {
+        let Some(signals) = signals else { return std::future::pending().await };
+        let mut asked = signals.told();
+        let mut times = 0;
+        while let Some(happening) = asked.next().await {
+            match happening {
+                Happening::SuspendAsked => signals::stop_here(),
+                _ if times == 0 => {
+                    let text =
+                        "finishing this first, so that no service stays stopped; Ctrl-C again leaves it";
+                    self.tell(Event::Notice { text: text.to_owned() });
+                    times += 1;
+                }
+                _ => break,
+            }
+        }
+        SessionError::Cancelled
+    }
+
+    /// Stops services, each after those that depend on it. What is not stopped `within` that time, or the spec's own,
+    /// is killed.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn stop(
+        &self,
+        which: &BTreeSet<ServiceName>,
+        within: Option<Duration>,
+    ) -> Result<Consistency, SessionError> {
+        let mut spec = (*self.spec).clone();
+        spec.services.retain(|name, _| which.contains(name));
+        for service in spec.services.values_mut() {
+            service.stop_grace_period = within.or(service.stop_grace_period);
+        }
+        stop(&self.site, &self.keeper, &spec, &self.name).await
+    }
+
+    /// Starts services and waits until they are ready.
+    ///
+    /// # Errors
+    /// When one of them ends or does not get ready.
+    pub async fn start(&self, which: &BTreeSet<ServiceName>, patience: Duration) -> Result<(), SessionError> {
+        let token = CancellationToken::new();
+        let gateway = identity::gateway(self.name.as_str());
+        // A start of the engine's machine has made the bridges anew.
+        host_firewall::filter(&self.keeper, &self.id, &self.site.events).await?;
+        self.site.engine.start_container(&gateway).await?;
+        converge::start(&self.site, &self.spec, &self.name, &self.id, which, patience, &token).await?;
+        // Another use of it: the keeper counts the time from here.
+        Ok(self.keeper.touch(&self.name).await?)
+    }
+
+    /// Stops services and starts them again, also those that did not run; with them those that run and are to be
+    /// restarted when one of these is.
+    ///
+    /// # Errors
+    /// When the engine refuses; when one of them ends or does not get ready.
+    pub async fn restart(
+        &self,
+        which: &BTreeSet<ServiceName>,
+        within: Option<Duration>,
+        patience: Duration,
+    ) -> Result<(), SessionError> {
+        let lives: BTreeSet<ServiceName> = {
+            let containers = self.containers(Whose::Everyones).await?;
+            let alive = containers.iter().filter(|container| container.state.is_alive());
+            alive.filter_map(|container| ServiceName::new(inspect::service_of(container)).ok()).collect()
+        };
+        let mut all = with_dependents(&self.spec, which);
+        all.retain(|name| which.contains(name) || lives.contains(name));
+        let which = &all;
+        let whose = Whose::Services(which);
+        self.stopped(whose, patience, async |_, _| self.stop(which, within).await.map(drop)).await?;
+        let containers = self.containers(whose).await?;
+        let runs = |name: &ServiceName| {
+            let mut its = containers.iter().filter(|it| inspect::service_of(it) == name.as_str());
+            its.all(|container| container.state.is_alive())
+        };
+        let others: BTreeSet<ServiceName> = which.iter().filter(|name| !runs(name)).cloned().collect();
+        if others.is_empty() { Ok(()) } else { self.start(&others, patience).await }
+    }
+
+    /// The values that it has: as its gateway holds them, and as they are kept where it does not after a reboot.
+    async fn values(&self) -> Result<Values, SessionError> {
+        let values = Values::held(&*self.site.engine, &self.spec, &self.name).await?;
+        Ok(values.completed(secret_store::kept(self.storage(), &self.id).await?))
+    }
+
+    /// Keeps the data as it is now under a name.
+    ///
+    /// # Errors
+    /// When the name is taken, or the storage or the engine refuses; services that ran are started again all the same.
+    pub async fn snapshot(
+        &self,
+        to: &SetPath,
+        manner: Manner,
+        note: Option<String>,
+        patience: Duration,
+    ) -> Result<Consistency, SessionError> {
+        if self.storage().inspect(to).await?.is_some() {
+            return Err(StorageError::Exists { path: to.name.to_string() }.into());
+        }
+        let images = bake::images(&self.site, &self.spec).await?;
+        let arch = images.values().next().map_or_else(String::new, |image| image.arch.clone());
+        let mut manifest = Manifest::new(arch, Consistency::Crash);
+        manifest.sandbox = Some(self.name.to_string());
+        manifest.note = note;
+        manifest.spec = serde_json::to_value(&*self.spec).ok();
+        manifest.images = bake::identities(&self.spec, &images);
+        let values = self.values().await?;
+        let secrets = values.generated(&self.spec);
+        manifest.secrets = secrets.into_iter().map(|(name, value)| (name, KeptSecret::new(value))).collect();
+        let (live, volumes) = (self.live()?, self.volumes());
+        match manner {
+            Manner::Crash => {
+                self.frozen(async |kept| {
+                    self.take(&live, &volumes, to, manifest, kept).await?;
+                    Ok(Consistency::Crash)
+                })
+                .await
+            }
+            Manner::Clean => {
+                self.stopped(Whose::Everyones, patience, async |containers, kept| {
+                    let consistency = self.stop(&Self::services_of(containers), None).await?;
+                    let manifest = Manifest { consistency, ..manifest };
+                    self.take(&live, &volumes, to, manifest, kept).await?;
+                    Ok(consistency)
+                })
+                .await
+            }
+        }
+    }
+
+    async fn take(
+        &self,
+        live: &SetPath,
+        volumes: &[VolumeName],
+        to: &SetPath,
+        manifest: Manifest,
+        kept: &Kept<'_>,
+    ) -> Result<(), SessionError> {
+        kept.undisturbed().await?;
+        match snapshot::take(self.storage(), live, volumes, to, manifest, kept.undisturbed()).await? {
+            Published::New => Ok(()),
+            Published::Existed => Err(StorageError::Exists { path: to.name.to_string() }.into()),
+        }
+    }
+
+    /// The storage's names of its volumes.
+    fn volumes(&self) -> Vec<VolumeName> {
+        let keys = self.sighting.volumes.iter().filter_map(|volume| volume.labels.get(identity::KEY));
+        keys.filter_map(|key| VolumeName::new(key.as_str()).ok()).collect()
+    }
+
+    /// The order of a second sandbox like this one, whose data [`Present::lend`] provides.
+    ///
+    /// # Errors
+    /// When the engine refuses; names the secret or config that is not where the spec says any more.
+    pub async fn fork(
+        &self,
+        name: SandboxName,
+        id: SandboxId,
+        patience: Duration,
+    ) -> Result<Order, SessionError> {
+        let mut values = self.values().await?;
+        let lacking = values.lacking(&self.spec);
+        values = values.or(secret_store::recall(&self.site.storage, &self.id, &self.spec, &lacking).await?);
+        values.read_configs(&self.spec, &secret_store::variables(&self.spec))?;
+        let given = |volume: VolumeName| (volume.to_string(), VolumeSource::Given(self.origin(&volume)));
+        let sources = self.volumes().into_iter().map(given).collect();
+        Ok(Order {
+            spec: Arc::clone(&self.spec),
+            values: Arc::new(values),
+            name,
+            id,
+            expires: self.spec.lifetime.ttl.and_then(open::from_now),
+            sources,
+            made_with: BTreeMap::new(),
+            seeding: Seeding::Done,
+            age: Age::New,
+            rebuild: BTreeSet::new(),
+            recreate: BTreeSet::new(),
+            only_made: BTreeSet::new(),
+            remove_orphans: true,
+            patience,
+            ports: PortWish::Any,
+        })
+    }
+
+    /// Gives a sandbox that is about to be built, and whose lease is held, this one's data as it is now. It is cloned
+    /// while services are frozen; they run on at once.
+    ///
+    /// # Errors
+    /// When the storage or the engine refuses.
+    pub async fn lend(&self, to: &SandboxId) -> Result<(), SessionError> {
+        let (from, to) = (self.live()?, SetPath::live(to.as_str()).map_err(odd)?);
+        let volumes = self.volumes();
+        self.frozen(async |kept| {
+            let places: Vec<VolumePath> = volumes.iter().map(|key| to.volume(key.clone())).collect();
+            let copied = snapshot::copy_set(self.storage(), &from, &to, &volumes);
+            clone_progress::told(self.storage(), &self.site.events, &places, copied).await?;
+            kept.undisturbed().await
+        })
+        .await
+    }
+
+    /// Tells something.
+    pub fn tell(&self, event: Event) {
+        self.site.events.emit(event);
+    }
+}
+
+/// The spec of a sandbox as it stands now, from the keeper's record; `None` if it is half-made.
+///
+/// # Errors
+/// When the keeper does not answer.
+pub async fn declared(keeper: &Keeper, sighting: &Sighting) -> Result<Option<Spec>, SessionError> {
+    let Ok(id) = sighting.id.parse() else { return Ok(None) };
+    Ok(keeper.declared(&id).await?.map(|declared| declared.spec))
+}
+
+fn half_made(sighting: &Sighting) -> SessionError {
+    SessionError::Data {
+        what: format!(
+            "the keeper has no record of sandbox `{}`: it is half-made or being destroyed",
+            sighting.name
+        ),
+        hint: Some(format!(
+            "`sandbox up` completes it, `sandbox down {}` destroys what there is",
+            sighting.name
+        )),
+    }
+}
+
+fn odd(error: crate::storage::BadName) -> SessionError {
+    SessionError::Data { what: error.to_string(), hint: None }
+}

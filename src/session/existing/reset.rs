@@ -1,0 +1,238 @@
+//! Its data put back: to its seeds or to a snapshot, all of it, a service's, or one volume's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Present;
+use super::image_content::Aside;
+use super::quiesce::{Whose, all};
+use crate::data::baseline;
+use crate::data::manifest::Manifest;
+use crate::data::snapshot;
+use crate::engine::identity;
+use crate::engine::{ContainerSummary, MountPointKind, Volume};
+use crate::session::build::bake;
+use crate::session::build::clone_progress;
+use crate::session::error::SessionError;
+use crate::spec::ServiceName;
+use crate::storage::{SetInfo, SetPath, VolumeName, VolumePath};
+
+/// What is put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Every volume.
+    Everything,
+    /// The volumes of a service.
+    Service(ServiceName),
+    /// One volume, by the spec's key.
+    Volume(String),
+}
+
+impl Present {
+    /// Puts data back: to a snapshot, or to what each volume was made from. Services that do not use it run on.
+    ///
+    /// # Errors
+    /// When there is no such volume; when nobody knows what one was made from, or the snapshot has it not, or has it with
+    /// other secrets; when the storage or the engine refuses.
+    pub async fn reset(
+        &self,
+        target: &Target,
+        to: Option<&SetPath>,
+        patience: Duration,
+    ) -> Result<Vec<VolumeName>, SessionError> {
+        let volumes = self.targeted(target)?;
+        let mut sources = match to {
+            Some(set) => self.kept_in(set, &volumes).await?,
+            None => self.origins(&volumes).await?,
+        };
+        let empty: Vec<VolumeName> =
+            volumes.iter().filter(|volume| !sources.contains_key(*volume)).cloned().collect();
+        let aside = Aside::of(&self.site, &self.spec, &self.name, self.live()?, &empty);
+        self.stopped(Whose::UsersOf(&volumes), patience, async |users, kept| {
+            let labels = self.sighting.volumes.first().map(|volume| &volume.labels);
+            let outcome = async {
+                // Whoever is lost before the last step leaves the data that there was.
+                sources.extend(aside.fill(labels).await?);
+                self.end(users, &volumes).await?;
+                kept.undisturbed().await?;
+                let live = self.live()?;
+                let places: Vec<VolumePath> = sources.keys().map(|key| live.volume(key.clone())).collect();
+                let restored = snapshot::restore(self.storage(), &live, &sources);
+                Ok(clone_progress::told(self.storage(), &self.site.events, &places, restored).await?)
+            }
+            .await;
+            let cleared = aside.clear().await;
+            outcome.and(cleared)
+        })
+        .await?;
+        Ok(volumes)
+    }
+
+    /// Stops the users of these volumes, whose data goes. Who has other data as well has the time to put that in order.
+    async fn end(&self, users: &[ContainerSummary], volumes: &[VolumeName]) -> Result<(), SessionError> {
+        let saves = |user: &&ContainerSummary| {
+            user.mounts.iter().any(|mount| {
+                matches!(mount.kind, MountPointKind::Volume | MountPointKind::Bind)
+                    && !mount.read_only
+                    && !self.is_any_of(&mount.name, volumes)
+            })
+        };
+        let saving: Vec<ContainerSummary> = users.iter().filter(saves).cloned().collect();
+        let saving = Self::services_of(&saving);
+        if !saving.is_empty() {
+            self.stop(&saving, None).await?;
+        }
+        let engine = &self.site.engine;
+        let others = users.iter().filter(|user| user.state.is_alive() && !saves(user));
+        all(others.map(|it| engine.stop_container(&it.name, None, Some(Duration::ZERO)))).await?;
+        Ok(())
+    }
+
+    /// Where a snapshot has these volumes.
+    async fn kept_in(
+        &self,
+        set: &SetPath,
+        volumes: &[VolumeName],
+    ) -> Result<BTreeMap<VolumeName, VolumePath>, SessionError> {
+        let info = snapshot::existing(self.storage(), set).await?;
+        let lacks: Vec<&VolumeName> =
+            volumes.iter().filter(|volume| !info.volumes.contains(volume)).collect();
+        if !lacks.is_empty() {
+            return Err(SessionError::Data {
+                what: format!("snapshot `{}` has no data of {}", set.name, quoted(&lacks)),
+                hint: Some(match info.volumes.as_slice() {
+                    [] => "nothing was changed; it has no volume at all".to_owned(),
+                    has => format!(
+                        "nothing was changed; it has {}, and `sandbox reset VOLUME --to {}` puts back one",
+                        quoted(has),
+                        set.name
+                    ),
+                }),
+            });
+        }
+        self.check_secrets(set, &info, volumes).await?;
+        Ok(volumes.iter().map(|volume| (volume.clone(), set.volume(volume.clone()))).collect())
+    }
+
+    /// Data that was made with another password opens to nobody who has this one.
+    async fn check_secrets(
+        &self,
+        set: &SetPath,
+        info: &SetInfo,
+        volumes: &[VolumeName],
+    ) -> Result<(), SessionError> {
+        let Some(manifest) = Manifest::of(info) else { return Ok(()) };
+        let users = self.sighting.services.iter().filter(|container| self.uses_any(container, volumes));
+        let users: Vec<ContainerSummary> = users.cloned().collect();
+        let users = Self::services_of(&users);
+        let granted: BTreeSet<&str> = users
+            .iter()
+            .filter_map(|name| self.spec.services.get(name))
+            .flat_map(|service| &service.secrets)
+            .map(|grant| grant.source.as_str())
+            .collect();
+        let theirs = bake::secrets_of(&manifest);
+        let ours = self.values().await?.generated(&self.spec);
+        let differs = |(name, value): &(&String, &String)| {
+            granted.contains(name.as_str()) && ours.get(*name).is_some_and(|mine| mine != *value)
+        };
+        match theirs.iter().find(differs) {
+            None => Ok(()),
+            Some((secret, _)) => Err(SessionError::Data {
+                what: format!(
+                    "the data of snapshot `{}` was made with another value of the generated secret `{secret}` than \
+                     sandbox `{}` has",
+                    set.name, self.name
+                ),
+                hint: Some(format!(
+                    "nothing was changed; `sandbox up --from {}` builds a sandbox with the data and its secrets",
+                    set.name
+                )),
+            }),
+        }
+    }
+
+    /// What these volumes were made from, as far as that is kept; the others were empty.
+    async fn origins(
+        &self,
+        volumes: &[VolumeName],
+    ) -> Result<BTreeMap<VolumeName, VolumePath>, SessionError> {
+        let origin = |volume: &VolumeName| Some((volume.clone(), self.origin(volume)?));
+        let origins: BTreeMap<VolumeName, VolumePath> = volumes.iter().filter_map(origin).collect();
+        let sets: BTreeSet<&SetPath> = origins.values().map(|origin| &origin.set).collect();
+        for set in sets {
+            snapshot::existing(self.storage(), set).await?;
+        }
+        if origins.len() < volumes.len() {
+            let images = bake::images(&self.site, &self.spec).await?;
+            let seeded = baseline::bake_set(&self.spec, &images).map(|set| set.volumes).unwrap_or_default();
+            let lost: Vec<&VolumeName> = volumes
+                .iter()
+                .filter(|volume| seeded.contains(*volume) && !origins.contains_key(*volume))
+                .collect();
+            if !lost.is_empty() {
+                return Err(SessionError::Data {
+                    what: format!("what the seeds made of {} was not kept when they ran", quoted(&lost)),
+                    hint: Some(
+                        "nothing was changed; `--to SNAPSHOT` puts back a snapshot, `sandbox down` and `sandbox up` \
+                         have the seeds run again"
+                            .to_owned(),
+                    ),
+                });
+            }
+        }
+        Ok(origins)
+    }
+
+    /// What a volume was made from, as its labels say.
+    pub(super) fn origin(&self, volume: &VolumeName) -> Option<VolumePath> {
+        let labels = &self.volume(volume)?.labels;
+        let set: SetPath = labels.get(identity::FROM)?.parse().ok()?;
+        let named = labels.get(identity::FROM_VOLUME).and_then(|name| VolumeName::new(name.as_str()).ok());
+        Some(set.volume(named.unwrap_or_else(|| volume.clone())))
+    }
+
+    fn volume(&self, key: &VolumeName) -> Option<&Volume> {
+        self.sighting
+            .volumes
+            .iter()
+            .find(|volume| volume.labels.get(identity::KEY).is_some_and(|of| of == key.as_str()))
+    }
+
+    fn targeted(&self, target: &Target) -> Result<Vec<VolumeName>, SessionError> {
+        match target {
+            Target::Everything => Ok(self.volumes()),
+            Target::Service(service) => {
+                self.services(std::slice::from_ref(service))?;
+                let mine = self.sighting.containers(service.as_str());
+                let mounted: BTreeSet<&str> =
+                    mine.flat_map(|container| &container.mounts).map(|mount| mount.name.as_str()).collect();
+                let volumes =
+                    self.sighting.volumes.iter().filter(|volume| mounted.contains(volume.name.as_str()));
+                let keys = volumes.filter_map(|volume| volume.labels.get(identity::KEY));
+                Ok(keys.filter_map(|key| VolumeName::new(key.as_str()).ok()).collect())
+            }
+            Target::Volume(key) => match self.volumes().into_iter().find(|volume| volume.as_str() == key) {
+                Some(volume) => Ok(vec![volume]),
+                None => Err(SessionError::Data {
+                    what: format!("sandbox `{}` has no volume `{key}`", self.name),
+                    hint: Some("`sandbox config` shows the spec's volumes".to_owned()),
+                }),
+            },
+        }
+    }
+
+    /// Whether a container has one of these volumes.
+    pub(super) fn uses_any(&self, container: &ContainerSummary, volumes: &[VolumeName]) -> bool {
+        container.mounts.iter().any(|mount| self.is_any_of(&mount.name, volumes))
+    }
+
+    /// Whether the engine's volume of that name is one of these.
+    fn is_any_of(&self, name: &str, volumes: &[VolumeName]) -> bool {
+        volumes.iter().any(|key| self.volume(key).is_some_and(|volume| volume.name == name))
+    }
+}
+
+fn quoted(names: &[impl std::fmt::Display]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}

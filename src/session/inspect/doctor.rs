@@ -1,0 +1,368 @@
+//! Is this machine fit? Each check says what it found, why that matters, and the way out.
+
+use std::path::Path;
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::agent::cgroup;
+use crate::agent::client::Limiting;
+use crate::engine::identity::Scope;
+use crate::engine::network::Subnet as EngineSubnet;
+use crate::engine::{
+    ApiVersion, CgroupVersion, Engine, EngineError, EngineInfo, EngineKind, Filter, Location,
+};
+use crate::plan::SubnetPool;
+use crate::session::inspect;
+use crate::storage::StorageKind;
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: &'static str,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// The way out, where there is one to be taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// A check's verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// All is well.
+    Ok,
+    /// It works, but not as well as it could.
+    Warn,
+    /// Sandboxes do not work here.
+    Fail,
+}
+
+impl Finding {
+    fn new(check: &'static str, verdict: Verdict, found: impl Into<String>, hint: Option<&str>) -> Self {
+        Self { check, verdict, found: found.into(), hint: hint.map(ToOwned::to_owned) }
+    }
+
+    fn ok(check: &'static str, found: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Ok, found, None)
+    }
+
+    fn warn(check: &'static str, found: impl Into<String>, hint: &str) -> Self {
+        Self::new(check, Verdict::Warn, found, Some(hint))
+    }
+
+    fn fail(check: &'static str, found: impl Into<String>, hint: &str) -> Self {
+        Self::new(check, Verdict::Fail, found, Some(hint))
+    }
+}
+
+/// What is known of the keeper and its storage; asking it is for whoever can talk to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeper {
+    /// There is none, as is right where there is no sandbox.
+    Absent,
+    /// Its container is there but does not run.
+    Down,
+    /// It answers.
+    Answers {
+        /// Its version.
+        version: String,
+        /// The kind of storage that it serves.
+        storage: Option<StorageKind>,
+        /// Why it serves no better one.
+        refused: Vec<String>,
+        /// Why it makes no control groups, if it does not.
+        ungrouped: Option<String>,
+    },
+    /// It runs and does not answer.
+    Fails {
+        /// Why.
+        cause: String,
+    },
+}
+
+/// The engine could not be reached: that alone is the finding.
+pub fn unreachable(error: &EngineError) -> Vec<Finding> {
+    let found = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ");
+    let hint = error.hint().unwrap_or_else(|| "start the engine, or say where it is with DOCKER_HOST".into());
+    vec![Finding::fail("engine", found, &hint)]
+}
+
+/// Every check on an engine that answers.
+pub async fn examine(
+    engine: &dyn Engine,
+    scope: &Scope,
+    subnets: &SubnetPool,
+    keeper: &Keeper,
+) -> Result<Vec<Finding>, EngineError> {
+    let info = engine.info().await?;
+    let mut findings = vec![reached(&info), api(&info), machine(&info)];
+    findings.extend(location(&info));
+    findings.push(control_groups(&info));
+    findings.push(seccomp(&info));
+    findings.push(builder(&info));
+    findings.push(self::keeper(keeper));
+    findings.push(storage(&info, keeper));
+    findings.push(limits(&info, keeper));
+    findings.extend(disk(&info));
+    findings.push(address_space(engine, subnets).await?);
+    findings.push(overdue(engine, scope).await?);
+    findings.extend(info.warnings.iter().map(|warning| {
+        Finding::warn("engine's own word", warning.trim(), "see the engine's documentation on kernel options")
+    }));
+    Ok(findings)
+}
+
+/// What is known to be missing with Podman's service.
+const PODMAN: &str = "with Podman services reach the engine's machine at its address on their network, an `egress` list of \
+                      names lets nothing out, fsync is not made cheap, and volumes may have to be copied; Podman 4.3 lets \
+                      services find each other by address only";
+
+fn reached(info: &EngineInfo) -> Finding {
+    let found = format!("{} {} at {}", info.kind, info.version, info.location);
+    match info.kind {
+        EngineKind::Docker => Finding::ok("engine", found),
+        EngineKind::Podman => Finding::warn("engine", found, PODMAN),
+    }
+}
+
+fn api(info: &EngineInfo) -> Finding {
+    let found = format!("API {}", info.api);
+    if info.api >= ApiVersion::OLDEST {
+        Finding::ok("api", found)
+    } else {
+        Finding::fail("api", found, "sandbox speaks API 1.41 and later: Docker Engine 20.10 or newer")
+    }
+}
+
+fn machine(info: &EngineInfo) -> Finding {
+    let gib = info.memory / (1 << 30);
+    let found = format!(
+        "{} on {}, kernel {}, {} processors, {gib} GiB of memory",
+        info.distribution, info.arch, info.kernel, info.cpus
+    );
+    if info.os != "linux" {
+        return Finding::fail("machine", found, "sandboxes need an engine for Linux containers");
+    }
+    if info.memory < 1 << 30 {
+        return Finding::warn(
+            "machine",
+            found,
+            "databases want a gigabyte or more: give the engine's machine more",
+        );
+    }
+    Finding::ok("machine", found)
+}
+
+fn location(info: &EngineInfo) -> Option<Finding> {
+    match &info.location {
+        Location::Unix(_) => None,
+        Location::Tcp(host) | Location::Ssh(host) => Some(Finding::warn(
+            "location",
+            format!("the engine is on another machine, {host}"),
+            "published ports are on that machine's 127.0.0.1: reach them through a tunnel, such as `ssh -L`",
+        )),
+    }
+}
+
+fn control_groups(info: &EngineInfo) -> Finding {
+    match info.cgroup {
+        CgroupVersion::V2 => Finding::ok("control groups", "version 2"),
+        CgroupVersion::V1 if info.security.rootless => Finding::warn(
+            "control groups",
+            "version 1, and the engine runs without root",
+            "limits of memory and processors are not applied: boot with systemd.unified_cgroup_hierarchy=1",
+        ),
+        CgroupVersion::V1 => Finding::ok("control groups", "version 1"),
+    }
+}
+
+fn seccomp(info: &EngineInfo) -> Finding {
+    let more = [
+        (info.security.apparmor, "AppArmor"),
+        (info.security.selinux, "SELinux"),
+        (info.security.rootless, "no root"),
+        (info.security.userns, "mapped users"),
+    ];
+    let seccomp = if info.security.seccomp { "seccomp" } else { "no seccomp" };
+    let all: Vec<&str> =
+        std::iter::once(seccomp).chain(more.iter().filter(|(on, _)| *on).map(|(_, name)| *name)).collect();
+    if info.security.seccomp {
+        Finding::ok("confinement", all.join(", "))
+    } else {
+        Finding::warn(
+            "confinement",
+            all.join(", "),
+            "fsync is not made cheap, and containers may use every system call: use an engine with seccomp",
+        )
+    }
+}
+
+fn builder(info: &EngineInfo) -> Finding {
+    if info.buildkit {
+        Finding::ok("builder", "BuildKit")
+    } else {
+        let hint = "build secrets, ssh and cache mounts need Docker Engine with BuildKit";
+        Finding::warn("builder", "the classic builder", hint)
+    }
+}
+
+fn keeper(keeper: &Keeper) -> Finding {
+    match keeper {
+        Keeper::Absent => Finding::ok("keeper", "not needed: there is no sandbox"),
+        Keeper::Answers { version, .. } => Finding::ok("keeper", format!("answers, version {version}")),
+        Keeper::Down => Finding::fail(
+            "keeper",
+            "its container does not run, so nobody watches deadlines",
+            "any `sandbox up` starts it anew; `docker logs sandbox-keeper` says why it left",
+        ),
+        Keeper::Fails { cause } => Finding::fail(
+            "keeper",
+            cause,
+            "`docker logs sandbox-keeper` says more; where the engine's socket cannot be mounted, set SANDBOX_KEEPER=process",
+        ),
+    }
+}
+
+fn storage(info: &EngineInfo, keeper: &Keeper) -> Finding {
+    const BETTER: &str = "clones copy every byte: `pool` needs Btrfs in the kernel and SYS_ADMIN for the keeper, \
+                          `reflink` a data root on XFS or Btrfs";
+    if let Keeper::Answers { storage, refused, .. } = keeper {
+        let why = if refused.is_empty() { String::new() } else { format!(" ({})", refused.join("; ")) };
+        return match storage {
+            Some(StorageKind::Copy) => Finding::warn("storage", format!("`copy`{why}"), BETTER),
+            Some(kind) => Finding::ok("storage", format!("`{kind}`{why}")),
+            None => Finding::fail("storage", format!("the keeper serves none{why}"), BETTER),
+        };
+    }
+    let driver = format!("engine's driver {}", info.storage_driver);
+    if !info.location.is_local() || info.kind == EngineKind::Podman {
+        return Finding::ok("storage", format!("{driver}; the keeper finds the best way when it starts"));
+    }
+    let Ok(known) = std::fs::read_to_string("/proc/filesystems") else {
+        return Finding::ok("storage", driver);
+    };
+    let has = |name: &str| known.lines().any(|line| line.split_whitespace().last() == Some(name));
+    let loaded =
+        has("btrfs") || Path::new("/lib/modules").join(&info.kernel).join("kernel/fs/btrfs").exists();
+    let loops = Path::new("/dev/loop-control").exists() || Path::new("/sys/module/loop").exists();
+    match (loaded, loops) {
+        (true, true) => Finding::ok(
+            "storage",
+            format!("{driver}; the kernel has Btrfs and loop devices: `pool` can work"),
+        ),
+        (true, false) => Finding::warn(
+            "storage",
+            format!("{driver}; no loop devices"),
+            "load the `loop` module for `pool`",
+        ),
+        (false, _) => Finding::warn("storage", format!("{driver}; the kernel has no Btrfs"), BETTER),
+    }
+}
+
+/// How `limits` of a sandbox comes to hold for all of its services.
+fn limits(info: &EngineInfo, keeper: &Keeper) -> Finding {
+    const DIVIDED: &str =
+        "`limits` of a sandbox is divided among its services: what one does not use is lost to the others";
+    let why = match keeper {
+        _ if matches!(Limiting::from_env(), Ok(Limiting::Divided)) => {
+            Err("SANDBOX_LIMITS says so".to_owned())
+        }
+        Keeper::Answers { ungrouped, .. } => ungrouped.clone().map_or(Ok(()), Err),
+        _ => cgroup::driver_of(info).map(drop),
+    };
+    match why {
+        Ok(()) => {
+            let found =
+                format!("shared by a sandbox's services, by a control group ({})", info.cgroup_driver);
+            Finding::ok("limits", found)
+        }
+        Err(why) => Finding::warn("limits", format!("divided: {why}"), DIVIDED),
+    }
+}
+
+fn disk(info: &EngineInfo) -> Option<Finding> {
+    let disk = rustix::fs::statvfs(&info.root_dir).ok().filter(|_| info.location.is_local())?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let total = disk.f_blocks.saturating_mul(disk.f_frsize).max(1);
+    let found = format!("{} GiB free of {} GiB at {}", free >> 30, total >> 30, info.root_dir.display());
+    let hint = "`sandbox gc` shows what is kept; `docker system df` what the engine keeps";
+    Some(if free < 1 << 30 {
+        Finding::fail("disk", found, hint)
+    } else if free < 5 << 30 || free / (total / 20).max(1) < 1 {
+        Finding::warn("disk", found, hint)
+    } else {
+        Finding::ok("disk", found)
+    })
+}
+
+async fn address_space(engine: &dyn Engine, subnets: &SubnetPool) -> Result<Finding, EngineError> {
+    let networks = engine.networks(&Filter::all()).await?;
+    let taken: Vec<Ipv4Net> =
+        networks.iter().flat_map(|network| &network.subnets).filter_map(EngineSubnet::ipv4).collect();
+    let ranges: Vec<String> = subnets.ranges().iter().map(ToString::to_string).collect();
+    let found =
+        format!("{} networks on the engine; sandboxes' come from {}", networks.len(), ranges.join(", "));
+    let hint = "destroy sandboxes that are not needed, or give other ranges in SANDBOX_SUBNETS";
+    Ok(if subnets.pick(1, &taken, 0).is_some() {
+        Finding::ok("subnets", found)
+    } else {
+        Finding::fail("subnets", format!("{found}, and none is free"), hint)
+    })
+}
+
+/// Sandboxes whose first deadline has passed long ago and that nobody extended or removed.
+async fn overdue(engine: &dyn Engine, scope: &Scope) -> Result<Finding, EngineError> {
+    let now = Timestamp::now();
+    let sandboxes = inspect::sandboxes(engine, scope).await?;
+    let (running, remains): (Vec<_>, Vec<_>) =
+        sandboxes.iter().partition(|sandbox| sandbox.gateway.is_some() || !sandbox.services.is_empty());
+    let count = running.len();
+    let late = running.iter().filter(|sandbox| sandbox.expires.is_some_and(|moment| moment < now)).count();
+    if remains.is_empty() {
+        let extended =
+            if late > 0 { format!(", {late} of them past the first deadline") } else { String::new() };
+        return Ok(Finding::ok("sandboxes", format!("{count} here{extended}")));
+    }
+    let names: Vec<&str> = remains.iter().map(|sandbox| sandbox.name.as_str()).collect();
+    Ok(Finding::warn(
+        "sandboxes",
+        format!("{count} here; networks or volumes without a container: {}", names.join(", ")),
+        "`sandbox down NAME` removes what is left of one",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keeper_that_is_down_fails_and_one_that_is_not_needed_does_not() {
+        assert_eq!(keeper(&Keeper::Absent).verdict, Verdict::Ok);
+        assert_eq!(keeper(&Keeper::Down).verdict, Verdict::Fail);
+        assert!(keeper(&Keeper::Down).hint.is_some());
+    }
+
+    #[test]
+    fn an_engine_that_does_not_answer_is_the_only_finding() {
+        let error = EngineError::classified(
+            "connect to",
+            crate::engine::ObjectKind::Engine,
+            "unix:///var/run/docker.sock",
+            None,
+            "connection refused",
+        );
+        let findings = unreachable(&error);
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].verdict, Verdict::Fail);
+        assert!(findings[0].found.contains("connection refused"), "{}", findings[0].found);
+    }
+}

@@ -1,0 +1,287 @@
+//! Services' logs: which part, of which containers, merged by time, followed over restarts.
+//!
+//! Lines are parsed in [`crate::session::log_lines`].
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::log_lines::Lines;
+use super::{replica_of, service_of};
+use crate::engine::identity::{SandboxName, Scope};
+use crate::engine::{ContainerSummary, Engine, EngineError, LogOptions, Tail};
+use crate::session::event::{LogText, Stream};
+use crate::session::inspect;
+
+/// A line of a service's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The service.
+    pub service: String,
+    /// Which replica, from 1 on.
+    pub replica: u32,
+    /// Where it was written to.
+    pub stream: Stream,
+    /// When it was written.
+    pub time: Option<Timestamp>,
+    /// The line, without its end.
+    pub text: LogText,
+}
+
+/// Which container's log, under which name.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The container's id: another one may take its name.
+    pub container: String,
+    /// Its service.
+    pub service: String,
+    /// Which replica.
+    pub replica: u32,
+}
+
+impl From<&ContainerSummary> for Source {
+    fn from(summary: &ContainerSummary) -> Self {
+        Self {
+            container: summary.id.clone(),
+            service: service_of(summary).to_owned(),
+            replica: replica_of(summary),
+        }
+    }
+}
+
+/// Which part of the logs.
+#[derive(Debug, Clone, Default)]
+pub struct Part {
+    /// Only what was written since.
+    pub since: Option<Timestamp>,
+    /// Only what was written until then.
+    pub until: Option<Timestamp>,
+    /// How many of each container's last lines.
+    pub tail: Tail,
+}
+
+/// How often a container that has ended is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long to wait before the log of a container that still runs is opened again.
+const REOPEN: Duration = Duration::from_millis(50);
+
+/// Sends what was written so far by all sources, in the order of time, until the receiver is dropped.
+pub async fn recorded(
+    engine: &Arc<dyn Engine>,
+    sources: &[Source],
+    part: &Part,
+    to: &mpsc::Sender<Line>,
+) -> Result<(), EngineError> {
+    let mut feeds = Vec::with_capacity(sources.len());
+    for source in sources {
+        let stream = engine.logs(&source.container, &options(part, Following::No)).await?;
+        let mut feed = Feed { lines: Lines::new(source.clone(), stream), head: None };
+        feed.advance().await?;
+        feeds.push(feed);
+    }
+    // Each feed is in the order of time; the earliest head is next.
+    while let Some(feed) = feeds.iter_mut().filter(|feed| feed.head.is_some()).min_by_key(|feed| feed.time())
+    {
+        let Some(line) = feed.head.take() else { break };
+        feed.advance().await?;
+        if to.send(line).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+struct Feed {
+    lines: Lines,
+    head: Option<Line>,
+}
+
+impl Feed {
+    async fn advance(&mut self) -> Result<(), EngineError> {
+        self.head = self.lines.next().await?;
+        Ok(())
+    }
+
+    fn time(&self) -> Option<Timestamp> {
+        self.head.as_ref().and_then(|line| line.time)
+    }
+}
+
+/// Sends what one container has written and writes, over its restarts, until the receiver is dropped or the container is
+/// removed. Once `ending` is cancelled, a container that has stopped is not waited for any more.
+pub async fn follow(
+    engine: Arc<dyn Engine>,
+    source: Source,
+    part: Part,
+    ending: CancellationToken,
+    to: mpsc::Sender<Line>,
+) -> Result<(), EngineError> {
+    let mut reader = Reader { engine, source, part, position: Position::default(), to };
+    loop {
+        if reader.copy(Following::Yes).await? == Copied::UntilLeft {
+            return Ok(());
+        }
+        match reader.is_alive().await? {
+            None => return Ok(()),
+            Some(true) => tokio::time::sleep(REOPEN).await,
+            Some(false) => {
+                // A stream that follows may end before the last lines are in it: only now is the log complete.
+                if reader.copy(Following::No).await? == Copied::UntilLeft
+                    || !reader.comes_back(&ending).await?
+                {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// A sandbox whose containers come and go.
+pub struct Sandbox {
+    /// Its world.
+    pub scope: Scope,
+    /// Its name.
+    pub name: SandboxName,
+}
+
+/// What is written by the containers of a sandbox that are `shown`, those that are made later included, sent to `to` until
+/// its reader leaves or the sandbox ends.
+///
+/// # Errors
+/// When the engine does not answer.
+pub async fn follow_all(
+    engine: &Arc<dyn Engine>,
+    sandbox: &Sandbox,
+    shown: impl Fn(&Source) -> bool,
+    part: Part,
+    to: mpsc::Sender<Line>,
+) -> Result<(), EngineError> {
+    let (mut known, mut followers) = (BTreeSet::new(), JoinSet::new());
+    let mut part = part;
+    while let Some(there) = inspect::sandbox(&**engine, &sandbox.scope, &sandbox.name).await? {
+        for source in there.services.iter().map(Source::from).filter(&shown) {
+            if known.insert(source.container.clone()) {
+                let (engine, never) = (Arc::clone(engine), CancellationToken::new());
+                followers.spawn(follow(engine, source, part.clone(), never, to.clone()));
+            }
+        }
+        // Of what comes later every line is shown.
+        part = Part::default();
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = to.closed() => return Ok(()),
+        }
+    }
+    drop(to);
+    while let Some(followed) = followers.join_next().await {
+        if let Ok(result) = followed {
+            result?;
+        }
+    }
+    Ok(())
+}
+
+struct Reader {
+    engine: Arc<dyn Engine>,
+    source: Source,
+    part: Part,
+    position: Position,
+    to: mpsc::Sender<Line>,
+}
+
+/// How far a log was read: the time of the last line, and how many lines have that time.
+#[derive(Debug, Clone, Copy, Default)]
+struct Position {
+    time: Option<Timestamp>,
+    lines: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copied {
+    /// The stream is at its end.
+    ToTheEnd,
+    /// The receiver or the container is gone.
+    UntilLeft,
+}
+
+impl Reader {
+    /// Sends what the log holds after the position.
+    async fn copy(&mut self, following: Following) -> Result<Copied, EngineError> {
+        let stream = match self.engine.logs(&self.source.container, &options(&self.part, following)).await {
+            Ok(stream) => stream,
+            Err(error) if error.is_not_found() => return Ok(Copied::UntilLeft),
+            Err(error) => return Err(error),
+        };
+        let mut lines = Lines::new(self.source.clone(), stream);
+        let from = self.position;
+        let mut seen = 0;
+        loop {
+            let line = tokio::select! {
+                line = lines.next() => line?,
+                () = self.to.closed() => return Ok(Copied::UntilLeft),
+            };
+            let Some(line) = line else { return Ok(Copied::ToTheEnd) };
+            if line.time.is_some() && line.time == from.time && seen < from.lines {
+                // The engine repeats the lines of the moment at which reading goes on.
+                seen += 1;
+                continue;
+            }
+            self.advance(line.time);
+            if self.to.send(line).await.is_err() {
+                return Ok(Copied::UntilLeft);
+            }
+        }
+    }
+
+    fn advance(&mut self, time: Option<Timestamp>) {
+        let Some(time) = time else { return };
+        let lines = if self.position.time == Some(time) { self.position.lines + 1 } else { 1 };
+        self.position = Position { time: Some(time), lines };
+        self.part.since = Some(time);
+        self.part.tail = Tail::All;
+    }
+
+    /// Whether the container runs; `None` if it was removed.
+    async fn is_alive(&self) -> Result<Option<bool>, EngineError> {
+        let container = self.engine.container(&self.source.container).await?;
+        Ok(container.map(|container| container.state.is_alive()))
+    }
+
+    /// Waits until a stopped container runs again; false if it is not worth waiting any more.
+    async fn comes_back(&self, ending: &CancellationToken) -> Result<bool, EngineError> {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = self.to.closed() => return Ok(false),
+                () = ending.cancelled() => return Ok(false),
+            }
+            match self.is_alive().await? {
+                None => return Ok(false),
+                Some(true) => return Ok(true),
+                Some(false) => {}
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Following {
+    Yes,
+    No,
+}
+
+fn options(part: &Part, following: Following) -> LogOptions {
+    LogOptions {
+        follow: following == Following::Yes,
+        since: part.since,
+        until: part.until,
+        tail: part.tail,
+        timestamps: true,
+    }
+}

@@ -1,0 +1,268 @@
+//! What sandboxes there are and what they are doing, read from the engine by labels alone.
+
+mod address;
+mod build_history;
+mod choose;
+pub mod doctor;
+mod environment;
+pub(crate) mod log_lines;
+pub mod logs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+
+use crate::engine::identity::{self, Role, SandboxName, Scope};
+use crate::engine::{
+    Container, ContainerState, ContainerSummary, Engine, EngineError, Filter, HealthStatus, MountPointKind,
+    Network, Volume,
+};
+use crate::host_files::WritableFolders;
+use crate::session::event::{ServiceState, ServiceStatus};
+
+pub(in crate::session) use address::read_whole;
+pub use address::{Passwords, connection};
+pub use build_history::recollection;
+pub use choose::{Choice, NoSandbox, choose, own};
+pub use environment::environment;
+
+/// A sandbox as the engine knows it; parts may be missing while it is made or destroyed.
+#[derive(Debug, Clone, Default)]
+pub struct Sighting {
+    /// Its name.
+    pub name: String,
+    /// Its incarnation.
+    pub id: String,
+    /// Earlier incarnations of which something is left.
+    pub others: BTreeSet<String>,
+    /// The folder that it was made from.
+    pub folder: PathBuf,
+    /// When its oldest object was made.
+    pub created: Option<Timestamp>,
+    /// Its first deadline. The keeper may know a later one.
+    pub expires: Option<Timestamp>,
+    /// Its gateway.
+    pub gateway: Option<ContainerSummary>,
+    /// Its services' containers, by service and replica.
+    pub services: Vec<ContainerSummary>,
+    /// Its networks.
+    pub networks: Vec<Network>,
+    /// Its volumes.
+    pub volumes: Vec<Volume>,
+}
+
+impl Sighting {
+    /// The folders of this machine that its services can write, as the engine mounts them.
+    pub fn writable_folders(&self) -> WritableFolders {
+        let mounts = self.services.iter().flat_map(|container| &container.mounts);
+        let written = mounts.filter(|mount| mount.kind == MountPointKind::Bind && !mount.read_only);
+        WritableFolders::new(written.map(|mount| PathBuf::from(&mount.source)))
+    }
+
+    /// The containers of `service`.
+    pub fn containers<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a ContainerSummary> {
+        self.services.iter().filter(move |container| service_of(container) == service)
+    }
+
+    /// The names of its services, each once, in order.
+    pub fn service_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.services.iter().map(|c| service_of(c).to_owned()).collect();
+        names.dedup();
+        names
+    }
+
+    /// The container of a service's replica (from 1 on).
+    pub fn container(&self, service: &str, replica: u32) -> Result<&ContainerSummary, NoContainer> {
+        let of_service = || self.services.iter().filter(|container| service_of(container) == service);
+        if let Some(container) = of_service().find(|container| replica_of(container) == replica) {
+            return Ok(container);
+        }
+        let service = service.to_owned();
+        Err(match of_service().count() {
+            0 => NoContainer::Service { sandbox: self.name.clone(), service, known: self.service_names() },
+            count => NoContainer::Replica { service, replica, count },
+        })
+    }
+}
+
+/// A service, or a replica of it, that a sandbox does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoContainer {
+    /// No container of that service.
+    #[error("sandbox `{sandbox}` has no service `{service}`")]
+    Service {
+        /// The sandbox.
+        sandbox: String,
+        /// What was asked for.
+        service: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// No such replica.
+    #[error("service `{service}` has no replica {replica}")]
+    Replica {
+        /// The service.
+        service: String,
+        /// What was asked for.
+        replica: u32,
+        /// How many there are.
+        count: usize,
+    },
+}
+
+impl NoContainer {
+    /// The way out.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Service { service, known, .. } => {
+                let near = known
+                    .iter()
+                    .map(|name| (strsim::damerau_levenshtein(name, service), name))
+                    .filter(|(distance, _)| *distance <= 2)
+                    .min();
+                match near {
+                    Some((_, name)) => Some(format!("did you mean `{name}`?")),
+                    None if known.is_empty() => None,
+                    None => Some(format!("it has {}", quoted(known))),
+                }
+            }
+            Self::Replica { count, .. } => Some(format!("`--index` goes from 1 to {count}")),
+        }
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// A container's service, from its label.
+pub fn service_of(container: &ContainerSummary) -> &str {
+    container.labels.get(identity::SERVICE).map_or("", String::as_str)
+}
+
+/// A container's replica, from its label.
+pub fn replica_of(container: &ContainerSummary) -> u32 {
+    container.labels.get(identity::REPLICA).and_then(|number| number.parse().ok()).unwrap_or(1)
+}
+
+/// A service's name; replicas from the second on carry their number.
+pub fn log_name(container: &ContainerSummary) -> String {
+    identity::replica_name(service_of(container), replica_of(container))
+}
+
+/// All sandboxes of a scope, by name.
+pub async fn sandboxes(engine: &dyn Engine, scope: &Scope) -> Result<Vec<Sighting>, EngineError> {
+    look(engine, scope, scope.narrow(Filter::all().has_label(identity::NAME))).await
+}
+
+/// One sandbox, if anything of it is there.
+pub async fn sandbox(
+    engine: &dyn Engine,
+    scope: &Scope,
+    name: &SandboxName,
+) -> Result<Option<Sighting>, EngineError> {
+    let filter = scope.narrow(Filter::all().label(identity::NAME, name.to_string()));
+    Ok(look(engine, scope, filter).await?.pop())
+}
+
+async fn look(engine: &dyn Engine, scope: &Scope, filter: Filter) -> Result<Vec<Sighting>, EngineError> {
+    let (containers, networks, volumes) =
+        tokio::try_join!(engine.containers(&filter), engine.networks(&filter), engine.volumes(&filter))?;
+    let mut found: BTreeMap<String, Sighting> = BTreeMap::new();
+    for container in containers.into_iter().filter(|container| scope.owns(&container.labels)) {
+        let sighting = note(&mut found, &container.labels, container.created);
+        match role(&container.labels) {
+            Some(Role::Gateway) => sighting.gateway = Some(container),
+            Some(Role::Service) => sighting.services.push(container),
+            _ => {}
+        }
+    }
+    for network in networks.into_iter().filter(|network| scope.owns(&network.labels)) {
+        note(&mut found, &network.labels, network.created).networks.push(network);
+    }
+    for volume in volumes.into_iter().filter(|volume| scope.owns(&volume.labels)) {
+        note(&mut found, &volume.labels, volume.created).volumes.push(volume);
+    }
+    let mut sightings: Vec<Sighting> = found.into_values().collect();
+    for sighting in &mut sightings {
+        sighting.services.sort_by_key(|container| (service_of(container).to_owned(), replica_of(container)));
+        sighting.networks.sort_by(|a, b| a.name.cmp(&b.name));
+        sighting.volumes.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    Ok(sightings)
+}
+
+fn note<'a>(
+    found: &'a mut BTreeMap<String, Sighting>,
+    labels: &BTreeMap<String, String>,
+    created: Option<Timestamp>,
+) -> &'a mut Sighting {
+    let text = |key: &str| labels.get(key).cloned().unwrap_or_default();
+    let sighting = found.entry(text(identity::NAME)).or_default();
+    if sighting.name.is_empty() {
+        sighting.name = text(identity::NAME);
+    }
+    let id = text(identity::ID);
+    if sighting.id.is_empty() {
+        sighting.id = id;
+    } else if sighting.id != id {
+        sighting.others.insert(id);
+    }
+    if sighting.folder.as_os_str().is_empty() {
+        sighting.folder = text(identity::FOLDER).into();
+    }
+    if sighting.expires.is_none() {
+        sighting.expires = labels.get(identity::EXPIRES).and_then(|moment| moment.parse().ok());
+    }
+    sighting.created = match (sighting.created, created) {
+        (Some(known), Some(new)) => Some(known.min(new)),
+        (known, new) => known.or(new),
+    };
+    sighting
+}
+
+fn role(labels: &BTreeMap<String, String>) -> Option<Role> {
+    labels.get(identity::ROLE)?.parse().ok()
+}
+
+/// Every service of a sandbox: what it is doing and how to reach it.
+pub async fn statuses(
+    engine: &dyn Engine,
+    sighting: &Sighting,
+    passwords: Passwords,
+) -> Result<Vec<ServiceStatus>, EngineError> {
+    let looks = sighting.services.iter().map(async |summary| {
+        // One that is removed in this moment is no longer worth a line.
+        let Some(container) = engine.container(&summary.name).await? else { return Ok(None) };
+        let endpoints = address::endpoints(engine, sighting, &container, summary, passwords).await?;
+        Ok(Some(ServiceStatus {
+            service: service_of(summary).to_owned(),
+            replica: replica_of(summary),
+            container: summary.name.clone(),
+            image: summary.image.clone(),
+            state: state(&container),
+            endpoints,
+        }))
+    });
+    Ok(try_join_all(looks).await?.into_iter().flatten().collect())
+}
+
+/// What a container is doing, in the words of a service.
+pub fn state(container: &Container) -> ServiceState {
+    match container.state {
+        ContainerState::Created => ServiceState::Created,
+        ContainerState::Paused => ServiceState::Paused,
+        ContainerState::Restarting => ServiceState::Restarting,
+        ContainerState::Exited | ContainerState::Dead | ContainerState::Removing => {
+            ServiceState::Exited { code: container.exit_code.unwrap_or(0) }
+        }
+        ContainerState::Running => match container.health.as_ref().map(|health| health.status) {
+            Some(HealthStatus::Starting) => ServiceState::Starting,
+            Some(HealthStatus::Healthy) => ServiceState::Healthy,
+            Some(HealthStatus::Unhealthy) => ServiceState::Unhealthy,
+            None => ServiceState::Running,
+        },
+    }
+}

@@ -1,0 +1,288 @@
+//! What a session does about signals, time and the end of its work: a state machine with no process behind it.
+//!
+//! The loop in [`crate::session::run`] turns whatever happens into a [`Happening`], hands it to [`Control::handle`] and performs
+//! the [`Response`]. Reasons to stop are ordered by severity; a milder one never replaces a harsher one.
+
+use std::time::Duration;
+
+/// Something that the loop saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happening {
+    /// Ctrl-C, or `SIGINT` from elsewhere.
+    Interrupted,
+    /// `SIGTERM`.
+    Terminated,
+    /// The terminal went away (`SIGHUP`).
+    HungUp,
+    /// Ctrl-Z (`SIGTSTP`).
+    SuspendAsked,
+    /// Every step of the plan is done.
+    Built,
+    /// A step of the plan failed.
+    BuildFailed,
+    /// The command that the session is for has ended with this exit code.
+    CommandEnded(i32),
+    /// This much is left until the deadline.
+    DeadlineIn(Duration),
+    /// Every service has ended by itself.
+    ServicesEnded,
+    /// Somebody else destroys the sandbox (another `down`, the keeper).
+    Vanished,
+    /// The keeper destroys it because nobody used it.
+    Unused,
+    /// The keeper cannot be reached, or holds the lease no longer.
+    Lost,
+    /// The engine has restarted, which ended every service.
+    EngineRestarted,
+    /// The teardown has finished.
+    TornDown,
+}
+
+/// Why a session ends, mildest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StopReason {
+    /// Its command ended with this exit code.
+    CommandEnded(i32),
+    /// All its services ended by themselves.
+    ServicesEnded,
+    /// Somebody else destroyed the sandbox.
+    Vanished,
+    /// Nobody used it.
+    Unused,
+    /// Its time ran out.
+    DeadlinePassed,
+    /// Its keeper was lost.
+    Lost,
+    /// The engine restarted.
+    EngineRestarted,
+    /// It could not be built.
+    BuildFailed,
+    /// The terminal went away.
+    HungUp,
+    /// It was asked to stop by `SIGTERM`.
+    Terminated,
+    /// The user pressed Ctrl-C.
+    Interrupted,
+    /// The user pressed Ctrl-C again while it was being destroyed.
+    Forced,
+}
+
+/// What the loop is to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Response {
+    /// Nothing.
+    Continue,
+    /// Begin to serve: follow logs, start the command.
+    Serve,
+    /// Stop whatever is under way and destroy the sandbox, gracefully.
+    TearDown(StopReason),
+    /// Stop being graceful: kill what is still being stopped.
+    Force,
+    /// Tell the user how much time is left.
+    Warn(Duration),
+    /// Tell the keeper, then stop this process until it is continued.
+    Suspend,
+    /// Leave the loop.
+    Leave,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Building,
+    Serving,
+    TearingDown,
+    Over,
+}
+
+/// The state of a session.
+#[derive(Debug)]
+pub struct Control {
+    phase: Phase,
+    reason: Option<StopReason>,
+    warned: Option<Duration>,
+}
+
+/// How long before the deadline the user is warned, first warning first.
+const WARNINGS: [Duration; 2] = [Duration::from_mins(10), Duration::from_mins(1)];
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { phase: Phase::Building, reason: None, warned: None }
+    }
+}
+
+impl Control {
+    /// Why the session ended, once it has begun to end.
+    pub fn reason(&self) -> Option<StopReason> {
+        self.reason
+    }
+
+    /// Whether it is not built yet, and nothing has stopped that.
+    pub fn is_building(&self) -> bool {
+        self.phase == Phase::Building
+    }
+
+    /// Changes the state and says what to do about it.
+    pub fn handle(&mut self, happening: Happening) -> Response {
+        match happening {
+            Happening::Interrupted if self.phase == Phase::TearingDown => self.force(),
+            Happening::Interrupted => self.stop(StopReason::Interrupted),
+            Happening::Terminated => self.stop(StopReason::Terminated),
+            Happening::HungUp => self.stop(StopReason::HungUp),
+            Happening::BuildFailed => self.stop(StopReason::BuildFailed),
+            Happening::ServicesEnded => self.stop(StopReason::ServicesEnded),
+            Happening::Vanished => self.leave(StopReason::Vanished),
+            Happening::Unused => self.stop(StopReason::Unused),
+            Happening::Lost => self.stop(StopReason::Lost),
+            Happening::EngineRestarted => self.stop(StopReason::EngineRestarted),
+            Happening::CommandEnded(code) => self.stop(StopReason::CommandEnded(code)),
+            Happening::DeadlineIn(left) if left.is_zero() => self.stop(StopReason::DeadlinePassed),
+            Happening::DeadlineIn(left) => self.warn(left),
+            Happening::SuspendAsked => match self.phase {
+                Phase::Building | Phase::Serving => Response::Suspend,
+                Phase::TearingDown | Phase::Over => Response::Continue,
+            },
+            Happening::Built if self.phase == Phase::Building => {
+                self.phase = Phase::Serving;
+                Response::Serve
+            }
+            Happening::Built => Response::Continue,
+            Happening::TornDown => {
+                self.phase = Phase::Over;
+                Response::Leave
+            }
+        }
+    }
+
+    fn stop(&mut self, reason: StopReason) -> Response {
+        self.reason = self.reason.max(Some(reason));
+        match self.phase {
+            Phase::Building | Phase::Serving => {
+                self.phase = Phase::TearingDown;
+                Response::TearDown(reason)
+            }
+            Phase::TearingDown | Phase::Over => Response::Continue,
+        }
+    }
+
+    /// Ends without destroying anything: somebody else does.
+    fn leave(&mut self, reason: StopReason) -> Response {
+        self.reason = self.reason.max(Some(reason));
+        match self.phase {
+            Phase::Building | Phase::Serving => {
+                self.phase = Phase::Over;
+                Response::Leave
+            }
+            Phase::TearingDown | Phase::Over => Response::Continue,
+        }
+    }
+
+    fn force(&mut self) -> Response {
+        if self.reason == Some(StopReason::Forced) {
+            return Response::Continue;
+        }
+        self.reason = Some(StopReason::Forced);
+        Response::Force
+    }
+
+    fn warn(&mut self, left: Duration) -> Response {
+        let due = WARNINGS.into_iter().rfind(|mark| left <= *mark);
+        match due {
+            Some(mark) if self.warned.is_none_or(|warned| mark < warned) => {
+                self.warned = Some(mark);
+                Response::Warn(left)
+            }
+            // The deadline may have moved away from the warning that was given.
+            due => {
+                self.warned = due;
+                Response::Continue
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_ctrl_c_tears_down_and_the_second_forces() {
+        let mut control = Control::default();
+        assert_eq!(control.handle(Happening::Interrupted), Response::TearDown(StopReason::Interrupted));
+        assert_eq!(control.handle(Happening::Interrupted), Response::Force);
+        assert_eq!(control.handle(Happening::Interrupted), Response::Continue);
+        assert_eq!(control.handle(Happening::TornDown), Response::Leave);
+        assert_eq!(control.reason(), Some(StopReason::Forced));
+    }
+
+    #[test]
+    fn a_milder_reason_never_replaces_a_harsher_one() {
+        let mut control = Control::default();
+        let _ = control.handle(Happening::Interrupted);
+        let _ = control.handle(Happening::BuildFailed);
+        assert_eq!(control.reason(), Some(StopReason::Interrupted));
+    }
+
+    #[test]
+    fn a_harsher_reason_replaces_a_milder_one() {
+        let mut control = Control::default();
+        let _ = control.handle(Happening::CommandEnded(0));
+        let _ = control.handle(Happening::Terminated);
+        assert_eq!(control.reason(), Some(StopReason::Terminated));
+    }
+
+    #[test]
+    fn each_warning_is_given_once() {
+        let mut control = Control::default();
+        let mut minutes = |left| control.handle(Happening::DeadlineIn(Duration::from_mins(left)));
+        assert_eq!(minutes(11), Response::Continue);
+        assert_eq!(minutes(10), Response::Warn(Duration::from_mins(10)));
+        assert_eq!(minutes(9), Response::Continue);
+        assert_eq!(minutes(1), Response::Warn(Duration::from_mins(1)));
+        assert_eq!(minutes(1), Response::Continue);
+        assert_eq!(minutes(0), Response::TearDown(StopReason::DeadlinePassed));
+    }
+
+    #[test]
+    fn an_end_that_moves_away_is_warned_of_anew() {
+        let mut control = Control::default();
+        let mut minutes = |left| control.handle(Happening::DeadlineIn(Duration::from_mins(left)));
+        assert_eq!(minutes(1), Response::Warn(Duration::from_mins(1)));
+        assert_eq!(minutes(5), Response::Continue);
+        assert_eq!(minutes(1), Response::Warn(Duration::from_mins(1)));
+        assert_eq!(minutes(120), Response::Continue);
+        assert_eq!(minutes(10), Response::Warn(Duration::from_mins(10)));
+    }
+
+    #[test]
+    fn a_session_that_starts_near_its_deadline_is_warned_once() {
+        let mut control = Control::default();
+        let left = Duration::from_secs(30);
+        assert_eq!(control.handle(Happening::DeadlineIn(left)), Response::Warn(left));
+        assert_eq!(control.handle(Happening::DeadlineIn(left)), Response::Continue);
+    }
+
+    #[test]
+    fn a_build_that_ends_after_ctrl_c_does_not_begin_to_serve() {
+        let mut control = Control::default();
+        let _ = control.handle(Happening::Interrupted);
+        assert_eq!(control.handle(Happening::Built), Response::Continue);
+    }
+
+    #[test]
+    fn a_sandbox_that_somebody_else_destroys_is_left_to_them() {
+        let mut control = Control::default();
+        let _ = control.handle(Happening::Built);
+        assert_eq!(control.handle(Happening::Vanished), Response::Leave);
+        assert_eq!(control.reason(), Some(StopReason::Vanished));
+    }
+
+    #[test]
+    fn nothing_is_suspended_while_it_is_destroyed() {
+        let mut control = Control::default();
+        assert_eq!(control.handle(Happening::SuspendAsked), Response::Suspend);
+        let _ = control.handle(Happening::Terminated);
+        assert_eq!(control.handle(Happening::SuspendAsked), Response::Continue);
+    }
+}

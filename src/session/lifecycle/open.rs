@@ -1,0 +1,456 @@
+//! Opens a session: finds the keeper, decides which incarnation is built, takes the lease.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::run::{OnFailure, Session};
+use crate::agent::client::{Keeper, KeeperError, Options};
+use crate::agent::image::{self, Payload};
+use crate::agent::protocol::{Extension, Hold, Lifetime, Reason, Terms};
+use crate::data::fsync_profile;
+use crate::engine::identity::{self, SandboxId, Scope};
+use crate::engine::{Engine, EngineInfo, EngineKind};
+use crate::plan::{Age, Plan, Seeding};
+use crate::session::build::converge::{self, Means, Order, PortWish, Site};
+use crate::session::build::engine_support;
+use crate::session::build::host_firewall;
+use crate::session::build::limits::{self, Limiter};
+use crate::session::data::from_snapshot::{self, Drift};
+use crate::session::data::secret_files::{Generated, Values};
+use crate::session::error::SessionError;
+use crate::session::event::{Event, Events};
+use crate::session::inspect::{self, Sighting};
+use crate::session::settings;
+use crate::spec::{Durability, EgressPolicy, Loaded, SandboxName, Service, ServiceName, Spec};
+use crate::storage::SetPath;
+
+/// What the user asked for besides the spec.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// The services that are asked for; empty: all.
+    pub services: Vec<String>,
+    /// The sandbox's name, if not the spec's and the branch's.
+    pub name: Option<SandboxName>,
+    /// How long it lives at most, over what the spec says.
+    pub ttl: Option<Duration>,
+    /// The kept set that its data comes from.
+    pub from: Option<SetPath>,
+    /// What may leave it, over what the spec says.
+    pub egress: Option<String>,
+    /// Whether images are built that are there.
+    pub rebuild: bool,
+    /// Whether containers are made anew that have not changed.
+    pub recreate: bool,
+    /// What happens when a host port is not free.
+    pub ports: PortWish,
+    /// The longest that a service is waited for.
+    pub patience: Duration,
+    /// Whether the data is used although an image differs.
+    pub drift: Drift,
+    /// Whether the spec may reach the host.
+    pub allow_host_access: bool,
+    /// Whether containers are created and not started.
+    pub only_create: bool,
+    /// What becomes of a sandbox that cannot be built.
+    pub on_failure: OnFailure,
+    /// Whether a sandbox that stands may be the one that is opened.
+    pub which: Which,
+}
+
+/// Which sandbox is opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Which {
+    /// The one of the name, which is built if there is none.
+    #[default]
+    Named,
+    /// A new one beside all others, whose name is numbered: `NAME-run-1`.
+    Another,
+}
+
+impl Default for Opening {
+    /// What is asked for by who asks for nothing.
+    fn default() -> Self {
+        Self {
+            services: Vec::new(),
+            name: None,
+            ttl: None,
+            from: None,
+            egress: None,
+            rebuild: false,
+            recreate: false,
+            ports: PortWish::Any,
+            patience: Duration::from_mins(1),
+            drift: Drift::Refused,
+            allow_host_access: false,
+            only_create: false,
+            on_failure: OnFailure::default(),
+            which: Which::default(),
+        }
+    }
+}
+
+/// What a session builds with, once the keeper is there.
+pub async fn site(
+    engine: &Arc<dyn Engine>,
+    scope: &Scope,
+    keeper: &Keeper,
+    events: Events,
+) -> Result<Site, SessionError> {
+    let info = keeper.engine_info().await?.clone();
+    let payload = Payload::find(&info.arch, None).map_err(KeeperError::from)?;
+    // A keeper of another build, or one that is a process, has not brought the image that the gateway is made from.
+    let agent_image = image::ensure(&**engine, &payload).await.map_err(KeeperError::from)?;
+    Ok(Site {
+        engine: Arc::clone(engine),
+        storage: keeper.storage()?,
+        storage_container: keeper.storage_container(),
+        limiter: Limiter::of(keeper),
+        keeper: keeper.clone(),
+        agent_image,
+        scope: scope.clone(),
+        subnets: settings::subnets()?,
+        throwaway_seccomp: throwaway_seccomp(&info),
+        info,
+        events,
+    })
+}
+
+/// The profile under which fsync costs nothing, where the engine takes one: Podman reads profiles from files of its own
+/// machine only.
+fn throwaway_seccomp(info: &EngineInfo) -> Option<String> {
+    (info.security.seccomp && info.kind != EngineKind::Podman).then(fsync_profile::profile)
+}
+
+/// Tells that syncs have their full price where they were to cost nothing.
+fn tell_of_syncs(events: &Events, profile: Option<&str>, spec: &Spec) {
+    let throwaway = |service: &Service| service.durable.unwrap_or(spec.durable) == Durability::Throwaway;
+    if profile.is_none() && spec.services.values().any(throwaway) {
+        let text = "this engine takes no seccomp profile from us: what services sync is written to the disk at once, \
+                    as with `durable: true`";
+        events.emit(Event::Notice { text: text.to_owned() });
+    }
+}
+
+/// Opens a session on the sandbox that a spec describes.
+///
+/// # Errors
+/// [`SessionError::Held`] if another session holds it; whatever the engine and the keeper say.
+pub async fn open(
+    engine: &Arc<dyn Engine>,
+    scope: &Scope,
+    loaded: &Loaded,
+    opening: &Opening,
+    events: Events,
+) -> Result<Session, SessionError> {
+    let name = opening.name.as_ref().unwrap_or(&loaded.sandbox);
+    let options = Options::from_env()?;
+    if opening.which == Which::Another {
+        let keeper = Keeper::ensure(engine, options).await?;
+        let site = site(engine, scope, &keeper, events).await?;
+        return open_another(site, keeper, name, loaded, opening).await;
+    }
+    // To reach the keeper takes a while in which the engine may be looked at.
+    let (keeper, sighting) = tokio::try_join!(
+        async { Keeper::ensure(engine, options).await.map_err(SessionError::from) },
+        async { inspect::sandbox(&**engine, scope, name).await.map_err(SessionError::from) },
+    )?;
+    let site = site(engine, scope, &keeper, events).await?;
+    open_at(site, keeper, sighting, loaded, opening).await
+}
+
+/// How many sandboxes of one numbered name there may be.
+const MOST: u32 = 1000;
+
+/// Opens a session on a new sandbox, named after another one with a number.
+async fn open_another(
+    site: Site,
+    keeper: Keeper,
+    base: &SandboxName,
+    loaded: &Loaded,
+    opening: &Opening,
+) -> Result<Session, SessionError> {
+    let known = keeper.sandboxes().await?;
+    for number in 1..=MOST {
+        let name = SandboxName::derive(base.as_str(), Some(&format!("run-{number}")));
+        let gateway = identity::gateway(name.as_str());
+        let taken = known.iter().any(|standing| standing.name == name)
+            || site.engine.container(&gateway).await?.is_some()
+            || inspect::sandbox(&*site.engine, &site.scope, &name).await?.is_some();
+        if taken {
+            continue;
+        }
+        let opening = Opening { name: Some(name), ..opening.clone() };
+        match open_at(site.clone(), keeper.clone(), None, loaded, &opening).await {
+            // Another client was faster.
+            Err(SessionError::Held { .. }) => {}
+            opened => return opened,
+        }
+    }
+    Err(SessionError::Held { name: base.clone() })
+}
+
+/// The same where the keeper is known already, and it was looked whether there is such a sandbox.
+pub(crate) async fn open_at(
+    site: Site,
+    keeper: Keeper,
+    sighting: Option<Sighting>,
+    loaded: &Loaded,
+    opening: &Opening,
+) -> Result<Session, SessionError> {
+    let name = opening.name.clone().unwrap_or_else(|| loaded.sandbox.clone());
+    let there = match sighting {
+        Some(sighting) => standing(&keeper, &name, sighting).await?,
+        None => None,
+    };
+    let existed = there.is_some();
+    let (there, id) = there.unzip();
+    let mut order = order(loaded, opening, name, id.unwrap_or_else(SandboxId::random))?;
+    narrow(&mut order, &opening.services, there.as_ref());
+    if let Some(from) = &opening.from {
+        from_snapshot::from_set(&site, &mut order, from, opening.drift).await?;
+    }
+    if existed {
+        order.age = Age::Standing;
+    }
+    let session = begin(site, keeper, order, existed).await?;
+    if let (true, Some(until)) = (existed, opening.ttl.and_then(from_now)) {
+        session.keeper.extend(&session.order.name, Extension::To(until)).await?;
+    }
+    Ok(Session { on_failure: opening.on_failure, ..session })
+}
+
+/// The order of a sandbox that is up, after its spec has changed.
+///
+/// # Errors
+/// When a secret or config has no value, or an option is wrong.
+pub async fn again(
+    site: &Site,
+    loaded: &Loaded,
+    opening: &Opening,
+    before: &Order,
+) -> Result<Order, SessionError> {
+    host_firewall::admit(&site.info, &loaded.spec)?;
+    let mut order = order(loaded, opening, before.name.clone(), before.id.clone())?;
+    let there = inspect::sandbox(&*site.engine, &site.scope, &order.name).await?;
+    narrow(&mut order, &opening.services, there.as_ref());
+    if let Some(from) = &opening.from {
+        from_snapshot::from_set(site, &mut order, from, opening.drift).await?;
+    }
+    let held = before.values.generated(&before.spec);
+    Ok(Order {
+        values: Arc::new(order.values.keeping(&held)),
+        expires: before.expires,
+        age: Age::Standing,
+        rebuild: BTreeSet::new(),
+        recreate: BTreeSet::new(),
+        ..order
+    })
+}
+
+/// Takes the lease on a sandbox that is about to be built.
+///
+/// # Errors
+/// [`SessionError::Held`] if another session holds it; whatever the keeper says.
+pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> Result<Session, SessionError> {
+    if !existed {
+        settings::admit(&*site.engine, &keeper, &site.scope, &order.name, &order.spec).await?;
+    }
+    limits::tell(&site.events, &order.spec, &site.limiter);
+    engine_support::check(&site.events, &site.info, &order.spec)?;
+    host_firewall::admit(&site.info, &order.spec)?;
+    host_firewall::tell_of_ipv6(&site.events, &site.info, &order.spec);
+    tell_of_syncs(&site.events, site.throwaway_seccomp.as_deref(), &order.spec);
+    let deadline = order.expires;
+    let terms = Terms {
+        name: order.name.clone(),
+        sandbox: order.id.clone(),
+        again: existed,
+        changing: existed,
+        client: 0,
+        grace: order.spec.lifetime.grace(),
+        lifetime: Lifetime { until: deadline, idle: order.spec.lifetime.idle, ..Lifetime::default() },
+    };
+    let lease = keeper.lease(terms).await.map_err(|error| {
+        if error.is_held() { SessionError::Held { name: order.name.clone() } } else { error.into() }
+    })?;
+    site.events.emit(Event::Started {
+        name: order.name.to_string(),
+        id: order.id.to_string(),
+        services: order.spec.services.keys().map(ToString::to_string).collect(),
+    });
+    let deadline = deadline.filter(|_| !existed);
+    Ok(Session { site, order, keeper, lease, deadline, existed, on_failure: OnFailure::default() })
+}
+
+/// An order that is baked for, not built.
+///
+/// # Errors
+/// When a secret or config has no value, or an option is wrong.
+pub fn order_of(loaded: &Loaded, opening: &Opening) -> Result<Order, SessionError> {
+    order(loaded, opening, loaded.sandbox.clone(), SandboxId::random())
+}
+
+/// The plan of what [`open`] and the session would do; makes nothing, not even a keeper.
+///
+/// # Errors
+/// When the engine does not answer or no plan can be made.
+pub async fn dry_run(
+    engine: &Arc<dyn Engine>,
+    scope: &Scope,
+    loaded: &Loaded,
+    opening: &Opening,
+) -> Result<Plan, SessionError> {
+    let name = opening.name.clone().unwrap_or_else(|| loaded.sandbox.clone());
+    let sighting = inspect::sandbox(&**engine, scope, &name).await?;
+    let id = sighting.as_ref().and_then(|one| one.id.parse().ok()).unwrap_or_else(SandboxId::random);
+    let info = engine.info().await?;
+    let payload = Payload::find(&info.arch, None).map_err(KeeperError::from)?;
+    let mut order = order(loaded, opening, name, id)?;
+    narrow(&mut order, &opening.services, sighting.as_ref());
+    if sighting.is_some() {
+        order.age = Age::Standing;
+    }
+    let seccomp = throwaway_seccomp(&info);
+    let subnets = settings::subnets()?;
+    let (group, limited) = limits::foresee(engine, &info, scope, &order.id).await?;
+    let means = Means {
+        info: &info,
+        scope,
+        subnets: &subnets,
+        agent_image: &payload.reference(),
+        throwaway_seccomp: seccomp.as_ref(),
+        group,
+    };
+    converge::dry_run(&**engine, &means, limited, &order).await
+}
+
+/// What is there of the incarnation that an `up` of this name changes; `None` if it makes a new one. What is left of one
+/// that nobody holds any more is destroyed first.
+async fn standing(
+    keeper: &Keeper,
+    name: &SandboxName,
+    sighting: Sighting,
+) -> Result<Option<(Sighting, SandboxId)>, SessionError> {
+    let standing = keeper.sandboxes().await?.into_iter().find(|standing| standing.name == *name);
+    match standing.map(|standing| (standing.hold, standing.sandbox)) {
+        Some((Hold::Held | Hold::Suspended, _)) => Err(SessionError::Held { name: name.clone() }),
+        Some((Hold::Detached, id)) if sighting.id == id.as_str() => Ok(Some((sighting, id))),
+        _ => match keeper.destroy(name, Reason::Replaced).await {
+            Ok(destroyed) if destroyed.left.is_empty() => Ok(None),
+            Ok(destroyed) => Err(SessionError::LeftBehind {
+                name: name.clone(),
+                left: destroyed.left.iter().map(ToString::to_string).collect(),
+            }),
+            // It went since it was seen.
+            Err(error) if error.is_no_such_sandbox() => Ok(None),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+fn order(
+    loaded: &Loaded,
+    opening: &Opening,
+    name: SandboxName,
+    id: SandboxId,
+) -> Result<Order, SessionError> {
+    let mut spec = loaded.spec.clone();
+    if let Some(policy) = &opening.egress {
+        spec.egress = egress(policy)?;
+    }
+    let ttl = opening.ttl.or(spec.lifetime.ttl);
+    let services: BTreeSet<_> = spec.services.keys().cloned().collect();
+    let built = spec.services.values().filter(|service| service.build().is_some());
+    let rebuild = built.map(|service| service.name.clone()).filter(|_| opening.rebuild).collect();
+    Ok(Order {
+        values: Arc::new(Values::resolve(loaded, &Generated::new())?),
+        spec: Arc::new(spec),
+        name,
+        id,
+        expires: ttl.and_then(from_now),
+        sources: BTreeMap::new(),
+        made_with: BTreeMap::new(),
+        seeding: Seeding::Run,
+        age: Age::New,
+        rebuild,
+        recreate: if opening.recreate { services.clone() } else { BTreeSet::new() },
+        only_made: if opening.only_create { services } else { BTreeSet::new() },
+        remove_orphans: opening.services.is_empty(),
+        patience: opening.patience,
+        ports: opening.ports,
+    })
+}
+
+/// Leaves the services that are asked for, what these depend on, and what is there already; the networks of these.
+fn narrow(order: &mut Order, asked: &[String], there: Option<&Sighting>) {
+    if asked.is_empty() {
+        return;
+    }
+    let mut spec = (*order.spec).clone();
+    let there = there.into_iter().flat_map(|sighting| &sighting.services);
+    let there = there.filter_map(|container| container.labels.get(identity::SERVICE));
+    let mut named: Vec<String> = asked.iter().chain(there).cloned().collect();
+    let mut wanted = BTreeSet::new();
+    while let Some(name) = named.pop() {
+        if let Some(service) = spec.services.get(name.as_str())
+            && wanted.insert(service.name.clone())
+        {
+            named.extend(service.depends_on.keys().map(ToString::to_string));
+        }
+    }
+    let mut needed: Vec<ServiceName> = wanted.iter().cloned().collect();
+    while let Some(name) = needed.pop() {
+        let Some(build) = spec.services.get(&name).and_then(Service::build) else { continue };
+        let contexts = build.service_contexts().filter(|name| !wanted.contains(*name));
+        let contexts = contexts.filter_map(|name| spec.services.get(name).cloned()).collect::<Vec<_>>();
+        for service in contexts {
+            if !spec.build_only.contains_key(&service.name) {
+                needed.push(service.name.clone());
+                spec.build_only.insert(service.name.clone(), service);
+            }
+        }
+    }
+    spec.services.retain(|name, _| wanted.contains(name));
+    let services = &spec.services;
+    spec.networks.retain(|name, _| services.values().any(|service| service.networks.contains_key(name)));
+    order.spec = Arc::new(spec);
+}
+
+/// A moment so far ahead.
+pub fn from_now(length: Duration) -> Option<Timestamp> {
+    Timestamp::now().checked_add(SignedDuration::try_from(length).ok()?).ok()
+}
+
+fn egress(written: &str) -> Result<EgressPolicy, SessionError> {
+    written.parse().map_err(|problem| SessionError::Data {
+        what: format!("--egress: {problem}"),
+        hint: Some(
+            "deny, allow, or names and addresses: api.example.com,*.npmjs.org,10.1.2.3:5432".to_owned(),
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{self, LoadRequest};
+
+    #[test]
+    fn that_syncs_have_their_price_is_told_where_the_spec_does_not_ask_for_it() {
+        let told = |durable: bool, profile: Option<&str>| {
+            let folder = tempfile::tempdir().unwrap();
+            let text = format!("services: {{ db: {{ image: db, durable: {durable} }} }}");
+            std::fs::write(folder.path().join("sandbox.yaml"), text).unwrap();
+            let request = LoadRequest { folder: folder.path().to_owned(), ..LoadRequest::default() };
+            let (events, mut heard) = Events::channel();
+            tell_of_syncs(&events, profile, &spec::load(&request).unwrap().spec);
+            heard.try_recv().ok()
+        };
+        assert!(matches!(told(false, None), Some(Event::Notice { .. })));
+        assert_eq!(told(true, None), None);
+        assert_eq!(told(false, Some("{}")), None);
+    }
+}

@@ -1,0 +1,264 @@
+//! Destroys a sandbox from the client's side: what it leaves is brought out, what must end well is stopped, the rest is
+//! the keeper's sweep by label, and if the keeper cannot be asked, our own.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt;
+use futures_util::future::join_all;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+use tokio_util::sync::CancellationToken;
+
+use super::log_follower::Follower;
+use crate::agent::client::Keeper;
+use crate::agent::protocol::{Destroyed, Reason};
+use crate::engine::identity::{self, Role, SandboxId, Scope};
+use crate::engine::{ContainerState, ContainerSummary, Engine, Filter, LogOptions};
+use crate::host_files::{self, Folder, Links, Unpack};
+use crate::session::build::clean_stop::in_stop_order;
+use crate::session::build::hooks;
+use crate::session::error::SessionError;
+use crate::session::event::{AfterExit, Event, Events, Removed};
+use crate::session::inspect::{log_name, service_of};
+use crate::session::readiness::log_tail::tail;
+use crate::spec::{Mount, MountKind, SandboxName, Service, Spec, SpecOrigin};
+use crate::sweep;
+
+/// How long a service has to end by itself whose data is destroyed with it, and of which the spec does not say.
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// Whether a service's end may matter beyond its sandbox: it leaves artifacts, writes into a folder of the host, or the
+/// spec says how it is to be stopped.
+fn end_matters(spec: &Spec, service: &Service) -> bool {
+    let writes_here = |mount: &Mount| !mount.read_only && matches!(mount.kind, MountKind::Bind { .. });
+    spec.artifacts.iter().any(|one| one.service == service.name)
+        || !service.pre_stop.is_empty()
+        || service.stop_grace_period.is_some()
+        || service.mounts.iter().any(writes_here)
+}
+
+/// A sandbox that is to go.
+pub struct Doomed {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// The keeper.
+    pub keeper: Keeper,
+    /// Where to tell.
+    pub events: Events,
+    /// Its world.
+    pub scope: Scope,
+    /// Its name.
+    pub name: SandboxName,
+    /// Its incarnation.
+    pub id: SandboxId,
+    /// Its spec, where it is known: says what is brought out and what is stopped in its own time.
+    pub spec: Option<Arc<Spec>>,
+    /// How long each service may take to stop, if not as long as the spec says.
+    pub stop_timeout: Option<Duration>,
+    /// Shows logs: what services write while they stop is shown as well.
+    pub follower: Option<Follower>,
+}
+
+/// How long the last lines of services that were stopped are waited for.
+const LAST_LINES: Duration = Duration::from_secs(5);
+
+impl Doomed {
+    /// Destroys it, and tells what is left if anything is. `force` cuts short whatever is done for grace's sake.
+    ///
+    /// # Errors
+    /// When neither the keeper nor the engine can be asked.
+    pub async fn destroy(
+        &self,
+        why: &str,
+        reason: Reason,
+        force: &CancellationToken,
+    ) -> Result<Destroyed, SessionError> {
+        let began = Instant::now();
+        let name = self.name.to_string();
+        self.events.emit(Event::TearingDown { name: name.clone(), reason: why.to_owned() });
+        // A keeper that cannot be asked is found out below.
+        let _ = self.keeper.doom(&self.id, reason).await;
+        tokio::select! {
+            () = force.cancelled() => {}
+            () = self.part_well() => {}
+        }
+        let destroyed = match self.keeper.release(&self.id, reason).await {
+            // It did not know of any such sandbox: the labels do.
+            Ok(destroyed) if destroyed == Destroyed::default() => self.sweep().await,
+            Ok(destroyed) => destroyed,
+            Err(error) => {
+                self.events.emit(Event::Warning { text: error.to_string(), hint: error.hint() });
+                self.sweep().await
+            }
+        };
+        let count = |kind: &str| destroyed.removed.get(kind).copied().unwrap_or_default();
+        if destroyed.left.is_empty() {
+            let removed = Removed {
+                containers: count("container"),
+                networks: count("network"),
+                volumes: count("volume"),
+            };
+            self.events.emit(Event::Torn { name, removed, elapsed: began.elapsed() });
+        } else {
+            self.events.emit(Event::Left { name, objects: destroyed.left.clone() });
+        }
+        Ok(destroyed)
+    }
+
+    /// Reports which services have failed, with the last lines of their logs.
+    pub(crate) async fn tell_failing(&self) {
+        for container in self.services().await {
+            let code = match container.state {
+                ContainerState::Exited | ContainerState::Dead | ContainerState::Restarting => {
+                    let found = self.engine.container(&container.name).await.ok().flatten();
+                    found.and_then(|found| found.exit_code).unwrap_or_default()
+                }
+                _ => 0,
+            };
+            if code != 0 {
+                self.events.emit(Event::ServiceExited {
+                    service: log_name(&container),
+                    code,
+                    log: tail(&*self.engine, &container.name).await,
+                    waited_for_by: Vec::new(),
+                    then: AfterExit::Ends,
+                });
+            }
+        }
+    }
+
+    /// Stops the services: those whose end may matter beyond the sandbox in their own time and in order, then the others
+    /// together, whose data goes anyway, with a moment for each to take its leave.
+    async fn part_well(&self) {
+        let containers = self.services().await;
+        // What ends because of what it needs is not started again meanwhile.
+        let _ = self.keeper.rest(containers.iter().map(|container| container.name.clone()).collect()).await;
+        let Some(spec) = &self.spec else {
+            self.stop_all(containers.iter().map(|container| (None, container))).await;
+            self.show_last_lines().await;
+            return;
+        };
+        let matters = spec.services.values().filter(|service| end_matters(spec, service)).collect();
+        for group in in_stop_order(matters) {
+            let of = |container: &ContainerSummary| {
+                group.iter().copied().find(|service| service.name.as_str() == service_of(container))
+            };
+            self.stop_all(containers.iter().filter_map(|container| Some((Some(of(container)?), container))))
+                .await;
+        }
+        let others = containers.iter().filter_map(|container| {
+            let service = spec.services.get(service_of(container));
+            service.is_none_or(|service| !end_matters(spec, service)).then_some((service, container))
+        });
+        self.stop_all(others).await;
+        self.show_last_lines().await;
+        if !spec.artifacts.is_empty() && !containers.is_empty() {
+            self.bring_out(spec, &containers).await;
+        }
+    }
+
+    /// Stops these containers together. The sweep kills what does not stop.
+    async fn stop_all<'a>(&self, which: impl Iterator<Item = (Option<&'a Service>, &'a ContainerSummary)>) {
+        let running = which.filter(|(_, container)| container.state.is_alive());
+        let stops = running.map(|(service, container)| async move {
+            let matters =
+                self.spec.as_ref().zip(service).is_some_and(|(spec, service)| end_matters(spec, service));
+            let within = self.stop_timeout.or(if matters { None } else { Some(LEAVE) });
+            hooks::stop_container(&*self.engine, &self.events, service, &container.name, within).await
+        });
+        join_all(stops).await;
+    }
+
+    /// Waits until what the services wrote while they were stopped is shown.
+    async fn show_last_lines(&self) {
+        if let Some(follower) = &self.follower {
+            // A log that does not end must not hold up the session.
+            let _ = timeout(LAST_LINES, follower.catch_up()).await;
+        }
+    }
+
+    /// The containers of this incarnation's services. Names would not do: a sandbox of the same name may be somebody
+    /// else's.
+    async fn services(&self) -> Vec<ContainerSummary> {
+        let filter =
+            Filter::all().label(identity::ID, self.id.as_str()).label(identity::ROLE, Role::Service.as_str());
+        self.engine.containers(&filter).await.unwrap_or_default()
+    }
+
+    /// Artifacts and every service's log, into a folder beside the spec; of a spec out of a snapshot file, into one below
+    /// the folder that the user stands in.
+    async fn bring_out(&self, spec: &Spec, containers: &[ContainerSummary]) {
+        let folder = match artifacts_folder(spec, &self.name) {
+            Ok(folder) => Arc::new(folder),
+            Err(cause) => {
+                let text = format!("artifacts and logs were not brought out: {cause}");
+                self.events.emit(Event::Warning { text, hint: None });
+                return;
+            }
+        };
+        for container in containers {
+            let name = log_name(container);
+            for artifact in spec.artifacts.iter().filter(|one| one.service.as_str() == service_of(container))
+            {
+                if let Err(cause) = self.download(&container.name, &artifact.path, &folder, &name).await {
+                    let text = format!("artifact `{name}:{}` was not brought out: {cause}", artifact.path);
+                    self.events.emit(Event::Warning { text, hint: None });
+                }
+            }
+            if let Err(cause) = self.keep_log(&container.name, &folder, &format!("{name}.log")).await {
+                let text = format!("the log of `{name}` was not brought out: {cause}");
+                self.events.emit(Event::Warning { text, hint: None });
+            }
+        }
+        self.events.emit(Event::Notice { text: format!("artifacts are in {}", folder.path().display()) });
+    }
+
+    async fn download(
+        &self,
+        container: &str,
+        path: &str,
+        folder: &Arc<Folder>,
+        name: &str,
+    ) -> Result<(), String> {
+        let stream = self.engine.download(container, path).await.map_err(|error| error.to_string())?;
+        let reader = SyncIoBridge::new(StreamReader::new(stream));
+        let (folder, name) = (Arc::clone(folder), PathBuf::from(name));
+        let unpacked = tokio::task::spawn_blocking(move || {
+            host_files::unpack(reader, &folder.make_below(&name)?, &Unpack::plain(0, Links::Kept))
+        });
+        unpacked.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
+    async fn keep_log(&self, container: &str, folder: &Folder, name: &str) -> Result<(), String> {
+        let logs = self.engine.logs(container, &LogOptions::default()).await;
+        let mut logs = logs.map_err(|error| error.to_string())?;
+        let file = folder.write(OsStr::new(name)).map_err(|error| error.to_string())?;
+        let mut file = tokio::fs::File::from_std(file);
+        while let Some(chunk) = logs.try_next().await.map_err(|error| error.to_string())? {
+            file.write_all(&chunk.bytes).await.map_err(|error| error.to_string())?;
+        }
+        file.flush().await.map_err(|error| error.to_string())
+    }
+
+    /// Without a keeper: our own sweep. The data behind the volumes is found and deleted by the next keeper.
+    async fn sweep(&self) -> Destroyed {
+        let target = sweep::Target::id(&self.scope, &self.id);
+        let patience = sweep::Patience::default();
+        let swept =
+            sweep::destroy(&*self.engine, &target, sweep::Manner::Kill, &patience, &sweep::Nothing).await;
+        Destroyed::from(&swept)
+    }
+}
+
+/// Where artifacts go: a folder that is reached through no link that a service can have made.
+fn artifacts_folder(spec: &Spec, name: &SandboxName) -> std::io::Result<Folder> {
+    let base = match spec.origin {
+        SpecOrigin::Local => spec.writable_folders().folder(&spec.folder)?,
+        SpecOrigin::SnapshotFile => Folder::open(&std::env::current_dir()?)?,
+    };
+    base.make_below(&Path::new("sandbox-artifacts").join(name.as_str()))
+}

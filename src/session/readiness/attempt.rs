@@ -1,0 +1,123 @@
+//! Single attempts at seeing that a service is ready, and how often they are made.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use regex::bytes::Regex;
+use tokio::sync::watch;
+
+use crate::engine::{Engine, EngineError, Exec, LogStream};
+
+/// What is kept of what a command writes, in bytes.
+const TAIL: usize = 4 << 10;
+/// The first pause between two tries of a command.
+const SHORTEST: Duration = Duration::from_millis(200);
+/// The pause that a quick command's grows to.
+const LONGEST: Duration = Duration::from_secs(2);
+/// The longest pause after a slow command.
+const LONGEST_AFTER_SLOW: Duration = Duration::from_secs(5);
+/// As many pieces of a log are read at once.
+const BURST: u32 = 4000;
+/// And as many a second from there on.
+const PIECES_PER_SECOND: u32 = 1000;
+
+/// The pauses between tries: longer each time, and longer than a try takes.
+#[derive(Debug)]
+pub(crate) struct Backoff(Duration);
+
+impl Backoff {
+    pub(crate) fn new() -> Self {
+        Self(SHORTEST)
+    }
+
+    /// The pause after a try that took so long.
+    pub(crate) fn pause_after(&mut self, took: Duration) -> Duration {
+        let pause = self.0.max((took * 4).min(LONGEST_AFTER_SLOW));
+        self.0 = (self.0 * 3 / 2).min(LONGEST);
+        pause
+    }
+}
+
+/// Runs a command in a container: its exit code, and the end of what it wrote.
+pub(crate) async fn command(
+    engine: &dyn Engine,
+    container: &str,
+    command: &[String],
+) -> Result<(i64, String), EngineError> {
+    let exec = Exec::new(command.iter().cloned());
+    let mut session = engine.exec(container, &exec).await?;
+    let mut output = Vec::new();
+    while let Some(chunk) = session.output.next().await {
+        output.extend_from_slice(&chunk?.bytes);
+        output.drain(..output.len().saturating_sub(TAIL));
+    }
+    let code = engine.exec_exit_code(&session.id).await?.unwrap_or(-1);
+    Ok((code, String::from_utf8_lossy(&output).into_owned()))
+}
+
+/// Reads a log up to the lines that match, no faster than at a bounded rate.
+pub(crate) struct LogReader<'a> {
+    logs: LogStream,
+    regex: &'a Regex,
+    /// The last line as far as it has come: a pattern may span the end of a piece, but not more than a line.
+    line: Vec<u8>,
+    began: Instant,
+    pieces: u32,
+}
+
+impl<'a> LogReader<'a> {
+    pub(crate) fn new(logs: LogStream, regex: &'a Regex) -> Self {
+        Self { logs, regex, line: Vec::new(), began: Instant::now(), pieces: 0 }
+    }
+
+    /// Returns at the next match: false at the log's end. Tells each line that it passes.
+    pub(crate) async fn next_match(&mut self, last: &watch::Sender<String>) -> Result<bool, EngineError> {
+        while let Some(chunk) = self.logs.next().await {
+            self.line.extend_from_slice(&chunk?.bytes);
+            self.pieces = self.pieces.saturating_add(1);
+            let found = self.regex.is_match(&self.line);
+            let end = self.line.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            if let Some(line) = self.line[..end].split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()) {
+                last.send_replace(String::from_utf8_lossy(line).into_owned());
+            }
+            self.line.drain(..end);
+            if found {
+                self.line.clear();
+                return Ok(true);
+            }
+            let owed = owed(self.pieces, self.began.elapsed());
+            if owed > Duration::ZERO {
+                tokio::time::sleep(owed).await;
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// How long to leave a log alone of which so much was read in that time.
+fn owed(pieces: u32, elapsed: Duration) -> Duration {
+    let due = Duration::from_secs(1) * pieces.saturating_sub(BURST) / PIECES_PER_SECOND;
+    due.saturating_sub(elapsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_are_longer_after_a_slow_try() {
+        let mut backoff = Backoff::new();
+        let quick: Vec<u128> =
+            (0..9).map(|_| backoff.pause_after(Duration::from_millis(40)).as_millis()).collect();
+        assert_eq!(quick, [200, 300, 450, 675, 1012, 1518, 2000, 2000, 2000]);
+        assert_eq!(Backoff::new().pause_after(Duration::from_millis(500)), Duration::from_secs(2));
+        assert_eq!(Backoff::new().pause_after(Duration::from_secs(20)), LONGEST_AFTER_SLOW);
+    }
+
+    #[test]
+    fn a_log_is_read_at_a_bounded_rate_once_its_beginning_was_read() {
+        assert_eq!(owed(BURST, Duration::ZERO), Duration::ZERO);
+        assert_eq!(owed(BURST + 3 * PIECES_PER_SECOND, Duration::from_secs(1)), Duration::from_secs(2));
+        assert_eq!(owed(BURST + PIECES_PER_SECOND, Duration::from_secs(5)), Duration::ZERO);
+    }
+}

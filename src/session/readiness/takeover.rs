@@ -1,0 +1,65 @@
+//! Tells the initialization of an official image from its real server.
+//!
+//! By convention such an image's entrypoint is a script, `docker-entrypoint.sh`. On empty data it starts a temporary
+//! server, initializes the data with it, stops it and replaces itself by the real server (`exec "$@"`). So the real
+//! server is the one that runs when no process of the script is left.
+
+/// Programs that run another as their child: their command line names the script for as long as the container runs.
+const INITS: [&str; 5] = ["docker-init", "tini", "tini-static", "dumb-init", "catatonit"];
+
+/// Whether a process of an entrypoint script is among these command lines.
+pub(crate) fn entrypoint_runs(command_lines: &[String]) -> bool {
+    command_lines.iter().any(|line| {
+        let mut words = line.split_whitespace().map(base_name).peekable();
+        let is_init = words.peek().is_some_and(|program| INITS.contains(program));
+        let mut words = words.skip_while(|word| !is_shell_command(word) && !is_entrypoint(word));
+        // `sh -c "docker-entrypoint.sh …"` runs the script as a process of its own.
+        !is_init && words.next().is_some_and(is_entrypoint)
+    })
+}
+
+/// `-c`, also among others (`-ec`): a line for a shell follows.
+fn is_shell_command(word: &str) -> bool {
+    word.strip_prefix('-')
+        .is_some_and(|flags| flags.ends_with('c') && flags.bytes().all(|it| it.is_ascii_lowercase()))
+}
+
+fn is_entrypoint(name: &str) -> bool {
+    name.starts_with("docker-entrypoint") && !name.starts_with("docker-entrypoint-initdb.d")
+}
+
+fn base_name(word: &str) -> &str {
+    word.trim_end_matches('/').rsplit('/').next().unwrap_or(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(lines: &[&str]) -> bool {
+        entrypoint_runs(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_script_that_still_initializes_is_seen() {
+        assert!(runs(&[
+            "bash /usr/local/bin/docker-entrypoint.sh postgres",
+            "postgres -D /data -c listen_addresses="
+        ]));
+        assert!(runs(&["/bin/bash /usr/local/bin/docker-entrypoint.sh mysqld", "mysqld --skip-networking"]));
+        assert!(runs(&["setpriv --reuid=postgres -- /usr/local/bin/docker-entrypoint.sh postgres"]));
+        assert!(runs(&[
+            "/sbin/docker-init -- docker-entrypoint.sh mariadbd",
+            "bash /docker-entrypoint.sh mariadbd"
+        ]));
+    }
+
+    #[test]
+    fn a_server_that_has_replaced_it_is_told_apart() {
+        assert!(!runs(&["postgres", "postgres: checkpointer"]));
+        assert!(!runs(&["/usr/bin/tini -- /docker-entrypoint.sh node", "node server.js"]));
+        assert!(!runs(&["sh -c docker-entrypoint.sh postgres & wait", "postgres"]));
+        assert!(!runs(&["sh /start.sh", "ls /docker-entrypoint-initdb.d/"]));
+        assert!(!runs(&[]));
+    }
+}
