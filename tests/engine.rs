@@ -18,7 +18,7 @@ use sandbox::engine::{
     LogStream, Mount, ObjectKind, Port, PublishedPort, PullImage, PullPhase, PullProgress, StdStream,
     network::Subnet,
 };
-use sandbox::sweep::{Manner, Nothing, Patience, Target, destroy, find};
+use sandbox::sweep::{NoHooks, Patience, StopMode, Target, destroy, find};
 use tokio::io::AsyncWriteExt;
 
 const IMAGE: &str = "sbx-test/busybox:latest";
@@ -547,7 +547,7 @@ async fn a_sweep_removes_what_runs_what_is_paused_and_what_a_stranger_holds() {
         engine.pause_container(&world.name("paused")).await.unwrap();
         let anonymous = engine.container(&world.name("runs")).await.unwrap().unwrap().mounts[0].name.clone();
         let target = Target::id(&scope, &id);
-        let swept = destroy(&**engine, &target, Manner::Kill, &Patience::default(), &Nothing).await;
+        let swept = destroy(&**engine, &target, StopMode::Kill, &Patience::default(), &NoHooks).await;
         assert!(swept.is_clean(), "{:?}", swept.left);
         assert_eq!(swept.removed.len(), 4);
         assert!(find(&**engine, &target).await.unwrap().is_empty());

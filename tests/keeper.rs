@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sandbox::agent::client::{self, Keeper, Options, Place};
-use sandbox::agent::protocol::{Declared, Extension, Hold, Lifetime, Notice, Reason, Terms, What};
+use sandbox::agent::client::{self, Keeper, KeeperPlacement, Options};
+use sandbox::agent::protocol::{
+    Declared, Extension, LeaseRequest, LeaseStatus, Lifetime, Notice, Reason, RecordKind,
+};
 use sandbox::engine::docker::Docker;
 use sandbox::engine::identity::{self, Role, SandboxId, SandboxName};
 use sandbox::engine::{CreateContainer, CreateNetwork, CreateVolume, Engine, Mount, network::Subnet};
@@ -50,8 +52,8 @@ impl Made {
         Keeper::ensure(&self.engine, self.options.clone()).await.unwrap()
     }
 
-    fn terms(&self) -> Terms {
-        Terms {
+    fn terms(&self) -> LeaseRequest {
+        LeaseRequest {
             name: self.name.clone(),
             sandbox: self.id.clone(),
             grace: GRACE,
@@ -125,7 +127,7 @@ impl Made {
         Client(child.unwrap())
     }
 
-    async fn wait_for(&self, keeper: &Keeper, hold: Hold) {
+    async fn wait_for(&self, keeper: &Keeper, hold: LeaseStatus) {
         let begin = std::time::Instant::now();
         loop {
             let standings = keeper.sandboxes().await.unwrap();
@@ -164,7 +166,7 @@ async fn holds_a_lease_until_it_is_killed() {
     std::fs::remove_dir_all(made.world.home().parent().unwrap()).unwrap();
     made.options.scope = variable("TEST_SCOPE").parse().unwrap();
     if variable("TEST_PLACE") == "Process" {
-        made.options.place = Place::Process;
+        made.options.place = KeeperPlacement::Process;
     }
     made.name = variable("TEST_SCOPE").parse().unwrap();
     made.id = variable("TEST_ID").parse().unwrap();
@@ -178,7 +180,7 @@ async fn a_sandbox_is_gone_after_its_client_was_killed() {
     let made = Made::new().await;
     let keeper = made.keeper().await;
     let mut client = made.client_process();
-    made.wait_for(&keeper, Hold::Held).await;
+    made.wait_for(&keeper, LeaseStatus::Held).await;
     made.build().await;
     client.kill();
     within(GRACE + Duration::from_secs(5), "nothing is left", || made.world.engine().remains().is_empty());
@@ -186,7 +188,8 @@ async fn a_sandbox_is_gone_after_its_client_was_killed() {
     let begin = std::time::Instant::now();
     loop {
         let events = keeper.events(None).await.unwrap();
-        let lost = |what: &What| matches!(what, What::Destroyed { reason: Reason::LeaseLost, .. });
+        let lost =
+            |what: &RecordKind| matches!(what, RecordKind::Destroyed { reason: Reason::LeaseLost, .. });
         if events.iter().any(|it| lost(&it.what)) {
             return;
         }
@@ -232,7 +235,7 @@ async fn a_detached_sandbox_ends_at_its_deadline_and_not_before() {
     lease.detach(Lifetime { until: Some(until), ..Lifetime::default() }).await.unwrap();
     drop(keeper);
     let keeper = made.keeper().await;
-    assert_eq!(keeper.sandboxes().await.unwrap()[0].hold, Hold::Detached);
+    assert_eq!(keeper.sandboxes().await.unwrap()[0].hold, LeaseStatus::Detached);
     let soon = Timestamp::now() + Duration::from_secs(1);
     keeper.extend(&made.name, Extension::To(soon)).await.unwrap();
     assert!(!made.world.engine().remains().is_empty());
@@ -249,7 +252,7 @@ async fn a_killed_keeper_comes_back_and_the_lease_is_taken_up_again() {
     let name = made.options.scope.keeper();
     made.world.engine().docker(&["kill", &name]).success();
     eventually("the keeper runs again", || made.world.engine().runs(&name));
-    made.wait_for(&keeper, Hold::Held).await;
+    made.wait_for(&keeper, LeaseStatus::Held).await;
     let lost = tokio::time::timeout(GRACE * 2, lease.lost()).await;
     assert!(lost.is_err(), "{lost:?}");
     lease.release(Reason::SessionEnded).await.unwrap();
@@ -261,7 +264,7 @@ async fn when_keeper_and_client_are_killed_a_call_of_the_program_is_enough() {
     let made = Made::new().await;
     let keeper = made.keeper().await;
     let mut child = made.client_process();
-    made.wait_for(&keeper, Hold::Held).await;
+    made.wait_for(&keeper, LeaseStatus::Held).await;
     made.build().await;
     drop(keeper);
     child.kill();
@@ -296,7 +299,7 @@ async fn a_damaged_record_falls_back_to_the_label() {
     made.world.engine().docker(&["restart", "-t", "1", &made.options.scope.keeper()]).success();
     let keeper = made.keeper().await;
     // No label of this sandbox names a deadline: it counts as one that was used last when it was found.
-    made.wait_for(&keeper, Hold::Detached).await;
+    made.wait_for(&keeper, LeaseStatus::Detached).await;
     let ends = keeper.sandboxes().await.unwrap()[0].ends.unwrap();
     assert!(ends > until, "{ends}");
     keeper.destroy(&made.name, Reason::Down).await.unwrap();
@@ -306,14 +309,14 @@ async fn a_damaged_record_falls_back_to_the_label() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_loop_runs_as_a_process() {
     let mut made = Made::new().await;
-    made.options.place = Place::Process;
+    made.options.place = KeeperPlacement::Process;
     made.options.linger = Duration::from_secs(1);
     let keeper = made.keeper().await;
     // What serves its storage has nothing to do with sandboxes.
     let storehouse = made.options.scope.storehouse();
     assert_eq!(made.world.engine().containers(), [storehouse.as_str()]);
     let mut client = made.client_process();
-    made.wait_for(&keeper, Hold::Held).await;
+    made.wait_for(&keeper, LeaseStatus::Held).await;
     made.build().await;
     client.kill();
     made.world.engine().becomes_clean();
@@ -343,7 +346,7 @@ async fn a_newer_build_replaces_an_older_keeper_and_every_lease_lives_on() {
     made.options.binary = newer;
     let second = made.keeper().await;
     assert_ne!(before, made.world.engine().inspect(&made.options.scope.keeper())["Id"]);
-    made.wait_for(&second, Hold::Held).await;
+    made.wait_for(&second, LeaseStatus::Held).await;
     assert!(tokio::time::timeout(GRACE * 2, lease.lost()).await.is_err());
     lease.release(Reason::SessionEnded).await.unwrap();
     made.world.engine().is_clean();
@@ -365,7 +368,7 @@ async fn a_newer_build_replaces_an_older_keeper_and_its_image_and_every_deadline
     drop(keeper);
     made.options.binary = newer;
     let second = made.keeper().await;
-    made.wait_for(&second, Hold::Detached).await;
+    made.wait_for(&second, LeaseStatus::Detached).await;
     assert_eq!(second.sandboxes().await.unwrap()[0].ends, Some(until));
     eventually("the older image is gone", || !made.world.engine().exists(image));
     second.destroy(&made.name, Reason::Down).await.unwrap();
@@ -381,7 +384,7 @@ async fn when_keeper_and_volume_are_deleted_the_lease_is_taken_up_and_nothing_st
     let scope = &made.options.scope;
     made.world.engine().docker(&["rm", "-f", &scope.keeper()]).success();
     made.world.engine().docker(&["volume", "rm", "-f", &scope.pool()]);
-    made.wait_for(&keeper, Hold::Held).await;
+    made.wait_for(&keeper, LeaseStatus::Held).await;
     assert!(tokio::time::timeout(GRACE * 2, lease.lost()).await.is_err());
     drop(lease);
     drop(keeper);
@@ -450,7 +453,8 @@ async fn the_holder_is_told_that_its_time_is_nearly_over_and_that_it_was_moved()
     let made = Made::new().await;
     let keeper = made.keeper().await;
     let until = Timestamp::now() + Duration::from_secs(300);
-    let terms = Terms { lifetime: Lifetime { until: Some(until), ..Lifetime::default() }, ..made.terms() };
+    let terms =
+        LeaseRequest { lifetime: Lifetime { until: Some(until), ..Lifetime::default() }, ..made.terms() };
     let mut lease = keeper.lease(terms).await.unwrap();
     assert!(matches!(lease.notice().await.unwrap(), Notice::EndsSoon { .. }));
     keeper.extend(&made.name, Extension::To(until + Duration::from_secs(3600))).await.unwrap();

@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use sandbox::agent::client::{Keeper, Options};
 use sandbox::agent::image::Payload;
-use sandbox::agent::protocol::{Lifetime, Reason, Terms};
+use sandbox::agent::protocol::{LeaseRequest, Lifetime, Reason};
 use sandbox::engine::docker::Docker;
 use sandbox::engine::{Engine, identity};
 use sandbox::plan::{Op, Plan, Step};
-use sandbox::session::build::converge::{self, Means, Order};
-use sandbox::session::build::executor::Workshop;
+use sandbox::session::build::converge::{self, BuildRequest, PlanEnvironment};
+use sandbox::session::build::executor::PlanExecutor;
 use sandbox::session::build::limits::Limiter;
 use sandbox::session::build::scheduler;
 use sandbox::session::event::Events;
-use sandbox::session::lifecycle::open::{Opening, order_of};
-use sandbox::session::readiness::gateway_probe::Prober;
+use sandbox::session::lifecycle::open::{UpOptions, order_of};
+use sandbox::session::readiness::gateway_probe::GatewayProber;
 use sandbox::spec::{self, LoadRequest};
 use tokio_util::sync::CancellationToken;
 
@@ -102,7 +102,7 @@ impl Bench {
     /// How long the plan took. The sandbox is gone afterwards.
     async fn round(&self, world: &World, gateway: Gateway) -> Duration {
         let order = order(world);
-        let terms = Terms {
+        let terms = LeaseRequest {
             name: order.name.clone(),
             sandbox: order.id.clone(),
             again: false,
@@ -114,7 +114,7 @@ impl Bench {
         let lease = self.keeper.lease(terms).await.unwrap();
         let subnets = sandbox::session::settings::subnets().unwrap();
         let info = self.engine.info().await.unwrap();
-        let means = Means {
+        let means = PlanEnvironment {
             info: &info,
             scope: &self.options.scope,
             subnets: &subnets,
@@ -128,9 +128,9 @@ impl Bench {
         took
     }
 
-    async fn run(&self, plan: Plan, order: &Order, gateway: Gateway) -> Duration {
+    async fn run(&self, plan: Plan, order: &BuildRequest, gateway: Gateway) -> Duration {
         let name = identity::gateway(order.name.as_str());
-        let workshop = Arc::new(Workshop {
+        let workshop = Arc::new(PlanExecutor {
             pending: Default::default(),
             engine: Arc::clone(&self.engine),
             storage: self.keeper.storage().unwrap(),
@@ -139,7 +139,7 @@ impl Bench {
             events: Events::nowhere(),
             spec: Arc::clone(&order.spec),
             values: Arc::clone(&order.values),
-            prober: Arc::new(Prober::new(Arc::clone(&self.engine), name.clone())),
+            prober: Arc::new(GatewayProber::new(Arc::clone(&self.engine), name.clone())),
             patience: order.patience,
             numbers: std::collections::BTreeMap::new(),
         });
@@ -163,9 +163,9 @@ fn is_of(op: &Op, gateway: &str) -> bool {
     }
 }
 
-fn order(world: &World) -> Order {
+fn order(world: &World) -> BuildRequest {
     let request = LoadRequest { folder: world.project(), ..LoadRequest::default() };
     let loaded = spec::load(&request).unwrap();
-    let order = order_of(&loaded, &Opening::default()).unwrap();
-    Order { name: world.name().parse().unwrap(), ..order }
+    let order = order_of(&loaded, &UpOptions::default()).unwrap();
+    BuildRequest { name: world.name().parse().unwrap(), ..order }
 }

@@ -2,7 +2,7 @@
 //! keeper's container, so that the keeper itself stays small and a client that goes takes its copy along.
 //!
 //! The file goes through standard output or input; what there is to tell is told on standard error, as lines of
-//! [`Carrying`].
+//! [`TransferLine`].
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -14,10 +14,10 @@ use std::time::Duration;
 use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 
 use super::client::{ENGINE_SOCKET, storage_inside};
-use super::protocol::Carrying;
+use super::protocol::TransferLine;
 use crate::data::archive::{
-    ArchiveError, Archived, Brought, Packing, Place, UserValues, export_set, import_set, manifest_of,
-    user_variables,
+    ArchiveError, ArchiveStore, Archived, ImportSummary, Packing, UserValues, export_set, import_set,
+    manifest_of, user_variables,
 };
 use crate::data::manifest::ImageIdentity;
 use crate::engine::docker::Docker;
@@ -76,7 +76,7 @@ pub fn export(args: &[String]) -> ExitCode {
                     "left out, as the values came from your own variables: {} (`--with-env` puts them in)",
                     left_out.join(", ")
                 );
-                tell(&Carrying::Note { text });
+                tell(&TransferLine::Note { text });
             }
         }
         let images: Option<Box<dyn io::Read + Send>> = match images {
@@ -98,7 +98,7 @@ pub fn export(args: &[String]) -> ExitCode {
         let packed = Arc::new(AtomicU64::new(0));
         let out = Counted { out, written: Arc::clone(&packed) };
         let written = export_set(&place, &set, out, Packing::Zstd, images, values, counter).await?;
-        Ok(Carrying::Done {
+        Ok(TransferLine::Done {
             entries: written.entries,
             bytes: written.bytes,
             left_out: written.sockets + written.devices,
@@ -112,15 +112,15 @@ pub fn export(args: &[String]) -> ExitCode {
 pub fn import(args: &[String]) -> ExitCode {
     carry(args, async |place, set, counter, images| {
         let brought = import_set(&place, &set, io::stdin(), counter).await?;
-        let Brought { imported, images: archive } = brought;
+        let ImportSummary { imported, images: archive } = brought;
         if let Some((file, archived)) = archive
             && let Err(error) = load(file, &archived, images).await
         {
             let text =
                 format!("the images that came along are not loaded: {}", super::client::in_full(&error));
-            tell(&Carrying::Warning { text });
+            tell(&TransferLine::Warning { text });
         }
-        Ok(Carrying::Done { entries: imported.entries, bytes: imported.bytes, left_out: 0, packed: 0 })
+        Ok(TransferLine::Done { entries: imported.entries, bytes: imported.bytes, left_out: 0, packed: 0 })
     })
 }
 
@@ -198,7 +198,7 @@ async fn load(file: std::fs::File, archived: &[Archived], images: Images) -> Res
                 let text = format!(
                     "the images that came along are not loaded: `{tag}` is another one here (`--with-images` replaces it)"
                 );
-                tell(&Carrying::Warning { text });
+                tell(&TransferLine::Warning { text });
                 return Ok(());
             }
             missing |= !is_same;
@@ -207,14 +207,14 @@ async fn load(file: std::fs::File, archived: &[Archived], images: Images) -> Res
     if missing {
         let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), 1 << 20);
         let loaded = engine.load_images(Box::pin(stream)).await?;
-        tell(&Carrying::Note { text: format!("loaded {}", loaded.join(", ")) });
+        tell(&TransferLine::Note { text: format!("loaded {}", loaded.join(", ")) });
     }
     Ok(())
 }
 
 fn carry(
     args: &[String],
-    work: impl AsyncFnOnce(Place, SetPath, Arc<Counter>, Images) -> Result<Carrying, CarryError>,
+    work: impl AsyncFnOnce(ArchiveStore, SetPath, Arc<Counter>, Images) -> Result<TransferLine, CarryError>,
 ) -> ExitCode {
     let counter = Arc::new(Counter::default());
     let teller = Arc::clone(&counter);
@@ -223,22 +223,22 @@ fn carry(
         loop {
             std::thread::sleep(TELL);
             let (done, total) = (teller.done.load(Ordering::Relaxed), teller.total.load(Ordering::Relaxed));
-            tell(&Carrying::Progress { done, total });
+            tell(&TransferLine::Progress { done, total });
         }
     });
-    let last = run(args, counter, work).unwrap_or_else(|error| Carrying::Failed {
+    let last = run(args, counter, work).unwrap_or_else(|error| TransferLine::Failed {
         message: super::client::in_full(&error),
         hint: error.hint(),
     });
     tell(&last);
-    if matches!(last, Carrying::Failed { .. }) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if matches!(last, TransferLine::Failed { .. }) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn run(
     args: &[String],
     counter: Arc<Counter>,
-    work: impl AsyncFnOnce(Place, SetPath, Arc<Counter>, Images) -> Result<Carrying, CarryError>,
-) -> Result<Carrying, CarryError> {
+    work: impl AsyncFnOnce(ArchiveStore, SetPath, Arc<Counter>, Images) -> Result<TransferLine, CarryError>,
+) -> Result<TransferLine, CarryError> {
     let usage = |error: &dyn std::fmt::Display| CarryError::Usage(error.to_string());
     let name = args.first().ok_or_else(|| usage(&"no set is named"))?;
     let set: SetPath = name.parse().map_err(|error| usage(&error))?;
@@ -246,11 +246,11 @@ fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| usage(&error))?.block_on(async {
         let (storage, folder) = storage_inside().await?;
-        work(Place { storage, folder }, set, counter, images).await
+        work(ArchiveStore { storage, folder }, set, counter, images).await
     })
 }
 
-fn tell(what: &Carrying) {
+fn tell(what: &TransferLine) {
     let mut line = serde_json::to_vec(what).unwrap_or_default();
     line.push(b'\n');
     // Whoever asked reads it; if nobody does, there is nobody to tell.

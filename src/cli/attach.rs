@@ -32,7 +32,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if !container.state.is_alive() {
         return Err(command::not_running(&args.service, container.state));
     }
-    let _use = keeper::Use::of(&engine, &sighting.name);
+    let _use = keeper::UsageGuard::of(&engine, &sighting.name);
     let attaching = Attaching { stdin: !args.no_stdin, pass_signals: args.sig_proxy };
     Ok(match attach::run(&engine, &container.name, attaching).await? {
         Outcome::Exited(code) | Outcome::NotBegun(code) => Exit::Command(u8::try_from(code).unwrap_or(1)),

@@ -7,7 +7,7 @@ use super::{Context, Exit, Failure, keeper};
 use crate::agent::client;
 use crate::engine::Engine;
 use crate::report::Output;
-use crate::report::style::{Glyph, Look, Tone};
+use crate::report::style::{Glyph, OutputStyle, Tint};
 use crate::session::inspect::doctor::{self, Finding, Keeper, Verdict};
 use crate::session::settings;
 
@@ -80,7 +80,7 @@ fn git() -> Option<Finding> {
     })
 }
 
-fn lines(look: Look, findings: &[Finding]) -> Vec<String> {
+fn lines(look: OutputStyle, findings: &[Finding]) -> Vec<String> {
     let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
     let mut lines = Vec::new();
     for finding in findings {
@@ -90,9 +90,9 @@ fn lines(look: Look, findings: &[Finding]) -> Vec<String> {
             Verdict::Fail => Glyph::Failed,
         };
         let word = match finding.verdict {
-            Verdict::Ok => look.paint(Tone::Good, "ok  "),
-            Verdict::Warn => look.paint(Tone::Warn, "warn"),
-            Verdict::Fail => look.paint(Tone::Bad, "fail"),
+            Verdict::Ok => look.paint(Tint::Good, "ok  "),
+            Verdict::Warn => look.paint(Tint::Warn, "warn"),
+            Verdict::Fail => look.paint(Tint::Bad, "fail"),
         };
         lines.push(format!("{} {word}  {:width$}  {}", look.mark(mark), finding.check, finding.found));
         if let Some(hint) = &finding.hint {
@@ -118,7 +118,7 @@ mod tests {
             finding("engine", Verdict::Ok, "Docker 26.1.5 at unix:///var/run/docker.sock", None),
             finding("disk", Verdict::Warn, "3 GiB free", Some("`sandbox gc` shows what is kept")),
         ];
-        insta::assert_snapshot!(lines(Look::BARE, &findings).join("\n"), @r"
+        insta::assert_snapshot!(lines(OutputStyle::BARE, &findings).join("\n"), @r"
         ✔ ok    engine  Docker 26.1.5 at unix:///var/run/docker.sock
         ! warn  disk    3 GiB free
                         → `sandbox gc` shows what is kept

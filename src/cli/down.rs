@@ -7,7 +7,7 @@ use crate::agent::protocol::Reason;
 use crate::engine::Engine;
 use crate::plan;
 use crate::session::event::Event;
-use crate::session::lifecycle::teardown::Doomed;
+use crate::session::lifecycle::teardown::Teardown;
 use crate::session::{existing, inspect};
 use crate::spec::{SandboxName, Spec};
 use clap_complete::engine::ArgValueCandidates;
@@ -53,12 +53,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     let scope = context.scope()?;
     let sightings = inspect::sandboxes(&*engine, &scope).await?;
-    let chosen: Vec<&inspect::Sighting> = if args.all {
+    let chosen: Vec<&inspect::ObservedSandbox> = if args.all {
         sightings.iter().collect()
     } else if args.names.is_empty() {
         vec![context.own(&sightings)?]
     } else {
-        let wanted = |name: &&inspect::Sighting| args.names.iter().any(|wanted| wanted.as_str() == name.name);
+        let wanted =
+            |name: &&inspect::ObservedSandbox| args.names.iter().any(|wanted| wanted.as_str() == name.name);
         sightings.iter().filter(wanted).collect()
     };
     let missing = args.names.iter().find(|name| !sightings.iter().any(|one| one.name == name.as_str()));
@@ -73,7 +74,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         let others = sighting.others.iter().map(|id| (id, None));
         for (id, spec) in std::iter::once((&sighting.id, spec)).chain(others) {
             let (Ok(name), Ok(id)) = (sighting.name.parse(), id.parse()) else { continue };
-            doomed.push(Doomed {
+            doomed.push(Teardown {
                 engine: Arc::clone(&engine),
                 keeper: keeper.clone(),
                 events: reporting.events.clone(),

@@ -13,11 +13,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::moment::moment;
 use super::{Context, Exit, Failure, complete};
 use crate::agent::client::{Keeper, Options};
-use crate::agent::protocol::{Record, What};
+use crate::agent::protocol::{Record, RecordKind};
 use crate::engine::identity::{self, Role, SandboxName};
 use crate::engine::{EngineEvent, Filter, ObjectKind};
 use crate::report::Output;
-use crate::report::style::{Look, Tone};
+use crate::report::style::{OutputStyle, Tint};
 use clap_complete::engine::ArgValueCandidates;
 
 /// How often the keeper's record is looked at while objects are watched.
@@ -75,7 +75,7 @@ impl<'a> From<&'a EngineEvent> for Shown<'a> {
 
 /// Something that the keeper has on record.
 #[derive(Serialize)]
-struct Told<'a> {
+struct RecordView<'a> {
     time: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     sandbox: Option<&'a SandboxName>,
@@ -88,7 +88,7 @@ struct Told<'a> {
     more: Map<String, Value>,
 }
 
-impl<'a> From<&'a Record> for Told<'a> {
+impl<'a> From<&'a Record> for RecordView<'a> {
     fn from(record: &'a Record) -> Self {
         let mut more = match serde_json::to_value(&record.what) {
             Ok(Value::Object(fields)) => fields,
@@ -194,9 +194,9 @@ impl OnRecord<'_> {
                 continue;
             }
             any |= record.name.is_some();
-            end |= record.name.is_some() && matches!(record.what, What::Destroyed { .. });
+            end |= record.name.is_some() && matches!(record.what, RecordKind::Destroyed { .. });
             if self.context.globals.json {
-                self.out.json_line(&Told::from(&record));
+                self.out.json_line(&RecordView::from(&record));
             } else {
                 let who = record.name.as_ref().map_or("keeper".to_owned(), |name| format!("sandbox {name}"));
                 let text = line(self.out.look(), record.at, &who, &record.what);
@@ -236,15 +236,15 @@ fn is_the_end(event: &EngineEvent) -> bool {
         && event.attributes.get(identity::ROLE).is_some_and(|role| role == Role::Gateway.as_str())
 }
 
-fn line(look: Look, time: Timestamp, what: &str, happened: &dyn std::fmt::Display) -> String {
+fn line(look: OutputStyle, time: Timestamp, what: &str, happened: &dyn std::fmt::Display) -> String {
     let time = time.to_zoned_datetime(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
-    format!("{} {} {happened}", look.paint(Tone::Faint, &time), look.paint(Tone::Strong, what))
+    format!("{} {} {happened}", look.paint(Tint::Faint, &time), look.paint(Tint::Strong, what))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::protocol::{Reason, Who};
+    use crate::agent::protocol::{Actor, Reason};
 
     #[test]
     fn a_destruction_says_what_when_by_whom_and_why() {
@@ -252,9 +252,9 @@ mod tests {
             at: "2026-01-01T12:00:00Z".parse().unwrap(),
             name: Some("shop".parse().unwrap()),
             sandbox: None,
-            what: What::Destroyed { reason: Reason::Idle, by: Who::Keeper, left: Vec::new() },
+            what: RecordKind::Destroyed { reason: Reason::Idle, by: Actor::Keeper, left: Vec::new() },
         };
-        let told = serde_json::to_value(Told::from(&record)).unwrap();
+        let told = serde_json::to_value(RecordView::from(&record)).unwrap();
         assert_eq!(
             told,
             serde_json::json!({

@@ -78,7 +78,7 @@ impl Args {
             stdin: !self.detach,
             ..engine::Exec::default()
         };
-        let _use = keeper::Use::of(&engine, &sighting.name);
+        let _use = keeper::UsageGuard::of(&engine, &sighting.name);
         if self.detach {
             engine.exec(&container.name, &request).await?;
             return Ok(Exit::Done);

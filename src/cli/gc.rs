@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Context, Exit, Failure};
 use crate::agent::built_images::{self, Built};
 use crate::agent::client::{Options, remove_everything};
-use crate::data::budget::{self, Kept, Reach};
+use crate::data::budget::{self, EvictionScope, StoredSet};
 use crate::data::snapshot;
 use crate::engine::identity;
 use crate::report::Output;
@@ -47,7 +47,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let kept = snapshot::kept(&*storage, &usage).await?;
     let in_use = in_use(context).await?;
     let budget = if args.baselines { 0 } else { budget::aim(usage.budget) };
-    let choice = budget::choose(&kept, &in_use, usage.used, budget, Reach::Baselines);
+    let choice = budget::choose(&kept, &in_use, usage.used, budget, EvictionScope::Baselines);
     let images = built_images::unused(&*engine, &context.scope()?).await?;
     show(context, &usage, &kept, &choice.remove, &images);
     if !args.dry_run {
@@ -70,7 +70,7 @@ async fn in_use(context: &Context) -> Result<BTreeSet<SetPath>, Failure> {
     Ok(labels.filter_map(|set| set.parse().ok()).collect())
 }
 
-fn show(context: &Context, usage: &Usage, kept: &[Kept], going: &[SetPath], images: &[Built]) {
+fn show(context: &Context, usage: &Usage, kept: &[StoredSet], going: &[SetPath], images: &[Built]) {
     let mut out = Output::stdout();
     if context.globals.json {
         let going = going.iter().map(ToString::to_string);

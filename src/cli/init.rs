@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use self::ask::Asker;
 use super::{Context, Exit, Failure, SpecOptions};
 use crate::report::Output;
-use crate::spec::{Basis, Cache, Database, Loaded, Origin, OwnService, Refusals, ServiceName, Sketch};
+use crate::spec::{Basis, Cache, Database, Loaded, Origin, OwnService, Refusals, Scaffold, ServiceName};
 
 /// What `init` writes.
 const FILE: &str = "sandbox.yaml";
@@ -108,13 +108,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 /// What is to be written, and whether it is only printed; `None` if the user would rather not.
-fn sketch(args: &Args, folder: &Path, asker: Asker) -> Result<Option<(Sketch, bool)>, Failure> {
+fn sketch(args: &Args, folder: &Path, asker: Asker) -> Result<Option<(Scaffold, bool)>, Failure> {
     let there = folder.join(FILE);
     if there.exists() && !args.print && !args.force && !asker.overwrite(FILE)? {
         return Ok(None);
     }
     let ttl = args.ttl.clone().unwrap_or_else(|| "8h".to_owned());
-    Ok(Some((Sketch { ttl, basis: basis(args, folder, asker)? }, args.print)))
+    Ok(Some((Scaffold { ttl, basis: basis(args, folder, asker)? }, args.print)))
 }
 
 fn basis(args: &Args, folder: &Path, asker: Asker) -> Result<Basis, Failure> {

@@ -35,9 +35,9 @@ pub async fn running(engine: &Arc<dyn Engine>) -> Result<Option<Keeper>, Failure
 }
 
 /// A sandbox is being used for as long as this lives.
-pub struct Use(JoinHandle<()>);
+pub struct UsageGuard(JoinHandle<()>);
 
-impl Use {
+impl UsageGuard {
     /// Tells the keeper now, and again every minute. Without a keeper nothing is told: nothing ends by disuse then.
     pub fn of(engine: &Arc<dyn Engine>, name: &str) -> Self {
         let (engine, name) = (Arc::clone(engine), name.parse::<SandboxName>());
@@ -55,7 +55,7 @@ impl Use {
     }
 }
 
-impl Drop for Use {
+impl Drop for UsageGuard {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::context::Reporting;
 use super::{Context, Exit, Failure, complete};
-use crate::session::existing::Present;
+use crate::session::existing::ExistingSandbox;
 use crate::spec::ServiceName;
 use clap_complete::engine::ArgValueCandidates;
 
@@ -104,8 +104,8 @@ async fn perform(
 }
 
 /// The sandbox that a verb is about, taken up.
-pub(super) async fn present(context: &Context, reporting: &Reporting) -> Result<Present, Failure> {
+pub(super) async fn present(context: &Context, reporting: &Reporting) -> Result<ExistingSandbox, Failure> {
     let engine = context.engine().await?;
     let sighting = context.chosen().await?;
-    Ok(Present::of(&engine, &context.scope()?, sighting, reporting.events.clone()).await?)
+    Ok(ExistingSandbox::of(&engine, &context.scope()?, sighting, reporting.events.clone()).await?)
 }

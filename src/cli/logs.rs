@@ -81,7 +81,7 @@ impl Args {
             .filter(|source| self.services.is_empty() || self.services.contains(&source.service))
             .filter(|source| self.index.is_none_or(|index| index == source.replica))
             .collect();
-        let _use = keeper::Use::of(&engine, &sighting.name);
+        let _use = keeper::UsageGuard::of(&engine, &sighting.name);
         let (sender, mut lines) = mpsc::channel(256);
         let reader = if self.follow {
             let wanted = Wanted { services: self.services.clone(), index: self.index };

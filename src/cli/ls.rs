@@ -5,12 +5,12 @@ use serde::Serialize;
 
 use super::support::format::{self, Form};
 use super::{Context, Exit, Failure, keeper};
-use crate::agent::protocol::{Hold, Standing};
+use crate::agent::protocol::{LeaseStatus, Standing};
 use crate::report::Output;
 use crate::report::amount;
-use crate::report::style::{Look, Tone};
+use crate::report::style::{OutputStyle, Tint};
 use crate::report::table::Table;
-use crate::session::inspect::{self, Sighting};
+use crate::session::inspect::{self, ObservedSandbox};
 
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]
@@ -37,11 +37,11 @@ struct Row {
     ends: Option<Timestamp>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     unless_used: bool,
-    hold: Option<Hold>,
+    hold: Option<LeaseStatus>,
 }
 
 impl Row {
-    fn new(sighting: &Sighting, standings: &[Standing]) -> Self {
+    fn new(sighting: &ObservedSandbox, standings: &[Standing]) -> Self {
         let standing = standings.iter().find(|standing| standing.sandbox.as_str() == sighting.id);
         Self {
             name: sighting.name.clone(),
@@ -100,25 +100,25 @@ impl Args {
     }
 }
 
-fn table(look: Look, rows: &[Row], now: Timestamp) -> Table {
+fn table(look: OutputStyle, rows: &[Row], now: Timestamp) -> Table {
     let mut table = Table::new(["name", "services", "age", "left", "folder"]);
     for row in rows {
         let services = match (row.running, row.services) {
-            (_, 0) => look.paint(Tone::Warn, "none"),
-            (running, all) if running == all => look.paint(Tone::Good, &format!("{running} running")),
-            (running, all) => look.paint(Tone::Warn, &format!("{running} of {all} running")),
+            (_, 0) => look.paint(Tint::Warn, "none"),
+            (running, all) if running == all => look.paint(Tint::Good, &format!("{running} running")),
+            (running, all) => look.paint(Tint::Warn, &format!("{running} of {all} running")),
         };
         let age =
             row.created.map(|created| amount::duration(amount::since(created, now))).unwrap_or_default();
         let left = match (row.hold, row.ends.map(|ends| amount::until(ends, now))) {
-            (Some(Hold::Ending), _) => look.paint(Tone::Warn, "ends now"),
-            (Some(Hold::Lost), _) => look.paint(Tone::Warn, "its session is gone"),
+            (Some(LeaseStatus::Ending), _) => look.paint(Tint::Warn, "ends now"),
+            (Some(LeaseStatus::Lost), _) => look.paint(Tint::Warn, "its session is gone"),
             (_, Some(Some(left))) if row.unless_used => format!("{} if unused", amount::duration(left)),
             (_, Some(Some(left))) => amount::duration(left),
-            (_, Some(None)) => look.paint(Tone::Warn, "its time is over"),
+            (_, Some(None)) => look.paint(Tint::Warn, "its time is over"),
             (_, None) => "while attached".to_owned(),
         };
-        table.row([look.paint(Tone::Strong, &row.name), services, age, left, row.folder.clone()]);
+        table.row([look.paint(Tint::Strong, &row.name), services, age, left, row.folder.clone()]);
     }
     table
 }
@@ -142,7 +142,7 @@ mod tests {
             hold: None,
         };
         let rows = [row("shop-main", 3, 3, Some("2026-11-23T20:00:00Z")), row("blog", 1, 2, None)];
-        insta::assert_snapshot!(table(Look::BARE, &rows, now).lines(Look::BARE, 100).join("\n"), @r"
+        insta::assert_snapshot!(table(OutputStyle::BARE, &rows, now).lines(OutputStyle::BARE, 100).join("\n"), @r"
         NAME        SERVICES         AGE      LEFT             FOLDER
         shop-main   3 running        1h 00m   8h 00m           /src/shop
         blog        1 of 2 running   1h 00m   while attached   /src/shop

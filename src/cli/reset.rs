@@ -6,7 +6,7 @@ use super::lifecycle::present;
 use super::snapshot::named;
 use super::{Context, Exit, Failure, complete};
 use crate::session::event::Event;
-use crate::session::existing::{Present, Target};
+use crate::session::existing::{ExistingSandbox, Target};
 use crate::spec::ServiceName;
 use crate::storage::SetPath;
 use clap_complete::engine::ArgValueCandidates;
@@ -45,7 +45,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     outcome
 }
 
-fn target(present: &Present, what: Option<&str>) -> Target {
+fn target(present: &ExistingSandbox, what: Option<&str>) -> Target {
     match what {
         None => Target::Everything,
         Some(what) => match ServiceName::new(what) {

@@ -4,11 +4,11 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use super::command::{Command, OURS, Place, Target};
+use super::command::{Command, CommandTarget, OURS, Target};
 use super::up::BuildOptions;
 use super::{Context, Exit, Failure, SpecOptions, complete};
 use crate::agent::client::{Keeper, Options};
-use crate::agent::protocol::Hold;
+use crate::agent::protocol::LeaseStatus;
 use crate::session::error::SessionError;
 use crate::session::inspect::NoSandbox;
 use crate::session::lifecycle::control::StopReason;
@@ -47,7 +47,8 @@ pub struct ShellArgs {
 
 /// Runs `run`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
-    let command = Command::new(args.service.clone().map_or(Place::Host, Place::Service), args.command);
+    let command =
+        Command::new(args.service.clone().map_or(CommandTarget::Host, CommandTarget::Service), args.command);
     match args.attach {
         Some(name) => visit(&name, command, context).await,
         None => build(&args.spec, &args.build, args.service, command, Which::Another, context).await,
@@ -57,7 +58,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 /// Runs `shell`.
 pub async fn shell(args: ShellArgs, context: &Context) -> Result<Exit, Failure> {
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-    let command = Command::new(Place::Host, vec![shell]);
+    let command = Command::new(CommandTarget::Host, vec![shell]);
     match held_elsewhere(context).await? {
         Some(name) => visit(&name, command, context).await,
         None => build(&args.spec, &args.build, None, command, Which::Named, context).await,
@@ -68,11 +69,9 @@ pub async fn shell(args: ShellArgs, context: &Context) -> Result<Exit, Failure> 
 async fn held_elsewhere(context: &Context) -> Result<Option<SandboxName>, Failure> {
     let Some(name) = context.derived_name() else { return Ok(None) };
     let Some(keeper) = super::keeper::running(&context.engine().await?).await? else { return Ok(None) };
-    let held = keeper
-        .sandboxes()
-        .await?
-        .into_iter()
-        .any(|standing| standing.name == name && matches!(standing.hold, Hold::Held | Hold::Suspended));
+    let held = keeper.sandboxes().await?.into_iter().any(|standing| {
+        standing.name == name && matches!(standing.hold, LeaseStatus::Held | LeaseStatus::Suspended)
+    });
     Ok(Some(name).filter(|_| held))
 }
 
@@ -86,7 +85,7 @@ async fn visit(name: &SandboxName, command: Command, context: &Context) -> Resul
         return Err(Failure::NoSandbox(NoSandbox::Named { name: name.to_string(), known }));
     };
     let target = Target { engine: Arc::clone(&engine), scope: context.scope()?, name: name.clone() };
-    let _use = super::keeper::Use::of(&engine, name.as_str());
+    let _use = super::keeper::UsageGuard::of(&engine, name.as_str());
     let reporting = context.reporter();
     let ended =
         session::visit(&keeper, &reporting.events, name, &standing.sandbox, start(command, target)).await;
@@ -117,7 +116,7 @@ async fn build(
     let scope = context.scope()?;
     let reporting = context.reporter();
     reporting.warn(&loaded.warnings);
-    let opening = open::Opening { which, ..build.opening(context, spec, &[], from.as_ref()) };
+    let opening = open::UpOptions { which, ..build.opening(context, spec, &[], from.as_ref()) };
     let opened = open::open(&engine, &scope, &loaded, &opening, reporting.events.clone()).await;
     let outcome = match opened {
         Ok(session) => {

@@ -15,11 +15,11 @@ use crate::data::manifest::Manifest;
 use crate::report::Output;
 use crate::report::amount;
 use crate::report::table::Table;
-use crate::session::data::snapshot_transfer::{Far, Images, Moved};
+use crate::session::data::snapshot_transfer::{Images, RemoteEnd, TransferSummary};
 use crate::session::error::SessionError;
 use crate::session::event::Event;
-use crate::session::existing::Manner;
-use crate::storage::{Detail, SetInfo, SetPath, SetSize, Shelf, Storage, StorageError};
+use crate::session::existing::SnapshotMode;
+use crate::storage::{Detail, Namespace, SetInfo, SetPath, SetSize, Storage, StorageError};
 use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `snapshot`.
@@ -100,7 +100,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         Verb::Export { snapshot, file, with_images, with_env } => {
             let file = file.unwrap_or_else(|| PathBuf::from(format!("{}{ENDING}", snapshot.name)));
             let values = if with_env { UserValues::Included } else { UserValues::LeftOut };
-            let work = async |far: &Far| far.export(&snapshot, &file, images(with_images), values).await;
+            let work =
+                async |far: &RemoteEnd| far.export(&snapshot, &file, images(with_images), values).await;
             let outcome = carry(context, work);
             carried(context, &file.display().to_string(), outcome.await?)
         }
@@ -136,8 +137,8 @@ fn images(taken: bool) -> Images {
 /// Has a snapshot file carried, and shows how far it is.
 async fn carry(
     context: &Context,
-    work: impl AsyncFnOnce(&Far) -> Result<Moved, SessionError>,
-) -> Result<Moved, Failure> {
+    work: impl AsyncFnOnce(&RemoteEnd) -> Result<TransferSummary, SessionError>,
+) -> Result<TransferSummary, Failure> {
     let engine = context.engine().await?;
     // The keeper must be there, and of our build, before its container is asked.
     let at_hand = Keeper::container_at_hand(&engine, Options::from_env()?).await?;
@@ -149,16 +150,16 @@ async fn carry(
         keeper.storage_container()
     };
     let reporting = context.reporter();
-    let far = Far { engine, container, events: reporting.events.clone() };
+    let far = RemoteEnd { engine, container, events: reporting.events.clone() };
     let outcome = work(&far).await;
     drop(far);
     reporting.finish().await;
     Ok(outcome?)
 }
 
-fn carried(context: &Context, what: &str, moved: Moved) -> Result<Exit, Failure> {
+fn carried(context: &Context, what: &str, moved: TransferSummary) -> Result<Exit, Failure> {
     if context.globals.json {
-        let Moved { entries, bytes, left_out, packed, elapsed } = moved;
+        let TransferSummary { entries, bytes, left_out, packed, elapsed } = moved;
         Output::stdout().json(&serde_json::json!({
             "entries": entries, "bytes": bytes, "left_out": left_out, "file_bytes": packed,
             "elapsed_ms": elapsed.as_millis(),
@@ -193,7 +194,7 @@ pub(super) async fn storage(context: &Context) -> Result<std::sync::Arc<dyn Stor
 
 async fn create(context: &Context, to: &SetPath, crash: bool, note: Option<String>) -> Result<Exit, Failure> {
     let reporting = context.reporter();
-    let manner = if crash { Manner::Crash } else { Manner::Clean };
+    let manner = if crash { SnapshotMode::Crash } else { SnapshotMode::Clean };
     let outcome = async {
         let present = present(context, &reporting).await?;
         let work = present.snapshot(to, manner, note, Duration::from_mins(5));
@@ -242,7 +243,7 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
     let sizes = storage.usage(Detail::Sets).await?.sets;
     let size =
         |path: &SetPath| sizes.iter().find(|(set, _)| set == path).map(|(_, size)| *size).unwrap_or_default();
-    let sets = storage.list(Shelf::Snapshot).await?;
+    let sets = storage.list(Namespace::Snapshot).await?;
     let rows: Vec<Row> = sets.iter().map(|info| row(info, size(&info.path))).collect();
     let mut out = Output::stdout();
     if context.globals.json {

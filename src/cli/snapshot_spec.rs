@@ -10,7 +10,7 @@ use std::path::Path;
 use super::{Context, Failure, SpecOptions, consent};
 use crate::data::manifest::Manifest;
 use crate::report::Output;
-use crate::session::data::snapshot_transfer::Far;
+use crate::session::data::snapshot_transfer::RemoteEnd;
 use crate::spec::{
     self, HostAccess, ImageSource, Loaded, MountKind, ProblemKind, PullPolicy, Refusals, SandboxName, Spec,
     SpecOrigin, Variables,
@@ -46,7 +46,7 @@ pub(super) async fn source(context: &Context, from: Option<&str>) -> Result<Opti
     }
     let reporting = context.reporter();
     let container = keeper.storage_container();
-    let far = Far { engine: context.engine().await?, container, events: reporting.events.clone() };
+    let far = RemoteEnd { engine: context.engine().await?, container, events: reporting.events.clone() };
     let kept = far.kept(&*storage, file).await;
     drop(far);
     reporting.finish().await;

@@ -14,9 +14,9 @@ use crate::report::Output;
 use crate::report::amount;
 use crate::report::live_view::Live;
 use crate::report::logs::log_name;
-use crate::report::style::{Look, Tone};
+use crate::report::style::{OutputStyle, Tint};
 use crate::report::table::Table;
-use crate::session::inspect::{Sighting, replica_of, service_of};
+use crate::session::inspect::{ObservedSandbox, replica_of, service_of};
 use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `stats`.
@@ -122,7 +122,7 @@ impl Args {
     fn watch(
         &self,
         engine: &Arc<dyn Engine>,
-        sighting: &Sighting,
+        sighting: &ObservedSandbox,
         samples: &Samples,
     ) -> tokio::task::JoinSet<()> {
         let mut watchers = tokio::task::JoinSet::new();
@@ -163,12 +163,12 @@ fn rows(samples: &Samples) -> Vec<Row> {
         .collect()
 }
 
-fn table(look: Look, rows: &[Row]) -> Table {
+fn table(look: OutputStyle, rows: &[Row]) -> Table {
     let head = ["service", "cpu", "memory", "of", "received", "sent", "read", "written", "pids"];
     let mut table = (1..9).fold(Table::new(head), Table::right);
     for row in rows {
         table.row([
-            look.paint(Tone::Strong, &row.service),
+            look.paint(Tint::Strong, &row.service),
             format!("{:.1} %", row.cpus * 100.0),
             amount::bytes(row.memory),
             amount::bytes(row.memory_limit),

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use clap_complete::engine::ArgValueCandidates;
 use serde::Serialize;
 
-use super::command::{Command, Place, Target, not_running};
+use super::command::{Command, CommandTarget, Target, not_running};
 use super::{Context, Exit, Failure, SpecOptions, complete, consent, keeper};
 use crate::report::Output;
-use crate::report::style::Tone;
+use crate::report::style::Tint;
 use crate::report::table::Table;
 use crate::spec::{self, SandboxName, Spec, SpecOrigin, Task, TaskName};
 
@@ -57,7 +57,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     }
     let sandbox =
         SandboxName::new(&*sighting.name).map_err(|error| Failure::usage(error.to_string(), None))?;
-    let _use = keeper::Use::of(&engine, &sighting.name);
+    let _use = keeper::UsageGuard::of(&engine, &sighting.name);
     let target = Target { engine, scope: context.scope()?, name: sandbox };
     let code = command(name, task, &args.arguments, &spec.folder).run(&target).await;
     Ok(Exit::Command(u8::try_from(code).unwrap_or(1)))
@@ -108,7 +108,7 @@ fn list(context: &Context, tasks: &BTreeMap<TaskName, Task>) {
     for (name, task) in tasks {
         let place = task.service.as_ref().map_or_else(|| "this machine".to_owned(), ToString::to_string);
         let what = task.description.clone().unwrap_or_else(|| shown(&task.command));
-        table.row([out.look().paint(Tone::Strong, name.as_str()), place, what]);
+        table.row([out.look().paint(Tint::Strong, name.as_str()), place, what]);
     }
     out.table(&table);
 }
@@ -137,11 +137,14 @@ fn command(name: &str, task: &Task, arguments: &[String], folder: &Path) -> Comm
     words.extend(arguments.iter().cloned());
     let written = task.working_dir.as_ref().map(PathBuf::from);
     let (place, folder) = if let Some(service) = &task.service {
-        (Place::Service(service.clone()), written)
+        (CommandTarget::Service(service.clone()), written)
     } else {
         // A spec that came from elsewhere may name a folder that is not here.
         let folder = Some(folder).filter(|folder| folder.is_dir());
-        (Place::Host, folder.map(|folder| written.map_or(folder.to_owned(), |inner| folder.join(inner))))
+        (
+            CommandTarget::Host,
+            folder.map(|folder| written.map_or(folder.to_owned(), |inner| folder.join(inner))),
+        )
     };
     let words = words.into_iter().map(OsString::from).collect();
     Command { environment: task.environment.clone(), folder, ..Command::new(place, words) }

@@ -15,11 +15,11 @@ use crate::plan;
 use crate::report::Output;
 use crate::report::logs::{LogFormat, Names, Times};
 use crate::report::style::{Colours, set_colours};
-use crate::session::build::converge::{self, PortWish};
+use crate::session::build::converge::{self, PreferredPort};
 use crate::session::data::from_snapshot::Drift;
 use crate::session::inspect::{self, Passwords};
 use crate::session::lifecycle::control::StopReason;
-use crate::session::lifecycle::open::{self, Opening};
+use crate::session::lifecycle::open::{self, UpOptions};
 use crate::session::lifecycle::run::{EndsWith, Follow, LogSelection, OnFailure, Outcome, Purpose};
 use crate::session::watch::{self, Watching};
 use crate::spec::{self, ImageSource, Loaded, PullPolicy, Refusals, ServiceName, Spec};
@@ -213,8 +213,8 @@ impl BuildOptions {
         spec: &SpecOptions,
         services: &[String],
         from: Option<&Source>,
-    ) -> Opening {
-        Opening {
+    ) -> UpOptions {
+        UpOptions {
             services: services.to_vec(),
             name: context.globals.name.clone(),
             ttl: self.ttl,
@@ -222,11 +222,11 @@ impl BuildOptions {
             egress: self.egress.clone(),
             rebuild: self.build,
             recreate: self.force_recreate,
-            ports: if self.strict_ports { PortWish::Strict } else { PortWish::Any },
+            ports: if self.strict_ports { PreferredPort::Strict } else { PreferredPort::Any },
             patience: Duration::from_secs(self.wait_timeout.unwrap_or(PATIENCE)),
             drift: if self.allow_image_drift { Drift::Allowed } else { Drift::Refused },
             allow_host_access: context.spec_options(spec).allow_host_access,
-            ..Opening::default()
+            ..UpOptions::default()
         }
     }
 }
@@ -272,7 +272,7 @@ impl Args {
     }
 
     /// What the session is for.
-    fn purpose(&self, context: &Context, loaded: &Loaded, opening: &Opening) -> Result<Purpose, Failure> {
+    fn purpose(&self, context: &Context, loaded: &Loaded, opening: &UpOptions) -> Result<Purpose, Failure> {
         if self.is_detached() {
             return Ok(Purpose::Detached { lifetime: lifetime(&loaded.spec.lifetime, opening.ttl) });
         }
@@ -301,7 +301,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     let reporting = context.reporter_with(args.report());
     reporting.warn(&loaded.warnings);
-    let opening = Opening {
+    let opening = UpOptions {
         on_failure: if args.keep_on_failure { OnFailure::Keep } else { OnFailure::Destroy },
         only_create: args.no_start,
         ..args.build.opening(context, &args.spec, &args.services, from.as_ref())
@@ -348,7 +348,12 @@ fn without_dependencies(spec: &mut Spec, named: &[String]) {
 }
 
 /// What `--watch` needs to read the spec anew.
-fn watching(args: &Args, context: &Context, loaded: &Loaded, opening: Opening) -> Result<Watching, Failure> {
+fn watching(
+    args: &Args,
+    context: &Context,
+    loaded: &Loaded,
+    opening: UpOptions,
+) -> Result<Watching, Failure> {
     let options = context.spec_options(&args.spec);
     if args.build.from.is_some() && options.files.is_empty() {
         return Err(Failure::usage(

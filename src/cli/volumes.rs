@@ -5,7 +5,7 @@ use serde_json::json;
 use super::support::format::{self, Form};
 use super::{Context, Exit, Failure, complete};
 use crate::report::Output;
-use crate::report::style::Tone;
+use crate::report::style::Tint;
 use crate::report::table::Table;
 use clap_complete::engine::ArgValueCandidates;
 
@@ -54,7 +54,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     } else if !format::print(&mut output, &args.format, &rows) {
         let mut table = Table::new(["volume", "name", "driver"]);
         for volume in volumes {
-            let name = output.look().paint(Tone::Strong, key(&volume.name));
+            let name = output.look().paint(Tint::Strong, key(&volume.name));
             table.row([name, volume.name.clone(), volume.driver.clone()]);
         }
         output.table(&table);

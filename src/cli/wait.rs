@@ -25,7 +25,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     let sighting = context.chosen().await?;
-    let _use = keeper::Use::of(&engine, &sighting.name);
+    let _use = keeper::UsageGuard::of(&engine, &sighting.name);
     let mut waits = JoinSet::new();
     for container in containers::chosen(&sighting, &args.services)? {
         let (engine, name, container) = (Arc::clone(&engine), log_name(container), container.name.clone());

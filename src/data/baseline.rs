@@ -12,7 +12,7 @@ use super::seed::Inputs;
 use crate::engine::Image;
 use crate::plan::volumes_of;
 use crate::spec::{Mount, MountKind, NetworkMode, Seed, Service, ServiceName, SnapshotRef, Spec};
-use crate::storage::{SetName, SetPath, Shelf, VolumeName};
+use crate::storage::{Namespace, SetName, SetPath, VolumeName};
 
 /// Which rules a bake follows. Data that was made under earlier ones may be incomplete, and is not used again.
 const BAKE_RULES: u32 = 2;
@@ -122,7 +122,7 @@ pub fn key(
     });
     let hash = hex::encode(Sha256::digest(whole.to_string().as_bytes()));
     let name = SetName::new(&hash[..40]).expect("hexadecimal digits are a name");
-    SetPath { shelf: Shelf::Baseline, name }
+    SetPath { shelf: Namespace::Baseline, name }
 }
 
 /// What of a service shapes its data.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::storage::{SetPath, SetSize, Shelf};
+use crate::storage::{Namespace, SetPath, SetSize};
 
 /// A stored set, as far as the choice depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredSet {
     /// Which.
     pub path: SetPath,
     /// When it was last used, in seconds since the epoch.
@@ -28,7 +28,7 @@ pub struct Choice {
 
 /// Whether snapshots go too. A baseline can be made again by itself; a snapshot cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum EvictionScope {
     /// Only what makes itself again: what the automatic bound removes.
     Baselines,
     /// Snapshots as well, after all baselines: what a user asks for.
@@ -44,13 +44,19 @@ pub fn aim(budget: u64) -> u64 {
 ///
 /// What a set shares with others is freed only with the last of them, so sizes count what a set alone holds, and a set
 /// that shares everything is no relief by itself: its turn comes by age like any other's.
-pub fn choose(kept: &[Kept], in_use: &BTreeSet<SetPath>, used: u64, budget: u64, reach: Reach) -> Choice {
-    let mut candidates: Vec<&Kept> = kept
+pub fn choose(
+    kept: &[StoredSet],
+    in_use: &BTreeSet<SetPath>,
+    used: u64,
+    budget: u64,
+    reach: EvictionScope,
+) -> Choice {
+    let mut candidates: Vec<&StoredSet> = kept
         .iter()
         .filter(|set| match set.path.shelf {
-            Shelf::Baseline => true,
-            Shelf::Snapshot => reach == Reach::Everything,
-            Shelf::Live | Shelf::Making => false,
+            Namespace::Baseline => true,
+            Namespace::Snapshot => reach == EvictionScope::Everything,
+            Namespace::Live | Namespace::Making => false,
         })
         .filter(|set| !in_use.contains(&set.path))
         .collect();
@@ -73,8 +79,8 @@ pub fn choose(kept: &[Kept], in_use: &BTreeSet<SetPath>, used: u64, budget: u64,
 mod tests {
     use super::*;
 
-    fn kept(path: &str, last_used: i64, own: u64) -> Kept {
-        Kept { path: path.parse().unwrap(), last_used, size: SetSize { own, shared: 0 } }
+    fn kept(path: &str, last_used: i64, own: u64) -> StoredSet {
+        StoredSet { path: path.parse().unwrap(), last_used, size: SetSize { own, shared: 0 } }
     }
 
     fn names(choice: &Choice) -> Vec<String> {
@@ -84,25 +90,25 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first_and_no_more_than_needed() {
         let kept = [kept("baseline/b", 20, 10), kept("baseline/a", 30, 10), kept("baseline/c", 10, 10)];
-        let choice = choose(&kept, &BTreeSet::new(), 30, 15, Reach::Baselines);
+        let choice = choose(&kept, &BTreeSet::new(), 30, 15, EvictionScope::Baselines);
         assert_eq!(names(&choice), ["baseline/c", "baseline/b"]);
         assert_eq!((choice.frees, choice.over), (20, 0));
-        assert_eq!(choose(&kept, &BTreeSet::new(), 30, 30, Reach::Everything), Choice::default());
+        assert_eq!(choose(&kept, &BTreeSet::new(), 30, 30, EvictionScope::Everything), Choice::default());
     }
 
     #[test]
     fn what_is_in_use_stays_whatever_the_budget() {
         let kept = [kept("baseline/a", 1, 10)];
-        let choice = choose(&kept, &BTreeSet::from([kept[0].path.clone()]), 10, 0, Reach::Everything);
+        let choice = choose(&kept, &BTreeSet::from([kept[0].path.clone()]), 10, 0, EvictionScope::Everything);
         assert_eq!((names(&choice), choice.over), (Vec::new(), 10));
     }
 
     #[test]
     fn snapshots_go_only_when_asked_and_after_the_baselines() {
         let kept = [kept("snapshot/s", 1, 10), kept("baseline/a", 9, 10), kept("live/x", 0, 50)];
-        assert_eq!(names(&choose(&kept, &BTreeSet::new(), 99, 0, Reach::Baselines)), ["baseline/a"]);
+        assert_eq!(names(&choose(&kept, &BTreeSet::new(), 99, 0, EvictionScope::Baselines)), ["baseline/a"]);
         assert_eq!(
-            names(&choose(&kept, &BTreeSet::new(), 99, 0, Reach::Everything)),
+            names(&choose(&kept, &BTreeSet::new(), 99, 0, EvictionScope::Everything)),
             ["baseline/a", "snapshot/s"]
         );
     }

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 
-use super::budget::Kept;
+use super::budget::StoredSet;
 use super::manifest::Manifest;
 use crate::storage::{
-    Published, Result, SetInfo, SetPath, Shelf, Storage, StorageError, Usage, VolumeName, VolumePath,
+    Namespace, Published, Result, SetInfo, SetPath, Storage, StorageError, Usage, VolumeName, VolumePath,
 };
 
 /// Takes volumes of a sandbox and publishes them as a baseline or a snapshot, in one step: until it is there nobody
@@ -71,12 +71,16 @@ pub async fn restore(
 }
 
 /// The kept sets, as far as a choice among them depends on it; `usage` has their sizes.
-pub async fn kept(storage: &dyn Storage, usage: &Usage) -> Result<Vec<Kept>> {
+pub async fn kept(storage: &dyn Storage, usage: &Usage) -> Result<Vec<StoredSet>> {
     let mut kept = Vec::new();
-    for shelf in [Shelf::Baseline, Shelf::Snapshot] {
+    for shelf in [Namespace::Baseline, Namespace::Snapshot] {
         for info in storage.list(shelf).await? {
             let size = usage.sets.iter().find(|(set, _)| *set == info.path).map(|(_, size)| *size);
-            kept.push(Kept { path: info.path, last_used: info.last_used, size: size.unwrap_or_default() });
+            kept.push(StoredSet {
+                path: info.path,
+                last_used: info.last_used,
+                size: size.unwrap_or_default(),
+            });
         }
     }
     Ok(kept)
@@ -150,7 +154,7 @@ mod tests {
         let volumes = [name("data"), name("missing")];
         assert!(take(&storage.local, &live("0a"), &volumes, &kept, manifest(), in_peace()).await.is_err());
         assert!(storage.local.inspect(&kept).await.unwrap().is_none());
-        assert!(storage.local.list(Shelf::Making).await.unwrap().is_empty());
+        assert!(storage.local.list(Namespace::Making).await.unwrap().is_empty());
     }
 
     #[tokio::test]
@@ -162,7 +166,7 @@ mod tests {
         let taken = take(&storage.local, &live("0a"), &[name("data")], &kept, manifest(), disturbed).await;
         assert!(matches!(taken, Err(StorageError::Refused { .. })));
         assert!(storage.local.inspect(&kept).await.unwrap().is_none());
-        assert!(storage.local.list(Shelf::Making).await.unwrap().is_empty());
+        assert!(storage.local.list(Namespace::Making).await.unwrap().is_empty());
     }
 
     #[tokio::test]

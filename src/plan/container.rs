@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use super::fingerprint::fingerprint;
 use super::network::Laid;
 use super::volume::Volumes;
-use super::{Sharing, Wish, divided_limits, gateway, images};
+use super::{DesiredState, Sharing, divided_limits, gateway, images};
 use crate::engine::identity::{self, Role};
 use crate::engine::{
     self, Attachment, BlkioLimit, CreateContainer, HealthTest, Healthcheck, Image, Logging, Mount,
@@ -25,7 +25,7 @@ const PIDS: i64 = 8192;
 
 /// The container of one replica of a service.
 pub(super) fn create(
-    wish: &Wish<'_>,
+    wish: &DesiredState<'_>,
     service: &Service,
     replica: u32,
     image: Option<&Image>,
@@ -59,7 +59,7 @@ pub(super) fn create(
 /// The container of a `pre_start` command: the service's own in all that the hook does not say, with its address, which is
 /// free until the service starts.
 pub(super) fn init(
-    wish: &Wish<'_>,
+    wish: &DesiredState<'_>,
     service: &Service,
     of: &CreateContainer,
     name: &str,
@@ -120,7 +120,7 @@ fn process(create: &mut CreateContainer, service: &Service) {
 /// Networks, addresses, names.
 fn place(
     create: &mut CreateContainer,
-    wish: &Wish<'_>,
+    wish: &DesiredState<'_>,
     service: &Service,
     replica: u32,
     laid: &BTreeMap<NetworkName, Laid>,
@@ -161,7 +161,7 @@ fn place(
     }
 }
 
-fn volumes_from(wish: &Wish<'_>, entry: &str) -> String {
+fn volumes_from(wish: &DesiredState<'_>, entry: &str) -> String {
     let (name, mode) = entry.split_once(':').map_or((entry, None), |(name, mode)| (name, Some(mode)));
     let container =
         spec::ServiceName::new(name).map_or_else(|_| name.to_owned(), |service| wish.container(&service, 1));
@@ -195,7 +195,7 @@ pub(super) fn expose(entry: &str) -> Vec<engine::Port> {
 
 /// The networks that a container is on, the one of the highest priority first.
 fn attachments(
-    wish: &Wish<'_>,
+    wish: &DesiredState<'_>,
     service: &Service,
     replica: u32,
     laid: &BTreeMap<NetworkName, Laid>,
@@ -219,13 +219,13 @@ fn attachments(
 }
 
 /// `SERVICE` or `SERVICE:ALIAS` as `CONTAINER:ALIAS`.
-fn link(wish: &Wish<'_>, written: &str) -> Option<String> {
+fn link(wish: &DesiredState<'_>, written: &str) -> Option<String> {
     let (service, alias) = written.split_once(':').unwrap_or((written, written));
     let service = spec::ServiceName::new(service).ok()?;
     wish.spec.services.contains_key(&service).then(|| format!("{}:{alias}", wish.container(&service, 1)))
 }
 
-fn mounts(wish: &Wish<'_>, service: &Service, volumes: &Volumes) -> Vec<Mount> {
+fn mounts(wish: &DesiredState<'_>, service: &Service, volumes: &Volumes) -> Vec<Mount> {
     let of_volumes = volumes.values().map(|volume| Mount {
         target: volume.target.clone(),
         read_only: volume.read_only,
@@ -275,7 +275,7 @@ fn tmpfs(entry: &str) -> (String, String) {
     (target.to_owned(), options.to_owned())
 }
 
-fn confine(create: &mut CreateContainer, wish: &Wish<'_>, service: &Service, image: Option<&Image>) {
+fn confine(create: &mut CreateContainer, wish: &DesiredState<'_>, service: &Service, image: Option<&Image>) {
     create.privileged = service.privileged;
     create.cap_add.clone_from(&service.cap_add);
     create.cap_drop.clone_from(&service.cap_drop);
@@ -357,7 +357,7 @@ fn security_option(written: &str) -> String {
     }
 }
 
-fn resources(wish: &Wish<'_>, service: &Service, sharing: Sharing) -> Resources {
+fn resources(wish: &DesiredState<'_>, service: &Service, sharing: Sharing) -> Resources {
     let share = super::shares(wish.spec, sharing).remove(&service.name).unwrap_or_default();
     let written = &service.resources;
     let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);

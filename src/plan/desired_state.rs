@@ -13,7 +13,7 @@ use crate::spec::{Limits, SandboxName, ServiceName, Spec};
 
 /// What is to be built.
 #[derive(Debug, Clone)]
-pub struct Wish<'a> {
+pub struct DesiredState<'a> {
     /// The spec, with only the services that are asked for.
     pub spec: &'a Spec,
     /// The sandbox's name.
@@ -66,7 +66,7 @@ pub enum Age {
     Standing,
 }
 
-impl Wish<'_> {
+impl DesiredState<'_> {
     /// The labels of an object of this sandbox.
     pub fn labels(&self, role: Role) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::from([

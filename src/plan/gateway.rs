@@ -8,7 +8,7 @@ use super::gateway_config::{
 };
 use super::network::{self, Laid};
 use super::published_ports::PublishedService;
-use super::{Observed, Subnet, Wish, secret_files};
+use super::{DesiredState, Observed, Subnet, secret_files};
 use crate::engine::identity::{self, Role};
 use crate::engine::{
     Attachment, CreateContainer, CreateVolume, Logging, Mount, MountKind, Port, Protocol, Resources,
@@ -18,7 +18,7 @@ use crate::spec::{NetworkMode, NetworkName, Service, Spec};
 /// The gateway's container, with all that it is told. Its creation claims the name, and brings the memory that secrets
 /// live in.
 pub(super) fn create(
-    wish: &Wish<'_>,
+    wish: &DesiredState<'_>,
     config: &GatewayConfig,
     published: &[PublishedService],
 ) -> CreateContainer {
@@ -69,7 +69,7 @@ pub(super) fn create(
 }
 
 /// A service's secrets: memory, as a volume that the gateway and the service share.
-pub(super) fn secrets_mount(wish: &Wish<'_>, service: &Service, target: String) -> Mount {
+pub(super) fn secrets_mount(wish: &DesiredState<'_>, service: &Service, target: String) -> Mount {
     let mut labels = wish.labels(Role::Secret);
     labels.insert(identity::SERVICE.to_owned(), service.name.to_string());
     let create = CreateVolume {
@@ -87,7 +87,7 @@ pub(super) fn secrets_mount(wish: &Wish<'_>, service: &Service, target: String) 
 
 /// What the gateway is told.
 pub(super) fn config(
-    wish: &Wish<'_>,
+    wish: &DesiredState<'_>,
     observed: &Observed,
     laid: &BTreeMap<NetworkName, Laid>,
     edge: Subnet,
@@ -115,7 +115,7 @@ pub(super) fn config(
     }
 }
 
-fn forward(wish: &Wish<'_>, port: &PublishedService) -> Forward {
+fn forward(wish: &DesiredState<'_>, port: &PublishedService) -> Forward {
     Forward {
         edge_port: port.edge_port,
         protocol: match port.transport() {
@@ -138,7 +138,11 @@ fn owners_first(spec: &Spec) -> impl Iterator<Item = &Service> {
     of(false).chain(of(true))
 }
 
-fn addresses(wish: &Wish<'_>, service: &Service, laid: &BTreeMap<NetworkName, Laid>) -> Vec<ServiceAddress> {
+fn addresses(
+    wish: &DesiredState<'_>,
+    service: &Service,
+    laid: &BTreeMap<NetworkName, Laid>,
+) -> Vec<ServiceAddress> {
     let owner = wish.spec.network_owner(service);
     let joins = owner.name != service.name;
     (1..=service.replicas())
@@ -166,7 +170,7 @@ fn addresses(wish: &Wish<'_>, service: &Service, laid: &BTreeMap<NetworkName, La
 }
 
 /// The host and everything else on the engine, but for what a rule names on purpose.
-fn forbidden(wish: &Wish<'_>, observed: &Observed) -> Vec<ipnet::Ipv4Net> {
+fn forbidden(wish: &DesiredState<'_>, observed: &Observed) -> Vec<ipnet::Ipv4Net> {
     let rules = wish.spec.egress.rules().iter();
     let named: Vec<ipnet::Ipv4Net> = rules
         .filter_map(|rule| match rule {

@@ -1,6 +1,6 @@
 //! A spec and what is observed become a plan: a list of operations, each with its cause and its undo. Pure.
 //!
-//! [`Wish`] (what is wanted) and [`Observed`] (what the engine has) go in, a [`Plan`] comes out; its `Display` is the
+//! [`DesiredState`] (what is wanted) and [`Observed`] (what the engine has) go in, a [`Plan`] comes out; its `Display` is the
 //! dry run and the oracle of the tests. Nothing here asks an engine, a clock or a file. A running sandbox is planned
 //! for in the same way as a new one: what is there already is simply not in the plan.
 
@@ -29,7 +29,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::plan::desired_state::{Age, Seeding, Wish};
+pub use crate::plan::desired_state::{Age, DesiredState, Seeding};
 pub use crate::plan::divided_limits::{Share, Sharing, shares};
 pub use crate::plan::planner::in_order;
 pub use crate::plan::published_ports::{
@@ -262,6 +262,6 @@ impl PlanError {
 ///
 /// # Errors
 /// When no subnet is free.
-pub fn plan(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanError> {
+pub fn plan(wish: &DesiredState<'_>, observed: &Observed) -> Result<Plan, PlanError> {
     planner::draft(wish, observed)
 }

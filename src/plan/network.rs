@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::gateway_config::GatewayMode;
-use super::{Observed, PlanError, Subnet, Wish};
+use super::{DesiredState, Observed, PlanError, Subnet};
 use crate::engine::CreateNetwork;
 use crate::engine::identity::{self, Role, SandboxId};
 use crate::engine::network::Subnet as EngineSubnet;
@@ -40,7 +40,10 @@ pub(super) struct Laid {
 }
 
 /// Gives every network of the spec a subnet and every service on it an address.
-pub(super) fn lay(wish: &Wish<'_>, observed: &Observed) -> Result<BTreeMap<NetworkName, Laid>, PlanError> {
+pub(super) fn lay(
+    wish: &DesiredState<'_>,
+    observed: &Observed,
+) -> Result<BTreeMap<NetworkName, Laid>, PlanError> {
     let mut taken = observed.taken.clone();
     // Those that the spec has no longer are there until nothing is on them.
     let stray = observed.networks.iter().filter(|(key, _)| !wish.spec.networks.contains_key(*key));
@@ -87,7 +90,7 @@ pub(super) fn mode(spec: &Spec) -> GatewayMode {
 
 /// A free subnet from our own ranges: one that the spec writes (`ipam`) would keep a second sandbox from being built.
 fn choose(
-    wish: &Wish<'_>,
+    wish: &DesiredState<'_>,
     key: &NetworkName,
     containers: usize,
     taken: &[Ipv4Net],
@@ -123,7 +126,12 @@ fn addresses(
 }
 
 /// The engine's network for one of the spec's.
-pub(super) fn create(wish: &Wish<'_>, key: &NetworkName, network: &Network, laid: &Laid) -> CreateNetwork {
+pub(super) fn create(
+    wish: &DesiredState<'_>,
+    key: &NetworkName,
+    network: &Network,
+    laid: &Laid,
+) -> CreateNetwork {
     let mut create = CreateNetwork::bridge(&laid.name);
     create.labels = network.labels.clone();
     create.labels.extend(wish.labels(Role::Network));
@@ -166,7 +174,7 @@ fn unique_local(id: &SandboxId, key: &NetworkName) -> Ipv6Net {
 }
 
 /// The network that every gateway publishes on: containers on it do not reach each other.
-pub(super) fn create_edge(wish: &Wish<'_>, subnet: Subnet) -> CreateNetwork {
+pub(super) fn create_edge(wish: &DesiredState<'_>, subnet: Subnet) -> CreateNetwork {
     let mut create = CreateNetwork::bridge(wish.scope.edge());
     create.labels = BTreeMap::from([(identity::ROLE.to_owned(), Role::Edge.as_str().to_owned())]);
     if !wish.scope.as_str().is_empty() {

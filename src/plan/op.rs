@@ -38,7 +38,7 @@ pub enum Op {
         limits: Limits,
     },
     /// Have the keeper see to it that the engine's machine takes in nothing from the sandbox's networks.
-    FilterIngress(SandboxId),
+    ProtectHost(SandboxId),
     /// Make a volume's data, empty or cloned.
     ProvideData {
         /// Where it lies.
@@ -211,7 +211,7 @@ impl Op {
             | Self::CreateNetwork(_)
             | Self::Connect { .. }
             | Self::Limit { .. }
-            | Self::FilterIngress(_) => Phase::Network,
+            | Self::ProtectHost(_) => Phase::Network,
             Self::ProvideData { .. } | Self::CreateVolume { .. } | Self::Keep { .. } | Self::Fill { .. } => {
                 Phase::Data
             }
@@ -257,7 +257,7 @@ impl fmt::Display for Op {
             Self::Limit { limits, .. } => {
                 write!(f, "let the services share {}", divided_limits::words(limits))
             }
-            Self::FilterIngress(_) => f.write_str("keep services' packets off the engine's machine"),
+            Self::ProtectHost(_) => f.write_str("keep services' packets off the engine's machine"),
             Self::ProvideData { path, source } => write!(f, "provide data `{path}` {source}"),
             Self::CreateVolume { volume, .. } => write!(f, "create volume `{}`", volume.name),
             Self::CreateContainer(container) => {

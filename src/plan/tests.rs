@@ -40,8 +40,8 @@ fn spec(yaml: &str) -> Spec {
     spec
 }
 
-fn wish(spec: &Spec) -> Wish<'_> {
-    Wish {
+fn wish(spec: &Spec) -> DesiredState<'_> {
+    DesiredState {
         spec,
         name: SandboxName::new("shop").unwrap(),
         id: "0123456789ab".parse::<SandboxId>().unwrap(),
@@ -70,8 +70,8 @@ fn with_images(references: &[&str]) -> Observed {
     Observed { images: references.iter().map(image).collect(), ..Observed::default() }
 }
 
-fn standing(spec: &Spec) -> Wish<'_> {
-    Wish { age: Age::Standing, ..wish(spec) }
+fn standing(spec: &Spec) -> DesiredState<'_> {
+    DesiredState { age: Age::Standing, ..wish(spec) }
 }
 
 /// What is there once a plan has run, all services running.
@@ -134,7 +134,7 @@ fn a_second_up_of_what_has_not_changed_plans_nothing() {
     let there = after(&plan(&wish(&spec), &observed).unwrap(), &observed);
     // Its deadline is another one each time.
     let expires = Some("2026-01-01T00:00:00Z".parse().unwrap());
-    let again = plan(&Wish { expires, ..standing(&spec) }, &there).unwrap();
+    let again = plan(&DesiredState { expires, ..standing(&spec) }, &there).unwrap();
     assert!(again.is_empty(), "{again}");
 }
 
@@ -186,8 +186,11 @@ fn data_that_was_seeded_before_is_cloned_and_no_seed_runs() {
     let observed = with_images(&["postgres:16", "web:1"]);
     let baseline = crate::storage::SetPath::baseline(&"ab".repeat(32)).unwrap();
     let from = VolumeSource::Clone(baseline.volume("data".parse().unwrap()));
-    let wish =
-        Wish { sources: BTreeMap::from([("data".to_owned(), from)]), seeding: Seeding::Done, ..wish(&spec) };
+    let wish = DesiredState {
+        sources: BTreeMap::from([("data".to_owned(), from)]),
+        seeding: Seeding::Done,
+        ..wish(&spec)
+    };
     insta::assert_snapshot!(plan(&wish, &observed).unwrap());
 }
 
@@ -228,7 +231,7 @@ services:
 fn a_pool_of_subnets_that_is_exhausted_names_the_network_and_the_way_out() {
     let spec = spec(SHOP);
     let observed = with_images(&["postgres:16", "web:1"]);
-    let wish = Wish { subnets: SubnetPool::parse("10.1.0.0/22").unwrap(), ..wish(&spec) };
+    let wish = DesiredState { subnets: SubnetPool::parse("10.1.0.0/22").unwrap(), ..wish(&spec) };
     let error = plan(&wish, &observed).unwrap_err();
     insta::assert_snapshot!(format!("{error}\n{}", error.hint()));
 }
@@ -297,13 +300,14 @@ fn the_edge_network_makes_do_with_what_is_left() {
 
 #[test]
 fn what_binds_services_together_is_there_before_them_and_is_changed_without_making_them_anew() {
-    fn grouped(spec: &Spec) -> Wish<'_> {
-        Wish { group: Some("/docker/sandbox_0123456789ab".to_owned()), ..wish(spec) }
+    fn grouped(spec: &Spec) -> DesiredState<'_> {
+        DesiredState { group: Some("/docker/sandbox_0123456789ab".to_owned()), ..wish(spec) }
     }
     let limited = |memory: &str| spec(&format!("limits: {{ memory: {memory}, cpus: 1.5 }}\n{SHOP}"));
     let first = limited("256m");
     let observed = with_images(&["postgres:16", "web:1"]);
-    let again = |spec: &Spec, there| plan(&Wish { age: Age::Standing, ..grouped(spec) }, there).unwrap();
+    let again =
+        |spec: &Spec, there| plan(&DesiredState { age: Age::Standing, ..grouped(spec) }, there).unwrap();
     let made = plan(&grouped(&first), &observed).unwrap();
     let limit = made.steps().iter().find(|step| matches!(step.op, Op::Limit { .. })).unwrap();
     assert_eq!(limit.op.to_string(), "let the services share 256 MiB of memory, 1.5 cpus");
@@ -344,7 +348,7 @@ fn a_range_gives_the_first_of_its_ports_that_nobody_has_and_takes_none_from_who_
 fn ipv6_is_off_unless_it_is_asked_for_and_its_subnet_is_nobody_else_s() {
     let observed = with_images(&["postgres:16", "web:1"]);
     let asking = spec(&format!("{SHOP}\nnetworks: {{ default: {{ enable_ipv6: true }} }}\n"));
-    let subnets = |spec: &Spec, wish: Wish<'_>| {
+    let subnets = |spec: &Spec, wish: DesiredState<'_>| {
         let made = plan(&wish, &observed).unwrap();
         let networks = made.steps().iter().filter_map(|step| match &step.op {
             Op::CreateNetwork(network) => Some((network.ipv6, network.subnets.last()?.subnet)),
@@ -356,7 +360,7 @@ fn ipv6_is_off_unless_it_is_asked_for_and_its_subnet_is_nobody_else_s() {
     let (ipv6, subnet) = subnets(&asking, wish(&asking));
     assert!(ipv6 && subnet.starts_with("fd") && subnet.ends_with("::/64"), "{subnet}");
     assert_eq!(subnets(&asking, wish(&asking)).1, subnet);
-    let other = Wish { id: "ba9876543210".parse().unwrap(), ..wish(&asking) };
+    let other = DesiredState { id: "ba9876543210".parse().unwrap(), ..wish(&asking) };
     assert_ne!(subnets(&asking, other).1, subnet);
     assert!(!subnets(&spec(SHOP), wish(&spec(SHOP))).0);
 

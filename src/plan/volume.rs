@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Wish, images};
+use super::{DesiredState, images};
 use crate::engine::{Image, identity};
 use crate::spec::{MountKind, Service, Spec, VolumeOptions};
 use crate::storage::{SetPath, VolumeName as StoredName, VolumePath};
@@ -116,7 +116,7 @@ fn anonymous(sandbox: &str, service: &Service, replica: u32, target: &str) -> (S
 }
 
 /// Where a volume of this sandbox lies in the storage. `None`: the key is too long for a path.
-pub(super) fn stored(wish: &Wish<'_>, key: &str) -> Option<VolumePath> {
+pub(super) fn stored(wish: &DesiredState<'_>, key: &str) -> Option<VolumePath> {
     let set = SetPath::live(wish.id.as_str()).ok()?;
     Some(set.volume(StoredName::new(key).ok()?))
 }

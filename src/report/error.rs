@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, ThemeStyles};
 
-use super::style::{Colour, Glyph, Glyphs, Look, Tone};
+use super::style::{Colour, Glyph, Glyphs, OutputStyle, Tint};
 
 /// An error and its causes, outermost first. A cause that the message before it already ends with is left out.
 pub fn chain(error: &dyn Error) -> Vec<String> {
@@ -29,16 +29,16 @@ fn without_number(text: &str) -> &str {
 }
 
 /// An error as lines: `error: message`, each cause, the way out.
-pub fn lines(look: Look, error: &dyn Error, hint: Option<&str>) -> Vec<String> {
+pub fn lines(look: OutputStyle, error: &dyn Error, hint: Option<&str>) -> Vec<String> {
     let texts = chain(error);
     let mut lines = Vec::new();
     for (index, text) in texts.iter().enumerate() {
         let mut parts = text.lines();
         let first = parts.next().unwrap_or_default();
         lines.push(if index == 0 {
-            format!("{}: {first}", look.paint(Tone::Bad, "error"))
+            format!("{}: {first}", look.paint(Tint::Bad, "error"))
         } else {
-            format!("  {}: {first}", look.paint(Tone::Faint, "because"))
+            format!("  {}: {first}", look.paint(Tint::Faint, "because"))
         });
         lines.extend(parts.map(|line| format!("    {line}")));
     }
@@ -60,7 +60,7 @@ pub fn json(error: &dyn Error, hint: Option<&str>) -> serde_json::Value {
 
 /// Problems of a spec, each with the lines that it is about, and their number at the end.
 pub fn problems<'a>(
-    look: Look,
+    look: OutputStyle,
     width: usize,
     problems: impl IntoIterator<Item = &'a dyn Diagnostic>,
 ) -> String {
@@ -78,12 +78,12 @@ pub fn problems<'a>(
         }
     }
     if count > 1 {
-        let _ = writeln!(text, "\n{}", look.paint(Tone::Bad, &format!("{count} problems")));
+        let _ = writeln!(text, "\n{}", look.paint(Tint::Bad, &format!("{count} problems")));
     }
     text
 }
 
-fn handler(look: Look, width: usize) -> GraphicalReportHandler {
+fn handler(look: OutputStyle, width: usize) -> GraphicalReportHandler {
     let characters = match look.glyphs {
         Glyphs::Unicode => miette::ThemeCharacters::unicode(),
         Glyphs::Ascii => miette::ThemeCharacters::ascii(),
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn causes_stand_below_the_message_and_the_way_out_apart() {
         let error = Outer(io::Error::other("network has active endpoints"));
-        insta::assert_snapshot!(lines(Look::BARE, &error, Some("`sandbox down` tries again")).join("\n"), @r"
+        insta::assert_snapshot!(lines(OutputStyle::BARE, &error, Some("`sandbox down` tries again")).join("\n"), @r"
         error: cannot remove network `sbx-shop.default`
           because: network has active endpoints
           → `sandbox down` tries again
@@ -139,13 +139,13 @@ mod tests {
 
     #[test]
     fn a_problem_shows_its_place_and_what_was_meant() {
-        insta::assert_snapshot!(problems(Look::BARE, 80, [&unknown() as &dyn Diagnostic]));
+        insta::assert_snapshot!(problems(OutputStyle::BARE, 80, [&unknown() as &dyn Diagnostic]));
     }
 
     #[test]
     fn several_problems_are_all_shown_and_counted() {
         let (one, two) = (unknown(), unknown());
-        let text = problems(Look::BARE, 80, [&one as &dyn Diagnostic, &two]);
+        let text = problems(OutputStyle::BARE, 80, [&one as &dyn Diagnostic, &two]);
         assert_eq!(text.matches("did you mean").count(), 2);
         assert!(text.ends_with("2 problems\n"), "{text}");
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::style::{Glyphs, Look, Tone};
+use super::style::{Glyphs, OutputStyle, Tint};
 use crate::spec::{self, Condition, EgressPolicy, ImageSource, MountKind, Seed, Service, SnapshotRef, Spec};
 
 /// What the picture shows.
@@ -163,8 +163,8 @@ fn near(spec: &Spec, path: &str) -> String {
 }
 
 /// The picture as a tree, for a terminal.
-pub fn tree(look: Look, picture: &Picture) -> Vec<String> {
-    let mut lines = vec![look.paint(Tone::Strong, &picture.name)];
+pub fn tree(look: OutputStyle, picture: &Picture) -> Vec<String> {
+    let mut lines = vec![look.paint(Tint::Strong, &picture.name)];
     let facts = [
         (!picture.networks.is_empty()).then(|| fact(look, "networks", &networks(picture))),
         (!picture.egress.is_empty()).then(|| fact(look, "egress", &picture.egress)),
@@ -178,8 +178,8 @@ pub fn tree(look: Look, picture: &Picture) -> Vec<String> {
     for (index, node) in picture.services.iter().enumerate() {
         let head = format!(
             "{}  {}",
-            look.paint(Tone::Name(index), &node.name),
-            look.paint(Tone::Faint, &node.image)
+            look.paint(Tint::Name(index), &node.name),
+            look.paint(Tint::Faint, &node.image)
         );
         let (line, below) = branches.next(&head);
         lines.push(line);
@@ -202,11 +202,11 @@ fn networks(picture: &Picture) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-fn fact(look: Look, label: &str, text: &str) -> String {
-    format!("{} {text}", look.paint(Tone::Faint, label))
+fn fact(look: OutputStyle, label: &str, text: &str) -> String {
+    format!("{} {text}", look.paint(Tint::Faint, label))
 }
 
-fn details(look: Look, node: &Node) -> Vec<(String, Vec<String>)> {
+fn details(look: OutputStyle, node: &Node) -> Vec<(String, Vec<String>)> {
     let arrow = if look.glyphs == Glyphs::Unicode { "→" } else { "->" };
     let leaf = |text: String| (text, Vec::new());
     let needs = node.needs.iter().map(|n| leaf(fact(look, "needs", &format!("{} ({})", n.service, n.until))));
@@ -222,12 +222,12 @@ fn details(look: Look, node: &Node) -> Vec<(String, Vec<String>)> {
 
 /// Draws the twigs of one branch: the last one bends.
 struct Branches {
-    look: Look,
+    look: OutputStyle,
     left: usize,
 }
 
 impl Branches {
-    fn new(look: Look, count: usize) -> Self {
+    fn new(look: OutputStyle, count: usize) -> Self {
         Self { look, left: count }
     }
 
@@ -240,7 +240,7 @@ impl Branches {
             (Glyphs::Ascii, false) => ("|-- ", "|   "),
             (Glyphs::Ascii, true) => ("`-- ", "    "),
         };
-        (format!("{}{text}", self.look.paint(Tone::Faint, twig)), self.look.paint(Tone::Faint, below))
+        (format!("{}{text}", self.look.paint(Tint::Faint, twig)), self.look.paint(Tint::Faint, below))
     }
 }
 
@@ -385,7 +385,7 @@ mod tests {
 
     #[test]
     fn the_tree_shows_all_that_a_service_has() {
-        insta::assert_snapshot!(tree(Look::BARE, &shop()).join("\n"));
+        insta::assert_snapshot!(tree(OutputStyle::BARE, &shop()).join("\n"));
     }
 
     #[test]

@@ -34,13 +34,14 @@ impl Reporter for Json {
 mod tests {
     use super::*;
     use crate::report::output::memory::Memory;
-    use crate::report::style::Look;
+    use crate::report::style::OutputStyle;
     use crate::report::test_events;
 
     #[test]
     fn every_event_is_one_object_on_one_line() {
         let memory = Memory::default();
-        let mut json = Json::new(Output::new(Box::new(memory.clone()), Look::BARE), test_events::clock());
+        let mut json =
+            Json::new(Output::new(Box::new(memory.clone()), OutputStyle::BARE), test_events::clock());
         let events: Vec<_> = test_events::of_an_up().into_iter().chain(test_events::of_a_failure()).collect();
         for event in &events {
             json.event(event);

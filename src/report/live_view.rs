@@ -1,6 +1,6 @@
 //! A picture on standard output that is drawn again and again in the same place.
 
-use super::style::Look;
+use super::style::OutputStyle;
 use crate::report::output::Output;
 use crate::report::tty::{Painter, stdout_size};
 
@@ -15,7 +15,7 @@ impl Live {
     }
 
     /// Draws what `picture` makes for this look and width.
-    pub fn show(&mut self, picture: impl FnOnce(Look, usize) -> Vec<String>) {
+    pub fn show(&mut self, picture: impl FnOnce(OutputStyle, usize) -> Vec<String>) {
         let (_, columns) = self.0.size();
         let lines = picture(self.0.look(), columns);
         self.0.paint(&[], &lines);

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::style::{Look, Tone, harmless};
+use super::style::{OutputStyle, Tint, harmless};
 use crate::engine::identity;
 use crate::report::output::Output;
 use crate::session::event::LogText;
@@ -38,15 +38,15 @@ impl Prefixes {
     }
 
     /// A name as wide as the widest, in its colour.
-    pub fn name(&mut self, look: Look, name: &str) -> String {
+    pub fn name(&mut self, look: OutputStyle, name: &str) -> String {
         let index = self.index(name);
         let padded = console::pad_str(name, self.width, console::Alignment::Left, Some("…"));
-        look.paint(Tone::Name(index), &padded)
+        look.paint(Tint::Name(index), &padded)
     }
 
     /// `name |`, in front of a line.
-    fn bar(&mut self, look: Look, name: &str) -> String {
-        format!("{} {}", self.name(look, name), look.paint(Tone::Faint, "|"))
+    fn bar(&mut self, look: OutputStyle, name: &str) -> String {
+        format!("{} {}", self.name(look, name), look.paint(Tint::Faint, "|"))
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
 
     fn file(format: LogFormat, names: &[&str], lines: &[(&str, &[u8])]) -> Vec<u8> {
         let memory = Memory::default();
-        printed(Output::new(Box::new(memory.clone()), Look::BARE), format, names, lines);
+        printed(Output::new(Box::new(memory.clone()), OutputStyle::BARE), format, names, lines);
         memory.take()
     }
 

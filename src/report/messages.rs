@@ -5,13 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::style::{Colour, Look, Tone, harmless};
+use super::style::{Colour, OutputStyle, Tint, harmless};
 use crate::report::amount;
 use crate::session::event::{AfterExit, BakeState, Event, LeftObject, Progress, Removed, ServiceState};
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
+pub enum Severity {
     /// Only worth a line where every fact gets one.
     Detail,
     /// Worth keeping on a terminal too.
@@ -26,7 +26,7 @@ pub enum Weight {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
     /// How much it matters.
-    pub weight: Weight,
+    pub weight: Severity,
     /// What it is about: a service, an image, a volume; empty for the sandbox itself.
     pub subject: String,
     /// The sentence, lowercase, without an end.
@@ -38,7 +38,7 @@ pub struct Fact {
 }
 
 impl Fact {
-    fn new(weight: Weight, subject: impl Into<String>, text: impl Into<String>) -> Self {
+    fn new(weight: Severity, subject: impl Into<String>, text: impl Into<String>) -> Self {
         Self { weight, subject: subject.into(), text: text.into(), hint: None, below: Vec::new() }
     }
 
@@ -55,7 +55,7 @@ impl Fact {
 
 /// `event` in words; `None` for what has a form of its own (logs, plans, the final table) or only moves a bar.
 pub fn fact(event: &Event) -> Option<Fact> {
-    use Weight::{Detail, Error, Fact as Worth, Warning};
+    use Severity::{Detail, Error, Fact as Worth, Warning};
     let fact = match event {
         Event::Started { name, .. } => Fact::new(Worth, "", format!("sandbox `{name}`")),
         Event::StepDone { what, service, elapsed, .. } => {
@@ -175,7 +175,7 @@ pub fn time_left(deadline: Timestamp, if_unused: bool, now: Timestamp) -> String
 fn left(name: &str, objects: &[LeftObject]) -> Fact {
     let below = objects.iter().map(ToString::to_string).collect();
     let text = format!("{} of `{name}` could not be removed", amount::count(objects.len(), "object"));
-    Fact::new(Weight::Error, "", text)
+    Fact::new(Severity::Error, "", text)
         .with_hint(Some(&format!("`sandbox down --name {name}` tries again")))
         .with_below(below)
 }
@@ -196,13 +196,13 @@ fn bake(key: &str, volumes: &[String], state: &BakeState) -> Fact {
     let which = volumes.join(", ");
     let short: String = key.chars().take(12).collect();
     let (weight, text) = match state {
-        BakeState::Found => (Weight::Detail, format!("data of {which} is a clone of baseline {short}")),
+        BakeState::Found => (Severity::Detail, format!("data of {which} is a clone of baseline {short}")),
         BakeState::Awaited => {
-            (Weight::Fact, format!("another session makes the data of {which}; waiting for it"))
+            (Severity::Fact, format!("another session makes the data of {which}; waiting for it"))
         }
-        BakeState::Started => (Weight::Fact, format!("making the data of {which} for the first time")),
+        BakeState::Started => (Severity::Fact, format!("making the data of {which} for the first time")),
         BakeState::Done { elapsed } => {
-            (Weight::Fact, format!("data of {which} is ready to clone ({})", amount::duration(*elapsed)))
+            (Severity::Fact, format!("data of {which} is ready to clone ({})", amount::duration(*elapsed)))
         }
     };
     Fact::new(weight, "", text)
@@ -216,11 +216,11 @@ fn exited(service: &str, code: i64, log: &[String], waiting: &[String], then: Af
         format!("; {} waited for it", names.join(", "))
     };
     let (weight, follows) = match then {
-        AfterExit::Completed => (Weight::Detail, "completed".to_owned()),
-        AfterExit::Stopped => (Weight::Detail, "stopped".to_owned()),
-        AfterExit::Restarts => (Weight::Warning, format!("exited with {code} and is started again")),
-        AfterExit::Nothing => (Weight::Warning, format!("exited with {code}")),
-        AfterExit::Ends => (Weight::Error, format!("exited with {}{waited}", exit_code(code))),
+        AfterExit::Completed => (Severity::Detail, "completed".to_owned()),
+        AfterExit::Stopped => (Severity::Detail, "stopped".to_owned()),
+        AfterExit::Restarts => (Severity::Warning, format!("exited with {code} and is started again")),
+        AfterExit::Nothing => (Severity::Warning, format!("exited with {code}")),
+        AfterExit::Ends => (Severity::Error, format!("exited with {}{waited}", exit_code(code))),
     };
     let tail = if then == AfterExit::Ends { log } else { &[] };
     let below = tail.iter().map(|line| harmless(line, Colour::Off)).collect();
@@ -261,18 +261,18 @@ pub fn progress(of: Progress, show: impl Fn(u64) -> String) -> String {
 }
 
 /// A state as one or two words, in its colour.
-pub fn state(look: Look, state: &ServiceState) -> String {
+pub fn state(look: OutputStyle, state: &ServiceState) -> String {
     let (tone, text) = match state {
-        ServiceState::Created => (Tone::Faint, "created".to_owned()),
-        ServiceState::Starting => (Tone::Busy, "starting".to_owned()),
-        ServiceState::Running => (Tone::Good, "running".to_owned()),
-        ServiceState::Healthy => (Tone::Good, "healthy".to_owned()),
-        ServiceState::Ready => (Tone::Good, "ready".to_owned()),
-        ServiceState::Unhealthy => (Tone::Bad, "unhealthy".to_owned()),
-        ServiceState::Paused => (Tone::Warn, "paused".to_owned()),
-        ServiceState::Exited { code: 0 } => (Tone::Faint, "exited (0)".to_owned()),
-        ServiceState::Exited { code } => (Tone::Bad, format!("exited ({code})")),
-        ServiceState::Restarting => (Tone::Warn, "restarting".to_owned()),
+        ServiceState::Created => (Tint::Faint, "created".to_owned()),
+        ServiceState::Starting => (Tint::Busy, "starting".to_owned()),
+        ServiceState::Running => (Tint::Good, "running".to_owned()),
+        ServiceState::Healthy => (Tint::Good, "healthy".to_owned()),
+        ServiceState::Ready => (Tint::Good, "ready".to_owned()),
+        ServiceState::Unhealthy => (Tint::Bad, "unhealthy".to_owned()),
+        ServiceState::Paused => (Tint::Warn, "paused".to_owned()),
+        ServiceState::Exited { code: 0 } => (Tint::Faint, "exited (0)".to_owned()),
+        ServiceState::Exited { code } => (Tint::Bad, format!("exited ({code})")),
+        ServiceState::Restarting => (Tint::Warn, "restarting".to_owned()),
     };
     look.paint(tone, &text)
 }

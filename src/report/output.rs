@@ -2,13 +2,13 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use super::style::{Look, json_on_terminal, on_terminal};
+use super::style::{OutputStyle, json_on_terminal, on_terminal};
 use crate::report::table::Table;
 
 /// A writer and what it shows. A closed pipe is no error: from then on nothing is written.
 pub struct Output {
     to: Box<dyn Write + Send>,
-    look: Look,
+    look: OutputStyle,
     device: Device,
     reader: Reader,
 }
@@ -27,12 +27,12 @@ enum Reader {
 
 impl Output {
     /// Writes to `to` as `look` allows.
-    pub fn new(to: Box<dyn Write + Send>, look: Look) -> Self {
+    pub fn new(to: Box<dyn Write + Send>, look: OutputStyle) -> Self {
         Self { to, look, device: Device::Other, reader: Reader::Listens }
     }
 
     /// Writes to a terminal if `term` is one.
-    fn to_term(to: Box<dyn Write + Send>, look: Look, term: &console::Term) -> Self {
+    fn to_term(to: Box<dyn Write + Send>, look: OutputStyle, term: &console::Term) -> Self {
         let device = if term.is_term() { Device::Terminal } else { Device::Other };
         Self { device, ..Self::new(to, look) }
     }
@@ -48,13 +48,13 @@ impl Output {
     }
 
     /// What may be shown here.
-    pub fn look(&self) -> Look {
+    pub fn look(&self) -> OutputStyle {
         self.look
     }
 
     /// Writes as to a terminal.
     #[cfg(test)]
-    pub(crate) fn terminal(to: Box<dyn Write + Send>, look: Look) -> Self {
+    pub(crate) fn terminal(to: Box<dyn Write + Send>, look: OutputStyle) -> Self {
         Self { device: Device::Terminal, ..Self::new(to, look) }
     }
 
@@ -130,13 +130,13 @@ impl Output {
 }
 
 /// What standard output shows.
-pub fn stdout_look() -> Look {
-    Look::detect(console::Term::stdout().is_term(), |name| std::env::var(name).ok())
+pub fn stdout_look() -> OutputStyle {
+    OutputStyle::detect(console::Term::stdout().is_term(), |name| std::env::var(name).ok())
 }
 
 /// What standard error shows.
-pub fn stderr_look() -> Look {
-    Look::detect(console::Term::stderr().is_term(), |name| std::env::var(name).ok())
+pub fn stderr_look() -> OutputStyle {
+    OutputStyle::detect(console::Term::stderr().is_term(), |name| std::env::var(name).ok())
 }
 
 #[cfg(test)]
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_closed_pipe_is_no_error_and_is_noticed() {
-        let mut output = Output::new(Box::new(Broken), Look::BARE);
+        let mut output = Output::new(Box::new(Broken), OutputStyle::BARE);
         output.line("to nobody");
         assert!(output.is_closed());
         output.line("to nobody again");

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::messages::{self, Fact, Weight};
-use super::style::{Glyph, Look, Tone};
+use super::messages::{self, Fact, Severity};
+use super::style::{Glyph, OutputStyle, Tint};
 use crate::report::Reporter;
 use crate::report::amount;
 use crate::report::logs::{LogLine, LogPrinter};
@@ -19,11 +19,11 @@ pub struct Plain {
     output: Output,
     clock: Clock,
     logs: LogPrinter,
-    told: HashMap<String, Told>,
+    told: HashMap<String, LastShown>,
 }
 
 /// What was last said of a wait or a pull.
-struct Told {
+struct LastShown {
     text: String,
     /// In seconds since the wait began.
     next: u64,
@@ -55,7 +55,7 @@ impl Plain {
                 changed || seconds > 0
             }
             None => {
-                self.told.insert(key, Told { text: text.to_owned(), next: 5 });
+                self.told.insert(key, LastShown { text: text.to_owned(), next: 5 });
                 true
             }
         }
@@ -111,16 +111,16 @@ impl Reporter for Plain {
 }
 
 /// A fact as lines: `subject: sentence`, then what belongs to it, indented, then the way out.
-pub fn lines(look: Look, fact: &Fact) -> Vec<String> {
+pub fn lines(look: OutputStyle, fact: &Fact) -> Vec<String> {
     let lead = match fact.weight {
-        Weight::Error => format!("{}: ", look.paint(Tone::Bad, "error")),
-        Weight::Warning => format!("{}: ", look.paint(Tone::Warn, "warning")),
-        Weight::Detail | Weight::Fact => String::new(),
+        Severity::Error => format!("{}: ", look.paint(Tint::Bad, "error")),
+        Severity::Warning => format!("{}: ", look.paint(Tint::Warn, "warning")),
+        Severity::Detail | Severity::Fact => String::new(),
     };
     let subject = if fact.subject.is_empty() {
         String::new()
     } else {
-        format!("{}: ", look.paint(Tone::Strong, &fact.subject))
+        format!("{}: ", look.paint(Tint::Strong, &fact.subject))
     };
     let mut lines = vec![format!("{lead}{subject}{}", fact.text)];
     lines.extend(fact.below.iter().map(|line| format!("  {line}")));
@@ -139,7 +139,7 @@ mod tests {
 
     fn told(events: &[Event]) -> String {
         let memory = Memory::default();
-        let output = || Output::new(Box::new(memory.clone()), Look::BARE);
+        let output = || Output::new(Box::new(memory.clone()), OutputStyle::BARE);
         let logs = LogPrinter::new(output(), LogFormat::default());
         let mut plain = Plain::new(output(), test_events::clock(), logs);
         for event in events {

@@ -1,6 +1,6 @@
 //! Errors only.
 
-use super::messages::{self, Weight};
+use super::messages::{self, Severity};
 use crate::report::Reporter;
 use crate::report::logs::{LogLine, LogPrinter};
 use crate::report::output::Output;
@@ -26,7 +26,7 @@ impl Reporter for Quiet {
             self.logs.print(&LogLine { service, replica: *replica, time: *time, text: line });
             return;
         }
-        let Some(fact) = messages::fact(event).filter(|fact| fact.weight == Weight::Error) else { return };
+        let Some(fact) = messages::fact(event).filter(|fact| fact.weight == Severity::Error) else { return };
         for line in plain::lines(self.output.look(), &fact) {
             self.output.line(&line);
         }
@@ -40,14 +40,15 @@ mod tests {
     use super::*;
     use crate::report::logs::LogFormat;
     use crate::report::output::memory::Memory;
-    use crate::report::style::Look;
+    use crate::report::style::OutputStyle;
     use crate::report::test_events;
 
     #[test]
     fn nothing_but_errors_and_logs_is_written() {
         let (memory, stdout) = (Memory::default(), Memory::default());
-        let logs = LogPrinter::new(Output::new(Box::new(stdout.clone()), Look::BARE), LogFormat::default());
-        let mut quiet = Quiet::new(Output::new(Box::new(memory.clone()), Look::BARE), logs);
+        let logs =
+            LogPrinter::new(Output::new(Box::new(stdout.clone()), OutputStyle::BARE), LogFormat::default());
+        let mut quiet = Quiet::new(Output::new(Box::new(memory.clone()), OutputStyle::BARE), logs);
         for event in test_events::of_an_up() {
             quiet.event(&event);
         }

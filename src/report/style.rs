@@ -7,7 +7,7 @@ use console::Style;
 
 /// What a piece of text means; its colour follows from that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
+pub enum Tint {
     /// It went well.
     Good,
     /// It needs attention.
@@ -43,7 +43,7 @@ pub enum Glyph {
 
 /// What a writer shows: colours or none, Unicode or ASCII.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct OutputStyle {
     /// Whether escape sequences for colour may be written.
     pub colour: Colour,
     /// Which characters lines and marks are made of.
@@ -88,7 +88,7 @@ pub enum Glyphs {
     Ascii,
 }
 
-impl Look {
+impl OutputStyle {
     /// No colour, Unicode marks: what goes to a file or a pipe.
     pub const BARE: Self = Self { colour: Colour::Off, glyphs: Glyphs::Unicode };
 
@@ -113,18 +113,18 @@ impl Look {
     }
 
     /// `text` in the colour of `tone`.
-    pub fn paint(self, tone: Tone, text: &str) -> String {
+    pub fn paint(self, tone: Tint, text: &str) -> String {
         if self.colour == Colour::Off || text.is_empty() {
             return text.to_owned();
         }
         let style = match tone {
-            Tone::Good => Style::new().green(),
-            Tone::Warn => Style::new().yellow(),
-            Tone::Bad => Style::new().red(),
-            Tone::Busy => Style::new().cyan(),
-            Tone::Faint => Style::new().dim(),
-            Tone::Strong => Style::new().bold(),
-            Tone::Name(index) => Style::new().color256(NAMES[index % NAMES.len()]),
+            Tint::Good => Style::new().green(),
+            Tint::Warn => Style::new().yellow(),
+            Tint::Bad => Style::new().red(),
+            Tint::Busy => Style::new().cyan(),
+            Tint::Faint => Style::new().dim(),
+            Tint::Strong => Style::new().bold(),
+            Tint::Name(index) => Style::new().color256(NAMES[index % NAMES.len()]),
         };
         style.force_styling(true).apply_to(text).to_string()
     }
@@ -134,14 +134,14 @@ impl Look {
         let unicode = self.glyphs == Glyphs::Unicode;
         let pick = |rich, poor| if unicode { rich } else { poor };
         let (tone, text) = match glyph {
-            Glyph::Done => (Tone::Good, pick("✔", "+")),
-            Glyph::Failed => (Tone::Bad, pick("✘", "x")),
-            Glyph::Warning => (Tone::Warn, "!"),
-            Glyph::Pending => (Tone::Faint, pick("·", ".")),
+            Glyph::Done => (Tint::Good, pick("✔", "+")),
+            Glyph::Failed => (Tint::Bad, pick("✘", "x")),
+            Glyph::Warning => (Tint::Warn, "!"),
+            Glyph::Pending => (Tint::Faint, pick("·", ".")),
             Glyph::Busy(frame) => {
-                (Tone::Busy, pick(SPINNER[frame % SPINNER.len()], ["|", "/", "-", "\\"][frame % 4]))
+                (Tint::Busy, pick(SPINNER[frame % SPINNER.len()], ["|", "/", "-", "\\"][frame % 4]))
             }
-            Glyph::Arrow => (Tone::Faint, pick("→", "->")),
+            Glyph::Arrow => (Tint::Faint, pick("→", "->")),
         };
         self.paint(tone, text)
     }
@@ -255,20 +255,20 @@ mod tests {
 
     #[test]
     fn no_color_wins_over_a_terminal_and_over_force() {
-        assert_eq!(Look::detect(true, environment(&[])).colour, Colour::On);
-        assert_eq!(Look::detect(false, environment(&[])).colour, Colour::Off);
-        assert_eq!(Look::detect(true, environment(&[("NO_COLOR", "1")])).colour, Colour::Off);
-        assert_eq!(Look::detect(true, environment(&[("NO_COLOR", "")])).colour, Colour::On);
+        assert_eq!(OutputStyle::detect(true, environment(&[])).colour, Colour::On);
+        assert_eq!(OutputStyle::detect(false, environment(&[])).colour, Colour::Off);
+        assert_eq!(OutputStyle::detect(true, environment(&[("NO_COLOR", "1")])).colour, Colour::Off);
+        assert_eq!(OutputStyle::detect(true, environment(&[("NO_COLOR", "")])).colour, Colour::On);
         assert_eq!(
-            Look::detect(false, environment(&[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")])).colour,
+            OutputStyle::detect(false, environment(&[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")])).colour,
             Colour::Off
         );
     }
 
     #[test]
     fn a_dumb_terminal_gets_neither_colours_nor_unicode() {
-        let look = Look::detect(true, environment(&[("TERM", "dumb")]));
-        assert_eq!(look, Look { colour: Colour::Off, glyphs: Glyphs::Ascii });
+        let look = OutputStyle::detect(true, environment(&[("TERM", "dumb")]));
+        assert_eq!(look, OutputStyle { colour: Colour::Off, glyphs: Glyphs::Ascii });
     }
 
     #[test]

@@ -3,18 +3,18 @@
 use jiff::Timestamp;
 
 use super::messages;
-use super::style::{Look, Tone};
+use super::style::{OutputStyle, Tint};
 use crate::report::amount;
 use crate::report::logs::log_name;
 use crate::report::table::Table;
 use crate::session::event::{Endpoint, Event, Protocol, ServiceStatus};
 
 /// The lines of an [`Event::Up`]; nothing for any other event.
-pub fn up(look: Look, width: usize, event: &Event, now: Timestamp) -> Vec<String> {
+pub fn up(look: OutputStyle, width: usize, event: &Event, now: Timestamp) -> Vec<String> {
     let Event::Up { name, services, deadline, if_unused, elapsed, attached, stays } = event else {
         return Vec::new();
     };
-    let painted = look.paint(Tone::Strong, name);
+    let painted = look.paint(Tint::Strong, name);
     let mut lines = vec![format!("{painted} is up after {}", amount::duration(*elapsed)), String::new()];
     lines.extend(endpoints(look, width, services).into_iter().map(|line| format!("  {line}")));
     lines.push(String::new());
@@ -47,30 +47,30 @@ pub fn first_address(services: &[ServiceStatus]) -> Option<String> {
 }
 
 /// The table of services: name, state, addresses.
-pub fn endpoints(look: Look, width: usize, services: &[ServiceStatus]) -> Vec<String> {
+pub fn endpoints(look: OutputStyle, width: usize, services: &[ServiceStatus]) -> Vec<String> {
     table(look, services).lines(look, width.saturating_sub(2))
 }
 
 /// The same as a table.
-pub fn table(look: Look, services: &[ServiceStatus]) -> Table {
+pub fn table(look: OutputStyle, services: &[ServiceStatus]) -> Table {
     let mut table = Table::new(["service", "state", "address", "inside"]);
     for service in services {
-        let name = look.paint(Tone::Strong, &log_name(&service.service, service.replica));
+        let name = look.paint(Tint::Strong, &log_name(&service.service, service.replica));
         let state = messages::state(look, &service.state);
         if service.endpoints.is_empty() {
-            table.row([name, state, look.paint(Tone::Faint, "-"), String::new()]);
+            table.row([name, state, look.paint(Tint::Faint, "-"), String::new()]);
             continue;
         }
         for (index, endpoint) in service.endpoints.iter().enumerate() {
             let (name, state) = if index == 0 { (name.clone(), state.clone()) } else { Default::default() };
-            table.row([name, state, address(look, endpoint), look.paint(Tone::Faint, &inside(endpoint))]);
+            table.row([name, state, address(look, endpoint), look.paint(Tint::Faint, &inside(endpoint))]);
         }
     }
     table
 }
 
-fn address(look: Look, endpoint: &Endpoint) -> String {
-    look.paint(Tone::Busy, &endpoint.url.clone().unwrap_or_else(|| plain_address(endpoint)))
+fn address(look: OutputStyle, endpoint: &Endpoint) -> String {
+    look.paint(Tint::Busy, &endpoint.url.clone().unwrap_or_else(|| plain_address(endpoint)))
 }
 
 /// `127.0.0.1:5432`, `[::1]:53/udp`

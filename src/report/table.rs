@@ -3,7 +3,7 @@
 
 use console::{Alignment, measure_text_width, pad_str};
 
-use super::style::{Look, Tone};
+use super::style::{OutputStyle, Tint};
 
 const GAP: &str = "   ";
 
@@ -45,7 +45,7 @@ impl Table {
     }
 
     /// The table as lines no wider than `width`, unless a single cell is.
-    pub fn lines(&self, look: Look, width: usize) -> Vec<String> {
+    pub fn lines(&self, look: OutputStyle, width: usize) -> Vec<String> {
         let widths: Vec<usize> = (0..self.head.len()).map(|column| self.width_of(column)).collect();
         let total = widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1);
         if total <= width || width == 0 { self.columns(look, &widths) } else { self.blocks(look) }
@@ -56,7 +56,7 @@ impl Table {
         cells.chain([measure_text_width(&self.head[column])]).max().unwrap_or(0)
     }
 
-    fn columns(&self, look: Look, widths: &[usize]) -> Vec<String> {
+    fn columns(&self, look: OutputStyle, widths: &[usize]) -> Vec<String> {
         let line = |cells: &[String]| -> String {
             let padded: Vec<_> = cells
                 .iter()
@@ -66,13 +66,13 @@ impl Table {
             padded.join(GAP).trim_end().to_owned()
         };
         let head: Vec<String> = self.head.iter().map(|head| head.to_uppercase()).collect();
-        let mut lines = vec![look.paint(Tone::Faint, &line(&head))];
+        let mut lines = vec![look.paint(Tint::Faint, &line(&head))];
         lines.extend(self.rows.iter().map(|row| line(row)));
         lines
     }
 
     /// A row's first cell on a line of its own, the others below it, each with its heading.
-    fn blocks(&self, look: Look) -> Vec<String> {
+    fn blocks(&self, look: OutputStyle) -> Vec<String> {
         let widest = self.head.iter().skip(1).map(|head| measure_text_width(head)).max().unwrap_or(0);
         let mut lines = Vec::new();
         for row in &self.rows {
@@ -81,7 +81,7 @@ impl Table {
             }
             for (head, cell) in self.head.iter().zip(row).skip(1).filter(|(_, cell)| !cell.is_empty()) {
                 let head = pad_str(head, widest, Alignment::Left, None);
-                lines.push(format!("  {} {cell}", look.paint(Tone::Faint, &head)));
+                lines.push(format!("  {} {cell}", look.paint(Tint::Faint, &head)));
             }
         }
         lines
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        insta::assert_snapshot!(sample().lines(Look::BARE, 80).join("\n"), @r"
+        insta::assert_snapshot!(sample().lines(OutputStyle::BARE, 80).join("\n"), @r"
         SERVICE    BYTES   ADDRESS
         db            12   postgres://postgres@127.0.0.1:32768/shop
         frontend    1024   -
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_narrow_terminal_gets_blocks_and_no_cut_address() {
-        insta::assert_snapshot!(sample().lines(Look::BARE, 40).join("\n"), @r"
+        insta::assert_snapshot!(sample().lines(OutputStyle::BARE, 40).join("\n"), @r"
         db
           bytes   12
           address postgres://postgres@127.0.0.1:32768/shop

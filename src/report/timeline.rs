@@ -6,7 +6,7 @@ use std::time::Duration;
 use console::{Alignment, measure_text_width, pad_str, truncate_str};
 use serde::Serialize;
 
-use super::style::{Glyphs, Look, Tone};
+use super::style::{Glyphs, OutputStyle, Tint};
 use crate::report::amount;
 use crate::session::event::{BakeState, Event, Phase, Recorded};
 
@@ -90,7 +90,7 @@ fn millis(length: Duration) -> u64 {
 }
 
 /// The picture, `width` columns wide.
-pub fn picture(look: Look, width: usize, spans: &[Span]) -> Vec<String> {
+pub fn picture(look: OutputStyle, width: usize, spans: &[Span]) -> Vec<String> {
     let end = spans.iter().map(|span| span.from_ms + span.length_ms).max().unwrap_or(0).max(1);
     let subject = spans.iter().map(|span| measure_text_width(&span.subject)).max().unwrap_or(0).min(24);
     let what = spans.iter().map(|span| measure_text_width(&span.what)).max().unwrap_or(0).min(36);
@@ -101,7 +101,7 @@ pub fn picture(look: Look, width: usize, spans: &[Span]) -> Vec<String> {
             let time = amount::duration(Duration::from_millis(span.length_ms));
             format!(
                 "{}  {}  {}  {time:>8}",
-                look.paint(Tone::Strong, &pad_str(&span.subject, subject, Alignment::Left, Some("…"))),
+                look.paint(Tint::Strong, &pad_str(&span.subject, subject, Alignment::Left, Some("…"))),
                 pad_str(&truncate_str(&span.what, what, "…"), what, Alignment::Left, None),
                 bar(look, span, end, room),
             )
@@ -112,31 +112,31 @@ pub fn picture(look: Look, width: usize, spans: &[Span]) -> Vec<String> {
     lines
 }
 
-fn bar(look: Look, span: &Span, end: u64, room: usize) -> String {
+fn bar(look: OutputStyle, span: &Span, end: u64, room: usize) -> String {
     let (on, off) = if look.glyphs == Glyphs::Unicode { ("█", "·") } else { ("#", ".") };
     let place = |at: u64| usize::try_from(at * room as u64 / end).unwrap_or(room).min(room);
     let from = place(span.from_ms).min(room - 1);
     let length = (place(span.from_ms + span.length_ms) - place(span.from_ms)).clamp(1, room - from);
     format!(
         "{}{}{}",
-        look.paint(Tone::Faint, &off.repeat(from)),
+        look.paint(Tint::Faint, &off.repeat(from)),
         look.paint(tone(span.phase), &on.repeat(length)),
-        look.paint(Tone::Faint, &off.repeat(room - from - length)),
+        look.paint(Tint::Faint, &off.repeat(room - from - length)),
     )
 }
 
-fn tone(phase: Phase) -> Tone {
+fn tone(phase: Phase) -> Tint {
     match phase {
-        Phase::Prepare | Phase::Network | Phase::Create => Tone::Name(0),
-        Phase::Pull | Phase::Build => Tone::Name(1),
-        Phase::Data | Phase::Seed => Tone::Name(2),
-        Phase::Start | Phase::Ready => Tone::Good,
-        Phase::Remove => Tone::Bad,
+        Phase::Prepare | Phase::Network | Phase::Create => Tint::Name(0),
+        Phase::Pull | Phase::Build => Tint::Name(1),
+        Phase::Data | Phase::Seed => Tint::Name(2),
+        Phase::Start | Phase::Ready => Tint::Good,
+        Phase::Remove => Tint::Bad,
     }
 }
 
 /// "3.2 s in all; pull 2.1 s, ready 0.8 s": the time during which at least one span of a kind was at work.
-fn totals(look: Look, spans: &[Span], end: u64) -> String {
+fn totals(look: OutputStyle, spans: &[Span], end: u64) -> String {
     let mut kinds: BTreeMap<Phase, Vec<(u64, u64)>> = BTreeMap::new();
     for span in spans {
         kinds.entry(span.phase).or_default().push((span.from_ms, span.from_ms + span.length_ms));
@@ -200,12 +200,12 @@ mod tests {
 
     #[test]
     fn every_span_is_a_bar_and_kinds_are_summed() {
-        insta::assert_snapshot!(picture(Look::BARE, 100, &spans(&recording())).join("\n"));
+        insta::assert_snapshot!(picture(OutputStyle::BARE, 100, &spans(&recording())).join("\n"));
     }
 
     #[test]
     fn nothing_recorded_is_an_empty_picture() {
-        assert_eq!(picture(Look::BARE, 80, &[]).last().unwrap(), "1 ms in all; ");
+        assert_eq!(picture(OutputStyle::BARE, 80, &[]).last().unwrap(), "1 ms in all; ");
     }
 
     #[test]

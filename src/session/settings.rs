@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::inspect::{self, Sighting};
+use super::inspect::{self, ObservedSandbox};
 use crate::agent::client::Keeper;
 use crate::engine::Engine;
 use crate::engine::identity::Scope;
@@ -85,7 +85,7 @@ pub async fn admit(
 }
 
 /// `used`: the memory that the others may use at most.
-fn judge(settings: &Settings, others: &[Sighting], used: u64, spec: &Spec) -> Result<(), String> {
+fn judge(settings: &Settings, others: &[ObservedSandbox], used: u64, spec: &Spec) -> Result<(), String> {
     if let Some(most) = settings.max_sandboxes
         && others.len() >= most
     {
@@ -131,7 +131,7 @@ mod tests {
     fn one_sandbox_more_than_set_is_refused_with_the_names_of_the_others() {
         let settings = Settings { max_sandboxes: Some(1), ..Settings::default() };
         assert_eq!(judge(&settings, &[], 0, &spec(None)), Ok(()));
-        let other = Sighting { name: "other".to_owned(), ..Sighting::default() };
+        let other = ObservedSandbox { name: "other".to_owned(), ..ObservedSandbox::default() };
         let reason = judge(&settings, &[other], 0, &spec(None)).unwrap_err();
         assert!(reason.contains("max_sandboxes is 1") && reason.contains("other"), "{reason}");
     }

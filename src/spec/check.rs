@@ -10,7 +10,7 @@ use super::model::{
 };
 use super::nearest;
 use super::node::Node;
-use super::problem::{Place, Problem, ProblemKind, Warning, WarningKind, shown};
+use super::problem::{Problem, ProblemKind, SourceLocation, Warning, WarningKind, shown};
 use super::request::Refusals;
 use super::scope::ScopedValues;
 use super::{bounds, reserved};
@@ -422,7 +422,7 @@ fn declare(name: &str, known: &[&str], section: &str) -> String {
 
 impl Log {
     /// A place of the model as one that can be shown.
-    pub(super) fn place_of(&self, at: &At) -> Option<Place> {
+    pub(super) fn place_of(&self, at: &At) -> Option<SourceLocation> {
         let file = at.file.as_deref()?;
         let source = self.find(file)?;
         let start: usize =
@@ -432,7 +432,7 @@ impl Log {
         let before: usize =
             snippet.chars().take(at.column.saturating_sub(1) as usize).map(char::len_utf8).sum();
         let word = rest.chars().take_while(|c| !c.is_whitespace() && *c != ',').count();
-        Some(Place {
+        Some(SourceLocation {
             file: source.shown.clone(),
             line: at.line,
             column: at.column,

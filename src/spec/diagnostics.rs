@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::model::At;
 use super::node::Span;
-use super::problem::{Place, Problem, ProblemKind, Warning, WarningKind};
+use super::problem::{Problem, ProblemKind, SourceLocation, Warning, WarningKind};
 
 /// The most bytes of interpolated text of a spec.
 const MAX_INTERPOLATED: usize = 64 << 20;
@@ -91,12 +91,12 @@ impl Log {
     }
 
     /// A span as a place that can be shown.
-    pub fn place(&self, span: Span) -> Option<Place> {
+    pub fn place(&self, span: Span) -> Option<SourceLocation> {
         let source = self.source(span)?;
         let offset = (span.offset as usize).min(source.text.len());
         let start = source.text[..offset].rfind('\n').map_or(0, |n| n + 1);
         let snippet = source.text[start..].lines().next().unwrap_or_default();
-        Some(Place {
+        Some(SourceLocation {
             file: source.shown.clone(),
             line: span.line,
             column: span.column,

@@ -16,7 +16,7 @@ use super::seccomp::{self, Weakness};
 
 /// One way in which a spec reaches the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reach {
+pub(super) struct HostAccessPath {
     pub at: At,
     pub message: String,
     /// The service and its key, where it is one key.
@@ -48,7 +48,7 @@ pub fn guard(spec: &Spec, access: HostAccess) -> Result<(), Problems> {
 }
 
 /// Every way in which a spec reaches the host.
-pub(super) fn reaches(spec: &Spec) -> Vec<Reach> {
+pub(super) fn reaches(spec: &Spec) -> Vec<HostAccessPath> {
     let root = find::git_root(&spec.folder).unwrap_or_else(|| spec.folder.clone());
     let folder = spec.folder.clone();
     let mut guard = Guard { root: real(&root), folder, origin: spec.origin, found: Vec::new() };
@@ -66,7 +66,7 @@ struct Guard {
     /// Where its paths begin.
     folder: PathBuf,
     origin: SpecOrigin,
-    found: Vec<Reach>,
+    found: Vec<HostAccessPath>,
 }
 
 /// Capabilities that do not reach beyond a container: those the engine gives, less `NET_RAW`, and a few that
@@ -94,7 +94,7 @@ const HARMLESS: [&str; 18] = [
 
 impl Guard {
     fn push(&mut self, at: &At, message: String) {
-        self.found.push(Reach { at: at.clone(), message, key: None });
+        self.found.push(HostAccessPath { at: at.clone(), message, key: None });
     }
 
     fn service(&mut self, spec: &Spec, service: &Service) {
@@ -138,7 +138,7 @@ impl Guard {
         for (key, word) in words {
             let message = format!("{what} asks for {word}");
             let key = Some((service.name.to_string(), key));
-            self.found.push(Reach { at: service.at.clone(), message, key });
+            self.found.push(HostAccessPath { at: service.at.clone(), message, key });
         }
         for mount in &service.mounts {
             self.mount(&what, mount);
@@ -376,7 +376,7 @@ impl Guard {
         for (at, what, file) in files {
             let message =
                 format!("{what}, which came out of a snapshot file, reads `{}` of this host", file.display());
-            self.found.push(Reach { at: at.clone(), message, key: None });
+            self.found.push(HostAccessPath { at: at.clone(), message, key: None });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Ways out of a sandbox that do not pass its gateway, and so no egress policy: what the engine itself sends, and what
 //! changes how its networks are closed. The [`guard`](super::guard()) refuses them.
 
-use super::guard::Reach;
+use super::guard::HostAccessPath;
 use super::model::{Network, Service, Spec};
 
 /// Drivers that keep what a service writes on the engine's machine.
@@ -83,14 +83,14 @@ pub(super) fn of_service(spec: &Spec, service: &Service) -> Vec<(&'static str, S
 }
 
 /// What the networks ask for.
-pub(super) fn of_networks(spec: &Spec) -> impl Iterator<Item = Reach> + '_ {
+pub(super) fn of_networks(spec: &Spec) -> impl Iterator<Item = HostAccessPath> + '_ {
     spec.networks.iter().flat_map(|(name, network)| {
         let options =
             network.driver_opts.keys().filter(|option| !HARMLESS_OPTIONS.contains(&option.as_str()));
         options.map(move |option| {
             let message =
                 format!("network `{name}` asks for the option `{option}`, which may change how it is closed");
-            Reach { at: network.at.clone(), message, key: None }
+            HostAccessPath { at: network.at.clone(), message, key: None }
         })
     })
 }

@@ -51,13 +51,13 @@ mod widening;
 mod yaml;
 
 pub use crate::spec::hints::keeps_logs;
-pub use crate::spec::scaffold::{Basis, Cache, Database, Origin, OwnService, Sketch};
+pub use crate::spec::scaffold::{Basis, Cache, Database, Origin, OwnService, Scaffold};
 pub use bounds::MAX_CONTAINERS;
 pub use find::{files as files_for, git_branch, git_root};
 pub use load::{load, variables_in};
 pub use model::*;
 pub use nearest::hint as did_you_mean;
-pub use problem::{Colour, Drawing, Place, Problem, ProblemKind, Problems, Warning, WarningKind};
+pub use problem::{Colour, Drawing, Problem, ProblemKind, Problems, SourceLocation, Warning, WarningKind};
 pub use relocate::{ANYWHERE, relocate};
 pub use render::{to_compose_json, to_yaml};
 pub use request::{HostAccess, LoadRequest, Loaded, Refusals, Variables};

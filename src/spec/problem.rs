@@ -9,7 +9,7 @@ use serde::Serialize;
 
 /// A place in a file, with the line it is on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct SourceLocation {
     /// The file, as the user would name it.
     pub file: PathBuf,
     /// The line, from 1.
@@ -71,7 +71,7 @@ pub struct Problem {
     pub hint: Option<String>,
     /// Where; nothing where no file is concerned.
     #[serde(flatten)]
-    pub place: Option<Place>,
+    pub place: Option<SourceLocation>,
 }
 
 impl Problem {
@@ -89,7 +89,7 @@ impl Problem {
 
     /// The same at a place.
     #[must_use]
-    pub fn at(mut self, place: Option<Place>) -> Self {
+    pub fn at(mut self, place: Option<SourceLocation>) -> Self {
         self.place = place;
         self
     }
@@ -118,7 +118,7 @@ impl fmt::Display for Problem {
 }
 
 /// The part of a long line that is worth showing, with the place's column (from 0) and length in it.
-fn window(place: &Place) -> (String, usize, usize) {
+fn window(place: &SourceLocation) -> (String, usize, usize) {
     const WIDTH: usize = 120;
     let column = place.column.saturating_sub(1) as usize;
     let total = place.snippet.chars().count();
@@ -300,7 +300,7 @@ pub struct Warning {
     pub hint: Option<String>,
     /// Where.
     #[serde(flatten)]
-    pub place: Option<Place>,
+    pub place: Option<SourceLocation>,
 }
 
 impl fmt::Display for Warning {

@@ -1,6 +1,6 @@
 //! Names that belong to sandbox itself: a spec, a build and an archive carry none of them.
 
-use super::guard::Reach;
+use super::guard::HostAccessPath;
 use super::model::{At, Build, ImageSource, MountKind, Service, Spec};
 
 /// What the keys of sandbox's own labels start with.
@@ -30,7 +30,7 @@ pub fn is_image(reference: &str) -> bool {
 }
 
 /// Every reserved name that a spec uses.
-pub(super) fn uses(spec: &Spec) -> Vec<Reach> {
+pub(super) fn uses(spec: &Spec) -> Vec<HostAccessPath> {
     let mut found = Vec::new();
     for service in spec.services.values() {
         of_service(spec, service, &mut found);
@@ -45,7 +45,7 @@ pub(super) fn uses(spec: &Spec) -> Vec<Reach> {
     found
 }
 
-fn of_service(spec: &Spec, service: &Service, found: &mut Vec<Reach>) {
+fn of_service(spec: &Spec, service: &Service, found: &mut Vec<HostAccessPath>) {
     let what = format!("service `{}`", service.name);
     let key = |key: &'static str| Some((service.name.to_string(), key));
     found.extend(reserved_keys(service.labels.keys()).map(|it| label(&what, it, &service.at, key("labels"))));
@@ -74,7 +74,7 @@ fn of_service(spec: &Spec, service: &Service, found: &mut Vec<Reach>) {
     }
 }
 
-fn of_build(spec: &Spec, service: &Service, build: &Build, what: &str, found: &mut Vec<Reach>) {
+fn of_build(spec: &Spec, service: &Service, build: &Build, what: &str, found: &mut Vec<HostAccessPath>) {
     found.extend(reserved_keys(build.labels.keys()).map(|key| label(what, key, &build.at, None)));
     for reference in build.tag.iter().chain(&build.tags).filter(|reference| is_image(reference)) {
         found.push(image(what, reference, &build.at, None));
@@ -88,17 +88,17 @@ fn reserved_keys<'a>(keys: impl Iterator<Item = &'a String>) -> impl Iterator<It
     keys.filter(|key| is_label(key))
 }
 
-fn label(what: &str, name: &str, at: &At, key: Option<(String, &'static str)>) -> Reach {
+fn label(what: &str, name: &str, at: &At, key: Option<(String, &'static str)>) -> HostAccessPath {
     let message =
         format!("{what} has the label `{name}`: labels that begin with `{LABEL_PREFIX}` are reserved");
-    Reach { at: at.clone(), message, key }
+    HostAccessPath { at: at.clone(), message, key }
 }
 
-fn image(what: &str, reference: &str, at: &At, key: Option<(String, &'static str)>) -> Reach {
+fn image(what: &str, reference: &str, at: &At, key: Option<(String, &'static str)>) -> HostAccessPath {
     let message = format!(
         "{what} uses the image name `{reference}`: names that begin with `sandbox-` or `sbx-` are reserved"
     );
-    Reach { at: at.clone(), message, key }
+    HostAccessPath { at: at.clone(), message, key }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::model::ServiceName;
 
 /// What a first spec is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sketch {
+pub struct Scaffold {
     /// Its longest life, as it is written.
     pub ttl: String,
     /// What there is.
@@ -121,7 +121,7 @@ impl Database {
     }
 }
 
-impl Display for Sketch {
+impl Display for Scaffold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = match &self.basis {
             Basis::Compose(file) => {
@@ -259,7 +259,7 @@ mod tests {
         std::fs::write(dir.path().join("Dockerfile"), "FROM scratch").unwrap();
         std::fs::write(dir.path().join("seeds/one.sql"), "select 1;").unwrap();
         std::fs::write(dir.path().join("compose.yaml"), "services:\n  web:\n    image: nginx\n").unwrap();
-        let text = Sketch { ttl: "8h".to_owned(), basis }.to_string();
+        let text = Scaffold { ttl: "8h".to_owned(), basis }.to_string();
         std::fs::write(dir.path().join("sandbox.yaml"), &text).unwrap();
         let request = LoadRequest { folder: dir.path().to_owned(), ..LoadRequest::default() };
         let loaded = load(&request).unwrap_or_else(|problems| panic!("{problems}\n{text}"));

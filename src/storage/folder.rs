@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::local::{Medium, prepare_shelves};
+use super::local::{Backend, prepare_shelves};
 use super::open::store_folder;
 use super::space::HostSpace;
 use super::tree::{self, Cloning, Counter};
@@ -52,7 +52,7 @@ pub fn can_reflink(folder: &Path) -> bool {
     attempt().is_ok()
 }
 
-impl Medium for Folders {
+impl Backend for Folders {
     fn kind(&self) -> StorageKind {
         match self.cloning {
             Cloning::Reflink => StorageKind::Reflink,

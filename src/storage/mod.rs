@@ -28,8 +28,8 @@ use serde::{Deserialize, Serialize};
 pub use crate::storage::error::StorageError;
 pub use crate::storage::local::Local;
 pub use crate::storage::open::{Probe, Settings, open_local, reflink_works, store_folder};
-pub use crate::storage::path::{BadName, SetName, SetPath, Shelf, VolumeName, VolumePath};
-pub use crate::storage::request::{Carried, Carrier, Reply, Request, perform};
+pub use crate::storage::path::{BadName, Namespace, SetName, SetPath, VolumeName, VolumePath};
+pub use crate::storage::request::{RemoteStorage, Reply, Request, Transport, perform};
 
 /// Result of a storage operation.
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
@@ -223,7 +223,7 @@ pub trait Storage: Send + Sync {
     async fn inspect(&self, set: &SetPath) -> Result<Option<SetInfo>>;
 
     /// All sets of a shelf, sorted by name.
-    async fn list(&self, shelf: Shelf) -> Result<Vec<SetInfo>>;
+    async fn list(&self, shelf: Namespace) -> Result<Vec<SetInfo>>;
 
     /// Notes that a published set is used now.
     async fn touch(&self, set: &SetPath) -> Result<()>;

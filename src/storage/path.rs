@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The four shelves below the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Shelf {
+pub enum Namespace {
     /// Volumes of sandboxes; a set is named by the incarnation.
     Live,
     /// Baselines; a set is named by its key.
@@ -20,7 +20,7 @@ pub enum Shelf {
     Making,
 }
 
-impl Shelf {
+impl Namespace {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Live, Self::Baseline, Self::Snapshot, Self::Making];
 
@@ -117,7 +117,7 @@ checked_name!(VolumeName, "a volume", "not `manifest.json`", |name| name != "man
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SetPath {
     /// The shelf.
-    pub shelf: Shelf,
+    pub shelf: Namespace,
     /// The set's name on it.
     pub name: SetName,
 }
@@ -125,17 +125,17 @@ pub struct SetPath {
 impl SetPath {
     /// A sandbox's set, by its incarnation.
     pub fn live(id: &str) -> Result<Self, BadName> {
-        Ok(Self { shelf: Shelf::Live, name: SetName::new(id)? })
+        Ok(Self { shelf: Namespace::Live, name: SetName::new(id)? })
     }
 
     /// A baseline, by its key.
     pub fn baseline(key: &str) -> Result<Self, BadName> {
-        Ok(Self { shelf: Shelf::Baseline, name: SetName::new(key)? })
+        Ok(Self { shelf: Namespace::Baseline, name: SetName::new(key)? })
     }
 
     /// A snapshot, by its name.
     pub fn snapshot(name: &str) -> Result<Self, BadName> {
-        Ok(Self { shelf: Shelf::Snapshot, name: SetName::new(name)? })
+        Ok(Self { shelf: Namespace::Snapshot, name: SetName::new(name)? })
     }
 
     /// A volume of this set.
@@ -161,7 +161,7 @@ impl FromStr for SetPath {
     fn from_str(text: &str) -> Result<Self, BadName> {
         let bad = || BadName { name: text.to_owned(), what: "a stored set", rule: "as `SHELF/NAME`" };
         let (shelf, name) = text.split_once('/').ok_or_else(bad)?;
-        let shelf = Shelf::ALL.into_iter().find(|s| s.as_str() == shelf).ok_or_else(bad)?;
+        let shelf = Namespace::ALL.into_iter().find(|s| s.as_str() == shelf).ok_or_else(bad)?;
         Ok(Self { shelf, name: SetName::new(name)? })
     }
 }

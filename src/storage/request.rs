@@ -1,12 +1,12 @@
 //! Storage by messages: each call of [`Storage`] as a value that can be sent, and back.
 //!
-//! The keeper answers with [`perform`]; a client is a [`Carrier`] wrapped in [`Carried`].
+//! The keeper answers with [`perform`]; a client is a [`Transport`] wrapped in [`RemoteStorage`].
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Detail, Pressure, Progress, Published, Result, SetInfo, SetPath, Shelf, Storage, StorageError,
+    Detail, Namespace, Pressure, Progress, Published, Result, SetInfo, SetPath, Storage, StorageError,
     StorageKind, Usage, VolumeOptions, VolumePath,
 };
 
@@ -25,7 +25,7 @@ pub enum Request {
     DeleteSet { set: SetPath },
     DeleteVolume { volume: VolumePath },
     Inspect { set: SetPath },
-    List { shelf: Shelf },
+    List { shelf: Namespace },
     Touch { set: SetPath },
     Usage { detail: Detail },
     Sync,
@@ -109,19 +109,19 @@ fn done((): ()) -> Reply {
 
 /// Whatever brings a request to the keeper and its answer back.
 #[async_trait]
-pub trait Carrier: Send + Sync {
+pub trait Transport: Send + Sync {
     /// Sends a request and waits for the answer.
     async fn carry(&self, request: Request) -> Result<Reply>;
 }
 
-/// Storage somewhere else, reached by a [`Carrier`].
+/// Storage somewhere else, reached by a [`Transport`].
 #[derive(Debug, Clone)]
-pub struct Carried<C> {
+pub struct RemoteStorage<C> {
     kind: StorageKind,
     carrier: C,
 }
 
-impl<C: Carrier> Carried<C> {
+impl<C: Transport> RemoteStorage<C> {
     /// Storage of a kind (which the keeper tells on connecting) behind a carrier.
     pub fn new(kind: StorageKind, carrier: C) -> Self {
         Self { kind, carrier }
@@ -149,7 +149,7 @@ macro_rules! expect {
 }
 
 #[async_trait]
-impl<C: Carrier> Storage for Carried<C> {
+impl<C: Transport> Storage for RemoteStorage<C> {
     fn kind(&self) -> StorageKind {
         self.kind
     }
@@ -200,7 +200,7 @@ impl<C: Carrier> Storage for Carried<C> {
         expect!(self, Request::Inspect { set: set.clone() }, Info)
     }
 
-    async fn list(&self, shelf: Shelf) -> Result<Vec<SetInfo>> {
+    async fn list(&self, shelf: Namespace) -> Result<Vec<SetInfo>> {
         expect!(self, Request::List { shelf }, List)
     }
 

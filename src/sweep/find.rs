@@ -11,12 +11,12 @@ pub struct Target {
     /// The world it is in.
     pub scope: Scope,
     /// What of it.
-    pub what: What,
+    pub what: SweepScope,
 }
 
 /// What of a scope is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum SweepScope {
     /// Every incarnation of the sandbox of this name.
     Name(String),
     /// This incarnation only.
@@ -30,30 +30,30 @@ pub enum What {
 impl Target {
     /// Every incarnation of the sandbox of this name.
     pub fn name(scope: &Scope, name: impl Into<String>) -> Self {
-        Self { scope: scope.clone(), what: What::Name(name.into()) }
+        Self { scope: scope.clone(), what: SweepScope::Name(name.into()) }
     }
 
     /// This incarnation only.
     pub fn id(scope: &Scope, id: &SandboxId) -> Self {
-        Self { scope: scope.clone(), what: What::Id(id.clone()) }
+        Self { scope: scope.clone(), what: SweepScope::Id(id.clone()) }
     }
 
     /// Every sandbox of the scope.
     pub fn sandboxes(scope: &Scope) -> Self {
-        Self { scope: scope.clone(), what: What::Sandboxes }
+        Self { scope: scope.clone(), what: SweepScope::Sandboxes }
     }
 
     /// Everything of the scope.
     pub fn everything(scope: &Scope) -> Self {
-        Self { scope: scope.clone(), what: What::Everything }
+        Self { scope: scope.clone(), what: SweepScope::Everything }
     }
 
     fn filter(&self) -> Filter {
         let filter = match &self.what {
-            What::Name(name) => Filter::all().label(identity::NAME, name),
-            What::Id(id) => Filter::all().label(identity::ID, id.as_str()),
-            What::Sandboxes => Filter::all().has_label(identity::NAME),
-            What::Everything => Filter::all().has_label(identity::ROLE),
+            SweepScope::Name(name) => Filter::all().label(identity::NAME, name),
+            SweepScope::Id(id) => Filter::all().label(identity::ID, id.as_str()),
+            SweepScope::Sandboxes => Filter::all().has_label(identity::NAME),
+            SweepScope::Everything => Filter::all().has_label(identity::ROLE),
         };
         self.scope.narrow(filter)
     }
@@ -62,13 +62,13 @@ impl Target {
     fn means(&self, labels: &BTreeMap<String, String>) -> bool {
         let role: Option<Role> = labels.get(identity::ROLE).and_then(|role| role.parse().ok());
         let of_a_sandbox = role.is_none_or(Role::is_of_a_sandbox);
-        self.scope.owns(labels) && (of_a_sandbox || self.what == What::Everything)
+        self.scope.owns(labels) && (of_a_sandbox || self.what == SweepScope::Everything)
     }
 }
 
 /// Objects of the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct ObservedObjects {
     /// Containers, running or not.
     pub containers: Vec<ContainerSummary>,
     /// Networks, without their containers.
@@ -77,7 +77,7 @@ pub struct Found {
     pub volumes: Vec<Volume>,
 }
 
-impl Found {
+impl ObservedObjects {
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
         self.containers.is_empty() && self.networks.is_empty() && self.volumes.is_empty()
@@ -101,14 +101,14 @@ impl Found {
 }
 
 /// What there is of the target.
-pub async fn find(engine: &dyn Engine, target: &Target) -> Result<Found> {
+pub async fn find(engine: &dyn Engine, target: &Target) -> Result<ObservedObjects> {
     let filter = target.filter();
     let (containers, networks, volumes) = futures_util::try_join!(
         engine.containers(&filter),
         engine.networks(&filter),
         engine.volumes(&filter)
     )?;
-    Ok(Found {
+    Ok(ObservedObjects {
         containers: containers.into_iter().filter(|container| target.means(&container.labels)).collect(),
         networks: networks.into_iter().filter(|network| target.means(&network.labels)).collect(),
         volumes: volumes.into_iter().filter(|volume| target.means(&volume.labels)).collect(),
@@ -116,9 +116,9 @@ pub async fn find(engine: &dyn Engine, target: &Target) -> Result<Found> {
 }
 
 /// Every sandbox of the scope by its incarnation, with what there is of it.
-pub async fn sandboxes(engine: &dyn Engine, scope: &Scope) -> Result<BTreeMap<String, Found>> {
+pub async fn sandboxes(engine: &dyn Engine, scope: &Scope) -> Result<BTreeMap<String, ObservedObjects>> {
     let all = find(engine, &Target::sandboxes(scope)).await?;
-    let mut by_id: BTreeMap<String, Found> = BTreeMap::new();
+    let mut by_id: BTreeMap<String, ObservedObjects> = BTreeMap::new();
     let id = |labels: &BTreeMap<String, String>| labels.get(identity::ID).cloned().unwrap_or_default();
     for container in all.containers {
         by_id.entry(id(&container.labels)).or_default().containers.push(container);

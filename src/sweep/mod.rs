@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use find::{Found, Target, What, find, sandboxes};
+pub use find::{ObservedObjects, SweepScope, Target, find, sandboxes};
 
 use crate::engine::{Engine, ObjectKind, Volume};
 
 /// How containers end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Manner {
+pub enum StopMode {
     /// At once.
     #[default]
     Kill,
@@ -81,9 +81,9 @@ pub trait Aftermath: Send + Sync {
 
 /// Nothing happens afterwards.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Nothing;
+pub struct NoHooks;
 
-impl Aftermath for Nothing {}
+impl Aftermath for NoHooks {}
 
 /// What came of a sweep.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -129,12 +129,12 @@ impl fmt::Display for Leftover {
 pub async fn destroy(
     engine: &dyn Engine,
     target: &Target,
-    manner: Manner,
+    manner: StopMode,
     patience: &Patience,
     aftermath: &dyn Aftermath,
 ) -> Swept {
     let mut sweep = Sweep { engine, patience, aftermath, progress: Progress::default() };
-    if let What::Id(id) = &target.what {
+    if let SweepScope::Id(id) = &target.what {
         sweep.progress.ids.insert(id.to_string());
     }
     for round in 0..patience.rounds {
@@ -145,9 +145,9 @@ pub async fn destroy(
             Ok(found) if found.is_empty() => {
                 sweep.progress.failed.clear();
                 sweep.after().await;
-                return sweep.progress.finish(&Found::default());
+                return sweep.progress.finish(&ObservedObjects::default());
             }
-            Ok(found) => sweep.round(found, if round == 0 { manner } else { Manner::Kill }).await,
+            Ok(found) => sweep.round(found, if round == 0 { manner } else { StopMode::Kill }).await,
             Err(cause) => sweep.progress.fail(ObjectKind::Engine, "", cause),
         }
     }
@@ -162,7 +162,7 @@ pub async fn destroy(
         }
         Err(cause) => {
             sweep.progress.fail(ObjectKind::Engine, "", cause);
-            sweep.progress.finish(&Found::default())
+            sweep.progress.finish(&ObservedObjects::default())
         }
     }
 }
@@ -194,7 +194,7 @@ impl Progress {
         self.failed.insert((kind, name.to_owned()), cause);
     }
 
-    fn finish(self, still_there: &Found) -> Swept {
+    fn finish(self, still_there: &ObservedObjects) -> Swept {
         let mut failed = self.failed;
         let mut left: Vec<Leftover> = still_there
             .objects()

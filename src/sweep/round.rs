@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
-use super::find::{Found, Target, find};
-use super::{Leftover, Manner, Sweep};
+use super::find::{ObservedObjects, Target, find};
+use super::{Leftover, StopMode, Sweep};
 use crate::engine::identity::{self, Role};
 use crate::engine::{ContainerSummary, EngineError, ErrorKind, Network, ObjectKind, Result, Volume};
 
@@ -17,7 +17,7 @@ const LONGEST_STOP: Duration = Duration::from_hours(1);
 
 impl Sweep<'_> {
     /// What there is now.
-    pub(super) async fn look(&mut self, target: &Target) -> std::result::Result<Found, String> {
+    pub(super) async fn look(&mut self, target: &Target) -> std::result::Result<ObservedObjects, String> {
         let found = match tokio::time::timeout(self.patience.call, find(self.engine, target)).await {
             Ok(outcome) => outcome.map_err(|error| told(&error))?,
             Err(_) => return Err("the engine does not answer".into()),
@@ -28,7 +28,7 @@ impl Sweep<'_> {
     }
 
     /// What was there and is no longer has gone although its removal was never confirmed.
-    async fn note_missing(&mut self, found: &Found) {
+    async fn note_missing(&mut self, found: &ObservedObjects) {
         let there: BTreeSet<(ObjectKind, &str)> = found.objects().collect();
         let is_gone = |(kind, name): &&(ObjectKind, String)| !there.contains(&(*kind, name.as_str()));
         let gone: Vec<_> = self.progress.unconfirmed.keys().filter(is_gone).cloned().collect();
@@ -59,12 +59,12 @@ impl Sweep<'_> {
 
     /// Everything once. The gateway goes last: its name is the lock, and who takes it must find nothing left; but it is
     /// ended before the networks, which it would keep busy.
-    pub(super) async fn round(&mut self, found: Found, manner: Manner) {
+    pub(super) async fn round(&mut self, found: ObservedObjects, manner: StopMode) {
         let is_lock = |container: &ContainerSummary| {
             container.labels.get(identity::ROLE).is_some_and(|role| role == Role::Gateway.as_str())
         };
         let (locks, services): (Vec<_>, Vec<_>) = found.containers.into_iter().partition(is_lock);
-        if manner == Manner::Stop {
+        if manner == StopMode::Stop {
             self.stop(&services).await;
         }
         self.remove_containers(&services).await;

@@ -60,8 +60,8 @@ fn engine() -> Arc<Recording> {
     engine
 }
 
-async fn sweep(engine: &Recording, target: &Target, manner: Manner) -> Swept {
-    destroy(engine, target, manner, &Patience::default(), &Nothing).await
+async fn sweep(engine: &Recording, target: &Target, manner: StopMode) -> Swept {
+    destroy(engine, target, manner, &Patience::default(), &NoHooks).await
 }
 
 fn all() -> Target {
@@ -74,12 +74,12 @@ async fn everything_of_a_sandbox_goes_and_nothing_of_another() {
     let id = build(&engine, "shop").await;
     build(&engine, "blog").await;
     let before = engine.objects().len();
-    let swept = sweep(&engine, &Target::id(&Scope::default(), &id), Manner::Kill).await;
+    let swept = sweep(&engine, &Target::id(&Scope::default(), &id), StopMode::Kill).await;
     assert!(swept.is_clean(), "{:?}", swept.left);
     assert_eq!(swept.removed.len(), 7);
     assert_eq!(engine.objects().len(), before / 2);
     assert!(engine.objects().iter().all(|object| !object.contains("shop")));
-    assert!(sweep(&engine, &Target::name(&Scope::default(), "blog"), Manner::Stop).await.is_clean());
+    assert!(sweep(&engine, &Target::name(&Scope::default(), "blog"), StopMode::Stop).await.is_clean());
     assert_eq!(engine.objects(), Vec::<String>::new());
 }
 
@@ -95,8 +95,8 @@ async fn another_scope_and_what_is_not_ours_stay() {
     let mut keeper = CreateContainer::new("sandbox-keeper", "app:1");
     keeper.labels = BTreeMap::from([(identity::ROLE.to_owned(), Role::Keeper.to_string())]);
     engine.create_container(&keeper).await.unwrap();
-    assert!(sweep(&engine, &all(), Manner::Kill).await.removed.is_empty());
-    assert!(sweep(&engine, &Target::everything(&Scope::default()), Manner::Kill).await.is_clean());
+    assert!(sweep(&engine, &all(), StopMode::Kill).await.removed.is_empty());
+    assert!(sweep(&engine, &Target::everything(&Scope::default()), StopMode::Kill).await.is_clean());
     assert!(engine.objects().contains(&"container sbx-theirs".to_owned()));
     assert!(engine.objects().contains(&"container sbx-stranger".to_owned()));
     assert!(!engine.objects().contains(&"container sandbox-keeper".to_owned()));
@@ -114,7 +114,7 @@ async fn whichever_call_fails_or_stalls_once_nothing_is_left() {
         Fault::StallDone,
         Fault::Late { calls: 3 },
     ];
-    for manner in [Manner::Kill, Manner::Stop] {
+    for manner in [StopMode::Kill, StopMode::Stop] {
         for fault in faults {
             for n in 1.. {
                 let engine = engine();
@@ -157,7 +157,7 @@ async fn what_always_fails_is_named_and_all_else_goes() {
             format!("remove {object}")
         };
         engine.fail_when(&line, usize::MAX, Fault::Refuse(ErrorKind::Other));
-        let swept = sweep(&engine, &all(), Manner::Kill).await;
+        let swept = sweep(&engine, &all(), StopMode::Kill).await;
         let named: Vec<String> =
             swept.left.iter().map(|left| format!("{} {}", left.kind, left.name)).collect();
         assert!(named.contains(&object.to_owned()), "{object}: {named:?}");
@@ -165,7 +165,7 @@ async fn what_always_fails_is_named_and_all_else_goes() {
         // What hangs on it may stay, the rest must not.
         assert!(engine.objects().len() <= 5, "{:?}", engine.objects());
         engine.heal();
-        assert!(sweep(&engine, &all(), Manner::Kill).await.is_clean());
+        assert!(sweep(&engine, &all(), StopMode::Kill).await.is_clean());
     }
 }
 
@@ -175,7 +175,7 @@ async fn an_engine_that_does_not_answer_is_said() {
     build(&engine, "shop").await;
     engine.forget_calls();
     engine.fail_from(1, Fault::Refuse(ErrorKind::Unreachable));
-    let swept = sweep(&engine, &all(), Manner::Kill).await;
+    let swept = sweep(&engine, &all(), StopMode::Kill).await;
     assert_eq!(swept.left.len(), 1);
     assert_eq!(swept.left[0].kind, ObjectKind::Engine);
 }
@@ -188,7 +188,7 @@ async fn a_stranger_on_a_network_is_taken_off_it() {
     stranger.networks = vec![Attachment::new("sbx-shop.front")];
     engine.create_container(&stranger).await.unwrap();
     engine.start_container("stranger").await.unwrap();
-    assert!(sweep(&engine, &all(), Manner::Kill).await.is_clean());
+    assert!(sweep(&engine, &all(), StopMode::Kill).await.is_clean());
     assert!(engine.container("stranger").await.unwrap().unwrap().state.is_alive());
 }
 
@@ -196,7 +196,7 @@ async fn a_stranger_on_a_network_is_taken_off_it() {
 async fn the_gateway_goes_after_all_but_what_it_holds() {
     let engine = engine();
     build(&engine, "shop").await;
-    let removed = sweep(&engine, &all(), Manner::Kill).await.removed;
+    let removed = sweep(&engine, &all(), StopMode::Kill).await.removed;
     let place = |name: &str| removed.iter().position(|(_, removed)| removed == name).unwrap();
     for earlier in ["sbx-shop.db", "sbx-shop.web", "sbx-shop.front", "sbx-shop.back", "sbx-shop.data"] {
         assert!(place(earlier) < place("sbx-shop"), "{removed:?}");
@@ -228,12 +228,12 @@ async fn storage_is_told_of_a_volume_only_once_the_engine_has_none() {
     let id = build(&engine, "shop").await;
     engine.fail_when("remove volume sbx-shop.data", 3, Fault::Refuse(ErrorKind::InUse));
     let storage = Storage::default();
-    let swept = destroy(&*engine, &all(), Manner::Kill, &Patience::default(), &storage).await;
+    let swept = destroy(&*engine, &all(), StopMode::Kill, &Patience::default(), &storage).await;
     assert!(swept.is_clean());
     assert_eq!(*storage.calls.lock().unwrap(), ["sbx-shop..db.secrets", "sbx-shop.data", id.as_str()]);
     build(&engine, "shop").await;
     let storage = Storage { fails: true, ..Storage::default() };
-    let swept = destroy(&*engine, &all(), Manner::Kill, &Patience::default(), &storage).await;
+    let swept = destroy(&*engine, &all(), StopMode::Kill, &Patience::default(), &storage).await;
     assert_eq!(swept.left.len(), 2);
     assert!(swept.left[0].to_string().ends_with("the pool is read-only"));
 }
@@ -247,14 +247,14 @@ async fn a_create_in_flight_is_found_by_the_next_look() {
     engine.forget_calls();
     engine.fail_at(1, Fault::Late { calls: 5 });
     assert!(engine.create_container(&late).await.is_err());
-    assert!(sweep(&engine, &all(), Manner::Kill).await.is_clean());
+    assert!(sweep(&engine, &all(), StopMode::Kill).await.is_clean());
     assert_eq!(engine.objects(), Vec::<String>::new());
 }
 
 /// Listings never tell who is on a network.
 #[test]
 fn a_found_network_is_named_by_its_name() {
-    let found = Found {
+    let found = ObservedObjects {
         networks: vec![Network {
             id: "1".into(),
             name: "n".into(),
@@ -267,7 +267,7 @@ fn a_found_network_is_named_by_its_name() {
             containers: Vec::new(),
             created: None,
         }],
-        ..Found::default()
+        ..ObservedObjects::default()
     };
     assert_eq!(found.objects().collect::<Vec<_>>(), [(ObjectKind::Network, "n")]);
 }

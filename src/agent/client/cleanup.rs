@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::start::Starter;
-use super::{Keeper, KeeperError, Options, Place};
-use crate::agent::protocol::{Hold, Reason};
+use super::{Keeper, KeeperError, KeeperPlacement, Options};
+use crate::agent::protocol::{LeaseStatus, Reason};
 use crate::agent::{built_images, image};
 use crate::engine::{ContainerState, Engine, EngineError};
-use crate::sweep::{self, Manner, Patience, Target};
+use crate::sweep::{self, Patience, StopMode, Target};
 
 /// What the keeper does, wherever it is; `None` if there is none. Starts nothing.
 ///
@@ -19,8 +19,8 @@ pub async fn keeper_state(
 ) -> Result<Option<ContainerState>, KeeperError> {
     let starter = Starter::new(Arc::clone(engine), options.clone());
     Ok(match options.place {
-        Place::Container => starter.container().await?.map(|container| container.state),
-        Place::Process => starter.has_process().await?.then_some(ContainerState::Running),
+        KeeperPlacement::Container => starter.container().await?.map(|container| container.state),
+        KeeperPlacement::Process => starter.has_process().await?.then_some(ContainerState::Running),
     })
 }
 
@@ -45,7 +45,7 @@ pub async fn remove_everything(
     let starter = Starter::new(Arc::clone(engine), options.clone());
     if starter.any_sandbox().await? {
         let keeper = Keeper::ensure(engine, options.clone()).await?;
-        for standing in keeper.sandboxes().await?.iter().filter(|it| it.hold != Hold::Ending) {
+        for standing in keeper.sandboxes().await?.iter().filter(|it| it.hold != LeaseStatus::Ending) {
             match keeper.destroy(&standing.name, Reason::Down).await {
                 Ok(destroyed) => left.extend(destroyed.left.iter().map(ToString::to_string)),
                 Err(error) if error.is_no_such_sandbox() => {}
@@ -55,7 +55,7 @@ pub async fn remove_everything(
     }
     // What no keeper knows of: the labels do.
     let rest = Target::sandboxes(&options.scope);
-    let swept = sweep::destroy(&**engine, &rest, Manner::Kill, &Patience::default(), &sweep::Nothing).await;
+    let swept = sweep::destroy(&**engine, &rest, StopMode::Kill, &Patience::default(), &sweep::NoHooks).await;
     left.extend(swept.left.iter().map(ToString::to_string));
     left.dedup();
     starter.dismiss().await?;

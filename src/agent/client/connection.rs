@@ -15,7 +15,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use super::KeeperError;
 use super::wire::Wire;
 use crate::agent::protocol::{
-    Ask, Greeting, HEARTBEAT, Line, Notice, Outcome, RefusalKind, Reply, Request, Standing, Terms,
+    Greeting, HEARTBEAT, LeaseRequest, Line, Notice, Outcome, RefusalKind, Reply, Request, RequestKind,
+    Standing,
 };
 use crate::engine::identity::SandboxId;
 
@@ -39,36 +40,36 @@ pub(super) trait Dial: Send + Sync {
 /// What the handles tell the task.
 pub(super) enum Command {
     /// Ask the keeper.
-    Ask(Ask, Answer),
+    Ask(RequestKind, ReplySender),
     /// Hold a lease until [`Command::LetGo`].
-    Hold(Terms, mpsc::UnboundedSender<Told>, Answer),
+    Hold(LeaseRequest, mpsc::UnboundedSender<LeaseNews>, ReplySender),
     /// The lease is over: the sandbox was released or detached.
     LetGo(SandboxId),
     /// Hear of a sandbox until [`Command::LetGo`] without keeping it alive. Without a sender, what is held already is
     /// watched from now on.
-    Watch(SandboxId, Option<mpsc::UnboundedSender<Told>>, Answer),
+    Watch(SandboxId, Option<mpsc::UnboundedSender<LeaseNews>>, ReplySender),
 }
 
 /// What the holder of a lease is told.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(super) enum LeaseNews {
     /// Something that the keeper said.
     Notice(Notice),
     /// The lease cannot be held any longer.
     Lost(String),
 }
 
-type Answer = oneshot::Sender<Result<Value, KeeperError>>;
+type ReplySender = oneshot::Sender<Result<Value, KeeperError>>;
 
-struct Held {
+struct HeldLease {
     claim: Claim,
-    told: mpsc::UnboundedSender<Told>,
+    told: mpsc::UnboundedSender<LeaseNews>,
 }
 
 /// What a client wants of a sandbox.
 enum Claim {
     /// To keep it alive.
-    Lease(Terms),
+    Lease(LeaseRequest),
     /// To hear of it.
     Watch,
 }
@@ -76,8 +77,8 @@ enum Claim {
 pub(super) struct Link {
     dial: Arc<dyn Dial>,
     commands: mpsc::UnboundedReceiver<Command>,
-    pending: BTreeMap<u64, (Ask, Answer)>,
-    held: BTreeMap<SandboxId, Held>,
+    pending: BTreeMap<u64, (RequestKind, ReplySender)>,
+    held: BTreeMap<SandboxId, HeldLease>,
     /// The containers that are kept still.
     still: Vec<String>,
     /// Tells this client from others that want the same lease.
@@ -188,16 +189,16 @@ impl Link {
     fn note(&mut self, command: Command) -> Option<Request> {
         let (ask, answer) = match command {
             Command::Ask(ask, answer) => {
-                if let Ask::Still { containers, .. } = &ask {
+                if let RequestKind::Still { containers, .. } = &ask {
                     self.still.clone_from(containers);
                 }
                 (ask, answer)
             }
             Command::Hold(terms, told, answer) => {
-                let terms = Terms { client: self.client, ..terms };
+                let terms = LeaseRequest { client: self.client, ..terms };
                 let claim = Claim::Lease(terms.clone());
-                self.held.insert(terms.sandbox.clone(), Held { claim, told });
-                (Ask::Lease(terms), answer)
+                self.held.insert(terms.sandbox.clone(), HeldLease { claim, told });
+                (RequestKind::Lease(terms), answer)
             }
             Command::LetGo(sandbox) => {
                 self.held.remove(&sandbox);
@@ -209,8 +210,8 @@ impl Link {
                     let _ = answer.send(Err(KeeperError::Lost { cause: "the lease is lost".to_owned() }));
                     return None;
                 };
-                self.held.insert(sandbox.clone(), Held { claim: Claim::Watch, told });
-                (Ask::Watch { sandbox }, answer)
+                self.held.insert(sandbox.clone(), HeldLease { claim: Claim::Watch, told });
+                (RequestKind::Watch { sandbox }, answer)
             }
         };
         self.last += 1;
@@ -242,7 +243,7 @@ impl Link {
             }
             Line::Notice(notice) => {
                 if let Some(held) = notice.sandbox().and_then(|sandbox| self.held.get(sandbox)) {
-                    let _ = held.told.send(Told::Notice(notice));
+                    let _ = held.told.send(LeaseNews::Notice(notice));
                 }
             }
         }
@@ -256,7 +257,7 @@ impl Link {
             self.beating = Some(Instant::now());
         }
         self.last += 1;
-        wire.send(&Request { id: self.last, ask: Ask::Heartbeat }).await
+        wire.send(&Request { id: self.last, ask: RequestKind::Heartbeat }).await
     }
 
     /// Makes a new connection, takes up every lease on it and asks again what was left unanswered.
@@ -310,8 +311,10 @@ impl Link {
         let pending: Vec<_> = self.pending.values().filter_map(|(ask, _)| ask.claimed()).cloned().collect();
         let held = self.held.iter().filter(|(id, _)| !pending.contains(id));
         let held = held.map(|(id, held)| match &held.claim {
-            Claim::Lease(terms) => (id.clone(), Ask::Lease(Terms { again: true, ..terms.clone() })),
-            Claim::Watch => (id.clone(), Ask::Watch { sandbox: id.clone() }),
+            Claim::Lease(terms) => {
+                (id.clone(), RequestKind::Lease(LeaseRequest { again: true, ..terms.clone() }))
+            }
+            Claim::Watch => (id.clone(), RequestKind::Watch { sandbox: id.clone() }),
         });
         for (sandbox, ask) in held.collect::<Vec<_>>() {
             self.last += 1;
@@ -328,12 +331,12 @@ impl Link {
         }
         if !self.still.is_empty() {
             self.last += 1;
-            let ask = Ask::Still { containers: self.still.clone(), again: true };
+            let ask = RequestKind::Still { containers: self.still.clone(), again: true };
             wire.send(&Request { id: self.last, ask }).await.map_err(lost)?;
         }
         for (sandbox, cause) in refused {
             if let Some(held) = self.held.remove(&sandbox) {
-                let _ = held.told.send(Told::Lost(cause));
+                let _ = held.told.send(LeaseNews::Lost(cause));
             }
         }
         for (id, (ask, _)) in &self.pending {
@@ -366,7 +369,7 @@ impl Link {
 
     fn give_up(self, cause: &str) {
         for (_, held) in self.held {
-            let _ = held.told.send(Told::Lost(cause.to_owned()));
+            let _ = held.told.send(LeaseNews::Lost(cause.to_owned()));
         }
         for (_, (_, answer)) in self.pending {
             let _ = answer.send(Err(KeeperError::Lost { cause: cause.to_owned() }));

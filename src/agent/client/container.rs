@@ -17,7 +17,7 @@ pub const ENGINE_SOCKET: &str = "/var/run/docker.sock";
 
 /// What a container of ours is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Post {
+pub(super) enum ContainerRole {
     /// It is the keeper, storage included.
     Keeper,
     /// It serves the storage, and a keeper that is a process does the rest.
@@ -32,7 +32,7 @@ pub(super) enum Powers {
 }
 
 /// What a container of ours is made of.
-pub(super) struct MadeOf<'a> {
+pub(super) struct ContainerSpec<'a> {
     pub info: &'a EngineInfo,
     pub build: &'a Build,
     pub image: &'a str,
@@ -46,8 +46,8 @@ impl Starter {
     /// The container's name.
     pub(super) fn name(&self) -> String {
         match self.post {
-            Post::Keeper => self.options.scope.keeper(),
-            Post::Storehouse => self.options.scope.storehouse(),
+            ContainerRole::Keeper => self.options.scope.keeper(),
+            ContainerRole::Storehouse => self.options.scope.storehouse(),
         }
     }
 
@@ -68,11 +68,11 @@ impl Starter {
     }
 
     /// The container, with the engine's socket if it is at this place on the engine's machine.
-    pub(super) fn description(&self, made_of: &MadeOf<'_>, socket: Option<String>) -> CreateContainer {
-        let MadeOf { info, build, image, volume, powers, groups } = *made_of;
+    pub(super) fn description(&self, made_of: &ContainerSpec<'_>, socket: Option<String>) -> CreateContainer {
+        let ContainerSpec { info, build, image, volume, powers, groups } = *made_of;
         let (command, role) = match self.post {
-            Post::Keeper => ("keeper", Role::Keeper),
-            Post::Storehouse => ("storehouse", Role::Pool),
+            ContainerRole::Keeper => ("keeper", Role::Keeper),
+            ContainerRole::Storehouse => ("storehouse", Role::Pool),
         };
         let mut container = CreateContainer::new(self.name(), image);
         let mut cmd = vec!["agent".to_owned(), command.to_owned()];
@@ -86,9 +86,9 @@ impl Starter {
         container.env = [(identity::Scope::VARIABLE.to_owned(), Some(self.options.scope.to_string()))].into();
         container.network_mode = NetworkMode::None;
         match self.post {
-            Post::Keeper => container.restart = RestartPolicy::Always,
+            ContainerRole::Keeper => container.restart = RestartPolicy::Always,
             // It has no engine to remove itself with when its keeper is no more.
-            Post::Storehouse => container.auto_remove = true,
+            ContainerRole::Storehouse => container.auto_remove = true,
         }
         container.stop_timeout = Some(Duration::from_secs(5));
         container.mounts = socket.map(|socket| Mount::bind(socket, ENGINE_SOCKET)).into_iter().collect();
@@ -151,7 +151,7 @@ impl Starter {
     /// Where the engine's socket may be on the engine's own machine, the likeliest first. The keeper makes sure that it
     /// is the right one; a storehouse gets none.
     pub(super) fn engine_sockets(&self, info: &EngineInfo) -> Vec<Option<String>> {
-        if self.post == Post::Storehouse {
+        if self.post == ContainerRole::Storehouse {
             return vec![None];
         }
         if let Some(told) = &self.options.socket {

@@ -11,14 +11,14 @@ use tokio::sync::Mutex;
 use super::connection::answer_to;
 use super::wire::Wire;
 use super::{KeeperError, SOCKET, VOLUME, in_full};
-use crate::agent::protocol::{Ask, Build, Greeting, Outcome, Request};
-use crate::storage::{self, Carried, Carrier, Storage, StorageError, store_folder};
+use crate::agent::protocol::{Build, Greeting, Outcome, Request, RequestKind};
+use crate::storage::{self, RemoteStorage, Storage, StorageError, Transport, store_folder};
 
 /// The keeper's storage, and the folder where its files lie.
 pub async fn storage_inside() -> Result<(Arc<dyn Storage>, PathBuf), KeeperError> {
     let lost = |error: std::io::Error| KeeperError::Lost { cause: error.to_string() };
     let mut wire = Wire::of_socket(UnixStream::connect(SOCKET).await.map_err(lost)?);
-    let hello = Request { id: 0, ask: Ask::Hello(Build::default()) };
+    let hello = Request { id: 0, ask: RequestKind::Hello(Build::default()) };
     wire.send(&hello).await.map_err(lost)?;
     let greeting: Greeting = match answer_to(&mut wire, 0).await.map_err(lost)? {
         Outcome::Ok(value) => serde_json::from_value(value)?,
@@ -27,7 +27,7 @@ pub async fn storage_inside() -> Result<(Arc<dyn Storage>, PathBuf), KeeperError
     let kind = greeting.storage.ok_or_else(|| KeeperError::Lost {
         cause: "the keeper of this engine serves no storage".to_owned(),
     })?;
-    let carried = Carried::new(kind, Inside { wire: Mutex::new((wire, 0)) });
+    let carried = RemoteStorage::new(kind, Inside { wire: Mutex::new((wire, 0)) });
     Ok((Arc::new(carried), store_folder(Path::new(VOLUME), kind)))
 }
 
@@ -37,13 +37,13 @@ struct Inside {
 }
 
 #[async_trait]
-impl Carrier for Inside {
+impl Transport for Inside {
     async fn carry(&self, request: storage::Request) -> storage::Result<storage::Reply> {
         let mut wire = self.wire.lock().await;
         let (wire, last) = &mut *wire;
         *last += 1;
         let link = |cause: String| StorageError::Link { cause };
-        let asked = Request { id: *last, ask: Ask::Storage { request } };
+        let asked = Request { id: *last, ask: RequestKind::Storage { request } };
         wire.send(&asked).await.map_err(|error| link(in_full(&error)))?;
         match answer_to(wire, *last).await.map_err(|error| link(in_full(&error)))? {
             Outcome::Ok(value) => {

@@ -12,7 +12,7 @@ use super::connection::{Dial, answer_to};
 use super::start::Starter;
 use super::wire::Wire;
 use super::{Keeper, KeeperError, Options};
-use crate::agent::protocol::{Ask, Build, Outcome, Request};
+use crate::agent::protocol::{Build, Outcome, Request, RequestKind};
 use crate::engine::Engine;
 
 /// What a pipe holds.
@@ -54,7 +54,7 @@ impl Dial for ByPipe {
         });
         let _ = self.connections.send(theirs);
         let mut wire = Wire::of_pipe(ours);
-        wire.send(&Request { id: 0, ask: Ask::Hello(Build::default()) }).await.map_err(lost)?;
+        wire.send(&Request { id: 0, ask: RequestKind::Hello(Build::default()) }).await.map_err(lost)?;
         match answer_to(&mut wire, 0).await.map_err(lost)? {
             Outcome::Ok(greeting) => Ok((wire, serde_json::from_value(greeting)?)),
             Outcome::Error(refusal) => Err(refusal.into()),

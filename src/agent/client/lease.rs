@@ -5,23 +5,23 @@ use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
-use super::connection::{Command, Told};
+use super::connection::{Command, LeaseNews};
 use super::{Keeper, KeeperError};
-use crate::agent::protocol::{Ask, Destroyed, Lifetime, Notice, Reason, Standing};
+use crate::agent::protocol::{Destroyed, Lifetime, Notice, Reason, RequestKind, Standing};
 use crate::engine::identity::SandboxId;
 
-/// A lease on a sandbox. Dropping it without [`Lease::release`], [`Lease::detach`] or [`Lease::give_back`] is no end of the
+/// A lease on a sandbox. Dropping it without [`Lease::release`], [`Lease::detach`] or [`Lease::relinquish`] is no end of the
 /// lease as long as the [`Keeper`] it came from is in use: say what is meant.
 pub struct Lease {
     keeper: Keeper,
     sandbox: SandboxId,
     standing: Standing,
-    told: mpsc::UnboundedReceiver<Told>,
+    told: mpsc::UnboundedReceiver<LeaseNews>,
     notices: VecDeque<Notice>,
 }
 
 impl Lease {
-    pub(super) fn new(keeper: Keeper, standing: Standing, told: mpsc::UnboundedReceiver<Told>) -> Self {
+    pub(super) fn new(keeper: Keeper, standing: Standing, told: mpsc::UnboundedReceiver<LeaseNews>) -> Self {
         Self { keeper, sandbox: standing.sandbox.clone(), standing, told, notices: VecDeque::new() }
     }
 
@@ -51,29 +51,30 @@ impl Lease {
 
     /// Says that this process is about to be stopped (Ctrl-Z).
     pub async fn suspend(&self) -> Result<(), KeeperError> {
-        self.keeper.ask(Ask::Suspend).await
+        self.keeper.ask(RequestKind::Suspend).await
     }
 
     /// Says that this process runs again.
     pub async fn resume(&self) -> Result<(), KeeperError> {
-        self.keeper.ask(Ask::Resume).await
+        self.keeper.ask(RequestKind::Resume).await
     }
 
     /// Ends the lease but not the sandbox, which lives to its deadline.
     pub async fn detach(self, lifetime: Lifetime) -> Result<Standing, KeeperError> {
-        let standing = self.keeper.ask(Ask::Detach { sandbox: self.sandbox.clone(), lifetime }).await?;
+        let standing =
+            self.keeper.ask(RequestKind::Detach { sandbox: self.sandbox.clone(), lifetime }).await?;
         self.keeper.command(Command::LetGo(self.sandbox))?;
         Ok(standing)
     }
 
     /// Ends the lease on a sandbox that was only being changed: it lives to the deadline that it had.
-    pub async fn give_back(self) -> Result<Standing, KeeperError> {
-        let standing = self.keeper.ask(Ask::GiveBack { sandbox: self.sandbox.clone() }).await?;
+    pub async fn relinquish(self) -> Result<Standing, KeeperError> {
+        let standing = self.keeper.ask(RequestKind::Relinquish { sandbox: self.sandbox.clone() }).await?;
         self.keeper.command(Command::LetGo(self.sandbox))?;
         Ok(standing)
     }
 
-    /// Ends the lease as [`Lease::give_back`] does, and goes on to hear of the sandbox.
+    /// Ends the lease as [`Lease::relinquish`] does, and goes on to hear of the sandbox.
     pub async fn watch(&mut self) -> Result<(), KeeperError> {
         self.standing = self.keeper.watch_by(&self.sandbox, None).await?;
         Ok(())
@@ -88,15 +89,16 @@ impl Lease {
     /// Ends the lease and the sandbox. What the caller has not destroyed itself, the keeper does; what is left after
     /// that is in the answer.
     pub async fn release(self, reason: Reason) -> Result<Destroyed, KeeperError> {
-        let destroyed = self.keeper.ask(Ask::Release { sandbox: self.sandbox.clone(), reason }).await?;
+        let destroyed =
+            self.keeper.ask(RequestKind::Release { sandbox: self.sandbox.clone(), reason }).await?;
         self.keeper.command(Command::LetGo(self.sandbox))?;
         Ok(destroyed)
     }
 
     async fn hear(&mut self) -> Result<Notice, KeeperError> {
         match self.told.recv().await {
-            Some(Told::Notice(notice)) => Ok(notice),
-            Some(Told::Lost(cause)) => Err(KeeperError::Lost { cause }),
+            Some(LeaseNews::Notice(notice)) => Ok(notice),
+            Some(LeaseNews::Lost(cause)) => Err(KeeperError::Lost { cause }),
             None => Err(KeeperError::Lost { cause: "the connection was given up".to_owned() }),
         }
     }

@@ -32,17 +32,19 @@ pub use in_container::storage_inside;
 #[cfg(test)]
 pub use in_memory::ByPipe;
 pub use lease::Lease;
-pub use options::{Limiting, Options, Place};
+pub use options::{KeeperPlacement, Limiting, Options};
 pub use process::lock_beside;
 pub use start::{SOCKET, VOLUME};
-pub use storage_server::Storehouse;
+pub use storage_server::StorageServer;
 #[cfg(test)]
 pub use wire::Wire;
 
 use self::start::Starter;
 use super::cgroup;
 use super::image::Payload;
-use super::protocol::{Ask, Declared, Destroyed, Extension, Greeting, Left, Reason, Record, Standing, Terms};
+use super::protocol::{
+    Declared, Destroyed, Extension, Greeting, LeaseRequest, Leftovers, Reason, Record, RequestKind, Standing,
+};
 #[cfg(debug_assertions)]
 use crate::engine::docker::fault;
 use crate::engine::identity::{SandboxId, SandboxName};
@@ -50,7 +52,7 @@ use crate::engine::{ContainerState, Engine, EngineInfo};
 #[cfg(debug_assertions)]
 use crate::host_files::{self, Folder, Links, Unpack};
 use crate::spec::Limits;
-use crate::storage::{self, Carried, Carrier, Storage, StorageError, StorageKind};
+use crate::storage::{self, RemoteStorage, Storage, StorageError, StorageKind, Transport};
 use connection::{Command, Dial, Link};
 
 /// A connection to an engine's keeper. Clones share it; it closes with the last of them.
@@ -91,7 +93,7 @@ impl Keeper {
         engine: &Arc<dyn Engine>,
         options: Options,
     ) -> Result<Option<String>, KeeperError> {
-        if options.place == Place::Process || options.storage.is_some() {
+        if options.place == KeeperPlacement::Process || options.storage.is_some() {
             return Ok(None);
         }
         // An engine on another kind of machine has another image, and is asked what it is.
@@ -118,7 +120,7 @@ impl Keeper {
 
     /// Takes a lease: the sandbox lives for as long as this process holds it. Ask before the first of its objects is
     /// made.
-    pub async fn lease(&self, terms: Terms) -> Result<Lease, KeeperError> {
+    pub async fn lease(&self, terms: LeaseRequest) -> Result<Lease, KeeperError> {
         let (told, hears) = mpsc::unbounded_channel();
         let (answer, answered) = oneshot::channel();
         self.command(Command::Hold(terms, told, answer))?;
@@ -136,7 +138,7 @@ impl Keeper {
     async fn watch_by(
         &self,
         sandbox: &SandboxId,
-        told: Option<mpsc::UnboundedSender<connection::Told>>,
+        told: Option<mpsc::UnboundedSender<connection::LeaseNews>>,
     ) -> Result<Standing, KeeperError> {
         let (answer, answered) = oneshot::channel();
         self.command(Command::Watch(sandbox.clone(), told, answer))?;
@@ -144,8 +146,8 @@ impl Keeper {
     }
 
     /// Says that this client is about to destroy a sandbox: if it goes before it has said that it did, the keeper does.
-    pub async fn doom(&self, sandbox: &SandboxId, reason: Reason) -> Result<(), KeeperError> {
-        self.ask(Ask::Doom { sandbox: sandbox.clone(), reason }).await
+    pub async fn begin_destroy(&self, sandbox: &SandboxId, reason: Reason) -> Result<(), KeeperError> {
+        self.ask(RequestKind::BeginDestroy { sandbox: sandbox.clone(), reason }).await
     }
 
     /// Records what a sandbox is to be from now on.
@@ -153,51 +155,51 @@ impl Keeper {
     /// # Errors
     /// When there is no such sandbox, or the record cannot be written.
     pub async fn declare(&self, sandbox: &SandboxId, declared: Declared) -> Result<(), KeeperError> {
-        self.ask(Ask::Declare { sandbox: sandbox.clone(), declared: Box::new(declared) }).await
+        self.ask(RequestKind::Declare { sandbox: sandbox.clone(), declared: Box::new(declared) }).await
     }
 
     /// What was declared of a sandbox last; `None` if it is half-made.
     pub async fn declared(&self, sandbox: &SandboxId) -> Result<Option<Declared>, KeeperError> {
-        self.ask(Ask::Declared { sandbox: sandbox.clone() }).await
+        self.ask(RequestKind::Declared { sandbox: sandbox.clone() }).await
     }
 
     /// Moves a sandbox's deadline.
     pub async fn extend(&self, name: &SandboxName, how: Extension) -> Result<Standing, KeeperError> {
-        self.ask(Ask::Extend { name: name.clone(), how }).await
+        self.ask(RequestKind::Extend { name: name.clone(), how }).await
     }
 
     /// Says that a sandbox is being used.
     pub async fn touch(&self, name: &SandboxName) -> Result<(), KeeperError> {
-        self.ask(Ask::Touch { name: name.clone() }).await
+        self.ask(RequestKind::Touch { name: name.clone() }).await
     }
 
     /// All sandboxes that the keeper knows.
     pub async fn sandboxes(&self) -> Result<Vec<Standing>, KeeperError> {
-        self.ask(Ask::Sandboxes).await
+        self.ask(RequestKind::Sandboxes).await
     }
 
     /// Has the keeper destroy a sandbox, its logs and artifacts brought out before, and waits until that is done.
     pub async fn destroy(&self, name: &SandboxName, reason: Reason) -> Result<Destroyed, KeeperError> {
-        self.ask(Ask::Destroy { name: name.clone(), reason }).await
+        self.ask(RequestKind::Destroy { name: name.clone(), reason }).await
     }
 
     /// Notes that a sandbox that this client has destroyed is gone, and has the keeper look for what is left of it.
     /// For a session that holds the lease, see [`Lease::release`].
     pub async fn release(&self, sandbox: &SandboxId, reason: Reason) -> Result<Destroyed, KeeperError> {
-        self.ask(Ask::Release { sandbox: sandbox.clone(), reason }).await
+        self.ask(RequestKind::Release { sandbox: sandbox.clone(), reason }).await
     }
 
     /// Says that these containers, by name, are stopped on purpose: they are not started again until somebody does so.
     /// Those that were about to be.
     pub async fn rest(&self, containers: Vec<String>) -> Result<Vec<String>, KeeperError> {
-        self.ask(Ask::Rest { containers }).await
+        self.ask(RequestKind::SuppressRestart { containers }).await
     }
 
     /// Says that these containers, by name, are about to be frozen or stopped for a moment and that no others are: the
     /// keeper has them go on if this process goes meanwhile. Whether it has kept these still for this process all the
     /// while.
     pub async fn still(&self, containers: Vec<String>) -> Result<bool, KeeperError> {
-        self.ask(Ask::Still { containers, again: false }).await
+        self.ask(RequestKind::Still { containers, again: false }).await
     }
 
     /// Gives a sandbox a control group of its own, or changes what all in it may use together.
@@ -205,7 +207,7 @@ impl Keeper {
     /// # Errors
     /// When there is no such sandbox, or it cannot be limited so.
     pub async fn limit(&self, sandbox: &SandboxId, limits: &Limits) -> Result<(), KeeperError> {
-        self.ask(Ask::Limit { sandbox: sandbox.clone(), limits: limits.clone() }).await
+        self.ask(RequestKind::Limit { sandbox: sandbox.clone(), limits: limits.clone() }).await
     }
 
     /// Has the engine's machine take in nothing from the networks that a sandbox has now.
@@ -213,35 +215,35 @@ impl Keeper {
     /// # Errors
     /// [`KeeperError::is_of_ingress`] when that cannot be had of this engine.
     pub async fn filter_ingress(&self, sandbox: &SandboxId) -> Result<(), KeeperError> {
-        self.ask(Ask::FilterIngress { sandbox: sandbox.clone() }).await
+        self.ask(RequestKind::ProtectHost { sandbox: sandbox.clone() }).await
     }
 
     /// Has a storehouse do something about control groups.
     async fn group(&self, request: cgroup::Request) -> Result<Result<cgroup::Reply, String>, KeeperError> {
-        self.ask(Ask::Group { request }).await
+        self.ask(RequestKind::Group { request }).await
     }
 
     /// What happened to sandboxes in the last 24 hours.
     pub async fn events(&self, since: Option<Timestamp>) -> Result<Vec<Record>, KeeperError> {
-        self.ask(Ask::Events { since }).await
+        self.ask(RequestKind::Events { since }).await
     }
 
     /// What destroyed sandboxes left in the last 24 hours, the latest first.
-    pub async fn left(&self, name: Option<&SandboxName>) -> Result<Vec<Left>, KeeperError> {
-        self.ask(Ask::Left { name: name.cloned() }).await
+    pub async fn left(&self, name: Option<&SandboxName>) -> Result<Vec<Leftovers>, KeeperError> {
+        self.ask(RequestKind::Left { name: name.cloned() }).await
     }
 
     /// Brings what a sandbox left into a folder of this machine. Nothing is written through a link below it.
-    pub async fn bring(&self, left: &Left, into: Folder) -> Result<(), KeeperError> {
+    pub async fn bring(&self, left: &Leftovers, into: Folder) -> Result<(), KeeperError> {
         let path = into.path().to_owned();
         let failed = |source| KeeperError::Process { doing: "write to", path, source };
         let how = Unpack::plain(1, Links::LeftOut);
         let copied = match self.starter.options.place {
-            Place::Process => {
+            KeeperPlacement::Process => {
                 let from = PathBuf::from(&left.folder);
                 tokio::task::spawn_blocking(move || copy_folder(&from, &into)).await
             }
-            Place::Container => {
+            KeeperPlacement::Container => {
                 let name = self.starter.options.scope.keeper();
                 let archive = self.starter.engine.download(&name, &left.folder).await;
                 let archive = archive.map_err(KeeperError::engine("read what the sandbox left"))?;
@@ -269,7 +271,7 @@ impl Keeper {
             let cause = refused.collect::<Vec<_>>().join("; ");
             return Err(KeeperError::Setting { variable: "SANDBOX_STORAGE", cause });
         };
-        Ok(Arc::new(Carried::new(kind, self.clone())))
+        Ok(Arc::new(RemoteStorage::new(kind, self.clone())))
     }
 
     /// How this client wants limits to hold.
@@ -282,7 +284,7 @@ impl Keeper {
         self.greeting.storage
     }
 
-    async fn ask<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, KeeperError> {
+    async fn ask<T: DeserializeOwned>(&self, ask: RequestKind) -> Result<T, KeeperError> {
         let (answer, answered) = oneshot::channel();
         self.command(Command::Ask(ask, answer))?;
         let value: Value = answered.await.map_err(|_| given_up())??;
@@ -295,11 +297,12 @@ impl Keeper {
 }
 
 #[async_trait]
-impl Carrier for Keeper {
+impl Transport for Keeper {
     async fn carry(&self, request: storage::Request) -> storage::Result<storage::Reply> {
         #[cfg(debug_assertions)]
         let number = request.changes().then(fault::before_change).flatten();
-        let answer: Result<storage::Result<storage::Reply>, _> = self.ask(Ask::Storage { request }).await;
+        let answer: Result<storage::Result<storage::Reply>, _> =
+            self.ask(RequestKind::Storage { request }).await;
         #[cfg(debug_assertions)]
         fault::after(number);
         answer.unwrap_or_else(|error| Err(StorageError::Link { cause: in_full(&error) }))

@@ -10,7 +10,7 @@ use crate::storage::StorageKind;
 
 /// Where the keeper runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum KeeperPlacement {
     /// In a container of the engine.
     #[default]
     Container,
@@ -52,7 +52,7 @@ pub struct Options {
     /// Which world of sandboxes.
     pub scope: Scope,
     /// Where the keeper runs (`SANDBOX_KEEPER`).
-    pub place: Place,
+    pub place: KeeperPlacement,
     /// The kind of storage (`SANDBOX_STORAGE`); none: the best that works.
     pub storage: Option<StorageKind>,
     /// Bytes that stored data may take (`SANDBOX_BUDGET`, such as `20G`); none: half of what is free. A keeper that is
@@ -72,7 +72,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             scope: Scope::default(),
-            place: Place::default(),
+            place: KeeperPlacement::default(),
             storage: None,
             budget: None,
             binary: None,
@@ -87,8 +87,8 @@ impl Options {
     /// The container that has the storage's files.
     pub(super) fn storage_container(&self) -> String {
         match self.place {
-            Place::Container => self.scope.keeper(),
-            Place::Process => self.scope.storehouse(),
+            KeeperPlacement::Container => self.scope.keeper(),
+            KeeperPlacement::Process => self.scope.storehouse(),
         }
     }
 
@@ -97,8 +97,8 @@ impl Options {
         let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let wrong = |variable, cause: String| KeeperError::Setting { variable, cause };
         let place = match read("SANDBOX_KEEPER").as_deref() {
-            None | Some("container") => Place::Container,
-            Some("process") => Place::Process,
+            None | Some("container") => KeeperPlacement::Container,
+            Some("process") => KeeperPlacement::Process,
             Some(other) => {
                 return Err(wrong(
                     "SANDBOX_KEEPER",

@@ -3,7 +3,7 @@
 //! Its socket is in the user's runtime directory, one for each engine and scope. Whoever finds nobody listening starts
 //! one; of several, the first to lock the socket's neighbour stays and the others end at once. Its records are in the
 //! user's state directory. The engine's volumes may be out of its reach (another user's, another machine's): the storage
-//! is served by a container of ours, the [`super::Storehouse`].
+//! is served by a container of ours, the [`super::StorageServer`].
 
 use std::fs;
 use std::io;

@@ -12,13 +12,13 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Dial, answer_to};
-use super::container::{MadeOf, Post, Powers};
+use super::container::{ContainerRole, ContainerSpec, Powers};
 use super::error::{STARTING, STOCKING, in_full};
 use super::wire::Wire;
-use super::{KeeperError, Options, Place};
+use super::{KeeperError, KeeperPlacement, Options};
 use crate::agent::cgroup;
 use crate::agent::image::{self, Payload};
-use crate::agent::protocol::{self, Ask, Greeting, Outcome, Request};
+use crate::agent::protocol::{self, Greeting, Outcome, Request, RequestKind};
 use crate::engine::{
     Container, ContainerState, CreateContainer, Engine, EngineError, EngineInfo, ErrorKind, Exec, LogOptions,
     Tail,
@@ -44,7 +44,7 @@ pub const SOCKET: &str = "/run/keeper.sock";
 pub(super) struct Starter {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) options: Options,
-    pub(super) post: Post,
+    pub(super) post: ContainerRole,
     ready: OnceCell<(EngineInfo, Payload)>,
 }
 
@@ -63,8 +63,8 @@ impl Dial for Starter {
         let mut pause = SHORTEST;
         loop {
             let step = match self.options.place {
-                Place::Container => self.by_container().await?,
-                Place::Process => self.by_process().await?,
+                KeeperPlacement::Container => self.by_container().await?,
+                KeeperPlacement::Process => self.by_process().await?,
             };
             let cause = match step {
                 Step::Reached(reached) => return Ok(*reached),
@@ -89,13 +89,13 @@ impl Dial for Starter {
 
 impl Starter {
     pub(super) fn new(engine: Arc<dyn Engine>, options: Options) -> Self {
-        Self { engine, options, post: Post::Keeper, ready: OnceCell::new() }
+        Self { engine, options, post: ContainerRole::Keeper, ready: OnceCell::new() }
     }
 
     /// Knows how to reach the storehouse, which is always a container.
     pub(super) fn of_storehouse(engine: Arc<dyn Engine>, options: Options) -> Self {
-        let options = Options { place: Place::Container, ..options };
-        Self { engine, options, post: Post::Storehouse, ready: OnceCell::new() }
+        let options = Options { place: KeeperPlacement::Container, ..options };
+        Self { engine, options, post: ContainerRole::Storehouse, ready: OnceCell::new() }
     }
 
     /// The container, if there is one.
@@ -105,8 +105,8 @@ impl Starter {
 
     fn starting(&self) -> &'static str {
         match self.post {
-            Post::Keeper => STARTING,
-            Post::Storehouse => STOCKING,
+            ContainerRole::Keeper => STARTING,
+            ContainerRole::Storehouse => STOCKING,
         }
     }
 
@@ -169,7 +169,7 @@ impl Starter {
     pub(super) async fn greet(&self, mut wire: Wire) -> Result<Greeted, KeeperError> {
         let (_, payload) = self.ready().await?;
         let own = payload.build();
-        let hello = Request { id: 0, ask: Ask::Hello(own.clone()) };
+        let hello = Request { id: 0, ask: RequestKind::Hello(own.clone()) };
         let answer = async {
             wire.send(&hello).await?;
             answer_to(&mut wire, 0).await
@@ -197,7 +197,7 @@ impl Starter {
         powers: Powers,
         groups: &Result<cgroup::Driver, String>,
     ) -> Result<Step, KeeperError> {
-        if self.post == Post::Keeper {
+        if self.post == ContainerRole::Keeper {
             let storehouse = self.options.scope.storehouse();
             self.alone(
                 &storehouse,
@@ -208,7 +208,8 @@ impl Starter {
         let (info, payload) = self.ready().await?;
         let image = image::ensure(&*self.engine, payload).await?;
         let volume = self.volume().await?;
-        let made_of = MadeOf { info, build: payload.build(), image: &image, volume: &volume, powers, groups };
+        let made_of =
+            ContainerSpec { info, build: payload.build(), image: &image, volume: &volume, powers, groups };
         let mut refused = None;
         for socket in self.engine_sockets(info) {
             let container = self.description(&made_of, socket);
@@ -275,7 +276,7 @@ impl Starter {
 
     /// Ends the keeper, if there is one.
     pub(super) async fn dismiss(&self) -> Result<(), KeeperError> {
-        if self.options.place == Place::Process {
+        if self.options.place == KeeperPlacement::Process {
             return self.dismiss_process().await;
         }
         let Some(container) = self.container().await? else { return Ok(()) };
@@ -291,8 +292,8 @@ impl Starter {
     /// The last lines that the keeper wrote.
     async fn last_words(&self) -> Option<String> {
         let text = match self.options.place {
-            Place::Container => self.logged().await,
-            Place::Process => self.last_lines().await,
+            KeeperPlacement::Container => self.logged().await,
+            KeeperPlacement::Process => self.last_lines().await,
         };
         text.map(|it| it.trim().to_owned()).filter(|it| !it.is_empty())
     }
@@ -328,7 +329,7 @@ pub(super) enum Greeted {
 /// Asks a keeper to leave and waits until it has.
 pub(super) async fn retire(mut wire: Wire) {
     let leaving = async {
-        wire.send(&Request { id: 1, ask: Ask::Retire }).await?;
+        wire.send(&Request { id: 1, ask: RequestKind::Retire }).await?;
         while wire.receive().await?.is_some() {}
         std::io::Result::Ok(())
     };

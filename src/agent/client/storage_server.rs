@@ -16,11 +16,11 @@ use super::{Keeper, KeeperError, Options, in_full};
 use crate::agent::cgroup::{self, GroupError, Grouping, Groups};
 use crate::agent::protocol::Greeting;
 use crate::engine::Engine;
-use crate::storage::{self, Carried, Carrier, Storage, StorageError};
+use crate::storage::{self, RemoteStorage, Storage, StorageError, Transport};
 
 /// A way to the storehouse that outlives its container and the engine's restarts. Clones share it.
 #[derive(Clone)]
-pub struct Storehouse {
+pub struct StorageServer {
     door: Arc<Door>,
     /// The connection in use; replaced once it was given up.
     connection: Arc<Mutex<Keeper>>,
@@ -45,7 +45,7 @@ impl Dial for Door {
     }
 }
 
-impl Storehouse {
+impl StorageServer {
     /// Reaches the storehouse of an engine; starts one if there is none.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Storehouse {
     /// The storage that it serves, if any.
     pub fn storage(&self) -> Option<Arc<dyn Storage>> {
         let kind = self.greeting.storage?;
-        Some(Arc::new(Carried::new(kind, self.clone())))
+        Some(Arc::new(RemoteStorage::new(kind, self.clone())))
     }
 
     /// The control groups that it makes, if it can.
@@ -98,7 +98,7 @@ async fn reach(door: &Arc<Door>) -> Result<Keeper, KeeperError> {
 }
 
 #[async_trait]
-impl Carrier for Storehouse {
+impl Transport for StorageServer {
     async fn carry(&self, request: storage::Request) -> storage::Result<storage::Reply> {
         match self.connection().await {
             Ok(connection) => connection.carry(request).await,
@@ -110,7 +110,7 @@ impl Carrier for Storehouse {
 /// Control groups that a storehouse makes.
 struct FarGroups {
     grouping: Grouping,
-    storehouse: Storehouse,
+    storehouse: StorageServer,
 }
 
 #[async_trait]

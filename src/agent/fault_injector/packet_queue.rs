@@ -17,7 +17,7 @@ use tokio::{
 use super::Fault;
 use super::link::{Line, Way};
 use crate::agent::linux::netlink::{ACK, Message, Socket, attributes, messages};
-use crate::agent::linux::nftables::{self, Fate, Hook, Table};
+use crate::agent::linux::nftables::{self, Hook, RuleAction, Table};
 use crate::agent::linux::rtnetlink::{Interface, interfaces};
 
 const IPV4: Table<'static> = Table::ipv4("sandbox_fault");
@@ -97,8 +97,8 @@ fn lead_packets_of(table: Table<'static>) -> io::Result<()> {
             table.create(),
             table.delete(),
             table.create(),
-            table.base_chain("in", Hook::PreRouting, "filter", FIRST, Fate::Accept),
-            table.base_chain("out", Hook::PostRouting, "filter", FIRST, Fate::Accept),
+            table.base_chain("in", Hook::PreRouting, "filter", FIRST, RuleAction::Accept),
+            table.base_chain("out", Hook::PostRouting, "filter", FIRST, RuleAction::Accept),
             queues(table.rule("in").enters_not_by(LOOPBACK), QUEUE),
             queues(table.rule("out").leaves_not_by(LOOPBACK), QUEUE),
         ])

@@ -3,10 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::config::GatewayConfig;
-use super::directory::{Roster, Shared};
+use super::directory::{ServiceDirectory, Shared};
 use super::outbound::Answers;
 use super::policy::Policy;
-use super::stats::{Ledger, RefusalKey, RefusalKind};
+use super::stats::{GatewayStats, RefusalKey, RefusalKind};
 
 /// The engine's own resolver, in every container on a network of the user's.
 pub const ENGINE_RESOLVER: SocketAddr =
@@ -20,18 +20,18 @@ pub struct Serving {
     /// The decisions.
     pub policy: Policy,
     /// Who is who.
-    pub roster: Roster,
+    pub roster: ServiceDirectory,
     /// The counts.
-    pub ledger: Shared<Ledger>,
+    pub ledger: Shared<GatewayStats>,
     /// Outside names looked up for the proxy.
     pub answers: Shared<Answers>,
 }
 
 /// A connection in use; its end is counted when it is dropped.
 #[derive(Debug)]
-pub struct Use(Arc<Serving>);
+pub struct ConnectionGuard(Arc<Serving>);
 
-impl Drop for Use {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.ledger.lock().closed();
     }
@@ -42,7 +42,7 @@ impl Serving {
     pub fn new(config: GatewayConfig) -> Arc<Self> {
         Arc::new(Self {
             policy: Policy::new(&config),
-            roster: Roster::new(config.services.clone(), ENGINE_RESOLVER),
+            roster: ServiceDirectory::new(config.services.clone(), ENGINE_RESOLVER),
             ledger: Shared::default(),
             answers: Shared::default(),
             config,
@@ -55,9 +55,9 @@ impl Serving {
     }
 
     /// Counts a connection through a published port until the result is dropped.
-    pub fn count_connection(self: &Arc<Self>) -> Use {
+    pub fn count_connection(self: &Arc<Self>) -> ConnectionGuard {
         self.ledger.lock().opened();
-        Use(Arc::clone(self))
+        ConnectionGuard(Arc::clone(self))
     }
 
     /// Counts a refusal. The first of its kind is in the log at once, for who looks right after it.

@@ -36,13 +36,13 @@ pub use parking::Guarded as Shared;
 
 /// The services' containers.
 #[derive(Debug)]
-pub struct Roster {
+pub struct ServiceDirectory {
     containers: Guarded<Vec<ServiceAddress>>,
     engine_resolver: SocketAddr,
     turn: AtomicUsize,
 }
 
-impl Roster {
+impl ServiceDirectory {
     /// The containers of a configuration; those without an address are asked of `engine_resolver`.
     pub fn new(containers: Vec<ServiceAddress>, engine_resolver: SocketAddr) -> Self {
         Self { containers: Guarded::new(containers), engine_resolver, turn: AtomicUsize::new(0) }
@@ -125,7 +125,7 @@ mod tests {
     #[tokio::test]
     async fn replicas_take_turns_and_keep_their_services_name() {
         let resolver = "127.0.0.1:1".parse().unwrap();
-        let roster = Roster::new(vec![container("web", "t.web", [10, 0, 0, 3])], resolver);
+        let roster = ServiceDirectory::new(vec![container("web", "t.web", [10, 0, 0, 3])], resolver);
         roster.put(container("web", "t.web.2", [10, 0, 0, 4]));
         let mut seen = Vec::new();
         for _ in 0..2 {
@@ -140,8 +140,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_container_that_moved_is_found_at_its_new_address() {
-        let roster =
-            Roster::new(vec![container("web", "t.web", [10, 0, 0, 3])], "127.0.0.1:1".parse().unwrap());
+        let roster = ServiceDirectory::new(
+            vec![container("web", "t.web", [10, 0, 0, 3])],
+            "127.0.0.1:1".parse().unwrap(),
+        );
         roster.put(container("web", "t.web", [10, 0, 0, 7]));
         assert_eq!(roster.locate("web", None).await.unwrap(), Ipv4Addr::new(10, 0, 0, 7));
     }

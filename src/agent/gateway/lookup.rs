@@ -26,7 +26,7 @@ const MOST_BYTES: usize = 4096;
 
 /// An address and how long it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answer {
+pub struct Resolved {
     /// The address.
     pub address: Ipv4Addr,
     /// For so many seconds.
@@ -34,7 +34,7 @@ pub struct Answer {
 }
 
 /// The IPv4 addresses of `name`; none if there is no such name.
-pub async fn addresses(server: SocketAddr, name: &str) -> io::Result<Vec<Answer>> {
+pub async fn addresses(server: SocketAddr, name: &str) -> io::Result<Vec<Resolved>> {
     if !name.trim_end_matches('.').split('.').all(is_label) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` is not a name")));
     }
@@ -53,9 +53,9 @@ pub async fn addresses(server: SocketAddr, name: &str) -> io::Result<Vec<Answer>
 }
 
 /// The IPv4 addresses in an answer, those behind a CNAME included.
-pub fn a_records(answer: &Message) -> Vec<Answer> {
+pub fn a_records(answer: &Message) -> Vec<Resolved> {
     let address = |record: &hickory_proto::rr::Record| match &record.data {
-        RData::A(address) => Some(Answer { address: address.0, ttl: record.ttl }),
+        RData::A(address) => Some(Resolved { address: address.0, ttl: record.ttl }),
         _ => None,
     };
     answer.answers.iter().filter_map(address).collect()

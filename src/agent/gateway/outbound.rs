@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::context::Serving;
-use super::lookup::{self, Answer};
+use super::lookup::{self, Resolved};
 use super::stats::RefusalKind;
 use crate::agent::host_firewall::edge::LET_OUT;
 
@@ -46,7 +46,7 @@ impl Answers {
         self.0.get(name).filter(|(until, _)| *until > now).map(|(_, addresses)| addresses.clone())
     }
 
-    fn put(&mut self, name: &str, answers: &[Answer], now: Instant) {
+    fn put(&mut self, name: &str, answers: &[Resolved], now: Instant) {
         if self.0.len() >= MOST_NAMES {
             self.0.clear();
         }

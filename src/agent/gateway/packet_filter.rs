@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 use crate::agent::host_firewall::edge::{DNS, LET_OUT, NOT_THE_GATEWAYS};
 use crate::agent::linux::netlink::Message;
-use crate::agent::linux::nftables::{self, Fate, Hook, TCP, Table, UDP};
+use crate::agent::linux::nftables::{self, Hook, RuleAction, TCP, Table, UDP};
 use crate::agent::linux::rtnetlink::Interface;
 
 /// The log group that refused packets are told to.
@@ -24,12 +24,12 @@ pub enum Verdict {
     Refuse,
 }
 
-const REFUSED: Fate<'static> = Fate::GoTo(REFUSE);
+const REFUSED: RuleAction<'static> = RuleAction::GoTo(REFUSE);
 
 impl Verdict {
-    fn fate(self) -> Fate<'static> {
+    fn fate(self) -> RuleAction<'static> {
         match self {
-            Self::Accept => Fate::Accept,
+            Self::Accept => RuleAction::Accept,
             Self::Refuse => REFUSED,
         }
     }
@@ -56,10 +56,10 @@ impl Filter {
         let mut rules = vec![
             TABLE.create(),
             TABLE.chain(REFUSE),
-            TABLE.base_chain("input", Hook::Input, "filter", 0, Fate::Accept),
-            TABLE.base_chain("mark", Hook::Forward, "filter", -150, Fate::Accept),
-            TABLE.base_chain("forward", Hook::Forward, "filter", 0, Fate::Drop),
-            TABLE.base_chain("postrouting", Hook::PostRouting, "nat", 100, Fate::Accept),
+            TABLE.base_chain("input", Hook::Input, "filter", 0, RuleAction::Accept),
+            TABLE.base_chain("mark", Hook::Forward, "filter", -150, RuleAction::Accept),
+            TABLE.base_chain("forward", Hook::Forward, "filter", 0, RuleAction::Drop),
+            TABLE.base_chain("postrouting", Hook::PostRouting, "nat", 100, RuleAction::Accept),
         ];
         rules.extend(refuse_rules());
         rules.extend(self.input_rules());
@@ -75,7 +75,7 @@ impl Filter {
         for (interface, addresses) in &self.inner {
             for address in addresses {
                 let net = Ipv4Net::from(*address);
-                rules.push(TABLE.rule("input").enters_by(*interface).goes_to(net).does(Fate::Accept));
+                rules.push(TABLE.rule("input").enters_by(*interface).goes_to(net).does(RuleAction::Accept));
             }
             rules.push(TABLE.rule("input").enters_by(*interface).does(REFUSED));
         }
@@ -110,7 +110,7 @@ impl Filter {
             .into_iter()
             .flat_map(|ttl| {
                 [fresh(ttl).of_protocol(TCP), fresh(ttl).of_protocol(UDP), fresh(ttl).is_echo_reply()]
-                    .map(|rule| rule.does(Fate::Drop))
+                    .map(|rule| rule.does(RuleAction::Drop))
             })
             .collect()
     }
@@ -119,7 +119,7 @@ impl Filter {
     fn named_answer_rules(&self) -> impl Iterator<Item = Message> {
         let named = self.listed.iter().filter(|(net, _)| net.prefix_len() == 32);
         let answer = |net| TABLE.rule("forward").enters_by(self.edge).comes_from(net).answers();
-        named.map(move |(net, _)| answer(*net).does(Fate::Accept))
+        named.map(move |(net, _)| answer(*net).does(RuleAction::Accept))
     }
 
     fn forward_rules(&self) -> Vec<Message> {
@@ -127,18 +127,19 @@ impl Filter {
         let mut rules: Vec<Message> = self.named_answer_rules().collect();
         rules.extend(self.host_answer_rules());
         rules.extend([
-            rule().answers().does(Fate::Accept),
-            rule().enters_by(self.edge).does(Fate::Drop),
+            rule().answers().does(RuleAction::Accept),
+            rule().enters_by(self.edge).does(RuleAction::Drop),
             rule().leaves_not_by(self.edge).does(REFUSED),
         ]);
         rules.extend(self.never.iter().map(|net| rule().goes_to(*net).does(REFUSED)));
         for (net, port) in &self.listed {
             match port {
-                None => rules.push(rule().goes_to(*net).does(Fate::Accept)),
-                Some(port) => rules.extend(
-                    [TCP, UDP]
-                        .map(|protocol| rule().goes_to(*net).to_port(protocol, *port).does(Fate::Accept)),
-                ),
+                None => rules.push(rule().goes_to(*net).does(RuleAction::Accept)),
+                Some(port) => {
+                    rules.extend([TCP, UDP].map(|protocol| {
+                        rule().goes_to(*net).to_port(protocol, *port).does(RuleAction::Accept)
+                    }))
+                }
             }
         }
         rules.push(rule().does(self.rest.fate()));

@@ -73,14 +73,14 @@ async fn carry(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
     loop {
         from.readable().await?;
         match carry_small(from, to) {
-            Ok(Carried::End) => return end(to),
-            Ok(Carried::All { full: false }) => {}
-            Ok(Carried::All { full: true }) => {
+            Ok(CopyResult::End) => return end(to),
+            Ok(CopyResult::All { full: false }) => {}
+            Ok(CopyResult::All { full: true }) => {
                 if carry_bulk(from, to).await? {
                     return end(to);
                 }
             }
-            Ok(Carried::Part(rest)) => write_all(to, &rest).await?,
+            Ok(CopyResult::Part(rest)) => write_all(to, &rest).await?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -96,17 +96,17 @@ fn end(to: &TcpStream) -> io::Result<()> {
     }
 }
 
-enum Carried {
+enum CopyResult {
     End,
     All { full: bool },
     Part(Vec<u8>),
 }
 
-fn carry_small(from: &TcpStream, to: &TcpStream) -> io::Result<Carried> {
+fn carry_small(from: &TcpStream, to: &TcpStream) -> io::Result<CopyResult> {
     SCRATCH.with_borrow_mut(|scratch| {
         let length = from.try_read(&mut scratch[..])?;
         if length == 0 {
-            return Ok(Carried::End);
+            return Ok(CopyResult::End);
         }
         let written = match to.try_write(&scratch[..length]) {
             Ok(written) => written,
@@ -114,9 +114,9 @@ fn carry_small(from: &TcpStream, to: &TcpStream) -> io::Result<Carried> {
             Err(error) => return Err(error),
         };
         Ok(if written == length {
-            Carried::All { full: length == SMALL }
+            CopyResult::All { full: length == SMALL }
         } else {
-            Carried::Part(scratch[written..length].to_vec())
+            CopyResult::Part(scratch[written..length].to_vec())
         })
     })
 }

@@ -164,7 +164,7 @@ impl LogSummary {
 
 /// The counts, and what of them was already written.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct GatewayStats {
     connections: Connections,
     connections_written: Option<(Connections, Instant)>,
     refusals: HashMap<RefusalKey, Entry>,
@@ -178,7 +178,7 @@ struct Entry {
     written: Option<(u64, Instant)>,
 }
 
-impl Ledger {
+impl GatewayStats {
     /// A connection through a published port began.
     pub fn opened(&mut self) {
         self.connections.open += 1;
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_at_once_and_then_every_ten_seconds() {
-        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        let (mut ledger, start) = (GatewayStats::default(), Instant::now());
         assert!(ledger.refused(key("a.example")));
         assert_eq!(ledger.due(start).len(), 1);
         assert!(!ledger.refused(key("a.example")));
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_names_takes_a_bounded_place() {
-        let mut ledger = Ledger::default();
+        let mut ledger = GatewayStats::default();
         for number in 0..10_000 {
             ledger.refused(key(&format!("x{number}.tunnel.example")));
         }
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_log_is_read_back_as_its_newest_word() {
-        let mut ledger = Ledger::default();
+        let mut ledger = GatewayStats::default();
         ledger.opened();
         ledger.refused(key("a.example"));
         let mut log = String::from("not ours\n");

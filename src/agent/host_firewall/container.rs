@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-use super::protocol::{Answer, Bridge, Edge, Request};
+use super::protocol::{Bridge, Edge, FilterReply, Request};
 use crate::agent::image;
 use crate::engine::identity::{self, Role, SandboxId, Scope};
 use crate::engine::{
@@ -51,7 +51,7 @@ const LOOK: Duration = Duration::from_millis(25);
 
 /// Why packets to the engine's machine may be taken in.
 #[derive(Debug, thiserror::Error)]
-pub enum IngressError {
+pub enum HostFirewallError {
     /// The engine refused the container.
     #[error("cannot start the container that filters")]
     Engine(#[from] EngineError),
@@ -69,7 +69,7 @@ pub enum IngressError {
     Ipv6(#[source] Box<Self>),
 }
 
-impl IngressError {
+impl HostFirewallError {
     /// The way out.
     pub fn hint(&self) -> &'static str {
         match self {
@@ -83,16 +83,16 @@ impl IngressError {
 }
 
 /// Whoever filters for the sandboxes of a scope.
-pub struct Ingress {
+pub struct HostFirewall {
     engine: Arc<dyn Engine>,
     scope: Scope,
     /// The reference of our own image.
     image: String,
-    post: Mutex<Post>,
+    post: Mutex<FilterProcess>,
 }
 
 /// Whether there is a process that filters.
-enum Post {
+enum FilterProcess {
     Vacant,
     Taken(Box<Process>),
     /// There is to be none any more.
@@ -105,17 +105,17 @@ struct Process {
     read: BytesMut,
 }
 
-impl Ingress {
+impl HostFirewall {
     /// Makes nothing yet.
     pub fn new(engine: Arc<dyn Engine>, scope: Scope, image: String) -> Self {
-        Self { engine, scope, image, post: Mutex::new(Post::Vacant) }
+        Self { engine, scope, image, post: Mutex::new(FilterProcess::Vacant) }
     }
 
     /// Has the engine's machine take in nothing from the networks that a sandbox has now.
     ///
     /// # Errors
     /// When that cannot be had, and why.
-    pub async fn filter(&self, sandbox: &SandboxId) -> Result<(), IngressError> {
+    pub async fn filter(&self, sandbox: &SandboxId) -> Result<(), HostFirewallError> {
         self.filter_those(Filter::all().label(identity::ID, sandbox.as_str())).await
     }
 
@@ -123,11 +123,11 @@ impl Ingress {
     ///
     /// # Errors
     /// When that cannot be had, and why.
-    pub async fn filter_all(&self) -> Result<(), IngressError> {
+    pub async fn filter_all(&self) -> Result<(), HostFirewallError> {
         self.filter_those(self.scope.narrow(Filter::all())).await
     }
 
-    async fn filter_those(&self, filter: Filter) -> Result<(), IngressError> {
+    async fn filter_those(&self, filter: Filter) -> Result<(), HostFirewallError> {
         let filter = filter.label(identity::ROLE, Role::Network.as_str());
         let mut networks = self.engine.networks(&filter).await?;
         networks.retain(|network| self.scope.owns(&network.labels));
@@ -139,23 +139,23 @@ impl Ingress {
             let mut post = self.post.lock().await;
             match self.ask(&mut post, &request).await {
                 // One that was there may be gone by now: with its engine, or by somebody's hand.
-                Err(IngressError::Lost(_)) => self.ask(&mut post, &request).await,
+                Err(HostFirewallError::Lost(_)) => self.ask(&mut post, &request).await,
                 answer => answer,
             }
         };
         let filtered = timeout(PATIENCE, filtered).await.unwrap_or_else(|_elapsed| Err(late()));
         let ipv6 = request.bridges.iter().any(|bridge| bridge.ipv6);
-        filtered.map_err(|error| if ipv6 { IngressError::Ipv6(Box::new(error)) } else { error })
+        filtered.map_err(|error| if ipv6 { HostFirewallError::Ipv6(Box::new(error)) } else { error })
     }
 
     /// Starts it ahead of the first that is to be filtered.
     pub async fn prepare(&self) {
         let prepared = async {
             let mut post = self.post.lock().await;
-            if matches!(*post, Post::Vacant)
+            if matches!(*post, FilterProcess::Vacant)
                 && let Ok(process) = self.begin().await
             {
-                *post = Post::Taken(Box::new(process));
+                *post = FilterProcess::Taken(Box::new(process));
             }
         };
         // Whoever asks for something tries again, and hears why.
@@ -171,13 +171,13 @@ impl Ingress {
     pub async fn dismiss(&self) {
         let dismissed = async {
             let mut post = self.post.lock().await;
-            if let Post::Taken(process) = &mut *post
+            if let FilterProcess::Taken(process) = &mut *post
                 && self.is_unused().await
             {
                 // Otherwise a table stays that is about nothing.
                 let _ = process.ask(&Request { edge: Edge::Released, bridges: Vec::new() }).await;
             }
-            *post = Post::Abolished;
+            *post = FilterProcess::Abolished;
             self.clear().await
         };
         // With the end of its stdin it goes by itself.
@@ -188,27 +188,27 @@ impl Ingress {
         Edge::Filtered(self.scope.edge_bridge())
     }
 
-    async fn ask(&self, post: &mut Post, request: &Request) -> Result<(), IngressError> {
-        let mut process = match std::mem::replace(post, Post::Vacant) {
-            Post::Taken(process) => process,
-            Post::Vacant => Box::new(self.begin().await?),
-            Post::Abolished => {
-                *post = Post::Abolished;
-                return Err(IngressError::Refused("the keeper is leaving".to_owned()));
+    async fn ask(&self, post: &mut FilterProcess, request: &Request) -> Result<(), HostFirewallError> {
+        let mut process = match std::mem::replace(post, FilterProcess::Vacant) {
+            FilterProcess::Taken(process) => process,
+            FilterProcess::Vacant => Box::new(self.begin().await?),
+            FilterProcess::Abolished => {
+                *post = FilterProcess::Abolished;
+                return Err(HostFirewallError::Refused("the keeper is leaving".to_owned()));
             }
         };
         let answer = process.ask(request).await?;
-        *post = Post::Taken(process);
+        *post = FilterProcess::Taken(process);
         match answer {
-            Answer::Filtered => Ok(()),
-            Answer::Refused(why) => Err(IngressError::Refused(why)),
+            FilterReply::Filtered => Ok(()),
+            FilterReply::Refused(why) => Err(HostFirewallError::Refused(why)),
         }
     }
 
-    async fn begin(&self) -> Result<Process, IngressError> {
+    async fn begin(&self) -> Result<Process, HostFirewallError> {
         let info = self.engine.info().await?;
         if info.kind == EngineKind::Podman {
-            return Err(IngressError::Podman);
+            return Err(HostFirewallError::Podman);
         }
         let create = self.description(&info);
         let container = loop {
@@ -277,7 +277,7 @@ impl Ingress {
 }
 
 impl Process {
-    async fn ask(&mut self, request: &Request) -> io::Result<Answer> {
+    async fn ask(&mut self, request: &Request) -> io::Result<FilterReply> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         self.attached.input.write_all(&line).await?;
@@ -294,7 +294,7 @@ impl Process {
     }
 }
 
-fn late() -> IngressError {
+fn late() -> HostFirewallError {
     io::Error::from(io::ErrorKind::TimedOut).into()
 }
 

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
 use crate::agent::linux::netlink::{Message, Socket, messages};
-use crate::agent::linux::nftables::{self, Fate, Hook, Rule, TCP, Table, UDP};
+use crate::agent::linux::nftables::{self, Hook, Rule, RuleAction, TCP, Table, UDP};
 
 /// The code point of what a gateway lets out to the machine on purpose (RFC 2474, for local use).
 pub const LET_OUT: u8 = 0b1010_1100;
@@ -95,16 +95,16 @@ fn rules(table: Table<'_>) -> Vec<Message> {
     let from_edge = |chain: &'static str| -> Rule<'_> { table.rule(chain).enters_by_name(table.name()) };
     let mut messages = vec![
         table.create_new(),
-        table.base_chain(INPUT, Hook::Input, "filter", -10, Fate::Accept),
-        table.base_chain(FORWARD, Hook::Forward, "filter", -10, Fate::Accept),
+        table.base_chain(INPUT, Hook::Input, "filter", -10, RuleAction::Accept),
+        table.base_chain(FORWARD, Hook::Forward, "filter", -10, RuleAction::Accept),
     ];
     for chain in [INPUT, FORWARD] {
-        messages.push(from_edge(chain).answers().does(Fate::Accept));
-        messages.push(from_edge(chain).has_service_class(LET_OUT).does(Fate::Accept));
+        messages.push(from_edge(chain).answers().does(RuleAction::Accept));
+        messages.push(from_edge(chain).has_service_class(LET_OUT).does(RuleAction::Accept));
     }
     for protocol in [UDP, TCP] {
         let asks = from_edge(INPUT).to_port(protocol, DNS).has_service_class(0);
-        messages.push(asks.does(Fate::Accept));
+        messages.push(asks.does(RuleAction::Accept));
     }
     messages.push(from_edge(INPUT).of_protocol(TCP).rejects(RESET.0, RESET.1));
     messages.push(from_edge(INPUT).rejects(PROHIBITED.0, PROHIBITED.1));

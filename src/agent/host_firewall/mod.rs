@@ -28,7 +28,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use super::linux::memory;
 use bridges::Bridges;
 use edge::Edge;
-use protocol::{Answer, Request};
+use protocol::{FilterReply, Request};
 
 /// `sandbox agent ingress`: does what it is asked for until the end of stdin.
 pub fn run() -> ExitCode {
@@ -77,7 +77,7 @@ async fn heed(edge: &mut Option<Edge>) -> io::Result<()> {
     }
 }
 
-fn answer(bridges: &mut Bridges, edge: &mut Option<Edge>, request: &Request) -> Answer {
+fn answer(bridges: &mut Bridges, edge: &mut Option<Edge>, request: &Request) -> FilterReply {
     let closed = filter_edge(edge, &request.edge);
     let refused: Vec<String> = closed
         .err()
@@ -90,7 +90,7 @@ fn answer(bridges: &mut Bridges, edge: &mut Option<Edge>, request: &Request) -> 
                 .filter_map(|bridge| Some(format!("`{}`: {}", bridge.name, bridges.close(bridge).err()?))),
         )
         .collect();
-    if refused.is_empty() { Answer::Filtered } else { Answer::Refused(refused.join("; ")) }
+    if refused.is_empty() { FilterReply::Filtered } else { FilterReply::Refused(refused.join("; ")) }
 }
 
 /// Filters on the edge network, if it is not filtered already, or no longer.
@@ -121,9 +121,10 @@ mod tests {
             .concat();
         serve(asked.as_bytes(), &mut answers).await.unwrap();
         let text = String::from_utf8(answers).unwrap();
-        let answers: Vec<Answer> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(answers[0], Answer::Filtered);
-        let Answer::Refused(why) = &answers[1] else { panic!("{answers:?}") };
+        let answers: Vec<FilterReply> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(answers[0], FilterReply::Filtered);
+        let FilterReply::Refused(why) = &answers[1] else { panic!("{answers:?}") };
         assert!(why.contains("`no-such-bridge`") && why.contains("; `nor-this`: "), "{why}");
         assert!(serve(&b"nonsense\n"[..], Vec::new()).await.is_err());
     }

@@ -33,7 +33,7 @@ pub(super) struct Bridge {
 /// What it answers, one JSON line each.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Answer {
+pub(super) enum FilterReply {
     /// Nothing is taken in from them.
     Filtered,
     /// From some of them something may be: which, and why.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::data::budget::{self, Kept, Reach};
+use crate::data::budget::{self, EvictionScope, StoredSet};
 use crate::data::snapshot;
 use crate::engine::identity::{self, Role, Scope};
 use crate::engine::{Engine, Filter};
@@ -29,9 +29,10 @@ pub async fn keep_within(
     let Ok(volumes) = engine.volumes(&filter).await else { return Ok(Vec::new()) };
     let cloned = volumes.iter().filter_map(|volume| volume.labels.get(identity::FROM)?.parse().ok());
     let kept = snapshot::kept(storage, &storage.usage(Detail::Sets).await?).await?;
-    let recent = kept.iter().filter(|set: &&Kept| now - set.last_used < RECENT).map(|set| set.path.clone());
+    let recent =
+        kept.iter().filter(|set: &&StoredSet| now - set.last_used < RECENT).map(|set| set.path.clone());
     let in_use: BTreeSet<SetPath> = cloned.chain(recent).collect();
-    let choice = budget::choose(&kept, &in_use, usage.used, bound, Reach::Baselines);
+    let choice = budget::choose(&kept, &in_use, usage.used, bound, EvictionScope::Baselines);
     for set in &choice.remove {
         storage.delete_set(set).await?;
     }

@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::Arguments;
-use super::state::{Event, Found};
+use super::state::{Discovered, Event};
 use crate::agent::cgroup::{self, GroupError, Groups, Local, Reply, Request, Starved};
-use crate::agent::client::Storehouse;
-use crate::agent::protocol::{Line, Outcome, Refusal, RefusalKind, Reply as Answer};
+use crate::agent::client::StorageServer;
+use crate::agent::protocol::{Line, Outcome, Refusal, RefusalKind, Reply as RequestResult};
 use crate::engine::identity::{SandboxId, Scope};
 use crate::spec::Limits;
 
@@ -25,7 +25,7 @@ pub type Opened = Result<Arc<dyn Groups>, String>;
 
 /// What the client that made this container has told of the engine's groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
+pub enum GroupReport {
     /// Their tree is mounted here.
     Mounted(cgroup::Driver),
     /// It is not.
@@ -35,8 +35,8 @@ pub enum Told {
 /// Looks at the tree that is mounted here.
 pub async fn open_local(arguments: &Arguments, scope: &Scope) -> Opened {
     let driver = match &arguments.groups {
-        Told::Mounted(driver) => *driver,
-        Told::Refused(why) => return Err(why.clone()),
+        GroupReport::Mounted(driver) => *driver,
+        GroupReport::Refused(why) => return Err(why.clone()),
     };
     let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let scope = scope.clone();
@@ -51,7 +51,7 @@ pub async fn open_local(arguments: &Arguments, scope: &Scope) -> Opened {
 }
 
 /// The groups that a storehouse makes.
-pub fn far(storehouse: &Storehouse) -> Opened {
+pub fn far(storehouse: &StorageServer) -> Opened {
     let greeting = storehouse.greeting();
     match storehouse.groups() {
         Some(groups) => Ok(groups),
@@ -62,7 +62,7 @@ pub fn far(storehouse: &Storehouse) -> Opened {
 }
 
 /// Makes the groups of all known sandboxes again, which a reboot takes. Those for which that did not succeed.
-pub async fn take_up(groups: &dyn Groups, found: &[Found]) -> Vec<SandboxId> {
+pub async fn take_up(groups: &dyn Groups, found: &[Discovered]) -> Vec<SandboxId> {
     let mut failed = Vec::new();
     let limited = found.iter().filter_map(|it| Some((it, it.kept.as_ref()?.limits.clone()?)));
     for (sandbox, limits) in limited {
@@ -76,7 +76,7 @@ pub async fn take_up(groups: &dyn Groups, found: &[Found]) -> Vec<SandboxId> {
 }
 
 /// Removes the groups of no sandbox. Nobody may make another one meanwhile.
-pub async fn remove_others(groups: &dyn Groups, found: &[Found]) {
+pub async fn remove_others(groups: &dyn Groups, found: &[Discovered]) {
     let sandboxes = found.iter().map(|it| it.sandbox.clone()).collect();
     if let Err(error) = groups.perform(Request::Keep { sandboxes }).await {
         tracing::warn!(%error, "cannot remove control groups of sandboxes that are gone");
@@ -106,7 +106,7 @@ pub async fn limit(
         }
     };
     // The client may have gone; the group goes with the sandbox.
-    let _ = lines.send(Line::Reply(Answer { id, outcome }));
+    let _ = lines.send(Line::Reply(RequestResult { id, outcome }));
     event
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::state::Now;
+use super::state::Clocks;
 
 /// Tells the time since the keeper's start and the time of day.
 #[derive(Debug, Clone, Copy)]
@@ -22,9 +22,9 @@ impl Clock {
     }
 
     /// What both clocks show.
-    pub fn now(&self) -> Now {
+    pub fn now(&self) -> Clocks {
         // On Linux `Instant` is CLOCK_MONOTONIC, which stands still while the machine sleeps.
-        Now { mono: self.begin.elapsed(), wall: Timestamp::now() }
+        Clocks { mono: self.begin.elapsed(), wall: Timestamp::now() }
     }
 
     /// A moment of the first clock for the runtime's timers.

@@ -21,7 +21,7 @@ use crate::engine::{ContainerSummary, Engine, Filter, LogOptions, Tail};
 use crate::host_files::{self, Folder, Links, Unpack};
 use crate::spec::Artifact;
 use crate::storage::{SetPath, Storage};
-use crate::sweep::{self, Aftermath, Manner, Patience, Target};
+use crate::sweep::{self, Aftermath, Patience, StopMode, Target};
 
 /// How long bringing logs out may take; the sandbox is to be gone soon.
 const LOGS: Duration = Duration::from_secs(3);
@@ -53,7 +53,7 @@ impl Destroyer {
         }
         let target = Target::id(&self.scope, sandbox);
         let data = Data { storage: self.storage.as_deref(), groups: self.groups.as_deref(), name };
-        let swept = sweep::destroy(&*self.engine, &target, Manner::Kill, &Patience::default(), &data).await;
+        let swept = sweep::destroy(&*self.engine, &target, StopMode::Kill, &Patience::default(), &data).await;
         Destroyed::from(&swept)
     }
 

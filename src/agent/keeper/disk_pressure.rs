@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::quiesced;
 use super::store::Store;
 use crate::agent::client::in_full;
-use crate::agent::protocol::{Record, What};
+use crate::agent::protocol::{Record, RecordKind};
 use crate::bind_check;
 use crate::engine::identity::{self, Role, Scope};
 use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Filter};
@@ -24,7 +24,7 @@ const STOP: Duration = Duration::from_secs(5);
 
 /// What was done and has to be undone. Kept in the volume, so that the next keeper does it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Strain {
+pub struct DiskPressure {
     /// Containers that were frozen, by id.
     #[serde(default)]
     frozen: BTreeSet<String>,
@@ -38,7 +38,7 @@ pub struct Strain {
 
 /// What has to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Remedy {
+enum PoolRecovery {
     /// Nothing.
     Nothing,
     /// Freeze who writes.
@@ -49,25 +49,25 @@ enum Remedy {
     Mend,
 }
 
-impl Strain {
+impl DiskPressure {
     /// What a pressure asks for. `host` is that of the disk below a pool that is read-only: on a full one it would be
     /// so again at once.
-    fn remedy(&self, pressure: Pressure, host: Pressure) -> Remedy {
+    fn remedy(&self, pressure: Pressure, host: Pressure) -> PoolRecovery {
         match pressure {
-            Pressure::Critical => Remedy::Freeze,
-            Pressure::ReadOnly if host == Pressure::Critical => Remedy::Nothing,
-            Pressure::ReadOnly => Remedy::Mend,
+            Pressure::Critical => PoolRecovery::Freeze,
+            Pressure::ReadOnly if host == Pressure::Critical => PoolRecovery::Nothing,
+            Pressure::ReadOnly => PoolRecovery::Mend,
             Pressure::Fine if !self.frozen.is_empty() || !self.stopped.is_empty() || self.told => {
-                Remedy::Undo
+                PoolRecovery::Undo
             }
             // Between the two nobody is frozen and nobody thawed: it would go to and fro.
-            Pressure::Fine | Pressure::Short => Remedy::Nothing,
+            Pressure::Fine | Pressure::Short => PoolRecovery::Nothing,
         }
     }
 }
 
 /// What a look at the disk needs.
-pub struct Relief {
+pub struct PressureRelief {
     /// The engine.
     pub engine: Arc<dyn Engine>,
     /// Whose objects are ours.
@@ -78,9 +78,9 @@ pub struct Relief {
     pub storage: Arc<dyn Storage>,
 }
 
-impl Relief {
+impl PressureRelief {
     /// Looks at the disk and does what it asks for. How the disk was, if it could be looked at.
-    pub async fn relieve(&self, strain: &mut Strain) -> Option<Pressure> {
+    pub async fn relieve(&self, strain: &mut DiskPressure) -> Option<Pressure> {
         let pressure = self.storage.check().await.ok()?;
         let host = match pressure {
             Pressure::ReadOnly => {
@@ -92,13 +92,13 @@ impl Relief {
         if pressure == Pressure::ReadOnly && !strain.told {
             tracing::error!("the pool has turned read-only");
             strain.told = true;
-            self.note(What::PoolReadOnly);
+            self.note(RecordKind::PoolReadOnly);
         }
         match strain.remedy(pressure, host) {
-            Remedy::Nothing => {}
-            Remedy::Freeze => self.freeze(strain).await,
-            Remedy::Undo => self.undo(strain).await,
-            Remedy::Mend => self.mend(strain).await,
+            PoolRecovery::Nothing => {}
+            PoolRecovery::Freeze => self.freeze(strain).await,
+            PoolRecovery::Undo => self.undo(strain).await,
+            PoolRecovery::Mend => self.mend(strain).await,
         }
         if *strain != before
             && let Err(error) = self.store.save_strain(strain)
@@ -108,7 +108,7 @@ impl Relief {
         Some(pressure)
     }
 
-    async fn freeze(&self, strain: &mut Strain) {
+    async fn freeze(&self, strain: &mut DiskPressure) {
         let Ok(services) = self.services().await else { return };
         let running = services.iter().filter(|it| it.state == ContainerState::Running);
         let mut frozen = Vec::new();
@@ -121,12 +121,12 @@ impl Relief {
             }
         }
         if !frozen.is_empty() {
-            self.note(What::DiskFull { frozen });
+            self.note(RecordKind::DiskFull { frozen });
         }
     }
 
     /// Whoever is gone, or was thawed or started by somebody else meanwhile, needs nothing.
-    async fn undo(&self, strain: &mut Strain) {
+    async fn undo(&self, strain: &mut DiskPressure) {
         let Ok(services) = self.services().await else { return };
         let (mut thawed, mut started) = (Vec::new(), Vec::new());
         for container in services {
@@ -143,16 +143,16 @@ impl Relief {
         }
         if !thawed.is_empty() {
             tracing::info!(?thawed, "the engine's disk has room again");
-            self.note(What::DiskEased { thawed });
+            self.note(RecordKind::DiskEased { thawed });
         }
         if strain.told {
             tracing::info!(?started, "the pool can be written again");
-            self.note(What::PoolMended { started });
+            self.note(RecordKind::PoolMended { started });
         }
-        *strain = Strain::default();
+        *strain = DiskPressure::default();
     }
 
-    async fn mend(&self, strain: &mut Strain) {
+    async fn mend(&self, strain: &mut DiskPressure) {
         let Ok(users) = self.users().await else { return };
         let alive = users.iter().filter(|it| it.state.is_alive());
         join_all(alive.map(|it| self.engine.stop_container(&it.id, None, Some(STOP)))).await;
@@ -180,7 +180,7 @@ impl Relief {
         Ok(services)
     }
 
-    fn note(&self, what: What) {
+    fn note(&self, what: RecordKind) {
         let record = Record { at: Timestamp::now(), name: None, sandbox: None, what };
         if let Err(error) = self.store.note(&record) {
             tracing::warn!(%error, "cannot note an event");
@@ -192,23 +192,23 @@ impl Relief {
 mod tests {
     use super::*;
 
-    fn frozen() -> Strain {
-        Strain { frozen: ["a".to_owned()].into(), ..Strain::default() }
+    fn frozen() -> DiskPressure {
+        DiskPressure { frozen: ["a".to_owned()].into(), ..DiskPressure::default() }
     }
 
     #[test]
     fn writers_are_frozen_while_it_is_critical_and_thawed_when_all_is_well() {
-        let remedy = |strain: Strain, pressure| strain.remedy(pressure, pressure);
-        assert_eq!(remedy(Strain::default(), Pressure::Critical), Remedy::Freeze);
-        assert_eq!(remedy(frozen(), Pressure::Short), Remedy::Nothing);
-        assert_eq!(remedy(frozen(), Pressure::Fine), Remedy::Undo);
-        assert_eq!(remedy(Strain::default(), Pressure::Fine), Remedy::Nothing);
+        let remedy = |strain: DiskPressure, pressure| strain.remedy(pressure, pressure);
+        assert_eq!(remedy(DiskPressure::default(), Pressure::Critical), PoolRecovery::Freeze);
+        assert_eq!(remedy(frozen(), Pressure::Short), PoolRecovery::Nothing);
+        assert_eq!(remedy(frozen(), Pressure::Fine), PoolRecovery::Undo);
+        assert_eq!(remedy(DiskPressure::default(), Pressure::Fine), PoolRecovery::Nothing);
     }
 
     #[test]
     fn a_pool_is_mended_once_the_disk_below_it_has_room() {
-        let strain = Strain::default();
-        assert_eq!(strain.remedy(Pressure::ReadOnly, Pressure::Critical), Remedy::Nothing);
-        assert_eq!(strain.remedy(Pressure::ReadOnly, Pressure::Short), Remedy::Mend);
+        let strain = DiskPressure::default();
+        assert_eq!(strain.remedy(Pressure::ReadOnly, Pressure::Critical), PoolRecovery::Nothing);
+        assert_eq!(strain.remedy(Pressure::ReadOnly, Pressure::Short), PoolRecovery::Mend);
     }
 }

@@ -29,17 +29,17 @@ pub mod storage_server;
 pub mod store;
 mod unfinished;
 
-use self::serve::{End, Home, Parts};
+use self::serve::{End, KeeperHome, Parts};
 use self::store::Store;
-use super::host_firewall::container::Ingress;
+use super::host_firewall::container::HostFirewall;
 use super::linux::memory;
 use super::protocol::{Build, Greeting};
-use crate::agent::client::{Limiting, Options, Storehouse, in_full, lock_beside};
+use crate::agent::client::{Limiting, Options, StorageServer, in_full, lock_beside};
 use crate::engine::docker::Docker;
 use crate::engine::identity::{self, Scope};
 use crate::engine::{Engine, EngineError};
 use crate::storage::{self, Storage, StorageKind};
-use cgroups::{Opened, Told};
+use cgroups::{GroupReport, Opened};
 
 /// How long before its end a keeper may have been told something that it did not take in.
 const UNHEARD: Duration = Duration::from_secs(2);
@@ -56,8 +56,8 @@ pub struct Arguments {
     budget: Option<u64>,
     linger: Duration,
     /// Whether the engine's control groups are within reach.
-    groups: Told,
-    home: Home,
+    groups: GroupReport,
+    home: KeeperHome,
     /// What the client that made it says it is.
     build: Build,
 }
@@ -72,8 +72,8 @@ impl Arguments {
             storage: None,
             budget: None,
             linger: state::LINGER,
-            groups: Told::Refused("the engine's control groups are not mounted".to_owned()),
-            home: Home::Container,
+            groups: GroupReport::Refused("the engine's control groups are not mounted".to_owned()),
+            home: KeeperHome::Container,
             build: Build::default(),
         };
         for arg in args {
@@ -92,9 +92,9 @@ impl Arguments {
                 ("--build", value) => {
                     read.build = serde_json::from_str(value).map_err(|error| format!("{arg}: {error}"))?;
                 }
-                ("--groups", value) => read.groups = Told::Mounted(value.parse()?),
-                ("--no-groups", value) => read.groups = Told::Refused(value.to_owned()),
-                ("--detach", _) => read.home = Home::Process,
+                ("--groups", value) => read.groups = GroupReport::Mounted(value.parse()?),
+                ("--no-groups", value) => read.groups = GroupReport::Refused(value.to_owned()),
+                ("--detach", _) => read.home = KeeperHome::Process,
                 _ => return Err(format!("`{arg}` is not an argument of the keeper")),
             }
         }
@@ -135,11 +135,11 @@ pub fn run(args: &[String]) -> ExitCode {
 fn start(args: &[String]) -> Result<End, StartError> {
     let arguments = Arguments::parse(args).map_err(StartError::Arguments)?;
     let _lock = match arguments.home {
-        Home::Process => match detach(&arguments.socket)? {
+        KeeperHome::Process => match detach(&arguments.socket)? {
             Some(lock) => Some(lock),
             None => return Ok(End::Stopped),
         },
-        Home::Container => None,
+        KeeperHome::Container => None,
     };
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     memory::keep_small(runtime.enable_all().max_blocking_threads(4)).build()?.block_on(run_with(arguments))
@@ -164,15 +164,15 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
         .map_err(|source| StartError::Folder { path: arguments.volume.clone(), source })?;
     let engine = Docker::connect_from_env().await?;
     let heard = match arguments.home {
-        Home::Container => recognise(&engine).await?,
-        Home::Process => None,
+        KeeperHome::Container => recognise(&engine).await?,
+        KeeperHome::Process => None,
     };
     let (storage, refused, storehouse, groups) = match arguments.home {
-        Home::Container => {
+        KeeperHome::Container => {
             let (storage, refused) = open_local(&arguments).await;
             (storage, refused, None, cgroups::open_local(&arguments, &scope).await)
         }
-        Home::Process => open_far(&engine, &scope, &arguments).await,
+        KeeperHome::Process => open_far(&engine, &scope, &arguments).await,
     };
     let greeting = Greeting {
         build: arguments.build.clone(),
@@ -185,7 +185,7 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
     let image = identity::agent_image(&arguments.build.digest);
     let parts = Parts {
         home: arguments.home,
-        ingress: Some(Arc::new(Ingress::new(Arc::clone(&engine), scope.clone(), image))),
+        ingress: Some(Arc::new(HostFirewall::new(Arc::clone(&engine), scope.clone(), image))),
         engine,
         scope,
         store,
@@ -224,7 +224,7 @@ async fn open_far(
     engine: &Arc<dyn Engine>,
     scope: &Scope,
     arguments: &Arguments,
-) -> (Option<Arc<dyn Storage>>, Refusals, Option<Storehouse>, Opened) {
+) -> (Option<Arc<dyn Storage>>, Refusals, Option<StorageServer>, Opened) {
     let options = Options {
         scope: scope.clone(),
         storage: arguments.storage,
@@ -232,7 +232,7 @@ async fn open_far(
         limiting: Limiting::from_env().unwrap_or_default(),
         ..Options::default()
     };
-    match Storehouse::open(engine, options).await {
+    match StorageServer::open(engine, options).await {
         Ok(storehouse) => {
             let refused = storehouse.greeting().storage_refused.clone();
             let groups = cgroups::far(&storehouse);
@@ -279,7 +279,7 @@ mod tests {
     fn arguments_are_read_and_unknown_ones_refused() {
         let args = ["--socket=/s", "--volume=/v", "--linger=250", "--storage=copy", "--detach"];
         let read = Arguments::parse(&args.map(str::to_owned)).unwrap();
-        assert_eq!((read.linger, read.home), (Duration::from_millis(250), Home::Process));
+        assert_eq!((read.linger, read.home), (Duration::from_millis(250), KeeperHome::Process));
         assert_eq!(read.storage, Some(StorageKind::Copy));
         assert!(Arguments::parse(&["--colour".to_owned()]).is_err());
     }

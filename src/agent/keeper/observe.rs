@@ -8,32 +8,36 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use super::state::Found;
+use super::state::Discovered;
 use super::store::Store;
 use crate::agent::gateway::stats::GatewayEvent;
 use crate::engine::identity::{self, SandboxId, SandboxName, Scope};
 use crate::engine::{Engine, EngineError, LogOptions, Tail};
-use crate::storage::{SetPath, Shelf, Storage};
+use crate::storage::{Namespace, SetPath, Storage};
 use crate::sweep::{self, Target};
 
 /// Every sandbox that the engine has an object of, or the volume a record.
-pub async fn look(engine: &Arc<dyn Engine>, scope: &Scope, store: &Store) -> Result<Vec<Found>, EngineError> {
+pub async fn look(
+    engine: &Arc<dyn Engine>,
+    scope: &Scope,
+    store: &Store,
+) -> Result<Vec<Discovered>, EngineError> {
     let found = sweep::sandboxes(&**engine, scope).await?;
-    let mut found: BTreeMap<SandboxId, Found> = found
+    let mut found: BTreeMap<SandboxId, Discovered> = found
         .values()
         .filter_map(|found| found.labels().find_map(of_labels))
         .map(|found| (found.sandbox.clone(), found))
         .collect();
     for (sandbox, kept) in store.records() {
         let name = kept.terms.name.clone();
-        let bare = Found { name, sandbox: sandbox.clone(), expires: None, kept: None, exists: false };
+        let bare = Discovered { name, sandbox: sandbox.clone(), expires: None, kept: None, exists: false };
         found.entry(sandbox).or_insert(bare).kept = Some(kept);
     }
     Ok(found.into_values().collect())
 }
 
-fn of_labels(labels: &BTreeMap<String, String>) -> Option<Found> {
-    Some(Found {
+fn of_labels(labels: &BTreeMap<String, String>) -> Option<Discovered> {
+    Some(Discovered {
         name: labels.get(identity::NAME)?.parse().ok()?,
         sandbox: labels.get(identity::ID)?.parse().ok()?,
         expires: labels.get(identity::EXPIRES).and_then(|it| it.parse().ok()),
@@ -59,8 +63,8 @@ pub async fn recount_mounts(engine: &Arc<dyn Engine>, scope: &Scope) {
 }
 
 /// Deletes live data of sandboxes that are no more.
-pub async fn delete_orphans(storage: &dyn Storage, found: &[Found]) {
-    let Ok(live) = storage.list(Shelf::Live).await else { return };
+pub async fn delete_orphans(storage: &dyn Storage, found: &[Discovered]) {
+    let Ok(live) = storage.list(Namespace::Live).await else { return };
     let known: Vec<_> = found.iter().filter_map(|it| SetPath::live(it.sandbox.as_str()).ok()).collect();
     for set in live.into_iter().filter(|it| !known.contains(&it.path)) {
         if let Err(error) = storage.delete_set(&set.path).await {

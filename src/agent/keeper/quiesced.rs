@@ -19,7 +19,7 @@ const RETURN: Duration = Duration::from_secs(5);
 
 /// The containers, by name, that connections keep still, or are about to.
 #[derive(Debug, Default)]
-pub struct Still {
+pub struct QuiescedContainers {
     kept: BTreeMap<ConnectionId, Vec<String>>,
     /// What clients of an earlier keeper kept, until then.
     orphaned: Option<(Duration, Vec<String>)>,
@@ -27,7 +27,7 @@ pub struct Still {
     going: BTreeSet<String>,
 }
 
-impl Still {
+impl QuiescedContainers {
     /// What an earlier keeper's clients kept still.
     pub fn restore(&mut self, now: Duration, containers: Vec<String>) {
         self.orphaned = Some((now + RETURN, containers)).filter(|(_, containers)| !containers.is_empty());
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn only_what_a_lost_connection_kept_still_is_left_and_is_known_until_it_goes_on() {
-        let mut still = Still::default();
+        let mut still = QuiescedContainers::default();
         assert!(!still.note(ONE, names(&["db"]), false));
         assert!(still.note(ONE, names(&["db"]), false));
         still.note(OTHER, names(&["web"]), false);
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn data_that_one_client_works_on_is_no_other_clients() {
         let (shop, blog) = (identity::data("shop"), identity::data("blog"));
-        let mut still = Still::default();
+        let mut still = QuiescedContainers::default();
         still.restore(Duration::ZERO, vec![blog.clone()]);
         still.note(ONE, vec!["web".to_owned(), shop.clone()], false);
         for theirs in [vec!["db".to_owned(), shop.clone()], vec![blog.clone()]] {
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_client_has_a_while_to_come_back_to_another_keeper() {
-        let mut still = Still::default();
+        let mut still = QuiescedContainers::default();
         still.restore(Duration::ZERO, names(&["db", "web"]));
         assert_eq!(still.due(RETURN / 2), [""; 0]);
         assert!(still.note(ONE, names(&["db"]), true));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::protocol::Fate;
+use crate::agent::protocol::ExitAction;
 use crate::engine::identity::SandboxId;
 use crate::spec::RestartPolicy;
 
@@ -92,12 +92,12 @@ impl Restarts {
     }
 
     /// A container ended: what happens to it.
-    pub fn died(&mut self, now: Duration, death: Death) -> Fate {
+    pub fn died(&mut self, now: Duration, death: Death) -> ExitAction {
         let container = death.container.clone();
         let woken = death.stopped && self.woken.remove(&container).is_some_and(|until| now < until);
         if self.resting.contains(&container) || (death.stopped && !woken) {
             self.tries.remove(&container);
-            return Fate::Stopped;
+            return ExitAction::Stopped;
         }
         let before = self.tries.get_mut(&container).map(|it| {
             it.starting = false;
@@ -106,7 +106,7 @@ impl Restarts {
         let count = before.map_or(0, |it| it.count);
         if !woken && !death.policy.wants(death.code, count) {
             self.ended.insert(container);
-            return Fate::Stays;
+            return ExitAction::Stays;
         }
         let hasty = before.filter(|it| now.saturating_sub(it.began) < HEALTHY);
         let wait = hasty.map_or(FIRST, |it| (it.wait * 2).min(LONGEST));
@@ -114,7 +114,7 @@ impl Restarts {
         let (sandbox, waiting) = (death.sandbox.clone(), Some((until, death)));
         let tries = Tries { sandbox, count: count + 1, wait, began: until, waiting, starting: false };
         self.tries.insert(container, tries);
-        Fate::Restarts
+        ExitAction::Restarts
     }
 
     /// A container was started. If it was not by us, what was before no longer counts. Whether it has to be stopped again:
@@ -216,7 +216,7 @@ mod tests {
     const WEB: &str = "sbx-a.web";
 
     /// Restarts with a clock; what is due is started at once.
-    struct Bench {
+    struct Harness {
         restarts: Restarts,
         now: Duration,
     }
@@ -231,7 +231,7 @@ mod tests {
         vec![WEB.to_owned()]
     }
 
-    impl Bench {
+    impl Harness {
         fn new() -> Self {
             Self { restarts: Restarts::default(), now: Duration::from_mins(1) }
         }
@@ -248,7 +248,7 @@ mod tests {
         fn dies(&mut self, death: Death) -> Option<Duration> {
             let fate = self.restarts.died(self.now, death);
             let wait = self.restarts.next().map(|until| until - self.now);
-            assert_eq!(fate == Fate::Restarts, wait.is_some());
+            assert_eq!(fate == ExitAction::Restarts, wait.is_some());
             wait
         }
 
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_service_that_fails_at_once_waits_longer_each_time() {
-        let mut bench = Bench::new();
+        let mut bench = Harness::new();
         let mut waits = Vec::new();
         for _ in 0..4 {
             let wait = bench.ends(RestartPolicy::Always, 1);
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_service_that_ran_for_a_while_starts_again_at_once_but_its_restarts_are_counted() {
-        let mut bench = Bench::new();
+        let mut bench = Harness::new();
         let once = RestartPolicy::OnFailure { max: Some(1) };
         let wait = bench.ends(once, 1);
         bench.lives(wait, HEALTHY);
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn what_somebody_stopped_or_started_meanwhile_is_left_alone() {
-        let mut bench = Bench::new();
+        let mut bench = Harness::new();
         assert_eq!(bench.is_stopped(RestartPolicy::Always), None);
         let rest: fn(&mut Restarts) = |restarts| assert_eq!(restarts.rest(&web()), web());
         let forget: fn(&mut Restarts) = |restarts| restarts.forget(&"0123456789ab".parse().unwrap());
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn what_rests_is_not_started_again_until_somebody_has_started_it() {
-        let mut bench = Bench::new();
+        let mut bench = Harness::new();
         assert_eq!(bench.restarts.rest(&web()), [""; 0]);
         assert_eq!(bench.ends(RestartPolicy::Always, 1), None);
         bench.restarts.started(WEB);
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_was_put_to_rest_and_runs_all_the_same_is_started_again() {
-        let mut bench = Bench::new();
+        let mut bench = Harness::new();
         bench.restarts.rest(&web());
         bench.restarts.awake(&web());
         assert_eq!(bench.ends(RestartPolicy::Always, 1), Some(FIRST));
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_start_of_ours_that_comes_after_the_rest_is_taken_back() {
-        let mut bench = Bench::new();
+        let mut bench = Harness::new();
         let wait = bench.ends(RestartPolicy::Always, 1);
         bench.now += wait.unwrap();
         assert_eq!(bench.restarts.due(bench.now).len(), 1);
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_stop_that_a_lost_client_wanted_is_undone_whatever_the_policy() {
-        let mut bench = Bench::new();
+        let mut bench = Harness::new();
         bench.restarts.rest(&web());
         assert_eq!(bench.restarts.wake(bench.now, web()), web());
         let wait = bench.is_stopped(RestartPolicy::No);
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn what_ended_by_itself_is_not_woken_nor_run_twice() {
-        let mut bench = Bench::new();
+        let mut bench = Harness::new();
         assert_eq!(bench.restarts.wake(bench.now, web()), web());
         assert_eq!(bench.ends(RestartPolicy::No, 0), None);
         assert_eq!(bench.restarts.wake(bench.now, web()), [""; 0]);
@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_next_keeper_goes_on_where_this_one_ended() {
-        let mut bench = Bench::new();
+        let mut bench = Harness::new();
         let once = RestartPolicy::OnFailure { max: Some(1) };
         bench.ends(once, 1);
         bench.restarts.rest(&["sbx-a.db".to_owned()]);
@@ -364,7 +364,7 @@ mod tests {
         bench.restarts.restore(bench.now, record);
 
         let db = Death { container: "sbx-a.db".to_owned(), ..death(RestartPolicy::Always, 1) };
-        assert_eq!(bench.restarts.died(bench.now, db), Fate::Stopped);
+        assert_eq!(bench.restarts.died(bench.now, db), ExitAction::Stopped);
         bench.lives(Some(FIRST), Duration::ZERO);
         assert_eq!(bench.ends(once, 1), None);
     }

@@ -27,14 +27,14 @@ mod storage;
 use super::cgroups;
 use super::clients::Clients;
 use super::clock::{Clock, WallTimer};
-use super::disk_pressure::Strain;
+use super::disk_pressure::DiskPressure;
 use super::observe;
-use super::state::{Event, Found, State};
+use super::state::{Discovered, Event, State};
 use super::store::Store;
-use super::unfinished::HalfMade;
+use super::unfinished::Unfinished;
 use crate::agent::cgroup::Groups;
-use crate::agent::host_firewall::container::Ingress;
-use crate::agent::protocol::{Ask, Build, Greeting, Record, What};
+use crate::agent::host_firewall::container::HostFirewall;
+use crate::agent::protocol::{Build, Greeting, Record, RecordKind, RequestKind};
 use crate::engine::Engine;
 use crate::engine::identity::Scope;
 use crate::spec::Limits;
@@ -46,7 +46,7 @@ const DISK: Duration = Duration::from_secs(5);
 const TIDY: Duration = Duration::from_hours(1);
 /// Where a keeper runs, which decides what a dead engine means to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Home {
+pub enum KeeperHome {
     /// In a container: it ends, and the engine starts it again with a fresh socket.
     Container,
     /// As a process: the socket's path stays good, so it waits.
@@ -56,7 +56,7 @@ pub enum Home {
 /// What a keeper is made of.
 pub struct Parts {
     /// Where it runs.
-    pub home: Home,
+    pub home: KeeperHome,
     /// The engine.
     pub engine: Arc<dyn Engine>,
     /// Whose objects are ours.
@@ -68,7 +68,7 @@ pub struct Parts {
     /// Who makes control groups, if anybody can.
     pub groups: Option<Arc<dyn Groups>>,
     /// Who keeps services' packets off the engine's machine, if anybody does.
-    pub ingress: Option<Arc<Ingress>>,
+    pub ingress: Option<Arc<HostFirewall>>,
     /// What it says of itself.
     pub greeting: Greeting,
     /// How long it stays after the last sandbox.
@@ -165,18 +165,18 @@ pub(super) fn listen(socket: &std::path::Path) -> std::io::Result<UnixListener> 
 }
 
 pub(super) struct Serving {
-    home: Home,
+    home: KeeperHome,
     socket: PathBuf,
     engine: Arc<dyn Engine>,
     scope: Scope,
     store: Store,
     storage: Option<Arc<dyn Storage>>,
     groups: Option<Arc<dyn Groups>>,
-    ingress: Option<Arc<Ingress>>,
+    ingress: Option<Arc<HostFirewall>>,
     /// Whether the engine's machine may have been started anew, without any of the groups and with other bridges.
     anew: bool,
     pub(super) state: State,
-    half_made: HalfMade,
+    half_made: Unfinished,
     clock: Clock,
     pub(super) clients: Clients,
     events: mpsc::Sender<Event>,
@@ -189,7 +189,7 @@ pub(super) struct Serving {
     /// When the budget was looked at last.
     bounded: Instant,
     /// What was done about the disk; locked while it is looked at.
-    strain: Arc<Mutex<Strain>>,
+    strain: Arc<Mutex<DiskPressure>>,
     build: Build,
 }
 
@@ -208,7 +208,7 @@ impl Serving {
             groups: parts.groups,
             ingress: parts.ingress,
             anew: true,
-            half_made: HalfMade::default(),
+            half_made: Unfinished::default(),
             state: State::new(parts.greeting, parts.linger, now),
             clock,
             clients: Clients::new(events.clone()),
@@ -234,7 +234,9 @@ impl Serving {
             at: Timestamp::now(),
             name: None,
             sandbox: None,
-            what: What::KeeperStarted { version: self.build.version.map(|it| it.to_string()).join(".") },
+            what: RecordKind::KeeperStarted {
+                version: self.build.version.map(|it| it.to_string()).join("."),
+            },
         });
         if let Ok(found) = observe::look(&self.engine, &self.scope, &self.store).await {
             if let Some(storage) = &self.storage {
@@ -253,7 +255,7 @@ impl Serving {
     }
 
     /// Once after each start of the engine's machine. What a next `up` has to do again.
-    fn take_up(&mut self, found: &[Found]) -> impl Future<Output = Vec<Event>> + Send + use<> {
+    fn take_up(&mut self, found: &[Discovered]) -> impl Future<Output = Vec<Event>> + Send + use<> {
         let anew = std::mem::take(&mut self.anew);
         let ingress = self.ingress.clone().filter(|_| anew);
         let groups = self.groups.clone().filter(|_| anew);
@@ -272,7 +274,7 @@ impl Serving {
         match &event {
             Event::Connected(client) => self.half_made.opened(*client),
             Event::Quiet | Event::WentOn(_) => self.busy -= 1,
-            Event::Asked(_, _, Ask::Lease(terms)) if !terms.again => self.prepare_ingress(),
+            Event::Asked(_, _, RequestKind::Lease(terms)) if !terms.again => self.prepare_ingress(),
             _ => {}
         }
         let looked = matches!(event, Event::Found(_));

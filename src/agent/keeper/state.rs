@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use self::event::{Action, Alarms, ConnectionId, Event, Found, Gather, Kept, Now, Remembered};
+pub use self::event::{
+    Action, Alarms, Clocks, ConnectionId, Discovered, Event, Gather, Remembered, StoredSandbox,
+};
 
-use self::ending::Gone;
-use self::sandbox::{Grip, Sandbox};
-use super::quiesced::Still;
+use self::ending::DestroyedSandbox;
+use self::sandbox::{LeaseState, Sandbox};
+use super::quiesced::QuiescedContainers;
 use super::restart::{Death, Restarts};
 use crate::agent::cgroup::Starved;
-use crate::agent::protocol::{Greeting, Hold, Notice, Reason, Standing, What, Who};
+use crate::agent::protocol::{Actor, Greeting, LeaseStatus, Notice, Reason, RecordKind, Standing};
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
 
@@ -46,9 +48,9 @@ pub struct State {
     connections: BTreeMap<ConnectionId, Connection>,
     /// Who wants the notices about a sandbox without keeping it alive.
     watchers: BTreeMap<SandboxId, BTreeSet<ConnectionId>>,
-    gone: BTreeMap<SandboxId, Gone>,
+    gone: BTreeMap<SandboxId, DestroyedSandbox>,
     restarts: Restarts,
-    still: Still,
+    still: QuiescedContainers,
     /// What each connection has put to rest.
     rested: BTreeMap<ConnectionId, BTreeSet<String>>,
     /// What a next keeper would find.
@@ -62,7 +64,7 @@ pub struct State {
 
 impl State {
     /// A keeper that starts now.
-    pub fn new(greeting: Greeting, linger: Duration, now: Now) -> Self {
+    pub fn new(greeting: Greeting, linger: Duration, now: Clocks) -> Self {
         Self {
             greeting,
             linger,
@@ -71,7 +73,7 @@ impl State {
             watchers: BTreeMap::new(),
             gone: BTreeMap::new(),
             restarts: Restarts::default(),
-            still: Still::default(),
+            still: QuiescedContainers::default(),
             rested: BTreeMap::new(),
             remembered: Remembered::default(),
             empty_since: now.mono,
@@ -83,7 +85,7 @@ impl State {
 
     /// Takes in what happened; what is returned has to be done, in order.
     #[must_use]
-    pub fn handle(&mut self, now: Now, event: Event) -> Vec<Action> {
+    pub fn handle(&mut self, now: Clocks, event: Event) -> Vec<Action> {
         let was_empty = self.is_empty();
         let mut todo = Vec::new();
         match event {
@@ -148,14 +150,14 @@ impl State {
         let mut alarms = Alarms::default();
         for sandbox in self.sandboxes.values() {
             match &sandbox.grip {
-                Grip::Lost { since } => alarms.at_mono(*since + sandbox.terms.grace),
-                Grip::Held(client) => {
+                LeaseState::Lost { since } => alarms.at_mono(*since + sandbox.terms.grace),
+                LeaseState::Held(client) => {
                     if let Some(connection) = self.connections.get(client).filter(|it| !it.suspended) {
                         alarms.at_mono(connection.heard + SILENCE);
                     }
                 }
-                Grip::Detached => {}
-                Grip::Ending { .. } => continue,
+                LeaseState::Detached => {}
+                LeaseState::Ending { .. } => continue,
             }
             if let Some(end) = sandbox.end().filter(|_| !sandbox.asking) {
                 alarms.at_wall(end.at);
@@ -215,12 +217,12 @@ impl State {
 
     fn standing(&self, sandbox: &Sandbox) -> Standing {
         let hold = match &sandbox.grip {
-            _ if sandbox.is_going() => Hold::Ending,
-            Grip::Held(_) if sandbox.suspended => Hold::Suspended,
-            Grip::Held(_) => Hold::Held,
-            Grip::Lost { .. } => Hold::Lost,
-            Grip::Detached => Hold::Detached,
-            Grip::Ending { .. } => Hold::Ending,
+            _ if sandbox.is_going() => LeaseStatus::Ending,
+            LeaseState::Held(_) if sandbox.suspended => LeaseStatus::Suspended,
+            LeaseState::Held(_) => LeaseStatus::Held,
+            LeaseState::Lost { .. } => LeaseStatus::Lost,
+            LeaseState::Detached => LeaseStatus::Detached,
+            LeaseState::Ending { .. } => LeaseStatus::Ending,
         };
         Standing {
             name: sandbox.terms.name.clone(),
@@ -240,7 +242,7 @@ impl State {
         }
     }
 
-    fn found(&mut self, now: Now, found: Vec<Found>, todo: &mut Vec<Action>) {
+    fn found(&mut self, now: Clocks, found: Vec<Discovered>, todo: &mut Vec<Action>) {
         for it in found {
             if self.sandboxes.contains_key(&it.sandbox) {
                 continue;
@@ -249,26 +251,30 @@ impl State {
             let begun = it.kept.as_ref().and_then(|kept| kept.ending);
             let sandbox = match it.kept {
                 Some(kept) => Sandbox {
-                    grip: if kept.detached { Grip::Detached } else { Grip::Lost { since: now.mono } },
+                    grip: if kept.detached {
+                        LeaseState::Detached
+                    } else {
+                        LeaseState::Lost { since: now.mono }
+                    },
                     limits: kept.limits,
-                    ..Sandbox::new(kept.terms, kept.used, Grip::Detached)
+                    ..Sandbox::new(kept.terms, kept.used, LeaseState::Detached)
                 },
                 None => Sandbox::unknown(it.name, it.sandbox.clone(), it.expires, now),
             };
-            let detached_and_bare = !it.exists && sandbox.grip == Grip::Detached;
+            let detached_and_bare = !it.exists && sandbox.grip == LeaseState::Detached;
             self.sandboxes.insert(it.sandbox.clone(), sandbox);
             if let Some(reason) = begun.filter(|_| !late) {
                 // An earlier keeper, or a client that is lost with it, was about to.
-                self.end(&it.sandbox, reason, (Who::Keeper, None), Gather::Yes, todo);
+                self.end(&it.sandbox, reason, (Actor::Keeper, None), Gather::Yes, todo);
             } else if late {
-                self.end(&it.sandbox, Reason::LeaseLost, (Who::Keeper, None), Gather::No, todo);
+                self.end(&it.sandbox, Reason::LeaseLost, (Actor::Keeper, None), Gather::No, todo);
             } else if detached_and_bare {
-                self.end(&it.sandbox, Reason::Vanished, (Who::Keeper, None), Gather::No, todo);
+                self.end(&it.sandbox, Reason::Vanished, (Actor::Keeper, None), Gather::No, todo);
             }
         }
     }
 
-    fn disconnected(&mut self, now: Now, client: ConnectionId, todo: &mut Vec<Action>) {
+    fn disconnected(&mut self, now: Clocks, client: ConnectionId, todo: &mut Vec<Action>) {
         self.connections.remove(&client);
         self.watchers.retain(|_, clients| {
             clients.remove(&client);
@@ -276,30 +282,30 @@ impl State {
         });
         let mut doomed = Vec::new();
         for (id, sandbox) in &mut self.sandboxes {
-            if sandbox.grip == Grip::Held(client) {
+            if sandbox.grip == LeaseState::Held(client) {
                 if sandbox.terms.changing {
                     todo.push(sandbox.leave(now));
                 } else {
-                    sandbox.grip = Grip::Lost { since: now.mono };
+                    sandbox.grip = LeaseState::Lost { since: now.mono };
                     if std::mem::take(&mut sandbox.suspended) {
                         todo.push(Action::Save(sandbox.kept()));
                     }
                 }
-                todo.push(sandbox.log(now, What::LeaseLost));
+                todo.push(sandbox.log(now, RecordKind::LeaseLost));
             }
             doomed.extend(
                 sandbox.doomed.filter(|(by, _)| *by == client).map(|(_, reason)| (id.clone(), reason)),
             );
         }
         for (id, reason) in doomed {
-            self.end(&id, reason, (Who::Keeper, None), Gather::Yes, todo);
+            self.end(&id, reason, (Actor::Keeper, None), Gather::Yes, todo);
         }
         let still = self.restarts.wake(now.mono, self.still.closed(client));
         let rested = self.rested.remove(&client).unwrap_or_default().into_iter().collect();
         todo.push(Action::Part { client, still, rested });
     }
 
-    fn last_use(&mut self, now: Now, id: &SandboxId, used: Option<Timestamp>, todo: &mut Vec<Action>) {
+    fn last_use(&mut self, now: Clocks, id: &SandboxId, used: Option<Timestamp>, todo: &mut Vec<Action>) {
         let Some(sandbox) = self.sandboxes.get_mut(id).filter(|it| it.asking) else { return };
         sandbox.asking = false;
         if let Some(used) = used.filter(|it| *it > sandbox.used) {
@@ -307,7 +313,7 @@ impl State {
             todo.push(Action::Save(sandbox.kept()));
         }
         if sandbox.end().is_some_and(|end| end.at <= now.wall && end.unless_used) {
-            self.end(id, Reason::Idle, (Who::Keeper, None), Gather::Yes, todo);
+            self.end(id, Reason::Idle, (Actor::Keeper, None), Gather::Yes, todo);
         } else {
             self.deferred(id, todo);
         }
@@ -333,7 +339,7 @@ impl State {
         }
     }
 
-    fn died(&mut self, now: Now, death: Death, todo: &mut Vec<Action>) {
+    fn died(&mut self, now: Clocks, death: Death, todo: &mut Vec<Action>) {
         if self.sandboxes.get(&death.sandbox).is_none_or(Sandbox::is_ending) {
             return;
         }
@@ -351,7 +357,7 @@ impl State {
 
     fn diagnosed(
         &mut self,
-        now: Now,
+        now: Clocks,
         id: &SandboxId,
         container: String,
         starved: Starved,
@@ -362,7 +368,7 @@ impl State {
         let limit = sandbox.limits.as_ref().and_then(|limits| limits.memory).filter(|_| starved.shared);
         let notice = Notice::OutOfMemory { sandbox: id.clone(), container: container.clone(), limit };
         self.tell(id, &notice, None, todo);
-        todo.push(sandbox.log(now, What::OutOfMemory { container, limit }));
+        todo.push(sandbox.log(now, RecordKind::OutOfMemory { container, limit }));
     }
 
     fn named(&mut self, name: &SandboxName) -> Option<&mut Sandbox> {

@@ -16,14 +16,14 @@ use tokio::time::{Instant, sleep_until};
 use super::clients::Clients;
 use super::serve::listen;
 use super::state::{ConnectionId, Event};
-use super::unfinished::HalfMade;
+use super::unfinished::Unfinished;
 use super::{Arguments, cgroups, open_local};
 use crate::agent::cgroup::{self, Groups};
 use crate::agent::client::in_full;
 use crate::agent::linux::memory;
-use crate::agent::protocol::{Ask, Greeting, Line, Outcome, Refusal, RefusalKind, Reply};
+use crate::agent::protocol::{Greeting, Line, Outcome, Refusal, RefusalKind, Reply, RequestKind};
 use crate::engine::identity::Scope;
-use crate::storage::{self, Shelf, Storage};
+use crate::storage::{self, Namespace, Storage};
 
 /// How long it stays when its keeper is gone.
 const DESERTED: Duration = Duration::from_mins(1);
@@ -58,7 +58,7 @@ async fn serve(arguments: Arguments) -> io::Result<()> {
         groups_refused: groups.as_ref().err().cloned(),
         sandboxes: 0,
     };
-    let mut house = Storehouse::new(storage, greeting, sender);
+    let mut house = StorageServer::new(storage, greeting, sender);
     house.groups = groups.ok();
     loop {
         let end = house.deserted.map(|since| since + DESERTED);
@@ -83,12 +83,12 @@ enum Next {
     End,
 }
 
-struct Storehouse {
+struct StorageServer {
     storage: Option<Arc<dyn Storage>>,
     groups: Option<Arc<dyn Groups>>,
     greeting: Greeting,
     clients: Clients,
-    half_made: HalfMade,
+    half_made: Unfinished,
     events: mpsc::Sender<Event>,
     connections: usize,
     /// Storage operations under way.
@@ -97,14 +97,14 @@ struct Storehouse {
     deserted: Option<Instant>,
 }
 
-impl Storehouse {
+impl StorageServer {
     fn new(storage: Option<Arc<dyn Storage>>, greeting: Greeting, events: mpsc::Sender<Event>) -> Self {
         Self {
             storage,
             groups: None,
             greeting,
             clients: Clients::new(events.clone()),
-            half_made: HalfMade::default(),
+            half_made: Unfinished::default(),
             events,
             connections: 0,
             busy: 0,
@@ -119,7 +119,7 @@ impl Storehouse {
                 self.connections += 1;
             }
             Event::Disconnected(client) => self.part(client),
-            Event::Asked(_, _, Ask::Retire) => return Next::End,
+            Event::Asked(_, _, RequestKind::Retire) => return Next::End,
             Event::Asked(client, id, ask) => self.asked(client, id, ask),
             Event::Quiet => self.busy -= 1,
             _ => {}
@@ -129,12 +129,12 @@ impl Storehouse {
         Next::Serve
     }
 
-    fn asked(&mut self, client: ConnectionId, id: u64, ask: Ask) {
+    fn asked(&mut self, client: ConnectionId, id: u64, ask: RequestKind) {
         match (ask, self.storage.clone()) {
-            (Ask::Hello(_), storage) => self.greet(client, id, storage),
-            (Ask::Heartbeat, _) => self.reply(client, id, Outcome::Ok(serde_json::Value::Null)),
-            (Ask::Group { request }, _) => self.group(client, id, request),
-            (Ask::Storage { request }, Some(storage)) => self.perform(client, id, storage, request),
+            (RequestKind::Hello(_), storage) => self.greet(client, id, storage),
+            (RequestKind::Heartbeat, _) => self.reply(client, id, Outcome::Ok(serde_json::Value::Null)),
+            (RequestKind::Group { request }, _) => self.group(client, id, request),
+            (RequestKind::Storage { request }, Some(storage)) => self.perform(client, id, storage, request),
             _ => {
                 let message = "this is the storehouse of a keeper, not a keeper".to_owned();
                 let refusal = Refusal { kind: RefusalKind::Storage, message, hint: None };
@@ -149,7 +149,7 @@ impl Storehouse {
         let mut greeting = self.greeting.clone();
         self.work(async move {
             if let Some(storage) = storage {
-                greeting.sandboxes = storage.list(Shelf::Live).await.map_or(0, |live| live.len());
+                greeting.sandboxes = storage.list(Namespace::Live).await.map_or(0, |live| live.len());
             }
             let outcome = Outcome::Ok(serde_json::to_value(greeting).unwrap_or_default());
             let _ = lines.send(Line::Reply(Reply { id, outcome }));
@@ -217,7 +217,7 @@ mod tests {
     use crate::storage::{Settings, StorageKind, open_local};
 
     /// A storehouse of copies with one connection.
-    fn house() -> (tempfile::TempDir, Storehouse, mpsc::Receiver<Event>) {
+    fn house() -> (tempfile::TempDir, StorageServer, mpsc::Receiver<Event>) {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { kind: Some(StorageKind::Copy), budget: None };
         let (storage, _) = open_local(folder.path(), folder.path(), &settings).unwrap();
@@ -227,7 +227,7 @@ mod tests {
             storage: Some(StorageKind::Copy),
             ..Greeting::default()
         };
-        (folder, Storehouse::new(Some(Arc::new(storage)), greeting, sender), events)
+        (folder, StorageServer::new(Some(Arc::new(storage)), greeting, sender), events)
     }
 
     #[tokio::test]
@@ -237,14 +237,16 @@ mod tests {
         let client = house.clients.add(theirs);
         assert_eq!(house.take(Event::Connected(client)), Next::Serve);
         let mut wire = Wire::of_pipe(ours);
-        wire.send(&Request { id: 1, ask: Ask::Storage { request: storage::Request::Begin } }).await.unwrap();
+        wire.send(&Request { id: 1, ask: RequestKind::Storage { request: storage::Request::Begin } })
+            .await
+            .unwrap();
         let asked = events.recv().await.unwrap();
         house.take(asked);
         let quiet = events.recv().await.unwrap();
         assert!(house.deserted.is_none());
         house.take(quiet);
         assert!(matches!(wire.receive().await.unwrap(), Some(Line::Reply(Reply { id: 1, .. }))));
-        assert_eq!(house.storage.as_ref().unwrap().list(Shelf::Making).await.unwrap().len(), 1);
+        assert_eq!(house.storage.as_ref().unwrap().list(Namespace::Making).await.unwrap().len(), 1);
 
         // What was begun goes with the connection.
         drop(wire);
@@ -252,7 +254,7 @@ mod tests {
             let event = events.recv().await.unwrap();
             house.take(event);
         }
-        assert!(house.storage.as_ref().unwrap().list(Shelf::Making).await.unwrap().is_empty());
+        assert!(house.storage.as_ref().unwrap().list(Namespace::Making).await.unwrap().is_empty());
     }
 
     #[tokio::test]
@@ -262,7 +264,7 @@ mod tests {
         let client = house.clients.add(theirs);
         house.take(Event::Connected(client));
         let mut wire = Wire::of_pipe(ours);
-        wire.send(&Request { id: 1, ask: Ask::Sandboxes }).await.unwrap();
+        wire.send(&Request { id: 1, ask: RequestKind::Sandboxes }).await.unwrap();
         let asked = events.recv().await.unwrap();
         assert_eq!(house.take(asked), Next::Serve);
         let Some(Line::Reply(Reply { outcome: Outcome::Error(refusal), .. })) = wire.receive().await.unwrap()

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::disk_pressure::Strain;
-use super::state::{Kept, Remembered};
-use crate::agent::protocol::{Declared, Left, Record};
+use super::disk_pressure::DiskPressure;
+use super::state::{Remembered, StoredSandbox};
+use crate::agent::protocol::{Declared, Leftovers, Record};
 use crate::engine::identity::{SandboxId, SandboxName};
 
 /// How long events, logs and artifacts are kept.
@@ -34,7 +34,7 @@ impl Store {
     }
 
     /// Writes the record of a sandbox, in one step.
-    pub fn save(&self, kept: &Kept) -> io::Result<()> {
+    pub fn save(&self, kept: &StoredSandbox) -> io::Result<()> {
         let text = serde_json::to_vec(kept).map_err(io::Error::other)?;
         replace(&self.record(&kept.terms.sandbox), &text)
     }
@@ -56,23 +56,23 @@ impl Store {
     }
 
     /// All records that can be read. A damaged one counts as missing.
-    pub fn records(&self) -> BTreeMap<SandboxId, Kept> {
+    pub fn records(&self) -> BTreeMap<SandboxId, StoredSandbox> {
         let Ok(entries) = fs::read_dir(self.root.join("sandboxes")) else { return BTreeMap::new() };
         entries
             .flatten()
-            .filter_map(|entry| serde_json::from_slice::<Kept>(&fs::read(entry.path()).ok()?).ok())
+            .filter_map(|entry| serde_json::from_slice::<StoredSandbox>(&fs::read(entry.path()).ok()?).ok())
             .map(|kept| (kept.terms.sandbox.clone(), kept))
             .collect()
     }
 
     /// Writes what was done about the disk and has to be undone.
-    pub fn save_strain(&self, strain: &Strain) -> io::Result<()> {
+    pub fn save_strain(&self, strain: &DiskPressure) -> io::Result<()> {
         let text = serde_json::to_vec(strain).map_err(io::Error::other)?;
         replace(&self.root.join("strain.json"), &text)
     }
 
     /// What an earlier keeper did about the disk. A damaged file counts as missing.
-    pub fn strain(&self) -> Strain {
+    pub fn strain(&self) -> DiskPressure {
         let text = fs::read(self.root.join("strain.json")).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
@@ -135,7 +135,7 @@ impl Store {
     }
 
     /// What destroyed sandboxes left, the latest first.
-    pub fn left(&self, name: Option<&SandboxName>) -> Vec<Left> {
+    pub fn left(&self, name: Option<&SandboxName>) -> Vec<Leftovers> {
         let Ok(entries) = fs::read_dir(self.root.join("left")) else { return Vec::new() };
         let mut found: Vec<_> = entries
             .flatten()
@@ -168,13 +168,13 @@ struct Tag {
     at: Timestamp,
 }
 
-fn read_left(folder: &Path) -> Option<Left> {
+fn read_left(folder: &Path) -> Option<Leftovers> {
     let tag: Tag = serde_json::from_slice(&fs::read(folder.join(TAG)).ok()?).ok()?;
     let sandbox = folder.file_name()?.to_str()?.parse().ok()?;
     let mut files = BTreeMap::new();
     list(folder, folder, &mut files);
     files.remove(TAG);
-    Some(Left { name: tag.name, sandbox, at: tag.at, folder: folder.display().to_string(), files })
+    Some(Leftovers { name: tag.name, sandbox, at: tag.at, folder: folder.display().to_string(), files })
 }
 
 fn list(root: &Path, folder: &Path, files: &mut BTreeMap<String, u64>) {
@@ -210,7 +210,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::protocol::{Reason, What, Who};
+    use crate::agent::protocol::{Actor, Reason, RecordKind};
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
@@ -229,7 +229,7 @@ mod tests {
             at,
             name: Some("shop".parse().unwrap()),
             sandbox: None,
-            what: What::Destroyed { reason: Reason::Ttl, by: Who::Keeper, left: Vec::new() },
+            what: RecordKind::Destroyed { reason: Reason::Ttl, by: Actor::Keeper, left: Vec::new() },
         };
         store.note(&destroyed(ago(25))).unwrap();
         store.note(&destroyed(ago(1))).unwrap();
@@ -260,6 +260,6 @@ mod tests {
         let later = r#"{"at":"TIME","event":"moved-to-the-moon","how":{"by":"rocket"}}"#;
         let line = later.replace("TIME", &Timestamp::now().to_string());
         fs::write(store.events_file(), format!("{line}\nnot json\n")).unwrap();
-        assert_eq!(store.events(Timestamp::now(), None)[0].what, What::Other);
+        assert_eq!(store.events(Timestamp::now(), None)[0].what, RecordKind::Other);
     }
 }

@@ -10,7 +10,7 @@ use crate::storage::{self, Reply, Request, SetPath, Storage};
 
 /// The half-made sets of each connection that is open.
 #[derive(Debug, Clone, Default)]
-pub struct HalfMade {
+pub struct Unfinished {
     clients: Arc<Mutex<BTreeMap<ConnectionId, Client>>>,
 }
 
@@ -37,7 +37,7 @@ impl Leftover {
     }
 }
 
-impl HalfMade {
+impl Unfinished {
     fn clients(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Client>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -106,11 +106,11 @@ impl HalfMade {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{Settings, Shelf, StorageKind, open_local};
+    use crate::storage::{Namespace, Settings, StorageKind, open_local};
 
     const CLIENT: ConnectionId = ConnectionId(7);
 
-    async fn begun(half_made: &HalfMade, storage: Arc<dyn Storage>) -> SetPath {
+    async fn begun(half_made: &Unfinished, storage: Arc<dyn Storage>) -> SetPath {
         match half_made.perform(storage, CLIENT, Request::Begin).await.unwrap() {
             Reply::Set(set) => set,
             other => panic!("{other:?}"),
@@ -127,28 +127,28 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_closes_leaves_what_it_has_not_published() {
         let (_folder, storage) = storage();
-        let half_made = HalfMade::default();
+        let half_made = Unfinished::default();
         half_made.opened(CLIENT);
         begun(&half_made, Arc::clone(&storage)).await;
         let published = begun(&half_made, Arc::clone(&storage)).await;
         let to = SetPath::snapshot("kept").unwrap();
         let request = Request::Publish { making: published, to, manifest: serde_json::json!({}) };
         half_made.perform(Arc::clone(&storage), CLIENT, request).await.unwrap();
-        assert_eq!(storage.list(Shelf::Making).await.unwrap().len(), 1);
+        assert_eq!(storage.list(Namespace::Making).await.unwrap().len(), 1);
 
         half_made.closed(CLIENT).delete(&*storage).await;
-        assert!(storage.list(Shelf::Making).await.unwrap().is_empty());
-        assert_eq!(storage.list(Shelf::Snapshot).await.unwrap().len(), 1);
+        assert!(storage.list(Namespace::Making).await.unwrap().is_empty());
+        assert_eq!(storage.list(Namespace::Snapshot).await.unwrap().len(), 1);
 
         // What was begun when nobody waited for it any more is not kept either.
         begun(&half_made, Arc::clone(&storage)).await;
-        assert!(storage.list(Shelf::Making).await.unwrap().is_empty());
+        assert!(storage.list(Namespace::Making).await.unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn what_a_lost_client_has_asked_for_last_is_waited_for() {
         let (_folder, storage) = storage();
-        let half_made = HalfMade::default();
+        let half_made = Unfinished::default();
         half_made.opened(CLIENT);
         let asked = half_made.perform(Arc::clone(&storage), CLIENT, Request::Begin);
 
@@ -156,6 +156,6 @@ mod tests {
         assert!(futures_util::poll!(&mut deleted).is_pending());
         asked.await.unwrap();
         deleted.await;
-        assert!(storage.list(Shelf::Making).await.unwrap().is_empty());
+        assert!(storage.list(Namespace::Making).await.unwrap().is_empty());
     }
 }

@@ -94,7 +94,7 @@ impl Bus {
         let message = message(self.serial, at, method, arguments);
         self.stream.get_mut().write_all(&message)?;
         loop {
-            let answer = Answer::read(&mut self.stream)?;
+            let answer = BusReply::read(&mut self.stream)?;
             if answer.to != Some(self.serial) {
                 // A signal, such as the one that tells us our name.
                 continue;
@@ -218,7 +218,7 @@ fn message(serial: u32, at: &Address, method: &str, arguments: &[Value<'_>]) -> 
 
 /// What came, as far as it matters.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Answer {
+struct BusReply {
     kind: u8,
     /// The serial of the call that it answers.
     to: Option<u32>,
@@ -227,7 +227,7 @@ struct Answer {
     words: String,
 }
 
-impl Answer {
+impl BusReply {
     fn read(from: &mut impl Read) -> io::Result<Self> {
         let mut start = [0; 16];
         from.read_exact(&mut start)?;
@@ -349,7 +349,7 @@ mod tests {
         bytes.extend(&fields.bytes);
         bytes.resize(bytes.len().next_multiple_of(8), 0);
         bytes.extend(words.bytes);
-        let answer = Answer::read(&mut bytes.as_slice()).unwrap();
+        let answer = BusReply::read(&mut bytes.as_slice()).unwrap();
         assert_eq!((answer.kind, answer.to), (ERROR, Some(9)));
         assert!(answer.error.ends_with("UnitExists"));
     }

@@ -71,7 +71,7 @@ mod linux {
             }
             self.looked = Some(now);
             if self.file_pages().is_some_and(|pages| pages * self.page > MOST) {
-                self.give_back();
+                self.relinquish();
             }
         }
 
@@ -83,7 +83,7 @@ mod linux {
         }
 
         /// Drops this program's own pages of code and constants.
-        fn give_back(&self) {
+        fn relinquish(&self) {
             for (start, length) in &self.ranges {
                 // SAFETY: a private mapping of a file that was never written to has the file's content again when it
                 // is next read; nothing that Rust knows of changes. `clean` selects no others.
@@ -134,7 +134,7 @@ mod linux {
             let resident = Resident::of_this_process().unwrap();
             assert!(!resident.ranges.is_empty());
             let before = resident.file_pages().unwrap();
-            resident.give_back();
+            resident.relinquish();
             assert!(resident.file_pages().unwrap() < before);
             assert_eq!(format!("{:?}", [1, 2]), "[1, 2]");
         }

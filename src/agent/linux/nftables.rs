@@ -40,7 +40,7 @@ pub enum Hook {
 
 /// What becomes of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate<'a> {
+pub enum RuleAction<'a> {
     /// Gone.
     Drop,
     /// On its way.
@@ -103,9 +103,16 @@ impl<'a> Table<'a> {
     }
 
     /// Makes a chain that the kernel leads packets to. `kind` is `filter` or `nat`; the lower `priority` comes first.
-    pub fn base_chain(self, name: &str, hook: Hook, kind: &str, priority: i32, policy: Fate<'_>) -> Message {
+    pub fn base_chain(
+        self,
+        name: &str,
+        hook: Hook,
+        kind: &str,
+        priority: i32,
+        policy: RuleAction<'_>,
+    ) -> Message {
         let at = Attributes::new().with(1, &number(hook as u32)).with(2, &priority.to_be_bytes());
-        let policy = u32::from(policy != Fate::Drop);
+        let policy = u32::from(policy != RuleAction::Drop);
         self.chain(name).with_nested(4, &at).with(5, &number(policy)).with(7, &text(kind))
     }
 
@@ -349,12 +356,12 @@ impl Rule<'_> {
     }
 
     /// What becomes of it.
-    pub fn does(self, fate: Fate<'_>) -> Message {
+    pub fn does(self, fate: RuleAction<'_>) -> Message {
         const GOTO: u32 = 4u32.wrapping_neg();
         let verdict = match fate {
-            Fate::Drop => Attributes::new().with(1, &number(0)),
-            Fate::Accept => Attributes::new().with(1, &number(1)),
-            Fate::GoTo(chain) => Attributes::new().with(1, &number(GOTO)).with(2, &text(chain)),
+            RuleAction::Drop => Attributes::new().with(1, &number(0)),
+            RuleAction::Accept => Attributes::new().with(1, &number(1)),
+            RuleAction::GoTo(chain) => Attributes::new().with(1, &number(GOTO)).with(2, &text(chain)),
         };
         let data = Attributes::new().with_nested(2, &verdict);
         self.expression("immediate", &Attributes::new().with(1, &number(0)).with_nested(2, &data)).finish()

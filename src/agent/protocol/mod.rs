@@ -15,10 +15,10 @@ use std::time::Duration;
 
 pub use self::declared::Declared;
 pub use self::lifetime::{Attachment, End, Extension, Lifetime, UNUSED};
-pub use self::record::{Reason, Record, What, Who};
-pub use self::reply::{Carrying, Fate, Line, Notice, Outcome, Refusal, RefusalKind, Reply};
-pub use self::request::{Ask, Build, Request, Terms};
-pub use status::{Destroyed, Greeting, Hold, Left, LeftObject, Standing};
+pub use self::record::{Actor, Reason, Record, RecordKind};
+pub use self::reply::{ExitAction, Line, Notice, Outcome, Refusal, RefusalKind, Reply, TransferLine};
+pub use self::request::{Build, LeaseRequest, Request, RequestKind};
+pub use status::{Destroyed, Greeting, LeaseStatus, LeftObject, Leftovers, Standing};
 
 /// The version of these messages. A keeper of another version is replaced, never spoken to.
 pub const VERSION: u32 = 2;

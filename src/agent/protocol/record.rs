@@ -20,13 +20,13 @@ pub struct Record {
     pub sandbox: Option<SandboxId>,
     /// What happened.
     #[serde(flatten)]
-    pub what: What,
+    pub what: RecordKind,
 }
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-pub enum What {
+pub enum RecordKind {
     /// The keeper started.
     KeeperStarted {
         /// Of which version.
@@ -50,7 +50,7 @@ pub enum What {
         /// Why.
         reason: Reason,
         /// By whom: the client or the keeper.
-        by: Who,
+        by: Actor,
         /// What could not be removed.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         left: Vec<String>,
@@ -92,7 +92,7 @@ pub enum What {
     Other,
 }
 
-impl fmt::Display for What {
+impl fmt::Display for RecordKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::KeeperStarted { version } => write!(f, "the keeper started (version {version})"),
@@ -138,14 +138,14 @@ impl fmt::Display for What {
 /// Who did something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Who {
+pub enum Actor {
     /// The client.
     Client,
     /// The keeper.
     Keeper,
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Client => "client",

@@ -83,7 +83,7 @@ pub enum RefusalKind {
 /// What follows when a service's process has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fate {
+pub enum ExitAction {
     /// It is started again.
     Restarts,
     /// Nothing: somebody stopped it, and may start it again.
@@ -134,7 +134,7 @@ pub enum Notice {
         /// The exit code.
         code: i64,
         /// What follows.
-        fate: Fate,
+        fate: ExitAction,
     },
     /// The keeper, or another client, destroys the sandbox.
     Ending {
@@ -165,7 +165,7 @@ impl Notice {
 /// A line of `agent export` and `agent import`, about the snapshot file that goes through them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
-pub enum Carrying {
+pub enum TransferLine {
     /// It goes on.
     Progress {
         /// Bytes of data that are through.

@@ -17,18 +17,18 @@ pub struct Request {
     pub id: u64,
     /// What is asked.
     #[serde(flatten)]
-    pub ask: Ask,
+    pub ask: RequestKind,
 }
 
 /// What a client can ask of the keeper.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
-pub enum Ask {
+pub enum RequestKind {
     /// The first message of a connection. Answered with [`super::Greeting`].
     Hello(Build),
     /// Hold a sandbox alive for as long as this connection lives. Also takes up a lease that broke.
     /// Answered with [`super::Standing`].
-    Lease(Terms),
+    Lease(LeaseRequest),
     /// The client lives. Answered with `null`.
     Heartbeat,
     /// The client is about to be stopped (Ctrl-Z): its silence is no loss until it resumes.
@@ -44,19 +44,19 @@ pub enum Ask {
     },
     /// The sandbox that this client was changing is left to the lifetime that it had before. Answered with
     /// [`super::Standing`].
-    GiveBack {
+    Relinquish {
         /// Which sandbox.
         sandbox: SandboxId,
     },
     /// This client wants the notices about a sandbox that it does not keep alive. A lease under which it was changing the
-    /// sandbox ends as with [`Ask::GiveBack`]. Answered with [`super::Standing`].
+    /// sandbox ends as with [`RequestKind::Relinquish`]. Answered with [`super::Standing`].
     Watch {
         /// Which sandbox.
         sandbox: SandboxId,
     },
-    /// This client is about to destroy the sandbox: if it goes before it says that it has ([`Ask::Release`]), the keeper
+    /// This client is about to destroy the sandbox: if it goes before it says that it has ([`RequestKind::Release`]), the keeper
     /// does. Answered with `null`.
-    Doom {
+    BeginDestroy {
         /// Which sandbox.
         sandbox: SandboxId,
         /// Why.
@@ -110,7 +110,7 @@ pub enum Ask {
         #[serde(default)]
         since: Option<Timestamp>,
     },
-    /// The logs and artifacts that destroyed sandboxes left behind. Answered with a list of [`super::Left`].
+    /// The logs and artifacts that destroyed sandboxes left behind. Answered with a list of [`super::Leftovers`].
     Left {
         /// Only those of this name.
         #[serde(default)]
@@ -130,7 +130,7 @@ pub enum Ask {
         limits: Limits,
     },
     /// Have the engine's machine take in nothing from the networks that a sandbox has now. Answered with `null`.
-    FilterIngress {
+    ProtectHost {
         /// Which sandbox.
         sandbox: SandboxId,
     },
@@ -143,7 +143,7 @@ pub enum Ask {
     /// Containers are stopped on purpose: they are not started again, whatever their `restart` says, until somebody
     /// starts them. What this client has not stopped when it goes no longer rests. Answered with the names of those that
     /// were about to be started again.
-    Rest {
+    SuppressRestart {
         /// Their names.
         containers: Vec<String>,
     },
@@ -161,7 +161,7 @@ pub enum Ask {
     Retire,
 }
 
-impl Ask {
+impl RequestKind {
     /// The sandbox that a client wants to hear of from now on, by a lease or without one.
     pub fn claimed(&self) -> Option<&SandboxId> {
         match self {
@@ -192,7 +192,7 @@ pub struct Build {
 
 /// What a client asks for with a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terms {
+pub struct LeaseRequest {
     /// The sandbox's name.
     pub name: SandboxName,
     /// Its incarnation.

@@ -42,7 +42,7 @@ pub struct Standing {
     /// Its incarnation.
     pub sandbox: SandboxId,
     /// Who keeps it alive.
-    pub hold: Hold,
+    pub hold: LeaseStatus,
     /// When it ends if nobody does anything; none for a session without a written end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<Timestamp>,
@@ -62,7 +62,7 @@ pub struct Standing {
 /// Who keeps a sandbox alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Hold {
+pub enum LeaseStatus {
     /// A client's lease.
     Held,
     /// A client's lease; the client is stopped and said so before.
@@ -122,7 +122,7 @@ impl From<&Swept> for Destroyed {
 
 /// What a destroyed sandbox left in the keeper's volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Left {
+pub struct Leftovers {
     /// The sandbox's name.
     pub name: SandboxName,
     /// Its incarnation.

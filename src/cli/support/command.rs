@@ -48,7 +48,7 @@ pub struct Target {
 
 /// Where a command runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum CommandTarget {
     /// On the host.
     Host,
     /// In the first container of this service.
@@ -59,7 +59,7 @@ pub enum Place {
 #[derive(Debug, Clone)]
 pub struct Command {
     /// Where it runs.
-    pub place: Place,
+    pub place: CommandTarget,
     /// The program and its arguments.
     pub words: Vec<OsString>,
     /// More environment.
@@ -70,7 +70,7 @@ pub struct Command {
 
 impl Command {
     /// A command with nothing of its own around it.
-    pub fn new(place: Place, words: Vec<OsString>) -> Self {
+    pub fn new(place: CommandTarget, words: Vec<OsString>) -> Self {
         Self { place, words, environment: BTreeMap::new(), folder: None }
     }
 
@@ -82,8 +82,8 @@ impl Command {
     /// The same, but has it end early once the token is cancelled.
     pub async fn run_until(self, target: &Target, stop: CancellationToken) -> i32 {
         match self.place.clone() {
-            Place::Host => self.on_host(target, stop).await,
-            Place::Service(service) => {
+            CommandTarget::Host => self.on_host(target, stop).await,
+            CommandTarget::Service(service) => {
                 let ended = stop.run_until_cancelled(self.in_service(target, &service)).await;
                 ended.unwrap_or(STOPPED)
             }

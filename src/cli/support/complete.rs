@@ -8,7 +8,7 @@ use super::{Context, Globals, SpecOptions};
 use crate::cli::keeper;
 use crate::session::inspect;
 use crate::spec::Refusals;
-use crate::storage::Shelf;
+use crate::storage::Namespace;
 
 /// Longer than this nobody waits for a completion.
 const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -39,7 +39,7 @@ pub fn snapshots() -> Vec<CompletionCandidate> {
         let engine = context.engine().await.ok()?;
         // Completing starts no keeper.
         let keeper = keeper::running(&engine).await.ok()??;
-        let sets = keeper.storage().ok()?.list(Shelf::Snapshot).await.ok()?;
+        let sets = keeper.storage().ok()?.list(Namespace::Snapshot).await.ok()?;
         Some(sets.into_iter().map(|set| set.path.name.to_string()).collect())
     })
 }

@@ -3,13 +3,16 @@
 use crate::cli::Failure;
 use crate::cli::support::command::not_running;
 use crate::engine::ContainerSummary;
-use crate::session::inspect::{Sighting, service_of};
+use crate::session::inspect::{ObservedSandbox, service_of};
 
 /// The containers of these services, or of all.
 ///
 /// # Errors
 /// When the sandbox has no such service.
-pub fn chosen<'a>(sighting: &'a Sighting, services: &[String]) -> Result<Vec<&'a ContainerSummary>, Failure> {
+pub fn chosen<'a>(
+    sighting: &'a ObservedSandbox,
+    services: &[String],
+) -> Result<Vec<&'a ContainerSummary>, Failure> {
     for service in services {
         sighting.container(service, 1)?;
     }
@@ -23,7 +26,7 @@ pub fn chosen<'a>(sighting: &'a Sighting, services: &[String]) -> Result<Vec<&'a
 /// # Errors
 /// When none runs, or a service that was named does not.
 pub fn running<'a>(
-    sighting: &Sighting,
+    sighting: &ObservedSandbox,
     chosen: Vec<&'a ContainerSummary>,
     named: &[String],
 ) -> Result<Vec<&'a ContainerSummary>, Failure> {

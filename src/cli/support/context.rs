@@ -19,7 +19,7 @@ use crate::report::logs::LogFormat;
 use crate::report::{self, Reporter};
 use crate::session::event::{Event, Events, Recorded};
 use crate::session::existing;
-use crate::session::inspect::{self, Choice, NoSandbox, Sighting};
+use crate::session::inspect::{self, Choice, NoSandbox, ObservedSandbox};
 use crate::spec::{self, HostAccess, LoadRequest, Loaded, Refusals, SandboxName, Spec};
 
 /// What verbs share. Everything is looked up when it is first asked for.
@@ -145,7 +145,7 @@ impl Context {
     ///
     /// # Errors
     /// When there is none, or more than one.
-    pub async fn chosen(&self) -> Result<Sighting, Failure> {
+    pub async fn chosen(&self) -> Result<ObservedSandbox, Failure> {
         let engine = self.engine().await?;
         let sightings = inspect::sandboxes(&*engine, &self.scope()?).await?;
         Ok(self.choose(&sightings)?.clone())
@@ -155,7 +155,7 @@ impl Context {
     ///
     /// # Errors
     /// When there is none, or more than one.
-    pub fn choose<'a>(&self, sightings: &'a [Sighting]) -> Result<&'a Sighting, Failure> {
+    pub fn choose<'a>(&self, sightings: &'a [ObservedSandbox]) -> Result<&'a ObservedSandbox, Failure> {
         let folder = self.folder()?;
         let derived = if self.globals.name.is_some() { None } else { self.derived_name() };
         let choice = Choice { name: self.globals.name.as_ref(), derived: derived.as_ref(), folder: &folder };
@@ -166,7 +166,7 @@ impl Context {
     ///
     /// # Errors
     /// When there is none; others that were made from the folder are named.
-    pub fn own<'a>(&self, sightings: &'a [Sighting]) -> Result<&'a Sighting, Failure> {
+    pub fn own<'a>(&self, sightings: &'a [ObservedSandbox]) -> Result<&'a ObservedSandbox, Failure> {
         let folder = self.folder()?;
         let derived = if self.globals.name.is_some() { None } else { self.derived_name() };
         let choice = Choice { name: self.globals.name.as_ref(), derived: derived.as_ref(), folder: &folder };

@@ -6,19 +6,19 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::Desk;
+use super::UiServer;
 use crate::agent::client::{Keeper, Options};
 use crate::agent::protocol::{Extension, Reason, Standing};
 use crate::cli::Failure;
 use crate::session::event::Events;
-use crate::session::existing::{self, Present, Target};
-use crate::session::inspect::{self, NoSandbox, Sighting};
-use crate::session::lifecycle::teardown::Doomed;
+use crate::session::existing::{self, ExistingSandbox, Target};
+use crate::session::inspect::{self, NoSandbox, ObservedSandbox};
+use crate::session::lifecycle::teardown::Teardown;
 use crate::spec::SandboxName;
 
 /// The sandbox that is meant.
 #[derive(Deserialize)]
-pub(super) struct Which {
+pub(super) struct SandboxArg {
     name: SandboxName,
 }
 
@@ -35,8 +35,8 @@ pub(super) struct Done {
     done: String,
 }
 
-impl Desk {
-    pub(super) async fn sighting(&self, name: &SandboxName) -> Result<Sighting, Failure> {
+impl UiServer {
+    pub(super) async fn sighting(&self, name: &SandboxName) -> Result<ObservedSandbox, Failure> {
         let found = inspect::sandbox(&*self.engine, &self.scope, name).await?;
         found
             .ok_or_else(|| Failure::NoSandbox(NoSandbox::Named { name: name.to_string(), known: Vec::new() }))
@@ -44,10 +44,10 @@ impl Desk {
 }
 
 /// Destroys a sandbox.
-pub(super) async fn down(desk: &Desk, which: Which) -> Result<Done, Failure> {
+pub(super) async fn down(desk: &UiServer, which: SandboxArg) -> Result<Done, Failure> {
     let sighting = desk.sighting(&which.name).await?;
     let keeper = Keeper::ensure(&desk.engine, Options::from_env()?).await?;
-    let doomed = Doomed {
+    let doomed = Teardown {
         engine: Arc::clone(&desk.engine),
         scope: desk.scope.clone(),
         spec: existing::declared(&keeper, &sighting).await?.map(Arc::new),
@@ -70,16 +70,16 @@ pub(super) async fn down(desk: &Desk, which: Which) -> Result<Done, Failure> {
 }
 
 /// Adds to the time that a sandbox has left.
-pub(super) async fn extend(desk: &Desk, extend: Extend) -> Result<Standing, Failure> {
+pub(super) async fn extend(desk: &UiServer, extend: Extend) -> Result<Standing, Failure> {
     desk.sighting(&extend.name).await?;
     let keeper = Keeper::ensure(&desk.engine, Options::from_env()?).await?;
     Ok(keeper.extend(&extend.name, Extension::By(Duration::from_mins(extend.minutes.into()))).await?)
 }
 
 /// Puts a sandbox's data back.
-pub(super) async fn reset(desk: &Desk, which: Which) -> Result<Done, Failure> {
+pub(super) async fn reset(desk: &UiServer, which: SandboxArg) -> Result<Done, Failure> {
     let sighting = desk.sighting(&which.name).await?;
-    let present = Present::of(&desk.engine, &desk.scope, sighting, Events::nowhere()).await?;
+    let present = ExistingSandbox::of(&desk.engine, &desk.scope, sighting, Events::nowhere()).await?;
     let volumes = present.reset(&Target::Everything, None, Duration::from_mins(5)).await?;
     let names: Vec<String> = volumes.iter().map(ToString::to_string).collect();
     Ok(Done {

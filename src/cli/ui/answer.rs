@@ -8,7 +8,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
 use super::reply::{Body, failed, json, with};
-use super::{Desk, acts, stream, view};
+use super::{UiServer, acts, stream, view};
 use crate::cli::Failure;
 
 /// The page, with a place for the nonce of its script and style.
@@ -17,7 +17,7 @@ const PAGE: &str = include_str!("page.html");
 const LARGEST: usize = 16 * 1024;
 
 /// Answers a request, or says why not.
-pub(super) async fn answer(desk: Arc<Desk>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(desk: Arc<UiServer>, request: Request<Incoming>) -> Response<Body> {
     let path = desk.guard.admit(&request).map(str::to_owned);
     let mut response = match path {
         Ok(path) => route(&desk, &path, request).await.unwrap_or_else(|failure| failed(&failure)),
@@ -27,7 +27,11 @@ pub(super) async fn answer(desk: Arc<Desk>, request: Request<Incoming>) -> Respo
     response
 }
 
-async fn route(desk: &Arc<Desk>, path: &str, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+async fn route(
+    desk: &Arc<UiServer>,
+    path: &str,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Failure> {
     match (request.method(), path) {
         (&Method::GET, "") => Ok(with(
             StatusCode::OK,

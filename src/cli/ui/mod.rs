@@ -39,14 +39,14 @@ pub struct Args {
 }
 
 /// What every request is answered with.
-struct Desk {
+struct UiServer {
     engine: Arc<dyn Engine>,
     scope: Scope,
     guard: Guard,
     keeper: Mutex<Option<Keeper>>,
 }
 
-impl Desk {
+impl UiServer {
     /// The keeper, if one runs: looking starts none.
     async fn keeper(&self) -> Option<Keeper> {
         let mut known = self.keeper.lock().await;
@@ -83,7 +83,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if args.open && !door.as_ref().is_some_and(|door| super::open::browse(&door.address())) {
         Output::stderr().line("no browser could be started: open the address above yourself");
     }
-    let desk = Arc::new(Desk { engine, scope, guard, keeper: Mutex::default() });
+    let desk = Arc::new(UiServer { engine, scope, guard, keeper: Mutex::default() });
     let Some(door) = door else { return serve(listener, desk).await };
     let ended = ended()?;
     // It goes after a while, or with this verb.
@@ -114,7 +114,7 @@ fn ended() -> std::io::Result<impl Future<Output = Exit>> {
     })
 }
 
-async fn serve(listener: TcpListener, desk: Arc<Desk>) -> Result<Exit, Failure> {
+async fn serve(listener: TcpListener, desk: Arc<UiServer>) -> Result<Exit, Failure> {
     loop {
         let (connection, _): (_, SocketAddr) = listener.accept().await?;
         let desk = Arc::clone(&desk);

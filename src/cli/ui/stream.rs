@@ -10,7 +10,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Desk;
+use super::UiServer;
 use super::reply::Body;
 use crate::cli::Failure;
 use crate::engine::Tail;
@@ -22,7 +22,7 @@ use crate::spec::SandboxName;
 const PAST: u64 = 300;
 
 /// Answers with a service's lines.
-pub(super) async fn logs(desk: &Arc<Desk>, query: &str) -> Result<Response<Body>, Failure> {
+pub(super) async fn logs(desk: &Arc<UiServer>, query: &str) -> Result<Response<Body>, Failure> {
     let (name, service) = read(query)?;
     let sighting = desk.sighting(&name).await?;
     sighting.container(&service, 1)?;

@@ -6,12 +6,12 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Desk;
+use super::UiServer;
 use crate::agent::gateway::stats::{LogSummary, Refusal};
-use crate::agent::protocol::{Hold, Standing};
+use crate::agent::protocol::{LeaseStatus, Standing};
 use crate::cli::{Failure, egress};
 use crate::session::event::ServiceStatus;
-use crate::session::inspect::{self, Passwords, Sighting};
+use crate::session::inspect::{self, ObservedSandbox, Passwords};
 
 /// A sandbox.
 #[derive(Serialize)]
@@ -20,7 +20,7 @@ pub(super) struct Shown {
     folder: PathBuf,
     created: Option<Timestamp>,
     ends: Option<Timestamp>,
-    hold: Option<Hold>,
+    hold: Option<LeaseStatus>,
     services: Vec<ServiceStatus>,
     refused: Vec<Refused>,
 }
@@ -35,7 +35,7 @@ struct Refused {
 }
 
 /// All sandboxes of this world.
-pub(super) async fn sandboxes(desk: &Desk) -> Result<Vec<Shown>, Failure> {
+pub(super) async fn sandboxes(desk: &UiServer) -> Result<Vec<Shown>, Failure> {
     let sightings = inspect::sandboxes(&*desk.engine, &desk.scope).await?;
     let standings = match desk.keeper().await {
         Some(keeper) if !sightings.is_empty() => keeper.sandboxes().await.unwrap_or_default(),
@@ -45,7 +45,11 @@ pub(super) async fn sandboxes(desk: &Desk) -> Result<Vec<Shown>, Failure> {
     join_all(shown).await.into_iter().collect()
 }
 
-async fn shown(desk: &Desk, sighting: &Sighting, standings: &[Standing]) -> Result<Shown, Failure> {
+async fn shown(
+    desk: &UiServer,
+    sighting: &ObservedSandbox,
+    standings: &[Standing],
+) -> Result<Shown, Failure> {
     let services = inspect::statuses(&*desk.engine, sighting, Passwords::LeftOut).await?;
     let standing = standings.iter().find(|standing| standing.sandbox.as_str() == sighting.id);
     Ok(Shown {
@@ -59,7 +63,7 @@ async fn shown(desk: &Desk, sighting: &Sighting, standings: &[Standing]) -> Resu
     })
 }
 
-async fn refused(desk: &Desk, sighting: &Sighting) -> Vec<Refused> {
+async fn refused(desk: &UiServer, sighting: &ObservedSandbox) -> Vec<Refused> {
     let Some(gateway) = &sighting.gateway else { return Vec::new() };
     // One that is being removed has no more to say.
     let log = egress::log(&*desk.engine, &gateway.name).await.unwrap_or_default();

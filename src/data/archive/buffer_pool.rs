@@ -6,21 +6,21 @@ use std::sync::Arc;
 pub const PORTION: usize = 256 << 10;
 
 /// Bytes that nobody changes any more.
-pub type Portion = Arc<Vec<u8>>;
+pub type PooledBuffer = Arc<Vec<u8>>;
 
 /// Buffers that are filled again once nobody reads them.
 #[derive(Default)]
-pub struct Portions {
-    kept: Vec<Portion>,
+pub struct BufferPool {
+    kept: Vec<PooledBuffer>,
 }
 
-impl Portions {
+impl BufferPool {
     /// Fills one with at most so many bytes; `fill` answers how many it has put there.
     pub fn fill<E>(
         &mut self,
         length: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
-    ) -> Result<Portion, E> {
+    ) -> Result<PooledBuffer, E> {
         let free = self.kept.iter().position(|portion| Arc::strong_count(portion) == 1);
         let mut portion = free.map(|at| self.kept.swap_remove(at)).unwrap_or_default();
         let buffer = Arc::make_mut(&mut portion);
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn a_buffer_is_not_filled_again_while_somebody_reads_it() {
-        let mut portions = Portions::default();
+        let mut portions = BufferPool::default();
         let mut filled = |byte: u8| {
             let fill = |buffer: &mut [u8]| {
                 buffer.fill(byte);

@@ -6,7 +6,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use super::buffer_pool::Portion;
+use super::buffer_pool::PooledBuffer;
 
 /// Small pieces are copied and handed over many at once.
 const GATHERED: usize = 64 << 10;
@@ -27,7 +27,7 @@ enum Hasher {
 
 enum Piece {
     Own(Vec<u8>),
-    Shared(Portion),
+    Shared(PooledBuffer),
 }
 
 impl Checksum {
@@ -45,12 +45,12 @@ impl Checksum {
     }
 
     /// Takes in many bytes, without a copy.
-    pub fn share(&mut self, portion: &Portion) {
+    pub fn share(&mut self, portion: &PooledBuffer) {
         if portion.len() < GATHERED / 4 {
             return self.update(portion);
         }
         self.hand_over();
-        self.pass(Piece::Shared(Portion::clone(portion)));
+        self.pass(Piece::Shared(PooledBuffer::clone(portion)));
     }
 
     /// Ends it: hexadecimal digits.
@@ -120,8 +120,8 @@ mod tests {
         for (number, piece) in bytes.chunks(40_000).enumerate() {
             match number % 3 {
                 0 => checksum.update(piece),
-                1 => checksum.share(&Portion::new(piece.to_vec())),
-                _ => piece.chunks(900).for_each(|few| checksum.share(&Portion::new(few.to_vec()))),
+                1 => checksum.share(&PooledBuffer::new(piece.to_vec())),
+                _ => piece.chunks(900).for_each(|few| checksum.share(&PooledBuffer::new(few.to_vec()))),
             }
         }
         assert_eq!(checksum.end(), blake3::hash(&bytes).to_string());

@@ -34,7 +34,9 @@ use crate::storage::tree::TreeError;
 
 pub use images::Archived;
 pub use read::{Import, Imported};
-pub use store::{Brought, Place, UserValues, export_set, import_set, manifest_of, user_variables};
+pub use store::{
+    ArchiveStore, ImportSummary, UserValues, export_set, import_set, manifest_of, user_variables,
+};
 pub use write::{Exported, Packing, export};
 
 /// The ending of a snapshot file's name.

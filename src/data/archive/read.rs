@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::block::{Member, PackedCount, TarReader};
-use super::read_ahead::Ahead;
+use super::read_ahead::ReadAhead;
 use super::unpack::Unpacking;
 use super::{
     Announced, ArchiveError, CHECKSUMS, Checksums, Head, IMAGES, Limits, MANIFEST, MAX_MANIFEST, VOLUMES,
@@ -42,7 +42,7 @@ impl Import<'static> {
     /// The same, with a thread that unpacks while what is unpacked is written.
     pub fn open_ahead(input: impl Read + Send + 'static, limits: Limits) -> Result<Self, ArchiveError> {
         let packed = PackedCount::default();
-        let unpacked = Ahead::of(Self::unpacked(input, &packed)?);
+        let unpacked = ReadAhead::of(Self::unpacked(input, &packed)?);
         Self::begin(Box::new(io::BufReader::with_capacity(BUFFER, unpacked)), packed, limits)
     }
 }

@@ -3,26 +3,26 @@
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use super::buffer_pool::{PORTION, Portion, Portions};
+use super::buffer_pool::{BufferPool, PORTION, PooledBuffer};
 
 /// How many portions are kept ahead.
 const AHEAD: usize = 8;
 
 /// A reader whose bytes are read before they are asked for. Its thread ends with the input, or at the first portion that
 /// nobody waits for any more.
-pub struct Ahead {
-    portions: Receiver<io::Result<Portion>>,
-    current: Portion,
+pub struct ReadAhead {
+    portions: Receiver<io::Result<PooledBuffer>>,
+    current: PooledBuffer,
     /// How much of it has been read.
     at: usize,
 }
 
-impl Ahead {
+impl ReadAhead {
     /// Begins to read.
     pub fn of(mut input: impl Read + Send + 'static) -> Self {
         let (sender, portions) = sync_channel(AHEAD);
         std::thread::spawn(move || {
-            let mut buffers = Portions::default();
+            let mut buffers = BufferPool::default();
             loop {
                 let read = match buffers.fill(PORTION, |buffer| input.read(buffer)) {
                     Ok(portion) if portion.is_empty() => return,
@@ -35,11 +35,11 @@ impl Ahead {
                 }
             }
         });
-        Self { portions, current: Portion::default(), at: 0 }
+        Self { portions, current: PooledBuffer::default(), at: 0 }
     }
 }
 
-impl Read for Ahead {
+impl Read for ReadAhead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.current.len() && !buffer.is_empty() {
             match self.portions.recv() {
@@ -69,14 +69,14 @@ mod tests {
             }
         }
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_be_bytes()[2]).collect();
-        let mut ahead = Ahead::of(Cursor::new(bytes.clone()).chain(Broken));
+        let mut ahead = ReadAhead::of(Cursor::new(bytes.clone()).chain(Broken));
         let mut read = vec![0; bytes.len()];
         ahead.read_exact(&mut read).unwrap();
         assert!(read == bytes);
         assert_eq!(ahead.read(&mut read).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 
         let mut whole = Vec::new();
-        Ahead::of(Cursor::new(bytes.clone())).read_to_end(&mut whole).unwrap();
+        ReadAhead::of(Cursor::new(bytes.clone())).read_to_end(&mut whole).unwrap();
         assert!(whole == bytes);
     }
 }

@@ -15,7 +15,7 @@ use crate::storage::{Detail, Published, SetPath, Storage, StorageError};
 
 /// A storage, and the folder where its files lie.
 #[derive(Clone)]
-pub struct Place {
+pub struct ArchiveStore {
     /// The storage.
     pub storage: Arc<dyn Storage>,
     /// The folder with its shelves.
@@ -67,7 +67,7 @@ fn portable(mut manifest: Manifest, values: UserValues) -> Manifest {
 
 /// Writes a published set as a snapshot file.
 pub async fn export_set(
-    place: &Place,
+    place: &ArchiveStore,
     set: &SetPath,
     out: impl Write + Send + 'static,
     packing: Packing,
@@ -92,7 +92,7 @@ pub async fn export_set(
 
 /// What came out of a snapshot file.
 #[derive(Debug)]
-pub struct Brought {
+pub struct ImportSummary {
     /// How much.
     pub imported: Imported,
     /// The images' archive, whole and at its beginning, if there is one, and what it holds.
@@ -104,11 +104,11 @@ pub struct Brought {
 ///
 /// Its spec is marked as one that is not trusted with the host, whatever it says of itself.
 pub async fn import_set(
-    place: &Place,
+    place: &ArchiveStore,
     to: &SetPath,
     input: impl Read + Send + 'static,
     counter: Arc<Counter>,
-) -> Result<Brought, ArchiveError> {
+) -> Result<ImportSummary, ArchiveError> {
     let storage = &*place.storage;
     if storage.inspect(to).await?.is_some() {
         return Err(StorageError::Exists { path: to.to_string() }.into());
@@ -130,7 +130,7 @@ pub async fn import_set(
             let mut images = spooled;
             let writer = images.as_mut().map(|images| images as &mut dyn Write);
             let imported = import.unpack(&places, writer, &counter)?;
-            Ok(Brought { imported, images: images.map(looked_into).transpose()? })
+            Ok(ImportSummary { imported, images: images.map(looked_into).transpose()? })
         }))
         .await?;
         match storage.publish(&making, to, &manifest.to_json()).await? {

@@ -11,7 +11,7 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::block::{Kind, Member, TarWriter};
-use super::buffer_pool::{PORTION, Portions};
+use super::buffer_pool::{BufferPool, PORTION};
 use super::sparse_map::map_of;
 use super::{
     Announced, ArchiveError, CHECKSUMS, Checksums, Head, IMAGES, MANIFEST, MAX_MANIFEST, VOLUMES,
@@ -121,7 +121,7 @@ fn write_tar<W: Write>(
             counter,
             links: HashMap::new(),
             exported: &mut exported,
-            portions: Portions::default(),
+            portions: BufferPool::default(),
         };
         walk(folder, &mut writer)?;
         checksums.volumes.insert(name.clone(), tar.end());
@@ -213,7 +213,7 @@ struct VolumeWriter<'a, W> {
     /// The first name of files with several.
     links: HashMap<(u64, u64), Vec<u8>>,
     exported: &'a mut Exported,
-    portions: Portions,
+    portions: BufferPool,
 }
 
 impl<W: Write> Visitor for VolumeWriter<'_, W> {

@@ -49,7 +49,7 @@ pub fn digest_inputs<'a>(
         }
         for mount in &service.mounts {
             let MountKind::Bind { source, .. } = &mount.kind else { continue };
-            let reach = if mount.is_initdb() { Reach::Mounted } else { Reach::Bounded };
+            let reach = if mount.is_initdb() { DigestDepth::Mounted } else { DigestDepth::Bounded };
             let word = if mount.is_initdb() || mount.read_only { "mounts" } else { WRITTEN };
             let key = format!("{place}.{word}[{}]", mount.target);
             // The spec may lie in what it mounts. What of it shapes data is in the key by itself.
@@ -84,7 +84,7 @@ fn add_seed(inputs: &mut Inputs, spec: &Spec, place: &str, seed: &Seed) -> Resul
         // A checkout elsewhere has the same seeds, and where other files lie is nobody's business.
         let name = file.strip_prefix(&spec.folder).ok();
         let name = name.or_else(|| file.file_name().map(Path::new)).unwrap_or(file).display();
-        inputs.insert(format!("{place}/{number}/{name}"), digest(file, Reach::Whole, &[])?);
+        inputs.insert(format!("{place}/{number}/{name}"), digest(file, DigestDepth::Whole, &[])?);
     }
     Ok(())
 }
@@ -102,14 +102,14 @@ fn add_grant(inputs: &mut Inputs, spec: &Spec, kind: &str, grant: &FileGrant) ->
         })
     };
     if let Some(path) = file {
-        inputs.insert(format!("{kind}.{}", grant.source), digest(path, Reach::Whole, &[])?);
+        inputs.insert(format!("{kind}.{}", grant.source), digest(path, DigestDepth::Whole, &[])?);
     }
     Ok(())
 }
 
 /// How much of a folder counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
+enum DigestDepth {
     /// All of it, and all of it is read: we copy it, or hand it to a command.
     Whole,
     /// All of it, as far as it can be read: the engine mounts it, who may read what we may not.
@@ -121,14 +121,16 @@ enum Reach {
 /// The digest of a file's bytes, or of all names, modes and bytes below a folder. Times and owners do not count: a
 /// fresh checkout is the same seed. But of what is mounted and cannot be read, size, time, mode and owner stand for its
 /// bytes. The files in `left_out` do not count.
-fn digest(path: &Path, reach: Reach, left_out: &[PathBuf]) -> Result<String, SeedError> {
+fn digest(path: &Path, reach: DigestDepth, left_out: &[PathBuf]) -> Result<String, SeedError> {
     let mut sum = Sum { hash: Sha256::new(), files: 0, bytes: 0, reach, left_out };
     match sum.add(path, Path::new("")) {
         Ok(true) => Ok(hex::encode(sum.hash.finalize())),
         Ok(false) => Ok("too large to count".to_owned()),
         // A mount may make its source.
-        Err(e) if e.kind() == io::ErrorKind::NotFound && reach != Reach::Whole => Ok("missing".to_owned()),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && reach != Reach::Whole => {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && reach != DigestDepth::Whole => {
+            Ok("missing".to_owned())
+        }
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && reach != DigestDepth::Whole => {
             Ok("out of reach".to_owned())
         }
         Err(source) => Err(SeedError::Unreadable { path: path.to_owned(), source }),
@@ -139,7 +141,7 @@ struct Sum<'a> {
     hash: Sha256,
     files: usize,
     bytes: u64,
-    reach: Reach,
+    reach: DigestDepth,
     left_out: &'a [PathBuf],
 }
 
@@ -151,7 +153,7 @@ impl Sum<'_> {
         let meta = if top { path.metadata()? } else { path.symlink_metadata()? };
         self.files += 1;
         self.bytes += if meta.is_file() { meta.size() } else { 0 };
-        if self.reach == Reach::Bounded && (self.files > FILES || self.bytes > BYTES) {
+        if self.reach == DigestDepth::Bounded && (self.files > FILES || self.bytes > BYTES) {
             return Ok(false);
         }
         self.put(name.as_os_str().as_bytes());
@@ -162,13 +164,13 @@ impl Sum<'_> {
             entries.sort_by_key(std::fs::DirEntry::file_name);
             for entry in entries {
                 let skipped = SKIPPED.iter().any(|skipped| entry.file_name() == *skipped);
-                if self.reach == Reach::Bounded && skipped || self.left_out.contains(&entry.path()) {
+                if self.reach == DigestDepth::Bounded && skipped || self.left_out.contains(&entry.path()) {
                     continue;
                 }
                 match self.add(&entry.path(), &name.join(entry.file_name())) {
                     Ok(true) => {}
                     // Somebody works there.
-                    Err(e) if e.kind() == io::ErrorKind::NotFound && self.reach != Reach::Whole => {}
+                    Err(e) if e.kind() == io::ErrorKind::NotFound && self.reach != DigestDepth::Whole => {}
                     other => return other,
                 }
             }
@@ -193,7 +195,7 @@ impl Sum<'_> {
     /// What was read, or `None` where only the engine may read it: then what is known of it is added.
     fn or_what_it_is<T>(&mut self, meta: &std::fs::Metadata, read: io::Result<T>) -> io::Result<Option<T>> {
         match read {
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && self.reach != Reach::Whole => {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && self.reach != DigestDepth::Whole => {
                 self.put(b"out of reach");
                 let (seconds, nanoseconds) = (meta.mtime(), meta.mtime_nsec());
                 let (mode, uid, gid) = (meta.mode(), meta.uid(), meta.gid());
@@ -221,32 +223,32 @@ mod tests {
         let file = folder.path().join("a.sql");
         let write = |text: &str| {
             std::fs::write(&file, text).unwrap();
-            digest(folder.path(), Reach::Whole, &[]).unwrap()
+            digest(folder.path(), DigestDepth::Whole, &[]).unwrap()
         };
         let first = write("select 1;");
         assert_ne!(first, write("select 1; -- a comment"));
         assert_eq!(first, write("select 1;"));
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert_ne!(first, digest(folder.path(), Reach::Whole, &[]).unwrap());
+        assert_ne!(first, digest(folder.path(), DigestDepth::Whole, &[]).unwrap());
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
         std::fs::rename(&file, folder.path().join("b.sql")).unwrap();
-        assert_ne!(first, digest(folder.path(), Reach::Whole, &[]).unwrap());
+        assert_ne!(first, digest(folder.path(), DigestDepth::Whole, &[]).unwrap());
     }
 
     #[test]
     fn what_tools_fill_does_not_count_in_a_bound_folder() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a"), "x").unwrap();
-        let before = digest(folder.path(), Reach::Bounded, &[]).unwrap();
+        let before = digest(folder.path(), DigestDepth::Bounded, &[]).unwrap();
         std::fs::create_dir(folder.path().join("node_modules")).unwrap();
         std::fs::write(folder.path().join("node_modules/b"), "y").unwrap();
-        assert_eq!(before, digest(folder.path(), Reach::Bounded, &[]).unwrap());
-        assert_ne!(before, digest(folder.path(), Reach::Whole, &[]).unwrap());
+        assert_eq!(before, digest(folder.path(), DigestDepth::Bounded, &[]).unwrap());
+        assert_ne!(before, digest(folder.path(), DigestDepth::Whole, &[]).unwrap());
     }
 
     #[test]
     fn a_seed_that_is_not_there_is_named() {
-        let missing = digest(Path::new("/nowhere/x.sql"), Reach::Whole, &[]).unwrap_err();
+        let missing = digest(Path::new("/nowhere/x.sql"), DigestDepth::Whole, &[]).unwrap_err();
         assert_eq!(missing.to_string(), "cannot read the seed `/nowhere/x.sql`");
     }
 
@@ -331,12 +333,12 @@ mod tests {
             sets.effective = none;
             rustix::thread::set_capabilities(None, sets).unwrap();
             assert!(File::open(path.join("key.pem")).is_err());
-            digest(&path, Reach::Whole, &[]).unwrap_err();
-            let mounted = digest(&path, Reach::Mounted, &[]).unwrap();
-            assert_eq!(mounted, digest(&path, Reach::Bounded, &[]).unwrap());
-            assert_eq!(digest(&path.join("locked/in"), Reach::Bounded, &[]).unwrap(), "out of reach");
+            digest(&path, DigestDepth::Whole, &[]).unwrap_err();
+            let mounted = digest(&path, DigestDepth::Mounted, &[]).unwrap();
+            assert_eq!(mounted, digest(&path, DigestDepth::Bounded, &[]).unwrap());
+            assert_eq!(digest(&path.join("locked/in"), DigestDepth::Bounded, &[]).unwrap(), "out of reach");
             std::fs::set_permissions(path.join("key.pem"), std::fs::Permissions::from_mode(0o040)).unwrap();
-            assert_ne!(mounted, digest(&path, Reach::Mounted, &[]).unwrap());
+            assert_ne!(mounted, digest(&path, DigestDepth::Mounted, &[]).unwrap());
         };
         std::thread::spawn(powerless).join().unwrap();
         std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o700)).unwrap();

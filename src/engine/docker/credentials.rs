@@ -124,7 +124,7 @@ fn decode(auth: &Auth, registry: &str) -> Option<DockerCredentials> {
 
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct HelperOutput {
     username: String,
     secret: String,
 }
@@ -157,7 +157,7 @@ async fn ask_helper(helper: &str, registry: &str) -> Option<DockerCredentials> {
     if !output.status.success() {
         return None;
     }
-    let answer: Answer = serde_json::from_slice(&output.stdout).ok()?;
+    let answer: HelperOutput = serde_json::from_slice(&output.stdout).ok()?;
     let mut credentials =
         DockerCredentials { serveraddress: Some(registry.to_owned()), ..DockerCredentials::default() };
     if answer.username == TOKEN_USER {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Draft;
+use super::Planner;
 use super::network::ingress;
 use crate::engine::identity;
 use crate::engine::{Attachment, CreateContainer};
@@ -13,7 +13,7 @@ use crate::plan::op::Op;
 use crate::plan::published_ports::PublishedService;
 use crate::plan::{StepId, Subnet, gateway, network};
 
-impl Draft<'_> {
+impl Planner<'_> {
     /// The claim on the name, before anything else of the sandbox.
     pub(super) fn gateway(&mut self, edge: Subnet) {
         let config = gateway::config(self.wish, self.observed, &self.laid, edge, &self.published);

@@ -11,7 +11,7 @@ use super::network::{Laid, lay};
 use super::op::Op;
 use super::published_ports::{self, PublishedService};
 use super::volume::{self, ServiceVolume, VolumeSource};
-use super::{Observed, Plan, PlanError, Step, StepId, Wish, images};
+use super::{DesiredState, Observed, Plan, PlanError, Step, StepId, images};
 use crate::engine::identity::{self, Role};
 use crate::engine::{CreateVolume, Image};
 use crate::spec::{NetworkName, Service, ServiceName};
@@ -21,7 +21,7 @@ use crate::spec::{NetworkName, Service, ServiceName};
 /// here and there, little is left in one piece.
 const EDGE_CONTAINERS: [usize; 3] = [250, 60, 14];
 
-pub(super) fn draft(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanError> {
+pub(super) fn draft(wish: &DesiredState<'_>, observed: &Observed) -> Result<Plan, PlanError> {
     let edge = match observed.edge {
         Some(edge) => edge,
         None => EDGE_CONTAINERS
@@ -36,7 +36,7 @@ pub(super) fn draft(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanEr
     // In the order of the gateway's numbers: the order in the spec is no reason to make it anew.
     published.sort_by_key(|port| port.edge_port);
     let mut draft =
-        Draft { wish, observed, laid, published, plan: Plan::default(), last_on: BTreeMap::new() };
+        Planner { wish, observed, laid, published, plan: Plan::default(), last_on: BTreeMap::new() };
     draft.orphans();
     draft.gateway(edge);
     draft.limit();
@@ -51,8 +51,8 @@ pub(super) fn draft(wish: &Wish<'_>, observed: &Observed) -> Result<Plan, PlanEr
     Ok(draft.plan)
 }
 
-struct Draft<'a> {
-    wish: &'a Wish<'a>,
+struct Planner<'a> {
+    wish: &'a DesiredState<'a>,
     observed: &'a Observed,
     laid: BTreeMap<NetworkName, Laid>,
     published: Vec<PublishedService>,
@@ -61,7 +61,7 @@ struct Draft<'a> {
     last_on: BTreeMap<String, StepId>,
 }
 
-impl Draft<'_> {
+impl Planner<'_> {
     fn add(&mut self, id: StepId, op: Op, cause: impl Into<String>, needs: impl IntoIterator<Item = StepId>) {
         self.add_for(None, id, op, cause, needs);
     }

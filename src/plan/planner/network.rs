@@ -1,13 +1,13 @@
 //! The networks: made, made anew where they are to be others, and kept off the engine's machine.
 
-use super::Draft;
+use super::Planner;
 use crate::engine::identity;
 use crate::plan::network::{self, Standing};
 use crate::plan::op::Op;
 use crate::plan::{ExistingContainer, StepId};
 use crate::spec::{NetworkName, Service, ServiceName};
 
-impl Draft<'_> {
+impl Planner<'_> {
     pub(super) fn networks(&mut self) {
         let claim = StepId::new("claim", self.wish.gateway());
         let laid = self.laid.clone();
@@ -74,7 +74,7 @@ impl Draft<'_> {
         let before: Vec<StepId> = self.laid.keys().map(|key| StepId::new("network", key)).collect();
         if !before.is_empty() {
             let cause = "nothing leaves but through the gateway";
-            self.add(ingress(), Op::FilterIngress(self.wish.id.clone()), cause, before);
+            self.add(ingress(), Op::ProtectHost(self.wish.id.clone()), cause, before);
         }
     }
 }

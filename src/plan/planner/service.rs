@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Draft, in_order, limit};
+use super::{Planner, in_order, limit};
 use crate::engine::{CreateContainer, identity};
 use crate::plan::desired_state::{Age, Seeding};
 use crate::plan::op::Op;
@@ -11,7 +11,7 @@ use crate::plan::{ExistingContainer, StepId, container, readiness, secret_files}
 use crate::spec::{Seed, Service};
 use crate::storage::SetPath;
 
-impl Draft<'_> {
+impl Planner<'_> {
     pub(super) fn services(&mut self) {
         let names = in_order(&self.wish.spec.services);
         for name in names {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Draft;
+use super::Planner;
 use super::network::ingress;
 use crate::engine::identity;
 use crate::plan::desired_state::{Age, Seeding};
@@ -10,7 +10,7 @@ use crate::plan::op::{Handover, Op};
 use crate::plan::{StepId, container, images, readiness, volume};
 use crate::spec::{Condition, Seed, Service};
 
-impl Draft<'_> {
+impl Planner<'_> {
     pub(super) fn start(
         &mut self,
         service: &Service,

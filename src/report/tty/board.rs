@@ -6,7 +6,7 @@ use console::{Alignment, pad_str};
 use jiff::Timestamp;
 
 use crate::report::amount;
-use crate::report::style::{Colour, Glyph, Look, Tone, harmless};
+use crate::report::style::{Colour, Glyph, OutputStyle, Tint, harmless};
 use crate::report::{messages, summary};
 use crate::session::event::{AfterExit, BakeState, Event, Phase, Progress, StepId};
 
@@ -47,11 +47,11 @@ enum Stage {
 #[derive(Debug)]
 struct Service {
     name: String,
-    doing: Doing,
+    doing: Activity,
 }
 
 #[derive(Debug)]
-enum Doing {
+enum Activity {
     Nothing,
     Step { what: String, from: Duration },
     Waiting { what: String, last: Option<String>, from: Duration },
@@ -104,7 +104,7 @@ impl Board {
                 };
                 self.services = services
                     .iter()
-                    .map(|name| Service { name: name.clone(), doing: Doing::Nothing })
+                    .map(|name| Service { name: name.clone(), doing: Activity::Nothing })
                     .collect();
             }
             Event::StepStarted { id, what, service, phase } => {
@@ -114,7 +114,7 @@ impl Board {
             Event::StepFailed { id, service, error, .. } => {
                 self.steps.retain(|step| step.id != *id);
                 if let Some(service) = service {
-                    self.set(service, Doing::Failed { why: error.clone() });
+                    self.set(service, Activity::Failed { why: error.clone() });
                 }
             }
             Event::Pull { .. } | Event::Transfer { .. } => self.flow(event),
@@ -129,11 +129,11 @@ impl Board {
             }
             Event::Waiting { service, what, last, since } => {
                 let from = at.saturating_sub(*since);
-                self.set(service, Doing::Waiting { what: what.clone(), last: last.clone(), from });
+                self.set(service, Activity::Waiting { what: what.clone(), last: last.clone(), from });
             }
             Event::Ready { service, after } => {
                 self.builds.retain(|(name, _)| name != service);
-                self.set(service, Doing::Ready { after: *after });
+                self.set(service, Activity::Ready { after: *after });
             }
             Event::Seed { target, what, progress, done } => {
                 self.seeds.retain(|seed| seed.target != *target);
@@ -144,11 +144,11 @@ impl Board {
             Event::Bake { key, state, .. } => self.bake(key, state, at),
             Event::ServiceExited { service, code, then, .. } => {
                 let doing = match then {
-                    AfterExit::Completed => Doing::Completed,
-                    AfterExit::Stopped => Doing::Nothing,
-                    AfterExit::Restarts => Doing::Step { what: "starting again".into(), from: at },
+                    AfterExit::Completed => Activity::Completed,
+                    AfterExit::Stopped => Activity::Nothing,
+                    AfterExit::Restarts => Activity::Step { what: "starting again".into(), from: at },
                     AfterExit::Nothing | AfterExit::Ends => {
-                        Doing::Failed { why: format!("exited with {}", messages::exit_code(*code)) }
+                        Activity::Failed { why: format!("exited with {}", messages::exit_code(*code)) }
                     }
                 };
                 self.set(service, doing);
@@ -204,7 +204,7 @@ impl Board {
         match service {
             // A service's wait has an event of its own, which says more.
             Some(service) if phase != Phase::Ready => {
-                self.set(service, Doing::Step { what: what.to_owned(), from: at });
+                self.set(service, Activity::Step { what: what.to_owned(), from: at });
             }
             Some(_) => {}
             // Pulls and seeds have lines of their own.
@@ -217,9 +217,9 @@ impl Board {
         self.steps.retain(|step| step.id != id);
         let Some(service) = service else { return };
         if let Some(service) = self.services.iter_mut().find(|known| known.name == service)
-            && matches!(service.doing, Doing::Step { .. })
+            && matches!(service.doing, Activity::Step { .. })
         {
-            service.doing = Doing::Nothing;
+            service.doing = Activity::Nothing;
         }
     }
 
@@ -235,7 +235,7 @@ impl Board {
         self.steps.push(Step { id, what: format!("{what} (baseline {key})"), from: at });
     }
 
-    fn set(&mut self, name: &str, doing: Doing) {
+    fn set(&mut self, name: &str, doing: Activity) {
         match self.services.iter_mut().find(|service| service.name == name) {
             Some(service) => service.doing = doing,
             None => self.services.push(Service { name: name.to_owned(), doing }),
@@ -243,7 +243,7 @@ impl Board {
     }
 
     /// The picture: at most `rows` lines. What is done gives way first when there is too little room.
-    pub fn lines(&self, look: Look, rows: usize, at: Duration, now: Timestamp) -> Vec<String> {
+    pub fn lines(&self, look: OutputStyle, rows: usize, at: Duration, now: Timestamp) -> Vec<String> {
         match self.stage {
             Stage::Idle => self.transferring(look, at).into_iter().collect(),
             Stage::Up => vec![self.status(look, now)],
@@ -251,7 +251,7 @@ impl Board {
         }
     }
 
-    fn status(&self, look: Look, now: Timestamp) -> String {
+    fn status(&self, look: OutputStyle, now: Timestamp) -> String {
         let standing = self.standing.as_ref();
         let address = standing.and_then(|it| it.address.clone());
         let left = standing.and_then(|it| Some(messages::time_left(it.deadline?, it.if_unused, now)));
@@ -264,13 +264,13 @@ impl Board {
         format!(
             "{} {}{}",
             look.mark(Glyph::Done),
-            look.paint(Tone::Strong, &self.name),
-            look.paint(Tone::Faint, &rest)
+            look.paint(Tint::Strong, &self.name),
+            look.paint(Tint::Faint, &rest)
         )
     }
 
     /// A file under way.
-    fn transferring(&self, look: Look, at: Duration) -> Option<String> {
+    fn transferring(&self, look: OutputStyle, at: Duration) -> Option<String> {
         let transfer = self.transfer.as_ref()?;
         let glyph = look.mark(Glyph::Busy(usize::try_from(at.as_millis() / 100).unwrap_or(0)));
         let bar = if transfer.bytes.total > 0 { bar(look, transfer.bytes) } else { String::new() };
@@ -278,10 +278,10 @@ impl Board {
         Some(format!("{glyph} {}  {bar}{bytes}  {}", transfer.what, amount::rate(transfer.rate)))
     }
 
-    fn work(&self, look: Look, rows: usize, at: Duration) -> Vec<String> {
+    fn work(&self, look: OutputStyle, rows: usize, at: Duration) -> Vec<String> {
         let frame = usize::try_from(at.as_millis() / 100).unwrap_or(0);
         let verb = if self.stage == Stage::Removing { "removing" } else { "building" };
-        let name = look.paint(Tone::Strong, &self.name);
+        let name = look.paint(Tint::Strong, &self.name);
         let head = format!(
             "{} {verb} {name}  {}",
             look.mark(Glyph::Busy(frame)),
@@ -329,64 +329,64 @@ impl Board {
         names.chain(images).map(|name| console::measure_text_width(name)).max().unwrap_or(0).min(32)
     }
 
-    fn service(&self, look: Look, service: &Service, frame: usize, at: Duration) -> (Glyph, String) {
+    fn service(&self, look: OutputStyle, service: &Service, frame: usize, at: Duration) -> (Glyph, String) {
         match &service.doing {
-            Doing::Nothing => (Glyph::Pending, String::new()),
-            Doing::Step { what, from } => {
+            Activity::Nothing => (Glyph::Pending, String::new()),
+            Activity::Step { what, from } => {
                 let last = self.builds.iter().find(|(name, _)| *name == service.name).map(|(_, line)| line);
-                let tail = last.map(|line| look.paint(Tone::Faint, &format!("  {line}"))).unwrap_or_default();
+                let tail = last.map(|line| look.paint(Tint::Faint, &format!("  {line}"))).unwrap_or_default();
                 (Glyph::Busy(frame), format!("{what} {}{tail}", since(look, *from, at)))
             }
-            Doing::Waiting { what, last, from } => {
+            Activity::Waiting { what, last, from } => {
                 let last = last
                     .as_ref()
-                    .map(|last| look.paint(Tone::Faint, &format!("  {last}")))
+                    .map(|last| look.paint(Tint::Faint, &format!("  {last}")))
                     .unwrap_or_default();
                 (Glyph::Busy(frame), format!("waits for {what} {}{last}", since(look, *from, at)))
             }
-            Doing::Ready { after } => {
-                (Glyph::Done, look.paint(Tone::Faint, &format!("ready after {}", amount::duration(*after))))
+            Activity::Ready { after } => {
+                (Glyph::Done, look.paint(Tint::Faint, &format!("ready after {}", amount::duration(*after))))
             }
-            Doing::Completed => (Glyph::Done, look.paint(Tone::Faint, "completed")),
-            Doing::Failed { why } => (Glyph::Failed, look.paint(Tone::Bad, why)),
+            Activity::Completed => (Glyph::Done, look.paint(Tint::Faint, "completed")),
+            Activity::Failed { why } => (Glyph::Failed, look.paint(Tint::Bad, why)),
         }
     }
 }
 
-fn row(look: Look, glyph: Glyph, name: &str, width: usize, text: &str) -> String {
+fn row(look: OutputStyle, glyph: Glyph, name: &str, width: usize, text: &str) -> String {
     let name = pad_str(name, width, Alignment::Left, Some("…"));
     format!("  {} {name}  {text}", look.mark(glyph)).trim_end().to_owned()
 }
 
-fn since(look: Look, from: Duration, at: Duration) -> String {
+fn since(look: OutputStyle, from: Duration, at: Duration) -> String {
     let length = at.saturating_sub(from);
-    if length.as_secs() == 0 { String::new() } else { look.paint(Tone::Faint, &amount::ticking(length)) }
+    if length.as_secs() == 0 { String::new() } else { look.paint(Tint::Faint, &amount::ticking(length)) }
 }
 
-fn pulling(look: Look, pull: &Pull) -> String {
+fn pulling(look: OutputStyle, pull: &Pull) -> String {
     let bar = if pull.bytes.total > 0 { bar(look, pull.bytes) } else { String::new() };
     let bytes = messages::progress(pull.bytes, amount::bytes);
     let layers = messages::progress(pull.layers, |n| n.to_string());
     let rate = if pull.rate > 0 { format!("  {}", amount::rate(pull.rate)) } else { String::new() };
-    format!("{bar}{bytes}{rate}  {}", look.paint(Tone::Faint, &format!("layers {layers}")))
+    format!("{bar}{bytes}{rate}  {}", look.paint(Tint::Faint, &format!("layers {layers}")))
 }
 
 const BAR: u64 = 16;
 
-fn bar(look: Look, of: Progress) -> String {
+fn bar(look: OutputStyle, of: Progress) -> String {
     let full = (of.done.min(of.total) * BAR / of.total.max(1)).min(BAR);
     let (on, off) = match look.glyphs {
         crate::report::style::Glyphs::Unicode => ("━", "─"),
         crate::report::style::Glyphs::Ascii => ("#", "-"),
     };
     let length = |n: u64| usize::try_from(n).unwrap_or(0);
-    let done = look.paint(Tone::Busy, &on.repeat(length(full)));
-    let rest = look.paint(Tone::Faint, &off.repeat(length(BAR - full)));
+    let done = look.paint(Tint::Busy, &on.repeat(length(full)));
+    let rest = look.paint(Tint::Faint, &off.repeat(length(BAR - full)));
     format!("{done}{rest}  ")
 }
 
 /// As much as there is room for; what is left out is counted.
-fn fit(look: Look, head: String, busy: Vec<String>, settled: Vec<String>, rows: usize) -> Vec<String> {
+fn fit(look: OutputStyle, head: String, busy: Vec<String>, settled: Vec<String>, rows: usize) -> Vec<String> {
     let room = rows.saturating_sub(2).max(1);
     let total = busy.len() + settled.len();
     let mut lines: Vec<String> = std::iter::once(head).collect();
@@ -396,6 +396,6 @@ fn fit(look: Look, head: String, busy: Vec<String>, settled: Vec<String>, rows: 
     }
     lines.extend(busy.into_iter().chain(settled).take(room - 1));
     let more = total + 1 - lines.len();
-    lines.push(look.paint(Tone::Faint, &format!("    and {more} more")));
+    lines.push(look.paint(Tint::Faint, &format!("    and {more} more")));
     lines
 }

@@ -10,8 +10,8 @@ pub use painter::{Painter, Size};
 use std::time::Duration;
 
 use super::messages;
-use super::messages::{Fact, Weight};
-use super::style::{Glyph, Look, Tone};
+use super::messages::{Fact, Severity};
+use super::style::{Glyph, OutputStyle, Tint};
 use crate::report::logs::{LogLine, LogPrinter};
 use crate::report::output::Output;
 use crate::report::{Clock, Reporter, summary};
@@ -80,7 +80,7 @@ impl Tty {
                 self.logs.expect(services.iter().map(String::as_str));
             }
             _ => {
-                if let Some(fact) = messages::fact(event).filter(|fact| fact.weight != Weight::Detail) {
+                if let Some(fact) = messages::fact(event).filter(|fact| fact.weight != Severity::Detail) {
                     self.pending.extend(lines(look, &fact));
                 }
             }
@@ -119,16 +119,16 @@ impl Reporter for Tty {
 }
 
 /// A fact that stays, with its mark.
-fn lines(look: Look, fact: &Fact) -> Vec<String> {
+fn lines(look: OutputStyle, fact: &Fact) -> Vec<String> {
     let mark = match fact.weight {
-        Weight::Error => look.mark(Glyph::Failed),
-        Weight::Warning => look.mark(Glyph::Warning),
-        Weight::Detail | Weight::Fact => look.mark(Glyph::Arrow),
+        Severity::Error => look.mark(Glyph::Failed),
+        Severity::Warning => look.mark(Glyph::Warning),
+        Severity::Detail | Severity::Fact => look.mark(Glyph::Arrow),
     };
     let subject = if fact.subject.is_empty() {
         String::new()
     } else {
-        format!("{}: ", look.paint(Tone::Strong, &fact.subject))
+        format!("{}: ", look.paint(Tint::Strong, &fact.subject))
     };
     let mut lines = vec![format!("{mark} {subject}{}", fact.text)];
     lines.extend(fact.below.iter().map(|line| format!("    {line}")));

@@ -32,7 +32,7 @@ impl Painter {
     }
 
     /// What may be shown here.
-    pub fn look(&self) -> crate::report::style::Look {
+    pub fn look(&self) -> crate::report::style::OutputStyle {
         self.output.look()
     }
 

@@ -7,7 +7,7 @@ use crate::report::output::memory::Memory;
 use crate::report::style::{Colour, Glyphs};
 use crate::report::test_events;
 
-const PLAIN: Look = Look { colour: Colour::Off, glyphs: Glyphs::Unicode };
+const PLAIN: OutputStyle = OutputStyle { colour: Colour::Off, glyphs: Glyphs::Unicode };
 
 /// A terminal that can be resized, and the renderer that draws on it.
 struct Stage {
@@ -19,7 +19,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(columns: usize, look: Look) -> Self {
+    fn new(columns: usize, look: OutputStyle) -> Self {
         let memory = Memory::default();
         let (shared, millis) = (Arc::new(AtomicUsize::new(columns)), Arc::new(AtomicU64::new(0)));
         let size = Arc::clone(&shared);
@@ -80,7 +80,7 @@ fn a_narrow_terminal_cuts_lines_and_never_wraps_them() {
 
 #[test]
 fn an_ascii_terminal_gets_no_other_characters_on_its_board() {
-    let look = Look { colour: Colour::Off, glyphs: Glyphs::Ascii };
+    let look = OutputStyle { colour: Colour::Off, glyphs: Glyphs::Ascii };
     let shown = Stage::new(90, look).tell(&building()).shown();
     assert!(shown.is_ascii(), "{shown}");
 }

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::clean_stop::{none_runs, stop_for_good};
-use super::converge::{self, Order, Site};
+use super::converge::{self, BuildRequest, Context};
 use super::initdb;
 use super::observe::{self, Images};
 use crate::agent::client::Keeper;
-use crate::agent::protocol::{Lifetime, Reason, Terms};
+use crate::agent::protocol::{LeaseRequest, Lifetime, Reason};
 use crate::data::baseline::{self, BakeSet};
 use crate::data::manifest::{ImageIdentity, KeptSecret, Manifest};
 use crate::data::seed::{self, Inputs};
@@ -49,9 +49,9 @@ pub enum Missing {
 /// # Errors
 /// Whatever a seed or the engine says; then nothing is published.
 pub async fn provide(
-    site: &Site,
+    site: &Context,
     keeper: &Keeper,
-    order: &mut Order,
+    order: &mut BuildRequest,
     images: &Images,
     missing: Missing,
     token: &CancellationToken,
@@ -121,7 +121,7 @@ pub fn identities(spec: &Spec, images: &BTreeMap<ServiceName, Image>) -> BTreeMa
 }
 
 /// The image of each service that the engine has.
-pub async fn images(site: &Site, spec: &Spec) -> Result<BTreeMap<ServiceName, Image>, SessionError> {
+pub async fn images(site: &Context, spec: &Spec) -> Result<BTreeMap<ServiceName, Image>, SessionError> {
     Ok(by_service(spec, &observe::images(&*site.engine, spec).await?))
 }
 
@@ -142,7 +142,7 @@ struct Counted {
 }
 
 impl Counted {
-    async fn key(&self, site: &Site, order: &Order) -> Result<SetPath, SessionError> {
+    async fn key(&self, site: &Context, order: &BuildRequest) -> Result<SetPath, SessionError> {
         let mut inputs = self.inputs.clone();
         inputs.extend(order.values.given(&self.spec, &self.set.services));
         for source in order.sources.values() {
@@ -177,16 +177,16 @@ async fn digested(spec: &Arc<Spec>, set: &BakeSet) -> Result<Inputs, SessionErro
     Ok(digested.await.map_err(|error| SessionError::Data { what: error.to_string(), hint: None })??)
 }
 
-fn tell(site: &Site, key: &SetPath, set: &BakeSet, state: BakeState) {
+fn tell(site: &Context, key: &SetPath, set: &BakeSet, state: BakeState) {
     let volumes = set.volumes.iter().map(ToString::to_string).collect();
     site.events.emit(Event::Bake { key: key.name.to_string(), volumes, state });
 }
 
 /// Makes a baseline, or waits for somebody else who does.
 async fn bake(
-    site: &Site,
+    site: &Context,
     keeper: &Keeper,
-    order: &Order,
+    order: &BuildRequest,
     key: &SetPath,
     counted: &Counted,
     token: &CancellationToken,
@@ -202,7 +202,7 @@ async fn bake(
             break;
         }
         let hidden = hidden(order, key, set)?;
-        let terms = Terms {
+        let terms = LeaseRequest {
             name: hidden.name.clone(),
             sandbox: hidden.id.clone(),
             again: false,
@@ -244,7 +244,7 @@ async fn bake(
     Ok(())
 }
 
-async fn wait(site: &Site, key: &SetPath, set: &BakeSet, awaited: &mut bool) {
+async fn wait(site: &Context, key: &SetPath, set: &BakeSet, awaited: &mut bool) {
     if !*awaited {
         tell(site, key, set, BakeState::Awaited);
     }
@@ -254,7 +254,7 @@ async fn wait(site: &Site, key: &SetPath, set: &BakeSet, awaited: &mut bool) {
 
 /// The hidden sandbox's order: the services of the bake, nothing published; those that only have a seeded volume are
 /// made, so that their image's files get into it, but not started.
-fn hidden(order: &Order, key: &SetPath, set: &BakeSet) -> Result<Order, SessionError> {
+fn hidden(order: &BuildRequest, key: &SetPath, set: &BakeSet) -> Result<BuildRequest, SessionError> {
     let mut spec = (*order.spec).clone();
     spec.services.retain(|name, _| set.services.contains(name) || set.made.contains(name));
     for service in spec.services.values_mut() {
@@ -271,7 +271,7 @@ fn hidden(order: &Order, key: &SetPath, set: &BakeSet) -> Result<Order, SessionE
     let name = format!("bake-{}", &key.name.as_str()[..12]);
     let name =
         SandboxName::new(name).map_err(|error| SessionError::Data { what: error.to_string(), hint: None })?;
-    Ok(Order {
+    Ok(BuildRequest {
         spec: Arc::new(spec),
         name,
         id: SandboxId::random(),
@@ -287,8 +287,8 @@ fn hidden(order: &Order, key: &SetPath, set: &BakeSet) -> Result<Order, SessionE
 
 /// Makes sure that every service still runs or has completed: what failed after it was ready may have left its data
 /// half-made, as has a server that ends at all while its image initializes its data.
-async fn none_has_failed(site: &Site, hidden: &Order) -> Result<(), SessionError> {
-    let Order { id, spec, .. } = hidden;
+async fn none_has_failed(site: &Context, hidden: &BuildRequest) -> Result<(), SessionError> {
+    let BuildRequest { id, spec, .. } = hidden;
     let filter = Filter::all().label(identity::ID, id.as_str()).label(identity::ROLE, Role::Service.as_str());
     for summary in site.engine.containers(&filter).await? {
         let Some(container) = site.engine.container(&summary.name).await? else { continue };
@@ -312,9 +312,9 @@ async fn none_has_failed(site: &Site, hidden: &Order) -> Result<(), SessionError
 
 /// Starts and seeds the hidden sandbox, stops it cleanly and publishes its volumes.
 async fn fill(
-    site: &Site,
+    site: &Context,
     keeper: &Keeper,
-    hidden: &Order,
+    hidden: &BuildRequest,
     key: &SetPath,
     counted: &Counted,
     token: &CancellationToken,

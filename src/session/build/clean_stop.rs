@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use super::converge::Site;
+use super::converge::Context;
 use super::hooks;
 use crate::agent::client::Keeper;
 use crate::data::manifest::Consistency;
@@ -23,35 +23,35 @@ const STOP_WITHOUT_DATA: Duration = Duration::from_secs(10);
 /// Stops a sandbox's services, each after those that depend on it, so that their data is as after a clean shutdown.
 /// What had to be killed makes it a crash's, if it has data. They stay stopped, whatever their `restart` says.
 pub(crate) async fn stop(
-    site: &Site,
+    site: &Context,
     keeper: &Keeper,
     spec: &Spec,
     name: &SandboxName,
 ) -> Result<Consistency, SessionError> {
-    stop_each(site, keeper, spec, name, Haste::AsWritten).await
+    stop_each(site, keeper, spec, name, StopUrgency::AsWritten).await
 }
 
 /// The same where the data is kept for all that come after: what has data gets the time that it takes to put it in order,
 /// however short the spec's own is, and what had to be killed all the same is told of.
 pub(crate) async fn stop_for_good(
-    site: &Site,
+    site: &Context,
     keeper: &Keeper,
     spec: &Spec,
     name: &SandboxName,
 ) -> Result<Consistency, SessionError> {
-    stop_each(site, keeper, spec, name, Haste::None).await
+    stop_each(site, keeper, spec, name, StopUrgency::None).await
 }
 
 /// How soon a service that has data may be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Haste {
+enum StopUrgency {
     /// After the spec's own time.
     AsWritten,
     /// Not before [`STOP`].
     None,
 }
 
-impl Haste {
+impl StopUrgency {
     /// How long a service may take to stop.
     fn patience(self, written: Option<Duration>, has_data: bool) -> Duration {
         match (self, has_data) {
@@ -63,11 +63,11 @@ impl Haste {
 }
 
 async fn stop_each(
-    site: &Site,
+    site: &Context,
     keeper: &Keeper,
     spec: &Spec,
     name: &SandboxName,
-    haste: Haste,
+    haste: StopUrgency,
 ) -> Result<Consistency, SessionError> {
     keeper.rest(spec.services.values().flat_map(|service| containers(name, service)).collect()).await?;
     let mut consistency = Consistency::Clean;
@@ -120,10 +120,10 @@ fn containers(name: &SandboxName, service: &Service) -> impl Iterator<Item = Str
 }
 
 async fn stop_one(
-    site: &Site,
+    site: &Context,
     service: &Service,
     container: String,
-    haste: Haste,
+    haste: StopUrgency,
 ) -> Result<Consistency, SessionError> {
     let Some(found) = site.engine.container(&container).await? else { return Ok(Consistency::Clean) };
     let has_data = found.mounts.iter().any(|mount| mount.kind == MountPointKind::Volume && !mount.read_only);
@@ -141,7 +141,7 @@ async fn stop_one(
     if !has_data || !ended.is_some_and(was_cut_short) {
         return Ok(Consistency::Clean);
     }
-    if haste == Haste::None && !is_to_be_killed(service) {
+    if haste == StopUrgency::None && !is_to_be_killed(service) {
         site.events.emit(Event::Notice { text: killed(service) });
     }
     Ok(Consistency::Crash)
@@ -171,7 +171,7 @@ fn was_cut_short(code: i64) -> bool {
 ///
 /// # Errors
 /// Names the first that does.
-pub(crate) async fn none_runs(site: &Site, id: &SandboxId) -> Result<(), SessionError> {
+pub(crate) async fn none_runs(site: &Context, id: &SandboxId) -> Result<(), SessionError> {
     let filter = Filter::all().label(identity::ID, id.as_str()).label(identity::ROLE, Role::Service.as_str());
     none_of_these_runs(&site.engine.containers(&filter).await?)
 }
@@ -232,12 +232,12 @@ mod tests {
     #[test]
     fn data_that_is_kept_for_all_gets_its_time_however_short_the_spec_s_is() {
         let second = Some(Duration::from_secs(1));
-        assert_eq!(Haste::None.patience(second, true), STOP);
-        assert_eq!(Haste::None.patience(Some(2 * STOP), true), 2 * STOP);
-        assert_eq!(Haste::None.patience(second, false), Duration::from_secs(1));
-        assert_eq!(Haste::AsWritten.patience(second, true), Duration::from_secs(1));
-        assert_eq!(Haste::AsWritten.patience(None, true), STOP);
-        assert_eq!(Haste::AsWritten.patience(None, false), STOP_WITHOUT_DATA);
+        assert_eq!(StopUrgency::None.patience(second, true), STOP);
+        assert_eq!(StopUrgency::None.patience(Some(2 * STOP), true), 2 * STOP);
+        assert_eq!(StopUrgency::None.patience(second, false), Duration::from_secs(1));
+        assert_eq!(StopUrgency::AsWritten.patience(second, true), Duration::from_secs(1));
+        assert_eq!(StopUrgency::AsWritten.patience(None, true), STOP);
+        assert_eq!(StopUrgency::AsWritten.patience(None, false), STOP_WITHOUT_DATA);
     }
 
     #[test]

@@ -58,13 +58,13 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::storage::{self, Carried, Carrier, Reply, Request, SetPath, StorageKind, VolumeName};
+    use crate::storage::{self, RemoteStorage, Reply, Request, SetPath, StorageKind, Transport, VolumeName};
 
     /// Where one volume is being copied and of another nothing is known.
     struct Halfway;
 
     #[async_trait]
-    impl Carrier for Halfway {
+    impl Transport for Halfway {
         async fn carry(&self, request: Request) -> storage::Result<Reply> {
             let Request::Progress { to } = request else { panic!("nothing else is asked") };
             let known = to.volume.as_str() == "data";
@@ -74,7 +74,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_copy_that_takes_its_time_is_told_of_and_a_clone_is_not() {
-        let storage = Carried::new(StorageKind::Copy, Halfway);
+        let storage = RemoteStorage::new(StorageKind::Copy, Halfway);
         let live = SetPath::live("aaaa00000001").unwrap();
         let places = ["data", "logs"].map(|name| live.volume(VolumeName::new(name).unwrap()));
         let (events, mut heard) = Events::channel();

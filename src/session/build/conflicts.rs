@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use super::host_ports::{self, PortWish};
+use super::host_ports::{self, PreferredPort};
 use crate::engine::network::Subnet;
 use crate::engine::{Engine, ErrorKind, Port};
 use crate::plan::{Observed, Op};
@@ -17,21 +17,21 @@ const SETTLING: Duration = Duration::from_millis(100);
 
 /// What an engine has told to be taken, though a look does not show it, or not yet.
 #[derive(Debug, Default)]
-pub(crate) struct Lost {
+pub(crate) struct Conflict {
     ports: BTreeSet<Port>,
     /// Of networks: it may be a while until those of others are listed.
     subnets: Vec<Ipv4Net>,
 }
 
 /// Whose plan it is.
-pub(crate) struct Whose<'a> {
+pub(crate) struct PlanOwner<'a> {
     pub spec: &'a Spec,
-    pub ports: PortWish,
+    pub ports: PreferredPort,
     /// The sandbox's gateway.
     pub gateway: String,
 }
 
-impl Lost {
+impl Conflict {
     /// Adds it to what a look has shown.
     pub(crate) fn add_to(&self, observed: &mut Observed) {
         observed.busy_ports.extend(&self.ports);
@@ -51,7 +51,7 @@ impl Lost {
     pub(crate) async fn to_others(
         &mut self,
         engine: &dyn Engine,
-        whose: &Whose<'_>,
+        whose: &PlanOwner<'_>,
         observed: &Observed,
         op: &Op,
         error: &SessionError,

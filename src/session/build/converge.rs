@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::conflicts::{Lost, Whose};
+use super::conflicts::{Conflict, PlanOwner};
 use super::dockerfiles;
-use super::executor::Workshop;
+use super::executor::PlanExecutor;
 use super::host_ports;
-pub use super::host_ports::PortWish;
+pub use super::host_ports::PreferredPort;
 use super::limits::Limiter;
 use super::observe::{self, Images};
 use super::port_check;
@@ -26,14 +26,14 @@ use crate::data::manifest::ImageIdentity;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo, ErrorKind};
 use crate::plan::{
-    self, Age, Observed, Op, Plan, PlanError, PortBinding, Seeding, SubnetPool, VolumeSource, Wish,
+    self, Age, DesiredState, Observed, Op, Plan, PlanError, PortBinding, Seeding, SubnetPool, VolumeSource,
 };
 use crate::session::data::secret_files::Values;
 use crate::session::data::secret_store;
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events, ServiceState, ServiceStatus};
 use crate::session::inspect::{self, Passwords};
-use crate::session::readiness::gateway_probe::Prober;
+use crate::session::readiness::gateway_probe::GatewayProber;
 use crate::session::readiness::log_tail::tail;
 use crate::session::readiness::wait::Pending;
 use crate::spec::{Limits, RestartPolicy, SandboxName, Service, ServiceName, Spec};
@@ -50,7 +50,7 @@ const LOOK: Duration = Duration::from_millis(300);
 
 /// What a sandbox is built with.
 #[derive(Clone)]
-pub struct Site {
+pub struct Context {
     /// The engine.
     pub engine: Arc<dyn Engine>,
     /// What it is.
@@ -76,7 +76,7 @@ pub struct Site {
 }
 
 /// What a plan says of the world around a sandbox.
-pub struct Means<'a> {
+pub struct PlanEnvironment<'a> {
     /// What the engine is.
     pub info: &'a EngineInfo,
     /// Its world.
@@ -91,9 +91,9 @@ pub struct Means<'a> {
     pub group: Option<String>,
 }
 
-impl Site {
-    fn means(&self, sandbox: &SandboxId) -> Means<'_> {
-        Means {
+impl Context {
+    fn means(&self, sandbox: &SandboxId) -> PlanEnvironment<'_> {
+        PlanEnvironment {
             info: &self.info,
             scope: &self.scope,
             subnets: &self.subnets,
@@ -106,7 +106,7 @@ impl Site {
 
 /// What is to be built.
 #[derive(Clone)]
-pub struct Order {
+pub struct BuildRequest {
     /// The spec, with only the services that are asked for.
     pub spec: Arc<Spec>,
     /// The values of its secrets and configs.
@@ -136,7 +136,7 @@ pub struct Order {
     /// The longest that a service is waited for.
     pub patience: Duration,
     /// What happens when a host port is not free.
-    pub ports: PortWish,
+    pub ports: PreferredPort,
 }
 
 /// Fetches and builds the images of a spec, and looks at them.
@@ -144,7 +144,7 @@ pub struct Order {
 /// # Errors
 /// The first image that could not be had.
 pub async fn images(
-    site: &Site,
+    site: &Context,
     spec: &Arc<Spec>,
     rebuild: &BTreeSet<ServiceName>,
     token: &CancellationToken,
@@ -156,7 +156,7 @@ pub async fn images(
     if plan.is_empty() {
         return Ok(observed.images);
     }
-    let prober = Prober::new(Arc::clone(&site.engine), String::new());
+    let prober = GatewayProber::new(Arc::clone(&site.engine), String::new());
     let workshop = workshop(site, spec, &Arc::new(Values::default()), prober, Duration::MAX);
     run(workshop, plan, token).await.map_err(|halt| match halt {
         Halt::Failed(_, error) => error,
@@ -171,9 +171,9 @@ pub async fn images(
 /// When the engine does not answer or no plan can be made.
 pub async fn dry_run(
     engine: &dyn Engine,
-    means: &Means<'_>,
+    means: &PlanEnvironment<'_>,
     limited: Option<Limits>,
-    order: &Order,
+    order: &BuildRequest,
 ) -> Result<Plan, SessionError> {
     let mut survey = observe::survey(engine, means.info, means.scope, &order.name, &order.spec).await?;
     survey.observed.limits = limited;
@@ -187,8 +187,12 @@ pub async fn dry_run(
 ///
 /// # Errors
 /// Whatever a step met; [`SessionError::Held`] if another client claimed the name first.
-pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Result<(), SessionError> {
-    let mut lost = Lost::default();
+pub async fn raise(
+    site: &Context,
+    order: &BuildRequest,
+    token: &CancellationToken,
+) -> Result<(), SessionError> {
+    let mut lost = Conflict::default();
     let began = Instant::now();
     let mut ports = declared_ports(site, order).await?;
     for attempt in 1.. {
@@ -225,7 +229,7 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
             }
             plan => plan?,
         };
-        let prober = Prober::new(Arc::clone(&site.engine), identity::gateway(order.name.as_str()));
+        let prober = GatewayProber::new(Arc::clone(&site.engine), identity::gateway(order.name.as_str()));
         let workshop = workshop(site, &order.spec, &order.values, prober, order.patience);
         let prober = Arc::clone(&workshop.prober);
         let gateway = identity::gateway(order.name.as_str());
@@ -241,7 +245,7 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
             Ok(()) => break,
             Err(Halt::Cancelled) => return Err(SessionError::Cancelled),
             Err(Halt::Failed(step, error)) if attempt < ATTEMPTS => {
-                let whose = Whose { spec: &order.spec, ports: order.ports, gateway };
+                let whose = PlanOwner { spec: &order.spec, ports: order.ports, gateway };
                 if !lost.to_others(&*site.engine, &whose, &survey.observed, &step.op, &error).await? {
                     return Err(named(order, &step.op, error));
                 }
@@ -253,14 +257,14 @@ pub async fn raise(site: &Site, order: &Order, token: &CancellationToken) -> Res
 }
 
 /// The published ports before the last change. While a gateway is replaced nothing else tells them.
-async fn declared_ports(site: &Site, order: &Order) -> Result<Vec<PortBinding>, SessionError> {
+async fn declared_ports(site: &Context, order: &BuildRequest) -> Result<Vec<PortBinding>, SessionError> {
     match order.age {
         Age::New => Ok(Vec::new()),
         Age::Standing => Ok(site.keeper.declared(&order.id).await?.map(|it| it.ports).unwrap_or_default()),
     }
 }
 
-fn named(order: &Order, op: &Op, error: SessionError) -> SessionError {
+fn named(order: &BuildRequest, op: &Op, error: SessionError) -> SessionError {
     match (op, &error) {
         (Op::Claim(_), SessionError::Engine(engine)) if engine.kind == ErrorKind::Conflict => {
             SessionError::Held { name: order.name.clone() }
@@ -269,8 +273,8 @@ fn named(order: &Order, op: &Op, error: SessionError) -> SessionError {
     }
 }
 
-fn wish<'a>(means: &Means<'_>, order: &'a Order) -> Wish<'a> {
-    Wish {
+fn wish<'a>(means: &PlanEnvironment<'_>, order: &'a BuildRequest) -> DesiredState<'a> {
+    DesiredState {
         spec: &order.spec,
         name: order.name.clone(),
         id: order.id.clone(),
@@ -290,13 +294,13 @@ fn wish<'a>(means: &Means<'_>, order: &'a Order) -> Wish<'a> {
 }
 
 fn workshop(
-    site: &Site,
+    site: &Context,
     spec: &Arc<Spec>,
     values: &Arc<Values>,
-    prober: Prober,
+    prober: GatewayProber,
     patience: Duration,
-) -> Workshop {
-    Workshop {
+) -> PlanExecutor {
+    PlanExecutor {
         engine: Arc::clone(&site.engine),
         storage: Arc::clone(&site.storage),
         limiter: site.limiter.clone(),
@@ -312,7 +316,7 @@ fn workshop(
 }
 
 async fn run(
-    mut workshop: Workshop,
+    mut workshop: PlanExecutor,
     plan: Plan,
     token: &CancellationToken,
 ) -> Result<(), Halt<SessionError>> {
@@ -327,7 +331,7 @@ async fn run(
 /// # Errors
 /// Whatever the engine says; a service that ends or does not get ready.
 pub async fn start(
-    site: &Site,
+    site: &Context,
     spec: &Arc<Spec>,
     name: &SandboxName,
     id: &SandboxId,
@@ -341,7 +345,7 @@ pub async fn start(
     let values = Arc::new(secret_store::recall(&site.storage, id, spec, &forgotten).await?);
     let observed = plan::Observed { images, forgotten, ..plan::Observed::default() };
     let plan = plan::plan_start(spec, name, id, &observed, which);
-    let prober = Prober::new(Arc::clone(&site.engine), identity::gateway(name.as_str()));
+    let prober = GatewayProber::new(Arc::clone(&site.engine), identity::gateway(name.as_str()));
     let workshop = workshop(site, spec, &values, prober, patience);
     run(workshop, plan, token).await.map_err(|halt| match halt {
         Halt::Failed(_, error) => error,
@@ -350,7 +354,11 @@ pub async fn start(
 }
 
 /// Looks for a service that ended badly after it was ready, and that nobody is to start again.
-async fn none_failed(site: &Site, order: &Order, services: &[ServiceStatus]) -> Result<(), SessionError> {
+async fn none_failed(
+    site: &Context,
+    order: &BuildRequest,
+    services: &[ServiceStatus],
+) -> Result<(), SessionError> {
     for status in services {
         let ServiceState::Exited { code } = status.state else { continue };
         let service = order.spec.services.get(status.service.as_str());
@@ -359,7 +367,7 @@ async fn none_failed(site: &Site, order: &Order, services: &[ServiceStatus]) -> 
             && !optional
             && service.is_some_and(|service| service.restart_policy() == RestartPolicy::No)
         {
-            let prober = Prober::new(Arc::clone(&site.engine), identity::gateway(order.name.as_str()));
+            let prober = GatewayProber::new(Arc::clone(&site.engine), identity::gateway(order.name.as_str()));
             return Err(SessionError::Exited {
                 service: status.service.clone(),
                 code,
@@ -377,9 +385,9 @@ async fn none_failed(site: &Site, order: &Order, services: &[ServiceStatus]) -> 
 /// # Errors
 /// When the engine does not answer; the first service that failed while others were waited for.
 pub async fn tell_up(
-    site: &Site,
-    order: &Order,
-    manner: &Manner,
+    site: &Context,
+    order: &BuildRequest,
+    manner: &SnapshotMode,
     elapsed: Duration,
 ) -> Result<(), SessionError> {
     let Some(sighting) = inspect::sandbox(&*site.engine, &site.scope, &order.name).await? else {
@@ -397,8 +405,8 @@ pub async fn tell_up(
         .into_iter()
         .for_each(|event| site.events.emit(event));
     let end = match manner {
-        Manner::Detached(lifetime) => lifetime.end(Timestamp::now(), Attachment::Detached),
-        Manner::Session | Manner::Visit => end(site, order).await,
+        SnapshotMode::Detached(lifetime) => lifetime.end(Timestamp::now(), Attachment::Detached),
+        SnapshotMode::Session | SnapshotMode::Visit => end(site, order).await,
     };
     site.events.emit(Event::Up {
         name: order.name.to_string(),
@@ -406,15 +414,15 @@ pub async fn tell_up(
         deadline: end.map(|end| end.at),
         if_unused: end.is_some_and(|end| end.unless_used),
         elapsed,
-        attached: !matches!(manner, Manner::Detached(_)),
-        stays: !matches!(manner, Manner::Session),
+        attached: !matches!(manner, SnapshotMode::Detached(_)),
+        stays: !matches!(manner, SnapshotMode::Session),
     });
     Ok(())
 }
 
 /// How a client stays with a sandbox that it has brought up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Manner {
+pub enum SnapshotMode {
     /// It is the sandbox's session: its end is the sandbox's.
     Session,
     /// It is attached to a sandbox that outlives it.
@@ -424,7 +432,7 @@ pub enum Manner {
 }
 
 /// When a sandbox ends, as its keeper has it.
-async fn end(site: &Site, order: &Order) -> Option<End> {
+async fn end(site: &Context, order: &BuildRequest) -> Option<End> {
     let standings = site.keeper.sandboxes().await.unwrap_or_default();
     let standing = standings.into_iter().find(|standing| standing.sandbox == order.id);
     match standing {

@@ -24,9 +24,9 @@ use crate::session::data::secret_files::Values;
 use crate::session::data::secret_store;
 use crate::session::error::SessionError;
 use crate::session::event::{self, BakeState, Event, Events};
-use crate::session::readiness::gateway_probe::Prober;
-use crate::session::readiness::wait::Awaited;
+use crate::session::readiness::gateway_probe::GatewayProber;
 pub use crate::session::readiness::wait::Pending;
+use crate::session::readiness::wait::ReadinessWait;
 use crate::spec::{ServiceName, Spec};
 use crate::storage::{Storage, StorageError, VolumePath};
 
@@ -34,7 +34,7 @@ use crate::storage::{Storage, StorageError, VolumePath};
 const LAST_BUILD_LINES: usize = 20;
 
 /// All that operations are performed with.
-pub struct Workshop {
+pub struct PlanExecutor {
     /// The engine.
     pub engine: Arc<dyn Engine>,
     /// Where volumes' data lies.
@@ -50,7 +50,7 @@ pub struct Workshop {
     /// The values of its secrets and configs.
     pub values: Arc<Values>,
     /// Tries services' ports from the inside.
-    pub prober: Arc<Prober>,
+    pub prober: Arc<GatewayProber>,
     /// The longest that a service is waited for.
     pub patience: Duration,
     /// The services that are waited for.
@@ -59,7 +59,7 @@ pub struct Workshop {
     pub numbers: BTreeMap<StepId, usize>,
 }
 
-impl Workshop {
+impl PlanExecutor {
     /// Numbers the steps of the plan that is about to run, and tells it.
     pub fn announce(&mut self, plan: &Plan) {
         self.numbers = plan.steps().iter().enumerate().map(|(n, step)| (step.id.clone(), n)).collect();
@@ -120,9 +120,7 @@ impl Workshop {
                 Ok(limiter) => Ok(limiter.limit(sandbox, limits).await?),
                 Err(_) => Ok(()),
             },
-            Op::FilterIngress(sandbox) => {
-                Ok(host_firewall::filter(&self.keeper, sandbox, &self.events).await?)
-            }
+            Op::ProtectHost(sandbox) => Ok(host_firewall::filter(&self.keeper, sandbox, &self.events).await?),
             Op::ProvideData { path, source } => self.provide(path, source).await,
             Op::CreateVolume { volume, path } => self.create_volume(volume, path).await,
             Op::Fill { container, target, seed } => {
@@ -140,7 +138,7 @@ impl Workshop {
                 interruptible(token, hooks::run(&**engine, &owner(step), container, hook)).await
             }
             Op::Await { container, until, handover, optional } => {
-                let awaited = Awaited { handover: *handover, ..self.awaited(step, container) };
+                let awaited = ReadinessWait { handover: *handover, ..self.awaited(step, container) };
                 let outcome = awaited.until(until, token).await;
                 if *optional { self.as_warning(outcome) } else { outcome }
             }
@@ -292,7 +290,7 @@ impl Workshop {
         Ok(self.engine.upload(container, base, archive).await?)
     }
 
-    fn awaited<'a>(&'a self, step: &'a Step, container: &'a str) -> Awaited<'a> {
+    fn awaited<'a>(&'a self, step: &'a Step, container: &'a str) -> ReadinessWait<'a> {
         let service = step.service.as_ref();
         let waits = |name: &ServiceName| {
             let of = self.spec.services.values();
@@ -300,7 +298,7 @@ impl Workshop {
                 .map(|other| other.name.to_string())
                 .collect()
         };
-        Awaited {
+        ReadinessWait {
             engine: &self.engine,
             prober: &self.prober,
             events: &self.events,
@@ -362,7 +360,7 @@ fn phase(op: &Op) -> event::Phase {
         | Op::Claim(_)
         | Op::Connect { .. }
         | Op::Limit { .. }
-        | Op::FilterIngress(_) => event::Phase::Network,
+        | Op::ProtectHost(_) => event::Phase::Network,
         Op::ProvideData { .. } | Op::CreateVolume { .. } | Op::Keep { .. } | Op::Fill { .. } => {
             event::Phase::Data
         }

@@ -40,7 +40,7 @@ fn tells_of_another(bound: io::Result<()>, answers: impl FnOnce() -> bool) -> bo
 
 /// What happens when a host port that the spec wishes for is not free.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum PortWish {
+pub enum PreferredPort {
     /// Another one is given.
     #[default]
     Any,
@@ -52,8 +52,8 @@ pub enum PortWish {
 ///
 /// # Errors
 /// [`SessionError::PortBusy`] for the first that does not.
-pub fn check(spec: &Spec, wish: PortWish, observed: &Observed) -> Result<(), SessionError> {
-    if wish == PortWish::Any {
+pub fn check(spec: &Spec, wish: PreferredPort, observed: &Observed) -> Result<(), SessionError> {
+    if wish == PreferredPort::Any {
         return Ok(());
     }
     let published = plan::published(spec, observed);

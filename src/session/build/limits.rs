@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::agent::cgroup::{self, Grouping};
-use crate::agent::client::{self, Keeper, KeeperError, Limiting, Options, Place};
-use crate::agent::protocol::What;
+use crate::agent::client::{self, Keeper, KeeperError, KeeperPlacement, Limiting, Options};
+use crate::agent::protocol::RecordKind;
 use crate::engine::identity::{SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo};
 use crate::plan::{self, Sharing};
@@ -73,8 +73,8 @@ pub(crate) async fn foresee(
     let options = Options::from_env()?;
     // One of another build would be replaced.
     let asked = match options.place {
-        Place::Container => Keeper::container_at_hand(engine, options.clone()).await?.is_some(),
-        Place::Process => client::keeper_state(engine, &options).await?.is_some(),
+        KeeperPlacement::Container => Keeper::container_at_hand(engine, options.clone()).await?.is_some(),
+        KeeperPlacement::Process => client::keeper_state(engine, &options).await?.is_some(),
     };
     if !asked {
         let shared = options.limiting == Limiting::Shared;
@@ -114,7 +114,7 @@ pub(crate) fn tell(events: &Events, spec: &Spec, limiter: &Result<Limiter, Strin
 
 /// Tells that a service had too little memory.
 pub(crate) fn tell_of_want(events: &Events, container: &str, limit: Option<u64>) {
-    let text = What::OutOfMemory { container: container.to_owned(), limit }.to_string();
+    let text = RecordKind::OutOfMemory { container: container.to_owned(), limit }.to_string();
     let hint = match limit {
         Some(_) => {
             "give the sandbox more with `limits: { memory: … }`; a second `up` applies it to what runs"

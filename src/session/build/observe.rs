@@ -23,7 +23,7 @@ pub type Images = BTreeMap<String, Image>;
 
 /// What was found, and which incarnation it belongs to.
 #[derive(Debug, Clone, Default)]
-pub struct Survey {
+pub struct Observation {
     /// What the planner needs to know.
     pub observed: Observed,
     /// The incarnation of the sandbox that is there.
@@ -44,7 +44,7 @@ pub async fn survey(
     scope: &Scope,
     name: &SandboxName,
     spec: &Spec,
-) -> Result<Survey, EngineError> {
+) -> Result<Observation, EngineError> {
     let ours = Filter::all().label(identity::NAME, name.as_str());
     let every = Filter::all();
     let (networks, containers, volumes, images) = try_join4(
@@ -80,7 +80,7 @@ pub async fn survey(
     let label = |key: &str| first.and_then(|container| container.labels.get(key));
     let id = label(identity::ID).and_then(|id| id.parse().ok());
     let folder = label(identity::FOLDER).cloned();
-    Ok(Survey { observed, id, folder, relabelled })
+    Ok(Observation { observed, id, folder, relabelled })
 }
 
 fn relabelled(spec: &Spec, volumes: &[Volume]) -> Vec<String> {

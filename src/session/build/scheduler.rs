@@ -37,7 +37,7 @@ impl Load {
             | Op::RunHook { .. }
             | Op::Seed { .. }
             | Op::Stop { .. }
-            | Op::FilterIngress(_)
+            | Op::ProtectHost(_)
             | Op::Limit { .. } => Self::Wait,
             _ => Self::Call,
         }

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::snapshot_transfer::Far;
+use super::snapshot_transfer::RemoteEnd;
 use crate::data::manifest::Manifest;
 use crate::data::snapshot;
 use crate::plan::{Seeding, VolumeSource, image_reference};
 use crate::session::build::bake;
-use crate::session::build::converge::{Order, Site};
+use crate::session::build::converge::{BuildRequest, Context};
 use crate::session::error::SessionError;
 use crate::session::event::Event;
 use crate::spec::{Seed, SnapshotRef, Spec};
@@ -25,8 +25,8 @@ pub enum Drift {
 
 /// Gives the order the data, and the secrets that belong to it, of a kept set.
 pub async fn from_set(
-    site: &Site,
-    order: &mut Order,
+    site: &Context,
+    order: &mut BuildRequest,
     from: &SetPath,
     drift: Drift,
 ) -> Result<(), SessionError> {
@@ -48,7 +48,7 @@ pub async fn from_set(
 ///
 /// # Errors
 /// When the engine does not answer.
-pub async fn tell_missing(site: &Site, order: &Order) -> Result<(), SessionError> {
+pub async fn tell_missing(site: &Context, order: &BuildRequest) -> Result<(), SessionError> {
     for (service, made_with) in &order.made_with {
         if site.engine.image(&made_with.reference).await?.is_none() {
             let text = format!(
@@ -66,7 +66,7 @@ pub async fn tell_missing(site: &Site, order: &Order) -> Result<(), SessionError
 ///
 /// # Errors
 /// Names the first one that is another.
-pub async fn check_images(site: &Site, order: &Order) -> Result<(), SessionError> {
+pub async fn check_images(site: &Context, order: &BuildRequest) -> Result<(), SessionError> {
     for service in order.spec.services.values() {
         let Some(made_with) = order.made_with.get(service.name.as_str()) else { continue };
         let reference = image_reference(&order.spec, service);
@@ -138,12 +138,12 @@ impl SnapshotSeed {
     ///
     /// # Errors
     /// When there is no such snapshot, or it has no such volume; when a file cannot be imported.
-    pub async fn apply(&self, site: &Site, order: &mut Order) -> Result<(), SessionError> {
+    pub async fn apply(&self, site: &Context, order: &mut BuildRequest) -> Result<(), SessionError> {
         let set = match &self.from {
             From::Stored(set) => set.clone(),
             From::File(file) => {
                 let (engine, container) = (Arc::clone(&site.engine), site.storage_container.clone());
-                let far = Far { engine, container, events: site.events.clone() };
+                let far = RemoteEnd { engine, container, events: site.events.clone() };
                 far.kept(&*site.storage, file).await?
             }
         };

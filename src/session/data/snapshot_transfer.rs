@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
 
-use crate::agent::protocol::Carrying;
+use crate::agent::protocol::TransferLine;
 use crate::data::archive::UserValues;
 use crate::engine::{Engine, Exec, ExecSession, StdStream};
 use crate::session::error::SessionError;
@@ -32,7 +32,7 @@ pub enum Images {
 
 /// What went through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moved {
+pub struct TransferSummary {
     /// Entries of all volumes.
     pub entries: u64,
     /// Bytes of their data.
@@ -47,7 +47,7 @@ pub struct Moved {
 
 /// Where a snapshot file's other end is.
 #[derive(Clone)]
-pub struct Far {
+pub struct RemoteEnd {
     /// The engine.
     pub engine: Arc<dyn Engine>,
     /// The container of ours that has the storage's files.
@@ -56,7 +56,7 @@ pub struct Far {
     pub events: Events,
 }
 
-impl Far {
+impl RemoteEnd {
     /// Writes a kept set to a file. A file that could not be written whole is removed.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl Far {
         file: &Path,
         images: Images,
         values: UserValues,
-    ) -> Result<Moved, SessionError> {
+    ) -> Result<TransferSummary, SessionError> {
         tokio::select! {
             moved = self.write(set, file, images, values) => moved,
             () = asked_to_end() => Err(SessionError::Cancelled),
@@ -80,7 +80,7 @@ impl Far {
         file: &Path,
         images: Images,
         values: UserValues,
-    ) -> Result<Moved, SessionError> {
+    ) -> Result<TransferSummary, SessionError> {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let failed = |error: &std::io::Error| failed("write", file, error);
         let partial = tempfile::Builder::new().permissions(readable()).tempfile_in(folder);
@@ -118,7 +118,12 @@ impl Far {
     ///
     /// # Errors
     /// When the name is taken, the file cannot be read, or anything is wrong with it.
-    pub async fn import(&self, to: &SetPath, file: &Path, images: Images) -> Result<Moved, SessionError> {
+    pub async fn import(
+        &self,
+        to: &SetPath,
+        file: &Path,
+        images: Images,
+    ) -> Result<TransferSummary, SessionError> {
         let mut source = File::open(file).await.map_err(|error| failed("read", file, &error))?;
         if source.metadata().await.is_ok_and(|metadata| metadata.is_dir()) {
             return Err(failed("read", file, &std::io::ErrorKind::IsADirectory.into()));
@@ -208,17 +213,17 @@ fn readable() -> std::fs::Permissions {
 
 /// Hears what the far end tells, line by line, and passes it on.
 struct Listener<'a> {
-    far: &'a Far,
+    far: &'a RemoteEnd,
     what: String,
     began: Instant,
     heard: Vec<u8>,
-    last: Option<Carrying>,
+    last: Option<TransferLine>,
     /// What was said in other words: a program that could not even start.
     said: String,
 }
 
 impl<'a> Listener<'a> {
-    fn new(far: &'a Far, what: String) -> Self {
+    fn new(far: &'a RemoteEnd, what: String) -> Self {
         let (heard, said) = (Vec::new(), String::new());
         Self { far, what, began: Instant::now(), heard, last: None, said }
     }
@@ -228,9 +233,9 @@ impl<'a> Listener<'a> {
         while let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.heard.drain(..=end).collect();
             match serde_json::from_slice(&line) {
-                Ok(Carrying::Progress { done, total }) => self.tell(Progress { done, total }, false),
-                Ok(Carrying::Note { text }) => self.far.events.emit(Event::Notice { text }),
-                Ok(Carrying::Warning { text }) => {
+                Ok(TransferLine::Progress { done, total }) => self.tell(Progress { done, total }, false),
+                Ok(TransferLine::Note { text }) => self.far.events.emit(Event::Notice { text }),
+                Ok(TransferLine::Warning { text }) => {
                     self.far.events.emit(Event::Warning { text, hint: None });
                 }
                 Ok(last) => self.last = Some(last),
@@ -247,19 +252,19 @@ impl<'a> Listener<'a> {
 
     /// Whether the far end has said that it is through, and so many bytes of the file are all that it wrote.
     fn is_through(&self, received: u64) -> bool {
-        matches!(self.last, Some(Carrying::Done { packed, .. }) if packed <= received)
+        matches!(self.last, Some(TransferLine::Done { packed, .. }) if packed <= received)
     }
 
     /// What the far end said last, after so many bytes of the file.
-    fn outcome(self, packed: u64) -> Result<Moved, SessionError> {
+    fn outcome(self, packed: u64) -> Result<TransferSummary, SessionError> {
         let what = match &self.last {
-            Some(Carrying::Done { entries, bytes, left_out, .. }) if self.is_through(packed) => {
+            Some(TransferLine::Done { entries, bytes, left_out, .. }) if self.is_through(packed) => {
                 let (entries, bytes, left_out) = (*entries, *bytes, *left_out);
                 self.tell(Progress { done: bytes, total: bytes }, true);
                 let elapsed = self.began.elapsed();
-                return Ok(Moved { entries, bytes, left_out, packed, elapsed });
+                return Ok(TransferSummary { entries, bytes, left_out, packed, elapsed });
             }
-            Some(Carrying::Failed { message, hint }) => {
+            Some(TransferLine::Failed { message, hint }) => {
                 return Err(SessionError::Data { what: message.clone(), hint: hint.clone() });
             }
             _ if self.said.trim().is_empty() => {

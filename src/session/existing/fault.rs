@@ -1,19 +1,19 @@
 //! Faults of a sandbox's services: put in force, told, taken back.
 
-use super::Present;
+use super::ExistingSandbox;
 use crate::agent::fault_injector::Fault;
 use crate::agent::fault_injector::container::{self, FaultError, Imposed};
 use crate::engine::identity;
 use crate::engine::{ContainerSummary, Engine, EngineError, Filter};
 use crate::session::error::SessionError;
-use crate::session::inspect::{self, Sighting};
+use crate::session::inspect::{self, ObservedSandbox};
 use crate::spec::NetworkMode;
 
 /// The faults of a sandbox.
 ///
 /// # Errors
 /// When the engine does not answer.
-pub async fn all(engine: &dyn Engine, sighting: &Sighting) -> Result<Vec<Imposed>, EngineError> {
+pub async fn all(engine: &dyn Engine, sighting: &ObservedSandbox) -> Result<Vec<Imposed>, EngineError> {
     container::find(engine, Filter::all().label(identity::ID, &sighting.id)).await
 }
 
@@ -25,7 +25,7 @@ pub async fn lift(engine: &dyn Engine, imposed: &Imposed) -> Result<(), EngineEr
     container::lift(engine, &imposed.container.name).await
 }
 
-impl Present {
+impl ExistingSandbox {
     /// Puts a fault in force on every container of a service, besides what is in force there, and answers all that
     /// is then.
     ///

@@ -9,25 +9,25 @@ use crate::engine::identity::{self, Role};
 use crate::engine::{CreateContainer, CreateVolume, Mount, NetworkMode};
 use crate::plan::{image_reference, in_order, volumes_of};
 use crate::session::build::bake;
-use crate::session::build::converge::Site;
+use crate::session::build::converge::Context;
 use crate::session::error::SessionError;
 use crate::spec::{SandboxName, Spec};
 use crate::storage::{SetPath, VolumeName, VolumePath};
 
 /// Volumes beside a sandbox's own, one for each that goes back to nothing. They are named alike each time, so that what
 /// a call before this was killed with is found, and carry the sandbox's labels, so that they go with it.
-pub(crate) struct Aside<'a> {
-    site: &'a Site,
+pub(crate) struct StagingVolumes<'a> {
+    site: &'a Context,
     spec: &'a Spec,
     sandbox: &'a SandboxName,
     /// Of each: whose content it is for, where it lies, its name on the engine.
     volumes: Vec<(VolumeName, VolumePath, String)>,
 }
 
-impl<'a> Aside<'a> {
+impl<'a> StagingVolumes<'a> {
     /// The volumes beside these, which are not there yet.
     pub(crate) fn of(
-        site: &'a Site,
+        site: &'a Context,
         spec: &'a Spec,
         sandbox: &'a SandboxName,
         live: SetPath,

@@ -17,15 +17,15 @@ pub use reset::Target;
 use super::build::bake;
 use super::build::clean_stop::{stop, with_dependents};
 use super::build::clone_progress;
-use super::build::converge::{self, Order, PortWish, Site};
+use super::build::converge::{self, BuildRequest, Context, PreferredPort};
 use super::build::host_firewall;
 use super::build::observe;
 use super::data::secret_files::Values;
 use super::data::secret_store;
 use super::error::SessionError;
 use super::event::{Event, Events};
-use super::inspect::{self, Sighting};
-use super::lifecycle::control::Happening;
+use super::inspect::{self, ObservedSandbox};
+use super::lifecycle::control::LoopEvent;
 use super::lifecycle::open;
 use super::lifecycle::signals::{self, Signals};
 use crate::agent::client::Keeper;
@@ -36,12 +36,12 @@ use crate::engine::{ContainerSummary, Engine};
 use crate::plan::{Age, Seeding, VolumeSource};
 use crate::spec::{Condition, SandboxName, ServiceName, Spec};
 use crate::storage::{Published, SetPath, Storage, StorageError, VolumeName, VolumePath};
-use quiesce::{Kept, Whose};
+use quiesce::{ContainerSet, QuiesceHandle};
 
 /// A sandbox that is there.
-pub struct Present {
+pub struct ExistingSandbox {
     /// What it is worked on with.
-    pub site: Site,
+    pub site: Context,
     /// The keeper.
     pub keeper: Keeper,
     /// Its name.
@@ -50,19 +50,19 @@ pub struct Present {
     pub id: SandboxId,
     /// Its spec as it stands now.
     pub spec: Arc<Spec>,
-    sighting: Sighting,
+    sighting: ObservedSandbox,
 }
 
 /// How a snapshot is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum SnapshotMode {
     /// Services are stopped in their own time and started again.
     Clean,
     /// They are frozen for a moment.
     Crash,
 }
 
-impl Present {
+impl ExistingSandbox {
     /// Takes up a sandbox that was seen.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Present {
     pub async fn of(
         engine: &Arc<dyn Engine>,
         scope: &Scope,
-        sighting: Sighting,
+        sighting: ObservedSandbox,
         events: Events,
     ) -> Result<Self, SessionError> {
         let keeper = Keeper::ensure(engine, crate::agent::client::Options::from_env()?).await?;
@@ -80,9 +80,9 @@ impl Present {
 
     /// The same where the keeper is known already.
     pub(in crate::session) async fn at(
-        site: Site,
+        site: Context,
         keeper: Keeper,
-        sighting: Sighting,
+        sighting: ObservedSandbox,
     ) -> Result<Self, SessionError> {
         let name = sighting.name.parse().map_err(|_| half_made(&sighting))?;
         let id = sighting.id.parse().map_err(|_| half_made(&sighting))?;
@@ -91,7 +91,7 @@ impl Present {
     }
 
     /// What was seen of it.
-    pub fn sighting(&self) -> &Sighting {
+    pub fn sighting(&self) -> &ObservedSandbox {
         &self.sighting
     }
 
@@ -173,7 +173,7 @@ impl Present {
         let mut times = 0;
         while let Some(happening) = asked.next().await {
             match happening {
-                Happening::SuspendAsked => signals::stop_here(),
+                LoopEvent::SuspendAsked => signals::stop_here(),
                 _ if times == 0 => {
                     let text =
                         "finishing this first, so that no service stays stopped; Ctrl-C again leaves it";
@@ -231,14 +231,14 @@ impl Present {
         patience: Duration,
     ) -> Result<(), SessionError> {
         let lives: BTreeSet<ServiceName> = {
-            let containers = self.containers(Whose::Everyones).await?;
+            let containers = self.containers(ContainerSet::Everyones).await?;
             let alive = containers.iter().filter(|container| container.state.is_alive());
             alive.filter_map(|container| ServiceName::new(inspect::service_of(container)).ok()).collect()
         };
         let mut all = with_dependents(&self.spec, which);
         all.retain(|name| which.contains(name) || lives.contains(name));
         let which = &all;
-        let whose = Whose::Services(which);
+        let whose = ContainerSet::Services(which);
         self.stopped(whose, patience, async |_, _| self.stop(which, within).await.map(drop)).await?;
         let containers = self.containers(whose).await?;
         let runs = |name: &ServiceName| {
@@ -262,7 +262,7 @@ impl Present {
     pub async fn snapshot(
         &self,
         to: &SetPath,
-        manner: Manner,
+        manner: SnapshotMode,
         note: Option<String>,
         patience: Duration,
     ) -> Result<Consistency, SessionError> {
@@ -281,15 +281,15 @@ impl Present {
         manifest.secrets = secrets.into_iter().map(|(name, value)| (name, KeptSecret::new(value))).collect();
         let (live, volumes) = (self.live()?, self.volumes());
         match manner {
-            Manner::Crash => {
+            SnapshotMode::Crash => {
                 self.frozen(async |kept| {
                     self.take(&live, &volumes, to, manifest, kept).await?;
                     Ok(Consistency::Crash)
                 })
                 .await
             }
-            Manner::Clean => {
-                self.stopped(Whose::Everyones, patience, async |containers, kept| {
+            SnapshotMode::Clean => {
+                self.stopped(ContainerSet::Everyones, patience, async |containers, kept| {
                     let consistency = self.stop(&Self::services_of(containers), None).await?;
                     let manifest = Manifest { consistency, ..manifest };
                     self.take(&live, &volumes, to, manifest, kept).await?;
@@ -306,7 +306,7 @@ impl Present {
         volumes: &[VolumeName],
         to: &SetPath,
         manifest: Manifest,
-        kept: &Kept<'_>,
+        kept: &QuiesceHandle<'_>,
     ) -> Result<(), SessionError> {
         kept.undisturbed().await?;
         match snapshot::take(self.storage(), live, volumes, to, manifest, kept.undisturbed()).await? {
@@ -321,7 +321,7 @@ impl Present {
         keys.filter_map(|key| VolumeName::new(key.as_str()).ok()).collect()
     }
 
-    /// The order of a second sandbox like this one, whose data [`Present::lend`] provides.
+    /// The order of a second sandbox like this one, whose data [`ExistingSandbox::lend`] provides.
     ///
     /// # Errors
     /// When the engine refuses; names the secret or config that is not where the spec says any more.
@@ -330,14 +330,14 @@ impl Present {
         name: SandboxName,
         id: SandboxId,
         patience: Duration,
-    ) -> Result<Order, SessionError> {
+    ) -> Result<BuildRequest, SessionError> {
         let mut values = self.values().await?;
         let lacking = values.lacking(&self.spec);
         values = values.or(secret_store::recall(&self.site.storage, &self.id, &self.spec, &lacking).await?);
         values.read_configs(&self.spec, &secret_store::variables(&self.spec))?;
         let given = |volume: VolumeName| (volume.to_string(), VolumeSource::Given(self.origin(&volume)));
         let sources = self.volumes().into_iter().map(given).collect();
-        Ok(Order {
+        Ok(BuildRequest {
             spec: Arc::clone(&self.spec),
             values: Arc::new(values),
             name,
@@ -352,7 +352,7 @@ impl Present {
             only_made: BTreeSet::new(),
             remove_orphans: true,
             patience,
-            ports: PortWish::Any,
+            ports: PreferredPort::Any,
         })
     }
 
@@ -383,12 +383,12 @@ impl Present {
 ///
 /// # Errors
 /// When the keeper does not answer.
-pub async fn declared(keeper: &Keeper, sighting: &Sighting) -> Result<Option<Spec>, SessionError> {
+pub async fn declared(keeper: &Keeper, sighting: &ObservedSandbox) -> Result<Option<Spec>, SessionError> {
     let Ok(id) = sighting.id.parse() else { return Ok(None) };
     Ok(keeper.declared(&id).await?.map(|declared| declared.spec))
 }
 
-fn half_made(sighting: &Sighting) -> SessionError {
+fn half_made(sighting: &ObservedSandbox) -> SessionError {
     SessionError::Data {
         what: format!(
             "the keeper has no record of sandbox `{}`: it is half-made or being destroyed",

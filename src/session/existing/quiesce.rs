@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::Present;
+use super::ExistingSandbox;
 use crate::engine::identity::{self, Role};
 use crate::engine::{ContainerState, ContainerSummary, EngineError, ErrorKind, Filter};
 use crate::session::build::clean_stop::{disturbed, none_of_these_runs};
@@ -17,7 +17,7 @@ use crate::storage::VolumeName;
 
 /// Whose containers are meant.
 #[derive(Clone, Copy)]
-pub(crate) enum Whose<'a> {
+pub(crate) enum ContainerSet<'a> {
     /// Those of all services.
     Everyones,
     /// Those of these services.
@@ -33,15 +33,15 @@ enum Frozen {
 }
 
 /// Containers that are kept still.
-pub(crate) struct Kept<'a> {
-    present: &'a Present,
+pub(crate) struct QuiesceHandle<'a> {
+    present: &'a ExistingSandbox,
     /// Those that go on afterwards, by name, and what stands for the sandbox's data.
     still: Vec<String>,
     /// None of these may run; where they are frozen they may.
-    stopped: Option<Whose<'a>>,
+    stopped: Option<ContainerSet<'a>>,
 }
 
-impl Kept<'_> {
+impl QuiesceHandle<'_> {
     /// Makes sure that they were still all the while: what is done with their data now is done in peace.
     pub(crate) async fn undisturbed(&self) -> Result<(), SessionError> {
         if !self.still.is_empty() && !self.present.keeper.still(self.still.clone()).await? {
@@ -54,18 +54,23 @@ impl Kept<'_> {
     }
 }
 
-impl Present {
+impl ExistingSandbox {
     /// The containers of its services as they are now.
-    pub(crate) async fn containers(&self, whose: Whose<'_>) -> Result<Vec<ContainerSummary>, EngineError> {
+    pub(crate) async fn containers(
+        &self,
+        whose: ContainerSet<'_>,
+    ) -> Result<Vec<ContainerSummary>, EngineError> {
         let filter =
             Filter::all().label(identity::ID, self.id.as_str()).label(identity::ROLE, Role::Service.as_str());
         let mut containers = self.site.engine.containers(&filter).await?;
         match whose {
-            Whose::Everyones => {}
-            Whose::Services(which) => {
+            ContainerSet::Everyones => {}
+            ContainerSet::Services(which) => {
                 containers.retain(|container| which.contains(inspect::service_of(container)));
             }
-            Whose::UsersOf(volumes) => containers.retain(|container| self.uses_any(container, volumes)),
+            ContainerSet::UsersOf(volumes) => {
+                containers.retain(|container| self.uses_any(container, volumes))
+            }
         }
         Ok(containers)
     }
@@ -74,14 +79,14 @@ impl Present {
     /// came of it. What is done has to stop them.
     pub(crate) async fn stopped<T>(
         &self,
-        whose: Whose<'_>,
+        whose: ContainerSet<'_>,
         patience: Duration,
-        work: impl AsyncFnOnce(&[ContainerSummary], &Kept<'_>) -> Result<T, SessionError>,
+        work: impl AsyncFnOnce(&[ContainerSummary], &QuiesceHandle<'_>) -> Result<T, SessionError>,
     ) -> Result<T, SessionError> {
         // To restart services is no work on their data.
         let data = match whose {
-            Whose::Services(_) => None,
-            Whose::Everyones | Whose::UsersOf(_) => Some(identity::data(self.name.as_str())),
+            ContainerSet::Services(_) => None,
+            ContainerSet::Everyones | ContainerSet::UsersOf(_) => Some(identity::data(self.name.as_str())),
         };
         let stopped = async {
             if let Some(data) = &data {
@@ -93,7 +98,7 @@ impl Present {
             let again: Vec<ContainerSummary> = containers.iter().filter(lives).cloned().collect();
             let still: Vec<String> = names(&again).into_iter().chain(data).collect();
             self.keeper.still(still.clone()).await?;
-            let kept = Kept { present: self, still, stopped: Some(whose) };
+            let kept = QuiesceHandle { present: self, still, stopped: Some(whose) };
             let outcome = work(&containers, &kept).await;
             let started = self.start(&Self::services_of(&again), patience).await;
             let outcome = outcome?;
@@ -109,16 +114,16 @@ impl Present {
     /// so.
     pub(crate) async fn frozen<T>(
         &self,
-        work: impl AsyncFnOnce(&Kept<'_>) -> Result<T, SessionError>,
+        work: impl AsyncFnOnce(&QuiesceHandle<'_>) -> Result<T, SessionError>,
     ) -> Result<T, SessionError> {
         let data = identity::data(self.name.as_str());
         let frozen = async {
             self.claim(&data).await?;
-            let mut running = self.containers(Whose::Everyones).await?;
+            let mut running = self.containers(ContainerSet::Everyones).await?;
             running.retain(|it| it.state.is_alive() && it.state != ContainerState::Paused);
             let still: Vec<String> = names(&running).into_iter().chain([data]).collect();
             self.keeper.still(still.clone()).await?;
-            let kept = Kept { present: self, still, stopped: None };
+            let kept = QuiesceHandle { present: self, still, stopped: None };
             let frozen = join_all(running.iter().map(|container| self.freeze(&container.name))).await;
             let others: Vec<bool> =
                 frozen.iter().map(|frozen| matches!(frozen, Ok(Frozen::Before))).collect();

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Present;
-use super::image_content::Aside;
-use super::quiesce::{Whose, all};
+use super::ExistingSandbox;
+use super::image_content::StagingVolumes;
+use super::quiesce::{ContainerSet, all};
 use crate::data::baseline;
 use crate::data::manifest::Manifest;
 use crate::data::snapshot;
@@ -28,7 +28,7 @@ pub enum Target {
     Volume(String),
 }
 
-impl Present {
+impl ExistingSandbox {
     /// Puts data back: to a snapshot, or to what each volume was made from. Services that do not use it run on.
     ///
     /// # Errors
@@ -47,8 +47,8 @@ impl Present {
         };
         let empty: Vec<VolumeName> =
             volumes.iter().filter(|volume| !sources.contains_key(*volume)).cloned().collect();
-        let aside = Aside::of(&self.site, &self.spec, &self.name, self.live()?, &empty);
-        self.stopped(Whose::UsersOf(&volumes), patience, async |users, kept| {
+        let aside = StagingVolumes::of(&self.site, &self.spec, &self.name, self.live()?, &empty);
+        self.stopped(ContainerSet::UsersOf(&volumes), patience, async |users, kept| {
             let labels = self.sighting.volumes.first().map(|volume| &volume.labels);
             let outcome = async {
                 // Whoever is lost before the last step leaves the data that there was.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use futures_util::StreamExt;
 
-use super::Sighting;
+use super::ObservedSandbox;
 use crate::engine::{self, Container, ContainerSummary, Engine, EngineError, ErrorKind, ObjectKind};
 use crate::plan::{self, PortBinding};
 use crate::session::event::{Endpoint, Protocol};
@@ -24,7 +24,7 @@ pub enum Passwords {
 /// A service's published ports: those that the gateway forwards, as its label tells, and those of its own container.
 pub(super) async fn endpoints(
     engine: &dyn Engine,
-    sighting: &Sighting,
+    sighting: &ObservedSandbox,
     container: &Container,
     summary: &ContainerSummary,
     passwords: Passwords,

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Sighting, log_name};
+use super::{ObservedSandbox, log_name};
 use crate::engine::{Container, Engine, EngineError};
 use crate::session::event::{Event, Phase, Recorded, StepId};
 
 /// The sandbox's events as far as they can be told afterwards.
-pub async fn recollection(engine: &dyn Engine, sighting: &Sighting) -> Result<Vec<Recorded>, EngineError> {
+pub async fn recollection(
+    engine: &dyn Engine,
+    sighting: &ObservedSandbox,
+) -> Result<Vec<Recorded>, EngineError> {
     let mut containers = Vec::new();
     for summary in sighting.gateway.iter().chain(&sighting.services) {
         if let Some(container) = engine.container(&summary.name).await? {

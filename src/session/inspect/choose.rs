@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Sighting;
+use super::ObservedSandbox;
 use crate::engine::identity::SandboxName;
 use crate::spec::{ProjectName, git_branch};
 
@@ -74,7 +74,10 @@ impl NoSandbox {
 }
 
 /// The sandbox that is meant: the named one; the branch's; the folder's (or the nearest folder's above it) only one.
-pub fn choose<'a>(sightings: &'a [Sighting], choice: &Choice<'_>) -> Result<&'a Sighting, NoSandbox> {
+pub fn choose<'a>(
+    sightings: &'a [ObservedSandbox],
+    choice: &Choice<'_>,
+) -> Result<&'a ObservedSandbox, NoSandbox> {
     let known = || sightings.iter().map(|sighting| sighting.name.clone()).collect::<Vec<_>>();
     let named = |name: &SandboxName| sightings.iter().find(|sighting| sighting.name == name.as_str());
     if let Some(name) = choice.name {
@@ -84,7 +87,8 @@ pub fn choose<'a>(sightings: &'a [Sighting], choice: &Choice<'_>) -> Result<&'a 
         return Ok(sighting);
     }
     for folder in choice.folder.ancestors() {
-        let here: Vec<&Sighting> = sightings.iter().filter(|sighting| sighting.folder == folder).collect();
+        let here: Vec<&ObservedSandbox> =
+            sightings.iter().filter(|sighting| sighting.folder == folder).collect();
         match here.as_slice() {
             [] => {}
             [only] => return Ok(only),
@@ -99,7 +103,10 @@ pub fn choose<'a>(sightings: &'a [Sighting], choice: &Choice<'_>) -> Result<&'a 
 
 /// The sandbox that belongs to the folder: the named one, or the one that the folder's spec and branch name. Others that
 /// were made from the folder (forks, sandboxes of other branches and of `run`) are not meant, even if there is only one.
-pub fn own<'a>(sightings: &'a [Sighting], choice: &Choice<'_>) -> Result<&'a Sighting, NoSandbox> {
+pub fn own<'a>(
+    sightings: &'a [ObservedSandbox],
+    choice: &Choice<'_>,
+) -> Result<&'a ObservedSandbox, NoSandbox> {
     let Some(name) = choice.name.or(choice.derived) else { return own_of_bare(sightings, choice.folder) };
     if let Some(sighting) = sightings.iter().find(|sighting| sighting.name == name.as_str()) {
         return Ok(sighting);
@@ -112,19 +119,22 @@ pub fn own<'a>(sightings: &'a [Sighting], choice: &Choice<'_>) -> Result<&'a Sig
 }
 
 /// The same in a folder without a spec: the one whose name the folder's own name and branch give.
-fn own_of_bare<'a>(sightings: &'a [Sighting], folder: &Path) -> Result<&'a Sighting, NoSandbox> {
+fn own_of_bare<'a>(
+    sightings: &'a [ObservedSandbox],
+    folder: &Path,
+) -> Result<&'a ObservedSandbox, NoSandbox> {
     let project = folder.file_name().map(|name| ProjectName::from_folder(&name.to_string_lossy()));
     let name = project.map(|project| SandboxName::derive(project.as_str(), git_branch(folder).as_deref()));
-    let own = |sighting: &&Sighting| {
+    let own = |sighting: &&ObservedSandbox| {
         sighting.folder == folder && name.as_ref().is_some_and(|name| name.as_str() == sighting.name)
     };
     sightings.iter().find(own).ok_or_else(|| none_own(sightings, folder))
 }
 
-fn none_own(sightings: &[Sighting], folder: &Path) -> NoSandbox {
+fn none_own(sightings: &[ObservedSandbox], folder: &Path) -> NoSandbox {
     let (here, elsewhere): (Vec<_>, Vec<_>) =
         sightings.iter().partition(|sighting| sighting.folder == folder);
-    let names = |sightings: Vec<&Sighting>| sightings.into_iter().map(|it| it.name.clone()).collect();
+    let names = |sightings: Vec<&ObservedSandbox>| sightings.into_iter().map(|it| it.name.clone()).collect();
     if here.is_empty() {
         NoSandbox::Here { known: names(elsewhere) }
     } else {
@@ -136,8 +146,8 @@ fn none_own(sightings: &[Sighting], folder: &Path) -> NoSandbox {
 mod tests {
     use super::*;
 
-    fn sighting(name: &str, folder: &str) -> Sighting {
-        Sighting { name: name.into(), folder: folder.into(), ..Sighting::default() }
+    fn sighting(name: &str, folder: &str) -> ObservedSandbox {
+        ObservedSandbox { name: name.into(), folder: folder.into(), ..ObservedSandbox::default() }
     }
 
     fn name(text: &str) -> SandboxName {

@@ -30,7 +30,7 @@ pub use environment::environment;
 
 /// A sandbox as the engine knows it; parts may be missing while it is made or destroyed.
 #[derive(Debug, Clone, Default)]
-pub struct Sighting {
+pub struct ObservedSandbox {
     /// Its name.
     pub name: String,
     /// Its incarnation.
@@ -53,7 +53,7 @@ pub struct Sighting {
     pub volumes: Vec<Volume>,
 }
 
-impl Sighting {
+impl ObservedSandbox {
     /// The folders of this machine that its services can write, as the engine mounts them.
     pub fn writable_folders(&self) -> WritableFolders {
         let mounts = self.services.iter().flat_map(|container| &container.mounts);
@@ -153,7 +153,7 @@ pub fn log_name(container: &ContainerSummary) -> String {
 }
 
 /// All sandboxes of a scope, by name.
-pub async fn sandboxes(engine: &dyn Engine, scope: &Scope) -> Result<Vec<Sighting>, EngineError> {
+pub async fn sandboxes(engine: &dyn Engine, scope: &Scope) -> Result<Vec<ObservedSandbox>, EngineError> {
     look(engine, scope, scope.narrow(Filter::all().has_label(identity::NAME))).await
 }
 
@@ -162,15 +162,19 @@ pub async fn sandbox(
     engine: &dyn Engine,
     scope: &Scope,
     name: &SandboxName,
-) -> Result<Option<Sighting>, EngineError> {
+) -> Result<Option<ObservedSandbox>, EngineError> {
     let filter = scope.narrow(Filter::all().label(identity::NAME, name.to_string()));
     Ok(look(engine, scope, filter).await?.pop())
 }
 
-async fn look(engine: &dyn Engine, scope: &Scope, filter: Filter) -> Result<Vec<Sighting>, EngineError> {
+async fn look(
+    engine: &dyn Engine,
+    scope: &Scope,
+    filter: Filter,
+) -> Result<Vec<ObservedSandbox>, EngineError> {
     let (containers, networks, volumes) =
         tokio::try_join!(engine.containers(&filter), engine.networks(&filter), engine.volumes(&filter))?;
-    let mut found: BTreeMap<String, Sighting> = BTreeMap::new();
+    let mut found: BTreeMap<String, ObservedSandbox> = BTreeMap::new();
     for container in containers.into_iter().filter(|container| scope.owns(&container.labels)) {
         let sighting = note(&mut found, &container.labels, container.created);
         match role(&container.labels) {
@@ -185,7 +189,7 @@ async fn look(engine: &dyn Engine, scope: &Scope, filter: Filter) -> Result<Vec<
     for volume in volumes.into_iter().filter(|volume| scope.owns(&volume.labels)) {
         note(&mut found, &volume.labels, volume.created).volumes.push(volume);
     }
-    let mut sightings: Vec<Sighting> = found.into_values().collect();
+    let mut sightings: Vec<ObservedSandbox> = found.into_values().collect();
     for sighting in &mut sightings {
         sighting.services.sort_by_key(|container| (service_of(container).to_owned(), replica_of(container)));
         sighting.networks.sort_by(|a, b| a.name.cmp(&b.name));
@@ -195,10 +199,10 @@ async fn look(engine: &dyn Engine, scope: &Scope, filter: Filter) -> Result<Vec<
 }
 
 fn note<'a>(
-    found: &'a mut BTreeMap<String, Sighting>,
+    found: &'a mut BTreeMap<String, ObservedSandbox>,
     labels: &BTreeMap<String, String>,
     created: Option<Timestamp>,
-) -> &'a mut Sighting {
+) -> &'a mut ObservedSandbox {
     let text = |key: &str| labels.get(key).cloned().unwrap_or_default();
     let sighting = found.entry(text(identity::NAME)).or_default();
     if sighting.name.is_empty() {
@@ -230,7 +234,7 @@ fn role(labels: &BTreeMap<String, String>) -> Option<Role> {
 /// Every service of a sandbox: what it is doing and how to reach it.
 pub async fn statuses(
     engine: &dyn Engine,
-    sighting: &Sighting,
+    sighting: &ObservedSandbox,
     passwords: Passwords,
 ) -> Result<Vec<ServiceStatus>, EngineError> {
     let looks = sighting.services.iter().map(async |summary| {

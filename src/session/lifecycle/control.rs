@@ -1,13 +1,13 @@
 //! What a session does about signals, time and the end of its work: a state machine with no process behind it.
 //!
-//! The loop in [`crate::session::run`] turns whatever happens into a [`Happening`], hands it to [`Control::handle`] and performs
+//! The loop in [`crate::session::run`] turns whatever happens into a [`LoopEvent`], hands it to [`Control::handle`] and performs
 //! the [`Response`]. Reasons to stop are ordered by severity; a milder one never replaces a harsher one.
 
 use std::time::Duration;
 
 /// Something that the loop saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Happening {
+pub enum LoopEvent {
     /// Ctrl-C, or `SIGINT` from elsewhere.
     Interrupted,
     /// `SIGTERM`.
@@ -124,31 +124,31 @@ impl Control {
     }
 
     /// Changes the state and says what to do about it.
-    pub fn handle(&mut self, happening: Happening) -> Response {
+    pub fn handle(&mut self, happening: LoopEvent) -> Response {
         match happening {
-            Happening::Interrupted if self.phase == Phase::TearingDown => self.force(),
-            Happening::Interrupted => self.stop(StopReason::Interrupted),
-            Happening::Terminated => self.stop(StopReason::Terminated),
-            Happening::HungUp => self.stop(StopReason::HungUp),
-            Happening::BuildFailed => self.stop(StopReason::BuildFailed),
-            Happening::ServicesEnded => self.stop(StopReason::ServicesEnded),
-            Happening::Vanished => self.leave(StopReason::Vanished),
-            Happening::Unused => self.stop(StopReason::Unused),
-            Happening::Lost => self.stop(StopReason::Lost),
-            Happening::EngineRestarted => self.stop(StopReason::EngineRestarted),
-            Happening::CommandEnded(code) => self.stop(StopReason::CommandEnded(code)),
-            Happening::DeadlineIn(left) if left.is_zero() => self.stop(StopReason::DeadlinePassed),
-            Happening::DeadlineIn(left) => self.warn(left),
-            Happening::SuspendAsked => match self.phase {
+            LoopEvent::Interrupted if self.phase == Phase::TearingDown => self.force(),
+            LoopEvent::Interrupted => self.stop(StopReason::Interrupted),
+            LoopEvent::Terminated => self.stop(StopReason::Terminated),
+            LoopEvent::HungUp => self.stop(StopReason::HungUp),
+            LoopEvent::BuildFailed => self.stop(StopReason::BuildFailed),
+            LoopEvent::ServicesEnded => self.stop(StopReason::ServicesEnded),
+            LoopEvent::Vanished => self.leave(StopReason::Vanished),
+            LoopEvent::Unused => self.stop(StopReason::Unused),
+            LoopEvent::Lost => self.stop(StopReason::Lost),
+            LoopEvent::EngineRestarted => self.stop(StopReason::EngineRestarted),
+            LoopEvent::CommandEnded(code) => self.stop(StopReason::CommandEnded(code)),
+            LoopEvent::DeadlineIn(left) if left.is_zero() => self.stop(StopReason::DeadlinePassed),
+            LoopEvent::DeadlineIn(left) => self.warn(left),
+            LoopEvent::SuspendAsked => match self.phase {
                 Phase::Building | Phase::Serving => Response::Suspend,
                 Phase::TearingDown | Phase::Over => Response::Continue,
             },
-            Happening::Built if self.phase == Phase::Building => {
+            LoopEvent::Built if self.phase == Phase::Building => {
                 self.phase = Phase::Serving;
                 Response::Serve
             }
-            Happening::Built => Response::Continue,
-            Happening::TornDown => {
+            LoopEvent::Built => Response::Continue,
+            LoopEvent::TornDown => {
                 self.phase = Phase::Over;
                 Response::Leave
             }
@@ -209,33 +209,33 @@ mod tests {
     #[test]
     fn the_first_ctrl_c_tears_down_and_the_second_forces() {
         let mut control = Control::default();
-        assert_eq!(control.handle(Happening::Interrupted), Response::TearDown(StopReason::Interrupted));
-        assert_eq!(control.handle(Happening::Interrupted), Response::Force);
-        assert_eq!(control.handle(Happening::Interrupted), Response::Continue);
-        assert_eq!(control.handle(Happening::TornDown), Response::Leave);
+        assert_eq!(control.handle(LoopEvent::Interrupted), Response::TearDown(StopReason::Interrupted));
+        assert_eq!(control.handle(LoopEvent::Interrupted), Response::Force);
+        assert_eq!(control.handle(LoopEvent::Interrupted), Response::Continue);
+        assert_eq!(control.handle(LoopEvent::TornDown), Response::Leave);
         assert_eq!(control.reason(), Some(StopReason::Forced));
     }
 
     #[test]
     fn a_milder_reason_never_replaces_a_harsher_one() {
         let mut control = Control::default();
-        let _ = control.handle(Happening::Interrupted);
-        let _ = control.handle(Happening::BuildFailed);
+        let _ = control.handle(LoopEvent::Interrupted);
+        let _ = control.handle(LoopEvent::BuildFailed);
         assert_eq!(control.reason(), Some(StopReason::Interrupted));
     }
 
     #[test]
     fn a_harsher_reason_replaces_a_milder_one() {
         let mut control = Control::default();
-        let _ = control.handle(Happening::CommandEnded(0));
-        let _ = control.handle(Happening::Terminated);
+        let _ = control.handle(LoopEvent::CommandEnded(0));
+        let _ = control.handle(LoopEvent::Terminated);
         assert_eq!(control.reason(), Some(StopReason::Terminated));
     }
 
     #[test]
     fn each_warning_is_given_once() {
         let mut control = Control::default();
-        let mut minutes = |left| control.handle(Happening::DeadlineIn(Duration::from_mins(left)));
+        let mut minutes = |left| control.handle(LoopEvent::DeadlineIn(Duration::from_mins(left)));
         assert_eq!(minutes(11), Response::Continue);
         assert_eq!(minutes(10), Response::Warn(Duration::from_mins(10)));
         assert_eq!(minutes(9), Response::Continue);
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn an_end_that_moves_away_is_warned_of_anew() {
         let mut control = Control::default();
-        let mut minutes = |left| control.handle(Happening::DeadlineIn(Duration::from_mins(left)));
+        let mut minutes = |left| control.handle(LoopEvent::DeadlineIn(Duration::from_mins(left)));
         assert_eq!(minutes(1), Response::Warn(Duration::from_mins(1)));
         assert_eq!(minutes(5), Response::Continue);
         assert_eq!(minutes(1), Response::Warn(Duration::from_mins(1)));
@@ -259,30 +259,30 @@ mod tests {
     fn a_session_that_starts_near_its_deadline_is_warned_once() {
         let mut control = Control::default();
         let left = Duration::from_secs(30);
-        assert_eq!(control.handle(Happening::DeadlineIn(left)), Response::Warn(left));
-        assert_eq!(control.handle(Happening::DeadlineIn(left)), Response::Continue);
+        assert_eq!(control.handle(LoopEvent::DeadlineIn(left)), Response::Warn(left));
+        assert_eq!(control.handle(LoopEvent::DeadlineIn(left)), Response::Continue);
     }
 
     #[test]
     fn a_build_that_ends_after_ctrl_c_does_not_begin_to_serve() {
         let mut control = Control::default();
-        let _ = control.handle(Happening::Interrupted);
-        assert_eq!(control.handle(Happening::Built), Response::Continue);
+        let _ = control.handle(LoopEvent::Interrupted);
+        assert_eq!(control.handle(LoopEvent::Built), Response::Continue);
     }
 
     #[test]
     fn a_sandbox_that_somebody_else_destroys_is_left_to_them() {
         let mut control = Control::default();
-        let _ = control.handle(Happening::Built);
-        assert_eq!(control.handle(Happening::Vanished), Response::Leave);
+        let _ = control.handle(LoopEvent::Built);
+        assert_eq!(control.handle(LoopEvent::Vanished), Response::Leave);
         assert_eq!(control.reason(), Some(StopReason::Vanished));
     }
 
     #[test]
     fn nothing_is_suspended_while_it_is_destroyed() {
         let mut control = Control::default();
-        assert_eq!(control.handle(Happening::SuspendAsked), Response::Suspend);
-        let _ = control.handle(Happening::Terminated);
-        assert_eq!(control.handle(Happening::SuspendAsked), Response::Continue);
+        assert_eq!(control.handle(LoopEvent::SuspendAsked), Response::Suspend);
+        let _ = control.handle(LoopEvent::Terminated);
+        assert_eq!(control.handle(LoopEvent::SuspendAsked), Response::Continue);
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::agent::client::Keeper;
-use crate::agent::protocol::Fate;
+use crate::agent::protocol::ExitAction;
 use crate::engine::identity::{self, Role, SandboxId};
 use crate::engine::{ContainerSummary, Engine, EventStream, Filter};
 use crate::session::event::{AfterExit, Event, Events};
@@ -85,7 +85,7 @@ pub(crate) struct Exit {
     pub(crate) service: String,
     pub(crate) container: String,
     pub(crate) code: i64,
-    pub(crate) fate: Fate,
+    pub(crate) fate: ExitAction,
 }
 
 /// Which end of services ends an attached session.
@@ -135,12 +135,12 @@ impl Listener {
                 told = timeout(pause, exits.recv()) => match told {
                     Ok(Some(exit)) => {
                         self.tell(&exit).await;
-                        stopped |= exit.fate == Fate::Stopped;
+                        stopped |= exit.fate == ExitAction::Stopped;
                         looks = looks.max(LOOKS);
-                        if exit.fate == Fate::Stays && self.ends_session(&exit, ends_with) {
+                        if exit.fate == ExitAction::Stays && self.ends_session(&exit, ends_with) {
                             return AllEnded::One(self.exit_code(&exit, ends_with).await);
                         }
-                        exit.fate == Fate::Stays
+                        exit.fate == ExitAction::Stays
                     }
                     Ok(None) => return std::future::pending().await,
                     Err(_) => {
@@ -273,10 +273,10 @@ impl Listener {
             return;
         }
         let then = match exit.fate {
-            Fate::Restarts => AfterExit::Restarts,
-            Fate::Stopped => AfterExit::Stopped,
-            Fate::Stays if exit.code == 0 => AfterExit::Completed,
-            Fate::Stays => AfterExit::Nothing,
+            ExitAction::Restarts => AfterExit::Restarts,
+            ExitAction::Stopped => AfterExit::Stopped,
+            ExitAction::Stays if exit.code == 0 => AfterExit::Completed,
+            ExitAction::Stays => AfterExit::Nothing,
         };
         let log = if exit.code == 0 || then == AfterExit::Stopped {
             Vec::new()

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::session::build::converge::Site;
+use crate::session::build::converge::Context;
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
 use crate::session::inspect;
@@ -42,7 +42,7 @@ impl LogSelection {
 /// Emits what the services of a sandbox write. Clones share what is followed.
 #[derive(Clone)]
 pub struct Follower {
-    site: Site,
+    site: Context,
     name: SandboxName,
     selection: LogSelection,
     /// The containers that are followed, by id.
@@ -56,7 +56,7 @@ pub struct Follower {
 
 impl Follower {
     /// Follows nothing yet.
-    pub(crate) fn new(site: &Site, name: &SandboxName, selection: LogSelection) -> Self {
+    pub(crate) fn new(site: &Context, name: &SandboxName, selection: LogSelection) -> Self {
         Self {
             site: site.clone(),
             name: name.clone(),

@@ -9,12 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::run::{OnFailure, Session};
 use crate::agent::client::{Keeper, KeeperError, Options};
 use crate::agent::image::{self, Payload};
-use crate::agent::protocol::{Extension, Hold, Lifetime, Reason, Terms};
+use crate::agent::protocol::{Extension, LeaseRequest, LeaseStatus, Lifetime, Reason};
 use crate::data::fsync_profile;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo, EngineKind};
 use crate::plan::{Age, Plan, Seeding};
-use crate::session::build::converge::{self, Means, Order, PortWish, Site};
+use crate::session::build::converge::{self, BuildRequest, Context, PlanEnvironment, PreferredPort};
 use crate::session::build::engine_support;
 use crate::session::build::host_firewall;
 use crate::session::build::limits::{self, Limiter};
@@ -22,14 +22,14 @@ use crate::session::data::from_snapshot::{self, Drift};
 use crate::session::data::secret_files::{Generated, Values};
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
-use crate::session::inspect::{self, Sighting};
+use crate::session::inspect::{self, ObservedSandbox};
 use crate::session::settings;
 use crate::spec::{Durability, EgressPolicy, Loaded, SandboxName, Service, ServiceName, Spec};
 use crate::storage::SetPath;
 
 /// What the user asked for besides the spec.
 #[derive(Debug, Clone)]
-pub struct Opening {
+pub struct UpOptions {
     /// The services that are asked for; empty: all.
     pub services: Vec<String>,
     /// The sandbox's name, if not the spec's and the branch's.
@@ -45,7 +45,7 @@ pub struct Opening {
     /// Whether containers are made anew that have not changed.
     pub recreate: bool,
     /// What happens when a host port is not free.
-    pub ports: PortWish,
+    pub ports: PreferredPort,
     /// The longest that a service is waited for.
     pub patience: Duration,
     /// Whether the data is used although an image differs.
@@ -70,7 +70,7 @@ pub enum Which {
     Another,
 }
 
-impl Default for Opening {
+impl Default for UpOptions {
     /// What is asked for by who asks for nothing.
     fn default() -> Self {
         Self {
@@ -81,7 +81,7 @@ impl Default for Opening {
             egress: None,
             rebuild: false,
             recreate: false,
-            ports: PortWish::Any,
+            ports: PreferredPort::Any,
             patience: Duration::from_mins(1),
             drift: Drift::Refused,
             allow_host_access: false,
@@ -98,12 +98,12 @@ pub async fn site(
     scope: &Scope,
     keeper: &Keeper,
     events: Events,
-) -> Result<Site, SessionError> {
+) -> Result<Context, SessionError> {
     let info = keeper.engine_info().await?.clone();
     let payload = Payload::find(&info.arch, None).map_err(KeeperError::from)?;
     // A keeper of another build, or one that is a process, has not brought the image that the gateway is made from.
     let agent_image = image::ensure(&**engine, &payload).await.map_err(KeeperError::from)?;
-    Ok(Site {
+    Ok(Context {
         engine: Arc::clone(engine),
         storage: keeper.storage()?,
         storage_container: keeper.storage_container(),
@@ -142,7 +142,7 @@ pub async fn open(
     engine: &Arc<dyn Engine>,
     scope: &Scope,
     loaded: &Loaded,
-    opening: &Opening,
+    opening: &UpOptions,
     events: Events,
 ) -> Result<Session, SessionError> {
     let name = opening.name.as_ref().unwrap_or(&loaded.sandbox);
@@ -166,11 +166,11 @@ const MOST: u32 = 1000;
 
 /// Opens a session on a new sandbox, named after another one with a number.
 async fn open_another(
-    site: Site,
+    site: Context,
     keeper: Keeper,
     base: &SandboxName,
     loaded: &Loaded,
-    opening: &Opening,
+    opening: &UpOptions,
 ) -> Result<Session, SessionError> {
     let known = keeper.sandboxes().await?;
     for number in 1..=MOST {
@@ -182,7 +182,7 @@ async fn open_another(
         if taken {
             continue;
         }
-        let opening = Opening { name: Some(name), ..opening.clone() };
+        let opening = UpOptions { name: Some(name), ..opening.clone() };
         match open_at(site.clone(), keeper.clone(), None, loaded, &opening).await {
             // Another client was faster.
             Err(SessionError::Held { .. }) => {}
@@ -194,11 +194,11 @@ async fn open_another(
 
 /// The same where the keeper is known already, and it was looked whether there is such a sandbox.
 pub(crate) async fn open_at(
-    site: Site,
+    site: Context,
     keeper: Keeper,
-    sighting: Option<Sighting>,
+    sighting: Option<ObservedSandbox>,
     loaded: &Loaded,
-    opening: &Opening,
+    opening: &UpOptions,
 ) -> Result<Session, SessionError> {
     let name = opening.name.clone().unwrap_or_else(|| loaded.sandbox.clone());
     let there = match sighting {
@@ -227,11 +227,11 @@ pub(crate) async fn open_at(
 /// # Errors
 /// When a secret or config has no value, or an option is wrong.
 pub async fn again(
-    site: &Site,
+    site: &Context,
     loaded: &Loaded,
-    opening: &Opening,
-    before: &Order,
-) -> Result<Order, SessionError> {
+    opening: &UpOptions,
+    before: &BuildRequest,
+) -> Result<BuildRequest, SessionError> {
     host_firewall::admit(&site.info, &loaded.spec)?;
     let mut order = order(loaded, opening, before.name.clone(), before.id.clone())?;
     let there = inspect::sandbox(&*site.engine, &site.scope, &order.name).await?;
@@ -240,7 +240,7 @@ pub async fn again(
         from_snapshot::from_set(site, &mut order, from, opening.drift).await?;
     }
     let held = before.values.generated(&before.spec);
-    Ok(Order {
+    Ok(BuildRequest {
         values: Arc::new(order.values.keeping(&held)),
         expires: before.expires,
         age: Age::Standing,
@@ -254,7 +254,12 @@ pub async fn again(
 ///
 /// # Errors
 /// [`SessionError::Held`] if another session holds it; whatever the keeper says.
-pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> Result<Session, SessionError> {
+pub async fn begin(
+    site: Context,
+    keeper: Keeper,
+    order: BuildRequest,
+    existed: bool,
+) -> Result<Session, SessionError> {
     if !existed {
         settings::admit(&*site.engine, &keeper, &site.scope, &order.name, &order.spec).await?;
     }
@@ -264,7 +269,7 @@ pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> R
     host_firewall::tell_of_ipv6(&site.events, &site.info, &order.spec);
     tell_of_syncs(&site.events, site.throwaway_seccomp.as_deref(), &order.spec);
     let deadline = order.expires;
-    let terms = Terms {
+    let terms = LeaseRequest {
         name: order.name.clone(),
         sandbox: order.id.clone(),
         again: existed,
@@ -289,7 +294,7 @@ pub async fn begin(site: Site, keeper: Keeper, order: Order, existed: bool) -> R
 ///
 /// # Errors
 /// When a secret or config has no value, or an option is wrong.
-pub fn order_of(loaded: &Loaded, opening: &Opening) -> Result<Order, SessionError> {
+pub fn order_of(loaded: &Loaded, opening: &UpOptions) -> Result<BuildRequest, SessionError> {
     order(loaded, opening, loaded.sandbox.clone(), SandboxId::random())
 }
 
@@ -301,7 +306,7 @@ pub async fn dry_run(
     engine: &Arc<dyn Engine>,
     scope: &Scope,
     loaded: &Loaded,
-    opening: &Opening,
+    opening: &UpOptions,
 ) -> Result<Plan, SessionError> {
     let name = opening.name.clone().unwrap_or_else(|| loaded.sandbox.clone());
     let sighting = inspect::sandbox(&**engine, scope, &name).await?;
@@ -316,7 +321,7 @@ pub async fn dry_run(
     let seccomp = throwaway_seccomp(&info);
     let subnets = settings::subnets()?;
     let (group, limited) = limits::foresee(engine, &info, scope, &order.id).await?;
-    let means = Means {
+    let means = PlanEnvironment {
         info: &info,
         scope,
         subnets: &subnets,
@@ -332,12 +337,14 @@ pub async fn dry_run(
 async fn standing(
     keeper: &Keeper,
     name: &SandboxName,
-    sighting: Sighting,
-) -> Result<Option<(Sighting, SandboxId)>, SessionError> {
+    sighting: ObservedSandbox,
+) -> Result<Option<(ObservedSandbox, SandboxId)>, SessionError> {
     let standing = keeper.sandboxes().await?.into_iter().find(|standing| standing.name == *name);
     match standing.map(|standing| (standing.hold, standing.sandbox)) {
-        Some((Hold::Held | Hold::Suspended, _)) => Err(SessionError::Held { name: name.clone() }),
-        Some((Hold::Detached, id)) if sighting.id == id.as_str() => Ok(Some((sighting, id))),
+        Some((LeaseStatus::Held | LeaseStatus::Suspended, _)) => {
+            Err(SessionError::Held { name: name.clone() })
+        }
+        Some((LeaseStatus::Detached, id)) if sighting.id == id.as_str() => Ok(Some((sighting, id))),
         _ => match keeper.destroy(name, Reason::Replaced).await {
             Ok(destroyed) if destroyed.left.is_empty() => Ok(None),
             Ok(destroyed) => Err(SessionError::LeftBehind {
@@ -353,10 +360,10 @@ async fn standing(
 
 fn order(
     loaded: &Loaded,
-    opening: &Opening,
+    opening: &UpOptions,
     name: SandboxName,
     id: SandboxId,
-) -> Result<Order, SessionError> {
+) -> Result<BuildRequest, SessionError> {
     let mut spec = loaded.spec.clone();
     if let Some(policy) = &opening.egress {
         spec.egress = egress(policy)?;
@@ -365,7 +372,7 @@ fn order(
     let services: BTreeSet<_> = spec.services.keys().cloned().collect();
     let built = spec.services.values().filter(|service| service.build().is_some());
     let rebuild = built.map(|service| service.name.clone()).filter(|_| opening.rebuild).collect();
-    Ok(Order {
+    Ok(BuildRequest {
         values: Arc::new(Values::resolve(loaded, &Generated::new())?),
         spec: Arc::new(spec),
         name,
@@ -385,7 +392,7 @@ fn order(
 }
 
 /// Leaves the services that are asked for, what these depend on, and what is there already; the networks of these.
-fn narrow(order: &mut Order, asked: &[String], there: Option<&Sighting>) {
+fn narrow(order: &mut BuildRequest, asked: &[String], there: Option<&ObservedSandbox>) {
     if asked.is_empty() {
         return;
     }

@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::control::Happening;
+use super::control::LoopEvent;
 
 /// Stops this process until it is continued, as Ctrl-Z does by itself.
 pub(crate) fn stop_here() {
@@ -20,7 +20,7 @@ pub(crate) async fn asked_to_end() {
     let mut told = signals.told();
     while let Some(happening) = told.next().await {
         match happening {
-            Happening::SuspendAsked => stop_here(),
+            LoopEvent::SuspendAsked => stop_here(),
             _ => return,
         }
     }
@@ -46,16 +46,16 @@ impl Signals {
     }
 
     /// What they mean, without end.
-    pub(crate) fn told(self) -> BoxStream<'static, Happening> {
+    pub(crate) fn told(self) -> BoxStream<'static, LoopEvent> {
         stream::unfold(self, |mut signals| async { Some((signals.next().await, signals)) }).boxed()
     }
 
-    async fn next(&mut self) -> Happening {
+    async fn next(&mut self) -> LoopEvent {
         tokio::select! {
-            _ = self.interrupt.recv() => Happening::Interrupted,
-            _ = self.terminate.recv() => Happening::Terminated,
-            _ = self.hang_up.recv() => Happening::HungUp,
-            _ = self.suspend.recv() => Happening::SuspendAsked,
+            _ = self.interrupt.recv() => LoopEvent::Interrupted,
+            _ = self.terminate.recv() => LoopEvent::Terminated,
+            _ = self.hang_up.recv() => LoopEvent::HungUp,
+            _ = self.suspend.recv() => LoopEvent::SuspendAsked,
         }
     }
 }

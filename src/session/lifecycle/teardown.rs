@@ -42,7 +42,7 @@ fn end_matters(spec: &Spec, service: &Service) -> bool {
 }
 
 /// A sandbox that is to go.
-pub struct Doomed {
+pub struct Teardown {
     /// The engine.
     pub engine: Arc<dyn Engine>,
     /// The keeper.
@@ -66,7 +66,7 @@ pub struct Doomed {
 /// How long the last lines of services that were stopped are waited for.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
-impl Doomed {
+impl Teardown {
     /// Destroys it, and tells what is left if anything is. `force` cuts short whatever is done for grace's sake.
     ///
     /// # Errors
@@ -81,10 +81,10 @@ impl Doomed {
         let name = self.name.to_string();
         self.events.emit(Event::TearingDown { name: name.clone(), reason: why.to_owned() });
         // A keeper that cannot be asked is found out below.
-        let _ = self.keeper.doom(&self.id, reason).await;
+        let _ = self.keeper.begin_destroy(&self.id, reason).await;
         tokio::select! {
             () = force.cancelled() => {}
-            () = self.part_well() => {}
+            () = self.graceful_stop() => {}
         }
         let destroyed = match self.keeper.release(&self.id, reason).await {
             // It did not know of any such sandbox: the labels do.
@@ -133,7 +133,7 @@ impl Doomed {
 
     /// Stops the services: those whose end may matter beyond the sandbox in their own time and in order, then the others
     /// together, whose data goes anyway, with a moment for each to take its leave.
-    async fn part_well(&self) {
+    async fn graceful_stop(&self) {
         let containers = self.services().await;
         // What ends because of what it needs is not started again meanwhile.
         let _ = self.keeper.rest(containers.iter().map(|container| container.name.clone()).collect()).await;
@@ -249,7 +249,7 @@ impl Doomed {
         let target = sweep::Target::id(&self.scope, &self.id);
         let patience = sweep::Patience::default();
         let swept =
-            sweep::destroy(&*self.engine, &target, sweep::Manner::Kill, &patience, &sweep::Nothing).await;
+            sweep::destroy(&*self.engine, &target, sweep::StopMode::Kill, &patience, &sweep::NoHooks).await;
         Destroyed::from(&swept)
     }
 }

@@ -26,7 +26,7 @@ const SERVES: Duration = Duration::from_secs(5);
 const EXPLAIN: Duration = Duration::from_secs(2);
 
 /// A conversation with a sandbox's gateway, begun when it is first needed.
-pub struct Prober {
+pub struct GatewayProber {
     engine: Arc<dyn Engine>,
     gateway: String,
     line: Mutex<Option<mpsc::UnboundedSender<Question>>>,
@@ -46,7 +46,7 @@ enum Ended {
     NotYet,
 }
 
-impl Prober {
+impl GatewayProber {
     /// A prober that speaks to the gateway in this container.
     pub fn new(engine: Arc<dyn Engine>, gateway: String) -> Self {
         Self { engine, gateway, line: Mutex::new(None) }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Backoff, LogReader};
-use super::gateway_probe::Prober;
+use super::gateway_probe::GatewayProber;
 use super::log_tail::tail;
 use super::takeover::entrypoint_runs;
 use crate::engine::{Container, ContainerState, Engine, EngineError, HealthStatus, LogOptions};
@@ -49,10 +49,10 @@ const LONGEST_TRY: Duration = Duration::from_secs(30);
 const TELL: Duration = Duration::from_millis(250);
 
 /// A service's container that is waited for.
-pub(crate) struct Awaited<'a> {
+pub(crate) struct ReadinessWait<'a> {
     pub engine: &'a Arc<dyn Engine>,
     /// Tries ports from the inside.
-    pub prober: &'a Prober,
+    pub prober: &'a GatewayProber,
     pub events: &'a Events,
     pub service: &'a str,
     pub container: &'a str,
@@ -99,7 +99,7 @@ impl Drop for PendingGuard<'_> {
     }
 }
 
-impl Awaited<'_> {
+impl ReadinessWait<'_> {
     /// Waits.
     ///
     /// # Errors

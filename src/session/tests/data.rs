@@ -8,7 +8,7 @@ use super::stage::Stage;
 use crate::engine::recording::Fault;
 use crate::engine::{ContainerState, Engine, ErrorKind};
 use crate::session::error::SessionError;
-use crate::session::existing::{Manner, Present, Target};
+use crate::session::existing::{ExistingSandbox, SnapshotMode, Target};
 use crate::storage::SetPath;
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -40,7 +40,7 @@ fn snapshot(name: &str) -> SetPath {
     SetPath::snapshot(name).unwrap()
 }
 
-async fn reset(present: &Present, what: &str, to: Option<&str>) -> Result<(), SessionError> {
+async fn reset(present: &ExistingSandbox, what: &str, to: Option<&str>) -> Result<(), SessionError> {
     let target = match what {
         "" => Target::Everything,
         volume => Target::Volume(volume.to_owned()),
@@ -49,8 +49,8 @@ async fn reset(present: &Present, what: &str, to: Option<&str>) -> Result<(), Se
     present.reset(&target, to.as_ref(), PATIENCE).await.map(drop)
 }
 
-async fn take(present: &Present, name: &str) -> Result<(), SessionError> {
-    present.snapshot(&snapshot(name), Manner::Clean, None, PATIENCE).await.map(drop)
+async fn take(present: &ExistingSandbox, name: &str) -> Result<(), SessionError> {
+    present.snapshot(&snapshot(name), SnapshotMode::Clean, None, PATIENCE).await.map(drop)
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_fork_goes_back_to_what_the_sandbox_it_came_from_was_made_from() {
         let row = stage.file(&second, "data", "row");
         assert_eq!(fs::read_to_string(&row).unwrap(), "changed");
 
-        let of = |present: &Present, key: &str| {
+        let of = |present: &ExistingSandbox, key: &str| {
             let mut volumes = present.sighting().volumes.iter();
             let labels = &volumes.find(|volume| volume.name.ends_with(key)).unwrap().labels;
             labels.get("dev.sandbox.from").cloned()
@@ -261,12 +261,12 @@ fn what_was_frozen_before_a_snapshot_stays_frozen() {
         stage.up().await.unwrap();
         let shop = stage.present(None).await;
         stage.client.pause_container("sbx-shop.db").await.unwrap();
-        shop.snapshot(&snapshot("one"), Manner::Crash, None, PATIENCE).await.unwrap();
+        shop.snapshot(&snapshot("one"), SnapshotMode::Crash, None, PATIENCE).await.unwrap();
         assert_eq!(state(&stage, "sbx-shop.db").await, ContainerState::Paused);
         assert_eq!(state(&stage, "sbx-shop.web").await, ContainerState::Running);
         // One that somebody freezes just when it was to be frozen is not ours to thaw, either.
         stage.client.fail_when("pause container sbx-shop.cache", 1, Fault::Refuse(ErrorKind::Conflict));
-        let error = shop.snapshot(&snapshot("two"), Manner::Crash, None, PATIENCE).await;
+        let error = shop.snapshot(&snapshot("two"), SnapshotMode::Crash, None, PATIENCE).await;
         assert!(error.is_err());
         assert_eq!(state(&stage, "sbx-shop.web").await, ContainerState::Running);
     });
@@ -285,7 +285,7 @@ fn of_two_commands_on_the_data_of_one_sandbox_the_second_is_refused() {
         tokio::pin!(first);
         let stalled = tokio::time::timeout(Duration::from_secs(5), &mut first).await;
         assert!(stalled.is_err());
-        let manner = Manner::Crash;
+        let manner = SnapshotMode::Crash;
         for refused in [
             reset(&other, "", None).await,
             take(&other, "second").await,

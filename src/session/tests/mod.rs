@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 
 use self::stage::Stage;
-use super::lifecycle::control::{Happening, StopReason};
+use super::lifecycle::control::{LoopEvent, StopReason};
 use super::lifecycle::run::{Outcome, Purpose};
 use crate::engine::ErrorKind;
 use crate::engine::recording::Fault;
@@ -118,7 +118,7 @@ fn ctrl_c_after_any_call_leaves_nothing_once_the_session_has_ended() {
             let client = std::sync::Arc::clone(&stage.client);
             let interrupted = stream::once(async move {
                 client.called(n).await;
-                Happening::Interrupted
+                LoopEvent::Interrupted
             });
             let purpose = Purpose::Command(Box::new(|_| Box::pin(async { 0 })));
             let signals = interrupted.chain(stream::pending()).boxed();

@@ -14,24 +14,24 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::client::{ByPipe, Keeper};
 use crate::agent::gateway::control::{ControlAction, ControlAnswer, ControlReply, ControlRequest};
 use crate::agent::keeper::in_memory::rehearse;
-use crate::agent::keeper::serve::{Home, Parts};
+use crate::agent::keeper::serve::{KeeperHome, Parts};
 use crate::agent::keeper::store::Store;
 use crate::agent::protocol::{Build, Greeting, Lifetime, Reason};
 use crate::engine::identity::{SandboxId, Scope};
 use crate::engine::recording::{Recording, Script};
 use crate::engine::{Engine, ImageConfig};
 use crate::plan::SubnetPool;
-use crate::session::build::converge::Site;
+use crate::session::build::converge::Context;
 use crate::session::error::SessionError;
 use crate::session::event::Events;
-use crate::session::existing::{self, Present};
+use crate::session::existing::{self, ExistingSandbox};
 use crate::session::inspect;
-use crate::session::lifecycle::control::Happening;
-use crate::session::lifecycle::open::{self, Opening};
+use crate::session::lifecycle::control::LoopEvent;
+use crate::session::lifecycle::open::{self, UpOptions};
 use crate::session::lifecycle::run::{Outcome, Purpose};
-use crate::session::lifecycle::teardown::Doomed;
+use crate::session::lifecycle::teardown::Teardown;
 use crate::spec::{self, LoadRequest, Loaded};
-use crate::storage::{self, Shelf, Storage, StorageKind};
+use crate::storage::{self, Namespace, Storage, StorageKind};
 
 /// A shop with everything that a sandbox may have: two networks, a bake, a volume that is kept, one that is anonymous, a
 /// secret, a healthcheck, a published port, a one-shot service, hooks.
@@ -100,7 +100,7 @@ impl Stage {
         let storage: Arc<dyn Storage> = Arc::new(local);
         let (connections, coming) = mpsc::unbounded_channel();
         let parts = Parts {
-            home: Home::Process,
+            home: KeeperHome::Process,
             engine: Arc::clone(&keeper) as Arc<dyn Engine>,
             scope: Scope::default(),
             store: Store::open(folder.path()).unwrap(),
@@ -125,11 +125,11 @@ impl Stage {
     pub async fn session(
         &self,
         purpose: Purpose,
-        signals: BoxStream<'static, Happening>,
+        signals: BoxStream<'static, LoopEvent>,
     ) -> Result<Outcome, SessionError> {
         let (site, keeper) = self.site().await?;
         let sighting = inspect::sandbox(&*site.engine, &site.scope, &self.loaded.sandbox).await?;
-        let session = open::open_at(site, keeper, sighting, &self.loaded, &Opening::default()).await?;
+        let session = open::open_at(site, keeper, sighting, &self.loaded, &UpOptions::default()).await?;
         session.run_hearing(signals, purpose).await
     }
 
@@ -152,7 +152,7 @@ impl Stage {
             return Ok(Vec::new());
         };
         let spec = existing::declared(&keeper, &there).await?.map(Arc::new);
-        let doomed = Doomed {
+        let doomed = Teardown {
             engine: site.engine,
             keeper,
             events: Events::nowhere(),
@@ -173,15 +173,15 @@ impl Stage {
     }
 
     /// The sandbox that is up, or another one of that name.
-    pub async fn present(&self, name: Option<&str>) -> Present {
+    pub async fn present(&self, name: Option<&str>) -> ExistingSandbox {
         let (site, keeper) = self.site().await.unwrap();
         let name = name.map_or_else(|| self.loaded.sandbox.clone(), |name| name.parse().unwrap());
         let sighting = inspect::sandbox(&*site.engine, &site.scope, &name).await.unwrap();
-        Present::at(site, keeper, sighting.unwrap()).await.unwrap()
+        ExistingSandbox::at(site, keeper, sighting.unwrap()).await.unwrap()
     }
 
     /// `fork`
-    pub async fn fork(&self, from: &Present, name: &str) -> Result<Outcome, SessionError> {
+    pub async fn fork(&self, from: &ExistingSandbox, name: &str) -> Result<Outcome, SessionError> {
         let id = SandboxId::random();
         let order = from.fork(name.parse().unwrap(), id.clone(), PATIENCE).await?;
         let session = open::begin(from.site.clone(), from.keeper.clone(), order, false).await?;
@@ -191,7 +191,7 @@ impl Stage {
     }
 
     /// A file of a sandbox's volume.
-    pub fn file(&self, present: &Present, volume: &str, file: &str) -> PathBuf {
+    pub fn file(&self, present: &ExistingSandbox, volume: &str, file: &str) -> PathBuf {
         self.store.join("live").join(present.id.as_str()).join(volume).join(file)
     }
 
@@ -205,10 +205,10 @@ impl Stage {
         self.store.join("snapshot").join(name)
     }
 
-    async fn site(&self) -> Result<(Site, Keeper), SessionError> {
+    async fn site(&self) -> Result<(Context, Keeper), SessionError> {
         let engine = Arc::clone(&self.client) as Arc<dyn Engine>;
         let keeper = Keeper::by_pipe(&engine, self.pipe.clone()).await?;
-        let site = Site {
+        let site = Context {
             info: engine.info().await?,
             engine,
             storage: keeper.storage()?,
@@ -238,7 +238,7 @@ impl Stage {
     pub async fn remains(&self) -> Vec<String> {
         let mut remains = self.client.objects();
         remains.retain(|object| object != "network sandbox-edge");
-        let live = self.storage.list(Shelf::Live).await.unwrap();
+        let live = self.storage.list(Namespace::Live).await.unwrap();
         remains.extend(live.iter().map(|set| format!("data {}", set.path)));
         remains
     }

@@ -15,13 +15,13 @@ use std::time::Instant;
 
 use super::build::bake::Missing;
 use super::build::clean_stop::{in_stop_order, with_dependents};
-use super::build::converge::{self, Order};
+use super::build::converge::{self, BuildRequest};
 use super::build::hooks;
 use super::error::SessionError;
 use super::event::Event;
 use super::inspect;
-use super::lifecycle::open::{self, Opening};
-use super::lifecycle::run::{self, Beside, Raised};
+use super::lifecycle::open::{self, UpOptions};
+use super::lifecycle::run::{self, RunningSandbox, SideTask};
 use crate::spec::{self, Loaded, Problems, ServiceName, Spec};
 use files::Files;
 use rules::{Rules, Work};
@@ -33,18 +33,18 @@ pub struct Watching {
     /// Files that the spec's meaning depends on besides its own: `.env`.
     pub beside: Vec<PathBuf>,
     /// What the user asked for besides the spec.
-    pub opening: Opening,
+    pub opening: UpOptions,
 }
 
 /// Follows changes beside a session.
-pub fn beside(watching: Watching) -> Beside {
+pub fn beside(watching: Watching) -> SideTask {
     Box::new(move |raised| Box::pin(Watch { watching, raised }.run()))
 }
 
 /// The watch of a session.
 struct Watch {
     watching: Watching,
-    raised: Raised,
+    raised: RunningSandbox,
 }
 
 /// What is known of the spec's files.
@@ -215,7 +215,7 @@ impl Watch {
     async fn work(&mut self, work: Work) {
         if !work.rebuild.is_empty() {
             let why = format!("building {} anew", listed(&work.rebuild));
-            let order = Order { rebuild: work.rebuild.clone(), ..self.raised.order.clone() };
+            let order = BuildRequest { rebuild: work.rebuild.clone(), ..self.raised.order.clone() };
             self.change(order, why, Missing::Leave).await;
         }
         let spec = Arc::clone(&self.raised.order.spec);
@@ -267,7 +267,7 @@ impl Watch {
     async fn restart(&mut self, which: &BTreeSet<ServiceName>) -> Result<(), SessionError> {
         let began = self.begin(&format!("restarting {}", listed(which)));
         let outcome = async {
-            let Order { spec, name, id, patience, .. } = &self.raised.order;
+            let BuildRequest { spec, name, id, patience, .. } = &self.raised.order;
             let which = &with_dependents(spec, which);
             let site = &self.raised.site;
             for group in in_stop_order(which.iter().filter_map(|name| spec.services.get(name)).collect()) {
@@ -292,10 +292,10 @@ impl Watch {
     }
 
     /// Brings the sandbox to an order, and tells what failed.
-    async fn change(&mut self, order: Order, why: String, missing: Missing) {
+    async fn change(&mut self, order: BuildRequest, why: String, missing: Missing) {
         let spec_changed = order.spec != self.raised.order.spec;
         // Whatever comes of it, this is what the sandbox is meant to be now.
-        self.raised.order = Order { rebuild: BTreeSet::new(), ..order.clone() };
+        self.raised.order = BuildRequest { rebuild: BTreeSet::new(), ..order.clone() };
         self.raised.spec.send_replace(Arc::clone(&order.spec));
         let began = self.begin(&why);
         self.raised.changing.store(true, Ordering::Relaxed);

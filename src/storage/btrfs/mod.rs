@@ -21,7 +21,7 @@ use rustix::fs::{IFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::local::{Medium, prepare_shelves};
+use super::local::{Backend, prepare_shelves};
 use super::open::store_folder;
 use super::space::HostSpace;
 use super::tree::Counter;
@@ -185,7 +185,7 @@ fn is_btrfs(path: &Path) -> bool {
     kind && path.metadata().is_ok_and(|meta| meta.ino() == 256)
 }
 
-impl Medium for Pool {
+impl Backend for Pool {
     fn kind(&self) -> StorageKind {
         StorageKind::Pool
     }

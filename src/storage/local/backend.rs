@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::storage::space::HostSpace;
 use crate::storage::tree::Counter;
-use crate::storage::{Result, SetSize, Shelf, StorageError, StorageKind, VolumeOptions};
+use crate::storage::{Namespace, Result, SetSize, StorageError, StorageKind, VolumeOptions};
 
 /// What a kind of storage does in its own way.
-pub trait Medium: Send + Sync + 'static {
+pub trait Backend: Send + Sync + 'static {
     /// The kind.
     fn kind(&self) -> StorageKind;
     /// The folder with the shelves.
@@ -44,7 +44,7 @@ pub trait Medium: Send + Sync + 'static {
 
 /// Makes the shelves.
 pub fn prepare_shelves(store: &Path) -> Result<()> {
-    for shelf in Shelf::ALL {
+    for shelf in Namespace::ALL {
         let folder = store.join(shelf.as_str());
         std::fs::create_dir_all(&folder).map_err(|e| StorageError::io("make", &folder, e))?;
     }

@@ -11,9 +11,9 @@ use rand::RngExt;
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
-use super::Medium;
+use super::Backend;
 use crate::storage::tree::Counter;
-use crate::storage::{Published, Result, SetName, SetPath, Shelf, StorageError, VolumePath};
+use crate::storage::{Namespace, Published, Result, SetName, SetPath, StorageError, VolumePath};
 
 /// What is kept beside a set's volumes.
 pub const MANIFEST: &str = "manifest.json";
@@ -31,14 +31,14 @@ fn in_place<T>(volume: &VolumePath, folder: &Path, read: impl FnOnce() -> Result
 }
 
 /// The shelves in a medium.
-pub struct Shelves {
+pub struct Layout {
     /// Where they are.
-    pub medium: Box<dyn Medium>,
+    pub medium: Box<dyn Backend>,
     /// The clones under way, and how far they are.
     pub clones: Mutex<HashMap<VolumePath, Arc<Counter>>>,
 }
 
-impl Shelves {
+impl Layout {
     pub(crate) fn folder(&self, set: &SetPath) -> PathBuf {
         self.medium.store().join(set.relative())
     }
@@ -51,7 +51,7 @@ impl Shelves {
     fn fresh(why: &str) -> Result<SetPath> {
         let name = format!("{why}-{:016x}", rand::rng().random::<u64>());
         let name = SetName::new(name).map_err(|e| StorageError::Refused { reason: e.to_string() })?;
-        Ok(SetPath { shelf: Shelf::Making, name })
+        Ok(SetPath { shelf: Namespace::Making, name })
     }
 
     fn source(&self, volume: &VolumePath) -> Result<PathBuf> {
@@ -89,10 +89,12 @@ impl Shelves {
     fn parent_of(&self, volume: &VolumePath) -> Result<()> {
         let folder = self.folder(&volume.set);
         match volume.set.shelf {
-            Shelf::Live => std::fs::create_dir_all(&folder).map_err(|e| StorageError::io("make", &folder, e)),
-            Shelf::Making if folder.is_dir() => Ok(()),
-            Shelf::Making => Err(StorageError::NotFound { path: volume.set.to_string() }),
-            Shelf::Baseline | Shelf::Snapshot => Err(StorageError::Refused {
+            Namespace::Live => {
+                std::fs::create_dir_all(&folder).map_err(|e| StorageError::io("make", &folder, e))
+            }
+            Namespace::Making if folder.is_dir() => Ok(()),
+            Namespace::Making => Err(StorageError::NotFound { path: volume.set.to_string() }),
+            Namespace::Baseline | Namespace::Snapshot => Err(StorageError::Refused {
                 reason: format!("`{}` is published and does not change", volume.set),
             }),
         }
@@ -181,7 +183,8 @@ impl Shelves {
 
     /// Freezes a set, brings it to the disk and moves it to its place.
     pub fn publish(&self, making: &SetPath, to: &SetPath, manifest: &serde_json::Value) -> Result<Published> {
-        if making.shelf != Shelf::Making || !matches!(to.shelf, Shelf::Baseline | Shelf::Snapshot) {
+        if making.shelf != Namespace::Making || !matches!(to.shelf, Namespace::Baseline | Namespace::Snapshot)
+        {
             return Err(StorageError::Refused {
                 reason: format!("`{making}` cannot be published as `{to}`"),
             });
@@ -212,7 +215,7 @@ impl Shelves {
 
     /// Writes what is to be kept beside a live set.
     pub fn note(&self, live: &SetPath, manifest: &serde_json::Value) -> Result<()> {
-        if live.shelf != Shelf::Live {
+        if live.shelf != Namespace::Live {
             return Err(StorageError::Refused {
                 reason: format!("`{live}` is published and does not change"),
             });
@@ -239,7 +242,7 @@ impl Shelves {
             Err(e) => return Err(StorageError::io("delete", &folder, e)),
         }
         let cleared = self.clear(&gone);
-        if cleared.is_err() && set.shelf == Shelf::Live {
+        if cleared.is_err() && set.shelf == Namespace::Live {
             // What cannot be deleted keeps its name, so that the next try finds it.
             let _ = rustix::fs::renameat_with(CWD, &gone, CWD, &folder, RenameFlags::NOREPLACE);
         }
@@ -248,7 +251,7 @@ impl Shelves {
 
     /// Deletes a volume; nothing there is success.
     pub fn delete_volume(&self, volume: &VolumePath) -> Result<()> {
-        if volume.set.shelf != Shelf::Live {
+        if volume.set.shelf != Namespace::Live {
             self.parent_of(volume)?;
         }
         let folder = self.path(volume);
@@ -279,7 +282,7 @@ impl Shelves {
     /// Attaches the medium anew where needed, and removes what is half-made.
     pub fn recover(&self) -> Result<()> {
         self.medium.reattach()?;
-        let making = self.medium.store().join(Shelf::Making.as_str());
+        let making = self.medium.store().join(Namespace::Making.as_str());
         let entries = std::fs::read_dir(&making).map_err(|e| StorageError::io("list", &making, e))?;
         for entry in entries.flatten() {
             let path = entry.path();

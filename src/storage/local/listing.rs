@@ -6,12 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::layout::{MANIFEST, Shelves};
+use super::layout::{Layout, MANIFEST};
 use crate::storage::{
-    Detail, Pressure, Result, SetInfo, SetName, SetPath, Shelf, StorageError, Usage, VolumeName,
+    Detail, Namespace, Pressure, Result, SetInfo, SetName, SetPath, StorageError, Usage, VolumeName,
 };
 
-impl Shelves {
+impl Layout {
     /// A set, if it is there; a published one has a manifest.
     pub fn read(&self, set: &SetPath) -> Result<Option<SetInfo>> {
         let folder = self.folder(set);
@@ -31,14 +31,14 @@ impl Shelves {
         }
         volumes.sort();
         let (manifest, last_used) = read_manifest(&folder.join(MANIFEST))?;
-        if manifest.is_none() && matches!(set.shelf, Shelf::Baseline | Shelf::Snapshot) {
+        if manifest.is_none() && matches!(set.shelf, Namespace::Baseline | Namespace::Snapshot) {
             return Ok(None);
         }
         Ok(Some(SetInfo { path: set.clone(), volumes, manifest, last_used }))
     }
 
     /// What is on a shelf, by name.
-    pub fn list(&self, shelf: Shelf) -> Result<Vec<SetInfo>> {
+    pub fn list(&self, shelf: Namespace) -> Result<Vec<SetInfo>> {
         let folder = self.medium.store().join(shelf.as_str());
         let entries = std::fs::read_dir(&folder).map_err(|e| StorageError::io("list", &folder, e))?;
         let mut sets = Vec::new();
@@ -72,7 +72,7 @@ impl Shelves {
         let space = self.medium.space().read()?;
         let mut sets = Vec::new();
         if detail == Detail::Sets {
-            for shelf in [Shelf::Live, Shelf::Baseline, Shelf::Snapshot] {
+            for shelf in [Namespace::Live, Namespace::Baseline, Namespace::Snapshot] {
                 for set in self.list(shelf)? {
                     let folder = self.folder(&set.path);
                     match self.medium.size_of(&folder) {

@@ -1,4 +1,4 @@
-//! Storage on this machine: the layout and its atomic steps, the same for every kind. What differs is a [`Medium`].
+//! Storage on this machine: the layout and its atomic steps, the same for every kind. What differs is a [`Backend`].
 //!
 //! Everything is made under `making/` and moved to its place by one rename, and moved back there before it is
 //! deleted. So what has a place is whole, and what is under `making/` is nobody's.
@@ -14,24 +14,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use super::{
-    Detail, Pressure, Progress, Published, Result, SetInfo, SetPath, Shelf, Storage, StorageError,
+    Detail, Namespace, Pressure, Progress, Published, Result, SetInfo, SetPath, Storage, StorageError,
     StorageKind, Usage, VolumeOptions, VolumePath,
 };
 
-pub use backend::{Medium, prepare_shelves};
+pub use backend::{Backend, prepare_shelves};
 
-use layout::Shelves;
+use layout::Layout;
 
-/// A [`Medium`] with the layout around it.
+/// A [`Backend`] with the layout around it.
 #[derive(Clone)]
 pub struct Local {
-    shelves: Arc<Shelves>,
+    shelves: Arc<Layout>,
 }
 
 impl Local {
     /// Storage in a medium.
-    pub fn new(medium: impl Medium) -> Self {
-        Self { shelves: Arc::new(Shelves { medium: Box::new(medium), clones: Mutex::default() }) }
+    pub fn new(medium: impl Backend) -> Self {
+        Self { shelves: Arc::new(Layout { medium: Box::new(medium), clones: Mutex::default() }) }
     }
 
     /// The folder that holds the shelves, for those who read and write volumes in the keeper itself.
@@ -41,7 +41,7 @@ impl Local {
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Shelves) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Layout) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let shelves = Arc::clone(&self.shelves);
         match tokio::task::spawn_blocking(move || work(&shelves)).await {
@@ -80,7 +80,7 @@ impl Storage for Local {
     }
 
     async fn begin(&self) -> Result<SetPath> {
-        self.run(Shelves::begin).await
+        self.run(Layout::begin).await
     }
 
     async fn publish(
@@ -113,7 +113,7 @@ impl Storage for Local {
         self.run(move |shelves| shelves.read(&set)).await
     }
 
-    async fn list(&self, shelf: Shelf) -> Result<Vec<SetInfo>> {
+    async fn list(&self, shelf: Namespace) -> Result<Vec<SetInfo>> {
         self.run(move |shelves| shelves.list(shelf)).await
     }
 
@@ -131,11 +131,11 @@ impl Storage for Local {
     }
 
     async fn check(&self) -> Result<Pressure> {
-        self.run(Shelves::check).await
+        self.run(Layout::check).await
     }
 
     async fn recover(&self) -> Result<()> {
-        self.run(Shelves::recover).await
+        self.run(Layout::recover).await
     }
 
     async fn mount(&self, volume: &VolumePath) -> Result<VolumeOptions> {

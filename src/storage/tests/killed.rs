@@ -65,7 +65,7 @@ async fn survives_kills(ground: &Ground, kind: StorageKind) {
 
         // Whatever can be seen is whole, before anything is cleared.
         let storage = ground.open(kind);
-        for info in storage.list(Shelf::Snapshot).await.unwrap() {
+        for info in storage.list(Namespace::Snapshot).await.unwrap() {
             assert!(info.manifest.is_some() && info.volumes.len() == 2, "{info:?}");
             for name in &info.volumes {
                 let folder = storage.store().join(info.path.volume(name.clone()).relative());
@@ -80,7 +80,7 @@ async fn survives_kills(ground: &Ground, kind: StorageKind) {
         assert_eq!(count(&storage.store().join("making")), 0);
     }
     let storage = ground.open(kind);
-    for shelf in [Shelf::Live, Shelf::Snapshot] {
+    for shelf in [Namespace::Live, Namespace::Snapshot] {
         for info in storage.list(shelf).await.unwrap() {
             storage.delete_set(&info.path).await.unwrap();
         }

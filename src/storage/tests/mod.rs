@@ -193,7 +193,7 @@ async fn keeps_its_promises(storage: &Local) {
     let making = storage.begin().await.unwrap();
     storage.clone_volume(&data, &volume(&making, "data")).await.unwrap();
     storage.recover().await.unwrap();
-    assert!(storage.list(Shelf::Making).await.unwrap().is_empty());
+    assert!(storage.list(Namespace::Making).await.unwrap().is_empty());
     for _ in 0..2 {
         storage.delete_volume(&data).await.unwrap();
         storage.delete_volume(&free).await.unwrap();
@@ -201,7 +201,7 @@ async fn keeps_its_promises(storage: &Local) {
         storage.delete_set(&other.set).await.unwrap();
         storage.delete_set(&baseline).await.unwrap();
     }
-    for shelf in Shelf::ALL {
+    for shelf in Namespace::ALL {
         assert!(storage.list(shelf).await.unwrap().is_empty(), "{shelf:?}");
         assert_eq!(fs::read_dir(store.join(shelf.as_str())).unwrap().count(), 0, "{shelf:?}");
     }
@@ -350,7 +350,7 @@ async fn subvolumes_that_a_container_made_go_with_their_volume() {
     }
     fs::write(folder.join("nested/file"), b"x").unwrap();
     storage.delete_set(&data.set).await.unwrap();
-    assert!(storage.list(Shelf::Live).await.unwrap().is_empty());
+    assert!(storage.list(Namespace::Live).await.unwrap().is_empty());
     assert_eq!(fs::read_dir(storage.store().join("making")).unwrap().count(), 0);
 }
 

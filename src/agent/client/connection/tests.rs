@@ -35,10 +35,10 @@ impl Dial for Answering {
     }
 }
 
-type Bench = (Arc<Answering>, mpsc::UnboundedReceiver<DuplexStream>, mpsc::UnboundedSender<Command>);
+type Harness = (Arc<Answering>, mpsc::UnboundedReceiver<DuplexStream>, mpsc::UnboundedSender<Command>);
 
 /// A link whose connection has just broken.
-async fn broken(answers: usize) -> Bench {
+async fn broken(answers: usize) -> Harness {
     let (connections, mut kept) = mpsc::unbounded_channel();
     let keeper = Arc::new(Answering { dials: AtomicUsize::new(0), answers, connections });
     let dial = Arc::clone(&keeper) as Arc<dyn Dial>;
@@ -50,7 +50,7 @@ async fn broken(answers: usize) -> Bench {
 
 fn ask(commands: &mpsc::UnboundedSender<Command>) -> oneshot::Receiver<Result<Value, KeeperError>> {
     let (answer, answered) = oneshot::channel();
-    assert!(commands.send(Command::Ask(Ask::Sandboxes, answer)).is_ok());
+    assert!(commands.send(Command::Ask(RequestKind::Sandboxes, answer)).is_ok());
     answered
 }
 
@@ -106,7 +106,7 @@ async fn who_holds_a_lease_waits_for_an_engine_that_is_away_for_minutes() {
     let away = Away { back: Instant::now() + Duration::from_mins(5), answering };
     let commands = Link::start(Arc::new(away), wire);
     let (told, mut hears) = mpsc::unbounded_channel();
-    let terms = Terms {
+    let terms = LeaseRequest {
         name: "shop".parse().unwrap(),
         sandbox: SandboxId::random(),
         grace: Duration::from_secs(10),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::{Serving, TIDY};
-use crate::agent::keeper::disk_pressure::{Relief, Strain};
+use crate::agent::keeper::disk_pressure::{DiskPressure, PressureRelief};
 use crate::storage::Pressure;
 
 /// How often the budget is looked at besides when something is published.
@@ -17,7 +17,7 @@ const BOUND: Duration = Duration::from_mins(5);
 const SOON: [Duration; 3] = [Duration::from_secs(1); 3];
 
 /// Looks at the disk, and as long as it is short of room a few times more.
-async fn look(relief: &Relief, strain: &mut Strain) {
+async fn look(relief: &PressureRelief, strain: &mut DiskPressure) {
     for soon in SOON {
         match relief.relieve(strain).await {
             Some(Pressure::Short | Pressure::Critical) => sleep(soon).await,
@@ -44,7 +44,7 @@ impl Serving {
         tokio::spawn(async move {
             // One look after the other: what it does about the disk may take its time.
             if let Ok(mut strain) = strain.try_lock() {
-                look(&Relief { engine, scope, store, storage }, &mut strain).await;
+                look(&PressureRelief { engine, scope, store, storage }, &mut strain).await;
             }
         });
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Home, Serving};
+use super::{KeeperHome, Serving};
 use crate::agent::client::in_full;
 use crate::agent::fault_injector;
 use crate::agent::keeper::engine_watch::Watch;
@@ -52,7 +52,7 @@ impl Serving {
                     observe::recount_mounts(&self.engine, &self.scope).await;
                     return Ok(stream);
                 }
-                Err(cause) if self.home == Home::Container && pause > Duration::from_secs(1) => {
+                Err(cause) if self.home == KeeperHome::Container && pause > Duration::from_secs(1) => {
                     return Err(cause);
                 }
                 // Nobody can reach it any more, and it has nothing to keep.

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Serving;
 use crate::agent::client::in_full;
-use crate::agent::host_firewall::container::{Ingress, IngressError};
+use crate::agent::host_firewall::container::{HostFirewall, HostFirewallError};
 use crate::agent::keeper::state::{ConnectionId, Event};
 use crate::agent::protocol::{Line, Outcome, Refusal, RefusalKind, Reply};
 use crate::engine::identity::SandboxId;
@@ -39,14 +39,14 @@ impl Serving {
 
 /// Filters for a sandbox and answers whoever asked for it.
 async fn filter(
-    ingress: Option<Arc<Ingress>>,
+    ingress: Option<Arc<HostFirewall>>,
     lines: mpsc::UnboundedSender<Line>,
     id: u64,
     sandbox: SandboxId,
 ) -> Event {
     let refused = if let Some(ingress) = ingress {
         ingress.filter(&sandbox).await.err().map(|error| Refusal {
-            kind: if matches!(error, IngressError::Ipv6(_)) {
+            kind: if matches!(error, HostFirewallError::Ipv6(_)) {
                 RefusalKind::Ipv6
             } else {
                 RefusalKind::Ingress
@@ -65,7 +65,7 @@ async fn filter(
 }
 
 /// Filters again for all that is there: after a start of the engine's machine their bridges are others.
-pub async fn take_up(ingress: Arc<Ingress>) {
+pub async fn take_up(ingress: Arc<HostFirewall>) {
     if !timeout(AT_ONCE, tried(&ingress)).await.unwrap_or_default() {
         tokio::spawn(async move {
             for pause in AGAIN {
@@ -79,9 +79,9 @@ pub async fn take_up(ingress: Arc<Ingress>) {
 }
 
 /// Whether there is no use in another try.
-async fn tried(ingress: &Ingress) -> bool {
+async fn tried(ingress: &HostFirewall) -> bool {
     match ingress.filter_all().await {
-        Ok(()) | Err(IngressError::Podman) => true,
+        Ok(()) | Err(HostFirewallError::Podman) => true,
         Err(error) => {
             tracing::warn!(error = in_full(&error), "services may reach the engine's machine");
             false

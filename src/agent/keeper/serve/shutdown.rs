@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Home, Serving};
+use super::{KeeperHome, Serving};
 use crate::agent::client::in_full;
 use crate::agent::image;
 use crate::agent::protocol::Build;
@@ -23,7 +23,7 @@ impl Serving {
         }
         // The last replies are on their way.
         sleep(Duration::from_millis(50)).await;
-        if self.home == Home::Container {
+        if self.home == KeeperHome::Container {
             let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
             let _ = self.engine.remove_container(&own, true, false).await;
         }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::requests::json;
-use super::sandbox::{Grip, Sandbox};
-use super::{Action, ConnectionId, Gather, Now, State};
-use crate::agent::protocol::{Destroyed, Notice, Outcome, Reason, Record, What, Who};
+use super::sandbox::{LeaseState, Sandbox};
+use super::{Action, Clocks, ConnectionId, Gather, State};
+use crate::agent::protocol::{Actor, Destroyed, Notice, Outcome, Reason, Record, RecordKind};
 use crate::engine::identity::SandboxId;
 
 /// When, after a destruction, the keeper looks for what was made too late to be found, or could not be removed.
@@ -20,12 +20,12 @@ const LOOKS: [Duration; 6] = [
 
 /// What was destroyed, and how often it was looked for since.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Gone {
+pub(super) struct DestroyedSandbox {
     pub(super) at: Duration,
     pub(super) looks: usize,
 }
 
-impl Gone {
+impl DestroyedSandbox {
     pub(super) fn next_look(self) -> Option<Duration> {
         LOOKS.get(self.looks).map(|it| self.at + *it)
     }
@@ -37,7 +37,7 @@ impl State {
         &mut self,
         id: &SandboxId,
         reason: Reason,
-        (by, asking): (Who, Option<ConnectionId>),
+        (by, asking): (Actor, Option<ConnectionId>),
         gather: Gather,
         todo: &mut Vec<Action>,
     ) {
@@ -46,7 +46,7 @@ impl State {
         let known = sandbox.doomed.is_some();
         let audience = self.audience(id);
         let Some(sandbox) = self.sandboxes.get_mut(id) else { return };
-        sandbox.grip = Grip::Ending { reason, by, waiting: Vec::new() };
+        sandbox.grip = LeaseState::Ending { reason, by, waiting: Vec::new() };
         if !known {
             let told = audience.into_iter().filter(|client| Some(*client) != asking);
             let notice = Notice::Ending { sandbox: id.clone(), reason };
@@ -60,12 +60,12 @@ impl State {
 
     pub(super) fn destroyed(
         &mut self,
-        now: Now,
+        now: Clocks,
         id: &SandboxId,
         destroyed: &Destroyed,
         todo: &mut Vec<Action>,
     ) {
-        let Some(Sandbox { terms, grip: Grip::Ending { reason, by, waiting }, .. }) =
+        let Some(Sandbox { terms, grip: LeaseState::Ending { reason, by, waiting }, .. }) =
             self.sandboxes.remove(id)
         else {
             return;
@@ -75,13 +75,13 @@ impl State {
             todo.push(Action::Reply(client, request, Outcome::Ok(json(destroyed))));
         }
         let late = self.gone.contains_key(id);
-        self.gone.entry(id.clone()).or_insert(Gone { at: now.mono, looks: 0 });
+        self.gone.entry(id.clone()).or_insert(DestroyedSandbox { at: now.mono, looks: 0 });
         if !late || !destroyed.removed.is_empty() {
             todo.push(Action::Log(Record {
                 at: now.wall,
                 name: Some(terms.name),
                 sandbox: Some(id.clone()),
-                what: What::Destroyed {
+                what: RecordKind::Destroyed {
                     reason,
                     by,
                     left: destroyed.left.iter().map(ToString::to_string).collect(),
@@ -93,7 +93,7 @@ impl State {
         }
     }
 
-    pub(super) fn look_again(&mut self, now: Now, todo: &mut Vec<Action>) {
+    pub(super) fn look_again(&mut self, now: Clocks, todo: &mut Vec<Action>) {
         let mut look = false;
         self.gone.retain(|_, gone| {
             while gone.next_look().is_some_and(|it| it <= now.mono) {

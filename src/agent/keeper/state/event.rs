@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::cgroup::Starved;
 use crate::agent::keeper::restart::{self, Death};
-use crate::agent::protocol::{Ask, Declared, Destroyed, Notice, Outcome, Reason, Record, Terms};
+use crate::agent::protocol::{
+    Declared, Destroyed, LeaseRequest, Notice, Outcome, Reason, Record, RequestKind,
+};
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
 
 /// The two clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
+pub struct Clocks {
     /// A clock that neither jumps nor runs while the machine sleeps.
     pub mono: Duration,
     /// The clock on the wall.
@@ -35,10 +37,10 @@ pub struct ConnectionId(pub u64);
 
 /// What is kept of a sandbox in the volume, so that it outlives the keeper.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct StoredSandbox {
     /// What its client asked for.
     #[serde(flatten)]
-    pub terms: Terms,
+    pub terms: LeaseRequest,
     /// Whether it lives without a lease, for good or until its client can take it up again.
     pub detached: bool,
     /// Why it is being destroyed, once it is.
@@ -63,7 +65,7 @@ pub struct Remembered {
 
 /// A sandbox that the engine has objects of, or the volume a record.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct Discovered {
     /// Its name.
     pub name: SandboxName,
     /// Its incarnation.
@@ -71,7 +73,7 @@ pub struct Found {
     /// The first deadline, as its labels say.
     pub expires: Option<Timestamp>,
     /// What the volume says of it.
-    pub kept: Option<Kept>,
+    pub kept: Option<StoredSandbox>,
     /// Whether the engine has any object of it.
     pub exists: bool,
 }
@@ -80,7 +82,7 @@ pub struct Found {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A look at the engine and at the volume found these.
-    Found(Vec<Found>),
+    Found(Vec<Discovered>),
     /// The engine made something of this incarnation.
     Appeared(SandboxId),
     /// A container has started.
@@ -101,7 +103,7 @@ pub enum Event {
     /// A client went.
     Disconnected(ConnectionId),
     /// A client asks something.
-    Asked(ConnectionId, u64, Ask),
+    Asked(ConnectionId, u64, RequestKind),
     /// A timer fired.
     Alarm,
     /// A look into the gateway's log: the last use that it shows.
@@ -145,7 +147,7 @@ pub enum Action {
         rested: Vec<String>,
     },
     /// Write the record of a sandbox to the volume.
-    Save(Kept),
+    Save(StoredSandbox),
     /// Remove the record of a sandbox from the volume.
     Forget(SandboxId),
     /// Destroy everything of a sandbox, then say so with [`Event::Destroyed`].
@@ -164,7 +166,7 @@ pub enum Action {
         /// Its incarnation.
         sandbox: SandboxId,
     },
-    /// Look at the engine, then say what is there with [`Event::Found`].
+    /// Look at the engine, then say what is there with [`Event::Discovered`].
     Look,
     /// Put the fault of a container in force again.
     ReviveFault {
@@ -195,7 +197,7 @@ pub enum Action {
     /// Give a sandbox a control group with these limits, say so with [`Event::Limited`], and answer.
     Limit(ConnectionId, u64, SandboxId, Limits),
     /// Have the engine's machine take in nothing from a sandbox's networks, and answer.
-    FilterIngress(ConnectionId, u64, SandboxId),
+    ProtectHost(ConnectionId, u64, SandboxId),
     /// Find out why a container had too little memory, then say so with [`Event::Diagnosed`].
     Diagnose {
         /// Its sandbox.

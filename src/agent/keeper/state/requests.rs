@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::sandbox::{Grip, Sandbox};
-use super::{Action, ConnectionId, Gather, Now, State, WARNINGS, signed};
+use super::sandbox::{LeaseState, Sandbox};
+use super::{Action, Clocks, ConnectionId, Gather, State, WARNINGS, signed};
 use crate::agent::protocol::{
-    Ask, Declared, Destroyed, Extension, Greeting, Lifetime, Notice, Outcome, Reason, Refusal, RefusalKind,
-    Terms, What, Who,
+    Actor, Declared, Destroyed, Extension, Greeting, LeaseRequest, Lifetime, Notice, Outcome, Reason,
+    RecordKind, Refusal, RefusalKind, RequestKind,
 };
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
@@ -17,78 +17,89 @@ use crate::spec::Limits;
 impl State {
     pub(super) fn asked(
         &mut self,
-        now: Now,
+        now: Clocks,
         client: ConnectionId,
         request: u64,
-        ask: Ask,
+        ask: RequestKind,
         todo: &mut Vec<Action>,
     ) {
-        if self.retiring && !matches!(ask, Ask::Heartbeat | Ask::Retire | Ask::Suspend | Ask::Resume) {
+        if self.retiring
+            && !matches!(
+                ask,
+                RequestKind::Heartbeat | RequestKind::Retire | RequestKind::Suspend | RequestKind::Resume
+            )
+        {
             todo.push(refuse(client, request, RefusalKind::Retiring, "a newer keeper takes over"));
             return;
         }
         let mut moved = None;
         let answer = match ask {
-            Ask::Hello(_) => Ok(json(&Greeting { sandboxes: self.sandboxes.len(), ..self.greeting.clone() })),
-            Ask::Lease(terms) => {
+            RequestKind::Hello(_) => {
+                Ok(json(&Greeting { sandboxes: self.sandboxes.len(), ..self.greeting.clone() }))
+            }
+            RequestKind::Lease(terms) => {
                 self.suspend(client, false, todo);
                 let (sandbox, until) = (terms.sandbox.clone(), terms.lifetime.until);
                 let answer = self.lease(now, client, terms, todo);
                 moved = self.moved(&sandbox, until).filter(|_| answer.is_ok());
                 answer
             }
-            Ask::Heartbeat => Ok(serde_json::Value::Null),
-            Ask::Suspend => {
+            RequestKind::Heartbeat => Ok(serde_json::Value::Null),
+            RequestKind::Suspend => {
                 self.suspend(client, true, todo);
                 Ok(serde_json::Value::Null)
             }
-            Ask::Resume => {
+            RequestKind::Resume => {
                 self.suspend(client, false, todo);
                 Ok(serde_json::Value::Null)
             }
-            Ask::Detach { sandbox, lifetime } => self.detach(now, &sandbox, Some(lifetime), todo),
-            Ask::GiveBack { sandbox } => self.detach(now, &sandbox, None, todo),
-            Ask::Watch { sandbox } => self.watch(now, client, &sandbox, todo),
-            Ask::Doom { sandbox, reason } => {
-                self.doom(client, &sandbox, reason, todo);
+            RequestKind::Detach { sandbox, lifetime } => self.detach(now, &sandbox, Some(lifetime), todo),
+            RequestKind::Relinquish { sandbox } => self.detach(now, &sandbox, None, todo),
+            RequestKind::Watch { sandbox } => self.watch(now, client, &sandbox, todo),
+            RequestKind::BeginDestroy { sandbox, reason } => {
+                self.begin_destroy(client, &sandbox, reason, todo);
                 Ok(serde_json::Value::Null)
             }
-            Ask::Extend { name, how } => self.extend(now, &name, how, todo),
-            Ask::Touch { name } => {
+            RequestKind::Extend { name, how } => self.extend(now, &name, how, todo),
+            RequestKind::Touch { name } => {
                 self.touch(now, &name, todo);
                 Ok(serde_json::Value::Null)
             }
-            Ask::Sandboxes => Ok(json(&self.standings())),
-            Ask::Release { sandbox, reason } => {
+            RequestKind::Sandboxes => Ok(json(&self.standings())),
+            RequestKind::Release { sandbox, reason } => {
                 return self.release(client, request, &sandbox, reason, todo);
             }
-            Ask::Destroy { name, reason } => return self.destroy(client, request, &name, reason, todo),
-            Ask::Events { since } => return todo.push(Action::ReadEvents(client, request, since)),
-            Ask::Left { name } => return todo.push(Action::ReadLeft(client, request, name)),
-            Ask::Storage { request: operation } => {
+            RequestKind::Destroy { name, reason } => {
+                return self.destroy(client, request, &name, reason, todo);
+            }
+            RequestKind::Events { since } => return todo.push(Action::ReadEvents(client, request, since)),
+            RequestKind::Left { name } => return todo.push(Action::ReadLeft(client, request, name)),
+            RequestKind::Storage { request: operation } => {
                 return todo.push(Action::Storage(client, request, operation));
             }
-            Ask::Limit { sandbox, limits } => return todo.push(self.limit(client, request, sandbox, limits)),
-            Ask::Declare { sandbox, declared } => {
+            RequestKind::Limit { sandbox, limits } => {
+                return todo.push(self.limit(client, request, sandbox, limits));
+            }
+            RequestKind::Declare { sandbox, declared } => {
                 return todo.push(self.declare(client, request, sandbox, declared));
             }
-            Ask::Declared { sandbox } => {
+            RequestKind::Declared { sandbox } => {
                 return todo.push(Action::ReadDeclared(client, request, sandbox));
             }
-            Ask::FilterIngress { sandbox } => {
-                return todo.push(Action::FilterIngress(client, request, sandbox));
+            RequestKind::ProtectHost { sandbox } => {
+                return todo.push(Action::ProtectHost(client, request, sandbox));
             }
-            Ask::Group { .. } => {
+            RequestKind::Group { .. } => {
                 let message = "control groups are asked of a storehouse".to_owned();
                 Err(Refusal { kind: RefusalKind::Malformed, message, hint: None })
             }
-            Ask::Rest { containers } => {
+            RequestKind::SuppressRestart { containers } => {
                 let waiting = self.restarts.rest(&containers);
                 self.rested.entry(client).or_default().extend(containers);
                 Ok(json(&waiting))
             }
-            Ask::Still { containers, again } => Ok(json(&self.still.note(client, containers, again))),
-            Ask::Retire => {
+            RequestKind::Still { containers, again } => Ok(json(&self.still.note(client, containers, again))),
+            RequestKind::Retire => {
                 self.retiring = true;
                 Ok(serde_json::Value::Null)
             }
@@ -113,7 +124,7 @@ impl State {
     fn suspend(&mut self, client: ConnectionId, suspended: bool, todo: &mut Vec<Action>) {
         let Some(connection) = self.connections.get_mut(&client) else { return };
         connection.suspended = suspended;
-        for sandbox in self.sandboxes.values_mut().filter(|it| it.grip == Grip::Held(client)) {
+        for sandbox in self.sandboxes.values_mut().filter(|it| it.grip == LeaseState::Held(client)) {
             if std::mem::replace(&mut sandbox.suspended, suspended) != suspended {
                 todo.push(Action::Save(sandbox.kept()));
             }
@@ -140,7 +151,13 @@ impl State {
         }
     }
 
-    fn doom(&mut self, client: ConnectionId, id: &SandboxId, reason: Reason, todo: &mut Vec<Action>) {
+    fn begin_destroy(
+        &mut self,
+        client: ConnectionId,
+        id: &SandboxId,
+        reason: Reason,
+        todo: &mut Vec<Action>,
+    ) {
         if let Some(sandbox) = self.sandboxes.get_mut(id).filter(|it| !it.is_going()) {
             sandbox.doomed = Some((client, reason));
             todo.push(Action::Save(sandbox.kept()));
@@ -148,7 +165,13 @@ impl State {
         }
     }
 
-    fn lease(&mut self, now: Now, client: ConnectionId, terms: Terms, todo: &mut Vec<Action>) -> Answer {
+    fn lease(
+        &mut self,
+        now: Clocks,
+        client: ConnectionId,
+        terms: LeaseRequest,
+        todo: &mut Vec<Action>,
+    ) -> RequestResult {
         let rival = self.sandboxes.values().find(|it| {
             let another = it.terms.sandbox != terms.sandbox || it.terms.client != terms.client;
             it.terms.name == terms.name && another && it.holder().is_some_and(|holder| holder != client)
@@ -161,8 +184,8 @@ impl State {
         let what = match self.sandboxes.get_mut(&id) {
             None if terms.again => return Err(no_such(&terms.name)),
             None => {
-                self.sandboxes.insert(id.clone(), Sandbox::new(terms, now.wall, Grip::Held(client)));
-                What::Leased
+                self.sandboxes.insert(id.clone(), Sandbox::new(terms, now.wall, LeaseState::Held(client)));
+                RecordKind::Leased
             }
             Some(sandbox) if sandbox.is_going() => {
                 let message = format!("the sandbox `{}` is being destroyed", terms.name);
@@ -176,11 +199,11 @@ impl State {
                 if terms.changing {
                     sandbox.used = sandbox.used.max(now.wall);
                 }
-                sandbox.terms = Terms { lifetime, again: false, ..terms };
-                sandbox.grip = Grip::Held(client);
+                sandbox.terms = LeaseRequest { lifetime, again: false, ..terms };
+                sandbox.grip = LeaseState::Held(client);
                 sandbox.known = true;
                 sandbox.suspended = false;
-                if again { What::LeaseRegained } else { What::Leased }
+                if again { RecordKind::LeaseRegained } else { RecordKind::Leased }
             }
         };
         self.gone.remove(&id);
@@ -192,21 +215,27 @@ impl State {
 
     fn detach(
         &mut self,
-        now: Now,
+        now: Clocks,
         id: &SandboxId,
         lifetime: Option<Lifetime>,
         todo: &mut Vec<Action>,
-    ) -> Answer {
+    ) -> RequestResult {
         let sandbox = self.sandboxes.get_mut(id).filter(|it| !it.is_going()).ok_or_else(|| no_such(id))?;
         sandbox.terms.lifetime = lifetime.unwrap_or_else(|| sandbox.terms.lifetime.clone());
         sandbox.terms.changing = false;
         todo.push(sandbox.leave(now));
-        todo.push(sandbox.log(now, What::Detached));
+        todo.push(sandbox.log(now, RecordKind::Detached));
         let sandbox = &self.sandboxes[id];
         Ok(json(&self.standing(sandbox)))
     }
 
-    fn extend(&mut self, now: Now, name: &SandboxName, how: Extension, todo: &mut Vec<Action>) -> Answer {
+    fn extend(
+        &mut self,
+        now: Clocks,
+        name: &SandboxName,
+        how: Extension,
+        todo: &mut Vec<Action>,
+    ) -> RequestResult {
         let sandbox = self.named(name).ok_or_else(|| no_such(name))?;
         let (used, attachment) = (sandbox.used, sandbox.attachment());
         sandbox.terms.lifetime.extend(used, now.wall, attachment, how);
@@ -216,13 +245,13 @@ impl State {
             let near = |it: &&Duration| end.at.duration_since(now.wall) <= signed(**it);
             sandbox.warned = WARNINGS.iter().filter(near).count();
             todo.push(Action::Save(sandbox.kept()));
-            todo.push(sandbox.log(now, What::Extended { until: end.at }));
+            todo.push(sandbox.log(now, RecordKind::Extended { until: end.at }));
             self.tell(&id, &Notice::EndMoved { sandbox: id.clone(), end, by_use: false }, None, todo);
         }
         Ok(json(&self.standing(&self.sandboxes[&id])))
     }
 
-    fn touch(&mut self, now: Now, name: &SandboxName, todo: &mut Vec<Action>) {
+    fn touch(&mut self, now: Clocks, name: &SandboxName, todo: &mut Vec<Action>) {
         let Some(sandbox) = self.named(name) else { return };
         sandbox.used = sandbox.used.max(now.wall);
         todo.push(Action::Save(sandbox.kept()));
@@ -231,12 +260,18 @@ impl State {
     }
 
     /// Registers a client for the notices about a sandbox, and ends its lease if it had one.
-    fn watch(&mut self, now: Now, client: ConnectionId, id: &SandboxId, todo: &mut Vec<Action>) -> Answer {
+    fn watch(
+        &mut self,
+        now: Clocks,
+        client: ConnectionId,
+        id: &SandboxId,
+        todo: &mut Vec<Action>,
+    ) -> RequestResult {
         let sandbox = self.sandboxes.get_mut(id).filter(|it| !it.is_going()).ok_or_else(|| no_such(id))?;
-        if sandbox.grip == Grip::Held(client) {
+        if sandbox.grip == LeaseState::Held(client) {
             sandbox.terms.changing = false;
             todo.push(sandbox.leave(now));
-            todo.push(sandbox.log(now, What::Detached));
+            todo.push(sandbox.log(now, RecordKind::Detached));
         }
         self.watchers.entry(id.clone()).or_default().insert(client);
         Ok(json(&self.standing(&self.sandboxes[id])))
@@ -251,7 +286,7 @@ impl State {
         todo: &mut Vec<Action>,
     ) {
         if self.sandboxes.contains_key(id) {
-            self.end(id, reason, (Who::Client, Some(client)), Gather::No, todo);
+            self.end(id, reason, (Actor::Client, Some(client)), Gather::No, todo);
             self.await_end(id, client, request);
         } else {
             todo.push(Action::Reply(client, request, Outcome::Ok(json(&Destroyed::default()))));
@@ -281,19 +316,19 @@ impl State {
             ));
         };
         for id in &ids {
-            self.end(id, reason, (Who::Keeper, Some(client)), Gather::Yes, todo);
+            self.end(id, reason, (Actor::Keeper, Some(client)), Gather::Yes, todo);
         }
         self.await_end(last, client, request);
     }
 
     fn await_end(&mut self, id: &SandboxId, client: ConnectionId, request: u64) {
-        if let Some(Sandbox { grip: Grip::Ending { waiting, .. }, .. }) = self.sandboxes.get_mut(id) {
+        if let Some(Sandbox { grip: LeaseState::Ending { waiting, .. }, .. }) = self.sandboxes.get_mut(id) {
             waiting.push((client, request));
         }
     }
 }
 
-type Answer = Result<serde_json::Value, Refusal>;
+type RequestResult = Result<serde_json::Value, Refusal>;
 
 pub(super) fn json<T: Serialize>(value: &T) -> serde_json::Value {
     serde_json::to_value(value).unwrap_or_default()

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Action, ConnectionId, Kept, Now};
-use crate::agent::protocol::{Attachment, End, Lifetime, Reason, Record, Terms, What, Who};
+use super::{Action, Clocks, ConnectionId, StoredSandbox};
+use crate::agent::protocol::{Actor, Attachment, End, LeaseRequest, Lifetime, Reason, Record, RecordKind};
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
 
@@ -14,19 +14,19 @@ pub const GRACE: Duration = Duration::from_secs(10);
 
 /// Who keeps it alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Grip {
+pub(super) enum LeaseState {
     Held(ConnectionId),
     Lost { since: Duration },
     Detached,
-    Ending { reason: Reason, by: Who, waiting: Vec<(ConnectionId, u64)> },
+    Ending { reason: Reason, by: Actor, waiting: Vec<(ConnectionId, u64)> },
 }
 
 /// What the keeper knows of it.
 #[derive(Debug, Clone)]
 pub(super) struct Sandbox {
-    pub(super) terms: Terms,
+    pub(super) terms: LeaseRequest,
     pub(super) used: Timestamp,
-    pub(super) grip: Grip,
+    pub(super) grip: LeaseState,
     /// How many of [`WARNINGS`] were given for the present deadline.
     pub(super) warned: usize,
     /// Whether [`Action::AskUse`] is under way.
@@ -42,7 +42,7 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    pub(super) fn new(terms: Terms, used: Timestamp, grip: Grip) -> Self {
+    pub(super) fn new(terms: LeaseRequest, used: Timestamp, grip: LeaseState) -> Self {
         Self {
             terms,
             used,
@@ -62,17 +62,18 @@ impl Sandbox {
         name: SandboxName,
         sandbox: SandboxId,
         expires: Option<Timestamp>,
-        now: Now,
+        now: Clocks,
     ) -> Self {
         let soonest = now.wall.checked_add(GRACE).unwrap_or(now.wall);
         let until = expires.map(|it| it.max(soonest));
         let lifetime = Lifetime { until, ..Lifetime::default() };
-        let terms = Terms { name, sandbox, grace: GRACE, lifetime, again: false, changing: false, client: 0 };
-        Self { known: false, ..Self::new(terms, now.wall, Grip::Detached) }
+        let terms =
+            LeaseRequest { name, sandbox, grace: GRACE, lifetime, again: false, changing: false, client: 0 };
+        Self { known: false, ..Self::new(terms, now.wall, LeaseState::Detached) }
     }
 
     pub(super) fn is_ending(&self) -> bool {
-        matches!(self.grip, Grip::Ending { .. })
+        matches!(self.grip, LeaseState::Ending { .. })
     }
 
     /// Whether its end has been decided, by the keeper or by a client that sees to it.
@@ -83,23 +84,23 @@ impl Sandbox {
     /// Whether its client may go without ending it.
     pub(super) fn is_to_stay(&self) -> bool {
         match self.grip {
-            Grip::Detached => true,
-            Grip::Held(_) => self.terms.changing || self.suspended,
-            Grip::Lost { .. } | Grip::Ending { .. } => false,
+            LeaseState::Detached => true,
+            LeaseState::Held(_) => self.terms.changing || self.suspended,
+            LeaseState::Lost { .. } | LeaseState::Ending { .. } => false,
         }
     }
 
     pub(super) fn holder(&self) -> Option<ConnectionId> {
         match self.grip {
-            Grip::Held(client) => Some(client),
+            LeaseState::Held(client) => Some(client),
             _ => None,
         }
     }
 
     pub(super) fn attachment(&self) -> Attachment {
         match self.grip {
-            Grip::Detached => Attachment::Detached,
-            Grip::Held(_) if self.terms.changing => Attachment::Detached,
+            LeaseState::Detached => Attachment::Detached,
+            LeaseState::Held(_) if self.terms.changing => Attachment::Detached,
             _ => Attachment::Session,
         }
     }
@@ -110,18 +111,18 @@ impl Sandbox {
     }
 
     /// Nobody holds it any more, and it is to live: to be saved.
-    pub(super) fn leave(&mut self, now: Now) -> Action {
-        self.grip = Grip::Detached;
+    pub(super) fn leave(&mut self, now: Clocks) -> Action {
+        self.grip = LeaseState::Detached;
         self.used = now.wall;
         Action::Save(self.kept())
     }
 
-    pub(super) fn kept(&self) -> Kept {
-        Kept {
+    pub(super) fn kept(&self) -> StoredSandbox {
+        StoredSandbox {
             terms: self.terms.clone(),
             detached: self.is_to_stay(),
             ending: match self.grip {
-                Grip::Ending { reason, .. } => Some(reason),
+                LeaseState::Ending { reason, .. } => Some(reason),
                 _ => self.doomed.map(|(_, reason)| reason),
             },
             used: self.used,
@@ -129,7 +130,7 @@ impl Sandbox {
         }
     }
 
-    pub(super) fn log(&self, now: Now, what: What) -> Action {
+    pub(super) fn log(&self, now: Clocks, what: RecordKind) -> Action {
         Action::Log(Record {
             at: now.wall,
             name: Some(self.terms.name.clone()),

@@ -7,7 +7,8 @@ mod resume;
 use super::*;
 use crate::agent::protocol::LeftObject;
 use crate::agent::protocol::{
-    Ask, Destroyed, End, Extension, Lifetime, Notice, Outcome, Record, Refusal, RefusalKind, Terms,
+    Destroyed, End, Extension, LeaseRequest, Lifetime, Notice, Outcome, Record, Refusal, RefusalKind,
+    RequestKind,
 };
 
 const CLIENT: ConnectionId = ConnectionId(1);
@@ -19,10 +20,10 @@ fn seconds(count: u64) -> Duration {
 
 /// A keeper with a fake clock. What it decides is done at once: records are kept, destructions succeed, though they may
 /// take their time.
-struct Bench {
+struct Harness {
     state: State,
-    now: Now,
-    volume: BTreeMap<SandboxId, Kept>,
+    now: Clocks,
+    volume: BTreeMap<SandboxId, StoredSandbox>,
     /// What the engine has objects of.
     engine: BTreeMap<SandboxId, (SandboxName, Option<Timestamp>)>,
     destroyed: Vec<(SandboxId, Reason)>,
@@ -31,9 +32,9 @@ struct Bench {
     under_way: Option<Vec<SandboxId>>,
 }
 
-impl Bench {
+impl Harness {
     fn new() -> Self {
-        let now = Now { mono: seconds(1), wall: Timestamp::from_second(1_800_000_000).unwrap() };
+        let now = Clocks { mono: seconds(1), wall: Timestamp::from_second(1_800_000_000).unwrap() };
         Self {
             state: fresh(now),
             now,
@@ -63,7 +64,11 @@ impl Bench {
                 None => events.push(self.destroy(sandbox)),
             },
             Action::AskUse { sandbox, .. } => events.push(Event::Use(sandbox.clone(), None)),
-            Action::Log(Record { sandbox: Some(sandbox), what: What::Destroyed { reason, .. }, .. }) => {
+            Action::Log(Record {
+                sandbox: Some(sandbox),
+                what: RecordKind::Destroyed { reason, .. },
+                ..
+            }) => {
                 self.destroyed.push((sandbox.clone(), *reason));
             }
             Action::Hangup(client) => events.push(Event::Disconnected(*client)),
@@ -86,10 +91,10 @@ impl Bench {
         }
     }
 
-    fn look(&self) -> Vec<Found> {
+    fn look(&self) -> Vec<Discovered> {
         let mut found: BTreeMap<_, _> = BTreeMap::new();
         for (id, (name, expires)) in &self.engine {
-            let it = Found {
+            let it = Discovered {
                 name: name.clone(),
                 sandbox: id.clone(),
                 expires: *expires,
@@ -100,7 +105,7 @@ impl Bench {
         }
         for (id, kept) in &self.volume {
             let name = kept.terms.name.clone();
-            let bare = Found { name, sandbox: id.clone(), expires: None, kept: None, exists: false };
+            let bare = Discovered { name, sandbox: id.clone(), expires: None, kept: None, exists: false };
             found.entry(id.clone()).or_insert(bare).kept = Some(kept.clone());
         }
         found.into_values().collect()
@@ -140,7 +145,7 @@ impl Bench {
         self.take(Event::Found(found));
     }
 
-    fn ask(&mut self, client: ConnectionId, ask: Ask) -> Outcome {
+    fn ask(&mut self, client: ConnectionId, ask: RequestKind) -> Outcome {
         self.said.clear();
         self.take(Event::Asked(client, 7, ask));
         let mut replies = self.said.iter().filter_map(|it| match it {
@@ -150,13 +155,13 @@ impl Bench {
         replies.next_back().unwrap_or(Outcome::Ok(serde_json::Value::Null))
     }
 
-    fn lease(&mut self, client: ConnectionId, terms: Terms) -> Outcome {
+    fn lease(&mut self, client: ConnectionId, terms: LeaseRequest) -> Outcome {
         self.take(Event::Connected(client));
         self.engine.insert(terms.sandbox.clone(), (terms.name.clone(), None));
-        self.ask(client, Ask::Lease(terms))
+        self.ask(client, RequestKind::Lease(terms))
     }
 
-    fn holds(&self, id: &SandboxId) -> Option<Hold> {
+    fn holds(&self, id: &SandboxId) -> Option<LeaseStatus> {
         self.state.standings().into_iter().find(|it| it.sandbox == *id).map(|it| it.hold)
     }
 
@@ -165,7 +170,7 @@ impl Bench {
     }
 }
 
-fn fresh(now: Now) -> State {
+fn fresh(now: Clocks) -> State {
     let greeting = Greeting::default();
     State::new(greeting, LINGER, now)
 }
@@ -178,9 +183,9 @@ fn name() -> SandboxName {
     "shop".parse().unwrap()
 }
 
-fn terms(number: u8) -> Terms {
+fn terms(number: u8) -> LeaseRequest {
     let lifetime = Lifetime::default();
-    Terms {
+    LeaseRequest {
         name: name(),
         sandbox: id(number),
         grace: seconds(10),
@@ -193,11 +198,11 @@ fn terms(number: u8) -> Terms {
 
 #[test]
 fn a_lost_lease_destroys_after_grace_and_not_before() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     bench.take(Event::Disconnected(CLIENT));
     bench.pass(seconds(9));
-    assert_eq!(bench.holds(&id(1)), Some(Hold::Lost));
+    assert_eq!(bench.holds(&id(1)), Some(LeaseStatus::Lost));
     bench.pass(seconds(1));
     assert_eq!(bench.ended(&id(1)), Some(Reason::LeaseLost));
     assert!(bench.volume.is_empty());
@@ -205,22 +210,22 @@ fn a_lost_lease_destroys_after_grace_and_not_before() {
 
 #[test]
 fn a_lease_that_broke_is_taken_up_within_grace() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     bench.take(Event::Disconnected(CLIENT));
     bench.pass(seconds(9));
-    bench.lease(OTHER, Terms { again: true, ..terms(1) });
+    bench.lease(OTHER, LeaseRequest { again: true, ..terms(1) });
     bench.pass(seconds(30));
-    assert_eq!(bench.holds(&id(1)), Some(Hold::Held));
+    assert_eq!(bench.holds(&id(1)), Some(LeaseStatus::Held));
 }
 
 #[test]
 fn a_lease_that_broke_too_long_ago_is_not_taken_up() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     bench.take(Event::Disconnected(CLIENT));
     bench.pass(seconds(60));
-    let outcome = bench.lease(OTHER, Terms { again: true, ..terms(1) });
+    let outcome = bench.lease(OTHER, LeaseRequest { again: true, ..terms(1) });
     assert!(
         matches!(outcome, Outcome::Error(Refusal { kind: RefusalKind::NoSuchSandbox, .. })),
         "{outcome:?}"
@@ -229,77 +234,80 @@ fn a_lease_that_broke_too_long_ago_is_not_taken_up() {
 
 #[test]
 fn a_minute_of_silence_is_a_loss_but_not_while_the_machine_sleeps() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     bench.sleep(seconds(3600));
-    assert_eq!(bench.holds(&id(1)), Some(Hold::Held));
+    assert_eq!(bench.holds(&id(1)), Some(LeaseStatus::Held));
     bench.pass(seconds(61));
-    assert_eq!(bench.holds(&id(1)), Some(Hold::Lost));
+    assert_eq!(bench.holds(&id(1)), Some(LeaseStatus::Lost));
     assert!(bench.said.contains(&Action::Hangup(CLIENT)));
 }
 
 #[test]
 fn silence_that_was_announced_is_no_loss() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
-    bench.ask(CLIENT, Ask::Suspend);
+    bench.ask(CLIENT, RequestKind::Suspend);
     bench.pass(seconds(3600));
-    assert_eq!(bench.holds(&id(1)), Some(Hold::Suspended));
-    bench.ask(CLIENT, Ask::Resume);
-    assert_eq!(bench.holds(&id(1)), Some(Hold::Held));
+    assert_eq!(bench.holds(&id(1)), Some(LeaseStatus::Suspended));
+    bench.ask(CLIENT, RequestKind::Resume);
+    assert_eq!(bench.holds(&id(1)), Some(LeaseStatus::Held));
 }
 
 #[test]
 fn a_detached_sandbox_without_an_end_lives_four_hours_after_its_last_use() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
-    bench.ask(CLIENT, Ask::Detach { sandbox: id(1), lifetime: Lifetime::default() });
+    bench.ask(CLIENT, RequestKind::Detach { sandbox: id(1), lifetime: Lifetime::default() });
     bench.take(Event::Disconnected(CLIENT));
     bench.pass(seconds(3 * 3600));
-    bench.ask(OTHER, Ask::Touch { name: name() });
+    bench.ask(OTHER, RequestKind::Touch { name: name() });
     bench.pass(seconds(4 * 3600 - 1));
-    assert_eq!(bench.holds(&id(1)), Some(Hold::Detached));
+    assert_eq!(bench.holds(&id(1)), Some(LeaseStatus::Detached));
     bench.pass(seconds(1));
     assert_eq!(bench.ended(&id(1)), Some(Reason::Idle));
 }
 
 #[test]
 fn a_machine_that_slept_past_the_deadline_destroys_on_waking() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     let until = Some(bench.now.wall + seconds(3600));
-    bench.lease(CLIENT, Terms { lifetime: Lifetime { until, ..Lifetime::default() }, ..terms(1) });
+    bench.lease(CLIENT, LeaseRequest { lifetime: Lifetime { until, ..Lifetime::default() }, ..terms(1) });
     bench.sleep(seconds(3601));
     assert_eq!(bench.ended(&id(1)), Some(Reason::Ttl));
 }
 
 #[test]
 fn a_clock_that_jumps_forward_ends_what_it_jumped_past_and_breaks_no_lease() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.take(Event::Connected(CLIENT));
     bench.lease(CLIENT, terms(1));
-    bench.lease(CLIENT, Terms { name: "other".parse().unwrap(), ..terms(2) });
+    bench.lease(CLIENT, LeaseRequest { name: "other".parse().unwrap(), ..terms(2) });
     let until = bench.now.wall.checked_add(seconds(3600)).unwrap();
     bench.ask(
         CLIENT,
-        Ask::Detach { sandbox: id(2), lifetime: Lifetime { until: Some(until), ..Lifetime::default() } },
+        RequestKind::Detach {
+            sandbox: id(2),
+            lifetime: Lifetime { until: Some(until), ..Lifetime::default() },
+        },
     );
 
     bench.now.wall = bench.now.wall.checked_add(seconds(24 * 3600)).unwrap();
     bench.take(Event::Alarm);
 
     assert_eq!(bench.ended(&id(2)), Some(Reason::Ttl));
-    assert_eq!(bench.holds(&id(1)), Some(Hold::Held));
+    assert_eq!(bench.holds(&id(1)), Some(LeaseStatus::Held));
 }
 
 #[test]
 fn the_holder_is_warned_at_ten_minutes_and_at_one() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     let until = Some(bench.now.wall + seconds(3600));
-    bench.lease(CLIENT, Terms { lifetime: Lifetime { until, ..Lifetime::default() }, ..terms(1) });
+    bench.lease(CLIENT, LeaseRequest { lifetime: Lifetime { until, ..Lifetime::default() }, ..terms(1) });
     bench.said.clear();
     for _ in 0..71 {
         bench.pass(seconds(50));
-        bench.take(Event::Asked(CLIENT, 9, Ask::Heartbeat));
+        bench.take(Event::Asked(CLIENT, 9, RequestKind::Heartbeat));
     }
     let warnings = bench.said.iter().filter(|it| matches!(it, Action::Notify(_, Notice::EndsSoon { .. })));
     assert_eq!(warnings.count(), 2);
@@ -307,31 +315,31 @@ fn the_holder_is_warned_at_ten_minutes_and_at_one() {
 
 #[test]
 fn a_restarted_keeper_gives_every_lease_its_grace_again() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     bench.pass(seconds(30));
     bench.restart();
     bench.pass(seconds(9));
-    assert_eq!(bench.holds(&id(1)), Some(Hold::Lost));
+    assert_eq!(bench.holds(&id(1)), Some(LeaseStatus::Lost));
     bench.pass(seconds(2));
     assert_eq!(bench.ended(&id(1)), Some(Reason::LeaseLost));
 }
 
 #[test]
 fn without_its_record_a_sandbox_lives_to_the_deadline_on_its_label() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     let expires = bench.now.wall + seconds(100);
     bench.engine.insert(id(1), (name(), Some(expires)));
     bench.restart();
     bench.pass(seconds(98));
-    assert_eq!(bench.holds(&id(1)), Some(Hold::Detached));
+    assert_eq!(bench.holds(&id(1)), Some(LeaseStatus::Detached));
     bench.pass(seconds(2));
     assert_eq!(bench.ended(&id(1)), Some(Reason::Ttl));
 }
 
 #[test]
 fn a_create_that_lands_after_the_destruction_is_caught() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     bench.take(Event::Disconnected(CLIENT));
     bench.pass(seconds(10));
@@ -342,7 +350,7 @@ fn a_create_that_lands_after_the_destruction_is_caught() {
 
 #[test]
 fn of_two_sessions_of_one_name_the_second_is_refused() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     let outcome = bench.lease(OTHER, terms(2));
     assert!(matches!(outcome, Outcome::Error(Refusal { kind: RefusalKind::Held, .. })), "{outcome:?}");
@@ -350,10 +358,10 @@ fn of_two_sessions_of_one_name_the_second_is_refused() {
 
 #[test]
 fn a_sandbox_that_is_held_elsewhere_goes_down_and_its_holder_is_told() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     bench.take(Event::Connected(OTHER));
-    bench.ask(OTHER, Ask::Destroy { name: name(), reason: Reason::Down });
+    bench.ask(OTHER, RequestKind::Destroy { name: name(), reason: Reason::Down });
     assert_eq!(bench.ended(&id(1)), Some(Reason::Down));
     let told =
         |it: &Action| matches!(it, Action::Notify(CLIENT, Notice::Ending { reason: Reason::Down, .. }));
@@ -362,9 +370,9 @@ fn a_sandbox_that_is_held_elsewhere_goes_down_and_its_holder_is_told() {
 
 #[test]
 fn it_leaves_ten_minutes_after_the_last_sandbox() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
-    bench.ask(CLIENT, Ask::Release { sandbox: id(1), reason: Reason::SessionEnded });
+    bench.ask(CLIENT, RequestKind::Release { sandbox: id(1), reason: Reason::SessionEnded });
     bench.take(Event::Disconnected(CLIENT));
     bench.pass(seconds(599));
     assert!(!bench.said.contains(&Action::Leave));
@@ -374,7 +382,7 @@ fn it_leaves_ten_minutes_after_the_last_sandbox() {
 
 #[test]
 fn one_that_is_not_to_linger_waits_for_its_first_client_all_the_same() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.state = State::new(fresh(bench.now).greeting, Duration::ZERO, bench.now);
     bench.pass(seconds(5));
     assert!(!bench.said.contains(&Action::Leave));
@@ -385,24 +393,24 @@ fn one_that_is_not_to_linger_waits_for_its_first_client_all_the_same() {
 
 #[test]
 fn a_retiring_keeper_takes_nothing_new_and_forgets_nothing() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     bench.take(Event::Connected(OTHER));
-    bench.ask(OTHER, Ask::Retire);
+    bench.ask(OTHER, RequestKind::Retire);
     assert!(bench.said.contains(&Action::Leave));
-    let outcome = bench.ask(CLIENT, Ask::Touch { name: name() });
+    let outcome = bench.ask(CLIENT, RequestKind::Touch { name: name() });
     assert!(matches!(outcome, Outcome::Error(Refusal { kind: RefusalKind::Retiring, .. })), "{outcome:?}");
     assert!(bench.volume.contains_key(&id(1)));
 }
 
 #[test]
 fn what_could_not_be_removed_is_tried_again_later() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     let left =
         LeftObject { kind: "network".to_owned(), name: "sbx-shop".to_owned(), cause: "in use".to_owned() };
     let failed = Destroyed { removed: BTreeMap::new(), left: vec![left] };
-    let release = Ask::Release { sandbox: id(1), reason: Reason::SessionEnded };
+    let release = RequestKind::Release { sandbox: id(1), reason: Reason::SessionEnded };
     let _ = bench.state.handle(bench.now, Event::Asked(CLIENT, 1, release));
     bench.take(Event::Destroyed(id(1), failed));
     assert!(!bench.engine.is_empty());
@@ -412,7 +420,7 @@ fn what_could_not_be_removed_is_tried_again_later() {
 
 #[test]
 fn who_holds_a_sandbox_is_told_who_ran_out_of_memory_and_whose_limit_that_was() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     let limits = Limits { memory: Some(1 << 28), ..Limits::default() };
     bench.take(Event::Limited(id(1), limits.clone()));
@@ -436,16 +444,16 @@ fn who_holds_a_sandbox_is_told_who_ran_out_of_memory_and_whose_limit_that_was() 
 
 #[test]
 fn a_group_s_limits_outlive_the_keeper_and_go_with_the_sandbox() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     let limits = Limits { pids: Some(50), ..Limits::default() };
     bench.take(Event::Limited(id(1), limits.clone()));
     bench.restart();
     assert_eq!(bench.state.standings()[0].limits, Some(limits.clone()));
-    bench.lease(OTHER, Terms { again: true, ..terms(1) });
-    bench.ask(OTHER, Ask::Release { sandbox: id(1), reason: Reason::SessionEnded });
+    bench.lease(OTHER, LeaseRequest { again: true, ..terms(1) });
+    bench.ask(OTHER, RequestKind::Release { sandbox: id(1), reason: Reason::SessionEnded });
     assert!(bench.volume.is_empty());
-    let refused = bench.ask(OTHER, Ask::Limit { sandbox: id(1), limits });
+    let refused = bench.ask(OTHER, RequestKind::Limit { sandbox: id(1), limits });
     assert!(
         matches!(refused, Outcome::Error(Refusal { kind: RefusalKind::NoSuchSandbox, .. })),
         "{refused:?}"

@@ -2,31 +2,31 @@
 
 use std::collections::BTreeSet;
 
-use super::sandbox::{Grip, Sandbox};
-use super::{Action, Gather, Now, SILENCE, State, WARNINGS, signed};
-use crate::agent::protocol::{Notice, Reason, What, Who};
+use super::sandbox::{LeaseState, Sandbox};
+use super::{Action, Clocks, Gather, SILENCE, State, WARNINGS, signed};
+use crate::agent::protocol::{Actor, Notice, Reason, RecordKind};
 use crate::engine::identity::SandboxId;
 
 impl State {
     /// Whatever time has brought about.
-    pub(super) fn due(&mut self, now: Now, todo: &mut Vec<Action>) {
+    pub(super) fn due(&mut self, now: Clocks, todo: &mut Vec<Action>) {
         self.silent(now, todo);
         self.look_again(now, todo);
         self.start_again(now, todo);
         let ids: Vec<_> = self.sandboxes.keys().cloned().collect();
         for id in ids {
             let sandbox = &self.sandboxes[&id];
-            if let Grip::Lost { since } = sandbox.grip
+            if let LeaseState::Lost { since } = sandbox.grip
                 && now.mono.saturating_sub(since) >= sandbox.terms.grace
             {
-                self.end(&id, Reason::LeaseLost, (Who::Keeper, None), Gather::Yes, todo);
+                self.end(&id, Reason::LeaseLost, (Actor::Keeper, None), Gather::Yes, todo);
                 continue;
             }
             self.ends(now, &id, todo);
         }
     }
 
-    fn silent(&mut self, now: Now, todo: &mut Vec<Action>) {
+    fn silent(&mut self, now: Clocks, todo: &mut Vec<Action>) {
         let holders = self.sandboxes.values().filter_map(Sandbox::holder);
         let watched: BTreeSet<_> = holders.chain(self.still.keepers()).collect();
         for client in watched {
@@ -38,11 +38,11 @@ impl State {
         }
     }
 
-    fn start_again(&mut self, now: Now, todo: &mut Vec<Action>) {
+    fn start_again(&mut self, now: Clocks, todo: &mut Vec<Action>) {
         for death in self.restarts.due(now.mono) {
             let Some(sandbox) = self.sandboxes.get(&death.sandbox) else { continue };
             let (container, code) = (death.container.clone(), death.code);
-            todo.push(sandbox.log(now, What::Restarted { container, code }));
+            todo.push(sandbox.log(now, RecordKind::Restarted { container, code }));
             todo.push(Action::Start(death));
         }
         let still = self.still.due(now.mono);
@@ -51,7 +51,7 @@ impl State {
         }
     }
 
-    fn ends(&mut self, now: Now, id: &SandboxId, todo: &mut Vec<Action>) {
+    fn ends(&mut self, now: Clocks, id: &SandboxId, todo: &mut Vec<Action>) {
         let Some(sandbox) = self.sandboxes.get_mut(id).filter(|it| !it.is_ending() && !it.asking) else {
             return;
         };
@@ -61,7 +61,7 @@ impl State {
                 sandbox.asking = true;
                 todo.push(Action::AskUse { name: sandbox.terms.name.clone(), sandbox: id.clone() });
             } else {
-                self.end(id, Reason::Ttl, (Who::Keeper, None), Gather::Yes, todo);
+                self.end(id, Reason::Ttl, (Actor::Keeper, None), Gather::Yes, todo);
             }
             return;
         }
@@ -72,7 +72,7 @@ impl State {
         }
     }
 
-    pub(super) fn leave(&mut self, now: Now, todo: &mut Vec<Action>) {
+    pub(super) fn leave(&mut self, now: Clocks, todo: &mut Vec<Action>) {
         let idle = self.is_empty() && now.mono.saturating_sub(self.empty_since) >= self.lingers();
         let retired = self.retiring && !self.is_ending_something();
         if (idle || retired) && !self.left {

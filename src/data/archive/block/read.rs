@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::header::{number, text};
 use super::records::Records;
 use super::{BLOCK, Kind, Member};
-use crate::data::archive::buffer_pool::{Portion, Portions};
+use crate::data::archive::buffer_pool::{BufferPool, PooledBuffer};
 use crate::data::archive::checksum::Checksum;
 use crate::data::archive::{ArchiveError, Limits};
 
@@ -26,7 +26,7 @@ pub struct TarReader<R> {
     limits: Limits,
     /// The entry being read, for messages.
     entry: Vec<u8>,
-    portions: Portions,
+    portions: BufferPool,
 }
 
 /// How many bytes of the packed file have been read, told by whoever reads them.
@@ -43,7 +43,7 @@ impl<R: Read> TarReader<R> {
             packed,
             limits,
             entry: Vec::new(),
-            portions: Portions::default(),
+            portions: BufferPool::default(),
         }
     }
 
@@ -74,7 +74,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Reads much data of an entry: exactly so many bytes.
-    pub fn portion(&mut self, length: usize) -> Result<Portion, ArchiveError> {
+    pub fn portion(&mut self, length: usize) -> Result<PooledBuffer, ArchiveError> {
         let mut portions = std::mem::take(&mut self.portions);
         let portion = portions.fill(length, |buffer| self.fill(buffer).map(|()| length));
         self.portions = portions;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::header::header;
 use super::records::records;
 use super::{BLOCK, Member};
-use crate::data::archive::buffer_pool::Portion;
+use crate::data::archive::buffer_pool::PooledBuffer;
 use crate::data::archive::checksum::Checksum;
 
 /// Writes entries, and hashes what it writes on demand.
@@ -58,7 +58,7 @@ impl<W: Write> TarWriter<W> {
     }
 
     /// Writes much data of an entry.
-    pub fn portion(&mut self, portion: &Portion) -> io::Result<()> {
+    pub fn portion(&mut self, portion: &PooledBuffer) -> io::Result<()> {
         if let Some(hash) = &mut self.hash {
             hash.share(portion);
         }

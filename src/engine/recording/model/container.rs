@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kept, Model, refuse};
+use super::{Model, ModelContainer, refuse};
 use crate::engine::identity;
 use crate::engine::recording::now;
 use crate::engine::{
@@ -12,7 +12,7 @@ use crate::engine::{
 
 impl Model {
     pub(super) fn container_index(&self, name: &str, operation: &'static str) -> Result<usize> {
-        let is_it = |kept: &Kept| kept.seen.name == name || kept.seen.id == name;
+        let is_it = |kept: &ModelContainer| kept.seen.name == name || kept.seen.id == name;
         self.containers.iter().position(is_it).ok_or_else(|| {
             let words = format!("No such container: {name}");
             EngineError::new(operation, ObjectKind::Container, name, ErrorKind::NotFound, words)
@@ -23,7 +23,7 @@ impl Model {
         &mut self,
         name: &str,
         operation: &'static str,
-    ) -> Result<&mut Kept> {
+    ) -> Result<&mut ModelContainer> {
         let index = self.container_index(name, operation)?;
         Ok(&mut self.containers[index])
     }
@@ -53,7 +53,7 @@ impl Model {
         let id = self.new_id();
         let (mounts, anonymous) = self.mounts(create, &image);
         let seen = described(id.clone(), create, image, networks, mounts);
-        self.containers.push(Kept { create: create.clone(), seen, logs: Vec::new(), anonymous });
+        self.containers.push(ModelContainer { create: create.clone(), seen, logs: Vec::new(), anonymous });
         self.tell(ObjectKind::Container, "create", &id, &create.name, create.labels.clone());
         Ok(id)
     }

@@ -27,7 +27,7 @@ pub(super) struct Model {
     pub(super) registry: BTreeMap<String, ImageConfig>,
     pub(super) networks: Vec<Network>,
     pub(super) volumes: Vec<Volume>,
-    pub(super) containers: Vec<Kept>,
+    pub(super) containers: Vec<ModelContainer>,
     pub(super) behaviours: BTreeMap<String, Behaviour>,
     pub(super) uploads: Vec<(String, String, Vec<u8>)>,
     pub(super) downloads: BTreeMap<(String, String), Vec<u8>>,
@@ -37,7 +37,7 @@ pub(super) struct Model {
 }
 
 /// A container as it was asked for and as it is.
-pub(super) struct Kept {
+pub(super) struct ModelContainer {
     pub(super) create: CreateContainer,
     pub(super) seen: Container,
     pub(super) logs: Vec<(Timestamp, LogChunk)>,
@@ -138,7 +138,7 @@ impl Model {
         if !self.volumes.iter().any(|volume| volume.name == name) {
             return refuse("remove", ObjectKind::Volume, name, ErrorKind::NotFound, "no such volume");
         }
-        let has_it = |kept: &&Kept| kept.seen.mounts.iter().any(|mount| mount.name == name);
+        let has_it = |kept: &&ModelContainer| kept.seen.mounts.iter().any(|mount| mount.name == name);
         if let Some(kept) = self.containers.iter().find(has_it) {
             let words = format!("volume is in use - [{}]", kept.seen.id);
             return refuse("remove", ObjectKind::Volume, name, ErrorKind::InUse, words);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Kept, Model, refuse};
+use super::{Model, ModelContainer, refuse};
 use crate::engine::network::{NetworkMember, Subnet};
 use crate::engine::recording::now;
 use crate::engine::{
@@ -129,7 +129,8 @@ impl Model {
     }
 
     pub(super) fn endpoint(&self, network: &Network, attachment: &Attachment) -> Result<Endpoint> {
-        let on_it = |kept: &Kept| kept.seen.networks.get(&network.name).and_then(|endpoint| endpoint.ipv4);
+        let on_it =
+            |kept: &ModelContainer| kept.seen.networks.get(&network.name).and_then(|endpoint| endpoint.ipv4);
         let mut taken: BTreeSet<IpAddr> = self.containers.iter().filter_map(on_it).collect();
         let subnet = network.subnets.first();
         let gateway = subnet.and_then(|subnet| subnet.gateway.or_else(|| subnet.subnet.hosts().next()));

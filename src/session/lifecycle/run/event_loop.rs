@@ -13,30 +13,30 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::visit::LAST_WORDS;
-use super::{Beside, Follow, OnFailure, Outcome, Purpose, Raised, build, ended_by};
+use super::{Follow, OnFailure, Outcome, Purpose, RunningSandbox, SideTask, build, ended_by};
 use crate::agent::client::{Keeper, KeeperError, Lease};
-use crate::agent::protocol::{Fate, Lifetime, Notice, Reason};
+use crate::agent::protocol::{ExitAction, Lifetime, Notice, Reason};
 use crate::engine::identity;
 use crate::session::build::bake::Missing;
-use crate::session::build::converge::{Manner, Order, Site};
+use crate::session::build::converge::{BuildRequest, Context, SnapshotMode};
 use crate::session::build::limits;
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
 use crate::session::inspect;
-use crate::session::lifecycle::control::{Control, Happening, Response, StopReason};
+use crate::session::lifecycle::control::{Control, LoopEvent, Response, StopReason};
 use crate::session::lifecycle::exits::{AllEnded, EndsWith, Exit, Listener};
 use crate::session::lifecycle::log_follower::Follower;
 use crate::session::lifecycle::refusals;
 use crate::session::lifecycle::signals;
-use crate::session::lifecycle::teardown::Doomed;
+use crate::session::lifecycle::teardown::Teardown;
 use crate::spec::{SandboxName, Spec};
 
 /// How often use of a visited sandbox is reported.
 const VISITED: Duration = Duration::from_mins(1);
 
 /// What the loop is told by its tasks.
-pub(crate) enum Told {
-    Happened(Happening),
+pub(crate) enum TaskEvent {
+    Happened(LoopEvent),
     Failed(SessionError),
     NotDestroyed(SessionError),
     Left(Vec<String>),
@@ -45,8 +45,8 @@ pub(crate) enum Told {
 }
 
 pub(crate) struct Running {
-    pub(crate) site: Site,
-    pub(crate) order: Order,
+    pub(crate) site: Context,
+    pub(crate) order: BuildRequest,
     pub(crate) lease: Option<Lease>,
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) existed: bool,
@@ -67,7 +67,7 @@ pub(crate) struct Running {
     pub(crate) building: Option<JoinHandle<()>>,
     /// Which services have ended; kept until somebody hears of it.
     pub(crate) exits: (mpsc::UnboundedSender<Exit>, Option<mpsc::UnboundedReceiver<Exit>>),
-    pub(crate) sender: mpsc::UnboundedSender<Told>,
+    pub(crate) sender: mpsc::UnboundedSender<TaskEvent>,
     pub(crate) failure: Option<SessionError>,
     pub(crate) began: Timestamp,
     /// Follows logs, if they are shown.
@@ -79,8 +79,8 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) async fn main_loop(
         mut self,
-        mut signals: BoxStream<'static, Happening>,
-        mut told: mpsc::UnboundedReceiver<Told>,
+        mut signals: BoxStream<'static, LoopEvent>,
+        mut told: mpsc::UnboundedReceiver<TaskEvent>,
     ) -> Result<Outcome, SessionError> {
         let mut clock = tokio::time::interval(Duration::from_secs(1));
         self.build();
@@ -99,29 +99,29 @@ impl Running {
         }
     }
 
-    fn hear(&mut self, told: Told) -> Option<Happening> {
+    fn hear(&mut self, told: TaskEvent) -> Option<LoopEvent> {
         match told {
-            Told::Happened(happening) => Some(happening),
-            Told::Failed(error) => {
+            TaskEvent::Happened(happening) => Some(happening),
+            TaskEvent::Failed(error) => {
                 self.failure = Some(error);
-                Some(Happening::BuildFailed)
+                Some(LoopEvent::BuildFailed)
             }
-            Told::NotDestroyed(error) => {
+            TaskEvent::NotDestroyed(error) => {
                 self.failure.get_or_insert(error);
-                Some(Happening::TornDown)
+                Some(LoopEvent::TornDown)
             }
-            Told::Removed => {
+            TaskEvent::Removed => {
                 let why = "all its containers were removed from the engine".to_owned();
-                Some(self.ended(why, Happening::Lost))
+                Some(self.ended(why, LoopEvent::Lost))
             }
-            Told::Left(left) => {
+            TaskEvent::Left(left) => {
                 self.failure.get_or_insert(SessionError::LeftBehind { name: self.order.name.clone(), left });
-                Some(Happening::TornDown)
+                Some(LoopEvent::TornDown)
             }
         }
     }
 
-    fn noticed(&mut self, notice: Result<Notice, KeeperError>) -> Option<Happening> {
+    fn noticed(&mut self, notice: Result<Notice, KeeperError>) -> Option<LoopEvent> {
         match notice {
             Ok(Notice::EndMoved { end, by_use, .. }) => {
                 if !end.unless_used && !self.existed {
@@ -137,7 +137,7 @@ impl Running {
             // Only said on: an end by disuse moves with each use, which the keeper alone hears of.
             Ok(Notice::EndsSoon { ends, .. }) => {
                 let left = Duration::try_from(ends.duration_since(Timestamp::now())).ok();
-                left.filter(|left| !left.is_zero()).map(Happening::DeadlineIn)
+                left.filter(|left| !left.is_zero()).map(LoopEvent::DeadlineIn)
             }
             Ok(Notice::OutOfMemory { container, limit, .. }) => {
                 limits::tell_of_want(self.events(), &container, limit);
@@ -150,31 +150,31 @@ impl Running {
             }
             Ok(Notice::Other) => None,
             Ok(Notice::Ending { reason: Reason::Ttl, .. }) if !self.existed => {
-                Some(Happening::DeadlineIn(Duration::ZERO))
+                Some(LoopEvent::DeadlineIn(Duration::ZERO))
             }
-            Ok(Notice::Ending { reason: Reason::Idle, .. }) if !self.existed => Some(Happening::Unused),
-            Ok(Notice::Ending { reason, .. }) => Some(self.ended(ended_by(reason), Happening::Vanished)),
+            Ok(Notice::Ending { reason: Reason::Idle, .. }) if !self.existed => Some(LoopEvent::Unused),
+            Ok(Notice::Ending { reason, .. }) => Some(self.ended(ended_by(reason), LoopEvent::Vanished)),
             // The keeper destroys it, or has.
             Err(error) => {
                 self.lease = None;
                 self.events().emit(Event::Warning { text: error.to_string(), hint: error.hint() });
-                Some(self.ended(error.to_string(), Happening::Lost))
+                Some(self.ended(error.to_string(), LoopEvent::Lost))
             }
         }
     }
 
     /// The sandbox has ended without this session's doing. What is under way of it is undone all the same.
-    fn ended(&mut self, why: String, happening: Happening) -> Happening {
+    fn ended(&mut self, why: String, happening: LoopEvent) -> LoopEvent {
         let building = self.control.is_building();
         let why = if building { format!("{why} while it was being built") } else { why };
         self.failure.get_or_insert(SessionError::Ended { name: self.order.name.clone(), why });
-        if building { Happening::BuildFailed } else { happening }
+        if building { LoopEvent::BuildFailed } else { happening }
     }
 
     /// How much time is left, once there is a deadline.
-    fn time(&self) -> Option<Happening> {
+    fn time(&self) -> Option<LoopEvent> {
         let left = self.deadline?.duration_since(Timestamp::now());
-        Some(Happening::DeadlineIn(Duration::try_from(left).unwrap_or(Duration::ZERO)))
+        Some(LoopEvent::DeadlineIn(Duration::try_from(left).unwrap_or(Duration::ZERO)))
     }
 
     async fn perform(&mut self, response: Response) -> Result<Option<Outcome>, SessionError> {
@@ -231,11 +231,11 @@ impl Running {
         self.on_failure == OnFailure::Keep && !self.existed && failed
     }
 
-    fn manner(&self) -> Manner {
+    fn manner(&self) -> SnapshotMode {
         match &self.purpose {
-            Some(Purpose::Detached { lifetime }) => Manner::Detached(lifetime.clone()),
-            _ if self.existed => Manner::Visit,
-            _ => Manner::Session,
+            Some(Purpose::Detached { lifetime }) => SnapshotMode::Detached(lifetime.clone()),
+            _ if self.existed => SnapshotMode::Visit,
+            _ => SnapshotMode::Session,
         }
     }
 
@@ -250,14 +250,14 @@ impl Running {
         let (early, name) = (self.early_end(), self.order.name.to_string());
         self.building = Some(tokio::spawn(async move {
             let told = match build(&site, &keeper, order, missing, &manner, &token).await {
-                Ok(()) => Told::Happened(Happening::Built),
+                Ok(()) => TaskEvent::Happened(LoopEvent::Built),
                 Err(SessionError::Cancelled) => return,
                 Err(SessionError::Exited { service, code, .. }) if early.is_some() => {
                     let container = identity::service(&name, &service, 1);
-                    let exit = Exit { service, container, code, fate: Fate::Stays };
-                    Told::Happened(Happening::CommandEnded(early_code(early, &exit).await))
+                    let exit = Exit { service, container, code, fate: ExitAction::Stays };
+                    TaskEvent::Happened(LoopEvent::CommandEnded(early_code(early, &exit).await))
                 }
-                Err(error) => Told::Failed(error),
+                Err(error) => TaskEvent::Failed(error),
             };
             let _ = sender.send(told);
         }));
@@ -295,11 +295,11 @@ impl Running {
         let manner = self.manner();
         // Who goes on changing the sandbox keeps the lease under which that is done.
         let changes = matches!(self.purpose, Some(Purpose::Attached { beside: Some(_), .. }));
-        if let (Manner::Visit, false, Some(lease)) = (&manner, changes, &mut self.lease) {
+        if let (SnapshotMode::Visit, false, Some(lease)) = (&manner, changes, &mut self.lease) {
             lease.watch().await?;
             self.use_on();
         }
-        if !matches!(manner, Manner::Detached(_)) {
+        if !matches!(manner, SnapshotMode::Detached(_)) {
             let (site, name) = (&self.site, &self.order.name);
             refusals::follow(&site.engine, &site.events, name, self.began, &self.token);
         }
@@ -330,7 +330,7 @@ impl Running {
                 let command = tokio::spawn(async move {
                     events.hand_over().await;
                     let code = start(stopped).await;
-                    let _ = sender.send(Told::Happened(Happening::CommandEnded(code)));
+                    let _ = sender.send(TaskEvent::Happened(LoopEvent::CommandEnded(code)));
                 });
                 self.command = Some((stop, command));
             }
@@ -355,18 +355,18 @@ impl Running {
         tokio::spawn(async move {
             let Some(end) = token.run_until_cancelled(end).await else { return };
             let told = match end {
-                AllEnded::Removed => Told::Removed,
+                AllEnded::Removed => TaskEvent::Removed,
                 _ if !ends_session => return,
-                AllEnded::ByThemselves => Told::Happened(Happening::ServicesEnded),
-                AllEnded::WithEngine => Told::Happened(Happening::EngineRestarted),
-                AllEnded::One(code) => Told::Happened(Happening::CommandEnded(code)),
+                AllEnded::ByThemselves => TaskEvent::Happened(LoopEvent::ServicesEnded),
+                AllEnded::WithEngine => TaskEvent::Happened(LoopEvent::EngineRestarted),
+                AllEnded::One(code) => TaskEvent::Happened(LoopEvent::CommandEnded(code)),
             };
             let _ = sender.send(told);
         });
     }
 
-    fn run_beside(&mut self, beside: Beside, manner: Manner) {
-        let raised = Raised {
+    fn run_beside(&mut self, beside: SideTask, manner: SnapshotMode) {
+        let raised = RunningSandbox {
             site: self.site.clone(),
             keeper: self.keeper.clone(),
             order: self.order.clone(),
@@ -408,7 +408,7 @@ impl Running {
                 let _ = building.await;
             }
             // Without a lease it is destroyed by somebody else, and so it is if it cannot be given back.
-            if let Some(Ok(standing)) = OptionFuture::from(lease.map(Lease::give_back)).await {
+            if let Some(Ok(standing)) = OptionFuture::from(lease.map(Lease::relinquish)).await {
                 let how = if changing { ", as far as it was changed" } else { "" };
                 let why = if reason == StopReason::EngineRestarted { in_words(reason) } else { "" };
                 let text =
@@ -419,7 +419,7 @@ impl Running {
                     events.emit(Event::DeadlineMoved { deadline, if_unused, by_use: false });
                 }
             }
-            let _ = sender.send(Told::Happened(Happening::TornDown));
+            let _ = sender.send(TaskEvent::Happened(LoopEvent::TornDown));
         });
     }
 
@@ -448,7 +448,7 @@ impl Running {
                         let if_unused = standing.unless_used;
                         doomed.events.emit(Event::DeadlineMoved { deadline, if_unused, by_use: false });
                     }
-                    Told::Happened(Happening::TornDown)
+                    TaskEvent::Happened(LoopEvent::TornDown)
                 }
                 None => destroyed(&doomed, StopReason::BuildFailed, &force).await,
             };
@@ -456,8 +456,8 @@ impl Running {
         });
     }
 
-    fn doomed(&self) -> Doomed {
-        Doomed {
+    fn doomed(&self) -> Teardown {
+        Teardown {
             engine: Arc::clone(&self.site.engine),
             keeper: self.keeper.clone(),
             events: self.site.events.clone(),
@@ -528,11 +528,11 @@ async fn notice(lease: &mut Option<Lease>) -> Result<Notice, KeeperError> {
     }
 }
 
-async fn destroyed(doomed: &Doomed, reason: StopReason, force: &CancellationToken) -> Told {
+async fn destroyed(doomed: &Teardown, reason: StopReason, force: &CancellationToken) -> TaskEvent {
     match doomed.destroy(in_words(reason), on_record(reason), force).await {
-        Ok(destroyed) if destroyed.left.is_empty() => Told::Happened(Happening::TornDown),
-        Ok(destroyed) => Told::Left(destroyed.left.iter().map(ToString::to_string).collect()),
-        Err(error) => Told::NotDestroyed(error),
+        Ok(destroyed) if destroyed.left.is_empty() => TaskEvent::Happened(LoopEvent::TornDown),
+        Ok(destroyed) => TaskEvent::Left(destroyed.left.iter().map(ToString::to_string).collect()),
+        Err(error) => TaskEvent::NotDestroyed(error),
     }
 }
 

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::control::{Control, Happening, StopReason};
+use super::control::{Control, LoopEvent, StopReason};
 pub use super::exits::EndsWith;
 use super::log_follower::Follower;
 pub use super::log_follower::LogSelection;
@@ -24,7 +24,7 @@ use crate::agent::client::{Keeper, Lease};
 use crate::agent::protocol::{Lifetime, Reason};
 use crate::plan::Age;
 use crate::session::build::bake::{self, Missing};
-use crate::session::build::converge::{self, Manner, Order, Site};
+use crate::session::build::converge::{self, BuildRequest, Context, SnapshotMode};
 use crate::session::data::from_snapshot;
 use crate::session::data::secret_store;
 use crate::session::error::SessionError;
@@ -47,7 +47,7 @@ pub enum Purpose {
         /// How long each service may take to stop at the end, if not as long as the spec says.
         stop_timeout: Option<Duration>,
         /// What goes on beside the session, once the sandbox is up.
-        beside: Option<Beside>,
+        beside: Option<SideTask>,
     },
     /// To build, and to leave the sandbox to its deadline.
     Detached {
@@ -62,20 +62,20 @@ pub enum Purpose {
 pub type StartCommand = Box<dyn FnOnce(CancellationToken) -> CommandFuture + Send>;
 
 /// What goes on beside a session until its token is cancelled. The session's end waits until it has come to rest.
-pub type Beside = Box<dyn FnOnce(Raised) -> BoxFuture<'static, ()> + Send>;
+pub type SideTask = Box<dyn FnOnce(RunningSandbox) -> BoxFuture<'static, ()> + Send>;
 
 /// A sandbox that is up, for what goes on beside its session.
-pub struct Raised {
+pub struct RunningSandbox {
     /// What it was built with.
-    pub site: Site,
+    pub site: Context,
     /// The keeper.
     pub keeper: Keeper,
     /// What was built.
-    pub order: Order,
+    pub order: BuildRequest,
     /// When it ends, whatever happens.
     pub deadline: Option<Timestamp>,
     /// How this client stays with it.
-    pub(crate) manner: Manner,
+    pub(crate) manner: SnapshotMode,
     /// Cancelled when the session ends.
     pub token: CancellationToken,
     /// Follows logs, if they are shown.
@@ -110,9 +110,9 @@ pub enum Outcome {
 /// A session that is about to begin.
 pub struct Session {
     /// What is built with.
-    pub site: Site,
+    pub site: Context,
     /// What is built.
-    pub order: Order,
+    pub order: BuildRequest,
     /// The keeper.
     pub keeper: Keeper,
     /// The lease on the sandbox.
@@ -151,7 +151,7 @@ impl Session {
     /// The same with signals from elsewhere.
     pub(crate) async fn run_hearing(
         self,
-        signals: BoxStream<'static, Happening>,
+        signals: BoxStream<'static, LoopEvent>,
         purpose: Purpose,
     ) -> Result<Outcome, SessionError> {
         let (sender, happenings) = mpsc::unbounded_channel();
@@ -184,11 +184,11 @@ impl Session {
 }
 
 async fn build(
-    site: &Site,
+    site: &Context,
     keeper: &Keeper,
-    order: Order,
+    order: BuildRequest,
     missing: Missing,
-    manner: &Manner,
+    manner: &SnapshotMode,
     token: &CancellationToken,
 ) -> Result<(), SessionError> {
     let began = Instant::now();
@@ -199,12 +199,12 @@ async fn build(
 /// Makes what is ordered: images, data, then the sandbox. The order with its data. However long it takes, the sandbox
 /// is in use meanwhile.
 pub(crate) async fn make(
-    site: &Site,
+    site: &Context,
     keeper: &Keeper,
-    order: Order,
+    order: BuildRequest,
     missing: Missing,
     token: &CancellationToken,
-) -> Result<Order, SessionError> {
+) -> Result<BuildRequest, SessionError> {
     let (name, idle) = (order.name.clone(), order.spec.lifetime.idle);
     tokio::select! {
         made = make_all(site, keeper, order, missing, token) => {
@@ -229,12 +229,12 @@ async fn use_on(keeper: &Keeper, name: &SandboxName, idle: Option<Duration>) -> 
 }
 
 async fn make_all(
-    site: &Site,
+    site: &Context,
     keeper: &Keeper,
-    mut order: Order,
+    mut order: BuildRequest,
     missing: Missing,
     token: &CancellationToken,
-) -> Result<Order, SessionError> {
+) -> Result<BuildRequest, SessionError> {
     from_snapshot::tell_missing(site, &order).await?;
     let images = converge::images(site, &order.spec, &order.rebuild, token).await?;
     from_snapshot::check_images(site, &order).await?;

@@ -10,8 +10,8 @@ enum Step {
     Lease(u8, Option<u64>),
     TakeUp(u8),
     Change(u8),
-    GiveBack(u8),
-    Doom(u8),
+    Relinquish(u8),
+    BeginDestroy(u8),
     Drop,
     Detach(u8, Option<u64>),
     Extend(u64),
@@ -37,8 +37,8 @@ fn step() -> impl Strategy<Value = Step> {
         (number.clone(), end.clone()).prop_map(|(id, end)| Step::Lease(id, end)),
         number.clone().prop_map(Step::TakeUp),
         number.clone().prop_map(Step::Change),
-        number.clone().prop_map(Step::GiveBack),
-        number.clone().prop_map(Step::Doom),
+        number.clone().prop_map(Step::Relinquish),
+        number.clone().prop_map(Step::BeginDestroy),
         Just(Step::Drop),
         (number.clone(), end).prop_map(|(id, end)| Step::Detach(id, end)),
         (1_u64..5_000).prop_map(Step::Extend),
@@ -58,7 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-impl Bench {
+impl Harness {
     fn step(&mut self, step: &Step) {
         let lifetime = |bench: &Self, end: &Option<u64>| Lifetime {
             until: end.map(|it| bench.now.wall + seconds(it)),
@@ -66,45 +66,52 @@ impl Bench {
         };
         match step {
             Step::Lease(number, end) => {
-                let terms = Terms { lifetime: lifetime(self, end), ..terms(*number) };
+                let terms = LeaseRequest { lifetime: lifetime(self, end), ..terms(*number) };
                 self.lease(CLIENT, terms);
             }
             Step::TakeUp(number) => {
                 self.take(Event::Connected(OTHER));
-                self.ask(OTHER, Ask::Lease(Terms { again: true, ..terms(*number) }));
+                self.ask(OTHER, RequestKind::Lease(LeaseRequest { again: true, ..terms(*number) }));
             }
             Step::Change(number) => {
                 self.take(Event::Connected(OTHER));
                 self.ask(
                     OTHER,
-                    Ask::Lease(Terms { again: true, changing: true, client: 2, ..terms(*number) }),
+                    RequestKind::Lease(LeaseRequest {
+                        again: true,
+                        changing: true,
+                        client: 2,
+                        ..terms(*number)
+                    }),
                 );
             }
-            Step::GiveBack(number) => drop(self.ask(OTHER, Ask::GiveBack { sandbox: id(*number) })),
-            Step::Doom(number) => {
+            Step::Relinquish(number) => {
+                drop(self.ask(OTHER, RequestKind::Relinquish { sandbox: id(*number) }))
+            }
+            Step::BeginDestroy(number) => {
                 self.take(Event::Connected(OTHER));
-                self.ask(OTHER, Ask::Doom { sandbox: id(*number), reason: Reason::Down });
+                self.ask(OTHER, RequestKind::BeginDestroy { sandbox: id(*number), reason: Reason::Down });
             }
             Step::Drop => {
                 self.take(Event::Disconnected(CLIENT));
                 self.take(Event::Disconnected(OTHER));
             }
             Step::Detach(number, end) => {
-                let ask = Ask::Detach { sandbox: id(*number), lifetime: lifetime(self, end) };
+                let ask = RequestKind::Detach { sandbox: id(*number), lifetime: lifetime(self, end) };
                 self.ask(CLIENT, ask);
             }
             Step::Extend(by) => {
                 let until = self.now.wall + seconds(*by);
-                self.ask(OTHER, Ask::Extend { name: name(), how: Extension::To(until) });
+                self.ask(OTHER, RequestKind::Extend { name: name(), how: Extension::To(until) });
             }
-            Step::Touch => drop(self.ask(OTHER, Ask::Touch { name: name() })),
-            Step::Suspend => drop(self.ask(CLIENT, Ask::Suspend)),
-            Step::Resume => drop(self.ask(CLIENT, Ask::Resume)),
-            Step::Heartbeat => drop(self.ask(CLIENT, Ask::Heartbeat)),
+            Step::Touch => drop(self.ask(OTHER, RequestKind::Touch { name: name() })),
+            Step::Suspend => drop(self.ask(CLIENT, RequestKind::Suspend)),
+            Step::Resume => drop(self.ask(CLIENT, RequestKind::Resume)),
+            Step::Heartbeat => drop(self.ask(CLIENT, RequestKind::Heartbeat)),
             Step::Release(number) => {
-                self.ask(CLIENT, Ask::Release { sandbox: id(*number), reason: Reason::SessionEnded });
+                self.ask(CLIENT, RequestKind::Release { sandbox: id(*number), reason: Reason::SessionEnded });
             }
-            Step::Down => drop(self.ask(OTHER, Ask::Destroy { name: name(), reason: Reason::Down })),
+            Step::Down => drop(self.ask(OTHER, RequestKind::Destroy { name: name(), reason: Reason::Down })),
             Step::TakeTime => drop(self.under_way.get_or_insert_default()),
             Step::Finish => self.finish(),
             Step::Pass(time) => self.pass(seconds(*time)),
@@ -124,7 +131,7 @@ proptest! {
     /// left, or lost for less than its grace; and once every client is gone, everything is destroyed in the end.
     #[test]
     fn nothing_ends_too_early_and_nothing_stays(steps in prop::collection::vec(step(), 1..60)) {
-        let mut bench = Bench::new();
+        let mut bench = Harness::new();
         for step in &steps {
             let before = bench.state.standings();
             let (ended_before, begun) = (bench.destroyed.len(), bench.now);
@@ -132,15 +139,15 @@ proptest! {
             if matches!(step, Step::Pass(_) | Step::Sleep(_)) {
                 for (sandbox, reason) in &bench.destroyed[ended_before..] {
                     let stood = before.iter().find(|it| it.sandbox == *sandbox);
-                    let Some(stood) = stood.filter(|it| it.hold != Hold::Ending) else { continue };
+                    let Some(stood) = stood.filter(|it| it.hold != LeaseStatus::Ending) else { continue };
                     let over = stood.ends.is_some_and(|ends| ends <= bench.now.wall);
-                    let lost = stood.hold == Hold::Lost || bench.now.mono.saturating_sub(begun.mono) >= seconds(10);
+                    let lost = stood.hold == LeaseStatus::Lost || bench.now.mono.saturating_sub(begun.mono) >= seconds(10);
                     prop_assert!(over || (lost && *reason == Reason::LeaseLost), "{stood:?} ended for {reason:?}");
                 }
             }
             for standing in bench.state.standings() {
                 let overdue = standing.ends.is_some_and(|ends| ends <= bench.now.wall);
-                prop_assert!(!overdue || standing.hold == Hold::Ending, "{standing:?} is overdue after {step:?}");
+                prop_assert!(!overdue || standing.hold == LeaseStatus::Ending, "{standing:?} is overdue after {step:?}");
             }
         }
         bench.step(&Step::Drop);

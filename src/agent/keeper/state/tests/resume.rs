@@ -1,7 +1,7 @@
 //! Services that are started again: those that ended by themselves, and those that a lost client had stopped.
 
 use super::*;
-use crate::agent::protocol::Fate;
+use crate::agent::protocol::ExitAction;
 use crate::spec::RestartPolicy;
 
 const WEB: &str = "sbx-shop.web";
@@ -15,7 +15,7 @@ fn death(stopped: bool) -> Death {
     Death { sandbox: id(1), service, container, code: 1, policy: RestartPolicy::Always, stopped }
 }
 
-impl Bench {
+impl Harness {
     fn dies(&mut self) {
         self.said.clear();
         self.take(Event::Died(death(false)));
@@ -54,15 +54,15 @@ impl Bench {
 
 #[test]
 fn a_service_is_started_again_whether_its_sandbox_is_held_lost_or_detached() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
-    let lose: fn(&mut Bench) = |bench| bench.take(Event::Disconnected(CLIENT));
-    let detach: fn(&mut Bench) = |bench| {
-        bench.lease(CLIENT, Terms { again: true, ..terms(1) });
+    let lose: fn(&mut Harness) = |bench| bench.take(Event::Disconnected(CLIENT));
+    let detach: fn(&mut Harness) = |bench| {
+        bench.lease(CLIENT, LeaseRequest { again: true, ..terms(1) });
         let lifetime = Lifetime::default();
-        bench.ask(CLIENT, Ask::Detach { sandbox: id(1), lifetime });
+        bench.ask(CLIENT, RequestKind::Detach { sandbox: id(1), lifetime });
     };
-    for change in [|_: &mut Bench| (), lose, detach] {
+    for change in [|_: &mut Harness| (), lose, detach] {
         change(&mut bench);
         bench.dies();
         assert!(!bench.starts());
@@ -74,7 +74,7 @@ fn a_service_is_started_again_whether_its_sandbox_is_held_lost_or_detached() {
 
 #[test]
 fn who_holds_a_sandbox_is_told_who_ended_and_what_follows() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     let mut fate = |death| {
         bench.said.clear();
@@ -86,17 +86,17 @@ fn who_holds_a_sandbox_is_told_who_ended_and_what_follows() {
         });
         told.unwrap()
     };
-    assert_eq!(fate(death(false)), (Fate::Restarts, 1));
-    assert_eq!(fate(death(true)), (Fate::Stopped, 0));
-    assert_eq!(fate(Death { policy: RestartPolicy::No, ..death(false) }), (Fate::Stays, 0));
+    assert_eq!(fate(death(false)), (ExitAction::Restarts, 1));
+    assert_eq!(fate(death(true)), (ExitAction::Stopped, 0));
+    assert_eq!(fate(Death { policy: RestartPolicy::No, ..death(false) }), (ExitAction::Stays, 0));
 }
 
 #[test]
 fn nothing_is_started_again_of_a_sandbox_that_ends() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     bench.dies();
-    let release = Ask::Release { sandbox: id(1), reason: Reason::SessionEnded };
+    let release = RequestKind::Release { sandbox: id(1), reason: Reason::SessionEnded };
     let _ = bench.state.handle(bench.now, Event::Asked(CLIENT, 1, release));
     bench.dies();
     bench.pass(seconds(5));
@@ -105,10 +105,10 @@ fn nothing_is_started_again_of_a_sandbox_that_ends() {
 
 #[test]
 fn what_is_stopped_on_purpose_stays_so_until_somebody_starts_it() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     bench.dies();
-    let waited = bench.ask(OTHER, Ask::Rest { containers: web() });
+    let waited = bench.ask(OTHER, RequestKind::SuppressRestart { containers: web() });
     assert_eq!(waited, Outcome::Ok(serde_json::json!([WEB])));
     bench.pass(seconds(5));
     assert!(!bench.starts());
@@ -120,10 +120,10 @@ fn what_is_stopped_on_purpose_stays_so_until_somebody_starts_it() {
 
 #[test]
 fn what_a_client_wanted_to_stop_and_has_not_is_no_longer_at_rest_once_it_is_gone() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     bench.take(Event::Connected(OTHER));
-    bench.ask(OTHER, Ask::Rest { containers: web() });
+    bench.ask(OTHER, RequestKind::SuppressRestart { containers: web() });
     assert_eq!(bench.leaves(OTHER), (Vec::new(), web()));
     bench.dies();
     bench.pass(seconds(1));
@@ -137,12 +137,12 @@ fn what_a_client_wanted_to_stop_and_has_not_is_no_longer_at_rest_once_it_is_gone
 
 #[test]
 fn what_a_lost_client_kept_still_goes_on_and_is_known_to_the_next_keeper_until_then() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     for client in [CLIENT, OTHER] {
         bench.take(Event::Connected(client));
-        bench.ask(client, Ask::Still { containers: web(), again: false });
+        bench.ask(client, RequestKind::Still { containers: web(), again: false });
     }
-    bench.ask(CLIENT, Ask::Still { containers: Vec::new(), again: false });
+    bench.ask(CLIENT, RequestKind::Still { containers: Vec::new(), again: false });
     assert_eq!(bench.leaves(CLIENT), (Vec::new(), Vec::new()));
     assert_eq!(bench.leaves(OTHER), (web(), Vec::new()));
     bench.take(Event::WentOn(web()));
@@ -151,19 +151,19 @@ fn what_a_lost_client_kept_still_goes_on_and_is_known_to_the_next_keeper_until_t
 
 #[test]
 fn a_client_that_keeps_something_still_and_is_silent_is_lost() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.take(Event::Connected(OTHER));
-    bench.ask(OTHER, Ask::Still { containers: web(), again: false });
+    bench.ask(OTHER, RequestKind::Still { containers: web(), again: false });
     bench.pass(SILENCE + seconds(1));
     assert!(bench.said.contains(&Action::Hangup(OTHER)));
 }
 
 #[test]
 fn the_next_keeper_goes_on_where_this_one_ended() {
-    let mut bench = Bench::new();
+    let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     bench.take(Event::Connected(OTHER));
-    bench.ask(OTHER, Ask::Still { containers: vec!["sbx-shop.db".to_owned()], again: false });
+    bench.ask(OTHER, RequestKind::Still { containers: vec!["sbx-shop.db".to_owned()], again: false });
     bench.dies();
     let remembered = bench.remembered();
 
