@@ -1,4 +1,4 @@
-//! What keeper, gateway and ingress filter take: resident memory, at their most through the life of a sandbox and while
+//! What keeper, gateway and host firewall take: resident memory, at their most through the life of a sandbox and while
 //! nothing happens, and processor time over half a minute of that. Fails above 8 MiB at any time, or above a thousandth of
 //! a core. Needs root, an engine of this machine, and `sbx-test/busybox`.
 //!
@@ -85,7 +85,7 @@ fn ticks(pid: &str) -> Result<u64, Failure> {
 fn parts(scope: &str) -> [(&'static str, String); 3] {
     [
         ("keeper", format!("sandbox-keeper-{scope}")),
-        ("ingress filter", format!("sandbox-ingress-{scope}")),
+        ("host firewall", format!("sandbox-host-firewall-{scope}")),
         ("gateway", format!("sbx-{scope}")),
     ]
 }

@@ -95,3 +95,65 @@ fn every_dependency_comes_from_the_one_registry() {
         assert!(source.starts_with("registry+https://github.com/rust-lang/crates.io-index"), "{source}");
     }
 }
+
+/// The layers, lowest first: a file uses only those before its own.
+const LAYERS: [&str; 12] = [
+    "host_files",
+    "spec",
+    "engine",
+    "storage",
+    "sweep",
+    "bind_check",
+    "plan",
+    "data",
+    "agent",
+    "session",
+    "report",
+    "cli",
+];
+
+fn rust_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let nested = entries.map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] });
+    nested.flatten().filter(|path| path.extension().is_some_and(|it| it == "rs")).collect()
+}
+
+#[test]
+fn a_layer_uses_only_those_below_it() {
+    let src = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+    let mut wrong = Vec::new();
+
+    for (level, layer) in LAYERS.iter().enumerate() {
+        for file in rust_files(&src.join(layer)) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for (number, line) in
+                text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
+            {
+                let above = LAYERS[level + 1..].iter().find(|it| line.contains(&format!("crate::{it}")));
+                if let Some(above) = above {
+                    wrong.push(format!("{}:{}: {layer} uses {above}", file.display(), number + 1));
+                }
+            }
+        }
+    }
+
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn foreign_types_stay_in_their_layer() {
+    let src = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+    let mut wrong = Vec::new();
+
+    for (package, layer) in [("bollard", "engine"), ("clap", "cli"), ("serde_yaml", "spec")] {
+        for file in rust_files(src).into_iter().filter(|file| !file.starts_with(src.join(layer))) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            if code.into_iter().any(|line| line.contains(&format!("{package}::"))) {
+                wrong.push(format!("{} uses {package}", file.display()));
+            }
+        }
+    }
+
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

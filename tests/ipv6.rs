@@ -130,7 +130,7 @@ fn services_speak_ipv6_with_each_other_and_with_nobody_else() {
     let reads = |value: &str| std::fs::read_to_string(&setting).unwrap().trim() == value;
     std::fs::write(&setting, "0").unwrap();
     eventually("it is turned off again", || reads("1"));
-    world.engine().docker(&["rm", "-f", &format!("sandbox-ingress-{}", world.name())]).success();
+    world.engine().docker(&["rm", "-f", &format!("sandbox-host-firewall-{}", world.name())]).success();
     std::fs::write(&setting, "0").unwrap();
     eventually("the host hears", || {
         send(&world, port, &targets);

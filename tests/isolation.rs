@@ -278,7 +278,7 @@ fn the_host_hears_nothing_from_who_goes_past_all_routers_or_speaks_to_everybody(
         assert_eq!(heard(&world, &datagrams), [""; 0], "under {egress}");
 
         // As it would be without the filter: the check hears what there is to hear.
-        world.engine().docker(&["rm", "-f", &format!("sandbox-ingress-{}", world.name())]).success();
+        world.engine().docker(&["rm", "-f", &format!("sandbox-host-firewall-{}", world.name())]).success();
         let bridge = bridge(&world);
         set(&bridge, "rp_filter", "0");
         set(&bridge, "arp_ignore", "0");
@@ -295,7 +295,7 @@ fn the_host_hears_nothing_from_who_goes_past_all_routers_or_speaks_to_everybody(
 #[test]
 fn the_filter_has_one_power_is_made_anew_when_somebody_removes_it_and_ends_with_its_keeper() {
     let world = World::with_spec(SPEAKER);
-    let [filter, keeper] = ["ingress", "keeper"].map(|what| format!("sandbox-{what}-{}", world.name()));
+    let [filter, keeper] = ["host-firewall", "keeper"].map(|what| format!("sandbox-{what}-{}", world.name()));
     world.up();
     assert!(is_closed(&bridge(&world)));
     let inspected = world.engine().inspect(&filter);
@@ -371,7 +371,7 @@ except socket.timeout: print('the end')
         })
     };
     assert_eq!(hears(), "the end\n");
-    world.engine().docker(&["rm", "-f", &format!("sandbox-ingress-{}", world.name())]).success();
+    world.engine().docker(&["rm", "-f", &format!("sandbox-host-firewall-{}", world.name())]).success();
     set("rp_filter", 0);
     set("arp_ignore", 0);
     assert!(hears().contains("bound "), "without the filter");

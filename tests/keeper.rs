@@ -313,15 +313,15 @@ async fn the_same_loop_runs_as_a_process() {
     made.options.linger = Duration::from_secs(1);
     let keeper = made.keeper().await;
     // What serves its storage has nothing to do with sandboxes.
-    let storehouse = made.options.scope.storehouse();
-    assert_eq!(made.world.engine().containers(), [storehouse.as_str()]);
+    let storage_server = made.options.scope.storage_server();
+    assert_eq!(made.world.engine().containers(), [storage_server.as_str()]);
     let mut client = made.client_process();
     made.wait_for(&keeper, LeaseStatus::Held).await;
     made.build().await;
     client.kill();
     made.world.engine().becomes_clean();
     client::remove_everything(&made.engine, &made.options).await.unwrap();
-    assert!(!made.world.engine().exists(&storehouse));
+    assert!(!made.world.engine().exists(&storage_server));
 }
 
 /// This program as it was built long ago: another image.

@@ -268,7 +268,7 @@ fn the_group_is_where_the_engine_puts_its_containers() {
 }
 
 #[test]
-fn a_keeper_that_is_a_process_has_its_storehouse_make_the_group() {
+fn a_keeper_that_is_a_process_has_its_storage_server_make_the_group() {
     let mut world = World::with_spec(TWO);
     world.env("SANDBOX_KEEPER", "process").env("SANDBOX_LINGER", "1");
     world.up();

@@ -7,7 +7,7 @@ mod support;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use support::{Session, World};

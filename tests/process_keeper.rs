@@ -128,15 +128,17 @@ fn a_session_that_is_killed_is_destroyed_and_its_artifacts_are_there() {
 }
 
 #[test]
-fn a_storehouse_that_is_killed_comes_back_and_goes_with_its_keeper() {
+fn a_storage_server_that_is_killed_comes_back_and_goes_with_its_keeper() {
     let world = world();
-    let storehouse = format!("sandbox-storehouse-{}", world.name());
+    let storage_server = format!("sandbox-storage-server-{}", world.name());
     world.up();
-    world.engine().docker(&["kill", &storehouse]).success();
+    world.engine().docker(&["kill", &storage_server]).success();
     world.sandbox(["snapshot", "create", "kept", "--crash"]).success();
-    assert!(world.engine().runs(&storehouse));
+    assert!(world.engine().runs(&storage_server));
     world.sandbox(["down"]).success();
-    within(GONE + support::PATIENCE, "the storehouse is gone", || !world.engine().exists(&storehouse));
+    within(GONE + support::PATIENCE, "the storage server is gone", || {
+        !world.engine().exists(&storage_server)
+    });
     // What it served is in the volume.
     let kept = world.sandbox(["snapshot", "ls"]).success().stdout;
     assert!(kept.contains("kept"), "{kept}");

@@ -1,7 +1,7 @@
 //! What runs inside the engine: the keeper (leases, deadlines, storage) and the gateway (ports, names, egress), and
 //! how a client makes and reaches them.
 //!
-//! A keeper may be a process of a user's machine; then the storage has a container of its own, the storehouse.
+//! A keeper may be a process of a user's machine; then the storage has a container of its own, the storage server.
 //!
 //! All are this very program, started as `sandbox agent …` in a container of an image that holds nothing else.
 
@@ -32,7 +32,7 @@ pub fn run(args: &[String]) -> ExitCode {
             container_log::open();
             keeper::run(rest)
         }
-        Some("storehouse") => {
+        Some("storage-server") => {
             container_log::open();
             keeper::storage_server::run(rest)
         }
@@ -42,7 +42,7 @@ pub fn run(args: &[String]) -> ExitCode {
             gateway::run()
         }
         Some("fault") => fault_injector::run(rest),
-        Some("ingress") => host_firewall::run(),
+        Some("host-firewall") => host_firewall::run(),
         Some("export") => snapshot_transfer::export(rest),
         Some("import") => snapshot_transfer::import(rest),
         Some("control") => gateway::control(),

@@ -27,12 +27,11 @@ const FOLDER: &str = "sandbox-artifacts";
 /// user stands in, a service may have put one.
 fn destination(context: &Context, into: Option<&Path>, name: &SandboxName) -> std::io::Result<Folder> {
     let name = Path::new(name.as_str());
-    match into.filter(|into| *into != Path::new(FOLDER)) {
-        Some(into) => Folder::make(into)?.make_below(name),
-        None => {
-            let here = context.folder().map_err(|error| std::io::Error::other(error.to_string()))?;
-            Folder::open(&here)?.make_below(&Path::new(FOLDER).join(name))
-        }
+    if let Some(into) = into.filter(|into| *into != Path::new(FOLDER)) {
+        Folder::make(into)?.make_below(name)
+    } else {
+        let here = context.folder().map_err(|error| std::io::Error::other(error.to_string()))?;
+        Folder::open(&here)?.make_below(&Path::new(FOLDER).join(name))
     }
 }
 

@@ -114,7 +114,7 @@ pub enum Role {
     /// The keeper's container.
     Keeper,
     /// What keeps services' packets off the engine's machine.
-    Ingress,
+    HostFirewall,
     /// The network that gateways publish on.
     Edge,
     /// The keeper's volume.
@@ -134,7 +134,7 @@ impl Role {
         Self::Probe,
         Self::Fault,
         Self::Keeper,
-        Self::Ingress,
+        Self::HostFirewall,
         Self::Edge,
         Self::Pool,
         Self::Image,
@@ -151,7 +151,7 @@ impl Role {
             Self::Probe => "probe",
             Self::Fault => "fault",
             Self::Keeper => "keeper",
-            Self::Ingress => "ingress",
+            Self::HostFirewall => "host-firewall",
             Self::Edge => "edge",
             Self::Pool => "pool",
             Self::Image => "image",
@@ -160,12 +160,12 @@ impl Role {
 
     /// Whether containers of this role are made from our own image.
     fn runs_our_image(self) -> bool {
-        matches!(self, Self::Gateway | Self::Fault | Self::Keeper | Self::Ingress | Self::Pool)
+        matches!(self, Self::Gateway | Self::Fault | Self::Keeper | Self::HostFirewall | Self::Pool)
     }
 
     /// Whether objects of this role belong to one sandbox (and go with it).
     pub fn is_of_a_sandbox(self) -> bool {
-        !matches!(self, Self::Keeper | Self::Ingress | Self::Edge | Self::Pool | Self::Image)
+        !matches!(self, Self::Keeper | Self::HostFirewall | Self::Edge | Self::Pool | Self::Image)
     }
 }
 
@@ -245,13 +245,13 @@ impl Scope {
     }
 
     /// The container that serves the pool for a keeper which is a process.
-    pub fn storehouse(&self) -> String {
-        self.suffixed("sandbox-storehouse")
+    pub fn storage_server(&self) -> String {
+        self.suffixed("sandbox-storage-server")
     }
 
     /// The container that keeps services' packets off the engine's machine.
-    pub fn ingress(&self) -> String {
-        self.suffixed("sandbox-ingress")
+    pub fn host_firewall(&self) -> String {
+        self.suffixed("sandbox-host-firewall")
     }
 
     /// The network that gateways publish on.

@@ -51,7 +51,7 @@ impl Folder {
 
     /// Opens a folder below this one.
     pub fn below(&self, inner: &Path) -> io::Result<Self> {
-        self.walk(inner, |folder, name| folder.child(name))
+        self.walk(inner, Folder::child)
     }
 
     /// The same, and makes what is missing.

@@ -76,7 +76,7 @@ fn add_seed<'a>(paths: &mut Vec<(&'a At, String, &'a Path)>, what: &str, seed: &
     match seed {
         Seed::Copy { source, at, .. } => paths.push((at, what, source)),
         Seed::Sql { files, at, .. } => {
-            paths.extend(files.iter().map(|file| (at, what.clone(), file.as_path())))
+            paths.extend(files.iter().map(|file| (at, what.clone(), file.as_path())));
         }
         Seed::Exec { stdin: Some(file), at, .. }
         | Seed::Snapshot { snapshot: SnapshotRef::File(file), at, .. } => {

@@ -109,7 +109,7 @@ impl Engine {
             let mut names: Vec<String> = ours.into_iter().chain(self.lines(&by_name_listing)).collect();
             names.sort();
             names.dedup();
-            let lasting = ["keeper", "ingress", "storehouse", "edge", "pool"]
+            let lasting = ["keeper", "host-firewall", "storage-server", "edge", "pool"]
                 .map(|what| format!("sandbox-{what}-{}", self.scope));
             found.extend(
                 names.into_iter().filter(|name| !lasting.contains(name)).map(|name| format!("{kind} {name}")),
@@ -162,10 +162,10 @@ impl Engine {
     }
 
     /// What the keeper's storage holds on a shelf: `live`, `baseline`, `snapshot`, `making`. Read through the process
-    /// that has the pool mounted, the keeper's or the storehouse's; needs root.
+    /// that has the pool mounted, the keeper's or the storage server's; needs root.
     pub fn stored(&self, shelf: &str) -> Vec<String> {
         let serving =
-            ["keeper", "storehouse"].map(|what| self.pid(&format!("sandbox-{what}-{}", self.scope)));
+            ["keeper", "storage-server"].map(|what| self.pid(&format!("sandbox-{what}-{}", self.scope)));
         let pid = serving.into_iter().max().unwrap_or_default();
         shelved(Path::new(&format!("/proc/{pid}/root/pool")), shelf)
     }

@@ -49,9 +49,9 @@ fn outlasts(line: &str, scope: &str) -> bool {
     let pool = format!("sandbox-pool-{scope}");
     let mut words = line.splitn(3, ' ');
     match (words.next(), words.next(), words.next()) {
-        (Some("container"), Some(name), _) => {
-            ["keeper", "ingress", "storehouse"].iter().any(|what| name == format!("sandbox-{what}-{scope}"))
-        }
+        (Some("container"), Some(name), _) => ["keeper", "host-firewall", "storage-server"]
+            .iter()
+            .any(|what| name == format!("sandbox-{what}-{scope}")),
         (Some("network"), Some(name), _) => name == format!("sandbox-edge-{scope}"),
         (Some("volume"), Some(name), _) => name == pool,
         (Some("loop"), Some(file), None) => file == format!("{pool}/pool.btrfs"),
@@ -70,7 +70,7 @@ fn data(engine: &Engine, root: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for pool in rows(engine, &["volume", "ls", "-q"]) {
         let Some(scope) = pool.strip_prefix("sandbox-pool-") else { continue };
-        let serving = ["keeper", "storehouse"].map(|what| format!("sandbox-{what}-{scope} "));
+        let serving = ["keeper", "storage-server"].map(|what| format!("sandbox-{what}-{scope} "));
         let server = containers.iter().find_map(|it| serving.iter().find_map(|name| it.strip_prefix(name)));
         let volume = root.join("volumes").join(&pool).join("_data");
         let seen = match server {

@@ -11,7 +11,7 @@ pub(super) fn remove(engine: &Engine) {
     // The keeper first: it would take the removal of the others for work of its own.
     end_processes(engine);
     engine.docker(&["rm", "-fv", &format!("sandbox-keeper-{}", engine.scope())]);
-    engine.docker(&["rm", "-fv", &format!("sandbox-storehouse-{}", engine.scope())]);
+    engine.docker(&["rm", "-fv", &format!("sandbox-storage-server-{}", engine.scope())]);
     let files = pool_files(engine, &pool);
     remove_table(engine);
     for _ in 0..3 {
@@ -27,7 +27,7 @@ pub(super) fn remove(engine: &Engine) {
         batch(engine, &["volume", "rm", "-f"], &pools);
     }
     // One may have been on its way when what asked for it was killed.
-    engine.docker(&["rm", "-fv", &format!("sandbox-storehouse-{}", engine.scope())]);
+    engine.docker(&["rm", "-fv", &format!("sandbox-storage-server-{}", engine.scope())]);
     engine.docker(&["volume", "rm", "-f", &pool]);
     for group in engine.groups() {
         let _ = std::fs::remove_dir(group);
@@ -41,7 +41,7 @@ pub(super) fn remove(engine: &Engine) {
 /// Removes the table with which the engine's machine keeps itself closed to the scope's gateways: its name is the bridge's.
 fn remove_table(engine: &Engine) {
     let name = format!("sandbox-edge-{}", engine.scope());
-    engine.docker(&["rm", "-fv", &format!("sandbox-ingress-{}", engine.scope())]);
+    engine.docker(&["rm", "-fv", &format!("sandbox-host-firewall-{}", engine.scope())]);
     let format = r#"{{index .Options "com.docker.network.bridge.name"}}"#;
     let bridge = engine.docker(&["network", "inspect", "-f", format, &name]);
     if bridge.code == Some(0) {

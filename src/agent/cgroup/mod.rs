@@ -1,6 +1,6 @@
 //! The control group of a sandbox: one above the groups of its services' containers, which binds them all together.
 //!
-//! A container of ours (the keeper's, or the storehouse of a keeper that is a process) has the engine's own tree of
+//! A container of ours (the keeper's, or the storage server of a keeper that is a process) has the engine's own tree of
 //! groups mounted and makes the sandbox's beside its own, so that whatever binds all of an engine's containers binds
 //! these as well. Engines whose driver is systemd take nothing but a slice for that, and a slice is systemd's to make:
 //! it is asked to on the bus.

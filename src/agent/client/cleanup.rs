@@ -59,10 +59,10 @@ pub async fn remove_everything(
     left.extend(swept.left.iter().map(ToString::to_string));
     left.dedup();
     starter.dismiss().await?;
-    Starter::of_storehouse(Arc::clone(engine), options.clone()).dismiss().await?;
+    Starter::of_storage_server(Arc::clone(engine), options.clone()).dismiss().await?;
     let scope = &options.scope;
     for (what, removed) in [
-        (scope.ingress(), engine.remove_container(&scope.ingress(), true, false).await),
+        (scope.host_firewall(), engine.remove_container(&scope.host_firewall(), true, false).await),
         (scope.pool(), engine.remove_volume(&scope.pool()).await),
         (scope.edge(), engine.remove_network(&scope.edge()).await),
         ("sandbox-agent".to_owned(), image::remove_all(engine).await),

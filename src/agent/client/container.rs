@@ -1,4 +1,4 @@
-//! The containers that a [`Starter`] makes: the keeper's, and the storehouse of a keeper that is a process.
+//! The containers that a [`Starter`] makes: the keeper's, and the storage server of a keeper that is a process.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(super) enum ContainerRole {
     /// It is the keeper, storage included.
     Keeper,
     /// It serves the storage, and a keeper that is a process does the rest.
-    Storehouse,
+    StorageServer,
 }
 
 /// Whether a container gets what a pool needs.
@@ -47,7 +47,7 @@ impl Starter {
     pub(super) fn name(&self) -> String {
         match self.post {
             ContainerRole::Keeper => self.options.scope.keeper(),
-            ContainerRole::Storehouse => self.options.scope.storehouse(),
+            ContainerRole::StorageServer => self.options.scope.storage_server(),
         }
     }
 
@@ -72,7 +72,7 @@ impl Starter {
         let ContainerSpec { info, build, image, volume, powers, groups } = *made_of;
         let (command, role) = match self.post {
             ContainerRole::Keeper => ("keeper", Role::Keeper),
-            ContainerRole::Storehouse => ("storehouse", Role::Pool),
+            ContainerRole::StorageServer => ("storage-server", Role::Pool),
         };
         let mut container = CreateContainer::new(self.name(), image);
         let mut cmd = vec!["agent".to_owned(), command.to_owned()];
@@ -88,7 +88,7 @@ impl Starter {
         match self.post {
             ContainerRole::Keeper => container.restart = RestartPolicy::Always,
             // It has no engine to remove itself with when its keeper is no more.
-            ContainerRole::Storehouse => container.auto_remove = true,
+            ContainerRole::StorageServer => container.auto_remove = true,
         }
         container.stop_timeout = Some(Duration::from_secs(5));
         container.mounts = socket.map(|socket| Mount::bind(socket, ENGINE_SOCKET)).into_iter().collect();
@@ -128,7 +128,7 @@ impl Starter {
         }
     }
 
-    /// What a keeper or a storehouse is told on its command line.
+    /// What a keeper or a storage server is told on its command line.
     pub(super) fn arguments(
         &self,
         build: &Build,
@@ -149,9 +149,9 @@ impl Starter {
     }
 
     /// Where the engine's socket may be on the engine's own machine, the likeliest first. The keeper makes sure that it
-    /// is the right one; a storehouse gets none.
+    /// is the right one; a storage server gets none.
     pub(super) fn engine_sockets(&self, info: &EngineInfo) -> Vec<Option<String>> {
-        if self.post == ContainerRole::Storehouse {
+        if self.post == ContainerRole::StorageServer {
             return vec![None];
         }
         if let Some(told) = &self.options.socket {

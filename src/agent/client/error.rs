@@ -67,7 +67,7 @@ pub enum KeeperError {
 
 /// What [`KeeperError::Engine`] was doing when the keeper's container could not be started.
 pub(super) const STARTING: &str = "start the keeper";
-/// The same of a storehouse's container.
+/// The same of a storage server's container.
 pub(super) const STOCKING: &str = "start the container that serves the storage";
 const ELSEWHERE: &str =
     "where the engine's socket cannot be mounted into a container, set SANDBOX_KEEPER=process";
@@ -118,8 +118,8 @@ impl KeeperError {
     }
 
     /// Whether all that failed is to keep services' packets off the engine's machine.
-    pub fn is_of_ingress(&self) -> bool {
-        self.refusal() == Some(RefusalKind::Ingress)
+    pub fn is_of_host_firewall(&self) -> bool {
+        self.refusal() == Some(RefusalKind::HostFirewall)
     }
 
     fn refusal(&self) -> Option<RefusalKind> {

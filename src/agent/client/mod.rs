@@ -213,12 +213,12 @@ impl Keeper {
     /// Has the engine's machine take in nothing from the networks that a sandbox has now.
     ///
     /// # Errors
-    /// [`KeeperError::is_of_ingress`] when that cannot be had of this engine.
-    pub async fn filter_ingress(&self, sandbox: &SandboxId) -> Result<(), KeeperError> {
+    /// [`KeeperError::is_of_host_firewall`] when that cannot be had of this engine.
+    pub async fn filter_host_firewall(&self, sandbox: &SandboxId) -> Result<(), KeeperError> {
         self.ask(RequestKind::ProtectHost { sandbox: sandbox.clone() }).await
     }
 
-    /// Has a storehouse do something about control groups.
+    /// Has a storage server do something about control groups.
     async fn group(&self, request: cgroup::Request) -> Result<Result<cgroup::Reply, String>, KeeperError> {
         self.ask(RequestKind::Group { request }).await
     }

@@ -88,7 +88,7 @@ impl Options {
     pub(super) fn storage_container(&self) -> String {
         match self.place {
             KeeperPlacement::Container => self.scope.keeper(),
-            KeeperPlacement::Process => self.scope.storehouse(),
+            KeeperPlacement::Process => self.scope.storage_server(),
         }
     }
 

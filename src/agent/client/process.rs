@@ -57,7 +57,7 @@ impl Starter {
 
     async fn spawn(&self, places: &Places) -> Result<(), KeeperError> {
         let (_, payload) = self.ready().await?;
-        // What it makes the storehouse from: on a slow line that takes longer than a keeper is waited for.
+        // What it makes the storage server from: on a slow line that takes longer than a keeper is waited for.
         image::ensure(&*self.engine, payload).await?;
         let failed = |doing, path: &Path| {
             let path = path.to_owned();

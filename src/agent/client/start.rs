@@ -40,7 +40,7 @@ pub const VOLUME: &str = "/pool";
 /// The keeper's own socket, in its container.
 pub const SOCKET: &str = "/run/keeper.sock";
 
-/// Knows how to reach the keeper of an engine, or the storehouse of a keeper that is a process.
+/// Knows how to reach the keeper of an engine, or the storage server of a keeper that is a process.
 pub(super) struct Starter {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) options: Options,
@@ -92,10 +92,10 @@ impl Starter {
         Self { engine, options, post: ContainerRole::Keeper, ready: OnceCell::new() }
     }
 
-    /// Knows how to reach the storehouse, which is always a container.
-    pub(super) fn of_storehouse(engine: Arc<dyn Engine>, options: Options) -> Self {
+    /// Knows how to reach the storage server, which is always a container.
+    pub(super) fn of_storage_server(engine: Arc<dyn Engine>, options: Options) -> Self {
         let options = Options { place: KeeperPlacement::Container, ..options };
-        Self { engine, options, post: ContainerRole::Storehouse, ready: OnceCell::new() }
+        Self { engine, options, post: ContainerRole::StorageServer, ready: OnceCell::new() }
     }
 
     /// The container, if there is one.
@@ -106,7 +106,7 @@ impl Starter {
     fn starting(&self) -> &'static str {
         match self.post {
             ContainerRole::Keeper => STARTING,
-            ContainerRole::Storehouse => STOCKING,
+            ContainerRole::StorageServer => STOCKING,
         }
     }
 
@@ -198,9 +198,9 @@ impl Starter {
         groups: &Result<cgroup::Driver, String>,
     ) -> Result<Step, KeeperError> {
         if self.post == ContainerRole::Keeper {
-            let storehouse = self.options.scope.storehouse();
+            let storage_server = self.options.scope.storage_server();
             self.alone(
-                &storehouse,
+                &storage_server,
                 "a keeper that is a process serves this engine: set SANDBOX_KEEPER=process",
             )
             .await?;

@@ -18,7 +18,7 @@ use crate::agent::protocol::Greeting;
 use crate::engine::Engine;
 use crate::storage::{self, RemoteStorage, Storage, StorageError, Transport};
 
-/// A way to the storehouse that outlives its container and the engine's restarts. Clones share it.
+/// A way to the storage server that outlives its container and the engine's restarts. Clones share it.
 #[derive(Clone)]
 pub struct StorageServer {
     door: Arc<Door>,
@@ -27,7 +27,7 @@ pub struct StorageServer {
     greeting: Arc<Greeting>,
 }
 
-/// The way in, which is shut once the storehouse is to go: a connection that breaks for that must not make it anew.
+/// The way in, which is shut once the storage server is to go: a connection that breaks for that must not make it anew.
 struct Door {
     starter: Arc<Starter>,
     shut: AtomicBool,
@@ -46,12 +46,12 @@ impl Dial for Door {
 }
 
 impl StorageServer {
-    /// Reaches the storehouse of an engine; starts one if there is none.
+    /// Reaches the storage server of an engine; starts one if there is none.
     ///
     /// # Errors
     /// When the engine refuses its image or its container, or it does not answer.
     pub async fn open(engine: &Arc<dyn Engine>, options: Options) -> Result<Self, KeeperError> {
-        let starter = Arc::new(Starter::of_storehouse(Arc::clone(engine), options));
+        let starter = Arc::new(Starter::of_storage_server(Arc::clone(engine), options));
         let door = Arc::new(Door { starter, shut: AtomicBool::new(false) });
         let connection = reach(&door).await?;
         let greeting = Arc::clone(&connection.greeting);
@@ -72,7 +72,7 @@ impl StorageServer {
     /// The control groups that it makes, if it can.
     pub fn groups(&self) -> Option<Arc<dyn Groups>> {
         let grouping = self.greeting.groups.clone()?;
-        Some(Arc::new(FarGroups { grouping, storehouse: self.clone() }))
+        Some(Arc::new(FarGroups { grouping, storage_server: self.clone() }))
     }
 
     /// Removes the container, for good.
@@ -107,10 +107,10 @@ impl Transport for StorageServer {
     }
 }
 
-/// Control groups that a storehouse makes.
+/// Control groups that a storage server makes.
 struct FarGroups {
     grouping: Grouping,
-    storehouse: StorageServer,
+    storage_server: StorageServer,
 }
 
 #[async_trait]
@@ -121,7 +121,7 @@ impl Groups for FarGroups {
 
     async fn perform(&self, request: cgroup::Request) -> Result<cgroup::Reply, GroupError> {
         let far = |error: KeeperError| GroupError(in_full(&error));
-        self.storehouse
+        self.storage_server
             .connection()
             .await
             .map_err(far)?

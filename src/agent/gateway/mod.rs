@@ -42,7 +42,7 @@
 //! service's name; without them the container's name is asked of the engine's resolver.
 //!
 //! IPv6, where a network has it, is for services among themselves: we neither listen nor pass anything on. `inhibit_ipv4`
-//! has no counterpart for it, so the bridge's IPv6 address would be the host; `agent::ingress` turns it off there.
+//! has no counterpart for it, so the bridge's IPv6 address would be the host; `agent::host_firewall` turns it off there.
 //!
 //! # What a refused packet meets
 //!

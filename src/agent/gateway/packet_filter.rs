@@ -138,7 +138,7 @@ impl Filter {
                 Some(port) => {
                     rules.extend([TCP, UDP].map(|protocol| {
                         rule().goes_to(*net).to_port(protocol, *port).does(RuleAction::Accept)
-                    }))
+                    }));
                 }
             }
         }

@@ -75,7 +75,7 @@ impl Bridges {
     /// Takes in nothing of IPv4, and takes away what addresses somebody has given the machine there: with one it could
     /// answer, and so would take in.
     fn refuse(&self, bridge: Interface) -> io::Result<()> {
-        rtnetlink::refuse_ingress(&self.kernel, bridge)?;
+        rtnetlink::refuse_host_firewall(&self.kernel, bridge)?;
         let all = rtnetlink::ipv4_addresses(&self.kernel)?;
         for (_, address) in all.into_iter().filter(|(on, _)| *on == bridge) {
             match rtnetlink::remove_address(&self.kernel, bridge, address) {

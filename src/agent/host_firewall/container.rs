@@ -234,7 +234,7 @@ impl HostFirewall {
     /// Removes the container, whoever made it, and waits until it has gone.
     async fn clear(&self) -> Result<(), EngineError> {
         loop {
-            match self.engine.remove_container(&self.scope.ingress(), true, false).await {
+            match self.engine.remove_container(&self.scope.host_firewall(), true, false).await {
                 Err(error) if error.is_not_found() => return Ok(()),
                 Err(error) if !matches!(error.kind, ErrorKind::Conflict | ErrorKind::InUse) => {
                     return Err(error);
@@ -245,11 +245,11 @@ impl HostFirewall {
     }
 
     fn description(&self, info: &EngineInfo) -> CreateContainer {
-        let mut create = CreateContainer::new(self.scope.ingress(), &self.image);
-        create.labels = BTreeMap::from([(identity::ROLE.to_owned(), Role::Ingress.to_string())]);
+        let mut create = CreateContainer::new(self.scope.host_firewall(), &self.image);
+        create.labels = BTreeMap::from([(identity::ROLE.to_owned(), Role::HostFirewall.to_string())]);
         self.scope.mark(&mut create.labels);
         create.entrypoint = Some(vec![image::PATH.to_owned()]);
-        create.cmd = Some(vec!["agent".to_owned(), "ingress".to_owned()]);
+        create.cmd = Some(vec!["agent".to_owned(), "host-firewall".to_owned()]);
         create.user = Some("0".to_owned());
         create.network_mode = NetworkMode::Host;
         if info.security.userns {

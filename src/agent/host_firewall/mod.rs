@@ -1,4 +1,4 @@
-//! Ingress filtering: the engine's machine takes in nothing that services send to it past their gateway.
+//! Host firewall: the engine's machine takes in nothing that services send to it past their gateway.
 //!
 //! The machine has no address on a sandbox's networks, but its kernel would take in what comes from their bridges all
 //! the same: a datagram to any of its addresses from a service that names its interface or shuns routers
@@ -12,7 +12,7 @@
 //! What passes a gateway comes by the edge network, on which the machine has an address; what of that is for the machine
 //! itself is refused there ([`edge`]).
 //!
-//! `sandbox agent ingress` makes them and keeps them ([`bridges`]), in the network of the engine's machine
+//! `sandbox agent host-firewall` makes them and keeps them ([`bridges`]), in the network of the engine's machine
 //! ([`container`]). The keeper tells it of which bridges on its stdin, and its end is the process's end.
 
 mod bridges;
@@ -30,7 +30,7 @@ use bridges::Bridges;
 use edge::Edge;
 use protocol::{FilterReply, Request};
 
-/// `sandbox agent ingress`: does what it is asked for until the end of stdin.
+/// `sandbox agent host-firewall`: does what it is asked for until the end of stdin.
 pub fn run() -> ExitCode {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let served = memory::keep_small(runtime.enable_all().max_blocking_threads(1))

@@ -50,13 +50,13 @@ pub async fn open_local(arguments: &Arguments, scope: &Scope) -> Opened {
     }
 }
 
-/// The groups that a storehouse makes.
-pub fn far(storehouse: &StorageServer) -> Opened {
-    let greeting = storehouse.greeting();
-    match storehouse.groups() {
+/// The groups that a storage server makes.
+pub fn far(storage_server: &StorageServer) -> Opened {
+    let greeting = storage_server.greeting();
+    match storage_server.groups() {
         Some(groups) => Ok(groups),
         None => {
-            Err(greeting.groups_refused.clone().unwrap_or_else(|| "the storehouse makes none".to_owned()))
+            Err(greeting.groups_refused.clone().unwrap_or_else(|| "the storage server makes none".to_owned()))
         }
     }
 }

@@ -167,7 +167,7 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
         KeeperHome::Container => recognise(&engine).await?,
         KeeperHome::Process => None,
     };
-    let (storage, refused, storehouse, groups) = match arguments.home {
+    let (storage, refused, storage_server, groups) = match arguments.home {
         KeeperHome::Container => {
             let (storage, refused) = open_local(&arguments).await;
             (storage, refused, None, cgroups::open_local(&arguments, &scope).await)
@@ -185,7 +185,7 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
     let image = identity::agent_image(&arguments.build.digest);
     let parts = Parts {
         home: arguments.home,
-        ingress: Some(Arc::new(HostFirewall::new(Arc::clone(&engine), scope.clone(), image))),
+        host_firewall: Some(Arc::new(HostFirewall::new(Arc::clone(&engine), scope.clone(), image))),
         engine,
         scope,
         store,
@@ -197,8 +197,8 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
         heard,
     };
     let end = serve::serve(parts).await?;
-    if let (End::Left, Some(storehouse)) = (&end, storehouse)
-        && let Err(error) = storehouse.dismiss().await
+    if let (End::Left, Some(storage_server)) = (&end, storage_server)
+        && let Err(error) = storage_server.dismiss().await
     {
         tracing::warn!(error = in_full(&error), "cannot remove the container that serves the storage");
     }
@@ -233,10 +233,10 @@ async fn open_far(
         ..Options::default()
     };
     match StorageServer::open(engine, options).await {
-        Ok(storehouse) => {
-            let refused = storehouse.greeting().storage_refused.clone();
-            let groups = cgroups::far(&storehouse);
-            (storehouse.storage(), refused, Some(storehouse), groups)
+        Ok(storage_server) => {
+            let refused = storage_server.greeting().storage_refused.clone();
+            let groups = cgroups::far(&storage_server);
+            (storage_server.storage(), refused, Some(storage_server), groups)
         }
         Err(error) => {
             let why = match error.hint() {

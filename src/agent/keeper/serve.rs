@@ -68,7 +68,7 @@ pub struct Parts {
     /// Who makes control groups, if anybody can.
     pub groups: Option<Arc<dyn Groups>>,
     /// Who keeps services' packets off the engine's machine, if anybody does.
-    pub ingress: Option<Arc<HostFirewall>>,
+    pub host_firewall: Option<Arc<HostFirewall>>,
     /// What it says of itself.
     pub greeting: Greeting,
     /// How long it stays after the last sandbox.
@@ -172,7 +172,7 @@ pub(super) struct Serving {
     store: Store,
     storage: Option<Arc<dyn Storage>>,
     groups: Option<Arc<dyn Groups>>,
-    ingress: Option<Arc<HostFirewall>>,
+    host_firewall: Option<Arc<HostFirewall>>,
     /// Whether the engine's machine may have been started anew, without any of the groups and with other bridges.
     anew: bool,
     pub(super) state: State,
@@ -206,7 +206,7 @@ impl Serving {
             store: parts.store,
             storage: parts.storage,
             groups: parts.groups,
-            ingress: parts.ingress,
+            host_firewall: parts.host_firewall,
             anew: true,
             half_made: Unfinished::default(),
             state: State::new(parts.greeting, parts.linger, now),
@@ -257,12 +257,16 @@ impl Serving {
     /// Once after each start of the engine's machine. What a next `up` has to do again.
     fn take_up(&mut self, found: &[Discovered]) -> impl Future<Output = Vec<Event>> + Send + use<> {
         let anew = std::mem::take(&mut self.anew);
-        let ingress = self.ingress.clone().filter(|_| anew);
+        let host_firewall = self.host_firewall.clone().filter(|_| anew);
         let groups = self.groups.clone().filter(|_| anew);
         let found = found.to_vec();
         async move {
-            if let Some(ingress) = ingress {
-                if found.is_empty() { ingress.tidy().await } else { host_firewall::take_up(ingress).await }
+            if let Some(host_firewall) = host_firewall {
+                if found.is_empty() {
+                    host_firewall.tidy().await;
+                } else {
+                    host_firewall::take_up(host_firewall).await;
+                }
             }
             let Some(groups) = groups else { return Vec::new() };
             let failed = cgroups::take_up(&*groups, &found).await;
@@ -274,7 +278,7 @@ impl Serving {
         match &event {
             Event::Connected(client) => self.half_made.opened(*client),
             Event::Quiet | Event::WentOn(_) => self.busy -= 1,
-            Event::Asked(_, _, RequestKind::Lease(terms)) if !terms.again => self.prepare_ingress(),
+            Event::Asked(_, _, RequestKind::Lease(terms)) if !terms.again => self.prepare_host_firewall(),
             _ => {}
         }
         let looked = matches!(event, Event::Found(_));

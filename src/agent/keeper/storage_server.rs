@@ -1,4 +1,4 @@
-//! `sandbox agent storehouse`: the storage in a container, for a keeper that is a process elsewhere. It answers as a
+//! `sandbox agent storage-server`: the storage in a container, for a keeper that is a process elsewhere. It answers as a
 //! keeper does, but knows nothing of sandboxes and has no engine.
 //!
 //! It ends when nobody has been connected for a while, and the engine removes it then: whoever needs it again makes it
@@ -28,7 +28,7 @@ use crate::storage::{self, Namespace, Storage};
 /// How long it stays when its keeper is gone.
 const DESERTED: Duration = Duration::from_mins(1);
 
-/// `sandbox agent storehouse …`
+/// `sandbox agent storage-server …`
 pub fn run(args: &[String]) -> ExitCode {
     let served = Arguments::parse(args).map_err(io::Error::other).and_then(|arguments| {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -136,7 +136,7 @@ impl StorageServer {
             (RequestKind::Group { request }, _) => self.group(client, id, request),
             (RequestKind::Storage { request }, Some(storage)) => self.perform(client, id, storage, request),
             _ => {
-                let message = "this is the storehouse of a keeper, not a keeper".to_owned();
+                let message = "this is the storage server of a keeper, not a keeper".to_owned();
                 let refusal = Refusal { kind: RefusalKind::Storage, message, hint: None };
                 self.reply(client, id, Outcome::Error(refusal));
             }
@@ -178,7 +178,7 @@ impl StorageServer {
         self.work(async move {
             let answer = match groups {
                 Some(groups) => groups.perform(request).await.map_err(|error| error.to_string()),
-                None => Err("this storehouse makes no control groups".to_owned()),
+                None => Err("this storage server makes no control groups".to_owned()),
             };
             let outcome = Outcome::Ok(serde_json::to_value(answer).unwrap_or_default());
             let _ = lines.send(Line::Reply(Reply { id, outcome }));
@@ -216,7 +216,7 @@ mod tests {
     use crate::agent::protocol::Request;
     use crate::storage::{Settings, StorageKind, open_local};
 
-    /// A storehouse of copies with one connection.
+    /// A storage server of copies with one connection.
     fn house() -> (tempfile::TempDir, StorageServer, mpsc::Receiver<Event>) {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { kind: Some(StorageKind::Copy), budget: None };

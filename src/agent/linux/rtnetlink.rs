@@ -1,5 +1,5 @@
 //! The kernel's words for interfaces, their addresses, routes and settings (rtnetlink). Only what the router, faults and the
-//! ingress filter need.
+//! host firewall need.
 //!
 //! Message and attribute numbers are those of `linux/rtnetlink.h`, `linux/if_addr.h`, `linux/if_link.h` and
 //! `linux/netconf.h`.
@@ -77,7 +77,7 @@ pub fn remove_address(socket: &Socket, on: Interface, address: Ipv4Net) -> io::R
 
 /// Has the kernel take in from an interface only what it would answer through it (`rp_filter=1`), and tell nobody there
 /// where it is (`arp_ignore=8`).
-pub fn refuse_ingress(socket: &Socket, on: Interface) -> io::Result<()> {
+pub fn refuse_host_firewall(socket: &Socket, on: Interface) -> io::Result<()> {
     const SET_LINK: u16 = 19;
     const PER_FAMILY: u16 = 26;
     const SETTINGS: u16 = 1;
@@ -92,7 +92,7 @@ pub fn refuse_ingress(socket: &Socket, on: Interface) -> io::Result<()> {
     socket.request(vec![Message::new(SET_LINK, ACK, &header).with_nested(PER_FAMILY, &families)])
 }
 
-/// The interfaces for which what [`Socket::ip_changes`] tells undoes [`refuse_ingress`], or may: a new address, a setting
+/// The interfaces for which what [`Socket::ip_changes`] tells undoes [`refuse_host_firewall`], or may: a new address, a setting
 /// of `rp_filter`, a beginning or an end of IPv6.
 pub fn reopened(bytes: &[u8]) -> impl Iterator<Item = Interface> {
     const NEW_LINK: u16 = 16;

@@ -70,7 +70,7 @@ pub enum RefusalKind {
     /// There is no control group for a sandbox, or it cannot be limited.
     Group,
     /// The engine's machine may take in what services send to it.
-    Ingress,
+    HostFirewall,
     /// The same, and by IPv6, so that it may even pass it on.
     Ipv6,
     /// The keeper itself failed.

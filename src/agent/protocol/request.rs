@@ -134,7 +134,7 @@ pub enum RequestKind {
         /// Which sandbox.
         sandbox: SandboxId,
     },
-    /// An operation of whoever makes the control groups: from a keeper that cannot to its storehouse. Answered with the
+    /// An operation of whoever makes the control groups: from a keeper that cannot to its storage server. Answered with the
     /// `Result` of [`cgroup::Groups::perform`], errors as text.
     Group {
         /// Which one.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Planner;
-use super::network::ingress;
+use super::network::host_firewall;
 use crate::engine::identity;
 use crate::engine::{Attachment, CreateContainer};
 use crate::plan::fingerprint::fingerprint;
@@ -62,13 +62,13 @@ impl Planner<'_> {
         let start = StepId::new("start", &name);
         if !self.claims() {
             if self.observed.gateway.as_ref().is_some_and(|gateway| !gateway.running) {
-                self.add(start, Op::Start { container: name }, "it is stopped", [ingress()]);
+                self.add(start, Op::Start { container: name }, "it is stopped", [host_firewall()]);
             }
             return;
         }
         let claim = StepId::new("claim", &name);
         // The gateway runs: the sandbox stands, and the keeper may start its services.
-        let mut before: Vec<StepId> = vec![claim.clone(), ingress()];
+        let mut before: Vec<StepId> = vec![claim.clone(), host_firewall()];
         let laid = self.laid.clone();
         for (key, laid) in &laid {
             let attachment = Attachment {

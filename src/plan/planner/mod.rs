@@ -42,12 +42,12 @@ pub(super) fn draft(wish: &DesiredState<'_>, observed: &Observed) -> Result<Plan
     draft.limit();
     draft.networks();
     draft.stray_networks();
-    draft.filter_ingress();
+    draft.filter_host_firewall();
     draft.start_gateway();
     draft.volumes();
     draft.services();
     draft.give_way();
-    draft.plan.spare(&network::ingress());
+    draft.plan.spare(&network::host_firewall());
     Ok(draft.plan)
 }
 

@@ -70,16 +70,16 @@ impl Planner<'_> {
 
     /// Bridges that are new, or that a start of the engine's machine has made anew, are as open as any other. Done again
     /// whenever something starts: it may have been refused the last time.
-    pub(super) fn filter_ingress(&mut self) {
+    pub(super) fn filter_host_firewall(&mut self) {
         let before: Vec<StepId> = self.laid.keys().map(|key| StepId::new("network", key)).collect();
         if !before.is_empty() {
             let cause = "nothing leaves but through the gateway";
-            self.add(ingress(), Op::ProtectHost(self.wish.id.clone()), cause, before);
+            self.add(host_firewall(), Op::ProtectHost(self.wish.id.clone()), cause, before);
         }
     }
 }
 
 /// The step after which nothing reaches the engine's machine from the sandbox's networks.
-pub(super) fn ingress() -> StepId {
-    StepId::new("ingress", "networks")
+pub(super) fn host_firewall() -> StepId {
+    StepId::new("host-firewall", "networks")
 }

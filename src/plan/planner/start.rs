@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Planner;
-use super::network::ingress;
+use super::network::host_firewall;
 use crate::engine::identity;
 use crate::plan::desired_state::{Age, Seeding};
 use crate::plan::op::{Handover, Op};
@@ -18,7 +18,7 @@ impl Planner<'_> {
         cause: &str,
         before: impl IntoIterator<Item = StepId>,
     ) {
-        let mut needs: BTreeSet<StepId> = before.into_iter().chain([ingress()]).collect();
+        let mut needs: BTreeSet<StepId> = before.into_iter().chain([host_firewall()]).collect();
         for (other, on) in &service.depends_on {
             let Some(depended) = self.wish.spec.services.get(other) else { continue };
             for replica in 1..=depended.replicas() {

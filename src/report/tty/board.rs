@@ -255,9 +255,12 @@ impl Board {
         let standing = self.standing.as_ref();
         let address = standing.and_then(|it| it.address.clone());
         let left = standing.and_then(|it| Some(messages::time_left(it.deadline?, it.if_unused, now)));
-        let end = standing.filter(|it| it.attached).map(|it| match it.stays {
-            true => "Ctrl-C leaves it up".to_owned(),
-            false => "Ctrl-C destroys it with its data".to_owned(),
+        let end = standing.filter(|it| it.attached).map(|it| {
+            if it.stays {
+                "Ctrl-C leaves it up".to_owned()
+            } else {
+                "Ctrl-C destroys it with its data".to_owned()
+            }
         });
         let parts: Vec<_> = address.into_iter().chain(left).chain(end).collect();
         let rest = if parts.is_empty() { String::new() } else { format!("  {}", parts.join(", ")) };

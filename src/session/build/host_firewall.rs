@@ -16,8 +16,8 @@ static TOLD: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// When there is no keeper; and where services speak IPv6, against which nothing else stands.
 pub(crate) async fn filter(keeper: &Keeper, sandbox: &SandboxId, events: &Events) -> Result<(), KeeperError> {
-    match keeper.filter_ingress(sandbox).await {
-        Err(error) if error.is_of_ingress() => {
+    match keeper.filter_host_firewall(sandbox).await {
+        Err(error) if error.is_of_host_firewall() => {
             // Once is enough, however many sandboxes and tries it takes.
             if !TOLD.swap(true, Ordering::Relaxed) {
                 let text = format!("services can reach the engine's machine: {error}");

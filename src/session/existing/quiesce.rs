@@ -69,7 +69,7 @@ impl ExistingSandbox {
                 containers.retain(|container| which.contains(inspect::service_of(container)));
             }
             ContainerSet::UsersOf(volumes) => {
-                containers.retain(|container| self.uses_any(container, volumes))
+                containers.retain(|container| self.uses_any(container, volumes));
             }
         }
         Ok(containers)

@@ -44,14 +44,13 @@ impl Lines {
                 return Ok(Some(line));
             }
             let Some(stream) = &mut self.stream else { return Ok(None) };
-            match stream.next().await.transpose()? {
-                Some(chunk) => self.take(&chunk),
-                None => {
-                    self.stream = None;
-                    for stream in [StdStream::Stdout, StdStream::Stderr] {
-                        let rest = self.assembly(stream).rest();
-                        self.ready.extend(rest.map(|line| line_of(&self.source, stream, line)));
-                    }
+            if let Some(chunk) = stream.next().await.transpose()? {
+                self.take(&chunk)
+            } else {
+                self.stream = None;
+                for stream in [StdStream::Stdout, StdStream::Stderr] {
+                    let rest = self.assembly(stream).rest();
+                    self.ready.extend(rest.map(|line| line_of(&self.source, stream, line)));
                 }
             }
         }
@@ -143,16 +142,13 @@ impl Assembly {
         }
         let stamp = std::mem::take(&mut self.stamp);
         self.place = Place::Content;
-        match time_of(&stamp) {
-            Some(time) => {
-                self.begun = true;
-                self.time = self.time.or(Some(time));
-            }
-            None => {
-                let mut content = &stamp[..];
-                while !content.is_empty() {
-                    content = self.read_content(content, emit);
-                }
+        if let Some(time) = time_of(&stamp) {
+            self.begun = true;
+            self.time = self.time.or(Some(time));
+        } else {
+            let mut content = &stamp[..];
+            while !content.is_empty() {
+                content = self.read_content(content, emit);
             }
         }
         rest

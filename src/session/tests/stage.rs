@@ -106,7 +106,7 @@ impl Stage {
             store: Store::open(folder.path()).unwrap(),
             storage: Some(Arc::clone(&storage)),
             groups: None,
-            ingress: None,
+            host_firewall: None,
             greeting: Greeting {
                 build: Build::default(),
                 storage: Some(StorageKind::Copy),

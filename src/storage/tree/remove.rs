@@ -246,7 +246,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("tree");
         std::fs::create_dir(&root).unwrap();
-        for number in 0..BATCH * 2 + 1 {
+        for number in 0..=(BATCH * 2) {
             std::fs::write(root.join(format!("{number}\n")), "").unwrap();
         }
         remove_tree(&root).unwrap();

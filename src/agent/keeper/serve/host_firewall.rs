@@ -1,4 +1,4 @@
-//! The ingress filter from the keeper's side: when it is asked for, and what comes of it.
+//! The host firewall from the keeper's side: when it is asked for, and what comes of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,42 +21,42 @@ const AGAIN: [Duration; 4] =
 
 impl Serving {
     /// Whoever takes a lease is about to have networks.
-    pub(super) fn prepare_ingress(&mut self) {
-        let Some(ingress) = self.ingress.clone() else { return };
+    pub(super) fn prepare_host_firewall(&mut self) {
+        let Some(host_firewall) = self.host_firewall.clone() else { return };
         self.busy += 1;
         self.spawn(async move {
-            ingress.prepare().await;
+            host_firewall.prepare().await;
             Event::Quiet
         });
     }
 
-    pub(super) fn filter_ingress(&mut self, client: ConnectionId, id: u64, sandbox: SandboxId) {
+    pub(super) fn filter_host_firewall(&mut self, client: ConnectionId, id: u64, sandbox: SandboxId) {
         let Some(lines) = self.clients.sender(client) else { return };
         self.busy += 1;
-        self.spawn(filter(self.ingress.clone(), lines, id, sandbox));
+        self.spawn(filter(self.host_firewall.clone(), lines, id, sandbox));
     }
 }
 
 /// Filters for a sandbox and answers whoever asked for it.
 async fn filter(
-    ingress: Option<Arc<HostFirewall>>,
+    host_firewall: Option<Arc<HostFirewall>>,
     lines: mpsc::UnboundedSender<Line>,
     id: u64,
     sandbox: SandboxId,
 ) -> Event {
-    let refused = if let Some(ingress) = ingress {
-        ingress.filter(&sandbox).await.err().map(|error| Refusal {
+    let refused = if let Some(host_firewall) = host_firewall {
+        host_firewall.filter(&sandbox).await.err().map(|error| Refusal {
             kind: if matches!(error, HostFirewallError::Ipv6(_)) {
                 RefusalKind::Ipv6
             } else {
-                RefusalKind::Ingress
+                RefusalKind::HostFirewall
             },
             message: in_full(&error),
             hint: Some(error.hint().to_owned()),
         })
     } else {
         let message = "this keeper filters nothing".to_owned();
-        Some(Refusal { kind: RefusalKind::Ingress, message, hint: None })
+        Some(Refusal { kind: RefusalKind::HostFirewall, message, hint: None })
     };
     let outcome = refused.map_or(Outcome::Ok(serde_json::Value::Null), Outcome::Error);
     // The client may have gone; its networks go with the sandbox.
@@ -65,12 +65,12 @@ async fn filter(
 }
 
 /// Filters again for all that is there: after a start of the engine's machine their bridges are others.
-pub async fn take_up(ingress: Arc<HostFirewall>) {
-    if !timeout(AT_ONCE, tried(&ingress)).await.unwrap_or_default() {
+pub async fn take_up(host_firewall: Arc<HostFirewall>) {
+    if !timeout(AT_ONCE, tried(&host_firewall)).await.unwrap_or_default() {
         tokio::spawn(async move {
             for pause in AGAIN {
                 sleep(pause).await;
-                if tried(&ingress).await {
+                if tried(&host_firewall).await {
                     break;
                 }
             }
@@ -79,8 +79,8 @@ pub async fn take_up(ingress: Arc<HostFirewall>) {
 }
 
 /// Whether there is no use in another try.
-async fn tried(ingress: &HostFirewall) -> bool {
-    match ingress.filter_all().await {
+async fn tried(host_firewall: &HostFirewall) -> bool {
+    match host_firewall.filter_all().await {
         Ok(()) | Err(HostFirewallError::Podman) => true,
         Err(error) => {
             tracing::warn!(error = in_full(&error), "services may reach the engine's machine");

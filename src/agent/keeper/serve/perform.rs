@@ -86,7 +86,7 @@ impl Serving {
                 let Some(lines) = self.clients.sender(client) else { return };
                 self.spawn(cgroups::limit(self.groups.clone(), lines, id, sandbox, limits));
             }
-            Action::ProtectHost(client, id, sandbox) => self.filter_ingress(client, id, sandbox),
+            Action::ProtectHost(client, id, sandbox) => self.filter_host_firewall(client, id, sandbox),
             Action::Diagnose { sandbox, container, id } => {
                 let groups = self.groups.clone();
                 self.spawn(async move {

@@ -18,8 +18,8 @@ impl Serving {
         if let Some(storage) = &self.storage {
             let _ = storage.sync().await;
         }
-        if let Some(ingress) = &self.ingress {
-            ingress.dismiss().await;
+        if let Some(host_firewall) = &self.host_firewall {
+            host_firewall.dismiss().await;
         }
         // The last replies are on their way.
         sleep(Duration::from_millis(50)).await;

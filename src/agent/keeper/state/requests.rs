@@ -90,7 +90,7 @@ impl State {
                 return todo.push(Action::ProtectHost(client, request, sandbox));
             }
             RequestKind::Group { .. } => {
-                let message = "control groups are asked of a storehouse".to_owned();
+                let message = "control groups are asked of a storage server".to_owned();
                 Err(Refusal { kind: RefusalKind::Malformed, message, hint: None })
             }
             RequestKind::SuppressRestart { containers } => {

@@ -36,15 +36,12 @@ pub(super) fn secrets(secrets: &[BuildSecret]) -> Result<BTreeMap<String, Vec<u8
 /// The sockets of agents (`default`, `ID=SOCKET`), by their ids.
 pub(super) fn agents(agents: &[String]) -> Result<BTreeMap<String, PathBuf>, String> {
     let sockets = agents.iter().map(|agent| {
-        let (id, socket) = match agent.split_once('=') {
-            Some((id, path)) => (id, PathBuf::from(path)),
-            None => {
-                let socket = std::env::var_os(AGENT).filter(|path| !path.is_empty());
-                let socket = socket.ok_or_else(|| {
-                    format!("`ssh: {agent}` needs an SSH agent, and {AGENT} is not set: start one with `ssh-agent`")
-                })?;
-                (agent.as_str(), PathBuf::from(socket))
-            }
+        let (id, socket) = if let Some((id, path)) = agent.split_once('=') { (id, PathBuf::from(path)) } else {
+            let socket = std::env::var_os(AGENT).filter(|path| !path.is_empty());
+            let socket = socket.ok_or_else(|| {
+                format!("`ssh: {agent}` needs an SSH agent, and {AGENT} is not set: start one with `ssh-agent`")
+            })?;
+            (agent.as_str(), PathBuf::from(socket))
         };
         if is_socket(&socket) {
             Ok((id.to_owned(), socket))

@@ -86,7 +86,7 @@ impl Harness {
                 );
             }
             Step::Relinquish(number) => {
-                drop(self.ask(OTHER, RequestKind::Relinquish { sandbox: id(*number) }))
+                drop(self.ask(OTHER, RequestKind::Relinquish { sandbox: id(*number) }));
             }
             Step::BeginDestroy(number) => {
                 self.take(Event::Connected(OTHER));
