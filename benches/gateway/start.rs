@@ -131,7 +131,7 @@ impl Bench {
     async fn run(&self, plan: Plan, order: &BuildRequest, gateway: Gateway) -> Duration {
         let name = identity::gateway(order.name.as_str());
         let workshop = Arc::new(PlanExecutor {
-            pending: Default::default(),
+            pending: sandbox::session::build::executor::Pending::default(),
             engine: Arc::clone(&self.engine),
             storage: self.keeper.storage().unwrap(),
             limiter: Limiter::of(&self.keeper),

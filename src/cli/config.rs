@@ -139,7 +139,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let is_json = args.format == Format::Json || context.globals.json;
     let text = match list {
         Some(list) if is_json => format!("{}\n", serde_json::json!(list)),
-        Some(list) => list.iter().map(|line| format!("{line}\n")).collect(),
+        Some(list) if list.is_empty() => String::new(),
+        Some(list) => list.join("\n") + "\n",
         None if is_json => {
             format!("{:#}\n", spec::to_compose_json(&loaded.spec))
         }

@@ -54,6 +54,7 @@ impl Fact {
 }
 
 /// `event` in words; `None` for what has a form of its own (logs, plans, the final table) or only moves a bar.
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
 pub fn fact(event: &Event) -> Option<Fact> {
     use Severity::{Detail, Error, Fact as Worth, Warning};
     let fact = match event {

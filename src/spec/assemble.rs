@@ -269,6 +269,7 @@ impl<'a> Assembler<'a> {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one entry of `include`, key by key")]
     fn included(&mut self, item: &Node, scope: &Scope, trail: &[PathBuf]) -> Option<Node> {
         let span = item.span;
         let Some(map) = item.as_map() else {

@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(parse("A=1\nB C=2\n", &none, &none).unwrap_err().line, 2);
         assert_eq!(parse("A=1\n\nB!=2\n", &none, &none).unwrap_err().line, 3);
         assert_eq!(parse("A=\"open\nB=1\n", &none, &none).unwrap_err().line, 1);
-        let doubling: String = (1..64).map(|n| format!("A{n}=$A{}$A{}\n", n - 1, n - 1)).collect();
+        let doubling = (1..64).map(|n| format!("A{n}=$A{}$A{}\n", n - 1, n - 1)).collect::<Vec<_>>().concat();
         assert!(parse(&format!("A0=x\n{doubling}"), &none, &none).unwrap_err().message.contains("MiB"));
     }
 }

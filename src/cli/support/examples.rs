@@ -111,8 +111,7 @@ pub fn below(verb: &str) -> Option<String> {
     let (_, lines) = EXAMPLES.iter().find(|(name, _)| *name == verb)?;
     let difference = DIFFERENCES.iter().find(|(name, _)| *name == verb);
     let difference = difference.map(|(_, text)| format!("Unlike Compose: {text}\n\n")).unwrap_or_default();
-    let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
-    Some(format!("{difference}Examples:\n{}", lines.trim_end()))
+    Some(format!("{difference}Examples:\n  {}", lines.join("\n  ")))
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ struct Contents {
     /// The digests of what may be a configuration.
     digests: BTreeMap<String, String>,
     /// The digests of what configurations say that images have.
-    contents: BTreeMap<String, String>,
+    inner_digests: BTreeMap<String, String>,
     /// The texts of the lists.
     lists: BTreeMap<String, Vec<u8>>,
 }
@@ -128,7 +128,7 @@ impl Contents {
             entry.read_to_end(&mut bytes).map_err(unreadable)?;
             self.digests.insert(name.clone(), hex::encode(Sha256::digest(&bytes)));
             if let Some(content) = content_of(&bytes) {
-                self.contents.insert(name.clone(), content);
+                self.inner_digests.insert(name.clone(), content);
             }
             if is_list {
                 self.lists.insert(name, bytes);
@@ -177,7 +177,7 @@ impl Contents {
                 tag.escape_debug()
             )));
         }
-        Ok(Archived { id: format!("sha256:{id}"), tags, content: self.contents.get(config).cloned() })
+        Ok(Archived { id: format!("sha256:{id}"), tags, content: self.inner_digests.get(config).cloned() })
     }
 }
 

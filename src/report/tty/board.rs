@@ -91,6 +91,7 @@ struct Seed {
 
 impl Board {
     /// Takes note of `event`, which happened at `at`.
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
     pub fn event(&mut self, event: &Event, at: Duration) {
         match event {
             Event::Started { name, services, .. } | Event::Changing { name, services, .. } => {

@@ -45,7 +45,7 @@ impl Lines {
             }
             let Some(stream) = &mut self.stream else { return Ok(None) };
             if let Some(chunk) = stream.next().await.transpose()? {
-                self.take(&chunk)
+                self.take(&chunk);
             } else {
                 self.stream = None;
                 for stream in [StdStream::Stdout, StdStream::Stderr] {
@@ -262,10 +262,10 @@ mod tests {
                 let pieces = part.chunks(cut).map(<[u8]>::to_vec).enumerate();
                 pieces.map(|(index, piece)| (index == 0, piece)).collect::<Vec<_>>()
             });
-            assert_eq!(bytes(lines(framed.collect())).await, [line.clone()], "framed, {cut}");
+            assert_eq!(bytes(lines(framed.collect())).await, std::slice::from_ref(&line), "framed, {cut}");
             let raw = parts(&line).concat();
             let raw = raw.chunks(cut).map(|piece| (false, piece.to_vec())).collect();
-            assert_eq!(bytes(lines(raw)).await, [line.clone()], "raw, {cut}");
+            assert_eq!(bytes(lines(raw)).await, std::slice::from_ref(&line), "raw, {cut}");
         }
     }
 

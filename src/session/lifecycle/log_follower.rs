@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +19,9 @@ use crate::spec::{SandboxName, Service, Spec};
 
 /// How often it is looked whether everything is emitted.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How long the last lines of a sandbox are waited for that another process destroys.
+const GONE: Duration = Duration::from_secs(2);
 
 /// Which services' logs a session shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -112,6 +116,13 @@ impl Follower {
         while self.tasks.len() > self.count_alive().await {
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Waits until the containers are gone, which another process destroys, or as long as a session may take to end then.
+    pub(crate) async fn wait_until_gone(&self) {
+        self.ending.cancel();
+        self.tasks.close();
+        let _ = timeout(GONE, self.tasks.wait()).await;
     }
 
     /// How many of the containers that are followed run.

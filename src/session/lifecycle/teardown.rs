@@ -41,6 +41,13 @@ fn end_matters(spec: &Spec, service: &Service) -> bool {
         || service.mounts.iter().any(writes_here)
 }
 
+/// The exit code of a command that was killed.
+const KILLED: i32 = 137;
+
+/// How often services are looked at for one that failed, and the time between.
+const LOOKS: u32 = 10;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// A sandbox that is to go.
 pub struct Teardown {
     /// The engine.
@@ -110,7 +117,20 @@ impl Teardown {
     }
 
     /// Reports which services have failed, with the last lines of their logs.
-    pub(crate) async fn tell_failing(&self) {
+    pub(crate) async fn tell_failing(&self, code: i32) {
+        // A command in a service that ends is killed a moment before the engine shows the service's end.
+        let looks = if code == KILLED { LOOKS } else { 1 };
+        for _ in 0..looks {
+            if self.tell_ended_badly().await {
+                return;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Reports the services that have failed; whether there are any.
+    async fn tell_ended_badly(&self) -> bool {
+        let mut any = false;
         for container in self.services().await {
             let code = match container.state {
                 ContainerState::Exited | ContainerState::Dead | ContainerState::Restarting => {
@@ -120,6 +140,7 @@ impl Teardown {
                 _ => 0,
             };
             if code != 0 {
+                any = true;
                 self.events.emit(Event::ServiceExited {
                     service: log_name(&container),
                     code,
@@ -129,6 +150,7 @@ impl Teardown {
                 });
             }
         }
+        any
     }
 
     /// Stops the services: those whose end may matter beyond the sandbox in their own time and in order, then the others

@@ -30,7 +30,7 @@ fn scene_on<T, F: Future<Output = T>>(spec: &str, play: impl FnOnce(Stage) -> F)
 /// The number of calls that a client makes to run a session from beginning to end.
 fn calls_of_a_session() -> usize {
     scene(|stage| async move {
-        let outcome = stage.in_time(stage.run()).await.unwrap();
+        let outcome = Box::pin(stage.in_time(stage.run())).await.unwrap();
         assert!(matches!(outcome, Outcome::Ended(StopReason::CommandEnded(0))), "{outcome:?}");
         assert_eq!(stage.remains().await, Vec::<String>::new());
         stage.client.calls().len()
@@ -50,7 +50,7 @@ fn whichever_call_of_a_session_fails_nothing_is_left() {
         for n in 1..=calls {
             scene(|stage| async move {
                 stage.client.fail_at(n, fault);
-                let outcome = stage.in_time(stage.run()).await;
+                let outcome = Box::pin(stage.in_time(stage.run())).await;
                 assert_eq!(
                     stage.remains().await,
                     Vec::<String>::new(),
@@ -67,7 +67,7 @@ fn whichever_call_of_a_session_is_performed_after_all_nothing_is_left() {
     for n in 1..=calls_of_a_session() {
         scene(|stage| async move {
             stage.client.fail_at(n, Fault::Late { calls: usize::MAX / 2 });
-            let outcome = stage.in_time(stage.run()).await;
+            let outcome = Box::pin(stage.in_time(stage.run())).await;
             stage.client.land_late_calls();
             assert_eq!(
                 stage.finally_remains().await,
@@ -83,7 +83,7 @@ fn wherever_a_session_loses_the_engine_for_good_the_keeper_leaves_nothing() {
     for n in 1..=calls_of_a_session() {
         scene(|stage| async move {
             stage.client.fail_from(n, Fault::Refuse(ErrorKind::Unreachable));
-            let outcome = stage.in_time(stage.run()).await;
+            let outcome = Box::pin(stage.in_time(stage.run())).await;
             assert_eq!(stage.remains().await, Vec::<String>::new(), "from {n} on, ended in {outcome:?}");
         });
     }
@@ -122,7 +122,7 @@ fn ctrl_c_after_any_call_leaves_nothing_once_the_session_has_ended() {
             });
             let purpose = Purpose::Command(Box::new(|_| Box::pin(async { 0 })));
             let signals = interrupted.chain(stream::pending()).boxed();
-            let outcome = stage.in_time(stage.session(purpose, signals)).await;
+            let outcome = Box::pin(stage.in_time(stage.session(purpose, signals))).await;
             assert_eq!(stage.remains().await, Vec::<String>::new(), "Ctrl-C after {n}: {outcome:?}");
         });
     }
@@ -131,10 +131,10 @@ fn ctrl_c_after_any_call_leaves_nothing_once_the_session_has_ended() {
 /// The number of calls that client and keeper make for a `down`.
 fn calls_of_a_down() -> (usize, usize) {
     scene(|stage| async move {
-        stage.in_time(stage.up()).await.unwrap();
+        Box::pin(stage.in_time(stage.up())).await.unwrap();
         stage.client.forget_calls();
         stage.keeper.forget_calls();
-        assert_eq!(stage.in_time(stage.down()).await.unwrap(), Vec::<String>::new());
+        assert_eq!(Box::pin(stage.in_time(stage.down())).await.unwrap(), Vec::<String>::new());
         assert_eq!(stage.remains().await, Vec::<String>::new());
         (stage.client.calls().len(), stage.keeper.calls().len())
     })
@@ -146,11 +146,11 @@ fn whichever_call_of_a_down_fails_a_second_down_leaves_nothing() {
     for fault in [Fault::Refuse(ErrorKind::Other), Fault::Refuse(ErrorKind::Unreachable), Fault::LoseAnswer] {
         for n in 1..=calls {
             scene(|stage| async move {
-                stage.in_time(stage.up()).await.unwrap();
+                Box::pin(stage.in_time(stage.up())).await.unwrap();
                 stage.client.forget_calls();
                 stage.client.fail_at(n, fault);
-                if stage.in_time(stage.down()).await.is_err() {
-                    assert_eq!(stage.in_time(stage.down()).await.unwrap(), Vec::<String>::new());
+                if Box::pin(stage.in_time(stage.down())).await.is_err() {
+                    assert_eq!(Box::pin(stage.in_time(stage.down())).await.unwrap(), Vec::<String>::new());
                 }
                 assert_eq!(stage.remains().await, Vec::<String>::new(), "{fault:?} at {n}");
             });
@@ -172,10 +172,10 @@ fn whichever_call_of_the_keeper_fails_during_a_down_nothing_is_left() {
     for fault in faults {
         for n in 1..=calls {
             scene(|stage| async move {
-                stage.in_time(stage.up()).await.unwrap();
+                Box::pin(stage.in_time(stage.up())).await.unwrap();
                 stage.keeper.forget_calls();
                 stage.keeper.fail_at(n, fault);
-                let left = stage.in_time(stage.down()).await.unwrap();
+                let left = Box::pin(stage.in_time(stage.down())).await.unwrap();
                 assert_eq!(left, Vec::<String>::new(), "{fault:?} at {n}");
                 assert_eq!(stage.remains().await, Vec::<String>::new(), "{fault:?} at {n}");
             });
@@ -188,10 +188,10 @@ fn what_a_keeper_cannot_remove_is_named_and_goes_once_the_engine_allows_it() {
     let (_, calls) = calls_of_a_down();
     for n in 1..=calls {
         scene(|stage| async move {
-            stage.in_time(stage.up()).await.unwrap();
+            Box::pin(stage.in_time(stage.up())).await.unwrap();
             stage.keeper.forget_calls();
             stage.keeper.fail_from(n, Fault::Refuse(ErrorKind::Other));
-            let left = stage.in_time(stage.down()).await.unwrap();
+            let left = Box::pin(stage.in_time(stage.down())).await.unwrap();
             let remains = stage.remains().await;
             assert!(
                 left.is_empty() == remains.is_empty(),
@@ -206,22 +206,22 @@ fn what_a_keeper_cannot_remove_is_named_and_goes_once_the_engine_allows_it() {
 #[test]
 fn whichever_call_of_a_second_up_fails_the_sandbox_stands_and_a_down_leaves_nothing() {
     let calls = scene(|stage| async move {
-        stage.in_time(stage.up()).await.unwrap();
+        Box::pin(stage.in_time(stage.up())).await.unwrap();
         stage.client.forget_calls();
-        stage.in_time(stage.up()).await.unwrap();
+        Box::pin(stage.in_time(stage.up())).await.unwrap();
         stage.client.calls().len()
     });
     for n in 1..=calls {
         scene(|stage| async move {
-            stage.in_time(stage.up()).await.unwrap();
+            Box::pin(stage.in_time(stage.up())).await.unwrap();
             let before = stage.remains().await;
             stage.client.forget_calls();
             stage.client.fail_at(n, Fault::Refuse(ErrorKind::Other));
-            let outcome = stage.in_time(stage.up()).await;
+            let outcome = Box::pin(stage.in_time(stage.up())).await;
             // Longer than the grace of what its client has lost.
             tokio::time::sleep(Duration::from_mins(1)).await;
             assert_eq!(stage.remains().await, before, "at {n}: {outcome:?}");
-            assert_eq!(stage.in_time(stage.down()).await.unwrap(), Vec::<String>::new());
+            assert_eq!(Box::pin(stage.in_time(stage.down())).await.unwrap(), Vec::<String>::new());
             assert_eq!(stage.remains().await, Vec::<String>::new(), "at {n}");
         });
     }

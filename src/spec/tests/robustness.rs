@@ -80,13 +80,13 @@ fn aliases_of_aliases_merges_and_huge_lists_have_bounds() {
         text
     });
     assert!(read(merges.as_bytes()).is_err());
-    let keys: String = (0..200_000).map(|n| format!("k{n}: v\n")).collect();
+    let keys = (0..200_000).map(|n| format!("k{n}: v\n")).collect::<Vec<_>>().concat();
     assert!(read(keys.as_bytes()).is_err());
     assert!(read(&one_service(&format!("command: [{}]", "x, ".repeat(200_000)))).is_err());
     let ports = "\"1-65535\", ".repeat(5_000);
     assert!(read(&one_service(&format!("ports: [{ports}]"))).is_err());
     let _ = read(&one_service("ports: [\"1-65535:1-65535\"]"));
-    let exposed: String = (1..9_000).map(|n| format!("\"{n}-65535\", ")).collect();
+    let exposed = (1..9_000).map(|n| format!("\"{n}-65535\", ")).collect::<Vec<_>>().concat();
     assert!(read(&one_service(&format!("expose: [{exposed}]"))).is_err());
     assert!(read(&vec![b'a'; 5 << 20]).is_err());
     assert!(read(&[vec![b' '; 4 << 20], vec![0xff]].concat()).is_err());

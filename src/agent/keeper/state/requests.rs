@@ -15,6 +15,7 @@ use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
 
 impl State {
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of request")]
     pub(super) fn asked(
         &mut self,
         now: Clocks,

@@ -207,7 +207,12 @@ impl Running {
             }
             Response::Leave => {
                 self.token.cancel();
-                self.follower.iter().for_each(Follower::stop);
+                if let Some(follower) = &self.follower {
+                    if self.control.reason() == Some(StopReason::Vanished) {
+                        follower.wait_until_gone().await;
+                    }
+                    follower.stop();
+                }
                 self.stop_command().await;
                 match self.failure.take() {
                     Some(error) => Err(error),
@@ -478,7 +483,7 @@ impl Running {
         let command = self.command.as_ref().map(|(stop, _)| stop.clone());
         tokio::spawn(async move {
             match (reason, command) {
-                (StopReason::CommandEnded(code), Some(_)) if code != 0 => doomed.tell_failing().await,
+                (StopReason::CommandEnded(code), Some(_)) if code != 0 => doomed.tell_failing(code).await,
                 // A terminal's Ctrl-C reaches the command without us.
                 (StopReason::Interrupted | StopReason::Forced, _) | (_, None) => {}
                 (_, Some(stop)) => stop.cancel(),
