@@ -267,8 +267,8 @@ const MATRIX: &[(&str, &str, Placed, Placed)] = &[
     (
         "services.<name>.build.network",
         "services: { a: { build: { context: ., network: 'container:x' } } }",
-        Flag,
-        Flag,
+        Refused,
+        Refused,
     ),
     (
         "services.<name>.build.privileged",

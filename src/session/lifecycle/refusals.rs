@@ -127,6 +127,6 @@ mod tests {
         assert_eq!(told.len(), 2);
         let Event::Warning { text, hint } = &told[0] else { panic!("{told:?}") };
         assert!(text.contains("a.example:443") && text.contains("web"), "{text}");
-        assert_eq!(hint.as_deref(), Some("`egress: [\"a.example\"]` in the spec allows it"));
+        assert_eq!(hint.as_deref(), Some("`egress: [\"a.example:443\"]` in the spec allows it"));
     }
 }

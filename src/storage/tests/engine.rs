@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use super::*;
 
 const IMAGE: &str = "sbx-test/busybox:latest";
-const INSIDE: &str = "pool::tests::engine::inside_the_container";
+const INSIDE: &str = "storage::tests::engine::inside_the_container";
 
 fn docker(arguments: &[&str]) -> Output {
     Command::new("docker").args(arguments).stdin(Stdio::null()).output().unwrap()

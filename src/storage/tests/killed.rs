@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 
-const INSIDE: &str = "pool::tests::killed::one_who_works_until_killed";
+const INSIDE: &str = "storage::tests::killed::one_who_works_until_killed";
 const FILES: usize = 40;
 
 fn set(name: &str) -> SetPath {
