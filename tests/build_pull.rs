@@ -556,7 +556,7 @@ fn what_a_build_cannot_be_given_is_refused_where_the_spec_is_read() {
     for (build, says) in [
         ("network: 'container:other'", "asks for the network `container:other`"),
         ("network: sbx-other.default", "asks for the network `sbx-other.default`"),
-        ("additional_contexts: { base: 'service:nosuch' }", "not a service"),
+        ("additional_contexts: { base: 'service:nosuch' }", "which is not a"),
         ("additional_contexts: { base: 'service:app' }", "needs its own image"),
         ("additional_contexts: { base: 'https://example.org/x.git' }", "cannot fetch"),
     ] {

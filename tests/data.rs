@@ -459,7 +459,7 @@ volumes: { data: {} }
 
 #[test]
 fn an_image_that_differs_is_refused_unless_drift_is_allowed_and_one_that_is_missing_is_said() {
-    let image = format!("sbx-test-drift-{:08x}:1", rand::random::<u32>());
+    let image = format!("sbx-test/drift-{:08x}:1", rand::random::<u32>());
     let world = World::with_spec(&SEEDED.replace("sbx-test/busybox", &image));
     world.file("seed/word", "seeded\n");
     let docker = |arguments: &[&str]| world.engine().docker(arguments);
@@ -622,7 +622,7 @@ services:
     let profile =
         r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO"}]}"#;
     world.file("profile.json", profile);
-    world.up();
+    world.sandbox(["up", "-d", "--allow-host-access"]).exits(0);
 
     // A sync that nobody looks at succeeds even on what is not open.
     assert_eq!(asked(&world, "throwaway", FSYNC), "done done");
