@@ -113,6 +113,9 @@ const LAYERS: [&str; 12] = [
 ];
 
 fn rust_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    if !folder.is_dir() {
+        return vec![folder.with_extension("rs")];
+    }
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let nested = entries.map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] });
     nested.flatten().filter(|path| path.extension().is_some_and(|it| it == "rs")).collect()

@@ -188,7 +188,14 @@ mod tests {
         let run = Command::new("docker")
             .args(["run", "--rm", "--network=none", "--env=FSYNC_INSIDE=1", &exe])
             .args(options)
-            .args([IMAGE, "/test", "--ignored", "--exact", "--nocapture", "data::fsync_profile::tests::calls"])
+            .args([
+                IMAGE,
+                "/test",
+                "--ignored",
+                "--exact",
+                "--nocapture",
+                "data::fsync_profile::tests::calls",
+            ])
             .output()
             .unwrap();
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
