@@ -112,8 +112,9 @@ where
     }
 }
 
-/// Takes from `waiting` the steps that can start now: their dependencies are done, so is one of the steps that they
-/// give way to, and the `busy` steps leave room. A dependency that no step of the plan provides exists already.
+/// Takes from `waiting` the steps that can start now: all their dependencies are done, at least one of the steps that
+/// they give way to is done (if there are any), and the `busy` steps leave room. A dependency that no step of the plan
+/// provides exists already.
 fn ready(
     waiting: &mut BTreeMap<StepId, Arc<Step>>,
     known: &BTreeSet<StepId>,
