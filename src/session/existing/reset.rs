@@ -68,8 +68,8 @@ impl ExistingSandbox {
         Ok(volumes)
     }
 
-    /// Stops the users of these volumes, whose data is discarded. Users that also have other data get their full stop
-    /// timeout.
+    /// Stops the users of these volumes, whose data is discarded. Users that also write other data get their full stop
+    /// timeout; the others are killed.
     async fn end(&self, users: &[ContainerSummary], volumes: &[VolumeName]) -> Result<(), SessionError> {
         let saves = |user: &&ContainerSummary| {
             user.mounts.iter().any(|mount| {

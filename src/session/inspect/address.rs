@@ -81,7 +81,8 @@ fn protocol(transport: engine::Protocol) -> Protocol {
     }
 }
 
-/// The environment of a container. If wanted, variables whose names end in `_FILE` are replaced by the file's content.
+/// The environment of a container. If passwords are included, a variable such as `POSTGRES_PASSWORD_FILE` adds
+/// `POSTGRES_PASSWORD` with the file's content, unless that is set.
 async fn environment(
     engine: &dyn Engine,
     container: &Container,
