@@ -1,10 +1,10 @@
-//! What a start is about to mount, looked at once more.
+//! Checks a container's bind mounts for symbolic links just before it starts.
 //!
-//! The engine resolves the source of a bind at each start, and follows every link on the way. A service that can write a
-//! folder on the way may have put one there: `.:/src` and `./data:/data`, and `/src/data` is a link to `/` by now. So
-//! whoever starts a service, session or keeper, starts it here: no component below a folder that a service can write may
-//! be a link. The engine is asked, through a container that has the folder, since the files are on the engine's machine
-//! and need not be on ours.
+//! The engine resolves the source of a bind at each start and follows every link in the path. A service that can write
+//! to a folder in that path may have put a link there: with `.:/src` and `./data:/data`, the service can replace
+//! `/src/data` with a link to `/`. So both the session and the keeper start services through this module, which rejects
+//! a link in any component below a folder that a service can write to. The check asks the engine, through a container
+//! that mounts the folder, since the files are on the engine's machine and may not be on ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::engine::{
     ContainerSummary, Engine, EngineError, ErrorKind, Filter, MountPoint, MountPointKind, ObjectKind, Result,
 };
 
-/// Starts a service's container, unless what it binds was replaced by a link.
+/// Starts a service's container. Fails if a service replaced part of a bind's source with a link.
 ///
 /// # Errors
-/// What the engine says; an error of kind [`ErrorKind::Invalid`] that names the link.
+/// Fails if the engine fails, or with an error of kind [`ErrorKind::Invalid`] that names the link.
 pub async fn start(engine: &dyn Engine, container: &str) -> Result<()> {
     if let Some(planted) = find_link(engine, container).await? {
         return Err(EngineError::new(
@@ -31,7 +31,7 @@ pub async fn start(engine: &dyn Engine, container: &str) -> Result<()> {
     engine.start_container(container).await
 }
 
-/// A link in the place of what a container binds.
+/// A symbolic link in the path of a bind's source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Planted {
     source: String,
@@ -73,8 +73,8 @@ async fn find_link(engine: &dyn Engine, container: &str) -> Result<Option<Plante
     Ok(None)
 }
 
-/// Whose link a path is, if it is one. All views show the same; one that cannot be had (a container whose own binds are
-/// broken cannot be looked into) is done without as long as there is another.
+/// Returns the service that may have made the link, if the path is one. All views show the same file. If one view fails
+/// (a container whose own binds are broken cannot be inspected), another one is used.
 async fn planted_by(engine: &dyn Engine, views: &[View]) -> Result<Option<String>> {
     let mut failed = None;
     for view in views {
@@ -83,7 +83,7 @@ async fn planted_by(engine: &dyn Engine, views: &[View]) -> Result<Option<String
                 let is_link = stat.is_some_and(|stat| stat.link_target.is_some());
                 return Ok(is_link.then(|| view.service.clone()));
             }
-            // It was removed meanwhile, with its hold on the folder.
+            // The container was removed in the meantime, and can no longer change the folder.
             Err(error) if error.is_not_found() => {}
             Err(error) => failed = Some(error),
         }
@@ -91,7 +91,7 @@ async fn planted_by(engine: &dyn Engine, views: &[View]) -> Result<Option<String
     failed.map_or(Ok(None), Err)
 }
 
-/// Where a service has a path of the engine's machine.
+/// A path on the engine's machine as a service's container sees it.
 #[derive(Debug, PartialEq, Eq)]
 struct View {
     container: String,
@@ -99,8 +99,8 @@ struct View {
     inside: String,
 }
 
-/// Every component on the way to a source that a service can replace, outermost first, with where the services that can
-/// have it: those that run first, since only their files are mounted already.
+/// Every component of a source path that a service can replace, outermost first, with its path in each of those
+/// services. Running services come first, since only their files are mounted already.
 fn views(services: &[ContainerSummary], source: &Path) -> BTreeMap<PathBuf, Vec<View>> {
     let mut views: BTreeMap<PathBuf, Vec<View>> = BTreeMap::new();
     let (running, others): (Vec<_>, Vec<_>) =
@@ -126,7 +126,7 @@ fn views(services: &[ContainerSummary], source: &Path) -> BTreeMap<PathBuf, Vec<
     views
 }
 
-/// Whether another mount lies over a path: a container sees that one there, and cannot replace what is under it.
+/// Whether another mount covers a path: the container then sees that mount, and cannot replace the files under it.
 fn is_covered(container: &ContainerSummary, mount: &MountPoint, path: &Path) -> bool {
     container.mounts.iter().any(|other| {
         other.target != mount.target
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn what_another_mount_covers_cannot_be_replaced() {
         let mounts = vec![bind("/p", "/src", false), bind("/p/a/b", "/src/a/b", false)];
-        // By the second mount the last component can be replaced all the same.
+        // Through the second mount the last component can still be replaced.
         assert_eq!(looked_at(mounts, "/p/a/b/c"), ["/src/a", "/src/a/b/c"]);
     }
 }

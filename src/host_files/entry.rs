@@ -1,11 +1,11 @@
-//! The headers of the archives that we make.
+//! Headers of the tar archives that we create.
 
-/// Whose a file is, by number.
+/// Owner of a file, by numeric ids.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Owner {
-    /// The user.
+    /// The user id.
     pub uid: u64,
-    /// The group.
+    /// The group id.
     pub gid: u64,
 }
 
@@ -14,7 +14,7 @@ impl Owner {
     pub const ROOT: Self = Self { uid: 0, gid: 0 };
 }
 
-/// The header of an entry without a time: two archives of the same files are the same.
+/// Header of an entry without a modification time, so that archives of the same files are identical.
 pub fn header(kind: tar::EntryType, size: u64, mode: u32, owner: Owner) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
@@ -26,7 +26,7 @@ pub fn header(kind: tar::EntryType, size: u64, mode: u32, owner: Owner) -> tar::
     header
 }
 
-/// The header of a file of this machine, given to somebody.
+/// Header of a file of this machine, with another owner.
 pub fn header_of(metadata: &std::fs::Metadata, owner: Owner) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_metadata(metadata);

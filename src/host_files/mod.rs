@@ -1,9 +1,9 @@
-//! Files of this machine that are opened on behalf of specs, services and archives.
+//! Opens files of this machine on behalf of specs, services and archives, without following links.
 //!
-//! Whoever wrote such a path, or can write a folder on the way, may put a symbolic link there. So a [`Folder`] is opened
-//! once, by a path that the user chose, and everything below it is reached name by name, each relative to an open folder
-//! and none of them followed as a link. (`openat2` with `RESOLVE_BENEATH` needs Linux 5.6 and would want this as its
-//! fallback; one way that works everywhere is the one that is tested.)
+//! The author of such a path, or a service that can write to a folder in it, may put a symbolic link there. So a
+//! [`Folder`] is opened once, by a path that the user chose. Everything below it is opened one name at a time, relative
+//! to an open folder and without following links. (`openat2` with `RESOLVE_BENEATH` needs Linux 5.6 and would need this
+//! code as its fallback. One method that works everywhere is easier to test.)
 
 mod entry;
 mod unpack;
@@ -24,7 +24,7 @@ pub use writable::{PlantedLink, WritableFolders};
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// A folder that is held open: whatever becomes of its path, this is the one.
+/// A folder that is held open. It stays the same folder even if its path is renamed or replaced.
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
@@ -38,13 +38,13 @@ impl Folder {
         Ok(Self { fd, path: path.to_owned() })
     }
 
-    /// The same, and makes it where it is missing.
+    /// Opens a folder, and creates it if it is missing.
     pub fn make(path: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(path)?;
         Self::open(path)
     }
 
-    /// Its path when it was opened.
+    /// The path by which it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -54,7 +54,7 @@ impl Folder {
         self.walk(inner, Folder::child)
     }
 
-    /// The same, and makes what is missing.
+    /// Opens a folder below this one, and creates missing folders.
     pub fn make_below(&self, inner: &Path) -> io::Result<Self> {
         self.walk(inner, |folder, name| {
             match rustix::fs::mkdirat(&folder.fd, name, Mode::from_raw_mode(0o777)) {
@@ -87,7 +87,7 @@ impl Folder {
         }
     }
 
-    /// What a name in it is, if there is anything.
+    /// The type of an entry, if it exists.
     fn kind(&self, name: &OsStr) -> io::Result<Option<FileType>> {
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
@@ -96,7 +96,7 @@ impl Folder {
         }
     }
 
-    /// Opens a plain file below this folder for reading.
+    /// Opens a regular file below this folder for reading.
     pub fn read(&self, inner: &Path) -> io::Result<File> {
         let (folder, name) = self.parent_of(inner)?;
         let path = folder.path.join(&name);
@@ -108,8 +108,8 @@ impl Folder {
         }
     }
 
-    /// Makes an empty file. What had its name goes, unless it is a folder: nothing is written through a link, or into a
-    /// file that has another name elsewhere.
+    /// Creates an empty file. It replaces an existing file or link, but not a folder, so that it never writes through a
+    /// link or into a file that has another hard link.
     pub fn write(&self, name: &OsStr) -> io::Result<File> {
         let path = self.path.join(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -123,7 +123,7 @@ impl Folder {
         }
     }
 
-    /// Makes room for a name: a file or a link goes, a folder is an error.
+    /// Removes a file or link of this name. Fails if it is a folder.
     fn clear(&self, name: &OsStr) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -135,7 +135,7 @@ impl Folder {
         }
     }
 
-    /// Makes a folder, in the place of a file or a link if need be.
+    /// Creates a folder, and replaces a file or link of its name.
     fn put_folder(&self, name: &OsStr) -> io::Result<Self> {
         if self.kind(name)?.is_some_and(|kind| kind != FileType::Directory) {
             self.clear(name)?;
@@ -148,7 +148,7 @@ impl Folder {
         rustix::fs::symlinkat(target, &self.fd, name).map_err(|e| at(&self.path.join(name), e))
     }
 
-    /// Gives a plain file below `root` another name.
+    /// Creates a hard link to a regular file below `root`.
     fn put_hard_link(&self, name: &OsStr, root: &Self, first: &Path) -> io::Result<()> {
         let (folder, first_name) = root.parent_of(first)?;
         if folder.kind(&first_name)? != Some(FileType::RegularFile) {

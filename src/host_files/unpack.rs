@@ -1,5 +1,5 @@
-//! Unpacking an archive that came out of a container: nothing outside the folder that was asked for, and nothing through
-//! a link, whether the archive brought it or it was there.
+//! Unpacks an archive from a container. It writes nothing outside the target folder and nothing through a link, whether
+//! the link was in the archive or existed before.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -9,38 +9,38 @@ use rustix::fs::{Timespec, Timestamps};
 
 use super::{Folder, Owner, leads_out, set_mode, set_owner};
 
-/// What becomes of links in an archive.
+/// How to handle links in an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// They are made as they are: nothing of ours follows them.
+    /// Creates them as they are: none of our code follows them.
     Kept,
-    /// They are left out.
+    /// Skips them.
     LeftOut,
 }
 
-/// How an archive is unpacked.
+/// Options for unpacking an archive.
 #[derive(Debug, Clone)]
 pub struct Unpack {
-    /// How many parts at the beginning of each path are left out.
+    /// Number of leading path components to strip.
     pub strip: usize,
-    /// A name that comes in their place.
+    /// Name to put in place of the stripped components.
     pub prefix: Option<OsString>,
-    /// What becomes of links.
+    /// How to handle links.
     pub links: Links,
-    /// Whether files get the owners that the archive names, by number.
+    /// Whether files get the numeric owners that the archive names.
     pub owners: bool,
-    /// The permission bits that are kept.
+    /// The permission bits to keep.
     pub modes: u32,
 }
 
 impl Unpack {
-    /// Files for the user to look at: nothing runs with its owner's rights.
+    /// Options for files that the user only reads: setuid and setgid bits are dropped.
     pub fn plain(strip: usize, links: Links) -> Self {
         Self { strip, prefix: None, links, owners: false, modes: 0o777 }
     }
 
-    /// The path that an entry gets; `None` for one that is not below what is left out. A `.` at the beginning is a part:
-    /// the engine writes it for the contents of a folder.
+    /// The target path of an entry; `None` if the entry is not below the stripped prefix. A leading `.` counts as a
+    /// component: the engine writes it for the contents of a folder.
     fn place(&self, path: &Path) -> io::Result<Option<PathBuf>> {
         let parts: Vec<Component<'_>> =
             path.components().filter(|part| *part != Component::RootDir).collect();
@@ -53,10 +53,11 @@ impl Unpack {
     }
 }
 
-/// Unpacks an archive below a folder. A file or a link that has an entry's name is replaced.
+/// Unpacks an archive below a folder. Existing files and links of the same name are replaced.
 ///
 /// # Errors
-/// When the archive is damaged or leads out of the folder; when a link is on the way; when a file cannot be written.
+/// Fails if the archive is damaged or leads out of the folder, if a link is in the path, or if a file cannot be
+/// written.
 pub fn unpack(archive: impl Read, into: &Folder, how: &Unpack) -> io::Result<()> {
     let mut folders = Vec::new();
     for entry in tar::Archive::new(archive).entries()? {
@@ -66,12 +67,12 @@ pub fn unpack(archive: impl Read, into: &Folder, how: &Unpack) -> io::Result<()>
         let mode = header.mode().unwrap_or(0o755) & how.modes;
         let owner = Owner { uid: header.uid().unwrap_or_default(), gid: header.gid().unwrap_or_default() };
         let kind = header.entry_type();
-        // The folder itself is there and stays as it is.
+        // The target folder itself exists and is not changed.
         let Some(name) = path.file_name() else { continue };
         let parent = into.make_below(path.parent().unwrap_or(Path::new("")))?;
         match kind {
             tar::EntryType::Directory => {
-                // One without the right to write gets its mode when everything in it is there.
+                // A folder without write permission gets its mode once its contents are written.
                 parent.put_folder(name)?;
                 folders.push((path, mode, owner));
             }

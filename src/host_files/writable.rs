@@ -1,4 +1,4 @@
-//! Folders that services may write, and the links that they may have put there.
+//! Detects symbolic links that services may have put into folders that they can write to.
 
 use std::fs::File;
 use std::io;
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::{Folder, leads_out};
 
-/// The folders of this machine that services may write: below them a link is nobody's word for where a path leads.
+/// Folders of this machine that services can write to. Links below them are not trusted.
 #[derive(Debug, Clone, Default)]
 pub struct WritableFolders(Vec<PathBuf>);
 
-/// A link below a folder that a service may write.
+/// A link below a folder that a service can write to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlantedLink {
     /// The link.
@@ -20,7 +20,7 @@ pub struct PlantedLink {
 }
 
 impl WritableFolders {
-    /// These folders, by absolute paths.
+    /// Takes the folders as absolute paths.
     pub fn new(folders: impl IntoIterator<Item = PathBuf>) -> Self {
         let mut folders: Vec<PathBuf> = folders.into_iter().collect();
         folders.sort();
@@ -28,7 +28,7 @@ impl WritableFolders {
         Self(folders)
     }
 
-    /// The outermost of the folders that a path lies in, as the path has it, and the rest of the path.
+    /// Splits a path into the outermost of the folders that contains it, as the path spells it, and the rest.
     fn split<'p>(&self, path: &'p Path) -> Option<(&'p Path, &'p Path)> {
         let real: Vec<PathBuf> = self.0.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
         let is_one = |ancestor: &Path| {
@@ -41,7 +41,7 @@ impl WritableFolders {
         Some((folder, path.strip_prefix(folder).ok()?))
     }
 
-    /// The first link on the way to what a path names, below a folder that a service may write.
+    /// The first link in a path that lies below a folder that a service can write to.
     pub fn link_to(&self, path: &Path) -> Option<PlantedLink> {
         let (folder, inner) = self.split(path)?;
         let mut at = folder.to_owned();
@@ -54,7 +54,7 @@ impl WritableFolders {
         None
     }
 
-    /// Opens a file for reading. Below a folder that a service may write no link is followed.
+    /// Opens a file for reading. Follows no link below a folder that a service can write to.
     pub fn open(&self, path: &Path) -> io::Result<File> {
         match self.split(path) {
             Some((folder, inner)) => Folder::open(folder)?.read(inner),
@@ -62,7 +62,7 @@ impl WritableFolders {
         }
     }
 
-    /// Opens a folder to be written to. Below a folder that a service may write no link is followed.
+    /// Opens a folder for writing. Follows no link below a folder that a service can write to.
     pub fn folder(&self, path: &Path) -> io::Result<Folder> {
         match self.split(path) {
             Some((folder, inner)) => Folder::open(folder)?.below(inner),

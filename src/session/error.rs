@@ -1,4 +1,4 @@
-//! What can go wrong while a plan runs.
+//! Errors of a session.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,211 +9,211 @@ use crate::plan::PlanError;
 use crate::spec::{SandboxName, ServiceName};
 use crate::storage::StorageError;
 
-/// What a service asked for outside and was refused.
+/// Outbound connections of a service that were blocked.
 #[derive(Debug, Default)]
 pub struct Refused {
-    /// Each with the line that would let it out.
+    /// One line for each, with the rule that would allow it.
     pub lines: Vec<String>,
 }
 
-/// Why a session could not do what was asked.
+/// Why a session failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// The engine refused.
+    /// The engine returned an error.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The storage refused.
+    /// The storage returned an error.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The keeper refused.
+    /// The keeper returned an error.
     #[error(transparent)]
     Keeper(#[from] KeeperError),
     /// No plan could be made.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// A service ended that should be running.
+    /// A service exited that should be running.
     #[error("service `{service}` exited with code {code}{}", waited(.waited_for_by))]
     Exited {
-        /// Which service.
+        /// The service's name.
         service: String,
         /// Its exit code.
         code: i64,
         /// The last lines of its log.
         log: Vec<String>,
-        /// Services that waited for it.
+        /// Services that wait for it.
         waited_for_by: Vec<String>,
-        /// What it asked for outside and was refused, each with the line that would let it out.
+        /// Its blocked connections, each with the rule that would allow it.
         refused: Box<Refused>,
     },
-    /// A service ends each time that it is started.
+    /// A service exits each time that it is started.
     #[error("service `{service}` keeps exiting (code {code}, {times} times){}", waited(.waited_for_by))]
     KeepsExiting {
-        /// Which service.
+        /// The service's name.
         service: String,
         /// Its last exit code.
         code: i64,
-        /// How often it has ended.
+        /// How many times it has exited.
         times: u32,
         /// The last lines of its log.
         log: Vec<String>,
-        /// Services that waited for it.
+        /// Services that wait for it.
         waited_for_by: Vec<String>,
-        /// What it asked for outside and was refused, each with the line that would let it out.
+        /// Its blocked connections, each with the rule that would allow it.
         refused: Box<Refused>,
     },
     /// A service did not get ready in time.
     #[error("service `{service}` was not ready after {}: {last}{}", seconds(.after), waited(.waited_for_by))]
     NotReady {
-        /// Which service.
+        /// The service's name.
         service: String,
-        /// How long it was waited for.
+        /// How long the session waited.
         after: Duration,
-        /// Whether the service itself says how long that may be.
+        /// Whether the service itself sets this timeout.
         says_so: bool,
-        /// The last answer.
+        /// The last result of its probe.
         last: String,
         /// The last lines of its log.
         log: Vec<String>,
-        /// Services that waited for it.
+        /// Services that wait for it.
         waited_for_by: Vec<String>,
-        /// What it asked for outside and was refused, each with the line that would let it out.
+        /// Its blocked connections, each with the rule that would allow it.
         refused: Box<Refused>,
     },
-    /// The engine says that a service is not healthy.
+    /// The engine reports that a service is unhealthy.
     #[error("service `{service}` is unhealthy{}{}", because(.last), waited(.waited_for_by))]
     Unhealthy {
-        /// Which service.
+        /// The service's name.
         service: String,
-        /// What its healthcheck wrote last.
+        /// The last output of its healthcheck.
         last: String,
         /// The last lines of its log.
         log: Vec<String>,
-        /// Services that waited for it.
+        /// Services that wait for it.
         waited_for_by: Vec<String>,
-        /// What it asked for outside and was refused, each with the line that would let it out.
+        /// Its blocked connections, each with the rule that would allow it.
         refused: Box<Refused>,
     },
     /// The sandbox ended before its session did.
     #[error("sandbox `{name}` has ended: {why}")]
     Ended {
-        /// Its name.
+        /// The sandbox's name.
         name: SandboxName,
-        /// Who or what ended it.
+        /// The cause of its end.
         why: String,
     },
     /// A seed failed.
     #[error("seed {what} of `{target}` failed: {cause}")]
     Seed {
-        /// The service or volume.
+        /// The service or volume that was seeded.
         target: String,
-        /// The seed, and the statement where it is known.
+        /// The seed, with the statement if it is known.
         what: String,
-        /// What went wrong.
+        /// The cause of the failure.
         cause: String,
-        /// What the client and the service wrote.
+        /// The output of the client and the service.
         log: Vec<String>,
     },
-    /// A seed cannot be run as it is written.
+    /// A seed is invalid.
     #[error(transparent)]
     BadSeed(#[from] crate::data::seed::SeedError),
     /// A hook failed.
     #[error("`{command}` in service `{service}` exited with code {code}")]
     Hook {
-        /// Which service.
+        /// The service's name.
         service: String,
-        /// The command.
+        /// The command of the hook.
         command: String,
         /// Its exit code.
         code: i64,
-        /// What it wrote.
+        /// The hook's output.
         log: Vec<String>,
     },
     /// A file that the spec names could not be read.
     #[error("cannot read {what} from `{path}`")]
     File {
-        /// What it was to be.
+        /// What the file is for.
         what: String,
-        /// Where it was looked for.
+        /// The path that was tried.
         path: PathBuf,
-        /// Why not.
+        /// The I/O error.
         #[source]
         source: std::io::Error,
     },
     /// A secret or config has no value.
     #[error("{what} has no value: {reason}")]
     NoValue {
-        /// Which secret or config.
+        /// Which secret or config it is.
         what: String,
-        /// Why not.
+        /// Why it has none.
         reason: String,
     },
-    /// A volume of that name but with other data is in the way.
+    /// A volume of that name exists, with other data.
     #[error("volume `{name}` exists and is not this sandbox's")]
     ForeignVolume {
-        /// The volume.
+        /// The volume's name.
         name: String,
     },
     /// Another session holds the sandbox.
     #[error("sandbox `{name}` is up, or being built, in another session")]
     Held {
-        /// The sandbox.
+        /// The sandbox's name.
         name: SandboxName,
     },
-    /// A host port that must be had is taken.
+    /// A host port that the user requires is taken.
     #[error("port {port} of this machine is taken")]
     PortBusy {
-        /// Which port.
+        /// The port's number.
         port: u16,
     },
-    /// No sandbox of the name.
+    /// There is no sandbox of that name.
     #[error("there is no sandbox `{name}`")]
     NoSuchSandbox {
-        /// The name.
+        /// The requested name.
         name: SandboxName,
     },
     /// There is no such service in the sandbox.
     #[error("sandbox `{name}` has no service `{service}`")]
     NoSuchService {
-        /// The sandbox.
+        /// The sandbox's name.
         name: SandboxName,
-        /// The service.
+        /// The service's name.
         service: ServiceName,
     },
-    /// Something of a sandbox could not be destroyed.
+    /// Some objects of a sandbox could not be destroyed.
     #[error("sandbox `{name}` is not gone: {} left", .left.join(", "))]
     LeftBehind {
-        /// The sandbox.
+        /// The sandbox's name.
         name: SandboxName,
-        /// What is left, each with the cause.
+        /// The remaining objects, each with the cause.
         left: Vec<String>,
     },
-    /// The user's own limits are reached.
+    /// The user's own limits are exceeded.
     #[error("{reason}")]
     Limit {
-        /// Which limit, and how it stands.
+        /// The limit and its current use.
         reason: String,
     },
-    /// Something about data.
+    /// An operation on data failed.
     #[error("{what}")]
     Data {
         /// What went wrong.
         what: String,
-        /// The way out.
+        /// How to solve it.
         hint: Option<String>,
     },
-    /// Somebody else made a network of this name at the same time.
+    /// Another client created a network of this name at the same time.
     #[error("network `{network}` was made by somebody else at the same time")]
     Overtaken {
-        /// The network.
+        /// The network's name.
         network: String,
     },
-    /// Somebody asked to stop.
+    /// The operation was cancelled.
     #[error("interrupted")]
     Cancelled,
 }
 
 impl SessionError {
-    /// The way out, where one is known.
+    /// How to solve it, if that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Exited { refused, .. }
@@ -270,7 +270,7 @@ impl SessionError {
         }
     }
 
-    /// Whether what was written last says that a program missed the privileges that its file would give it.
+    /// Whether the last output shows that a program lacked the privileges that its file would give it.
     fn wants_privileges(&self) -> bool {
         const WORDS: [&str; 5] = [
             "no new privileges",
@@ -286,7 +286,7 @@ impl SessionError {
         self.log().iter().any(said)
     }
 
-    /// The last lines that whoever failed has written.
+    /// The last output of the service or command that failed.
     pub fn log(&self) -> &[String] {
         match self {
             Self::Exited { log, .. }

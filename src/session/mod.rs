@@ -1,4 +1,4 @@
-//! Runs a plan, holds the lease, owns signals and time in one loop; sees what sandboxes there are.
+//! Sessions: execute a plan, hold the lease, handle signals and deadlines in one loop, and list existing sandboxes.
 
 pub mod build;
 pub mod data;

@@ -1,4 +1,4 @@
-//! The user's settings, and what they refuse.
+//! The user's settings, and the limits that they set.
 
 use std::path::PathBuf;
 
@@ -10,20 +10,20 @@ use crate::plan::SubnetPool;
 use crate::session::error::SessionError;
 use crate::spec::{SandboxName, Settings, Spec};
 
-/// The variable of the environment that gives ranges of subnets, over the user's settings.
+/// The environment variable that sets the subnet ranges; it overrides the user's settings.
 const SUBNETS: &str = "SANDBOX_SUBNETS";
 
-/// `sandbox/config.yaml` in the user's configuration folder.
+/// The path of `sandbox/config.yaml` in the user's configuration folder.
 fn path() -> PathBuf {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")));
     folder.unwrap_or_default().join("sandbox").join("config.yaml")
 }
 
-/// The user's settings; none if there is no file.
+/// Loads the user's settings; the default if there is no file.
 ///
 /// # Errors
-/// When the file cannot be read, or says what is no setting.
+/// Fails if the file cannot be read or has an invalid setting.
 pub fn load() -> Result<Settings, SessionError> {
     let path = path();
     let text = match std::fs::read_to_string(&path) {
@@ -39,10 +39,10 @@ pub fn load() -> Result<Settings, SessionError> {
     })
 }
 
-/// The ranges that subnets are cut from: the environment's, else the user's, else ours.
+/// The ranges that subnets are allocated from: the environment's, else the user's, else the default.
 ///
 /// # Errors
-/// When one of them is no range.
+/// Fails if a range is invalid.
 pub fn subnets() -> Result<SubnetPool, SessionError> {
     let (list, place) = match std::env::var(SUBNETS).ok().filter(|list| !list.trim().is_empty()) {
         Some(list) => (list, SUBNETS.to_owned()),
@@ -57,10 +57,10 @@ pub fn subnets() -> Result<SubnetPool, SessionError> {
     })
 }
 
-/// Refuses a sandbox that is one more than the user's settings let there be.
+/// Rejects a new sandbox if it would exceed the limits in the user's settings.
 ///
 /// # Errors
-/// [`SessionError::Limit`] with the limit, how it stands, and the file.
+/// [`SessionError::Limit`] with the limit, its current use, and the settings file.
 pub async fn admit(
     engine: &dyn Engine,
     keeper: &Keeper,
@@ -84,7 +84,7 @@ pub async fn admit(
         .map_err(|reason| SessionError::Limit { reason: format!("{reason} (`{}`)", path().display()) })
 }
 
-/// `used`: the memory that the others may use at most.
+/// `used`: the maximum memory of the other sandboxes.
 fn judge(settings: &Settings, others: &[ObservedSandbox], used: u64, spec: &Spec) -> Result<(), String> {
     if let Some(most) = settings.max_sandboxes
         && others.len() >= most

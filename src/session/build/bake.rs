@@ -1,8 +1,8 @@
-//! Bakes: what the seeds make is made once, in a hidden sandbox, and published as a baseline that every later sandbox
-//! clones.
+//! Bakes: runs the seeds once in a hidden sandbox and publishes the volumes as a baseline, which later sandboxes clone.
 //!
-//! The hidden sandbox is named after the baseline's key, so its name is also the lock: of two bakes of one key, one
-//! does it and the other waits. It holds a lease like any other; a crash publishes nothing and leaves nothing.
+//! The hidden sandbox is named after the baseline's key, so its name is also the lock: if two clients bake the same
+//! key, one bakes and the other waits. It holds a lease as any sandbox does, so a crash publishes nothing and leaves
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,22 +32,23 @@ use crate::session::readiness::log_tail::tail;
 use crate::spec::{RestartPolicy, SandboxName, Service, ServiceName, Spec};
 use crate::storage::{SetPath, VolumeName};
 
-/// How often a bake that somebody else does is looked for.
+/// How often to check for a bake that another client runs.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Whether a baseline that is missing is made.
+/// What to do if the baseline is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// It is baked.
+    /// Bake it.
     Bake,
-    /// The seeds run in the sandbox itself.
+    /// Run the seeds in the sandbox itself.
     Leave,
 }
 
-/// Gives the order its data: from the baseline of its seeds, which is baked if it is missing. The key, if there is one.
+/// Sets the volumes' data sources from the baseline of the seeds, and bakes it if it is missing. Returns the key, if
+/// the spec has a baseline.
 ///
 /// # Errors
-/// Whatever a seed or the engine says; then nothing is published.
+/// Fails if a seed or the engine fails; then nothing is published.
 pub async fn provide(
     site: &Context,
     keeper: &Keeper,
@@ -60,7 +61,7 @@ pub async fn provide(
         return Ok(None);
     }
     let seeds = from_snapshot::seeds(&order.spec)?;
-    // The bytes of a file count by themselves: it need not be here yet.
+    // A snapshot file is hashed by its content, so it is not imported yet.
     for seed in seeds.iter().filter(|seed| !seed.is_a_file()) {
         seed.apply(site, order).await?;
     }
@@ -103,7 +104,7 @@ pub async fn provide(
     Ok(Some(key))
 }
 
-/// The generated secrets that belong to kept data.
+/// The generated secrets that are stored with the data.
 pub fn secrets_of(manifest: &Manifest) -> Generated {
     manifest.secrets.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
 }
@@ -120,7 +121,7 @@ pub fn identities(spec: &Spec, images: &BTreeMap<ServiceName, Image>) -> BTreeMa
         .collect()
 }
 
-/// The image of each service that the engine has.
+/// The image of each service, as far as the engine has it.
 pub async fn images(site: &Context, spec: &Spec) -> Result<BTreeMap<ServiceName, Image>, SessionError> {
     Ok(by_service(spec, &observe::images(&*site.engine, spec).await?))
 }
@@ -132,12 +133,12 @@ fn by_service(spec: &Spec, images: &Images) -> BTreeMap<ServiceName, Image> {
     spec.services.values().filter_map(of).collect()
 }
 
-/// What a baseline's key is taken over.
+/// The inputs that a baseline's key hashes.
 struct Counted {
     spec: Arc<Spec>,
     set: BakeSet,
     images: BTreeMap<ServiceName, Image>,
-    /// The files, as they were before anything was made of them.
+    /// The digests of the files, computed before the bake.
     inputs: Inputs,
 }
 
@@ -154,7 +155,7 @@ impl Counted {
         Ok(baseline::key(&self.spec, &self.set, &self.images, &inputs, &site.info.arch))
     }
 
-    /// Makes sure that what was read while the data was made is what the key was taken over.
+    /// Checks that the files did not change while the data was made, so that the key matches the data.
     async fn is_what_was_read(&self) -> Result<(), SessionError> {
         if !seed::differ(&self.inputs, &digested(&self.spec, &self.set).await?) {
             return Ok(());
@@ -166,7 +167,7 @@ impl Counted {
     }
 }
 
-/// The digests of all files that shape the data.
+/// Computes the digests of all files that the data depends on.
 async fn digested(spec: &Arc<Spec>, set: &BakeSet) -> Result<Inputs, SessionError> {
     let (spec, set) = (Arc::clone(spec), set.clone());
     let digested = tokio::task::spawn_blocking(move || {
@@ -182,7 +183,7 @@ fn tell(site: &Context, key: &SetPath, set: &BakeSet, state: BakeState) {
     site.events.emit(Event::Bake { key: key.name.to_string(), volumes, state });
 }
 
-/// Makes a baseline, or waits for somebody else who does.
+/// Makes a baseline, or waits for another client that makes it.
 async fn bake(
     site: &Context,
     keeper: &Keeper,
@@ -224,7 +225,7 @@ async fn bake(
         if matches!(outcome, Ok(()) | Err(SessionError::Held { .. } | SessionError::Cancelled)) {
             lease.release(Reason::SessionEnded).await?;
         } else {
-            // The keeper brings out the services' logs first.
+            // The keeper saves the services' logs first.
             let log = format!(
                 "`sandbox artifacts {}` has the logs of the services that made the data",
                 hidden.name
@@ -252,14 +253,14 @@ async fn wait(site: &Context, key: &SetPath, set: &BakeSet, awaited: &mut bool) 
     tokio::time::sleep(LOOK).await;
 }
 
-/// The hidden sandbox's order: the services of the bake, nothing published; those that only have a seeded volume are
-/// made, so that their image's files get into it, but not started.
+/// The hidden sandbox's build request: the services of the bake, without published ports. Services that only own a
+/// seeded volume are created but not started, so that their image's files get into it.
 fn hidden(order: &BuildRequest, key: &SetPath, set: &BakeSet) -> Result<BuildRequest, SessionError> {
     let mut spec = (*order.spec).clone();
     spec.services.retain(|name, _| set.services.contains(name) || set.made.contains(name));
     for service in spec.services.values_mut() {
         service.ports.clear();
-        // Whatever ends before its data is complete fails the bake.
+        // A service that ends before its data is complete fails the bake.
         service.restart = Some(RestartPolicy::No);
         service.depends_on.retain(|other, _| set.services.contains(other) || set.made.contains(other));
     }
@@ -285,8 +286,8 @@ fn hidden(order: &BuildRequest, key: &SetPath, set: &BakeSet) -> Result<BuildReq
     })
 }
 
-/// Makes sure that every service still runs or has completed: what failed after it was ready may have left its data
-/// half-made, as has a server that ends at all while its image initializes its data.
+/// Checks that every service still runs or has completed. A service that failed after it was ready may have left
+/// incomplete data, and so may a server that ended while its image initialized the data.
 async fn none_has_failed(site: &Context, hidden: &BuildRequest) -> Result<(), SessionError> {
     let BuildRequest { id, spec, .. } = hidden;
     let filter = Filter::all().label(identity::ID, id.as_str()).label(identity::ROLE, Role::Service.as_str());

@@ -15,13 +15,13 @@ use crate::session::error::SessionError;
 use crate::session::event::{Event, Events, Phase, StepId};
 use crate::spec::{SandboxName, Service, ServiceName, Spec};
 
-/// How long a service that has data may take to stop in its own time.
+/// The stop timeout of a service with data.
 const STOP: Duration = Duration::from_mins(1);
-/// How long one that has none may: as long as the engine's own default.
+/// The stop timeout of a service without data: the engine's own default.
 const STOP_WITHOUT_DATA: Duration = Duration::from_secs(10);
 
-/// Stops a sandbox's services, each after those that depend on it, so that their data is as after a clean shutdown.
-/// What had to be killed makes it a crash's, if it has data. They stay stopped, whatever their `restart` says.
+/// Stops a sandbox's services, dependents first, so that their data is as after a clean shutdown. If a service with
+/// data had to be killed, the data is only crash-consistent. The services stay stopped, whatever their `restart` says.
 pub(crate) async fn stop(
     site: &Context,
     keeper: &Keeper,
@@ -31,8 +31,8 @@ pub(crate) async fn stop(
     stop_each(site, keeper, spec, name, StopUrgency::AsWritten).await
 }
 
-/// The same where the data is kept for all that come after: what has data gets the time that it takes to put it in order,
-/// however short the spec's own is, and what had to be killed all the same is told of.
+/// Stops services whose data becomes a baseline. A service with data gets at least [`STOP`], even if the spec's own
+/// timeout is shorter, and a warning names each service that had to be killed.
 pub(crate) async fn stop_for_good(
     site: &Context,
     keeper: &Keeper,
@@ -42,17 +42,17 @@ pub(crate) async fn stop_for_good(
     stop_each(site, keeper, spec, name, StopUrgency::None).await
 }
 
-/// How soon a service that has data may be killed.
+/// When a service with data may be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StopUrgency {
-    /// After the spec's own time.
+    /// After the spec's timeout.
     AsWritten,
     /// Not before [`STOP`].
     None,
 }
 
 impl StopUrgency {
-    /// How long a service may take to stop.
+    /// The stop timeout of a service.
     fn patience(self, written: Option<Duration>, has_data: bool) -> Duration {
         match (self, has_data) {
             (Self::None, true) => written.unwrap_or_default().max(STOP),
@@ -75,7 +75,7 @@ async fn stop_each(
         let stops = now.iter().flat_map(|service| {
             containers(name, service).map(|container| stop_one(site, service, container, haste))
         });
-        // What is under way is not left to itself when one fails.
+        // If one stop fails, the others are still awaited.
         let stopped: Vec<Consistency> =
             join_all(stops).await.into_iter().collect::<Result<_, SessionError>>()?;
         if stopped.contains(&Consistency::Crash) {
@@ -85,7 +85,7 @@ async fn stop_each(
     Ok(consistency)
 }
 
-/// These services and those that are to be restarted with them (`depends_on` with `restart: true`).
+/// These services and those that restart with them (`depends_on` with `restart: true`).
 pub(crate) fn with_dependents(spec: &Spec, which: &BTreeSet<ServiceName>) -> BTreeSet<ServiceName> {
     let mut all = which.clone();
     loop {
@@ -98,7 +98,7 @@ pub(crate) fn with_dependents(spec: &Spec, which: &BTreeSet<ServiceName>) -> BTr
     }
 }
 
-/// Services in groups that stop together, each after those that depend on it.
+/// Groups of services that stop together, dependents first.
 pub(crate) fn in_stop_order(mut left: Vec<&Service>) -> Vec<Vec<&Service>> {
     let mut groups = Vec::new();
     while !left.is_empty() {
@@ -114,7 +114,6 @@ pub(crate) fn in_stop_order(mut left: Vec<&Service>) -> Vec<Vec<&Service>> {
     groups
 }
 
-/// The names of a service's containers.
 fn containers(name: &SandboxName, service: &Service) -> impl Iterator<Item = String> {
     (1..=service.replicas()).map(|n| identity::service(name.as_str(), service.name.as_str(), n))
 }
@@ -147,7 +146,7 @@ async fn stop_one(
     Ok(Consistency::Crash)
 }
 
-/// Whether the spec wants it killed: then nothing of its data is in its memory.
+/// Whether the spec wants it killed. It then keeps no data in memory that it would have to write.
 fn is_to_be_killed(service: &Service) -> bool {
     let signal = service.stop_signal.as_deref().unwrap_or_default().to_ascii_uppercase();
     matches!(signal.strip_prefix("SIG").unwrap_or(&signal), "KILL" | "9")
@@ -161,25 +160,25 @@ fn killed(service: &Service) -> String {
     )
 }
 
-/// Whether a process had no chance to put its data in order: it was killed, or crashed (128 and the signal's number).
+/// Whether a process could not write its data: it was killed, or it crashed (128 plus the signal's number).
 fn was_cut_short(code: i64) -> bool {
     let signals = [libc::SIGKILL, libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
     signals.iter().any(|signal| code == 128 + i64::from(*signal))
 }
 
-/// Makes sure that no service of a sandbox runs.
+/// Checks that no service of a sandbox runs.
 ///
 /// # Errors
-/// Names the first that does.
+/// Names the first container that runs.
 pub(crate) async fn none_runs(site: &Context, id: &SandboxId) -> Result<(), SessionError> {
     let filter = Filter::all().label(identity::ID, id.as_str()).label(identity::ROLE, Role::Service.as_str());
     none_of_these_runs(&site.engine.containers(&filter).await?)
 }
 
-/// Makes sure that none of these containers runs.
+/// Checks that none of these containers runs.
 ///
 /// # Errors
-/// Names the first that does.
+/// Names the first container that runs.
 pub(crate) fn none_of_these_runs(containers: &[ContainerSummary]) -> Result<(), SessionError> {
     match containers.iter().find(|container| container.state.is_alive()) {
         Some(container) => Err(disturbed(&format!("`{}` was started", container.name))),
@@ -187,7 +186,7 @@ pub(crate) fn none_of_these_runs(containers: &[ContainerSummary]) -> Result<(), 
     }
 }
 
-/// What happened to data that was to be cloned or replaced in peace.
+/// The error for data that may have changed while it was cloned or replaced.
 pub(crate) fn disturbed(what: &str) -> SessionError {
     SessionError::Data {
         what: format!("{what} while its data was not to change"),
@@ -195,7 +194,7 @@ pub(crate) fn disturbed(what: &str) -> SessionError {
     }
 }
 
-/// A stop that is under way, so that whoever waits sees for what.
+/// A stop in progress, as a step in the events, so that the user sees what the wait is for.
 struct Stopping<'a> {
     events: &'a Events,
     service: String,
@@ -204,7 +203,7 @@ struct Stopping<'a> {
 }
 
 impl<'a> Stopping<'a> {
-    /// No plan has these steps: their number is beyond all of a plan's.
+    /// A step id that no plan uses.
     const STEP: StepId = StepId(usize::MAX - 1);
 
     fn tell(events: &'a Events, service: &Service, container: &str) -> Self {

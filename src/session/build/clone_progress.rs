@@ -1,14 +1,14 @@
-//! How far volumes are that are being cloned, where they are copied and that takes its time.
+//! Reports the progress of volume clones where the storage has to copy the data.
 
 use std::time::{Duration, Instant};
 
 use crate::session::event::{Event, Events, Progress};
 use crate::storage::{Storage, VolumePath};
 
-/// How often it is asked how far they are.
+/// How often to poll the progress.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Does what clones volumes to these places, and tells how far that is.
+/// Runs work that clones volumes to these paths, and reports its progress.
 pub(crate) async fn told<T>(
     storage: &dyn Storage,
     events: &Events,
@@ -39,11 +39,11 @@ pub(crate) async fn told<T>(
     }
 }
 
-/// How far all clones together are that are under way; `None` if none is, or none can tell.
+/// The total progress of all running clones; `None` if none runs or none reports progress.
 async fn so_far(storage: &dyn Storage, places: &[VolumePath]) -> Option<Progress> {
     let mut all: Option<Progress> = None;
     for place in places {
-        // It is only for those who watch.
+        // Progress is only for display: errors are ignored.
         let Ok(Some(one)) = storage.progress(place).await else { continue };
         if one.total > 0 {
             let sum = all.unwrap_or(Progress { done: 0, total: 0 });
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
     use crate::storage::{self, RemoteStorage, Reply, Request, SetPath, StorageKind, Transport, VolumeName};
 
-    /// Where one volume is being copied and of another nothing is known.
+    /// Reports the copy of one volume, and nothing for the others.
     struct Halfway;
 
     #[async_trait]

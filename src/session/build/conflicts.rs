@@ -1,4 +1,5 @@
-//! What others were faster to take, between the look at an engine and the call: then looking and planning again helps.
+//! Handles conflicts with concurrent clients: a subnet, port or name was taken between observing and executing, so that
+//! observing and planning again helps.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,42 +13,41 @@ use crate::plan::{Observed, Op};
 use crate::session::error::SessionError;
 use crate::spec::Spec;
 
-/// How long it is waited before another look at what somebody else is making.
+/// How long to wait before looking again for an object that another client is creating.
 const SETTLING: Duration = Duration::from_millis(100);
 
-/// What an engine has told to be taken, though a look does not show it, or not yet.
+/// What the engine reported as taken, although observing does not show it, or not yet.
 #[derive(Debug, Default)]
 pub(crate) struct Conflict {
     ports: BTreeSet<Port>,
-    /// Of networks: it may be a while until those of others are listed.
+    /// Subnets of networks: those of other clients may take a while to be listed.
     subnets: Vec<Ipv4Net>,
 }
 
-/// Whose plan it is.
+/// The sandbox that a plan is for.
 pub(crate) struct PlanOwner<'a> {
     pub spec: &'a Spec,
     pub ports: PreferredPort,
-    /// The sandbox's gateway.
     pub gateway: String,
 }
 
 impl Conflict {
-    /// Adds it to what a look has shown.
+    /// Adds the conflicts to the observed state.
     pub(crate) fn add_to(&self, observed: &mut Observed) {
         observed.busy_ports.extend(&self.ports);
         observed.taken.extend(&self.subnets);
     }
 
-    /// Forgets the subnets: where none is free, one of them may be again.
+    /// Forgets the subnets: if none is free, one of them may have become free again.
     pub(crate) fn forget_subnets(&mut self) {
         self.subnets.clear();
     }
 
-    /// Whether the failure of an operation only means that somebody else was faster. What is lost by it is noted, and what
-    /// was made for it removed.
+    /// Whether an operation failed only because another client was faster. If so, records the conflict and removes what
+    /// must be created again.
     ///
     /// # Errors
-    /// When the engine refuses the removal.
+    /// Fails if the engine rejects the removal.
     pub(crate) async fn to_others(
         &mut self,
         engine: &dyn Engine,
@@ -65,7 +65,7 @@ impl Conflict {
             _ => return Ok(false),
         };
         match (error.kind, op) {
-            // For a moment there are several edge networks. What was told of one of them has to be told anew.
+            // For a moment there are several edge networks. A container that refers to them has to be created again.
             (ErrorKind::Ambiguous, Op::Start { container }) if *container == whose.gateway => {
                 engine.remove_container(container, true, false).await?;
                 give_way().await;
@@ -75,7 +75,7 @@ impl Conflict {
                 self.subnets.extend(network.subnets.iter().filter_map(Subnet::ipv4));
             }
             (ErrorKind::SubnetOverlap | ErrorKind::Conflict, Op::CreateEdge(_)) => {
-                // Another first sandbox makes it, and it is not listed before that is done.
+                // Another client creates the edge network, which is not listed before it is complete.
                 tokio::time::sleep(SETTLING).await;
             }
             (ErrorKind::PortTaken, Op::Start { container }) => {
@@ -86,7 +86,7 @@ impl Conflict {
                 if host_ports::check(whose.spec, whose.ports, &without).is_err() {
                     return Ok(false);
                 }
-                // The engine has the old ports in the container: it has to be made anew.
+                // The container still has the old ports: it has to be created again.
                 engine.remove_container(container, true, false).await?;
             }
             _ => return Ok(false),
@@ -95,7 +95,7 @@ impl Conflict {
     }
 }
 
-/// Waits for a moment, each client for another one.
+/// Waits for a random time, so that clients in conflict do not retry together.
 async fn give_way() {
     tokio::time::sleep(Duration::from_millis(rand::random_range(20..250))).await;
 }

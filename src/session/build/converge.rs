@@ -1,8 +1,8 @@
-//! Brings a sandbox up: observe, plan, run the plan, and look again where the engine knew better.
+//! Brings a sandbox up: observe, plan, execute, and retry after a conflict.
 //!
-//! The same call makes a new sandbox and changes a running one. Somebody else may take a subnet or a port between the
-//! look and the call; then it looks and plans again. What fails leaves its traces to whoever called: labels are
-//! enough to destroy them.
+//! The same call creates a new sandbox and changes a running one. If another client takes a subnet or a port between
+//! observing and executing, it observes and plans again. After a failure it does not clean up: the caller can destroy
+//! the sandbox by its labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,55 +39,55 @@ use crate::session::readiness::wait::Pending;
 use crate::spec::{Limits, RestartPolicy, SandboxName, Service, ServiceName, Spec};
 use crate::storage::Storage;
 
-/// How often the engine may know better before we give up.
+/// Maximum number of attempts after conflicts.
 const ATTEMPTS: u32 = 24;
 
-/// How long it is looked again while no subnet is free: for a moment, clients that make the first sandbox side by side
-/// may take more than they keep.
+/// How long to retry while no subnet is free: clients that create their first sandboxes at the same time may briefly
+/// take more subnets than they keep.
 const CROWDED: Duration = Duration::from_secs(3);
-/// How often that is.
+/// Interval of these retries.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// What a sandbox is built with.
+/// What all build operations need: the engine, the keeper, the storage and the settings.
 #[derive(Clone)]
 pub struct Context {
-    /// The engine.
+    /// The engine's API.
     pub engine: Arc<dyn Engine>,
-    /// What it is.
+    /// Kind, version and properties of the engine.
     pub info: EngineInfo,
-    /// Where volumes' data lies.
+    /// The storage that has the volumes' data.
     pub storage: Arc<dyn Storage>,
-    /// The container of ours that has its files.
+    /// The name of our container that mounts the storage's files.
     pub storage_container: String,
-    /// Binds services together; or why they cannot be.
+    /// Sets the sandbox's shared limits, or why this keeper cannot.
     pub limiter: Result<Limiter, String>,
-    /// The keeper.
+    /// The connection to the keeper.
     pub keeper: Keeper,
     /// The reference of our own image.
     pub agent_image: String,
-    /// Its world.
+    /// The scope in which the sandbox is.
     pub scope: Scope,
-    /// Where subnets come from.
+    /// The ranges that subnets are allocated from.
     pub subnets: SubnetPool,
-    /// The seccomp profile under which fsync costs nothing.
+    /// The seccomp profile that makes `fsync` a no-op.
     pub throwaway_seccomp: Option<String>,
-    /// Where to tell what happens.
+    /// Where events are sent.
     pub events: Events,
 }
 
-/// What a plan says of the world around a sandbox.
+/// What a plan needs to know besides the spec and the observed state.
 pub struct PlanEnvironment<'a> {
-    /// What the engine is.
+    /// Kind, version and properties of the engine.
     pub info: &'a EngineInfo,
-    /// Its world.
+    /// The scope in which the sandbox is.
     pub scope: &'a Scope,
-    /// Where subnets come from.
+    /// The ranges that subnets are allocated from.
     pub subnets: &'a SubnetPool,
     /// The reference of our own image.
     pub agent_image: &'a str,
-    /// The seccomp profile under which fsync costs nothing.
+    /// The seccomp profile that makes `fsync` a no-op.
     pub throwaway_seccomp: Option<&'a String>,
-    /// The control group above those of the services.
+    /// The parent control group of the services.
     pub group: Option<String>,
 }
 
@@ -104,45 +104,45 @@ impl Context {
     }
 }
 
-/// What is to be built.
+/// What to build: the spec, the sandbox's name and id, and the options of the build.
 #[derive(Clone)]
 pub struct BuildRequest {
-    /// The spec, with only the services that are asked for.
+    /// The spec, with only the requested services.
     pub spec: Arc<Spec>,
     /// The values of its secrets and configs.
     pub values: Arc<Values>,
     /// The sandbox's name.
     pub name: SandboxName,
-    /// Its incarnation.
+    /// The instance id of the sandbox.
     pub id: SandboxId,
     /// The first deadline.
     pub expires: Option<Timestamp>,
-    /// Where volumes' first content comes from.
+    /// Where the initial content of volumes comes from.
     pub sources: BTreeMap<String, VolumeSource>,
-    /// The images that its data was made with, which must be these still.
+    /// The images that the data was made with. They must still be the same.
     pub made_with: BTreeMap<String, ImageIdentity>,
-    /// Which seeds run.
+    /// Which seeds to run.
     pub seeding: Seeding,
-    /// Whether it is being built for the first time.
+    /// Whether it is built for the first time.
     pub age: Age,
-    /// Services that are built even if their image is there.
+    /// Services whose image is built even if it exists.
     pub rebuild: BTreeSet<ServiceName>,
-    /// Services that are made anew even if nothing changed.
+    /// Services whose containers are recreated even if nothing changed.
     pub recreate: BTreeSet<ServiceName>,
-    /// Services that are made and whose volumes are filled, but that are not started.
+    /// Services that are created and whose volumes are filled, but that are not started.
     pub only_made: BTreeSet<ServiceName>,
-    /// Whether services that the spec no longer has are removed.
+    /// Whether to remove services that the spec no longer has.
     pub remove_orphans: bool,
-    /// The longest that a service is waited for.
+    /// The longest time to wait for a service.
     pub patience: Duration,
-    /// What happens when a host port is not free.
+    /// What to do if a host port is not free.
     pub ports: PreferredPort,
 }
 
-/// Fetches and builds the images of a spec, and looks at them.
+/// Pulls and builds the images of a spec, and inspects them.
 ///
 /// # Errors
-/// The first image that could not be had.
+/// Fails with the first image that cannot be pulled or built.
 pub async fn images(
     site: &Context,
     spec: &Arc<Spec>,
@@ -165,10 +165,10 @@ pub async fn images(
     Ok(observe::images(&*site.engine, spec).await?)
 }
 
-/// The plan of an order, without running it: images and the rest.
+/// The plan of a build request, with its images, without executing it.
 ///
 /// # Errors
-/// When the engine does not answer or no plan can be made.
+/// Fails if the engine does not answer or no plan can be made.
 pub async fn dry_run(
     engine: &dyn Engine,
     means: &PlanEnvironment<'_>,
@@ -183,10 +183,10 @@ pub async fn dry_run(
     Ok(images.then(plan::plan(&wish, &survey.observed)?))
 }
 
-/// Builds (or changes) a sandbox whose images are there, and tells how to reach it.
+/// Builds (or changes) a sandbox whose images exist, and returns how to reach it.
 ///
 /// # Errors
-/// Whatever a step met; [`SessionError::Held`] if another client claimed the name first.
+/// Fails with the error of a step, or with [`SessionError::Held`] if another client claimed the name first.
 pub async fn raise(
     site: &Context,
     order: &BuildRequest,
@@ -222,7 +222,7 @@ pub async fn raise(
         let wish = wish(&site.means(&order.id), order);
         let plan = match plan::plan(&wish, &survey.observed) {
             Err(PlanError::NoSubnet { .. }) if began.elapsed() < CROWDED => {
-                // What was lost to others may be free again.
+                // Subnets that other clients took may be free again.
                 lost.forget_subnets();
                 tokio::time::sleep(LOOK).await;
                 continue;
@@ -256,7 +256,7 @@ pub async fn raise(
     Ok(())
 }
 
-/// The published ports before the last change. While a gateway is replaced nothing else tells them.
+/// The published ports before the last change. While the gateway is replaced, no container has them.
 async fn declared_ports(site: &Context, order: &BuildRequest) -> Result<Vec<PortBinding>, SessionError> {
     match order.age {
         Age::New => Ok(Vec::new()),
@@ -325,11 +325,11 @@ async fn run(
     scheduler::run(plan, token, |step, token| Arc::clone(&workshop).perform(step, token)).await
 }
 
-/// Starts services that exist, in order, and waits for each. The gateway runs; secrets that a reboot made it forget
-/// are put in again.
+/// Starts existing services in order and waits for each. The gateway must run; secrets that it lost in a reboot are
+/// uploaded again.
 ///
 /// # Errors
-/// Whatever the engine says; a service that ends or does not get ready.
+/// Fails if the engine fails, or if a service exits or does not get ready.
 pub async fn start(
     site: &Context,
     spec: &Arc<Spec>,
@@ -353,7 +353,7 @@ pub async fn start(
     })
 }
 
-/// Looks for a service that ended badly after it was ready, and that nobody is to start again.
+/// Checks for services that failed after they were ready and that will not be restarted.
 async fn none_failed(
     site: &Context,
     order: &BuildRequest,
@@ -380,10 +380,10 @@ async fn none_failed(
     Ok(())
 }
 
-/// Tells that a sandbox is up and how to reach it, and which wished-for host ports were not free.
+/// Reports that a sandbox is up, how to reach it, and which preferred host ports were not free.
 ///
 /// # Errors
-/// When the engine does not answer; the first service that failed while others were waited for.
+/// Fails if the engine does not answer, or with the first service that failed while others were waited for.
 pub async fn tell_up(
     site: &Context,
     order: &BuildRequest,
@@ -394,7 +394,7 @@ pub async fn tell_up(
         return Err(SessionError::NoSuchSandbox { name: order.name.clone() });
     };
     let mut services = inspect::statuses(&*site.engine, &sighting, Passwords::LeftOut).await?;
-    // The engine checks only after an interval what has just been seen.
+    // The engine runs its first healthcheck only after an interval, but `up` has already seen the service ready.
     let unchecked = services.iter_mut().filter(|status| status.state == ServiceState::Starting);
     unchecked.for_each(|status| status.state = ServiceState::Ready);
     none_failed(site, order, &services).await?;
@@ -420,18 +420,18 @@ pub async fn tell_up(
     Ok(())
 }
 
-/// How a client stays with a sandbox that it has brought up.
+/// How a client relates to a sandbox that it has brought up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotMode {
-    /// It is the sandbox's session: its end is the sandbox's.
+    /// It is the sandbox's session: when it ends, the sandbox is destroyed.
     Session,
     /// It is attached to a sandbox that outlives it.
     Visit,
-    /// It leaves the sandbox to this lifetime.
+    /// It detaches and gives the sandbox this lifetime.
     Detached(Lifetime),
 }
 
-/// When a sandbox ends, as its keeper has it.
+/// When a sandbox ends, according to its keeper.
 async fn end(site: &Context, order: &BuildRequest) -> Option<End> {
     let standings = site.keeper.sandboxes().await.unwrap_or_default();
     let standing = standings.into_iter().find(|standing| standing.sandbox == order.id);
@@ -441,7 +441,7 @@ async fn end(site: &Context, order: &BuildRequest) -> Option<End> {
     }
 }
 
-/// A service that `up` has waited for is ready, whatever its next healthcheck is still to say.
+/// Sets a service that `up` has waited for to ready, even if its next healthcheck has not run yet.
 pub fn found_ready(mut status: ServiceStatus) -> ServiceStatus {
     if matches!(status.state, ServiceState::Starting | ServiceState::Healthy) {
         status.state = ServiceState::Ready;
@@ -449,7 +449,7 @@ pub fn found_ready(mut status: ServiceStatus) -> ServiceStatus {
     status
 }
 
-/// Ports that are published at none of those that the spec wishes for.
+/// Ports that are published at none of the host ports that the spec prefers.
 fn moved<'a>(spec: &Spec, services: &'a [ServiceStatus]) -> impl Iterator<Item = Event> + 'a {
     plan::published(spec, &Observed::default()).into_iter().filter_map(|port| {
         let wanted = port.wanted?;

@@ -1,4 +1,4 @@
-//! The images that the Dockerfiles of a spec name, so that what builds them is built first.
+//! Reads which images the Dockerfiles of a spec are based on, so that services that build those images are built first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -6,7 +6,8 @@ use std::path::Path;
 use crate::engine::dockerfile::base_images;
 use crate::spec::{Build, Dockerfile, ServiceName, Spec};
 
-/// The base images of each service that is built, as far as its Dockerfile can be read: whoever builds says what is wrong.
+/// The base images of each service that is built, as far as its Dockerfile can be read. The build itself reports errors
+/// in it.
 pub async fn named_images(spec: &Spec) -> BTreeMap<ServiceName, BTreeSet<String>> {
     let services = spec.services.values().chain(spec.build_only.values());
     let builds: Vec<(ServiceName, Build)> =

@@ -1,4 +1,4 @@
-//! Keys of a spec that an engine of an older API takes and ignores.
+//! Warns about keys of a spec that an engine with an older API accepts and ignores.
 
 use crate::engine::{ApiVersion, EngineInfo};
 use crate::session::error::SessionError;
@@ -8,13 +8,13 @@ use crate::spec::{MountKind, Service, Spec};
 /// A key, the first version of the API whose engines apply it, and whether a service uses it.
 type Key = (&'static str, ApiVersion, fn(&Service) -> bool);
 
-/// Keys without which a service runs all the same.
+/// Keys without which a service still runs.
 const IGNORED: [Key; 3] = [
     ("healthcheck.start_interval", ApiVersion { major: 1, minor: 44 }, |service| {
         service.healthcheck.as_ref().is_some_and(|check| check.start_interval.is_some())
     }),
     ("annotations", ApiVersion { major: 1, minor: 43 }, |service| !service.annotations.is_empty()),
-    // No version: it is not passed on.
+    // An impossible version: we never pass this key on.
     ("volumes.bind.recursive", ApiVersion { major: u32::MAX, minor: 0 }, |service| {
         service.mounts.iter().any(|mount| match &mount.kind {
             MountKind::Bind { options: Some(options), .. } => {
@@ -25,13 +25,13 @@ const IGNORED: [Key; 3] = [
     }),
 ];
 
-/// The first version of the API whose engines mount a part of a volume.
+/// The first API version whose engines mount a subpath of a volume.
 const SUBPATH: ApiVersion = ApiVersion { major: 1, minor: 45 };
 
-/// Tells which keys the engine ignores.
+/// Warns about each key that the engine ignores.
 ///
 /// # Errors
-/// For a key whose loss would give a service another file system than the spec says.
+/// Fails for a key that changes the service's file system if the engine ignores it.
 pub(crate) fn check(events: &Events, info: &EngineInfo, spec: &Spec) -> Result<(), SessionError> {
     for service in spec.services.values() {
         if info.api < SUBPATH && service.mounts.iter().any(|mount| has_subpath(&mount.kind)) {

@@ -1,4 +1,4 @@
-//! Performs the operations of a plan: each is one call to the engine or one message to the keeper.
+//! Executes the operations of a plan: each is one call to the engine or one message to the keeper.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -30,37 +30,37 @@ use crate::session::readiness::wait::ReadinessWait;
 use crate::spec::{ServiceName, Spec};
 use crate::storage::{Storage, StorageError, VolumePath};
 
-/// How many of a failed build's lines are told again.
+/// Number of a failed build's last lines to repeat.
 const LAST_BUILD_LINES: usize = 20;
 
-/// All that operations are performed with.
+/// Executes the operations of a plan.
 pub struct PlanExecutor {
-    /// The engine.
+    /// The engine's API.
     pub engine: Arc<dyn Engine>,
-    /// Where volumes' data lies.
+    /// The storage that has the volumes' data.
     pub storage: Arc<dyn Storage>,
-    /// Binds services together; or why they cannot be.
+    /// Sets the sandbox's shared limits, or why this keeper cannot.
     pub limiter: Result<Limiter, String>,
-    /// The keeper.
+    /// The connection to the keeper.
     pub keeper: Keeper,
-    /// Where to tell what happens.
+    /// Where events are sent.
     pub events: Events,
     /// The spec that is built.
     pub spec: Arc<Spec>,
     /// The values of its secrets and configs.
     pub values: Arc<Values>,
-    /// Tries services' ports from the inside.
+    /// Probes services' ports from inside the sandbox.
     pub prober: Arc<GatewayProber>,
-    /// The longest that a service is waited for.
+    /// The longest time to wait for a service.
     pub patience: Duration,
-    /// The services that are waited for.
+    /// The services that are being waited for.
     pub pending: Pending,
     /// Each step's number, for the events.
     pub numbers: BTreeMap<StepId, usize>,
 }
 
 impl PlanExecutor {
-    /// Numbers the steps of the plan that is about to run, and tells it.
+    /// Numbers the steps of the plan that is about to run, and reports the plan.
     pub fn announce(&mut self, plan: &Plan) {
         self.numbers = plan.steps().iter().enumerate().map(|(n, step)| (step.id.clone(), n)).collect();
         let steps = plan
@@ -78,10 +78,11 @@ impl PlanExecutor {
         self.events.emit(Event::Plan { steps });
     }
 
-    /// Performs one step and tells how it went.
+    /// Executes one step and reports its result.
     ///
     /// # Errors
-    /// Whatever the operation meets; [`SessionError::Cancelled`] if it was only waiting when the token was cancelled.
+    /// Fails if the operation fails, or with [`SessionError::Cancelled`] if it was only waiting when the token was
+    /// cancelled.
     pub async fn perform(
         self: Arc<Self>,
         step: Arc<Step>,
@@ -96,7 +97,7 @@ impl PlanExecutor {
         let elapsed = began.elapsed();
         match &outcome {
             Ok(()) => self.events.emit(Event::StepDone { id, phase, what, service, elapsed }),
-            // It only stopped waiting: not its failure.
+            // It only stopped waiting, which is not a failure of the step.
             Err(SessionError::Cancelled) => {}
             Err(error) => {
                 let error = in_full(error);
@@ -181,9 +182,9 @@ impl PlanExecutor {
         Ok(())
     }
 
-    /// Names of networks are not unique: of several first sandboxes each may make an edge network of its own. So one
-    /// that is not alone takes its own away again, and all look anew. Of two, the one that looks last sees both, so that
-    /// never two stay.
+    /// Network names are not unique: several clients that create the first sandbox may each create an edge network. So
+    /// a client that finds a second one removes its own, and all clients observe again. Of two clients, the one that
+    /// looks last sees both networks, so two never remain.
     async fn create_edge(&self, network: &CreateNetwork) -> Result<(), SessionError> {
         let made = self.engine.create_network(network).await;
         let mut all = self.engine.networks(&Filter::all().name(&network.name)).await?;
@@ -195,17 +196,18 @@ impl PlanExecutor {
                 self.engine.remove_network(&id).await?;
                 Err(overtaken())
             }
-            // Its subnet need not be the one that was planned with.
+            // Its subnet may differ from the planned one.
             Err(_) if !all.is_empty() => Err(overtaken()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Whoever is still on it is taken off: a container that is no longer wanted, or none of ours.
+    /// Removes a network, and first disconnects its remaining members: unwanted containers, or containers that are not
+    /// ours.
     async fn remove_network(&self, network: &str) -> Result<(), SessionError> {
         let Some(found) = self.engine.network(network).await? else { return Ok(()) };
         for member in &found.containers {
-            // The removal that follows tells.
+            // A failed disconnect shows in the removal that follows.
             let _ = self.engine.disconnect(&found.id, &member.id).await;
         }
         match self.engine.remove_network(&found.id).await {
@@ -259,7 +261,7 @@ impl PlanExecutor {
             }
         };
         match made {
-            // The path is this incarnation's own: an earlier plan of it got this far before a step of its failed.
+            // The path belongs to this instance alone: an earlier plan created it before a later step failed.
             Err(StorageError::Exists { .. }) => Ok(()),
             made => Ok(made?),
         }
@@ -269,7 +271,7 @@ impl PlanExecutor {
         let mount = self.storage.mount(path).await?;
         let wanted = CreateVolume { driver: Some(mount.driver), options: mount.options, ..volume.clone() };
         let made = self.engine.create_volume(&wanted).await?;
-        // The engine answers an old volume of the name without a word.
+        // For an existing name the engine returns the old volume without an error.
         if made.options == wanted.options {
             Ok(())
         } else {
@@ -315,7 +317,7 @@ impl PlanExecutor {
         }
     }
 
-    /// A failure that nobody depends on is told and passed over.
+    /// Reports a failure that no other step depends on as a warning.
     fn as_warning(&self, outcome: Result<(), SessionError>) -> Result<(), SessionError> {
         match outcome {
             Ok(()) | Err(SessionError::Cancelled) => outcome,
@@ -328,7 +330,7 @@ impl PlanExecutor {
         }
     }
 
-    /// Tells how a bake goes.
+    /// Reports the state of a bake.
     pub fn tell_bake(&self, key: &str, volumes: &[String], state: BakeState) {
         self.events.emit(Event::Bake { key: key.to_owned(), volumes: volumes.to_vec(), state });
     }
@@ -338,7 +340,7 @@ fn owner(step: &Step) -> String {
     step.service.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
-/// Gives up what only waits when the token is cancelled.
+/// Runs a wait, and abandons it when the token is cancelled.
 async fn interruptible(
     token: &CancellationToken,
     work: impl Future<Output = Result<(), SessionError>>,
@@ -350,7 +352,7 @@ async fn interruptible(
     }
 }
 
-/// The part of a build as events name it.
+/// The phase under which events report an operation.
 fn phase(op: &Op) -> event::Phase {
     match op {
         Op::PullImage(_) => event::Phase::Pull,
@@ -372,7 +374,7 @@ fn phase(op: &Op) -> event::Phase {
     }
 }
 
-/// A pull as it goes: the sum over its layers, told at most ten times a second.
+/// Progress of an image pull, summed over its layers and reported at most ten times a second.
 struct Pulled {
     image: String,
     layers: BTreeMap<String, (u64, u64, bool)>,

@@ -1,4 +1,4 @@
-//! Commands that a spec has run in a service's container.
+//! Runs the hooks of a spec: commands in a service's container.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::session::event::{Event, Events, Stream};
 use crate::session::readiness::log_tail::tail;
 use crate::spec::{Hook, Service};
 
-/// Runs a hook to its end.
+/// Runs a hook and waits for its end.
 ///
 /// # Errors
-/// When it does not succeed, with what it wrote; when the engine refuses.
+/// Fails with the hook's output if it does not succeed, or if the engine fails.
 pub(crate) async fn run(
     engine: &dyn Engine,
     service: &str,
@@ -25,7 +25,7 @@ pub(crate) async fn run(
     attempt(engine, service, container, hook, |_| {}).await
 }
 
-/// Runs a hook to its end and shows what it writes among the service's logs, line by line.
+/// Runs a hook, waits for its end and shows its output line by line in the service's log.
 ///
 /// # Errors
 /// As [`run`].
@@ -97,16 +97,16 @@ async fn attempt(
     }
 }
 
-/// Runs a `pre_start` container to its end and removes it.
+/// Runs a `pre_start` container, waits for its end and removes it.
 ///
 /// # Errors
-/// When it does not succeed, with what it wrote; when the engine refuses.
+/// Fails with the container's output if it does not succeed, or if the engine fails.
 pub(crate) async fn run_init(
     engine: &dyn Engine,
     service: &str,
     container: &CreateContainer,
 ) -> Result<(), SessionError> {
-    // One of an earlier attempt may be left.
+    // An earlier attempt may have left a container.
     remove(engine, &container.name).await?;
     engine.create_container(container).await?;
     bind_check::start(engine, &container.name).await?;
@@ -127,11 +127,12 @@ async fn remove(engine: &dyn Engine, container: &str) -> Result<(), EngineError>
     }
 }
 
-/// Stops a container after its service's `pre_stop` hooks, unless it ends `within` that time, or the time that it was made
-/// with. A hook that fails is told, and the stop goes on without the hooks after it.
+/// Stops a container after its service's `pre_stop` hooks. It is killed if it does not end `within` that time or,
+/// without it, within its own stop timeout. A hook that fails is reported and skips the hooks after it; the container
+/// is stopped anyway.
 ///
 /// # Errors
-/// When the engine refuses to stop it.
+/// Fails if the engine does not stop it.
 pub(crate) async fn stop_container(
     engine: &dyn Engine,
     events: &Events,

@@ -1,4 +1,4 @@
-//! What a sandbox's services send to the engine's machine itself, past their gateway, is not taken in.
+//! Blocks packets that services send directly to the engine's machine, past their gateway.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,14 +11,14 @@ use crate::spec::{GatewayMode, Spec};
 
 static TOLD: AtomicBool = AtomicBool::new(false);
 
-/// Has the keeper see to it for the networks that a sandbox has now, and tells where that cannot be had.
+/// Has the keeper apply the host firewall to the sandbox's current networks, and warns where that is impossible.
 ///
 /// # Errors
-/// When there is no keeper; and where services speak IPv6, against which nothing else stands.
+/// Fails if the keeper does not answer, or if services use IPv6, which has no other protection.
 pub(crate) async fn filter(keeper: &Keeper, sandbox: &SandboxId, events: &Events) -> Result<(), KeeperError> {
     match keeper.filter_host_firewall(sandbox).await {
         Err(error) if error.is_of_host_firewall() => {
-            // Once is enough, however many sandboxes and tries it takes.
+            // One warning per process is enough.
             if !TOLD.swap(true, Ordering::Relaxed) {
                 let text = format!("services can reach the engine's machine: {error}");
                 events.emit(Event::Warning { text, hint: error.hint() });
@@ -29,11 +29,11 @@ pub(crate) async fn filter(keeper: &Keeper, sandbox: &SandboxId, events: &Events
     }
 }
 
-/// Refuses what cannot be closed, before anything is made or removed for it.
+/// Rejects a spec that the engine cannot isolate, before anything is created or removed.
 ///
 /// # Errors
-/// With Podman, which gives its machine an address on each network: for IPv6, and for egress that a gateway has to route,
-/// since services have that address as their way out and pass the gateway by.
+/// Fails with Podman, which gives its machine an address on each network, for IPv6 and for egress that the gateway
+/// routes: services use that address as their default route and bypass the gateway.
 pub(crate) fn admit(info: &EngineInfo, spec: &Spec) -> Result<(), SessionError> {
     if info.kind == EngineKind::Podman && spec.egress.mode() == GatewayMode::Router {
         return Err(SessionError::Data {
@@ -52,7 +52,7 @@ pub(crate) fn admit(info: &EngineInfo, spec: &Spec) -> Result<(), SessionError> 
     Ok(())
 }
 
-/// Tells what an engine does to its machine for a first network with IPv6, and does not undo.
+/// Warns that the engine turns on IPv6 forwarding on its machine for the first IPv6 network, and does not undo it.
 pub(crate) fn tell_of_ipv6(events: &Events, info: &EngineInfo, spec: &Spec) {
     let read = || std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding").ok();
     let here = info.location.is_local() && !info.security.rootless && !info.distribution.contains("Desktop");

@@ -1,7 +1,7 @@
-//! Ports of this machine that a spec wishes for: which of them somebody has.
+//! Checks which of the host ports that a spec prefers are taken.
 //!
-//! Only the engine publishes, often with more rights than ours. So a port counts as taken if somebody is known to have
-//! it, never because we may not have it ourselves.
+//! Only the engine publishes ports, often with more privileges than ours. So a port counts as taken only if another
+//! process has it, never because we may not bind it.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
@@ -13,10 +13,10 @@ use crate::plan::{self, Observed};
 use crate::session::error::SessionError;
 use crate::spec::Spec;
 
-/// How long a port of the loopback, which answers at once, is waited for.
+/// How long to wait for a connection to a loopback port.
 const ANSWER: Duration = Duration::from_millis(200);
 
-/// Whether somebody has a port of the loopback.
+/// Whether another process has a loopback port.
 pub fn is_taken(port: Port) -> bool {
     let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number));
     let bound = match port.protocol {
@@ -28,8 +28,8 @@ pub fn is_taken(port: Port) -> bool {
     tells_of_another(bound, answers)
 }
 
-/// Whether a bind tells of somebody who has the port. One below 1024 may be refused to us before it is looked whether
-/// it is free: then whoever listens there tells by answering.
+/// Whether the result of a bind shows that another process has the port. The system may reject a port below 1024 before
+/// it checks whether the port is free; then a connection shows whether a process listens there.
 fn tells_of_another(bound: io::Result<()>, answers: impl FnOnce() -> bool) -> bool {
     match bound {
         Ok(()) => false,
@@ -38,20 +38,20 @@ fn tells_of_another(bound: io::Result<()>, answers: impl FnOnce() -> bool) -> bo
     }
 }
 
-/// What happens when a host port that the spec wishes for is not free.
+/// What to do if a host port that the spec prefers is not free.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PreferredPort {
-    /// Another one is given.
+    /// Use another port.
     #[default]
     Any,
-    /// That is an error (`--strict-ports`).
+    /// Fail (`--strict-ports`).
     Strict,
 }
 
-/// Whether everybody gets a port that was wished for, where that is a must.
+/// With `--strict-ports`, checks that every preferred port is free.
 ///
 /// # Errors
-/// [`SessionError::PortBusy`] for the first that does not.
+/// [`SessionError::PortBusy`] for the first port that is taken.
 pub fn check(spec: &Spec, wish: PreferredPort, observed: &Observed) -> Result<(), SessionError> {
     if wish == PreferredPort::Any {
         return Ok(());
@@ -66,12 +66,12 @@ pub fn check(spec: &Spec, wish: PreferredPort, observed: &Observed) -> Result<()
     }
 }
 
-/// Those of a spec's wishes that somebody has, but for the sandbox's `own`.
+/// The preferred ports of a spec that are taken, except the sandbox's `own`.
 pub fn taken(spec: &Spec, own: &BTreeSet<Port>) -> BTreeSet<Port> {
     plan::wished_ports(spec).into_iter().filter(|port| !own.contains(port) && is_taken(*port)).collect()
 }
 
-/// The ports that the plan asked the engine for.
+/// The host ports that the plan requests from the engine.
 pub fn asked(spec: &Spec, observed: &Observed) -> BTreeSet<Port> {
     let published = plan::published(spec, observed);
     published
@@ -80,8 +80,8 @@ pub fn asked(spec: &Spec, observed: &Observed) -> BTreeSet<Port> {
         .collect()
 }
 
-/// Which of the ports that were asked for the engine could not have: those that it names, else those that are taken,
-/// else any of them.
+/// Which of the requested ports the engine could not bind: the ports that its error names, else those that are taken,
+/// else all of them.
 pub fn refused(asked: BTreeSet<Port>, words: &str) -> BTreeSet<Port> {
     let those = |known: &dyn Fn(Port) -> bool| -> BTreeSet<Port> {
         asked.iter().copied().filter(|port| known(*port)).collect()
@@ -94,7 +94,7 @@ pub fn refused(asked: BTreeSet<Port>, words: &str) -> BTreeSet<Port> {
     if taken.is_empty() { asked } else { taken }
 }
 
-/// Whether an engine's words name a port of a loopback address, as `127.0.0.1:80`.
+/// Whether an engine's error message names a port of a loopback address, as `127.0.0.1:80`.
 fn names(words: &str, port: u16) -> bool {
     let named = |place: &str| {
         words

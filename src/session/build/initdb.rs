@@ -1,4 +1,4 @@
-//! Names the statement at which an image's entrypoint gave up, in the user's own file.
+//! Finds the statement at which an image's init scripts failed, in the user's own file.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use regex::Regex;
 use crate::session::error::SessionError;
 use crate::spec::{MountKind, Service, Spec};
 
-/// Adds to the failure of a service that initializes its data the statement that its log blames.
+/// Adds the failed statement from the log to the error of a service that initializes its data.
 pub(crate) fn with_statement(spec: &Spec, mut error: SessionError) -> SessionError {
     if let SessionError::Exited { service, log, .. } = &mut error
         && let Some(service) = spec.services.get(service.as_str())
@@ -18,7 +18,7 @@ pub(crate) fn with_statement(spec: &Spec, mut error: SessionError) -> SessionErr
     error
 }
 
-/// `FILE:LINE: STATEMENT`, with the file as it is called on this machine.
+/// `FILE:LINE: STATEMENT`, with the file's path on this machine.
 fn statement(service: &Service, log: &[String]) -> Option<String> {
     // `psql:/docker-entrypoint-initdb.d/2.sql:3: ERROR`, or `running …/2.sql` and later `ERROR 1064 (42000) at line 3`.
     let named = Regex::new(r"(/docker-entrypoint-initdb\.d/\S+?):(\d+): ").ok()?;
@@ -43,13 +43,13 @@ fn statement(service: &Service, log: &[String]) -> Option<String> {
     Some(format!("{}:{line}: {statement}", path.display()))
 }
 
-/// Where a file lies that a service sees through a bind mount.
+/// The path on this machine of a file that a service sees through a bind mount.
 fn on_this_machine(service: &Service, file: &str) -> Option<PathBuf> {
     service.initdb_mounts().find_map(|mount| {
         let MountKind::Bind { source, .. } = &mount.kind else { return None };
         let inside = file.strip_prefix(mount.target.trim_end_matches('/'))?.trim_start_matches('/');
         let path = if inside.is_empty() { source.clone() } else { source.join(inside) };
-        // The log is the service's: it names nothing but files of that folder.
+        // The log is untrusted input: only plain file names of that folder are accepted.
         let plain = !inside.contains('/') && !inside.starts_with("..");
         let is_file = path.symlink_metadata().is_ok_and(|file| file.is_file());
         (plain && is_file).then_some(path)

@@ -1,4 +1,5 @@
-//! What a sandbox may use in all: bound by a control group that the keeper makes, or divided where there can be none.
+//! Shared limits of a sandbox: a control group that the keeper creates, or limits divided among the services where it
+//! cannot.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
 use crate::spec::{Limits, Spec};
 
-/// Has the keeper bind a sandbox's services together.
+/// Sets the limits of a sandbox's control group through the keeper.
 #[derive(Clone)]
 pub struct Limiter {
     keeper: Keeper,
@@ -20,10 +21,10 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// That of a keeper.
+    /// Creates a limiter that uses this keeper.
     ///
     /// # Errors
-    /// Why it makes no control groups.
+    /// Why the keeper creates no control groups.
     pub fn of(keeper: &Keeper) -> Result<Self, String> {
         if keeper.limiting() == Limiting::Divided {
             return Err("SANDBOX_LIMITS says so".to_owned());
@@ -37,33 +38,33 @@ impl Limiter {
         }
     }
 
-    /// What a sandbox's containers name as the group above theirs.
+    /// The parent control group that a sandbox's containers name.
     pub fn parent(&self, scope: &Scope, sandbox: &SandboxId) -> String {
         self.grouping.parent(scope, sandbox)
     }
 
-    /// What a sandbox's group is limited to, if it has one.
+    /// The limits of a sandbox's control group, if it has one.
     ///
     /// # Errors
-    /// When the keeper does not answer.
+    /// Fails if the keeper does not answer.
     pub async fn standing(&self, sandbox: &SandboxId) -> Result<Option<Limits>, KeeperError> {
         let all = self.keeper.sandboxes().await?;
         Ok(all.into_iter().find(|standing| standing.sandbox == *sandbox).and_then(|standing| standing.limits))
     }
 
-    /// Makes a sandbox's group, or changes its limits.
+    /// Creates a sandbox's control group, or changes its limits.
     ///
     /// # Errors
-    /// When there is no such sandbox, or it cannot be limited so.
+    /// Fails if there is no such sandbox, or if the limits cannot be applied.
     pub async fn limit(&self, sandbox: &SandboxId, limits: &Limits) -> Result<(), KeeperError> {
         self.keeper.limit(sandbox, limits).await
     }
 }
 
-/// How a sandbox would be limited, and what it is limited to now, without starting a keeper.
+/// The parent control group that a sandbox would get and its current limits, without starting a keeper.
 ///
 /// # Errors
-/// When the keeper or the engine does not answer.
+/// Fails if the keeper or the engine does not answer.
 pub(crate) async fn foresee(
     engine: &Arc<dyn Engine>,
     info: &EngineInfo,
@@ -71,7 +72,7 @@ pub(crate) async fn foresee(
     sandbox: &SandboxId,
 ) -> Result<(Option<String>, Option<Limits>), SessionError> {
     let options = Options::from_env()?;
-    // One of another build would be replaced.
+    // A keeper of another build would be replaced.
     let asked = match options.place {
         KeeperPlacement::Container => Keeper::container_at_hand(engine, options.clone()).await?.is_some(),
         KeeperPlacement::Process => client::keeper_state(engine, &options).await?.is_some(),
@@ -88,7 +89,7 @@ pub(crate) async fn foresee(
     }
 }
 
-/// Tells what becomes of the sandbox's limits where they cannot be shared.
+/// Warns what happens to the sandbox's limits if they cannot be shared.
 pub(crate) fn tell(events: &Events, spec: &Spec, limiter: &Result<Limiter, String>) {
     let Err(why) = limiter else { return };
     if spec.limits == Limits::default() {
@@ -112,7 +113,7 @@ pub(crate) fn tell(events: &Events, spec: &Spec, limiter: &Result<Limiter, Strin
     events.emit(Event::Warning { text, hint: Some(hint) });
 }
 
-/// Tells that a service had too little memory.
+/// Reports that a service ran out of memory.
 pub(crate) fn tell_of_want(events: &Events, container: &str, limit: Option<u64>) {
     let text = RecordKind::OutOfMemory { container: container.to_owned(), limit }.to_string();
     let hint = match limit {

@@ -1,4 +1,4 @@
-//! Looks at the engine and the host before planning.
+//! Collects the observed state of the engine and the host before planning.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,23 +21,23 @@ use crate::spec::{self, NetworkName, SandboxName, Service, ServiceName, Spec, Vo
 /// Images by the reference that a spec uses.
 pub type Images = BTreeMap<String, Image>;
 
-/// What was found, and which incarnation it belongs to.
+/// The observed state, and the instance that it belongs to.
 #[derive(Debug, Clone, Default)]
 pub struct Observation {
-    /// What the planner needs to know.
+    /// The state that the planner needs.
     pub observed: Observed,
-    /// The incarnation of the sandbox that is there.
+    /// The instance id of the existing sandbox.
     pub id: Option<SandboxId>,
-    /// The folder that it was made from.
+    /// The folder that it was created from.
     pub folder: Option<String>,
-    /// Volumes whose labels are not those of the spec: an engine changes none of a volume that is there.
+    /// Volumes whose labels differ from the spec's: an engine cannot change the labels of an existing volume.
     pub relabelled: Vec<String>,
 }
 
-/// Looks at everything that a plan for `name` depends on.
+/// Collects everything that a plan for `name` depends on.
 ///
 /// # Errors
-/// When the engine does not answer.
+/// Fails if the engine does not answer.
 pub async fn survey(
     engine: &dyn Engine,
     info: &EngineInfo,
@@ -94,7 +94,7 @@ fn relabelled(spec: &Spec, volumes: &[Volume]) -> Vec<String> {
     changed.filter_map(|volume| volume.labels.get(identity::KEY)).cloned().collect()
 }
 
-/// The stopped services whose secrets the gateway does not hold any more: none of them, if it was stopped too.
+/// The stopped services whose secrets the gateway no longer holds. None if the gateway is stopped too.
 async fn forgotten(
     engine: &dyn Engine,
     name: &SandboxName,
@@ -120,7 +120,7 @@ async fn forgotten(
 /// The images of a spec that the engine has.
 ///
 /// # Errors
-/// When the engine does not answer.
+/// Fails if the engine does not answer.
 pub async fn images(engine: &dyn Engine, spec: &Spec) -> Result<Images, EngineError> {
     let found = try_join_all(image_references(spec).into_iter().map(|reference| async move {
         let image = engine.image(&reference).await?;
@@ -157,7 +157,7 @@ fn addresses(container: &ContainerSummary) -> BTreeMap<String, Ipv4Addr> {
     on.collect()
 }
 
-/// From the engine's `Exited (137) 2 hours ago`.
+/// Parses the exit code from the engine's `Exited (137) 2 hours ago`.
 pub(crate) fn exit_code(status: &str) -> Option<i64> {
     status.strip_prefix("Exited (")?.split(')').next()?.parse().ok()
 }
@@ -183,16 +183,16 @@ fn sort_networks(observed: &mut Observed, scope: &Scope, name: &SandboxName, net
     }
 }
 
-/// The shortest prefix of a route that is meant for a network. What is wider stands for the rest of the world, as the
-/// default route does: a VPN that takes all traffic has 0.0.0.0/1 and 128.0.0.0/1.
+/// The shortest prefix that counts as a network's route. Shorter ones stand for the internet, as the default route
+/// does: a VPN that takes all traffic adds 0.0.0.0/1 and 128.0.0.0/1.
 const WIDEST_NETWORK: u8 = 8;
 
-/// Where the host sends packets (a VPN's networks too). Empty where `/proc` is not.
+/// The networks that the host has routes to, those of a VPN included. Empty without `/proc`.
 fn host_routes() -> Vec<Ipv4Net> {
     routes(&std::fs::read_to_string("/proc/net/route").unwrap_or_default())
 }
 
-/// The networks of a table of routes.
+/// Parses the networks of a routing table.
 fn routes(table: &str) -> Vec<Ipv4Net> {
     table.lines().skip(1).filter_map(route).filter(|net| net.prefix_len() >= WIDEST_NETWORK).collect()
 }
@@ -205,7 +205,7 @@ fn route(line: &str) -> Option<Ipv4Net> {
     Ipv4Net::with_netmask(destination, mask).ok()
 }
 
-/// The host's own addresses. Empty where `/proc` is not.
+/// The host's own addresses. Empty without `/proc`.
 fn host_addresses() -> Vec<Ipv4Net> {
     let trie = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
     let mut last: Option<Ipv4Addr> = None;
@@ -221,7 +221,7 @@ fn host_addresses() -> Vec<Ipv4Net> {
     found.into_iter().map(Ipv4Net::from).collect()
 }
 
-/// Ports of the host that containers have.
+/// The host ports that containers have.
 fn own_ports(containers: &[ContainerSummary]) -> BTreeSet<Port> {
     let published = containers.iter().flat_map(|container| &container.ports);
     published

@@ -1,4 +1,4 @@
-//! Published ports, looked at once more when everything runs: an engine may bind none and say nothing.
+//! Checks published ports once all services run: an engine may fail to bind a port without reporting it.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use crate::plan::{self, Observed, PublishedService};
 use crate::session::event::{Endpoint, Event, Protocol, ServiceStatus};
 use crate::spec::Spec;
 
-/// How long a port of this machine may take to accept.
+/// How long a connection to a port of this machine may take.
 const ACCEPT: Duration = Duration::from_secs(1);
 
-/// What is wrong with the ports that a spec publishes. `local`: the engine's ports are this machine's.
+/// Warnings about ports that the spec publishes. `local`: the engine publishes on this machine.
 pub(crate) fn unreached(spec: &Spec, services: &[ServiceStatus], local: bool) -> Vec<Event> {
     let mut troubles = Vec::new();
     for port in plan::published(spec, &Observed::default()) {
@@ -42,7 +42,7 @@ pub(crate) fn unreached(spec: &Spec, services: &[ServiceStatus], local: bool) ->
     troubles
 }
 
-/// Where a port that the spec publishes is.
+/// The endpoints of a port that the spec publishes.
 pub(crate) fn endpoints<'a>(
     port: &PublishedService,
     services: &'a [ServiceStatus],
@@ -60,8 +60,8 @@ pub(crate) fn endpoints<'a>(
     })
 }
 
-/// Whether somebody listens. Whoever binds the port itself is found without a connection, which a service might take
-/// for a client; an engine that only redirects packets to it has to be asked.
+/// Whether a process listens on an address. If a process binds the port, a bind shows it without a connection, which a
+/// service might count as a client. An engine that only redirects packets to the port needs a connection.
 fn listens(at: SocketAddr) -> bool {
     TcpListener::bind(at).is_err() || TcpStream::connect_timeout(&at, ACCEPT).is_ok()
 }

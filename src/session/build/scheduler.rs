@@ -1,8 +1,8 @@
-//! Runs the steps of a plan: each as soon as what it needs is done, and a bounded number of them side by side.
+//! Runs the steps of a plan: each starts as soon as its dependencies are done, with a limit on parallel steps.
 //!
-//! The scheduler decides nothing. When a step fails, or the session is cancelled, no further step begins; calls to the
-//! engine that are under way are waited for (their objects would otherwise appear after the teardown), and whatever
-//! only waits gives up by itself, since it holds the same token.
+//! The scheduler makes no decisions. After a failure or a cancellation, no further step starts. Running engine calls
+//! are awaited, because their objects would otherwise appear after the teardown. Steps that only wait hold the same
+//! token and return early.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -13,19 +13,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::plan::{Op, Plan, Step, StepId};
 
-/// Calls to the engine that are under way at once. With more it is not faster, and answers nobody else meanwhile.
+/// Maximum number of parallel engine calls. More are not faster, and delay the engine's other clients.
 const CALLS: usize = 16;
-/// Images that are pulled or built at once.
+/// Maximum number of images pulled or built in parallel.
 const IMAGES: usize = 4;
 
-/// What a step takes up while it runs.
+/// What kind of load a step causes while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Load {
-    /// The engine works for it.
+    /// A call to the engine.
     Call,
-    /// The engine fetches or builds an image.
+    /// The engine pulls or builds an image.
     Image,
-    /// It mostly waits for something else.
+    /// The step mostly waits.
     Wait,
 }
 
@@ -43,7 +43,7 @@ impl Load {
         }
     }
 
-    /// How many steps of this load run at once.
+    /// How many steps of this kind run in parallel.
     fn most(self) -> usize {
         match self {
             Self::Call => CALLS,
@@ -53,10 +53,10 @@ impl Load {
     }
 }
 
-/// How a run of the plan ended when not every step was done.
+/// Why the plan stopped before every step was done.
 #[derive(Debug)]
 pub enum Halt<E> {
-    /// This step failed, first of all.
+    /// This step failed first.
     Failed(Box<Step>, E),
     /// The token was cancelled.
     Cancelled,
@@ -65,8 +65,8 @@ pub enum Halt<E> {
 /// Runs every step of `plan` through `perform`.
 ///
 /// # Errors
-/// The first failure, once all that was under way has come to rest; [`Halt::Cancelled`] if `token` was cancelled
-/// from outside before every step was done.
+/// The first failure, once all running steps have ended; [`Halt::Cancelled`] if the caller cancelled `token` before
+/// every step was done.
 pub async fn run<E, F, Fut>(plan: Plan, token: &CancellationToken, perform: F) -> Result<(), Halt<E>>
 where
     E: Send + 'static,
@@ -112,8 +112,9 @@ where
     }
 }
 
-/// Takes the steps out of `waiting` whose needs are all done, and one of those that they give way to, as far as there is
-/// room for them among those that are `busy`. A need that no step of the plan meets is something that exists already.
+/// Takes from `waiting` the steps that can start now: all their dependencies are done, at least one of the steps that
+/// they give way to is done (if there are any), and the `busy` steps leave room. A dependency that no step of the plan
+/// provides exists already.
 fn ready(
     waiting: &mut BTreeMap<StepId, Arc<Step>>,
     known: &BTreeSet<StepId>,

@@ -1,4 +1,4 @@
-//! A service's own seccomp profile: the spec names a file of this machine, the engine wants what is in it.
+//! Reads a service's own seccomp profile: the spec names a file of this machine, but the engine wants its content.
 
 use std::path::Path;
 
@@ -8,11 +8,11 @@ use crate::spec::Durability;
 
 const OPTION: &str = "seccomp=";
 
-/// Puts profiles in the place of their paths, which are relative to `folder`. Where nothing has to be durable, they also
-/// get the rule under which a sync costs nothing; what they deny stays denied.
+/// Replaces the paths of profiles, relative to `folder`, with their content. Where data need not be durable, also adds
+/// the rule that makes syncs a no-op. What a profile denies stays denied.
 ///
 /// # Errors
-/// Names a file that cannot be read, or that is no profile.
+/// Names a file that cannot be read, or that is not a profile.
 pub(crate) fn read(
     options: &mut [String],
     folder: &Path,

@@ -1,4 +1,4 @@
-//! Performs seeds: copies into volumes before anything starts, SQL and commands in services that are ready.
+//! Runs seeds: copies files into volumes before services start, and runs SQL and commands in services that are ready.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::session::event::{Event, Events};
 use crate::session::readiness::log_tail::tail;
 use crate::spec::{Seed, Service};
 
-/// How many lines of a client's output are shown when a seed fails.
+/// Number of output lines to show when a seed fails.
 const SHOWN: usize = 30;
 
 /// Fills a volume through a container that does not run yet.
@@ -47,12 +47,12 @@ pub(crate) async fn fill(
     Ok(())
 }
 
-/// A step of its own thread that was cut short.
+/// The error for a blocking task that was cancelled or panicked.
 pub(crate) fn joined(error: tokio::task::JoinError) -> SessionError {
     SessionError::Data { what: error.to_string(), hint: None }
 }
 
-/// An archive of the folders of a path, since an upload needs its folder to be there.
+/// An archive of a path's folders, since an upload needs an existing folder.
 fn folders(path: &str) -> Result<ByteStream, SessionError> {
     let failed = |error: std::io::Error| SessionError::Data { what: error.to_string(), hint: None };
     let mut archive = tar::Builder::new(Vec::new());
@@ -67,7 +67,7 @@ fn folders(path: &str) -> Result<ByteStream, SessionError> {
     Ok(Box::pin(futures_util::stream::once(async move { Ok(bytes) })))
 }
 
-/// Seeds a service that is ready.
+/// Runs the seeds of a service that is ready.
 pub(crate) async fn run(
     engine: &Arc<dyn Engine>,
     events: &Events,
@@ -116,7 +116,7 @@ impl Seeding<'_> {
                 Some(source) => pour(source, &mut input).await,
                 None => Ok(()),
             };
-            // A client that stopped at an error has closed its end: its exit code says more.
+            // A client that stopped at an error has closed its input: its exit code says more.
             let _ = input.shutdown().await;
             fed
         };
@@ -164,7 +164,8 @@ impl Seeding<'_> {
     }
 }
 
-/// The line of a file that a client names in its words (`psql:<stdin>:12: ERROR`, `ERROR 1064 (42000) at line 3`).
+/// The line of a file that a client's error message refers to (`psql:<stdin>:12: ERROR`, `ERROR 1064 (42000) at line
+/// 3`).
 fn statement_near(file: &Path, said: &str) -> Option<String> {
     let number = regex::Regex::new(r"<stdin>:(\d+):|at line (\d+)").ok()?;
     let found = number.captures(said)?;

@@ -1,4 +1,4 @@
-//! Data that comes from snapshots: of a whole sandbox (`up --from`), or of single volumes (`snapshot` seeds).
+//! Uses data from snapshots: of a whole sandbox (`up --from`), or of single volumes (`snapshot` seeds).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use crate::session::event::Event;
 use crate::spec::{Seed, SnapshotRef, Spec};
 use crate::storage::{SetPath, VolumeName};
 
-/// Whether the images must be those that the data was made with.
+/// Whether the images may differ from those that the data was made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drift {
-    /// They must.
+    /// They must be the same.
     Refused,
-    /// They need not be (`--allow-image-drift`).
+    /// They may differ (`--allow-image-drift`).
     Allowed,
 }
 
-/// Gives the order the data, and the secrets that belong to it, of a kept set.
+/// Sets a build request's data, and the secrets that belong to it, from a stored set.
 pub async fn from_set(
     site: &Context,
     order: &mut BuildRequest,
@@ -44,10 +44,10 @@ pub async fn from_set(
     Ok(site.storage.touch(from).await?)
 }
 
-/// Says which images that the data was made with have to be fetched.
+/// Reports which of the images that the data was made with have to be pulled.
 ///
 /// # Errors
-/// When the engine does not answer.
+/// Fails if the engine does not answer.
 pub async fn tell_missing(site: &Context, order: &BuildRequest) -> Result<(), SessionError> {
     for (service, made_with) in &order.made_with {
         if site.engine.image(&made_with.reference).await?.is_none() {
@@ -62,10 +62,10 @@ pub async fn tell_missing(site: &Context, order: &BuildRequest) -> Result<(), Se
     Ok(())
 }
 
-/// Makes sure that the images are those that the data was made with.
+/// Checks that the images are those that the data was made with.
 ///
 /// # Errors
-/// Names the first one that is another.
+/// Names the first image that differs.
 pub async fn check_images(site: &Context, order: &BuildRequest) -> Result<(), SessionError> {
     for service in order.spec.services.values() {
         let Some(made_with) = order.made_with.get(service.name.as_str()) else { continue };
@@ -93,10 +93,10 @@ pub async fn check_images(site: &Context, order: &BuildRequest) -> Result<(), Se
     Ok(())
 }
 
-/// A volume's seed that is a snapshot.
+/// A volume seed that takes its data from a snapshot.
 pub struct SnapshotSeed {
     volume: String,
-    /// The volume of the snapshot.
+    /// The volume in the snapshot.
     of: VolumeName,
     from: From,
 }
@@ -109,7 +109,7 @@ enum From {
 /// The snapshots that a spec's volumes are seeded from.
 ///
 /// # Errors
-/// When a name cannot be one.
+/// Fails if a snapshot or volume name is not valid.
 pub fn seeds(spec: &Spec) -> Result<Vec<SnapshotSeed>, SessionError> {
     let wrong = |error: crate::storage::BadName| SessionError::Data { what: error.to_string(), hint: None };
     let mut seeds = Vec::new();
@@ -129,15 +129,15 @@ pub fn seeds(spec: &Spec) -> Result<Vec<SnapshotSeed>, SessionError> {
 }
 
 impl SnapshotSeed {
-    /// Whether it has to be imported before it can be used.
+    /// Whether it is a file, which has to be imported before it can be used.
     pub fn is_a_file(&self) -> bool {
         matches!(self.from, From::File(_))
     }
 
-    /// Has the order's volume start as a clone of the snapshot's, with the secrets that it was made with.
+    /// Makes the request's volume a clone of the snapshot's, with the secrets that it was made with.
     ///
     /// # Errors
-    /// When there is no such snapshot, or it has no such volume; when a file cannot be imported.
+    /// Fails if there is no such snapshot, if it has no such volume, or if a file cannot be imported.
     pub async fn apply(&self, site: &Context, order: &mut BuildRequest) -> Result<(), SessionError> {
         let set = match &self.from {
             From::Stored(set) => set.clone(),

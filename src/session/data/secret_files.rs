@@ -1,4 +1,4 @@
-//! Secrets and configs: their values, and the archives that bring them into containers.
+//! Values of secrets and configs, and the archives that copy them into containers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -21,30 +21,30 @@ use crate::spec::{
     Variables,
 };
 
-/// The values of a spec's secrets and configs. Its `Debug` shows none.
+/// The values of a spec's secrets and configs. `Debug` does not print them.
 #[derive(Debug, Clone, Default)]
 pub struct Values {
     secrets: BTreeMap<SecretName, SecretSlice<u8>>,
     configs: BTreeMap<ConfigName, Vec<u8>>,
 }
 
-/// Generated secrets by name: what a baseline keeps of a spec's secrets.
+/// Generated secrets by name, as a baseline stores them.
 pub type Generated = BTreeMap<String, String>;
 
 impl Values {
-    /// Reads, looks up or generates every value. Secrets that `kept` has (they belong to the data that is cloned) are
-    /// taken from there.
+    /// Reads, looks up or generates every value. Secrets in `kept` are taken from there, since they belong to the
+    /// cloned data.
     ///
     /// # Errors
-    /// Names the secret or config whose file or variable is not there.
+    /// Names the secret or config whose file or variable is missing.
     pub fn resolve(loaded: &Loaded, kept: &Generated) -> Result<Self, SessionError> {
         Self::of(&loaded.spec, &loaded.variables, kept)
     }
 
-    /// The secrets that a running sandbox has, as its gateway holds them: after a reboot it does not.
+    /// The secrets of a running sandbox, as its gateway holds them. After a reboot the gateway has none.
     ///
     /// # Errors
-    /// When the engine does not answer.
+    /// Fails if the engine does not answer.
     pub async fn held(engine: &dyn Engine, spec: &Spec, name: &SandboxName) -> Result<Self, SessionError> {
         let mut values = Self::default();
         let gateway = identity::gateway(name.as_str());
@@ -60,7 +60,7 @@ impl Values {
         Ok(values)
     }
 
-    /// The same of a spec without its circumstances.
+    /// Resolves the values from a spec and variables alone, without a loaded file.
     ///
     /// # Errors
     /// As [`Values::resolve`].
@@ -90,7 +90,7 @@ impl Values {
     /// Reads or looks up the value of every config.
     ///
     /// # Errors
-    /// Names the config whose file or variable is not there.
+    /// Names the config whose file or variable is missing.
     pub fn read_configs(&mut self, spec: &Spec, variables: &Variables) -> Result<(), SessionError> {
         let writable = spec.writable_folders();
         for (name, config) in &spec.configs {
@@ -109,7 +109,7 @@ impl Values {
         Ok(())
     }
 
-    /// The same values, but those that `kept` has: they belong to data that was made with them.
+    /// These values, with those in `kept` replaced: they belong to the data that was made with them.
     #[must_use]
     pub fn keeping(&self, kept: &Generated) -> Self {
         let mut values = self.clone();
@@ -121,7 +121,7 @@ impl Values {
         values
     }
 
-    /// The same values, and those that `kept` has and these have not.
+    /// These values, with missing ones added from `kept`.
     #[must_use]
     pub fn completed(mut self, kept: Generated) -> Self {
         for (name, value) in kept {
@@ -132,7 +132,7 @@ impl Values {
         self
     }
 
-    /// The same values, and the secrets that the others have and these have not.
+    /// These values, with missing secrets added from `others`.
     #[must_use]
     pub fn or(mut self, others: Self) -> Self {
         for (name, value) in others.secrets {
@@ -141,7 +141,7 @@ impl Values {
         self
     }
 
-    /// The services that are granted a secret that is not among these.
+    /// The services that are granted a secret that is missing here.
     pub fn lacking(&self, spec: &Spec) -> BTreeSet<ServiceName> {
         let lacks = |service: &&Service| {
             service.secrets.iter().any(|grant| !self.secrets.contains_key(grant.source.as_str()))
@@ -149,7 +149,8 @@ impl Values {
         spec.services.values().filter(lacks).map(|service| service.name.clone()).collect()
     }
 
-    /// Digests of what these services are granted and variables of the user's give: of such the spec has the names alone.
+    /// Digests of the values that these services are granted and that come from the user's variables: the spec has only
+    /// the names of those.
     pub fn given(&self, spec: &Spec, services: &BTreeSet<ServiceName>) -> Inputs {
         let services = || services.iter().filter_map(|name| spec.services.get(name));
         let is_given = |name: &str| {
@@ -169,7 +170,7 @@ impl Values {
         secrets.chain(configs).collect()
     }
 
-    /// The generated ones among the secrets, to be kept with the data that is made with them.
+    /// The generated secrets, which are stored with the data that is made with them.
     pub fn generated(&self, spec: &Spec) -> Generated {
         spec.secrets
             .iter()
@@ -200,7 +201,7 @@ impl Values {
     /// An archive of files, named relative to `base`.
     ///
     /// # Errors
-    /// Names the secret or config that has no value; when a path is too strange for an archive.
+    /// Names the secret or config that has no value. Fails if an archive cannot hold the path.
     pub fn archive(&self, files: &[GrantedFile], base: &str) -> std::io::Result<ByteStream> {
         let mut archive = tar::Builder::new(Vec::new());
         for file in files {

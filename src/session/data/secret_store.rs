@@ -1,5 +1,5 @@
-//! What a sandbox remembers of its secrets. The gateway holds them in memory, which a reboot empties; the generated
-//! ones are kept beside the data that is made with them, the others are where the spec says.
+//! Stores and restores a sandbox's secrets. The gateway holds them in memory and loses them in a reboot. Generated
+//! secrets are stored with the data that is made with them; the others are read again from where the spec says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::session::error::SessionError;
 use crate::spec::{self, SandboxName, SecretName, Service, ServiceName, Spec, Variables};
 use crate::storage::{SetPath, Storage};
 
-/// The services among these whose secrets the gateway, which runs, does not hold any more.
+/// Which of these services have secrets that the running gateway no longer holds.
 ///
 /// # Errors
-/// When the engine does not answer.
+/// Fails if the engine does not answer.
 pub async fn forgotten(
     engine: &dyn Engine,
     name: &SandboxName,
@@ -36,32 +36,32 @@ pub async fn forgotten(
     Ok(forgotten)
 }
 
-/// The generated secrets that are kept beside a sandbox's data.
+/// The generated secrets that are stored with a sandbox's data.
 ///
 /// # Errors
-/// When the storage does not answer.
+/// Fails if the storage does not answer.
 pub async fn kept(storage: &dyn Storage, id: &SandboxId) -> Result<Generated, SessionError> {
     let Ok(live) = SetPath::live(id.as_str()) else { return Ok(Generated::new()) };
     let manifest = storage.inspect(&live).await?.and_then(|set| Manifest::of(&set));
     Ok(manifest.map(|manifest| bake::secrets_of(&manifest)).unwrap_or_default())
 }
 
-/// Keeps generated secrets beside a sandbox's data.
+/// Stores generated secrets with a sandbox's data.
 ///
 /// # Errors
-/// When the storage refuses.
+/// Fails if the storage rejects the write.
 pub async fn keep(storage: &dyn Storage, live: &SetPath, secrets: Generated) -> Result<(), SessionError> {
-    // Whether the data is whole is for those to say who copy it.
+    // The code that copies the data sets its consistency.
     let mut manifest = Manifest::new(String::new(), Consistency::Crash);
     manifest.secrets = secrets.into_iter().map(|(name, value)| (name, KeptSecret::new(value))).collect();
     Ok(storage.note(live, &manifest.to_json()).await?)
 }
 
-/// The values of these services' secrets, said again: from beside the data, or from where the spec says. A generated
-/// one that was never kept is a fresh one.
+/// Reads the secrets of these services again: from the stored data, or from where the spec says. A generated secret
+/// that was never stored gets a new value.
 ///
 /// # Errors
-/// Names the secret whose file or variable is not there any more.
+/// Names the secret whose file or variable no longer exists.
 pub async fn recall(
     storage: &Arc<dyn Storage>,
     id: &SandboxId,
@@ -79,13 +79,13 @@ pub async fn recall(
         .collect();
     let kept = kept(&**storage, id).await?;
     let mut narrowed = spec.clone();
-    // What is kept beside the data is kept whole: those that nobody asks for now stay.
+    // Stored secrets are written as a whole, so secrets that no listed service uses are retained.
     narrowed.secrets.retain(|name, _| granted.contains(name) || kept.contains_key(name.as_str()));
     narrowed.configs.clear();
     Values::of(&narrowed, &variables(spec), &kept)
 }
 
-/// The variables of a spec that is not read again.
+/// The variables of a spec that is not loaded again.
 pub fn variables(spec: &Spec) -> Variables {
     spec::variables_in(&spec.folder, environment())
 }

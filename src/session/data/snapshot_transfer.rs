@@ -1,4 +1,4 @@
-//! Snapshot files between this machine and the keeper's storage: streamed, never held in memory.
+//! Transfers snapshot files between this machine and the keeper's storage. They are streamed, never held in memory.
 
 use std::io::Read;
 use std::path::Path;
@@ -18,49 +18,49 @@ use crate::session::event::{Event, Events, Progress};
 use crate::session::lifecycle::signals::asked_to_end;
 use crate::storage::{SetPath, Storage};
 
-/// How much is read from or written to a file at once, bytes.
+/// How much is read from or written to a file at a time, in bytes.
 const PIECE: usize = 1024 * 1024;
 
-/// Whether images go along: into the file, or out of it even if they replace others of their names.
+/// Whether to include images: in the exported file, or when importing even if they replace images of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Images {
-    /// They do not.
+    /// Without images.
     Left,
-    /// They do.
+    /// With images.
     Taken,
 }
 
-/// What went through.
+/// Statistics of a finished transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransferSummary {
-    /// Entries of all volumes.
+    /// Number of entries in all volumes.
     pub entries: u64,
-    /// Bytes of their data.
+    /// Size of their data, in bytes.
     pub bytes: u64,
-    /// Sockets and devices, which no file carries.
+    /// Number of sockets and devices, which a file cannot hold.
     pub left_out: u64,
-    /// The file's bytes.
+    /// Size of the file, in bytes.
     pub packed: u64,
     /// How long it took.
     pub elapsed: Duration,
 }
 
-/// Where a snapshot file's other end is.
+/// The storage side of a transfer.
 #[derive(Clone)]
 pub struct RemoteEnd {
-    /// The engine.
+    /// The engine's API.
     pub engine: Arc<dyn Engine>,
-    /// The container of ours that has the storage's files.
+    /// The name of our container that mounts the storage's files.
     pub container: String,
-    /// Where to tell how far it is.
+    /// Where progress is reported.
     pub events: Events,
 }
 
 impl RemoteEnd {
-    /// Writes a kept set to a file. A file that could not be written whole is removed.
+    /// Writes a stored set to a file. An incomplete file is removed.
     ///
     /// # Errors
-    /// When there is no such set, or either side cannot be read or written; when this process is asked to end.
+    /// Fails if there is no such set, if either side cannot be read or written, or if this process is asked to end.
     pub async fn export(
         &self,
         set: &SetPath,
@@ -85,7 +85,7 @@ impl RemoteEnd {
         let failed = |error: &std::io::Error| failed("write", file, error);
         let partial = tempfile::Builder::new().permissions(readable()).tempfile_in(folder);
         let partial = partial.map_err(|error| failed(&error))?;
-        // The engine sends small pieces, and each write of a file costs a change of threads.
+        // The engine sends small chunks, and each file write costs a thread switch.
         let out = File::from_std(partial.reopen().map_err(|error| failed(&error))?);
         let mut out = BufWriter::with_capacity(PIECE, out);
         let mut exec = command("export", set, images);
@@ -95,7 +95,7 @@ impl RemoteEnd {
         let ExecSession { mut output, .. } = self.engine.exec(&self.container, &exec).await?;
         let mut listener = Listener::new(self, format!("exporting `{}`", set.name));
         let mut packed = 0;
-        // The engine takes a while to tell that the far end is gone, and passes on what it says out of order.
+        // The engine reports the end of the process with a delay, and its output out of order.
         while !listener.is_through(packed)
             && let Some(chunk) = output.next().await
         {
@@ -114,10 +114,10 @@ impl RemoteEnd {
         Ok(moved)
     }
 
-    /// Reads a kept set from a file. Nothing is published unless all of it is sound.
+    /// Reads a set from a file. Nothing is published unless the whole file is valid.
     ///
     /// # Errors
-    /// When the name is taken, the file cannot be read, or anything is wrong with it.
+    /// Fails if the name is taken, if the file cannot be read, or if its content is invalid.
     pub async fn import(
         &self,
         to: &SetPath,
@@ -139,13 +139,13 @@ impl RemoteEnd {
                     Ok(length) => length,
                     Err(error) => break Err(error),
                 };
-                // A reader that found something wrong has closed its end: its words say more.
+                // A reader that found an error has closed its input: its error message says more.
                 if input.write_all(&piece[..length]).await.is_err() {
                     break Ok(packed);
                 }
                 packed += length as u64;
             };
-            // Whatever came of it: the far end waits for no more.
+            // In any case: tells the other side that no more data follows.
             let _ = input.shutdown().await;
             fed
         };
@@ -160,16 +160,16 @@ impl RemoteEnd {
         listener.outcome(packed)
     }
 
-    /// The set that a file's content is kept as, which goes when room is needed, like any baseline. It is imported if it
-    /// is not there.
+    /// The set that holds a file's content. It is imported if it is missing, and may be evicted like any baseline when
+    /// space is needed.
     ///
     /// # Errors
-    /// When the file cannot be read, or anything is wrong with it.
+    /// Fails if the file cannot be read, or if its content is invalid.
     pub async fn kept(&self, storage: &dyn Storage, file: &Path) -> Result<SetPath, SessionError> {
         let set = content_of(file).await?;
         if storage.inspect(&set).await?.is_none() {
             match self.import(&set, file, Images::Left).await {
-                // Somebody else may have been faster.
+                // Another client may have imported it first.
                 Err(_) if storage.inspect(&set).await?.is_some() => {}
                 imported => drop(imported?),
             }
@@ -178,7 +178,7 @@ impl RemoteEnd {
     }
 }
 
-/// Where the content of a file is kept: under its digest.
+/// The set for a file's content, named after its digest.
 async fn content_of(file: &Path) -> Result<SetPath, SessionError> {
     let path = file.to_owned();
     let digest = tokio::task::spawn_blocking(move || {
@@ -206,19 +206,19 @@ fn command(verb: &str, set: &SetPath, images: Images) -> Exec {
     Exec::new(words)
 }
 
-/// As any file that the user makes; a temporary one is its maker's alone.
+/// The usual permissions of a new file: a temporary file is readable for its owner only.
 fn readable() -> std::fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }
 
-/// Hears what the far end tells, line by line, and passes it on.
+/// Parses the messages of the storage side, line by line, and forwards them as events.
 struct Listener<'a> {
     far: &'a RemoteEnd,
     what: String,
     began: Instant,
     heard: Vec<u8>,
     last: Option<TransferLine>,
-    /// What was said in other words: a program that could not even start.
+    /// Output that is not a message: a program that could not start.
     said: String,
 }
 
@@ -250,12 +250,12 @@ impl<'a> Listener<'a> {
         self.far.events.emit(Event::Transfer { what: self.what.clone(), bytes, rate, done });
     }
 
-    /// Whether the far end has said that it is through, and so many bytes of the file are all that it wrote.
+    /// Whether the storage side has finished and this many bytes of the file are all that it wrote.
     fn is_through(&self, received: u64) -> bool {
         matches!(self.last, Some(TransferLine::Done { packed, .. }) if packed <= received)
     }
 
-    /// What the far end said last, after so many bytes of the file.
+    /// The final result from the storage side, given the number of bytes of the file.
     fn outcome(self, packed: u64) -> Result<TransferSummary, SessionError> {
         let what = match &self.last {
             Some(TransferLine::Done { entries, bytes, left_out, .. }) if self.is_through(packed) => {

@@ -1,10 +1,10 @@
-//! The text of a log's line: any bytes, shown as UTF-8 where that is needed.
+//! The text of a log line: any bytes, converted to UTF-8 where that is needed.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A line of a log without its end. In JSON, bytes that are not UTF-8 are replaced.
+/// A log line without its line ending. JSON replaces bytes that are not UTF-8.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogText(Vec<u8>);
 
@@ -14,7 +14,7 @@ impl LogText {
         &self.0
     }
 
-    /// The same as text.
+    /// The line as text; bytes that are not UTF-8 are replaced.
     pub fn to_text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.0)
     }

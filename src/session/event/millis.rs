@@ -1,4 +1,4 @@
-//! Durations as whole milliseconds.
+//! Serializes durations as whole milliseconds.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! What happens in a session, as plain data: the core emits these, reporters render them, and one JSON object per
-//! line is their public shape (`--progress json`, `sandbox events --json`, the recording behind `timeline`).
+//! The events of a session as plain data. The core emits them and reporters render them. As JSON, one object per line,
+//! they are public (`--progress json`, `sandbox events --json`, the recording behind `timeline`).
 //!
-//! Nothing here is formatted for people: names, numbers, durations and sentences' parts only. Durations are
-//! milliseconds in JSON, moments are RFC 3339.
+//! Events contain no formatted text, only names, numbers, durations and parts of sentences. In JSON, durations are
+//! milliseconds and times are RFC 3339.
 
 mod log_text;
 mod millis;
@@ -21,7 +21,7 @@ pub use log_text::LogText;
 pub use status::{Endpoint, Protocol, ServiceState, ServiceStatus};
 pub use work::{BakeState, Phase, PlannedStep, Progress, StepId};
 
-/// Something that happened, or that is now the case.
+/// A change or a state that a session reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -29,37 +29,37 @@ pub enum Event {
     Started {
         /// The sandbox's name.
         name: String,
-        /// This incarnation.
+        /// The instance id.
         id: String,
-        /// Every service that takes part, in the spec's order.
+        /// Every service that takes part, in the order of the spec.
         services: Vec<String>,
     },
-    /// What is going to be done, in order.
+    /// The plan that the session is about to execute, in order.
     Plan {
         /// The planned steps.
         steps: Vec<PlannedStep>,
     },
-    /// A step of the plan begins.
+    /// A step of the plan starts.
     StepStarted {
-        /// Which step.
+        /// The step's id.
         id: StepId,
-        /// What kind of work it is.
+        /// The kind of work.
         phase: Phase,
-        /// What it does: "create network `front`".
+        /// The action: "create network `front`".
         what: String,
-        /// The service it is for, if it is for one.
+        /// The service that the step belongs to, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
     },
     /// A step of the plan is done.
     StepDone {
-        /// Which step.
+        /// The step's id.
         id: StepId,
-        /// What kind of work it was.
+        /// The kind of work.
         phase: Phase,
-        /// What it did.
+        /// The action.
         what: String,
-        /// The service it was for.
+        /// The service that the step belongs to, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
         /// How long it took.
@@ -68,66 +68,66 @@ pub enum Event {
     },
     /// A step of the plan failed.
     StepFailed {
-        /// Which step.
+        /// The step's id.
         id: StepId,
-        /// What kind of work it was.
+        /// The kind of work.
         phase: Phase,
-        /// What it was to do.
+        /// The action that failed.
         what: String,
-        /// The service it was for.
+        /// The service that the step belongs to, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
-        /// How long it took to fail.
+        /// Time until the failure.
         #[serde(rename = "elapsed_ms", with = "millis")]
         elapsed: Duration,
         /// The cause, outermost first.
         error: String,
     },
-    /// How far the pull of an image is. Sent often; the last one of an image has `done` set.
+    /// Progress of an image pull. Sent often; the last event of an image has `done` set.
     Pull {
         /// The image as the spec names it.
         image: String,
-        /// Layers that are there, of all known so far.
+        /// Complete layers, of all layers known so far.
         layers: Progress,
-        /// Bytes received, of all known so far.
+        /// Bytes received, of all bytes known so far.
         bytes: Progress,
-        /// Bytes a second over the last moments.
+        /// Current rate in bytes per second.
         rate: u64,
-        /// Whether the image is there.
+        /// Whether the pull is complete.
         done: bool,
     },
-    /// How far a snapshot file, or a copy of volumes, is on its way. Sent often; the last one has `done` set.
+    /// Progress of a snapshot file, or of a copy of volumes. Sent often; the last event has `done` set.
     Transfer {
-        /// What is done: "exporting `NAME`".
+        /// The action: "exporting `NAME`".
         what: String,
-        /// Bytes of data that are through, of all.
+        /// Bytes of data transferred, of all.
         bytes: Progress,
-        /// Bytes a second.
+        /// Rate in bytes per second.
         rate: u64,
-        /// Whether it is through.
+        /// Whether the transfer is complete.
         done: bool,
     },
-    /// A line of a build's output.
+    /// An output line of a build.
     BuildLine {
         /// The service whose image is built.
         service: String,
-        /// The line, without its end.
+        /// The line, without its line ending.
         line: String,
     },
-    /// A build failed. Every line of it was told before.
+    /// A build failed. Its complete output was sent before.
     BuildFailed {
         /// The service whose image is built.
         service: String,
-        /// The last lines that its steps wrote.
+        /// The last output lines of its steps.
         output: Vec<String>,
     },
-    /// A service is not ready yet. Sent when the wait begins and whenever the last answer changes.
+    /// A service is not ready yet. Sent when the wait begins and whenever the probe's result changes.
     Waiting {
-        /// The service that is waited for.
+        /// The service that is not ready.
         service: String,
-        /// What is waited for: "tcp 5432", "`db` to be healthy".
+        /// The condition: "tcp 5432", "`db` to be healthy".
         what: String,
-        /// The last answer of the probe, if it was asked.
+        /// The last result of the probe, if it has run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last: Option<String>,
         /// How long the wait has lasted.
@@ -142,67 +142,67 @@ pub enum Event {
         #[serde(rename = "after_ms", with = "millis")]
         after: Duration,
     },
-    /// A seed is applied.
+    /// A seed is being applied.
     Seed {
         /// The service or volume that is seeded.
         target: String,
         /// The file, command or snapshot that is applied.
         what: String,
-        /// How far: statements, entries or bytes, as the seed counts; `None` where it cannot be told.
+        /// Progress in statements, entries or bytes, depending on the seed; `None` if it is not known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         progress: Option<Progress>,
-        /// Whether this seed is through.
+        /// Whether this seed is complete.
         done: bool,
     },
-    /// A baseline: made now, waited for, or found.
+    /// A baseline is made, awaited or found.
     Bake {
         /// The baseline's key.
         key: String,
         /// Its volumes.
         volumes: Vec<String>,
-        /// What is the matter with it.
+        /// The state of the baseline.
         state: BakeState,
     },
-    /// Something the user should know, that does not stop anything.
+    /// A problem that does not stop the session.
     Warning {
-        /// What is the matter.
+        /// The problem.
         text: String,
-        /// The way out.
+        /// How to solve it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hint: Option<String>,
     },
-    /// Something worth one line.
+    /// A one-line message for the user.
     Notice {
-        /// The line.
+        /// The text of the message.
         text: String,
     },
-    /// A wished-for host port was taken; another one was given.
+    /// A preferred host port was taken, and another one is used.
     PortMoved {
         /// The service.
         service: String,
-        /// The port inside.
+        /// The port in the container.
         target: u16,
-        /// The host port that the spec asks for.
+        /// The host port that the spec prefers.
         wanted: u16,
-        /// The host port that it has.
+        /// The host port that is used.
         given: u16,
     },
     /// A line of a service's log.
     Log {
         /// The service.
         service: String,
-        /// Which replica, from 1 on.
+        /// The replica's number, from 1.
         #[serde(default = "first")]
         replica: u32,
-        /// Which stream it was written to.
+        /// The stream that it was written to.
         stream: Stream,
         /// When it was written.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         time: Option<Timestamp>,
-        /// The line, without its end.
+        /// The line, without its line ending.
         line: LogText,
     },
-    /// A service's process ended.
+    /// A service's process exited.
     ServiceExited {
         /// The service.
         service: String,
@@ -212,22 +212,22 @@ pub enum Event {
         log: Vec<String>,
         /// The services that wait for it.
         waited_for_by: Vec<String>,
-        /// What follows from it.
+        /// The consequence.
         then: AfterExit,
     },
     /// The sandbox is up.
     Up {
         /// The sandbox's name.
         name: String,
-        /// Every service and how to reach it.
+        /// Every service, with its addresses.
         services: Vec<ServiceStatus>,
-        /// When the sandbox ends if nobody does anything.
+        /// When the sandbox ends if it is not extended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline: Option<Timestamp>,
-        /// Whether each use defers the deadline.
+        /// Whether each use extends the deadline.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         if_unused: bool,
-        /// Time from the session's start.
+        /// Time since the session started.
         #[serde(rename = "elapsed_ms", with = "millis")]
         elapsed: Duration,
         /// Whether this process stays attached to the sandbox.
@@ -236,48 +236,48 @@ pub enum Event {
         #[serde(default)]
         stays: bool,
     },
-    /// A command of the user's takes over the terminal.
+    /// A command of the user takes over the terminal.
     CommandStarted {
-        /// Notified once nothing of ours is drawn any more.
+        /// Notified once our display is cleared.
         #[serde(skip)]
         cleared: Acknowledgement,
     },
-    /// A sandbox that is up is about to be changed.
+    /// A running sandbox is about to be changed.
     Changing {
         /// The sandbox's name.
         name: String,
-        /// What changes it.
+        /// The cause of the change.
         why: String,
         /// Every service that takes part.
         services: Vec<String>,
     },
-    /// A change is through, whatever came of it.
+    /// A change has ended, successfully or not.
     Changed {
         /// The sandbox's name.
         name: String,
-        /// When the sandbox ends, whatever happens.
+        /// When the sandbox ends at the latest.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline: Option<Timestamp>,
-        /// Whether this process is the session.
+        /// Whether this process is the sandbox's session.
         attached: bool,
         /// How long it took.
         #[serde(rename = "elapsed_ms", with = "millis")]
         elapsed: Duration,
     },
-    /// The sandbox has more time, or less.
+    /// The sandbox's deadline has changed.
     DeadlineMoved {
-        /// When it ends now.
+        /// The new deadline.
         deadline: Timestamp,
-        /// Whether each use defers the deadline.
+        /// Whether each use extends the deadline.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         if_unused: bool,
-        /// Whether a use has deferred it just now.
+        /// Whether a use caused this change.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         by_use: bool,
     },
-    /// The sandbox ends soon.
+    /// The sandbox's deadline is near.
     DeadlineNear {
-        /// The time that is left.
+        /// The remaining time.
         #[serde(rename = "left_ms", with = "millis")]
         left: Duration,
     },
@@ -285,63 +285,63 @@ pub enum Event {
     TearingDown {
         /// The sandbox's name.
         name: String,
-        /// Why.
+        /// The reason for the teardown.
         reason: String,
     },
-    /// Teardown is through and nothing is left.
+    /// Teardown is complete and nothing remains.
     Torn {
         /// The sandbox's name.
         name: String,
-        /// What was removed.
+        /// The number of removed objects.
         removed: Removed,
         /// How long it took.
         #[serde(rename = "elapsed_ms", with = "millis")]
         elapsed: Duration,
     },
-    /// Teardown is through and something is left.
+    /// Teardown is complete, but some objects remain.
     Left {
         /// The sandbox's name.
         name: String,
-        /// What is left and why.
+        /// The remaining objects, with the causes.
         objects: Vec<LeftObject>,
     },
-    /// What was asked for has failed.
+    /// The requested operation failed.
     Failed {
-        /// What failed, outermost first: the operation, then each cause.
+        /// The operation and then each cause, outermost first.
         error: Vec<String>,
-        /// The way out.
+        /// How to solve it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hint: Option<String>,
     },
 }
 
-/// The stream that a line was written to.
+/// The output stream of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stream {
-    /// Standard output (or a terminal's only stream).
+    /// Standard output (or the only stream of a terminal).
     Stdout,
     /// Standard error.
     Stderr,
 }
 
-/// What follows when a service's process has ended.
+/// The consequence of a service's exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AfterExit {
-    /// It was to end, and has succeeded.
+    /// It was a one-shot service and has succeeded.
     Completed,
-    /// It is started again.
+    /// The keeper restarts it.
     Restarts,
-    /// Nothing: somebody stopped it, and may start it again.
+    /// None: the user stopped it, and may start it again.
     Stopped,
-    /// Nothing: the sandbox lives on without it.
+    /// None: the sandbox continues without it.
     Nothing,
     /// The session ends.
     Ends,
 }
 
-/// How many objects a teardown removed.
+/// Numbers of objects that a teardown removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
     /// Containers.
@@ -352,65 +352,65 @@ pub struct Removed {
     pub volumes: usize,
 }
 
-/// An event and when it happened, counted from the session's start: one line of a recording.
+/// An event with its time since the session's start: one line of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recorded {
-    /// Time since the session began.
+    /// Time since the session started.
     #[serde(rename = "at_ms", with = "millis")]
     pub at: Duration,
-    /// What happened.
+    /// The recorded event.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// Tells the sender of an event that it has been rendered.
+/// Notifies the sender of an event that it has been rendered.
 #[derive(Clone, Debug, Default)]
 pub struct Acknowledgement(Arc<Notify>);
 
 impl Acknowledgement {
-    /// The event has been rendered.
+    /// Signals that the event has been rendered.
     pub fn give(&self) {
         self.0.notify_one();
     }
 }
 
 impl PartialEq for Acknowledgement {
-    /// Equal events need not have the same sender.
+    /// Equal events may have different senders.
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-/// How long a terminal may take to be cleared: one that is held (Ctrl-S) never is.
+/// How long to wait until the terminal is cleared: a terminal that is stopped (Ctrl-S) never is.
 const CLEARED: Duration = Duration::from_secs(2);
 
-/// Where the core sends its events. Cheap to clone; a reporter that is gone is no error.
+/// Sends the core's events to a reporter. Cheap to clone. Sending without a reporter is not an error.
 #[derive(Clone, Debug)]
 pub struct Events(mpsc::UnboundedSender<Event>);
 
 impl Events {
-    /// A sender and the end that a reporter's loop reads.
+    /// Creates a sender and the receiver for a reporter's loop.
     pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 
-    /// A sender that nobody listens to.
+    /// A sender without a receiver.
     pub fn nowhere() -> Self {
         Self::channel().0
     }
 
-    /// Tells of `event`.
+    /// Sends `event` to the reporter.
     pub fn emit(&self, event: Event) {
         // The reporter's end closes only when the process is about to end.
         let _ = self.0.send(event);
     }
 
-    /// Hands the terminal over to a command: returns once nothing of ours is drawn any more.
+    /// Hands the terminal over to a command: returns once our display is cleared.
     pub async fn hand_over(&self) {
         let cleared = Acknowledgement::default();
         if self.0.send(Event::CommandStarted { cleared: cleared.clone() }).is_ok() {
-            // Without a reporter nothing is drawn.
+            // Without a reporter there is no display.
             let _ = tokio::time::timeout(CLEARED, cleared.0.notified()).await;
         }
     }

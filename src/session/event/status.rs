@@ -1,65 +1,65 @@
-//! A service as it is now, and how to reach it.
+//! The current state of a service, and its addresses.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// A service (one replica of it) as it is now.
+/// The current state of one replica of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStatus {
     /// The service.
     pub service: String,
-    /// Which replica, from 1 on.
+    /// The replica's number, from 1.
     pub replica: u32,
     /// The container's name.
     pub container: String,
     /// The image as the spec names it.
     pub image: String,
-    /// What it is doing.
+    /// The state of its container.
     pub state: ServiceState,
-    /// How to reach it from the host.
+    /// Its published ports on the host.
     pub endpoints: Vec<Endpoint>,
 }
 
-/// What a service is doing.
+/// The state of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum ServiceState {
-    /// Made, not started.
+    /// Created, not started.
     Created,
     /// Started, not ready yet.
     Starting,
-    /// Running; it says nothing of its health.
+    /// Running, without a healthcheck.
     Running,
-    /// Running, and its check succeeds.
+    /// Running, and its healthcheck succeeds.
     Healthy,
-    /// Running, and `up` has seen that it is ready; the engine has not checked it yet.
+    /// Running; `up` has seen it ready, but the engine has not run its healthcheck yet.
     Ready,
-    /// Running, and its check fails.
+    /// Running, and its healthcheck fails.
     Unhealthy,
-    /// Frozen.
+    /// Paused by the engine.
     Paused,
-    /// Ended.
+    /// Exited, and not about to restart.
     Exited {
         /// Its exit code.
         code: i64,
     },
-    /// Ended, and about to be started again.
+    /// Exited, and about to restart.
     Restarting,
 }
 
-/// A published port: where it is and what to say to it.
+/// A published port, with its connection string.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The address on the host.
     pub host: IpAddr,
     /// The port on the host.
     pub port: u16,
-    /// The port inside.
+    /// The port in the container.
     pub target: u16,
     /// `tcp` or `udp`.
     pub protocol: Protocol,
-    /// A connection string (`postgres://…`, `http://…`), where the protocol can be told.
+    /// A connection string (`postgres://…`, `http://…`), if the protocol is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What a session works at: planned steps, their kinds, how far they are.
+//! Steps of a plan, their kinds and their progress.
 
 use std::time::Duration;
 
@@ -6,41 +6,41 @@ use serde::{Deserialize, Serialize};
 
 use super::millis;
 
-/// Names a step of a plan for as long as the plan runs.
+/// Identifies a step while its plan runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StepId(pub usize);
 
-/// One line of a plan.
+/// A step of a plan, for display.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedStep {
-    /// Names it in the events that follow.
+    /// Identifies the step in later events.
     pub id: StepId,
-    /// What kind of work it is.
+    /// The kind of work.
     pub phase: Phase,
-    /// What it does.
+    /// The action.
     pub what: String,
-    /// Why it is done.
+    /// The reason for the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// The service it is for.
+    /// The service that the step belongs to, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
 }
 
-/// The kinds of work that a sandbox's time goes into.
+/// The kinds of work on a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// The engine, the keeper, the lock on the name.
+    /// Connecting to the engine and the keeper, and locking the name.
     Prepare,
-    /// Getting an image.
+    /// Pulling an image.
     Pull,
-    /// Making an image.
+    /// Building an image.
     Build,
-    /// Networks and the gateway.
+    /// Creating networks and the gateway.
     Network,
-    /// Volumes, baselines, clones and copies into them.
+    /// Creating, cloning and filling volumes, and baselines.
     Data,
     /// Creating containers.
     Create,
@@ -50,32 +50,32 @@ pub enum Phase {
     Ready,
     /// Running seeds.
     Seed,
-    /// Stopping and removing.
+    /// Stopping and removing objects.
     Remove,
 }
 
-/// So many of so many; `total` is 0 while it is not known.
+/// Progress as a count; `total` is 0 while it is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// What is done.
+    /// The completed part.
     pub done: u64,
-    /// What there is to do.
+    /// The whole.
     pub total: u64,
 }
 
-/// What is the matter with a baseline.
+/// The state of a baseline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum BakeState {
-    /// It is there already.
+    /// It exists already.
     Found,
-    /// Another session makes it; this one waits.
+    /// Another session is making it, and this one waits.
     Awaited,
-    /// It is being made.
+    /// This session is making it.
     Started,
-    /// It has been made.
+    /// This session has made it.
     Done {
-        /// How long that took.
+        /// How long it took.
         #[serde(rename = "elapsed_ms", with = "millis")]
         elapsed: Duration,
     },

@@ -1,4 +1,4 @@
-//! This terminal as the terminal of a service's own process.
+//! Attaches this terminal to a service's main process.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use super::terminal::{self, Raw};
 use super::{ExecError, Outcome, Reader, Signals, copy_stdin, write};
 use crate::engine::{Attached, Engine, EngineError};
 
-/// What is passed on to the process.
+/// What to pass on to the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attaching {
-    /// Our stdin, if the process has one.
+    /// Whether to pass on our stdin.
     pub stdin: bool,
-    /// Signals that this process gets.
+    /// Whether to pass on the signals that we receive.
     pub pass_signals: bool,
 }
 
-/// Shows what the process of `container` writes, until it ends or the user detaches (Ctrl-P Ctrl-Q).
+/// Shows the output of the main process of `container` until it ends or the user detaches (Ctrl-P Ctrl-Q).
 pub async fn run(
     engine: &Arc<dyn Engine>,
     container: &str,
@@ -31,7 +31,7 @@ pub async fn run(
     if found.tty {
         resize(engine.as_ref(), container).await;
     }
-    // Without a stdin the input stays open: closing it would end that of the process.
+    // Without our stdin the input stays open: closing it would close the process's stdin.
     let (feed, held) =
         if has_stdin { (Some(tokio::spawn(copy_stdin(input))), None) } else { (None, Some(input)) };
     loop {
@@ -61,12 +61,12 @@ pub async fn run(
 
 async fn resize(engine: &dyn Engine, container: &str) {
     if let Some((rows, columns)) = terminal::size() {
-        // The process may just have ended.
+        // Ignored: the process may just have ended.
         let _ = engine.resize_container(container, rows, columns).await;
     }
 }
 
-/// How the process ended; it runs on if the user has detached.
+/// How the process ended. It is still running if the user has detached.
 async fn end(engine: &dyn Engine, container: &str) -> Result<Outcome, EngineError> {
     let found = engine.container(container).await?;
     Ok(match found {

@@ -1,4 +1,4 @@
-//! Files in and out of a service, as `cp` would copy them: into a folder that is there, else under the new name.
+//! Copies files into and out of a service, as `cp` does: into an existing folder, otherwise under the new name.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -13,61 +13,61 @@ use crate::engine::{ByteStream, Engine, EngineError, PathStat};
 use crate::host_files::{self, Owner, Unpack, WritableFolders};
 use crate::storage::tree;
 
-/// What kept files from being copied.
+/// Why files could not be copied.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// The engine refused.
+    /// The engine returned an error.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// A file of this machine.
+    /// An operation on a file of this machine failed.
     #[error("cannot {verb} `{}`", path.display())]
     Local {
-        /// What was tried.
+        /// The operation.
         verb: &'static str,
-        /// On which file.
+        /// The file's path.
         path: PathBuf,
-        /// Why it failed.
+        /// The I/O error.
         source: io::Error,
     },
-    /// Nothing at a path of a service.
+    /// A path in a service does not exist.
     #[error("service `{service}` has nothing at `{path}`")]
     Missing {
-        /// The service.
+        /// The service's name.
         service: String,
-        /// The path.
+        /// The missing path.
         path: String,
     },
-    /// A folder that would have to be a file, or the other way round.
+    /// A folder where a file is needed, or the other way round.
     #[error("`{0}` is not a folder")]
     NotAFolder(String),
-    /// A link that a service may have made on the way to a path of this machine.
+    /// A link that a service may have made is in the path on this machine.
     #[error("`{}` is a symbolic link in `{}`, which a service can write: it is not followed", link.display(), folder.display())]
     Planted {
         /// The link.
         link: PathBuf,
-        /// The folder.
+        /// The folder that the service can write to.
         folder: PathBuf,
     },
-    /// An archive that is damaged or that leaves its folder.
+    /// An archive is damaged or leads out of its folder.
     #[error("cannot unpack what the service sent")]
     Archive(#[source] io::Error),
 }
 
-/// Who owns what arrives.
+/// The owner of copied files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owners {
-    /// Whoever copies: the user here, root in a service.
+    /// The user on this machine, root in a service.
     Copier,
-    /// As at the source (`-a`).
+    /// The owner at the source (`-a`).
     Kept,
 }
 
-/// What happens to a symbolic link that is itself the source.
+/// How to handle a symbolic link that is itself the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// It is copied as a link.
+    /// Copy the link.
     Kept,
-    /// What it points to is copied (`-L`).
+    /// Copy its target (`-L`).
     Followed,
 }
 
@@ -75,7 +75,7 @@ fn local<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Co
     move |source| CopyError::Local { verb, path: path.to_owned(), source }
 }
 
-/// A file or folder of a service as a tar, as it is.
+/// Streams a file or folder of a service as a tar archive.
 pub async fn archive(
     engine: &dyn Engine,
     service: &str,
@@ -91,8 +91,8 @@ pub async fn archive(
     }
 }
 
-/// Copies `path` of a container to `to` on this machine. Nothing is written through a link below `to`, nor through one
-/// that a service may have put on the way to it.
+/// Copies `path` of a container to `to` on this machine. Follows no link below `to`, and none in the path to it that a
+/// service may have made.
 #[expect(clippy::too_many_arguments, reason = "both ends of a copy and how it is done")]
 pub async fn out(
     engine: &dyn Engine,
@@ -142,8 +142,8 @@ async fn followed(
     Ok(path)
 }
 
-/// The folder that the archive goes to, and the name that its first part gets there (none: its contents go into the
-/// folder).
+/// The folder to unpack into, and the name that the archive's first component gets there (none: the contents go into
+/// the folder).
 fn place(to: &Path, stat: &PathStat, contents: bool) -> Result<(PathBuf, Option<OsString>), CopyError> {
     let asks_folder = to.as_os_str().to_string_lossy().ends_with('/');
     if to.is_dir() {
@@ -182,7 +182,7 @@ pub async fn into(
     upload(engine, container, &folder, move |to| pack(to, &source, &name, owners)).await
 }
 
-/// Unpacks a tar that the user has below a folder of a container.
+/// Unpacks the user's tar archive below a folder of a container.
 pub async fn unpack_into(
     engine: &dyn Engine,
     container: &str,
@@ -192,7 +192,7 @@ pub async fn unpack_into(
     Ok(engine.upload(container, path, archive).await?)
 }
 
-/// The folder to unpack below, and the name that the source gets there (empty: its contents go into the folder).
+/// The folder to unpack into, and the name that the source gets there (empty: the contents go into the folder).
 async fn destination(
     engine: &dyn Engine,
     container: &str,
@@ -223,7 +223,7 @@ async fn destination(
     Ok((folder.to_string_lossy().into_owned(), last))
 }
 
-/// Sends what `write` writes as a tar, a piece at a time, and tells its error rather than the engine's.
+/// Uploads the output of `write` as a tar stream, and reports its error rather than the engine's.
 async fn upload(
     engine: &dyn Engine,
     container: &str,
@@ -235,7 +235,7 @@ async fn upload(
     let writer = tokio::task::spawn_blocking(move || {
         let done = write(Pieces(sender));
         if done.is_err() {
-            // Without this the engine would unpack the first half and call it a success.
+            // Without this the engine would unpack the first half and report success.
             let _ = failed.blocking_send(Err(io::Error::other("the source could not be read")));
         }
         done
@@ -251,7 +251,7 @@ async fn upload(
     }
 }
 
-/// A writer whose pieces are sent to a task.
+/// A writer that sends its chunks to a task.
 struct Pieces(mpsc::Sender<io::Result<Bytes>>);
 
 impl Write for Pieces {
@@ -269,7 +269,7 @@ impl Write for Pieces {
 fn pack(to: impl Write, from: &Path, name: &Path, owners: Owners) -> Result<(), CopyError> {
     let mut builder = tar::Builder::new(io::BufWriter::with_capacity(1 << 16, to));
     match append(&mut builder, from, name, owners) {
-        // The engine has hung up; what it says tells why.
+        // The engine closed the connection; its own error says why.
         Err(CopyError::Local { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
         other => other?,
     }

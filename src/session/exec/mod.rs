@@ -1,4 +1,4 @@
-//! A command in a service with the user's own terminal, pipes, signals and exit code.
+//! Runs a command in a service with the user's terminal, pipes, signals and exit code.
 
 pub mod attach;
 pub mod copy;
@@ -16,13 +16,13 @@ use tokio::sync::mpsc;
 use crate::engine::{Engine, EngineError, Exec, ExecSession, StdStream};
 use terminal::Raw;
 
-/// A command that could not be run to its end.
+/// Why a command could not be run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
-    /// The engine refused.
+    /// The engine returned an error.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// Our own terminal or pipes failed.
+    /// An operation on our own terminal or pipes failed.
     #[error("cannot use this terminal")]
     Terminal(#[source] std::io::Error),
 }
@@ -30,34 +30,33 @@ pub enum ExecError {
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// With this exit code.
+    /// It exited with this code.
     Exited(i64),
-    /// It did not begin: 126, it may not be executed; 127, it was not found.
+    /// It did not start: 126 if it may not be executed, 127 if it was not found.
     NotBegun(i64),
-    /// It was interrupted a second time and left to itself.
+    /// It was interrupted a second time and left running.
     Abandoned,
-    /// The reader of our output has left, as `head` does; the command was sent `SIGPIPE`.
+    /// The reader of our output has closed it, as `head` does. The command was sent `SIGPIPE`.
     ReaderLeft,
 }
 
-/// A variable that marks the processes of one call, so that a signal finds them.
+/// The environment variable that marks the processes of one call, so that signals find them.
 const MARK: &str = "SANDBOX_EXEC";
 
-/// How the engine's own words begin.
+/// The prefix of the engine's own error messages.
 const REFUSED: &[u8] = b"OCI runtime exec failed";
-/// The command may not be executed, as shells count.
+/// Exit code of shells for a command that may not be executed.
 const NOT_EXECUTABLE: i64 = 126;
-/// The command was not found, as shells count.
+/// Exit code of shells for a command that was not found.
 const NOT_FOUND: i64 = 127;
 
-/// How long a command may take to get a signal that it is sent when our output has no reader any more.
+/// How long to wait for a signal to be delivered once our output has no reader.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long to wait for the exit code once the output has ended.
+/// How long to wait for the exit code after the end of the output.
 const CODE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs `exec` in `container`: our stdin is its stdin, its output ours, our signals its signals, and its window has our
-/// size.
+/// Runs `exec` in `container` with our stdin, output, signals and window size.
 pub async fn run(engine: &Arc<dyn Engine>, container: &str, mut exec: Exec) -> Result<Outcome, ExecError> {
     let mark = hex::encode(rand::random::<[u8; 8]>());
     exec.env.insert(MARK.to_owned(), mark.clone());
@@ -82,7 +81,7 @@ pub async fn run(engine: &Arc<dyn Engine>, container: &str, mut exec: Exec) -> R
                     if !refusal.takes(&chunk.bytes) && write(chunk.stream, &chunk.bytes) == Reader::Left {
                         drop(raw);
                         let end = pass_on(engine.as_ref(), container, &mark, "PIPE");
-                        // The command may be one that ignores the signal, or the engine may be slow.
+                        // The command may ignore the signal, or the engine may be slow.
                         let _ = tokio::time::timeout(SIGNAL_PATIENCE, end).await;
                         return Ok(Outcome::ReaderLeft);
                     }
@@ -93,7 +92,7 @@ pub async fn run(engine: &Arc<dyn Engine>, container: &str, mut exec: Exec) -> R
             name = signals.next() => match name {
                 "WINCH" => {
                     if let Some((rows, columns)) = terminal::size().filter(|_| tty) {
-                        // The command may just have ended.
+                        // Ignored: the command may just have ended.
                         let _ = engine.exec_resize(&id, rows, columns).await;
                     }
                 }
@@ -122,7 +121,7 @@ pub async fn run(engine: &Arc<dyn Engine>, container: &str, mut exec: Exec) -> R
     Ok(Outcome::NotBegun(if refusal.says_not_found() { NOT_FOUND } else { code }))
 }
 
-/// The engine's own words in a command's output, where the command could not begin. They are its only output.
+/// The engine's own error message in a command's output. It is the only output of a command that did not start.
 #[derive(Default)]
 struct Refusal {
     words: Vec<u8>,
@@ -130,7 +129,7 @@ struct Refusal {
 }
 
 impl Refusal {
-    /// Whether a piece of the output is the engine's, to be held back.
+    /// Whether a chunk of the output is the engine's message and must be held back.
     fn takes(&mut self, piece: &[u8]) -> bool {
         let is = !self.command_spoke && (!self.words.is_empty() || piece.starts_with(REFUSED));
         if is {
@@ -140,15 +139,15 @@ impl Refusal {
         is
     }
 
-    /// Engines up to 20.10 answer as if a command that is not there could not be executed.
+    /// Engines up to 20.10 report a missing command as one that could not be executed.
     fn says_not_found(&self) -> bool {
         let said = String::from_utf8_lossy(&self.words);
         ["executable file not found", "no such file or directory"].iter().any(|words| said.contains(words))
     }
 }
 
-/// Gives a command's terminal its size. Engines before API 1.42 do not take it with the command, and refuse it until the
-/// command has its terminal.
+/// Sets the size of a command's terminal. Engines before API 1.42 do not accept the size with the command, and reject
+/// it until the command has its terminal.
 async fn set_size(engine: &dyn Engine, id: &str, rows: u16, columns: u16) {
     for _ in 0..10 {
         if engine.exec_resize(id, rows, columns).await.is_ok() {
@@ -165,7 +164,7 @@ async fn exit_code(engine: &dyn Engine, id: &str) -> Result<i64, EngineError> {
         if let Some(code) = engine.exec_exit_code(id).await? {
             return Ok(code);
         }
-        // The output may end before the process does: it has closed its ends, or goes on without them.
+        // The output may end before the process does: the process may have closed its ends and continue.
         if asked.elapsed() > CODE_PATIENCE {
             pause = Duration::from_millis(250);
         }
@@ -174,8 +173,8 @@ async fn exit_code(engine: &dyn Engine, id: &str) -> Result<i64, EngineError> {
     }
 }
 
-/// Copies our stdin until it ends. The reader is a thread of its own: a read from a terminal cannot be taken back, and
-/// must not keep the process from ending.
+/// Copies our stdin until it ends. The reader has its own thread: a read from a terminal cannot be cancelled, and must
+/// not keep this process from exiting.
 pub(super) async fn copy_stdin(mut input: crate::engine::stream::Input) {
     let (sender, mut pieces) = mpsc::channel::<Vec<u8>>(4);
     std::thread::spawn(move || {
@@ -194,7 +193,7 @@ pub(super) async fn copy_stdin(mut input: crate::engine::stream::Input) {
         }
     });
     while let Some(piece) = pieces.recv().await {
-        // A command that no longer reads is no error.
+        // A command that no longer reads is not an error.
         if input.write_all(&piece).await.is_err() || input.flush().await.is_err() {
             return;
         }
@@ -215,12 +214,12 @@ pub(super) fn write(stream: StdStream, bytes: &[u8]) -> Reader {
     };
     match written {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Reader::Left,
-        // Where else the output cannot go (a full disk), there is no better place to report it.
+        // If the output cannot be written for another reason (a full disk), there is no better place to report it.
         _ => Reader::Reads,
     }
 }
 
-/// Sends a signal to the marked processes. Engines have no call for that, so a second command looks for them.
+/// Sends a signal to the marked processes. Engines have no API call for that, so a second command finds them.
 async fn pass_on(engine: &dyn Engine, container: &str, mark: &str, name: &'static str) {
     let script = format!(
         "for p in /proc/[0-9]*; do if tr '\\0' '\\n' < \"$p/environ\" | grep -qx '{MARK}={mark}'; then kill -{name} \"${{p#/proc/}}\"; fi; done 2>/dev/null"
@@ -233,7 +232,7 @@ async fn pass_on(engine: &dyn Engine, container: &str, mark: &str, name: &'stati
     }
 }
 
-/// The signals that are passed on, and the change of the window's size.
+/// The signals that are passed on, and changes of the window size.
 pub(super) struct Signals {
     kinds: [(&'static str, Signal); 6],
 }

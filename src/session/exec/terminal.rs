@@ -1,16 +1,16 @@
-//! The user's own terminal: raw while a command in a container has it, and as it was afterwards.
+//! Sets the user's terminal to raw mode while a command in a container uses it, and restores it afterwards.
 
 use std::io::{self, IsTerminal};
 
 use rustix::termios::{self, OptionalActions, Termios};
 
-/// Makes standard input raw; dropping it makes it what it was.
+/// Keeps standard input in raw mode; dropping it restores the previous mode.
 pub struct Raw {
     before: Termios,
 }
 
 impl Raw {
-    /// Makes standard input raw, if it is a terminal.
+    /// Sets standard input to raw mode, if it is a terminal.
     pub fn stdin() -> io::Result<Option<Self>> {
         if !io::stdin().is_terminal() {
             return Ok(None);
@@ -25,12 +25,12 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
+        // Ignored: a terminal that is closed needs no restoring.
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Drain, &self.before);
     }
 }
 
-/// Rows and columns of the terminal behind standard input or output, if there is one.
+/// Rows and columns of the terminal on standard input or output, if there is one.
 pub fn size() -> Option<(u16, u16)> {
     let size = termios::tcgetwinsize(io::stdin()).or_else(|_| termios::tcgetwinsize(io::stdout())).ok()?;
     (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))

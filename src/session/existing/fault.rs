@@ -1,4 +1,4 @@
-//! Faults of a sandbox's services: put in force, told, taken back.
+//! Injects, lists and removes network faults of a sandbox's services.
 
 use super::ExistingSandbox;
 use crate::agent::fault_injector::Fault;
@@ -9,28 +9,29 @@ use crate::session::error::SessionError;
 use crate::session::inspect::{self, ObservedSandbox};
 use crate::spec::NetworkMode;
 
-/// The faults of a sandbox.
+/// Lists the faults of a sandbox.
 ///
 /// # Errors
-/// When the engine does not answer.
+/// Fails if the engine does not answer.
 pub async fn all(engine: &dyn Engine, sighting: &ObservedSandbox) -> Result<Vec<Imposed>, EngineError> {
     container::find(engine, Filter::all().label(identity::ID, &sighting.id)).await
 }
 
-/// Takes a fault back.
+/// Removes a fault.
 ///
 /// # Errors
-/// When the engine refuses.
+/// Fails if the engine fails.
 pub async fn lift(engine: &dyn Engine, imposed: &Imposed) -> Result<(), EngineError> {
     container::lift(engine, &imposed.container.name).await
 }
 
 impl ExistingSandbox {
-    /// Puts a fault in force on every container of a service, besides what is in force there, and answers all that
-    /// is then.
+    /// Injects a fault into every container of a service, in addition to its existing faults. Returns all faults that
+    /// are now active.
     ///
     /// # Errors
-    /// When the service has no network of its own or does not run, or the engine or its kernel refuses.
+    /// Fails if the service does not run or has no network of its own, or if the engine or its kernel rejects the
+    /// fault.
     pub async fn impose(&self, service: &str, fault: &Fault) -> Result<Fault, SessionError> {
         let containers: Vec<&ContainerSummary> = self.sighting().containers(service).collect();
         self.has_a_line(service, &containers)?;
@@ -51,7 +52,7 @@ impl ExistingSandbox {
         Ok(whole)
     }
 
-    /// Whether there are packets of its own to do something to.
+    /// Checks that the service has its own network traffic.
     fn has_a_line(&self, service: &str, containers: &[&ContainerSummary]) -> Result<(), SessionError> {
         let spec = self.spec.services.get(service);
         match spec.and_then(|spec| spec.network_mode.as_ref()) {
@@ -72,7 +73,7 @@ impl ExistingSandbox {
     }
 }
 
-/// The service that a fault is one of, with the replica's number from the second on.
+/// The service that a fault affects, with the replica's number from the second on.
 pub fn service_of(imposed: &Imposed) -> String {
     match inspect::replica_of(&imposed.container) {
         1 => inspect::service_of(&imposed.container).to_owned(),

@@ -1,7 +1,8 @@
-//! Gives volumes that go back to nothing the content that images have for them, as when the sandbox was made.
+//! Restores the content that images have for volumes, for a reset to empty volumes.
 //!
-//! The engine fills an empty volume when a container is created on it, so one is created, and never started. This is done
-//! beside the sandbox's own volumes, which take it over in one step: who is lost meanwhile has emptied nothing.
+//! The engine fills an empty volume when a container is created on it, so this creates a container and never starts it.
+//! It fills staging volumes, whose content the sandbox's volumes take over in one step: a crash before that empties no
+//! volume.
 
 use std::collections::BTreeMap;
 
@@ -14,18 +15,18 @@ use crate::session::error::SessionError;
 use crate::spec::{SandboxName, Spec};
 use crate::storage::{SetPath, VolumeName, VolumePath};
 
-/// Volumes beside a sandbox's own, one for each that goes back to nothing. They are named alike each time, so that what
-/// a call before this was killed with is found, and carry the sandbox's labels, so that they go with it.
+/// Staging volumes, one for each volume that is reset to empty. Their names are the same in each call, so that a call
+/// finds what a killed one left. They carry the sandbox's labels, so that they are destroyed with it.
 pub(crate) struct StagingVolumes<'a> {
     site: &'a Context,
     spec: &'a Spec,
     sandbox: &'a SandboxName,
-    /// Of each: whose content it is for, where it lies, its name on the engine.
+    /// For each: the volume that gets the content, the storage path, and the name on the engine.
     volumes: Vec<(VolumeName, VolumePath, String)>,
 }
 
 impl<'a> StagingVolumes<'a> {
-    /// The volumes beside these, which are not there yet.
+    /// Prepares the staging volumes, without creating them.
     pub(crate) fn of(
         site: &'a Context,
         spec: &'a Spec,
@@ -34,7 +35,7 @@ impl<'a> StagingVolumes<'a> {
         empty: &[VolumeName],
     ) -> Self {
         let named = |(n, of): (usize, &VolumeName)| {
-            // A service's anonymous volume ends in more digits.
+            // The names of anonymous volumes end in more digits.
             let key = format!(".fill.{n}");
             let name = identity::volume(sandbox.as_str(), &key);
             Some((of.clone(), live.volume(VolumeName::new(key).ok()?), name))
@@ -42,10 +43,11 @@ impl<'a> StagingVolumes<'a> {
         Self { site, spec, sandbox, volumes: empty.iter().enumerate().filter_map(named).collect() }
     }
 
-    /// Makes and fills them: what each volume takes over. `labels` are those of one of the sandbox's volumes.
+    /// Creates and fills them. Returns the new source of each volume. `labels` are those of one of the sandbox's
+    /// volumes.
     ///
     /// # Errors
-    /// When the storage or the engine refuses.
+    /// Fails if the storage or the engine fails.
     pub(crate) async fn fill(
         &self,
         labels: Option<&BTreeMap<String, String>>,
@@ -94,10 +96,10 @@ impl<'a> StagingVolumes<'a> {
         Ok(self.volumes.iter().map(|(of, path, _)| (of.clone(), path.clone())).collect())
     }
 
-    /// Removes them, and what a call before this was killed with.
+    /// Removes them, and those that a killed call left.
     ///
     /// # Errors
-    /// When the storage or the engine refuses.
+    /// Fails if the storage or the engine fails.
     pub(crate) async fn clear(&self) -> Result<(), SessionError> {
         if self.volumes.is_empty() {
             return Ok(());
@@ -116,7 +118,7 @@ impl<'a> StagingVolumes<'a> {
         identity::probe(self.sandbox.as_str(), "fill")
     }
 
-    /// Has the engine copy what an image has at these places.
+    /// Has the engine copy the image's content at these paths.
     async fn copy(
         &self,
         labels: &BTreeMap<String, String>,
@@ -136,7 +138,7 @@ impl<'a> StagingVolumes<'a> {
         self.remove(&name).await
     }
 
-    /// With the volumes that the engine made for it, which have no name.
+    /// Removes the container with the anonymous volumes that the engine created for it.
     async fn remove(&self, name: &str) -> Result<(), SessionError> {
         match self.site.engine.remove_container(name, true, true).await {
             Err(error) if !error.is_not_found() => Err(error.into()),

@@ -1,4 +1,4 @@
-//! A sandbox that is there: its services are stopped and started, its data is kept, put back and copied.
+//! Operations on an existing sandbox: stop and start services, take snapshots, reset and fork data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,35 +38,35 @@ use crate::spec::{Condition, SandboxName, ServiceName, Spec};
 use crate::storage::{Published, SetPath, Storage, StorageError, VolumeName, VolumePath};
 use quiesce::{ContainerSet, QuiesceHandle};
 
-/// A sandbox that is there.
+/// A handle on an existing sandbox.
 pub struct ExistingSandbox {
-    /// What it is worked on with.
+    /// The engine, the storage and the settings.
     pub site: Context,
-    /// The keeper.
+    /// The connection to the keeper.
     pub keeper: Keeper,
     /// Its name.
     pub name: SandboxName,
-    /// Its incarnation.
+    /// The instance id.
     pub id: SandboxId,
-    /// Its spec as it stands now.
+    /// Its current spec.
     pub spec: Arc<Spec>,
     sighting: ObservedSandbox,
 }
 
-/// How a snapshot is taken.
+/// How to take a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotMode {
-    /// Services are stopped in their own time and started again.
+    /// Stop the services within their own timeouts, and start them again.
     Clean,
-    /// They are frozen for a moment.
+    /// Pause the services for a moment.
     Crash,
 }
 
 impl ExistingSandbox {
-    /// Takes up a sandbox that was seen.
+    /// Opens a sandbox that was observed.
     ///
     /// # Errors
-    /// When the keeper cannot be had, or has no record of it.
+    /// Fails if the keeper cannot be reached, or has no record of the sandbox.
     pub async fn of(
         engine: &Arc<dyn Engine>,
         scope: &Scope,
@@ -78,7 +78,7 @@ impl ExistingSandbox {
         Self::at(site, keeper, sighting).await
     }
 
-    /// The same where the keeper is known already.
+    /// Opens it with an existing connection to the keeper.
     pub(in crate::session) async fn at(
         site: Context,
         keeper: Keeper,
@@ -90,7 +90,7 @@ impl ExistingSandbox {
         Ok(Self { site, keeper, name, id, spec: Arc::new(spec), sighting })
     }
 
-    /// What was seen of it.
+    /// Its state as it was observed.
     pub fn sighting(&self) -> &ObservedSandbox {
         &self.sighting
     }
@@ -106,7 +106,7 @@ impl ExistingSandbox {
     /// The named services, or all of them.
     ///
     /// # Errors
-    /// Names the first that the sandbox does not have.
+    /// Names the first service that the sandbox does not have.
     pub fn services(&self, named: &[ServiceName]) -> Result<BTreeSet<ServiceName>, SessionError> {
         if named.is_empty() {
             let made = |name: &&ServiceName| self.sighting.containers(name.as_str()).next().is_some();
@@ -120,7 +120,7 @@ impl ExistingSandbox {
         }
     }
 
-    /// Services, and those that they depend on and that do not run, unless these have done their work.
+    /// These services, and their dependencies that do not run, except those that have completed.
     pub fn with_dependencies(&self, which: &BTreeSet<ServiceName>) -> BTreeSet<ServiceName> {
         let mut all = which.clone();
         let mut seen = which.clone();
@@ -143,11 +143,11 @@ impl ExistingSandbox {
         all
     }
 
-    /// Does something to the sandbox, and shows what is under way meanwhile. Who interrupts it would leave services
-    /// stopped: it is finished all the same, unless it is interrupted once more.
+    /// Runs an operation on the sandbox and shows its progress. An interruption would leave services stopped, so the
+    /// first one does not cancel it; the second one does.
     ///
     /// # Errors
-    /// Those of the work.
+    /// Fails with the errors of the operation.
     pub async fn busy<T>(
         &self,
         why: &str,
@@ -166,7 +166,7 @@ impl ExistingSandbox {
         outcome
     }
 
-    /// Returns when somebody has asked a second time to stop.
+    /// Returns at the second interruption.
     async fn insisted(&self, signals: Option<Signals>) -> SessionError {
         let Some(signals) = signals else { return std::future::pending().await };
         let mut asked = signals.told();
@@ -186,11 +186,11 @@ impl ExistingSandbox {
         SessionError::Cancelled
     }
 
-    /// Stops services, each after those that depend on it. What is not stopped `within` that time, or the spec's own,
-    /// is killed.
+    /// Stops services, dependents first. A service that does not stop `within` that time, or without it within its own
+    /// timeout, is killed.
     ///
     /// # Errors
-    /// When the engine refuses.
+    /// Fails if the engine fails.
     pub async fn stop(
         &self,
         which: &BTreeSet<ServiceName>,
@@ -207,23 +207,22 @@ impl ExistingSandbox {
     /// Starts services and waits until they are ready.
     ///
     /// # Errors
-    /// When one of them ends or does not get ready.
+    /// Fails if a service exits or does not get ready.
     pub async fn start(&self, which: &BTreeSet<ServiceName>, patience: Duration) -> Result<(), SessionError> {
         let token = CancellationToken::new();
         let gateway = identity::gateway(self.name.as_str());
-        // A start of the engine's machine has made the bridges anew.
+        // A reboot of the engine's machine has created new bridges.
         host_firewall::filter(&self.keeper, &self.id, &self.site.events).await?;
         self.site.engine.start_container(&gateway).await?;
         converge::start(&self.site, &self.spec, &self.name, &self.id, which, patience, &token).await?;
-        // Another use of it: the keeper counts the time from here.
+        // This counts as a use: the keeper restarts its idle timer.
         Ok(self.keeper.touch(&self.name).await?)
     }
 
-    /// Stops services and starts them again, also those that did not run; with them those that run and are to be
-    /// restarted when one of these is.
+    /// Restarts services, also those that did not run, and those running that restart with one of these.
     ///
     /// # Errors
-    /// When the engine refuses; when one of them ends or does not get ready.
+    /// Fails if the engine fails, or if a service exits or does not get ready.
     pub async fn restart(
         &self,
         which: &BTreeSet<ServiceName>,
@@ -249,16 +248,17 @@ impl ExistingSandbox {
         if others.is_empty() { Ok(()) } else { self.start(&others, patience).await }
     }
 
-    /// The values that it has: as its gateway holds them, and as they are kept where it does not after a reboot.
+    /// The values of its secrets: from its gateway, or the stored ones if the gateway lost them in a reboot.
     async fn values(&self) -> Result<Values, SessionError> {
         let values = Values::held(&*self.site.engine, &self.spec, &self.name).await?;
         Ok(values.completed(secret_store::kept(self.storage(), &self.id).await?))
     }
 
-    /// Keeps the data as it is now under a name.
+    /// Stores the current data under a name.
     ///
     /// # Errors
-    /// When the name is taken, or the storage or the engine refuses; services that ran are started again all the same.
+    /// Fails if the name is taken, or if the storage or the engine fails. Services that ran are started again in any
+    /// case.
     pub async fn snapshot(
         &self,
         to: &SetPath,
@@ -321,10 +321,10 @@ impl ExistingSandbox {
         keys.filter_map(|key| VolumeName::new(key.as_str()).ok()).collect()
     }
 
-    /// The order of a second sandbox like this one, whose data [`ExistingSandbox::lend`] provides.
+    /// The build request of a second sandbox like this one, with data from [`ExistingSandbox::lend`].
     ///
     /// # Errors
-    /// When the engine refuses; names the secret or config that is not where the spec says any more.
+    /// Fails if the engine fails. Names a secret or config whose source no longer exists.
     pub async fn fork(
         &self,
         name: SandboxName,
@@ -356,11 +356,11 @@ impl ExistingSandbox {
         })
     }
 
-    /// Gives a sandbox that is about to be built, and whose lease is held, this one's data as it is now. It is cloned
-    /// while services are frozen; they run on at once.
+    /// Clones the current data to a sandbox that is about to be built and whose lease is held. Services are paused
+    /// during the clone and then resume.
     ///
     /// # Errors
-    /// When the storage or the engine refuses.
+    /// Fails if the storage or the engine fails.
     pub async fn lend(&self, to: &SandboxId) -> Result<(), SessionError> {
         let (from, to) = (self.live()?, SetPath::live(to.as_str()).map_err(odd)?);
         let volumes = self.volumes();
@@ -373,16 +373,16 @@ impl ExistingSandbox {
         .await
     }
 
-    /// Tells something.
+    /// Sends an event.
     pub fn tell(&self, event: Event) {
         self.site.events.emit(event);
     }
 }
 
-/// The spec of a sandbox as it stands now, from the keeper's record; `None` if it is half-made.
+/// The current spec of a sandbox from the keeper's record; `None` if the sandbox is incomplete.
 ///
 /// # Errors
-/// When the keeper does not answer.
+/// Fails if the keeper does not answer.
 pub async fn declared(keeper: &Keeper, sighting: &ObservedSandbox) -> Result<Option<Spec>, SessionError> {
     let Ok(id) = sighting.id.parse() else { return Ok(None) };
     Ok(keeper.declared(&id).await?.map(|declared| declared.spec))

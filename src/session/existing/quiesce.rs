@@ -1,5 +1,5 @@
-//! Its services kept still for a moment, frozen or stopped, while data is cloned or replaced. Whatever comes of it they go
-//! on: if this process is lost, the keeper sees to it.
+//! Quiesces a sandbox: pauses or stops its services while data is cloned or replaced. They are resumed whatever the
+//! result; if this process dies, the keeper resumes them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,34 +15,34 @@ use crate::session::inspect;
 use crate::spec::ServiceName;
 use crate::storage::VolumeName;
 
-/// Whose containers are meant.
+/// Selects containers of a sandbox.
 #[derive(Clone, Copy)]
 pub(crate) enum ContainerSet<'a> {
-    /// Those of all services.
+    /// The containers of all services.
     Everyones,
-    /// Those of these services.
+    /// The containers of these services.
     Services(&'a BTreeSet<ServiceName>),
-    /// Those that have one of these volumes.
+    /// The containers that mount one of these volumes.
     UsersOf(&'a [VolumeName]),
 }
 
-/// Since when a container is frozen.
+/// Who paused a container: this operation, or something before it.
 enum Frozen {
     Now,
     Before,
 }
 
-/// Containers that are kept still.
+/// Containers that are quiesced.
 pub(crate) struct QuiesceHandle<'a> {
     present: &'a ExistingSandbox,
-    /// Those that go on afterwards, by name, and what stands for the sandbox's data.
+    /// Containers to resume afterwards, by name, and the name that stands for the sandbox's data.
     still: Vec<String>,
-    /// None of these may run; where they are frozen they may.
+    /// For stopped services: none of these containers may run. `None` if they are paused.
     stopped: Option<ContainerSet<'a>>,
 }
 
 impl QuiesceHandle<'_> {
-    /// Makes sure that they were still all the while: what is done with their data now is done in peace.
+    /// Checks that the containers were quiesced without interruption, so that their data did not change.
     pub(crate) async fn undisturbed(&self) -> Result<(), SessionError> {
         if !self.still.is_empty() && !self.present.keeper.still(self.still.clone()).await? {
             return Err(disturbed("the keeper was started anew and had the services go on"));
@@ -55,7 +55,7 @@ impl QuiesceHandle<'_> {
 }
 
 impl ExistingSandbox {
-    /// The containers of its services as they are now.
+    /// The current containers of its services.
     pub(crate) async fn containers(
         &self,
         whose: ContainerSet<'_>,
@@ -75,15 +75,15 @@ impl ExistingSandbox {
         Ok(containers)
     }
 
-    /// Does something for which these containers are stopped, then starts again those that ran or were about to, whatever
-    /// came of it. What is done has to stop them.
+    /// Runs work that needs these containers stopped, then starts those that ran or were about to restart, whatever the
+    /// result. The work itself has to stop them.
     pub(crate) async fn stopped<T>(
         &self,
         whose: ContainerSet<'_>,
         patience: Duration,
         work: impl AsyncFnOnce(&[ContainerSummary], &QuiesceHandle<'_>) -> Result<T, SessionError>,
     ) -> Result<T, SessionError> {
-        // To restart services is no work on their data.
+        // A restart of services does not change their data.
         let data = match whose {
             ContainerSet::Services(_) => None,
             ContainerSet::Everyones | ContainerSet::UsersOf(_) => Some(identity::data(self.name.as_str())),
@@ -105,13 +105,14 @@ impl ExistingSandbox {
             started.map(|()| outcome)
         }
         .await;
-        // Not told, the keeper looks at them once more when this process ends, which does nothing.
+        // If this message is lost, the keeper checks the containers once more when this process ends, which has no
+        // effect.
         let _ = self.keeper.still(Vec::new()).await;
         stopped
     }
 
-    /// Does something while every service is frozen. What was frozen before, by its user or because the disk is full, stays
-    /// so.
+    /// Runs work while every service is paused. Containers that were paused before, by the user or because of disk
+    /// pressure, stay paused.
     pub(crate) async fn frozen<T>(
         &self,
         work: impl AsyncFnOnce(&QuiesceHandle<'_>) -> Result<T, SessionError>,
@@ -132,13 +133,14 @@ impl ExistingSandbox {
                 Some(error) => Err(error.into()),
             };
             for (container, _) in running.iter().zip(others).filter(|(_, others)| !others) {
-                // One that was not frozen, or has gone, need not be thawed.
+                // A container that is not paused, or no longer exists, need not be resumed.
                 let _ = self.site.engine.unpause_container(&container.name).await;
             }
             outcome
         }
         .await;
-        // Not told, the keeper thaws them once more when this process ends, which does nothing.
+        // If this message is lost, the keeper resumes the containers once more when this process ends, which has no
+        // effect.
         let _ = self.keeper.still(Vec::new()).await;
         frozen
     }
@@ -147,7 +149,7 @@ impl ExistingSandbox {
         let engine = &self.site.engine;
         match engine.pause_container(container).await {
             Ok(()) => Ok(Frozen::Now),
-            // Where the answer was lost, it may be ours that is frozen.
+            // If the engine's answer was lost, the pause may be our own.
             Err(error) if error.kind == ErrorKind::Conflict => match engine.container(container).await? {
                 Some(found) if found.state == ContainerState::Paused => Ok(Frozen::Before),
                 _ => Err(error),
@@ -156,10 +158,10 @@ impl ExistingSandbox {
         }
     }
 
-    /// Makes sure that no other process works on its data meanwhile.
+    /// Locks the sandbox's data against other clients.
     async fn claim(&self, data: &str) -> Result<(), SessionError> {
         self.keeper.still(vec![data.to_owned()]).await?;
-        // What the keeper has not noted it does not answer for.
+        // The keeper does not protect what it has not recorded.
         if self.keeper.still(vec![data.to_owned()]).await? {
             return Ok(());
         }
@@ -169,13 +171,13 @@ impl ExistingSandbox {
         })
     }
 
-    /// The services that these containers are of.
+    /// The services of these containers.
     pub(crate) fn services_of(containers: &[ContainerSummary]) -> BTreeSet<ServiceName> {
         containers.iter().filter_map(|it| ServiceName::new(inspect::service_of(it)).ok()).collect()
     }
 }
 
-/// Waits for all, and answers the first error only then: what is under way is not left to itself.
+/// Waits for all futures, and only then returns the first error, so that none is abandoned.
 pub(crate) async fn all<T, E>(
     work: impl Iterator<Item = impl Future<Output = Result<T, E>>>,
 ) -> Result<Vec<T>, E> {

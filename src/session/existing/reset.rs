@@ -1,4 +1,4 @@
-//! Its data put back: to its seeds or to a snapshot, all of it, a service's, or one volume's.
+//! Resets data to its seeds or to a snapshot: all of it, one service's, or one volume.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,23 +17,23 @@ use crate::session::error::SessionError;
 use crate::spec::ServiceName;
 use crate::storage::{SetInfo, SetPath, VolumeName, VolumePath};
 
-/// What is put back.
+/// What to reset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// Every volume.
     Everything,
     /// The volumes of a service.
     Service(ServiceName),
-    /// One volume, by the spec's key.
+    /// One volume, by its key in the spec.
     Volume(String),
 }
 
 impl ExistingSandbox {
-    /// Puts data back: to a snapshot, or to what each volume was made from. Services that do not use it run on.
+    /// Resets data to a snapshot, or to what each volume was made from. Services that do not use it keep running.
     ///
     /// # Errors
-    /// When there is no such volume; when nobody knows what one was made from, or the snapshot has it not, or has it with
-    /// other secrets; when the storage or the engine refuses.
+    /// Fails if there is no such volume, if a volume's origin is not known, if the snapshot lacks the volume or has
+    /// other secrets, or if the storage or the engine fails.
     pub async fn reset(
         &self,
         target: &Target,
@@ -51,7 +51,7 @@ impl ExistingSandbox {
         self.stopped(ContainerSet::UsersOf(&volumes), patience, async |users, kept| {
             let labels = self.sighting.volumes.first().map(|volume| &volume.labels);
             let outcome = async {
-                // Whoever is lost before the last step leaves the data that there was.
+                // A crash before the last step leaves the old data.
                 sources.extend(aside.fill(labels).await?);
                 self.end(users, &volumes).await?;
                 kept.undisturbed().await?;
@@ -68,7 +68,8 @@ impl ExistingSandbox {
         Ok(volumes)
     }
 
-    /// Stops the users of these volumes, whose data goes. Who has other data as well has the time to put that in order.
+    /// Stops the users of these volumes, whose data is discarded. Users that also write other data get their full stop
+    /// timeout; the others are killed.
     async fn end(&self, users: &[ContainerSummary], volumes: &[VolumeName]) -> Result<(), SessionError> {
         let saves = |user: &&ContainerSummary| {
             user.mounts.iter().any(|mount| {
@@ -88,7 +89,7 @@ impl ExistingSandbox {
         Ok(())
     }
 
-    /// Where a snapshot has these volumes.
+    /// The paths of these volumes in a snapshot.
     async fn kept_in(
         &self,
         set: &SetPath,
@@ -114,7 +115,7 @@ impl ExistingSandbox {
         Ok(volumes.iter().map(|volume| (volume.clone(), set.volume(volume.clone()))).collect())
     }
 
-    /// Data that was made with another password opens to nobody who has this one.
+    /// Data that was made with another password cannot be opened with the current one.
     async fn check_secrets(
         &self,
         set: &SetPath,
@@ -152,7 +153,7 @@ impl ExistingSandbox {
         }
     }
 
-    /// What these volumes were made from, as far as that is kept; the others were empty.
+    /// The origins of these volumes, if they are still stored. Volumes without an origin were empty.
     async fn origins(
         &self,
         volumes: &[VolumeName],
@@ -184,7 +185,7 @@ impl ExistingSandbox {
         Ok(origins)
     }
 
-    /// What a volume was made from, as its labels say.
+    /// A volume's origin according to its labels.
     pub(super) fn origin(&self, volume: &VolumeName) -> Option<VolumePath> {
         let labels = &self.volume(volume)?.labels;
         let set: SetPath = labels.get(identity::FROM)?.parse().ok()?;
@@ -222,12 +223,12 @@ impl ExistingSandbox {
         }
     }
 
-    /// Whether a container has one of these volumes.
+    /// Whether a container mounts one of these volumes.
     pub(super) fn uses_any(&self, container: &ContainerSummary, volumes: &[VolumeName]) -> bool {
         container.mounts.iter().any(|mount| self.is_any_of(&mount.name, volumes))
     }
 
-    /// Whether the engine's volume of that name is one of these.
+    /// Whether an engine volume's name belongs to one of these.
     fn is_any_of(&self, name: &str, volumes: &[VolumeName]) -> bool {
         volumes.iter().any(|key| self.volume(key).is_some_and(|volume| volume.name == name))
     }

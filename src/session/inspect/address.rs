@@ -1,4 +1,4 @@
-//! How a published port is reached from the host, and what to say to it: connection strings.
+//! Addresses of published ports on the host, and their connection strings.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -11,8 +11,8 @@ use crate::engine::{self, Container, ContainerSummary, Engine, EngineError, Erro
 use crate::plan::{self, PortBinding};
 use crate::session::event::{Endpoint, Protocol};
 
-/// Whether a connection string holds a password that the service was given as a secret. One that stands in the
-/// service's environment is no secret and always shown.
+/// Whether a connection string contains a password that the service got as a secret. A password in the service's
+/// environment is not a secret and is always shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passwords {
     /// It does: for programs (`env`, `run`).
@@ -21,7 +21,8 @@ pub enum Passwords {
     LeftOut,
 }
 
-/// A service's published ports: those that the gateway forwards, as its label tells, and those of its own container.
+/// The published ports of a service: those that the gateway forwards, according to its label, and those of its own
+/// container.
 pub(super) async fn endpoints(
     engine: &dyn Engine,
     sighting: &ObservedSandbox,
@@ -80,7 +81,8 @@ fn protocol(transport: engine::Protocol) -> Protocol {
     }
 }
 
-/// A container's environment; variables whose names end in `_FILE` bring what is in the file, if that is wanted.
+/// The environment of a container. If passwords are included, a variable such as `POSTGRES_PASSWORD_FILE` adds
+/// `POSTGRES_PASSWORD` with the file's content, unless that is set.
 async fn environment(
     engine: &dyn Engine,
     container: &Container,
@@ -110,14 +112,14 @@ async fn environment(
     Ok(variables)
 }
 
-/// A small file of a container; `None` if there is none (or it is not small).
+/// A small file of a container; `None` if it does not exist or is too large.
 async fn read_small(engine: &dyn Engine, container: &str, path: &str) -> Result<Option<String>, EngineError> {
     const MOST: usize = 1 << 20;
     let Some(archive) = packed(engine, container, path, MOST).await? else { return Ok(None) };
     Ok(archive.ok().and_then(|archive| unpacked(&archive).ok()).and_then(|file| String::from_utf8(file).ok()))
 }
 
-/// A file of a container, whole; `None` if there is none.
+/// A complete file of a container; `None` if it does not exist.
 pub(in crate::session) async fn read_whole(
     engine: &dyn Engine,
     container: &str,
@@ -131,7 +133,7 @@ pub(in crate::session) async fn read_whole(
     archive.and_then(|archive| unpacked(&archive)).map(Some).map_err(broken)
 }
 
-/// The archive that the engine makes of a file, if there is one.
+/// The engine's archive of a file, if the file exists.
 async fn packed(
     engine: &dyn Engine,
     container: &str,
@@ -165,8 +167,8 @@ fn unpacked(archive: &[u8]) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What to say to a port, by the image's name, the port's number and the service's own environment; `None` where the
-/// protocol cannot be told.
+/// The connection string of a port, from the image's name, the port's number and the service's environment; `None` if
+/// the protocol is not known.
 pub fn connection(
     image: &str,
     environment: &BTreeMap<String, String>,
@@ -284,7 +286,7 @@ impl Family {
     }
 }
 
-/// What a URL cannot hold as it is, as `%XX`.
+/// Percent-encodes characters that a URL cannot contain.
 fn encoded(text: &str) -> String {
     use std::fmt::Write as _;
     text.bytes().fold(String::with_capacity(text.len()), |mut url, byte| {

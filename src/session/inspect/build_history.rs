@@ -1,4 +1,4 @@
-//! What the engine still knows of how a sandbox came up: when its containers were made, started and ready.
+//! Reconstructs how a sandbox came up, from the engine's times of when its containers were created, started and ready.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{ObservedSandbox, log_name};
 use crate::engine::{Container, Engine, EngineError};
 use crate::session::event::{Event, Phase, Recorded, StepId};
 
-/// The sandbox's events as far as they can be told afterwards.
+/// The sandbox's events, as far as they can be reconstructed.
 pub async fn recollection(
     engine: &dyn Engine,
     sighting: &ObservedSandbox,

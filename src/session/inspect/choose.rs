@@ -1,4 +1,4 @@
-//! Which sandbox a verb is about: the name that was given, else the folder's.
+//! Chooses the sandbox that a command acts on: by its name, or by the current folder.
 
 use std::path::Path;
 
@@ -6,41 +6,41 @@ use super::ObservedSandbox;
 use crate::engine::identity::SandboxName;
 use crate::spec::{ProjectName, git_branch};
 
-/// What a verb was told about its sandbox.
+/// How the user specified the sandbox.
 #[derive(Debug, Clone)]
 pub struct Choice<'a> {
     /// `--name`, or `SANDBOX_NAME`.
     pub name: Option<&'a SandboxName>,
     /// The name that the spec in this folder and the git branch give, if there is a spec.
     pub derived: Option<&'a SandboxName>,
-    /// The folder that the user stands in, absolute.
+    /// The current folder, absolute.
     pub folder: &'a Path,
 }
 
-/// There is no such sandbox, or more than one.
+/// There is no matching sandbox, or more than one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoSandbox {
-    /// None of that name.
+    /// There is none of that name.
     #[error("there is no sandbox `{name}`")]
     Named {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The names that exist.
         known: Vec<String>,
     },
-    /// None of this folder.
+    /// There is none of this folder.
     #[error("this folder has no sandbox")]
     Here {
-        /// What there is elsewhere.
+        /// The names that exist for other folders.
         known: Vec<String>,
     },
-    /// Only such as have another name than the folder's.
+    /// This folder's sandboxes all have another name than the folder's own.
     #[error("this folder's own sandbox is not up")]
     NotOwn {
-        /// Those that were made from it.
+        /// The names of those that were created from it.
         names: Vec<String>,
     },
-    /// Several of this folder, none of them this branch's.
+    /// There are several of this folder, and none of this branch.
     #[error("this folder has {} sandboxes", names.len())]
     Several {
         /// Their names.
@@ -49,7 +49,7 @@ pub enum NoSandbox {
 }
 
 impl NoSandbox {
-    /// The way out.
+    /// How to solve it.
     pub fn hint(&self) -> String {
         match self {
             Self::Named { known, .. } | Self::Here { known } if known.is_empty() => {
@@ -73,7 +73,8 @@ impl NoSandbox {
     }
 }
 
-/// The sandbox that is meant: the named one; the branch's; the folder's (or the nearest folder's above it) only one.
+/// The sandbox to act on: the named one; else the branch's; else the only one of this folder (or of the nearest parent
+/// folder that has any).
 pub fn choose<'a>(
     sightings: &'a [ObservedSandbox],
     choice: &Choice<'_>,
@@ -101,8 +102,9 @@ pub fn choose<'a>(
     Err(NoSandbox::Here { known: known() })
 }
 
-/// The sandbox that belongs to the folder: the named one, or the one that the folder's spec and branch name. Others that
-/// were made from the folder (forks, sandboxes of other branches and of `run`) are not meant, even if there is only one.
+/// The sandbox that belongs to the folder: the named one, or the one that the folder's spec and branch name. Others
+/// that were created from the folder (forks, sandboxes of other branches and of `run`) are never chosen, even if there
+/// is only one.
 pub fn own<'a>(
     sightings: &'a [ObservedSandbox],
     choice: &Choice<'_>,
@@ -118,7 +120,7 @@ pub fn own<'a>(
     Err(none_own(sightings, choice.folder))
 }
 
-/// The same in a folder without a spec: the one whose name the folder's own name and branch give.
+/// The same in a folder without a spec: the one that the folder's name and branch name.
 fn own_of_bare<'a>(
     sightings: &'a [ObservedSandbox],
     folder: &Path,

@@ -1,4 +1,4 @@
-//! Is this machine fit? Each check says what it found, why that matters, and the way out.
+//! Checks whether this machine can run sandboxes. Each check reports its result, the reason and a hint.
 
 use std::path::Path;
 
@@ -17,27 +17,27 @@ use crate::plan::SubnetPool;
 use crate::session::inspect;
 use crate::storage::StorageKind;
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The name of the check.
     pub check: &'static str,
-    /// The verdict.
+    /// How severe the result is.
     pub verdict: Verdict,
-    /// What was found.
+    /// What the check found.
     pub found: String,
-    /// The way out, where there is one to be taken.
+    /// How to solve it, if there is something to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// A check's verdict.
+/// How severe the result of a check is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// All is well.
+    /// No problem.
     Ok,
-    /// It works, but not as well as it could.
+    /// Sandboxes work, but with restrictions.
     Warn,
     /// Sandboxes do not work here.
     Fail,
@@ -61,32 +61,32 @@ impl Finding {
     }
 }
 
-/// What is known of the keeper and its storage; asking it is for whoever can talk to it.
+/// The state of the keeper and its storage. The caller asks the keeper, since this module has no connection to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Keeper {
-    /// There is none, as is right where there is no sandbox.
+    /// There is no keeper, which is normal without sandboxes.
     Absent,
-    /// Its container is there but does not run.
+    /// Its container exists but does not run.
     Down,
-    /// It answers.
+    /// It runs and answers.
     Answers {
         /// Its version.
         version: String,
-        /// The kind of storage that it serves.
+        /// The kind of storage that it uses.
         storage: Option<StorageKind>,
-        /// Why it serves no better one.
+        /// Why it does not use a better kind.
         refused: Vec<String>,
-        /// Why it makes no control groups, if it does not.
+        /// Why it creates no control groups, if it does not.
         ungrouped: Option<String>,
     },
-    /// It runs and does not answer.
+    /// It runs but does not answer.
     Fails {
-        /// Why.
+        /// The cause of the failure.
         cause: String,
     },
 }
 
-/// The engine could not be reached: that alone is the finding.
+/// The only finding if the engine cannot be reached.
 pub fn unreachable(error: &EngineError) -> Vec<Finding> {
     let found = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
         .map(ToString::to_string)
@@ -96,7 +96,7 @@ pub fn unreachable(error: &EngineError) -> Vec<Finding> {
     vec![Finding::fail("engine", found, &hint)]
 }
 
-/// Every check on an engine that answers.
+/// Runs all checks on an engine that answers.
 pub async fn examine(
     engine: &dyn Engine,
     scope: &Scope,
@@ -121,7 +121,7 @@ pub async fn examine(
     Ok(findings)
 }
 
-/// What is known to be missing with Podman's service.
+/// Known restrictions with Podman's service.
 const PODMAN: &str = "with Podman services reach the engine's machine at its address on their network, an `egress` list of \
                       names lets nothing out, fsync is not made cheap, and volumes may have to be copied; Podman 4.3 lets \
                       services find each other by address only";
@@ -268,7 +268,7 @@ fn storage(info: &EngineInfo, keeper: &Keeper) -> Finding {
     }
 }
 
-/// How `limits` of a sandbox comes to hold for all of its services.
+/// How a sandbox's `limits` are applied to all of its services.
 fn limits(info: &EngineInfo, keeper: &Keeper) -> Finding {
     const DIVIDED: &str =
         "`limits` of a sandbox is divided among its services: what one does not use is lost to the others";
@@ -319,7 +319,7 @@ async fn address_space(engine: &dyn Engine, subnets: &SubnetPool) -> Result<Find
     })
 }
 
-/// Sandboxes whose first deadline has passed long ago and that nobody extended or removed.
+/// Sandboxes whose first deadline passed long ago and that were neither extended nor removed.
 async fn overdue(engine: &dyn Engine, scope: &Scope) -> Result<Finding, EngineError> {
     let now = Timestamp::now();
     let sandboxes = inspect::sandboxes(engine, scope).await?;

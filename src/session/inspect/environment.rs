@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::session::event::{Endpoint, Protocol, ServiceStatus};
 
-/// Variables that tell a program where everything is.
+/// Environment variables with the addresses of all services.
 ///
-/// For a service `my-db`: `MY_DB_HOST`, `MY_DB_PORT` and, where the protocol can be told, `MY_DB_URL` are its first
-/// published port; `MY_DB_PORT_5432` is that of each. `SANDBOX_NAME` is the sandbox. `DATABASE_URL` and `REDIS_URL` are
-/// set where exactly one service can be meant.
+/// For a service `my-db`, `MY_DB_HOST`, `MY_DB_PORT` and, if the protocol is known, `MY_DB_URL` describe its first
+/// published port; `MY_DB_PORT_5432` is the host port of port 5432. `SANDBOX_NAME` is the sandbox. `DATABASE_URL` and
+/// `REDIS_URL` are set if exactly one service matches.
 pub fn environment(name: &str, services: &[ServiceStatus]) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::from([("SANDBOX_NAME".to_owned(), name.to_owned())]);
     for service in services.iter().filter(|service| service.replica == 1) {
@@ -24,7 +24,7 @@ pub fn environment(name: &str, services: &[ServiceStatus]) -> BTreeMap<String, S
             variables.insert(format!("{prefix}_URL"), url);
         }
         for endpoint in &service.endpoints {
-            // A port that is published twice is reached by the first of them.
+            // If a port is published twice, the first one is used.
             let variable = variables.entry(format!("{prefix}_PORT_{}", endpoint.target));
             variable.or_insert_with(|| endpoint.port.to_string());
         }
@@ -48,7 +48,7 @@ fn only<'a>(endpoints: impl Iterator<Item = &'a Endpoint>, schemes: &[&str]) -> 
     urls.next().is_none().then(|| first.clone())
 }
 
-/// A service's name as the start of a variable's: upper case, everything but letters and digits an underscore.
+/// A service's name as the prefix of a variable: upper case, with underscores for everything but letters and digits.
 fn variable(service: &str) -> String {
     let text: String = service
         .chars()

@@ -1,8 +1,8 @@
-//! Cuts the pieces of a log, as engines send them, into lines.
+//! Splits the log chunks that engines send into lines.
 //!
-//! An engine stores a line of more than 16 KiB as several messages and puts a time before each; the parts are joined
-//! again here. Without a terminal each message has a frame of its own on the wire, so that it is known where it starts.
-//! With a terminal there are no frames: there a part ends after exactly 16 KiB.
+//! An engine stores a line of more than 16 KiB as several messages, each with a timestamp; they are joined again here.
+//! Without a terminal each message has its own frame, which shows where it starts. With a terminal there are no frames,
+//! and a part ends after exactly 16 KiB.
 
 use std::collections::VecDeque;
 
@@ -13,16 +13,16 @@ use super::logs::{Line, Source};
 use crate::engine::{EngineError, LogChunk, LogStream, StdStream};
 use crate::session::event::Stream;
 
-/// The content of a message that is not the last of its line (moby: `defaultBufSize` of the log copier).
+/// Size of a message that is not the last one of its line (moby: `defaultBufSize` of the log copier).
 const PART: usize = 16 * 1024;
 
-/// A time with nanoseconds and an offset, and the space behind it, is no longer than this.
+/// Maximum length of a timestamp with nanoseconds and an offset, and the space after it.
 const LONGEST_STAMP: usize = 40;
 
-/// A line that is longer than this is passed on in pieces, so that memory has a bound.
+/// Longer lines are passed on in pieces, to limit memory.
 const LONGEST_LINE: usize = 16 << 20;
 
-/// The lines of a log's stream.
+/// Reads the lines of a log stream.
 pub(crate) struct Lines {
     source: Source,
     stream: Option<LogStream>,
@@ -87,7 +87,7 @@ fn line_of(source: &Source, stream: StdStream, (time, bytes): Stamped) -> Line {
     }
 }
 
-/// Where in a message the next byte belongs.
+/// Which part of a message the next byte belongs to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Place {
     #[default]
@@ -95,18 +95,18 @@ enum Place {
     Content,
 }
 
-/// The line of one output that has not ended yet.
+/// An incomplete line of one output stream.
 #[derive(Default)]
 struct Assembly {
     framed: bool,
     place: Place,
-    /// What has arrived of a stamp.
+    /// The part of a timestamp that has arrived.
     stamp: Vec<u8>,
-    /// Whether the line has begun: it may be empty so far.
+    /// Whether the line has begun; it may still be empty.
     begun: bool,
     time: Option<Timestamp>,
     line: Vec<u8>,
-    /// How much of the current message's content has arrived.
+    /// How many content bytes of the current message have arrived.
     message: usize,
 }
 
@@ -115,7 +115,7 @@ impl Assembly {
         if chunk.starts_message {
             self.framed = true;
             if self.begun && self.message < PART {
-                // The last line of a process that wrote no newline; what follows is another process's.
+                // The last line of a process that wrote no newline: what follows is from another process.
                 emit(self.take_line());
             }
             self.place = Place::Stamp;
@@ -130,7 +130,7 @@ impl Assembly {
         }
     }
 
-    /// Reads a message's time. What is no time is content.
+    /// Reads a message's timestamp. Anything that is not a timestamp is content.
     fn read_stamp<'a>(&mut self, bytes: &'a [u8], emit: &mut impl FnMut(Stamped)) -> &'a [u8] {
         let room = LONGEST_STAMP - self.stamp.len();
         let window = &bytes[..bytes.len().min(room)];
@@ -180,7 +180,7 @@ impl Assembly {
 
     fn take_line(&mut self) -> Stamped {
         let mut line = std::mem::take(&mut self.line);
-        // A terminal ends lines with both.
+        // A terminal ends lines with CR LF.
         if !self.framed && line.last() == Some(&b'\r') {
             line.pop();
         }
@@ -189,7 +189,7 @@ impl Assembly {
         (self.time.take(), line)
     }
 
-    /// What has not ended when the stream does.
+    /// The incomplete line at the end of the stream.
     fn rest(&mut self) -> Option<Stamped> {
         self.line.append(&mut self.stamp);
         (self.begun || !self.line.is_empty()).then(|| self.take_line())

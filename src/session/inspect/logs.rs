@@ -1,6 +1,6 @@
-//! Services' logs: which part, of which containers, merged by time, followed over restarts.
+//! Reads services' logs: selects a part of them, merges containers by time, and follows them over restarts.
 //!
-//! Lines are parsed in [`crate::session::log_lines`].
+//! The sibling module `log_lines` splits the stream into lines.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,24 +23,24 @@ use crate::session::inspect;
 pub struct Line {
     /// The service.
     pub service: String,
-    /// Which replica, from 1 on.
+    /// The replica's number, from 1.
     pub replica: u32,
-    /// Where it was written to.
+    /// The stream that it was written to.
     pub stream: Stream,
     /// When it was written.
     pub time: Option<Timestamp>,
-    /// The line, without its end.
+    /// The line, without its line ending.
     pub text: LogText,
 }
 
-/// Which container's log, under which name.
+/// A container whose log is read, and the name it is shown under.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// The container's id: another one may take its name.
+    /// The container's id, since another container may take its name.
     pub container: String,
-    /// Its service.
+    /// The service's name.
     pub service: String,
-    /// Which replica.
+    /// The replica's number.
     pub replica: u32,
 }
 
@@ -54,24 +54,24 @@ impl From<&ContainerSummary> for Source {
     }
 }
 
-/// Which part of the logs.
+/// The part of the logs to read.
 #[derive(Debug, Clone, Default)]
 pub struct Part {
-    /// Only what was written since.
+    /// Only lines written since this time.
     pub since: Option<Timestamp>,
-    /// Only what was written until then.
+    /// Only lines written until this time.
     pub until: Option<Timestamp>,
-    /// How many of each container's last lines.
+    /// How many of each container's last lines to read.
     pub tail: Tail,
 }
 
-/// How often a container that has ended is looked at again.
+/// How often to check whether a stopped container runs again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// How long to wait before the log of a container that still runs is opened again.
+/// How long to wait before reopening the log of a running container.
 const REOPEN: Duration = Duration::from_millis(50);
 
-/// Sends what was written so far by all sources, in the order of time, until the receiver is dropped.
+/// Sends what all sources have written so far, ordered by time, until the receiver is dropped.
 pub async fn recorded(
     engine: &Arc<dyn Engine>,
     sources: &[Source],
@@ -85,7 +85,7 @@ pub async fn recorded(
         feed.advance().await?;
         feeds.push(feed);
     }
-    // Each feed is in the order of time; the earliest head is next.
+    // Each feed is ordered by time, so the earliest head is next.
     while let Some(feed) = feeds.iter_mut().filter(|feed| feed.head.is_some()).min_by_key(|feed| feed.time())
     {
         let Some(line) = feed.head.take() else { break };
@@ -113,8 +113,8 @@ impl Feed {
     }
 }
 
-/// Sends what one container has written and writes, over its restarts, until the receiver is dropped or the container is
-/// removed. Once `ending` is cancelled, a container that has stopped is not waited for any more.
+/// Sends the past and future log lines of a container, over its restarts, until the receiver is dropped or the
+/// container is removed. Once `ending` is cancelled, a stopped container is no longer awaited.
 pub async fn follow(
     engine: Arc<dyn Engine>,
     source: Source,
@@ -131,7 +131,7 @@ pub async fn follow(
             None => return Ok(()),
             Some(true) => tokio::time::sleep(REOPEN).await,
             Some(false) => {
-                // A stream that follows may end before the last lines are in it: only now is the log complete.
+                // A followed stream may end before it has the last lines: only now is the log complete.
                 if reader.copy(Following::No).await? == Copied::UntilLeft
                     || !reader.comes_back(&ending).await?
                 {
@@ -142,7 +142,7 @@ pub async fn follow(
     }
 }
 
-/// A sandbox whose containers come and go.
+/// A sandbox whose logs are followed while its containers change.
 pub struct Sandbox {
     /// Its world.
     pub scope: Scope,
@@ -150,11 +150,11 @@ pub struct Sandbox {
     pub name: SandboxName,
 }
 
-/// What is written by the containers of a sandbox that are `shown`, those that are made later included, sent to `to` until
-/// its reader leaves or the sandbox ends.
+/// Sends the log lines of a sandbox's containers that are `shown`, including containers created later, to `to` until
+/// its receiver is dropped or the sandbox ends.
 ///
 /// # Errors
-/// When the engine does not answer.
+/// Fails if the engine does not answer.
 pub async fn follow_all(
     engine: &Arc<dyn Engine>,
     sandbox: &Sandbox,
@@ -171,7 +171,7 @@ pub async fn follow_all(
                 followers.spawn(follow(engine, source, part.clone(), never, to.clone()));
             }
         }
-        // Of what comes later every line is shown.
+        // For later containers every line is shown.
         part = Part::default();
         tokio::select! {
             () = tokio::time::sleep(LOOK_AGAIN) => {}
@@ -195,7 +195,7 @@ struct Reader {
     to: mpsc::Sender<Line>,
 }
 
-/// How far a log was read: the time of the last line, and how many lines have that time.
+/// How far a log was read: the time of the last line, and the number of lines with that time.
 #[derive(Debug, Clone, Copy, Default)]
 struct Position {
     time: Option<Timestamp>,
@@ -206,12 +206,12 @@ struct Position {
 enum Copied {
     /// The stream is at its end.
     ToTheEnd,
-    /// The receiver or the container is gone.
+    /// The receiver was dropped, or the container was removed.
     UntilLeft,
 }
 
 impl Reader {
-    /// Sends what the log holds after the position.
+    /// Sends the log's lines after the position.
     async fn copy(&mut self, following: Following) -> Result<Copied, EngineError> {
         let stream = match self.engine.logs(&self.source.container, &options(&self.part, following)).await {
             Ok(stream) => stream,
@@ -228,7 +228,7 @@ impl Reader {
             };
             let Some(line) = line else { return Ok(Copied::ToTheEnd) };
             if line.time.is_some() && line.time == from.time && seen < from.lines {
-                // The engine repeats the lines of the moment at which reading goes on.
+                // The engine repeats the lines with the time at which reading resumes.
                 seen += 1;
                 continue;
             }
@@ -253,7 +253,7 @@ impl Reader {
         Ok(container.map(|container| container.state.is_alive()))
     }
 
-    /// Waits until a stopped container runs again; false if it is not worth waiting any more.
+    /// Waits until a stopped container runs again; false if waiting is pointless.
     async fn comes_back(&self, ending: &CancellationToken) -> Result<bool, EngineError> {
         loop {
             tokio::select! {

@@ -1,4 +1,4 @@
-//! What sandboxes there are and what they are doing, read from the engine by labels alone.
+//! Lists sandboxes and their state, from the engine's labels alone.
 
 mod address;
 mod build_history;
@@ -28,24 +28,24 @@ pub use build_history::recollection;
 pub use choose::{Choice, NoSandbox, choose, own};
 pub use environment::environment;
 
-/// A sandbox as the engine knows it; parts may be missing while it is made or destroyed.
+/// A sandbox as observed on the engine. Parts may be missing while it is created or destroyed.
 #[derive(Debug, Clone, Default)]
 pub struct ObservedSandbox {
     /// Its name.
     pub name: String,
-    /// Its incarnation.
+    /// The instance id.
     pub id: String,
-    /// Earlier incarnations of which something is left.
+    /// Ids of earlier instances that have remaining objects.
     pub others: BTreeSet<String>,
-    /// The folder that it was made from.
+    /// The folder that it was created from.
     pub folder: PathBuf,
-    /// When its oldest object was made.
+    /// When its oldest object was created.
     pub created: Option<Timestamp>,
-    /// Its first deadline. The keeper may know a later one.
+    /// Its first deadline. The keeper may have a later one.
     pub expires: Option<Timestamp>,
-    /// Its gateway.
+    /// Its gateway container.
     pub gateway: Option<ContainerSummary>,
-    /// Its services' containers, by service and replica.
+    /// Its services' containers, sorted by service and replica.
     pub services: Vec<ContainerSummary>,
     /// Its networks.
     pub networks: Vec<Network>,
@@ -54,7 +54,7 @@ pub struct ObservedSandbox {
 }
 
 impl ObservedSandbox {
-    /// The folders of this machine that its services can write, as the engine mounts them.
+    /// The folders of this machine that its services can write to, as the engine mounts them.
     pub fn writable_folders(&self) -> WritableFolders {
         let mounts = self.services.iter().flat_map(|container| &container.mounts);
         let written = mounts.filter(|mount| mount.kind == MountPointKind::Bind && !mount.read_only);
@@ -87,33 +87,33 @@ impl ObservedSandbox {
     }
 }
 
-/// A service, or a replica of it, that a sandbox does not have.
+/// A sandbox does not have the requested service or replica.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoContainer {
-    /// No container of that service.
+    /// It has no container of that service.
     #[error("sandbox `{sandbox}` has no service `{service}`")]
     Service {
         /// The sandbox.
         sandbox: String,
-        /// What was asked for.
+        /// The requested service.
         service: String,
-        /// What there is.
+        /// The services that exist.
         known: Vec<String>,
     },
-    /// No such replica.
+    /// The service has no such replica.
     #[error("service `{service}` has no replica {replica}")]
     Replica {
         /// The service.
         service: String,
-        /// What was asked for.
+        /// The requested replica.
         replica: u32,
-        /// How many there are.
+        /// The number of replicas.
         count: usize,
     },
 }
 
 impl NoContainer {
-    /// The way out.
+    /// How to solve it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Service { service, known, .. } => {
@@ -147,17 +147,17 @@ pub fn replica_of(container: &ContainerSummary) -> u32 {
     container.labels.get(identity::REPLICA).and_then(|number| number.parse().ok()).unwrap_or(1)
 }
 
-/// A service's name; replicas from the second on carry their number.
+/// The name to show in logs: the service's name, with the replica's number from the second on.
 pub fn log_name(container: &ContainerSummary) -> String {
     identity::replica_name(service_of(container), replica_of(container))
 }
 
-/// All sandboxes of a scope, by name.
+/// All sandboxes of a scope, sorted by name.
 pub async fn sandboxes(engine: &dyn Engine, scope: &Scope) -> Result<Vec<ObservedSandbox>, EngineError> {
     look(engine, scope, scope.narrow(Filter::all().has_label(identity::NAME))).await
 }
 
-/// One sandbox, if anything of it is there.
+/// One sandbox, if it has any objects.
 pub async fn sandbox(
     engine: &dyn Engine,
     scope: &Scope,
@@ -231,14 +231,14 @@ fn role(labels: &BTreeMap<String, String>) -> Option<Role> {
     labels.get(identity::ROLE)?.parse().ok()
 }
 
-/// Every service of a sandbox: what it is doing and how to reach it.
+/// The state and addresses of every service of a sandbox.
 pub async fn statuses(
     engine: &dyn Engine,
     sighting: &ObservedSandbox,
     passwords: Passwords,
 ) -> Result<Vec<ServiceStatus>, EngineError> {
     let looks = sighting.services.iter().map(async |summary| {
-        // One that is removed in this moment is no longer worth a line.
+        // A container that was just removed is not listed.
         let Some(container) = engine.container(&summary.name).await? else { return Ok(None) };
         let endpoints = address::endpoints(engine, sighting, &container, summary, passwords).await?;
         Ok(Some(ServiceStatus {
@@ -253,7 +253,7 @@ pub async fn statuses(
     Ok(try_join_all(looks).await?.into_iter().flatten().collect())
 }
 
-/// What a container is doing, in the words of a service.
+/// A container's state as the state of a service.
 pub fn state(container: &Container) -> ServiceState {
     match container.state {
         ContainerState::Created => ServiceState::Created,

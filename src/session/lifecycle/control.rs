@@ -1,18 +1,19 @@
-//! What a session does about signals, time and the end of its work: a state machine with no process behind it.
+//! The state machine of a session: reacts to signals, deadlines and the end of its work. Pure, so that tests need no
+//! process.
 //!
-//! The loop in [`crate::session::run`] turns whatever happens into a [`LoopEvent`], hands it to [`Control::handle`] and performs
-//! the [`Response`]. Reasons to stop are ordered by severity; a milder one never replaces a harsher one.
+//! The session's event loop turns everything that happens into a [`LoopEvent`], passes it to [`Control::handle`] and
+//! performs the [`Response`]. Stop reasons are ordered by severity; a less severe one never replaces a more severe one.
 
 use std::time::Duration;
 
-/// Something that the loop saw.
+/// An input of the session's event loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoopEvent {
     /// Ctrl-C, or `SIGINT` from elsewhere.
     Interrupted,
     /// `SIGTERM`.
     Terminated,
-    /// The terminal went away (`SIGHUP`).
+    /// The terminal was closed (`SIGHUP`).
     HungUp,
     /// Ctrl-Z (`SIGTSTP`).
     SuspendAsked,
@@ -20,70 +21,70 @@ pub enum LoopEvent {
     Built,
     /// A step of the plan failed.
     BuildFailed,
-    /// The command that the session is for has ended with this exit code.
+    /// The session's command exited with this code.
     CommandEnded(i32),
-    /// This much is left until the deadline.
+    /// The time that is left until the deadline.
     DeadlineIn(Duration),
-    /// Every service has ended by itself.
+    /// Every service has exited without being stopped.
     ServicesEnded,
-    /// Somebody else destroys the sandbox (another `down`, the keeper).
+    /// Another process destroys the sandbox (another `down`, or the keeper).
     Vanished,
-    /// The keeper destroys it because nobody used it.
+    /// The keeper destroys the sandbox because it was idle.
     Unused,
-    /// The keeper cannot be reached, or holds the lease no longer.
+    /// The keeper cannot be reached, or no longer holds the lease.
     Lost,
-    /// The engine has restarted, which ended every service.
+    /// The engine has restarted, which stopped every service.
     EngineRestarted,
     /// The teardown has finished.
     TornDown,
 }
 
-/// Why a session ends, mildest first.
+/// Why a session ends, least severe first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StopReason {
     /// Its command ended with this exit code.
     CommandEnded(i32),
-    /// All its services ended by themselves.
+    /// All its services exited without being stopped.
     ServicesEnded,
-    /// Somebody else destroyed the sandbox.
+    /// Another process destroyed the sandbox.
     Vanished,
-    /// Nobody used it.
+    /// The sandbox was idle for too long.
     Unused,
-    /// Its time ran out.
+    /// Its deadline passed.
     DeadlinePassed,
-    /// Its keeper was lost.
+    /// The connection to the keeper, or the lease, was lost.
     Lost,
     /// The engine restarted.
     EngineRestarted,
     /// It could not be built.
     BuildFailed,
-    /// The terminal went away.
+    /// The terminal was closed.
     HungUp,
-    /// It was asked to stop by `SIGTERM`.
+    /// It received `SIGTERM`.
     Terminated,
     /// The user pressed Ctrl-C.
     Interrupted,
-    /// The user pressed Ctrl-C again while it was being destroyed.
+    /// The user pressed Ctrl-C again during the teardown.
     Forced,
 }
 
-/// What the loop is to do now.
+/// What the event loop must do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Response {
-    /// Nothing.
+    /// Do nothing.
     Continue,
-    /// Begin to serve: follow logs, start the command.
+    /// Follow logs and start the command.
     Serve,
-    /// Stop whatever is under way and destroy the sandbox, gracefully.
+    /// Cancel all work and destroy the sandbox, with a graceful stop.
     TearDown(StopReason),
-    /// Stop being graceful: kill what is still being stopped.
+    /// Cut the graceful stop short: kill services that are still stopping.
     Force,
-    /// Tell the user how much time is left.
+    /// Warn the user how much time is left.
     Warn(Duration),
-    /// Tell the keeper, then stop this process until it is continued.
+    /// Notify the keeper, then stop this process until it is continued.
     Suspend,
-    /// Leave the loop.
+    /// Exit the loop.
     Leave,
 }
 
@@ -103,7 +104,7 @@ pub struct Control {
     warned: Option<Duration>,
 }
 
-/// How long before the deadline the user is warned, first warning first.
+/// How long before the deadline to warn the user, earliest warning first.
 const WARNINGS: [Duration; 2] = [Duration::from_mins(10), Duration::from_mins(1)];
 
 impl Default for Control {
@@ -113,17 +114,17 @@ impl Default for Control {
 }
 
 impl Control {
-    /// Why the session ended, once it has begun to end.
+    /// Why the session ends, once it has begun to end.
     pub fn reason(&self) -> Option<StopReason> {
         self.reason
     }
 
-    /// Whether it is not built yet, and nothing has stopped that.
+    /// Whether the build is in progress and nothing has stopped it.
     pub fn is_building(&self) -> bool {
         self.phase == Phase::Building
     }
 
-    /// Changes the state and says what to do about it.
+    /// Updates the state and returns what to do.
     pub fn handle(&mut self, happening: LoopEvent) -> Response {
         match happening {
             LoopEvent::Interrupted if self.phase == Phase::TearingDown => self.force(),
@@ -166,7 +167,7 @@ impl Control {
         }
     }
 
-    /// Ends without destroying anything: somebody else does.
+    /// Ends without a teardown, which another process does.
     fn leave(&mut self, reason: StopReason) -> Response {
         self.reason = self.reason.max(Some(reason));
         match self.phase {
@@ -193,7 +194,7 @@ impl Control {
                 self.warned = Some(mark);
                 Response::Warn(left)
             }
-            // The deadline may have moved away from the warning that was given.
+            // The deadline may have been extended since the last warning.
             due => {
                 self.warned = due;
                 Response::Continue

@@ -1,5 +1,5 @@
-//! The ends of a sandbox's services, as its keeper tells them to whoever holds it: each is told on, and once all have ended
-//! by themselves the session has nothing left to be there for. Starting them again is the keeper's.
+//! Listens for exits of a sandbox's services, which its keeper reports to the sandbox's clients. Forwards each as an
+//! event, and ends the session once all services have exited. The keeper does the restarts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,35 +18,35 @@ use crate::session::inspect;
 use crate::session::readiness::log_tail::tail;
 use crate::spec::{Condition, ServiceName, Spec};
 
-/// How long nothing is told before it is looked whether there is still anything to hear of: a keeper that was started
-/// again tells nobody of what ended meanwhile.
+/// How long without a report until the engine is checked: a keeper that restarted does not report what exited in the
+/// meantime.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// How soon it is looked again after something has ended.
+/// Interval of the checks after an exit.
 const SOON: Duration = Duration::from_secs(1);
-/// How often that is.
+/// Number of these checks.
 const LOOKS: u32 = 3;
-/// How often that is after the connection to the engine broke, while the keeper starts what is to be started again.
+/// Number of checks after the connection to the engine broke, while the keeper restarts services.
 const LOOKS_AFTER_RESTART: u32 = 10;
-/// After how many looks that find nothing of the sandbox it counts as removed.
+/// The sandbox counts as removed after this many checks that find nothing of it.
 const ABSENT: u32 = 2;
-/// How long an engine that shuts down may answer after all services have ended.
+/// How long an engine that shuts down may still answer after all services have exited.
 const SHUTDOWN: Duration = Duration::from_millis(1500);
 
-/// How all services of a sandbox came to an end.
+/// How all services of a sandbox exited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AllEnded {
-    /// Each ended by itself.
+    /// Each exited without being stopped.
     ByThemselves,
-    /// One has ended, which ends the session with this exit code.
+    /// One has exited, and ends the session with this exit code.
     One(i32),
-    /// The engine has restarted.
+    /// The engine restarted.
     WithEngine,
-    /// Nothing of the sandbox is on the engine any more.
+    /// Nothing of the sandbox exists on the engine.
     Removed,
 }
 
-/// What the engine shows of a sandbox.
+/// State of a sandbox on the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Alive,
@@ -55,7 +55,7 @@ enum Seen {
     Unknown,
 }
 
-/// A connection to the engine that breaks when the engine stops.
+/// A connection to the engine, to detect that the engine stops.
 struct Connection {
     events: Option<EventStream>,
     broken: bool,
@@ -71,7 +71,7 @@ impl Connection {
         self.broken
     }
 
-    /// Returns once it breaks; never if it is broken already, or was not to be had.
+    /// Returns when the connection breaks; never if it is already broken or could not be opened.
     async fn broken(&mut self) {
         let Some(events) = &mut self.events else { return std::future::pending().await };
         while let Some(Ok(_)) = events.next().await {}
@@ -79,7 +79,7 @@ impl Connection {
     }
 }
 
-/// A service's process has ended.
+/// The exit of a service's process.
 #[derive(Debug)]
 pub(crate) struct Exit {
     pub(crate) service: String,
@@ -88,40 +88,36 @@ pub(crate) struct Exit {
     pub(crate) fate: ExitAction,
 }
 
-/// Which end of services ends an attached session.
+/// Which exits end an attached session.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum EndsWith {
-    /// All services have ended by themselves.
+    /// The exit of all services.
     #[default]
     AllServices,
-    /// Any service has ended, with the exit code of that service or of the named one.
+    /// The exit of any service.
     AnyService {
-        /// Whose exit code the session has.
+        /// The service whose exit code the session returns; by default the one that exited.
         code_from: Option<ServiceName>,
     },
-    /// Any service has failed.
+    /// The failure of any service.
     AnyFailure,
 }
 
-/// Who listens.
+/// Listens for exits of a sandbox's services.
 pub(crate) struct Listener {
-    /// The engine.
     pub engine: Arc<dyn Engine>,
-    /// Who tells.
     pub keeper: Keeper,
-    /// Where to tell on.
     pub events: Events,
-    /// The sandbox.
     pub id: SandboxId,
-    /// Whether the sandbox is just being changed: services that were removed are about to be there again.
+    /// Whether the sandbox is being changed: removed services are about to be created again.
     pub changing: Arc<AtomicBool>,
-    /// What was built.
+    /// The current spec.
     pub spec: watch::Receiver<Arc<Spec>>,
 }
 
 impl Listener {
-    /// Reports each, until no service runs any more because all have ended by themselves, or with the engine, or are gone.
-    /// One that somebody stopped may be started again.
+    /// Reports each exit, and returns when no service runs any more: all have exited, the engine restarted, or the
+    /// sandbox was removed. A service that the user stopped may be started again, so it does not count as exited.
     pub(crate) async fn until_ended(
         &self,
         mut exits: mpsc::UnboundedReceiver<Exit>,
@@ -166,7 +162,7 @@ impl Listener {
                 return AllEnded::Removed;
             }
             if by_itself && seen == Seen::Ended && self.none_is_started_again().await {
-                // An engine that shuts down ends its services before it stops to answer.
+                // An engine that shuts down stops its services before it stops answering.
                 if !connection.is_broken() {
                     let _ = timeout(SHUTDOWN, connection.broken()).await;
                 }
@@ -189,7 +185,7 @@ impl Listener {
         }
     }
 
-    /// Reports which services an engine's restart has stopped, while others go on.
+    /// Reports which services an engine restart has stopped, while others run.
     async fn tell_of_restart(&self) {
         let services = self.engine.containers(&self.services()).await.unwrap_or_default();
         let stopped = services.iter().filter(|one| !one.state.is_alive());
@@ -213,7 +209,7 @@ impl Listener {
         }
     }
 
-    /// Whether other services wait until this one has completed, so that its end is part of the start.
+    /// Whether other services wait for this one to complete, so that its exit is part of the start.
     fn is_to_complete(&self, service: &str) -> bool {
         let spec = self.spec.borrow();
         let mut dependencies = spec.services.values().flat_map(|one| &one.depends_on);
@@ -222,7 +218,7 @@ impl Listener {
         })
     }
 
-    /// The exit code of the session that this exit ends. The service that gives it is stopped if it still runs.
+    /// The session's exit code for this exit. The service that provides the code is stopped if it still runs.
     pub(crate) async fn exit_code(&self, exit: &Exit, ends_with: &EndsWith) -> i32 {
         let mut code = exit.code;
         if let EndsWith::AnyService { code_from: Some(service) } = ends_with
@@ -267,7 +263,7 @@ impl Listener {
     }
 
     pub(crate) async fn tell(&self, exit: &Exit) {
-        // What happened while the sandbox was built may be over.
+        // An exit during the build may be outdated.
         let found = self.engine.container(&exit.container).await.ok().flatten();
         if found.is_none_or(|found| found.state.is_alive()) {
             return;

@@ -1,4 +1,4 @@
-//! Follows the logs of a session's services, those that are created later included.
+//! Follows the logs of a session's services, including services created later.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,18 +17,18 @@ use crate::session::inspect;
 use crate::session::inspect::logs::{self, Line, Part, Source};
 use crate::spec::{SandboxName, Service, Spec};
 
-/// How often it is looked whether everything is emitted.
+/// How often to check whether all lines have been emitted.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long the last lines of a sandbox are waited for that another process destroys.
+/// How long to wait for the last lines of a sandbox that another process destroys.
 const GONE: Duration = Duration::from_secs(2);
 
 /// Which services' logs a session shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogSelection {
-    /// Only these (default: all but those with `attach: false`).
+    /// Only these services (default: all but those with `attach: false`).
     pub only: Vec<String>,
-    /// Not these.
+    /// Exclude these services.
     pub except: Vec<String>,
 }
 
@@ -43,23 +43,23 @@ impl LogSelection {
     }
 }
 
-/// Emits what the services of a sandbox write. Clones share what is followed.
+/// Emits the log lines of a sandbox's services. Clones share the set of followed containers.
 #[derive(Clone)]
 pub struct Follower {
     site: Context,
     name: SandboxName,
     selection: LogSelection,
-    /// The containers that are followed, by id.
+    /// Ids of the followed containers.
     known: Arc<Mutex<BTreeSet<String>>>,
     tasks: TaskTracker,
-    /// Cancelled when stopped containers are not going to be started again.
+    /// Cancelled when stopped containers will not start again.
     ending: CancellationToken,
-    /// Cancelled when nothing more is to be shown.
+    /// Cancelled when no more lines are to be shown.
     stopped: CancellationToken,
 }
 
 impl Follower {
-    /// Follows nothing yet.
+    /// Creates a follower without any container.
     pub(crate) fn new(site: &Context, name: &SandboxName, selection: LogSelection) -> Self {
         Self {
             site: site.clone(),
@@ -72,10 +72,10 @@ impl Follower {
         }
     }
 
-    /// Follows the containers that are not followed yet, from `since` on.
+    /// Starts following new containers, from `since` on.
     ///
     /// # Errors
-    /// When the engine does not answer.
+    /// Fails if the engine does not answer.
     pub(crate) async fn look(&mut self, spec: &Spec, since: Option<Timestamp>) -> Result<(), SessionError> {
         let engine = &self.site.engine;
         let sighting = inspect::sandbox(&**engine, &self.site.scope, &self.name).await?;
@@ -100,7 +100,7 @@ impl Follower {
             let copied = async {
                 tokio::join!(logs::follow(engine, source, part, ending, sender), emit(lines, &events)).0
             };
-            // A container that is being removed has no log any more.
+            // The log of a container that is being removed cannot be read.
             if let Some(Err(error)) = stopped.run_until_cancelled(copied).await
                 && !ended.is_cancelled()
             {
@@ -110,7 +110,7 @@ impl Follower {
         });
     }
 
-    /// Waits until everything is emitted that stopped containers have written. They are not expected to start again.
+    /// Waits until all lines of stopped containers are emitted. Stopped containers are not expected to start again.
     pub(crate) async fn catch_up(&self) {
         self.ending.cancel();
         while self.tasks.len() > self.count_alive().await {
@@ -118,24 +118,24 @@ impl Follower {
         }
     }
 
-    /// Waits until the containers are gone, which another process destroys, or as long as a session may take to end then.
+    /// Waits until another process has removed the containers, or until a timeout.
     pub(crate) async fn wait_until_gone(&self) {
         self.ending.cancel();
         self.tasks.close();
         let _ = timeout(GONE, self.tasks.wait()).await;
     }
 
-    /// How many of the containers that are followed run.
+    /// Number of followed containers that run.
     async fn count_alive(&self) -> usize {
         let sighting = inspect::sandbox(&*self.site.engine, &self.site.scope, &self.name).await;
-        // An engine that does not answer has no logs either.
+        // If the engine does not answer, there are no logs to wait for.
         let Ok(Some(sighting)) = sighting else { return 0 };
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let followed = sighting.services.iter().filter(|one| known.contains(&one.id));
         followed.filter(|one| one.state.is_alive()).count()
     }
 
-    /// Emits nothing more.
+    /// Stops emitting lines.
     pub(crate) fn stop(&self) {
         self.stopped.cancel();
     }

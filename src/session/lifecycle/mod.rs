@@ -1,4 +1,4 @@
-//! A session from its first call to its last: the lease, signals and time in one loop, teardown.
+//! The lifecycle of a session: takes the lease, handles signals and deadlines in one loop, and destroys the sandbox.
 
 pub mod control;
 pub(crate) mod exits;

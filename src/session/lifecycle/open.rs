@@ -1,4 +1,4 @@
-//! Opens a session: finds the keeper, decides which incarnation is built, takes the lease.
+//! Opens a session: connects to the keeper, decides which instance to build or change, and takes the lease.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,51 +27,51 @@ use crate::session::settings;
 use crate::spec::{Durability, EgressPolicy, Loaded, SandboxName, Service, ServiceName, Spec};
 use crate::storage::SetPath;
 
-/// What the user asked for besides the spec.
+/// The options of `up`.
 #[derive(Debug, Clone)]
 pub struct UpOptions {
-    /// The services that are asked for; empty: all.
+    /// The requested services; empty means all.
     pub services: Vec<String>,
-    /// The sandbox's name, if not the spec's and the branch's.
+    /// The sandbox's name; by default from the spec and the branch.
     pub name: Option<SandboxName>,
-    /// How long it lives at most, over what the spec says.
+    /// Its maximum lifetime; overrides the spec.
     pub ttl: Option<Duration>,
-    /// The kept set that its data comes from.
+    /// The stored set that its data comes from.
     pub from: Option<SetPath>,
-    /// What may leave it, over what the spec says.
+    /// The egress policy; overrides the spec.
     pub egress: Option<String>,
-    /// Whether images are built that are there.
+    /// Whether to build images that exist.
     pub rebuild: bool,
-    /// Whether containers are made anew that have not changed.
+    /// Whether to recreate containers that have not changed.
     pub recreate: bool,
-    /// What happens when a host port is not free.
+    /// What to do if a host port is not free.
     pub ports: PreferredPort,
-    /// The longest that a service is waited for.
+    /// The longest time to wait for a service.
     pub patience: Duration,
-    /// Whether the data is used although an image differs.
+    /// Whether to use the data even if an image differs.
     pub drift: Drift,
-    /// Whether the spec may reach the host.
+    /// Whether the spec may access the host.
     pub allow_host_access: bool,
-    /// Whether containers are created and not started.
+    /// Whether to create containers without starting them.
     pub only_create: bool,
-    /// What becomes of a sandbox that cannot be built.
+    /// What to do with a sandbox that cannot be built.
     pub on_failure: OnFailure,
-    /// Whether a sandbox that stands may be the one that is opened.
+    /// Whether to open an existing sandbox of the name.
     pub which: Which,
 }
 
-/// Which sandbox is opened.
+/// Which sandbox to open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Which {
-    /// The one of the name, which is built if there is none.
+    /// The sandbox of that name; it is created if it does not exist.
     #[default]
     Named,
-    /// A new one beside all others, whose name is numbered: `NAME-run-1`.
+    /// A new sandbox with a numbered name: `NAME-run-1`.
     Another,
 }
 
 impl Default for UpOptions {
-    /// What is asked for by who asks for nothing.
+    /// The options of an `up` without flags.
     fn default() -> Self {
         Self {
             services: Vec::new(),
@@ -92,7 +92,7 @@ impl Default for UpOptions {
     }
 }
 
-/// What a session builds with, once the keeper is there.
+/// Creates the context of a build, once the keeper runs.
 pub async fn site(
     engine: &Arc<dyn Engine>,
     scope: &Scope,
@@ -101,7 +101,7 @@ pub async fn site(
 ) -> Result<Context, SessionError> {
     let info = keeper.engine_info().await?.clone();
     let payload = Payload::find(&info.arch, None).map_err(KeeperError::from)?;
-    // A keeper of another build, or one that is a process, has not brought the image that the gateway is made from.
+    // A keeper of another build, or one that runs as a process, does not bring the gateway's image.
     let agent_image = image::ensure(&**engine, &payload).await.map_err(KeeperError::from)?;
     Ok(Context {
         engine: Arc::clone(engine),
@@ -118,13 +118,13 @@ pub async fn site(
     })
 }
 
-/// The profile under which fsync costs nothing, where the engine takes one: Podman reads profiles from files of its own
-/// machine only.
+/// The seccomp profile that makes `fsync` a no-op, if the engine accepts one. Podman reads profiles only from files of
+/// its own machine.
 fn throwaway_seccomp(info: &EngineInfo) -> Option<String> {
     (info.security.seccomp && info.kind != EngineKind::Podman).then(fsync_profile::profile)
 }
 
-/// Tells that syncs have their full price where they were to cost nothing.
+/// Warns that syncs are slow because the engine does not accept the profile that avoids them.
 fn tell_of_syncs(events: &Events, profile: Option<&str>, spec: &Spec) {
     let throwaway = |service: &Service| service.durable.unwrap_or(spec.durable) == Durability::Throwaway;
     if profile.is_none() && spec.services.values().any(throwaway) {
@@ -137,7 +137,7 @@ fn tell_of_syncs(events: &Events, profile: Option<&str>, spec: &Spec) {
 /// Opens a session on the sandbox that a spec describes.
 ///
 /// # Errors
-/// [`SessionError::Held`] if another session holds it; whatever the engine and the keeper say.
+/// Fails with [`SessionError::Held`] if another session holds the sandbox, or if the engine or the keeper fails.
 pub async fn open(
     engine: &Arc<dyn Engine>,
     scope: &Scope,
@@ -152,7 +152,7 @@ pub async fn open(
         let site = site(engine, scope, &keeper, events).await?;
         return open_another(site, keeper, name, loaded, opening).await;
     }
-    // To reach the keeper takes a while in which the engine may be looked at.
+    // Connecting to the keeper takes a while, so the engine is observed at the same time.
     let (keeper, sighting) = tokio::try_join!(
         async { Keeper::ensure(engine, options).await.map_err(SessionError::from) },
         async { inspect::sandbox(&**engine, scope, name).await.map_err(SessionError::from) },
@@ -161,10 +161,10 @@ pub async fn open(
     open_at(site, keeper, sighting, loaded, opening).await
 }
 
-/// How many sandboxes of one numbered name there may be.
+/// Maximum number of sandboxes with the same numbered name.
 const MOST: u32 = 1000;
 
-/// Opens a session on a new sandbox, named after another one with a number.
+/// Opens a session on a new sandbox, named with the first free number.
 async fn open_another(
     site: Context,
     keeper: Keeper,
@@ -184,7 +184,7 @@ async fn open_another(
         }
         let opening = UpOptions { name: Some(name), ..opening.clone() };
         match open_at(site.clone(), keeper.clone(), None, loaded, &opening).await {
-            // Another client was faster.
+            // Another client took this name first.
             Err(SessionError::Held { .. }) => {}
             opened => return opened,
         }
@@ -192,7 +192,7 @@ async fn open_another(
     Err(SessionError::Held { name: base.clone() })
 }
 
-/// The same where the keeper is known already, and it was looked whether there is such a sandbox.
+/// Opens a session with an existing connection to the keeper and an observed sandbox.
 pub(crate) async fn open_at(
     site: Context,
     keeper: Keeper,
@@ -222,10 +222,10 @@ pub(crate) async fn open_at(
     Ok(Session { on_failure: opening.on_failure, ..session })
 }
 
-/// The order of a sandbox that is up, after its spec has changed.
+/// The build request of a running sandbox whose spec has changed.
 ///
 /// # Errors
-/// When a secret or config has no value, or an option is wrong.
+/// Fails if a secret or config has no value, or if an option is invalid.
 pub async fn again(
     site: &Context,
     loaded: &Loaded,
@@ -253,7 +253,7 @@ pub async fn again(
 /// Takes the lease on a sandbox that is about to be built.
 ///
 /// # Errors
-/// [`SessionError::Held`] if another session holds it; whatever the keeper says.
+/// Fails with [`SessionError::Held`] if another session holds it, or if the keeper fails.
 pub async fn begin(
     site: Context,
     keeper: Keeper,
@@ -290,18 +290,18 @@ pub async fn begin(
     Ok(Session { site, order, keeper, lease, deadline, existed, on_failure: OnFailure::default() })
 }
 
-/// An order that is baked for, not built.
+/// A build request that is only baked for, not built.
 ///
 /// # Errors
-/// When a secret or config has no value, or an option is wrong.
+/// Fails if a secret or config has no value, or if an option is invalid.
 pub fn order_of(loaded: &Loaded, opening: &UpOptions) -> Result<BuildRequest, SessionError> {
     order(loaded, opening, loaded.sandbox.clone(), SandboxId::random())
 }
 
-/// The plan of what [`open`] and the session would do; makes nothing, not even a keeper.
+/// The plan that [`open`] and the session would execute. Creates nothing, not even a keeper.
 ///
 /// # Errors
-/// When the engine does not answer or no plan can be made.
+/// Fails if the engine does not answer or no plan can be made.
 pub async fn dry_run(
     engine: &Arc<dyn Engine>,
     scope: &Scope,
@@ -332,8 +332,8 @@ pub async fn dry_run(
     converge::dry_run(&**engine, &means, limited, &order).await
 }
 
-/// What is there of the incarnation that an `up` of this name changes; `None` if it makes a new one. What is left of one
-/// that nobody holds any more is destroyed first.
+/// The detached instance of this name that `up` would change; `None` if it creates a new one. First destroys the
+/// remains of an instance without a lease.
 async fn standing(
     keeper: &Keeper,
     name: &SandboxName,
@@ -351,7 +351,7 @@ async fn standing(
                 name: name.clone(),
                 left: destroyed.left.iter().map(ToString::to_string).collect(),
             }),
-            // It went since it was seen.
+            // It was removed since it was observed.
             Err(error) if error.is_no_such_sandbox() => Ok(None),
             Err(error) => Err(error.into()),
         },
@@ -391,7 +391,8 @@ fn order(
     })
 }
 
-/// Leaves the services that are asked for, what these depend on, and what is there already; the networks of these.
+/// Reduces the build request to the requested services, their dependencies and the existing services, and to the
+/// networks of these.
 fn narrow(order: &mut BuildRequest, asked: &[String], there: Option<&ObservedSandbox>) {
     if asked.is_empty() {
         return;
@@ -426,7 +427,7 @@ fn narrow(order: &mut BuildRequest, asked: &[String], there: Option<&ObservedSan
     order.spec = Arc::new(spec);
 }
 
-/// A moment so far ahead.
+/// The time after this duration.
 pub fn from_now(length: Duration) -> Option<Timestamp> {
     Timestamp::now().checked_add(SignedDuration::try_from(length).ok()?).ok()
 }

@@ -1,4 +1,4 @@
-//! Reports what the services of a session ask for outside and are refused, each name once, with the line that allows it.
+//! Reports the blocked outbound connections of a session's services, each name once, with the rule that allows it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::engine::identity::{self, SandboxName};
 use crate::engine::{Engine, LogOptions, LogStream};
 use crate::session::event::{Event, Events};
 
-/// How soon the gateway is looked for again once its log has ended: a changed spec may have made another.
+/// How long to wait before reopening the gateway's log after its end: a changed spec may have replaced the gateway.
 const AGAIN: Duration = Duration::from_secs(2);
-/// A longer piece without an end of line is nothing that a gateway writes.
+/// A gateway writes no longer lines than this, so a longer one is dropped.
 const LONGEST_LINE: usize = 64 * 1024;
-/// After so many names the rest is left to `sandbox egress`.
+/// Maximum number of names to report; `sandbox egress` shows the others.
 const MOST_NAMES: usize = 20;
 
 /// Follows the log of a sandbox's gateway until the token is cancelled.
@@ -42,7 +42,7 @@ struct Watch {
     engine: Arc<dyn Engine>,
     events: Events,
     gateway: String,
-    /// The names and addresses that were reported.
+    /// The names and addresses already reported.
     reported: BTreeSet<String>,
 }
 
@@ -50,7 +50,7 @@ impl Watch {
     async fn run(&mut self, mut since: Timestamp) {
         while self.reported.len() < MOST_NAMES {
             let options = LogOptions { follow: true, since: Some(since), ..LogOptions::default() };
-            // A gateway that is being made anew has no log for a moment.
+            // While the gateway is being recreated it has no log.
             if let Ok(log) = self.engine.logs(&self.gateway, &options).await {
                 since = Timestamp::now();
                 self.read(log).await;
@@ -61,7 +61,7 @@ impl Watch {
         self.events.emit(Event::Notice { text });
     }
 
-    /// Reads a log to its end.
+    /// Reads a log until its end.
     async fn read(&mut self, mut log: LogStream) {
         let mut pending = String::new();
         while let Some(Ok(chunk)) = log.next().await {

@@ -1,4 +1,4 @@
-//! The signals that a session hears, as what they mean to it.
+//! Converts the signals that a session receives into loop events.
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -6,15 +6,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::control::LoopEvent;
 
-/// Stops this process until it is continued, as Ctrl-Z does by itself.
+/// Stops this process until it is continued, as the default action of Ctrl-Z does.
 pub(crate) fn stop_here() {
     if let Some(this) = rustix::process::Pid::from_raw(std::process::id().cast_signed()) {
-        // The default action of SIGTSTP is taken by our own handler: SIGSTOP has no handler.
+        // Our handler replaces the default action of SIGTSTP; SIGSTOP has no handler.
         let _ = rustix::process::kill_process(this, rustix::process::Signal::STOP);
     }
 }
 
-/// Returns when this process is asked to end, for who has something to clear away first. Ctrl-Z stops it as ever.
+/// Returns when this process is asked to end, so that the caller can clean up first. Ctrl-Z stops the process as usual.
 pub(crate) async fn asked_to_end() {
     let Ok(signals) = Signals::listen() else { return std::future::pending().await };
     let mut told = signals.told();
@@ -26,7 +26,7 @@ pub(crate) async fn asked_to_end() {
     }
 }
 
-/// The signals that a session hears.
+/// The signals that a session handles.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -35,7 +35,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Hears them from now on: none does any more what it does by itself.
+    /// Installs the handlers, which replace the default actions.
     pub(crate) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -45,7 +45,7 @@ impl Signals {
         })
     }
 
-    /// What they mean, without end.
+    /// A stream of the signals as loop events. It never ends.
     pub(crate) fn told(self) -> BoxStream<'static, LoopEvent> {
         stream::unfold(self, |mut signals| async { Some((signals.next().await, signals)) }).boxed()
     }

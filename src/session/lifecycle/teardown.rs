@@ -1,5 +1,5 @@
-//! Destroys a sandbox from the client's side: what it leaves is brought out, what must end well is stopped, the rest is
-//! the keeper's sweep by label, and if the keeper cannot be asked, our own.
+//! Destroys a sandbox from the client's side: saves artifacts and logs, stops services that need a graceful stop, and
+//! has the keeper sweep the rest by label. If the keeper does not answer, the client sweeps.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -28,11 +28,11 @@ use crate::session::readiness::log_tail::tail;
 use crate::spec::{Mount, MountKind, SandboxName, Service, Spec, SpecOrigin};
 use crate::sweep;
 
-/// How long a service has to end by itself whose data is destroyed with it, and of which the spec does not say.
+/// The stop timeout of a service whose data is destroyed with it, if the spec sets none.
 const LEAVE: Duration = Duration::from_secs(1);
 
-/// Whether a service's end may matter beyond its sandbox: it leaves artifacts, writes into a folder of the host, or the
-/// spec says how it is to be stopped.
+/// Whether a service needs a graceful stop because its end has effects outside the sandbox: it leaves artifacts, writes
+/// into a folder of the host, or the spec says how to stop it.
 fn end_matters(spec: &Spec, service: &Service) -> bool {
     let writes_here = |mount: &Mount| !mount.read_only && matches!(mount.kind, MountKind::Bind { .. });
     spec.artifacts.iter().any(|one| one.service == service.name)
@@ -44,40 +44,40 @@ fn end_matters(spec: &Spec, service: &Service) -> bool {
 /// The exit code of a command that was killed.
 const KILLED: i32 = 137;
 
-/// How often services are looked at for one that failed, and the time between.
+/// How many times to look for a failed service, and the interval.
 const LOOKS: u32 = 10;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// A sandbox that is to go.
+/// A sandbox that is about to be destroyed.
 pub struct Teardown {
-    /// The engine.
+    /// The engine's API.
     pub engine: Arc<dyn Engine>,
-    /// The keeper.
+    /// The connection to the keeper.
     pub keeper: Keeper,
-    /// Where to tell.
+    /// Where events are sent.
     pub events: Events,
-    /// Its world.
+    /// The scope in which the sandbox is.
     pub scope: Scope,
     /// Its name.
     pub name: SandboxName,
-    /// Its incarnation.
+    /// The instance id.
     pub id: SandboxId,
-    /// Its spec, where it is known: says what is brought out and what is stopped in its own time.
+    /// Its spec, if known: says which artifacts to save and which services to stop gracefully.
     pub spec: Option<Arc<Spec>>,
-    /// How long each service may take to stop, if not as long as the spec says.
+    /// The stop timeout of each service; overrides the spec.
     pub stop_timeout: Option<Duration>,
-    /// Shows logs: what services write while they stop is shown as well.
+    /// Shows logs, including what services write while they stop.
     pub follower: Option<Follower>,
 }
 
-/// How long the last lines of services that were stopped are waited for.
+/// How long to wait for the last log lines of stopped services.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
 impl Teardown {
-    /// Destroys it, and tells what is left if anything is. `force` cuts short whatever is done for grace's sake.
+    /// Destroys the sandbox and reports what remains. Cancelling `force` cuts the graceful stop short.
     ///
     /// # Errors
-    /// When neither the keeper nor the engine can be asked.
+    /// Fails if neither the keeper nor the engine answers.
     pub async fn destroy(
         &self,
         why: &str,
@@ -87,14 +87,14 @@ impl Teardown {
         let began = Instant::now();
         let name = self.name.to_string();
         self.events.emit(Event::TearingDown { name: name.clone(), reason: why.to_owned() });
-        // A keeper that cannot be asked is found out below.
+        // If the keeper does not answer, the call below fails as well.
         let _ = self.keeper.begin_destroy(&self.id, reason).await;
         tokio::select! {
             () = force.cancelled() => {}
             () = self.graceful_stop() => {}
         }
         let destroyed = match self.keeper.release(&self.id, reason).await {
-            // It did not know of any such sandbox: the labels do.
+            // The keeper did not know the sandbox, but objects may have its labels.
             Ok(destroyed) if destroyed == Destroyed::default() => self.sweep().await,
             Ok(destroyed) => destroyed,
             Err(error) => {
@@ -118,7 +118,7 @@ impl Teardown {
 
     /// Reports which services have failed, with the last lines of their logs.
     pub(crate) async fn tell_failing(&self, code: i32) {
-        // A command in a service that ends is killed a moment before the engine shows the service's end.
+        // When a service exits, a command in it is killed slightly before the engine shows the exit.
         let looks = if code == KILLED { LOOKS } else { 1 };
         for _ in 0..looks {
             if self.tell_ended_badly().await {
@@ -128,7 +128,7 @@ impl Teardown {
         }
     }
 
-    /// Reports the services that have failed; whether there are any.
+    /// Reports the services that have failed, and returns whether there are any.
     async fn tell_ended_badly(&self) -> bool {
         let mut any = false;
         for container in self.services().await {
@@ -153,11 +153,11 @@ impl Teardown {
         any
     }
 
-    /// Stops the services: those whose end may matter beyond the sandbox in their own time and in order, then the others
-    /// together, whose data goes anyway, with a moment for each to take its leave.
+    /// Stops the services. First those that need a graceful stop, in order and within their own timeouts. Then the
+    /// others together, with a short timeout, since their data is destroyed anyway.
     async fn graceful_stop(&self) {
         let containers = self.services().await;
-        // What ends because of what it needs is not started again meanwhile.
+        // Services that exit because a dependency stopped are not restarted in the meantime.
         let _ = self.keeper.rest(containers.iter().map(|container| container.name.clone()).collect()).await;
         let Some(spec) = &self.spec else {
             self.stop_all(containers.iter().map(|container| (None, container))).await;
@@ -183,7 +183,7 @@ impl Teardown {
         }
     }
 
-    /// Stops these containers together. The sweep kills what does not stop.
+    /// Stops these containers together. The sweep kills those that do not stop.
     async fn stop_all<'a>(&self, which: impl Iterator<Item = (Option<&'a Service>, &'a ContainerSummary)>) {
         let running = which.filter(|(_, container)| container.state.is_alive());
         let stops = running.map(|(service, container)| async move {
@@ -195,24 +195,24 @@ impl Teardown {
         join_all(stops).await;
     }
 
-    /// Waits until what the services wrote while they were stopped is shown.
+    /// Waits until the log lines that services wrote while stopping are shown.
     async fn show_last_lines(&self) {
         if let Some(follower) = &self.follower {
-            // A log that does not end must not hold up the session.
+            // A log that does not end must not block the session.
             let _ = timeout(LAST_LINES, follower.catch_up()).await;
         }
     }
 
-    /// The containers of this incarnation's services. Names would not do: a sandbox of the same name may be somebody
-    /// else's.
+    /// The containers of this instance's services. Names are not enough: a sandbox of the same name may belong to
+    /// another client.
     async fn services(&self) -> Vec<ContainerSummary> {
         let filter =
             Filter::all().label(identity::ID, self.id.as_str()).label(identity::ROLE, Role::Service.as_str());
         self.engine.containers(&filter).await.unwrap_or_default()
     }
 
-    /// Artifacts and every service's log, into a folder beside the spec; of a spec out of a snapshot file, into one below
-    /// the folder that the user stands in.
+    /// Saves artifacts and every service's log into a folder next to the spec. For a spec from a snapshot file, into a
+    /// folder below the current one.
     async fn bring_out(&self, spec: &Spec, containers: &[ContainerSummary]) {
         let folder = match artifacts_folder(spec, &self.name) {
             Ok(folder) => Arc::new(folder),
@@ -266,7 +266,7 @@ impl Teardown {
         file.flush().await.map_err(|error| error.to_string())
     }
 
-    /// Without a keeper: our own sweep. The data behind the volumes is found and deleted by the next keeper.
+    /// Sweeps without a keeper. The next keeper finds and deletes the data behind the volumes.
     async fn sweep(&self) -> Destroyed {
         let target = sweep::Target::id(&self.scope, &self.id);
         let patience = sweep::Patience::default();
@@ -276,7 +276,7 @@ impl Teardown {
     }
 }
 
-/// Where artifacts go: a folder that is reached through no link that a service can have made.
+/// The folder for artifacts. Its path contains no link that a service may have made.
 fn artifacts_folder(spec: &Spec, name: &SandboxName) -> std::io::Result<Folder> {
     let base = match spec.origin {
         SpecOrigin::Local => spec.writable_folders().folder(&spec.folder)?,

@@ -1,4 +1,4 @@
-//! Single attempts at seeing that a service is ready, and how often they are made.
+//! Makes single readiness attempts, and sets the pauses between them.
 
 use std::time::{Duration, Instant};
 
@@ -8,20 +8,20 @@ use tokio::sync::watch;
 
 use crate::engine::{Engine, EngineError, Exec, LogStream};
 
-/// What is kept of what a command writes, in bytes.
+/// Number of bytes of a command's output to keep.
 const TAIL: usize = 4 << 10;
-/// The first pause between two tries of a command.
+/// First pause between two attempts of a command.
 const SHORTEST: Duration = Duration::from_millis(200);
-/// The pause that a quick command's grows to.
+/// Longest pause after a quick command.
 const LONGEST: Duration = Duration::from_secs(2);
-/// The longest pause after a slow command.
+/// Longest pause after a slow command.
 const LONGEST_AFTER_SLOW: Duration = Duration::from_secs(5);
-/// As many pieces of a log are read at once.
+/// Number of log chunks to read without a pause.
 const BURST: u32 = 4000;
-/// And as many a second from there on.
+/// Rate limit for the chunks after that, per second.
 const PIECES_PER_SECOND: u32 = 1000;
 
-/// The pauses between tries: longer each time, and longer than a try takes.
+/// Pauses between attempts: they grow, and are longer than an attempt takes.
 #[derive(Debug)]
 pub(crate) struct Backoff(Duration);
 
@@ -30,7 +30,7 @@ impl Backoff {
         Self(SHORTEST)
     }
 
-    /// The pause after a try that took so long.
+    /// The pause after an attempt of this duration.
     pub(crate) fn pause_after(&mut self, took: Duration) -> Duration {
         let pause = self.0.max((took * 4).min(LONGEST_AFTER_SLOW));
         self.0 = (self.0 * 3 / 2).min(LONGEST);
@@ -38,7 +38,7 @@ impl Backoff {
     }
 }
 
-/// Runs a command in a container: its exit code, and the end of what it wrote.
+/// Runs a command in a container. Returns its exit code and the end of its output.
 pub(crate) async fn command(
     engine: &dyn Engine,
     container: &str,
@@ -55,11 +55,11 @@ pub(crate) async fn command(
     Ok((code, String::from_utf8_lossy(&output).into_owned()))
 }
 
-/// Reads a log up to the lines that match, no faster than at a bounded rate.
+/// Searches a log for lines that match, at a limited rate.
 pub(crate) struct LogReader<'a> {
     logs: LogStream,
     regex: &'a Regex,
-    /// The last line as far as it has come: a pattern may span the end of a piece, but not more than a line.
+    /// The last line as far as it has arrived: a match may span two chunks, but not two lines.
     line: Vec<u8>,
     began: Instant,
     pieces: u32,
@@ -70,7 +70,7 @@ impl<'a> LogReader<'a> {
         Self { logs, regex, line: Vec::new(), began: Instant::now(), pieces: 0 }
     }
 
-    /// Returns at the next match: false at the log's end. Tells each line that it passes.
+    /// Returns true at the next match, false at the end of the log. Reports each line on the way.
     pub(crate) async fn next_match(&mut self, last: &watch::Sender<String>) -> Result<bool, EngineError> {
         while let Some(chunk) = self.logs.next().await {
             self.line.extend_from_slice(&chunk?.bytes);
@@ -94,7 +94,7 @@ impl<'a> LogReader<'a> {
     }
 }
 
-/// How long to leave a log alone of which so much was read in that time.
+/// How long to pause after this many chunks in that time.
 fn owed(pieces: u32, elapsed: Duration) -> Duration {
     let due = Duration::from_secs(1) * pieces.saturating_sub(BURST) / PIECES_PER_SECOND;
     due.saturating_sub(elapsed)

@@ -1,4 +1,4 @@
-//! Asks the sandbox's gateway to try ports from the inside, over one exec that stays open.
+//! Has the sandbox's gateway probe ports from inside the sandbox, over one `exec` that stays open.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,24 +15,24 @@ use crate::engine::{Engine, EngineError, Exec, ExecSession};
 use crate::session::error::{Refused, SessionError};
 use crate::spec::Probe;
 
-/// How long one probe runs at the gateway before it is asked for again.
+/// How long one probe runs on the gateway before it is requested again.
 const ROUND: Duration = Duration::from_mins(10);
-/// How long to wait for a gateway that does not take the conversation yet.
+/// How long to wait before connecting again to a gateway that does not accept the connection yet.
 const PAUSE: Duration = Duration::from_millis(30);
 
 /// How long to wait for a gateway that has just started.
 const SERVES: Duration = Duration::from_secs(5);
-/// How long to wait for an explanation of a failure.
+/// How long to wait for the explanation of a failure.
 const EXPLAIN: Duration = Duration::from_secs(2);
 
-/// A conversation with a sandbox's gateway, begun when it is first needed.
+/// A connection to a sandbox's gateway, opened on first use.
 pub struct GatewayProber {
     engine: Arc<dyn Engine>,
     gateway: String,
     line: Mutex<Option<mpsc::UnboundedSender<Question>>>,
 }
 
-/// A probe, and where its answers go.
+/// A probe, and where its results are sent.
 struct Question {
     probe: GatewayProbe,
     last: watch::Sender<String>,
@@ -47,16 +47,16 @@ enum Ended {
 }
 
 impl GatewayProber {
-    /// A prober that speaks to the gateway in this container.
+    /// A prober for the gateway in this container.
     pub fn new(engine: Arc<dyn Engine>, gateway: String) -> Self {
         Self { engine, gateway, line: Mutex::new(None) }
     }
 
-    /// Returns when `probe` (TCP or HTTP) succeeds on a service's container; tells each answer that differs from the
-    /// one before.
+    /// Returns when `probe` (TCP or HTTP) succeeds on a service's container. Reports each result that differs from the
+    /// previous one.
     ///
     /// # Errors
-    /// When the gateway is gone.
+    /// Fails if the gateway no longer exists.
     pub(crate) async fn until_ready(
         &self,
         service: &str,
@@ -71,7 +71,7 @@ impl GatewayProber {
             self.ask(question).await?;
             match ended.await {
                 Ok(Ended::Ready) => return Ok(()),
-                // The gateway was made anew, or the round is over.
+                // The gateway was recreated, or the round timed out.
                 Ok(Ended::NotYet) | Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
@@ -87,15 +87,15 @@ impl GatewayProber {
             None => question,
         };
         let (sender, questions) = mpsc::unbounded_channel();
-        // The receiver is right here: it cannot be refused.
+        // The receiver is held in this function, so sending cannot fail.
         let _ = sender.send(question);
         tokio::spawn(converse(self.dial().await?, questions));
         *line = Some(sender);
         Ok(())
     }
 
-    /// What a service asked for outside and was refused, each with the line that would let it out. Nothing where the
-    /// gateway does not answer: it is asked only to explain a failure.
+    /// The blocked outbound connections of a service, each with the rule that would allow it. Empty if the gateway does
+    /// not answer, since this only explains a failure.
     pub(crate) async fn refused(&self, service: &str) -> Box<Refused> {
         let asked = tokio::time::timeout(EXPLAIN, self.refusals()).await;
         let refusals = asked.ok().and_then(Result::ok).unwrap_or_default();
@@ -103,10 +103,10 @@ impl GatewayProber {
         Box::new(Refused { lines: its.map(explained).collect() })
     }
 
-    /// Waits until the gateway serves its ports, unless it has answered already.
+    /// Waits until the gateway serves its ports, unless it has answered before.
     pub(crate) async fn gateway_serves(&self) {
         if self.line.lock().await.is_none() {
-            // It answers once its ports are open. One that never does is for whoever uses the ports to find out.
+            // The gateway answers once its ports are open. If it never does, using the ports fails.
             let _ = tokio::time::timeout(SERVES, self.refusals()).await;
         }
     }
@@ -116,7 +116,7 @@ impl GatewayProber {
         let request = ControlRequest { id: 1, action: ControlAction::Refused };
         let mut line = serde_json::to_vec(&request).unwrap_or_default();
         line.push(b'\n');
-        // A gateway that is gone answers nothing, which is what is read then.
+        // If the gateway no longer exists, the read that follows ends without an answer.
         let _ = input.write_all(&line).await;
         let _ = input.flush().await;
         let mut answer = Vec::new();
@@ -165,7 +165,7 @@ fn in_gateway_words(service: &str, container: &str, probe: &Probe) -> Option<Gat
     Some(GatewayProbe { target, network: None, port, http, timeout_ms })
 }
 
-/// Sends questions and hands out answers until either side is gone.
+/// Sends questions and distributes answers until either side closes.
 async fn converse(session: ExecSession, mut questions: mpsc::UnboundedReceiver<Question>) {
     let ExecSession { mut input, mut output, .. } = session;
     let mut asked: BTreeMap<u64, (watch::Sender<String>, oneshot::Sender<Ended>)> = BTreeMap::new();
@@ -216,7 +216,7 @@ fn answer(asked: &mut BTreeMap<u64, (watch::Sender<String>, oneshot::Sender<Ende
         _ => Ended::NotYet,
     };
     if let Some((_, outcome)) = asked.remove(&reply.id) {
-        // Whoever asked may have given up.
+        // Ignored: the caller may have given up.
         let _ = outcome.send(ended);
     }
 }

@@ -1,13 +1,13 @@
-//! The last lines of a service that failed.
+//! Reads the last log lines of a service that failed.
 
 use futures_util::StreamExt;
 
 use crate::engine::{Engine, LogOptions, Tail};
 
-/// How many lines of a log are shown with a failure.
+/// Number of log lines to show with a failure.
 const TAIL: u64 = 20;
 
-/// The last lines that a container has written; none if it cannot be asked.
+/// The last log lines of a container; empty if the engine does not answer.
 pub async fn tail(engine: &dyn Engine, container: &str) -> Vec<String> {
     let options = LogOptions { tail: Tail::Lines(TAIL), ..LogOptions::default() };
     let Ok(mut stream) = engine.logs(container, &options).await else { return Vec::new() };

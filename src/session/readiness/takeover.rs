@@ -1,24 +1,24 @@
-//! Tells the initialization of an official image from its real server.
+//! Tells whether an official image's container still initializes its data or already runs its real server.
 //!
 //! By convention such an image's entrypoint is a script, `docker-entrypoint.sh`. On empty data it starts a temporary
-//! server, initializes the data with it, stops it and replaces itself by the real server (`exec "$@"`). So the real
-//! server is the one that runs when no process of the script is left.
+//! server, initializes the data with it, stops it, and replaces itself with the real server (`exec "$@"`). So the real
+//! server runs once no process of the script is left.
 
-/// Programs that run another as their child: their command line names the script for as long as the container runs.
+/// Programs that run another one as their child: their command line names the script for as long as the container runs.
 const INITS: [&str; 5] = ["docker-init", "tini", "tini-static", "dumb-init", "catatonit"];
 
-/// Whether a process of an entrypoint script is among these command lines.
+/// Whether one of these command lines is a process of an entrypoint script.
 pub(crate) fn entrypoint_runs(command_lines: &[String]) -> bool {
     command_lines.iter().any(|line| {
         let mut words = line.split_whitespace().map(base_name).peekable();
         let is_init = words.peek().is_some_and(|program| INITS.contains(program));
         let mut words = words.skip_while(|word| !is_shell_command(word) && !is_entrypoint(word));
-        // `sh -c "docker-entrypoint.sh …"` runs the script as a process of its own.
+        // `sh -c "docker-entrypoint.sh …"` runs the script as its own process.
         !is_init && words.next().is_some_and(is_entrypoint)
     })
 }
 
-/// `-c`, also among others (`-ec`): a line for a shell follows.
+/// `-c`, also combined (`-ec`): a shell command follows.
 fn is_shell_command(word: &str) -> bool {
     word.strip_prefix('-')
         .is_some_and(|flags| flags.ends_with('c') && flags.bytes().all(|it| it.is_ascii_lowercase()))

@@ -1,8 +1,8 @@
-//! Waits until a service is ready, and tells meanwhile what it waits for.
+//! Waits until a service is ready, and reports what it waits for.
 //!
-//! The gateway tries TCP and HTTP from inside the sandbox, every few ten milliseconds. A command costs far more, so it
-//! is tried once a port answers (where one is known) and then with a growing pause. What succeeds while the image's
-//! entrypoint still initializes the data is the answer of a temporary server, and does not count.
+//! The gateway probes TCP and HTTP from inside the sandbox, every few tens of milliseconds. A command costs far more,
+//! so it runs once a port answers (if one is known) and then with growing pauses. A success while the image's
+//! entrypoint still initializes the data comes from a temporary server, and does not count.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,51 +24,51 @@ use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
 use crate::spec::{Probe, RestartPolicy};
 
-/// How often the engine is asked for its own verdict on a service's health.
+/// How often to ask the engine for a service's health.
 const VERDICT_PAUSE: Duration = Duration::from_millis(500);
-/// How long a service runs that has nothing by which to tell that it is ready, before it counts as started: what cannot
-/// begin at all ends within it.
+/// A service without any readiness condition counts as started after running this long; a service that cannot start
+/// exits sooner.
 const SETTLED: Duration = Duration::from_millis(200);
-/// The same where it would be started again: it must not be taken for one that runs between two ends.
+/// The same for a service that would be restarted: it must not be mistaken for running between two exits.
 const SETTLED_IF_RESTARTED: Duration = Duration::from_secs(1);
-/// How long a port is waited for that will probably open.
+/// How long to wait for a port that will probably open.
 const OPENS_WITHIN: Duration = Duration::from_secs(10);
-/// How long an entrypoint may run on before it counts as one that is never replaced by its server.
+/// How long an entrypoint may run before it counts as one that no server replaces.
 const ENTRYPOINT_WITHIN: Duration = Duration::from_mins(1);
-/// How often it is looked whether an entrypoint still runs.
+/// How often to check whether an entrypoint still runs.
 const ENTRYPOINT_PAUSE: Duration = Duration::from_millis(500);
-/// How long a port may take to answer that a server has opened.
+/// How long an open port may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
-/// How often a container that ended is looked at, to see it started again.
+/// How often to check whether a container that exited was restarted.
 const AGAIN: Duration = Duration::from_millis(50);
-/// So many ends make a service that keeps exiting.
+/// A service keeps exiting if it has exited this many times.
 const ENDS: u32 = 3;
-/// How long one try of a command may take: as long as the engine's own default for a healthcheck.
+/// Timeout of one attempt of a command: the engine's default for a healthcheck.
 const LONGEST_TRY: Duration = Duration::from_secs(30);
-/// How often the last answer is shown.
+/// How often to report the last result.
 const TELL: Duration = Duration::from_millis(250);
 
-/// A service's container that is waited for.
+/// A wait for one service's container.
 pub(crate) struct ReadinessWait<'a> {
     pub engine: &'a Arc<dyn Engine>,
-    /// Tries ports from the inside.
+    /// Probes ports from inside the sandbox.
     pub prober: &'a GatewayProber,
     pub events: &'a Events,
     pub service: &'a str,
     pub container: &'a str,
-    /// What happens when it exits.
+    /// The service's restart policy.
     pub restart: RestartPolicy,
-    /// How certain it must be that its image's entrypoint has handed over to its server.
+    /// How certain it must be that the real server has replaced the image's entrypoint.
     pub handover: Handover,
-    /// Services that wait for it.
+    /// Services that wait for this one.
     pub waited_for_by: Vec<String>,
-    /// The longest that is waited, if the service itself does not say.
+    /// The longest time to wait, if the service itself sets no timeout.
     pub patience: Duration,
-    /// How many services of the plan are waited for that do not keep exiting.
+    /// The number of services of the plan that are awaited and do not keep exiting.
     pub pending: &'a Pending,
 }
 
-/// The waits under way that may still end well.
+/// The number of waits in progress that may still succeed.
 #[derive(Debug, Default)]
 pub struct Pending(AtomicUsize);
 
@@ -100,10 +100,10 @@ impl Drop for PendingGuard<'_> {
 }
 
 impl ReadinessWait<'_> {
-    /// Waits.
+    /// Waits until the condition holds.
     ///
     /// # Errors
-    /// When the container ends (and is not to be started again), is not ready in time, or somebody asks to stop.
+    /// Fails if the container exits (and is not restarted), if it is not ready in time, or if the token is cancelled.
     pub(crate) async fn until(&self, until: &Until, token: &CancellationToken) -> Result<(), SessionError> {
         let began = Instant::now();
         let (last, told) = watch::channel(String::new());
@@ -129,7 +129,7 @@ impl ReadinessWait<'_> {
         outcome
     }
 
-    /// Never returns: tells what is waited for.
+    /// Reports what is awaited. Never returns.
     async fn tell(&self, until: &Until, told: watch::Receiver<String>, began: Instant) {
         loop {
             let last = told.borrow().clone();
@@ -175,18 +175,18 @@ impl ReadinessWait<'_> {
         }
     }
 
-    /// Whether the image's entrypoint has not been replaced by its server yet. One that cannot be looked at is not
-    /// running yet, or not any more.
+    /// Whether the image's entrypoint has not been replaced by its server yet. True if the processes cannot be listed:
+    /// the container does not run yet, or no longer.
     async fn entrypoint_runs(&self) -> bool {
         self.engine.processes(self.container).await.map_or(true, |lines| entrypoint_runs(&lines))
     }
 
-    /// Whether an entrypoint that still runs may yet be replaced by its server.
+    /// Whether a server may still replace an entrypoint that runs.
     fn may_hand_over(&self, began: Instant) -> bool {
         self.handover != Handover::Expected || began.elapsed() < ENTRYPOINT_WITHIN
     }
 
-    /// Returns when the entrypoint has been replaced by its server, or never will be.
+    /// Returns when the server has replaced the entrypoint, or never will.
     async fn taken_over(&self, began: Instant) {
         while self.may_hand_over(began) {
             tokio::time::sleep(ENTRYPOINT_PAUSE).await;
@@ -196,7 +196,7 @@ impl ReadinessWait<'_> {
         }
     }
 
-    /// Gives an entrypoint its time where data is about to be kept and no port tells when the server runs.
+    /// Waits for the entrypoint where data is about to be published and no port shows when the server runs.
     async fn initialized(&self, began: Instant) {
         let required = self.handover == Handover::Required;
         while required && began.elapsed() < ENTRYPOINT_WITHIN && self.entrypoint_runs().await {
@@ -204,7 +204,7 @@ impl ReadinessWait<'_> {
         }
     }
 
-    /// Waits until one of the ports accepts, but not for long. Whether one does.
+    /// Waits a limited time until one of the ports accepts, and returns whether one does.
     async fn ports_open(&self, ports: &[u16], last: &watch::Sender<String>) -> Result<bool, SessionError> {
         if ports.is_empty() {
             return Ok(false);
@@ -252,8 +252,8 @@ impl ReadinessWait<'_> {
         Ok(container.filter(|it| it.state.is_alive()).map(|it| it.started_at))
     }
 
-    /// Returns when the container has ended for good: with success if that is what is waited for, or if it is a
-    /// one-shot service that succeeded. It is the keeper that starts it again where its `restart` says so.
+    /// Returns when the container has exited for good: `Ok` if that is the condition, or if it is a one-shot service
+    /// that succeeded. The keeper restarts it if its `restart` says so.
     async fn ended(&self, until: &Until) -> Result<(), SessionError> {
         let mut pending = self.pending.enter();
         let (mut ends, mut seen) = (0, None);
@@ -268,7 +268,7 @@ impl ReadinessWait<'_> {
             }
             seen = finished;
             let again = self.restart.wants(code, ends);
-            // A server that ends while its data is initialized has not completed.
+            // A server that exits while its data is initialized has not completed.
             let may_complete = self.handover != Handover::Proven;
             if code == 0 && (*until == Until::Completed || (!again && may_complete)) {
                 return Ok(());
@@ -280,7 +280,7 @@ impl ReadinessWait<'_> {
             if !again && ends == 1 {
                 return Err(self.exited(code).await);
             }
-            // What it lacks may be a service that is not ready yet.
+            // It may depend on a service that is not ready yet.
             if !again || (ends >= ENDS && !self.pending.any()) {
                 return Err(self.keeps_exiting(code, ends).await);
             }
@@ -290,7 +290,7 @@ impl ReadinessWait<'_> {
         }
     }
 
-    /// Returns when the container runs again, or has ended once more, since it ended then.
+    /// Returns when the container runs again, or has exited again, since it exited at that time.
     async fn started_after(&self, finished: Option<jiff::Timestamp>) -> Result<(), EngineError> {
         loop {
             tokio::time::sleep(AGAIN).await;
@@ -301,8 +301,8 @@ impl ReadinessWait<'_> {
         }
     }
 
-    /// Returns when the engine's own verdict is that the container is not healthy, which it gives after the retries
-    /// that the healthcheck allows. It says the same of one that has ended, which is no verdict.
+    /// Returns when the engine reports the container as unhealthy, after the retries of its healthcheck. The engine
+    /// also reports this for a container that has exited, which does not count.
     async fn unhealthy(&self, until: &Until) -> Result<(), SessionError> {
         loop {
             tokio::time::sleep(VERDICT_PAUSE).await;
@@ -380,7 +380,7 @@ impl ReadinessWait<'_> {
                         Some(line) if !line.is_empty() => line.to_owned(),
                         _ => format!("exit code {code}"),
                     },
-                    // The container is restarting, or has not quite started.
+                    // The container is restarting, or has not started completely.
                     Ok(Err(error)) => error.to_string(),
                     Err(_) => format!("no answer within {} s", LONGEST_TRY.as_secs()),
                 };
@@ -389,8 +389,8 @@ impl ReadinessWait<'_> {
         }
     }
 
-    /// Waits until the port accepts, which tells a server from a temporary one; not longer than the entrypoint runs,
-    /// since an image may declare a port on which nobody listens. Whether it accepts.
+    /// Waits until the port accepts, which a temporary server's does not. It waits only while the entrypoint runs,
+    /// since an image may declare a port on which nothing listens. Returns whether the port accepts.
     async fn port_first(
         &self,
         port: u16,
@@ -404,7 +404,7 @@ impl ReadinessWait<'_> {
         }
     }
 
-    /// Whether what has just answered is the service's server: a temporary one runs below the entrypoint and listens on
+    /// Whether the process that answered is the real server: a temporary one runs below the entrypoint and listens on
     /// no network.
     async fn is_the_real_one(&self, port: Option<u16>, began: Instant) -> bool {
         if !self.may_hand_over(began) || !self.entrypoint_runs().await {
@@ -428,8 +428,8 @@ impl ReadinessWait<'_> {
             hint: None,
         })?;
         loop {
-            // What an earlier run of the container wrote is no answer. The start of this one would not do: an engine
-            // under load takes note of it later than of the first lines.
+            // Lines of an earlier run of the container do not count. Its start time is not usable: under load the
+            // engine records it later than the first lines.
             let since =
                 self.engine.container(self.container).await?.and_then(|container| container.finished_at);
             let options = LogOptions { follow: true, since, ..LogOptions::default() };
@@ -444,7 +444,7 @@ impl ReadinessWait<'_> {
     }
 }
 
-/// Whether a container that was looked for has no process any more.
+/// Whether a container that was observed has no process any more.
 fn has_ended(container: Option<&Container>) -> bool {
     container.is_none_or(|container| {
         matches!(container.state, ContainerState::Exited | ContainerState::Dead | ContainerState::Removing)

@@ -1,4 +1,4 @@
-//! What becomes of data that is put back, kept and lent, and of the services that use it.
+//! Tests of reset, snapshot and fork: the data, and the services that use it.
 
 use std::fs;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::storage::SetPath;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A database with seeds and two more volumes, a cache and a service without data.
+/// A database with seeds and two more volumes, a cache, and a service without data.
 const SHOP: &str = r#"
 services:
   db:
@@ -89,7 +89,7 @@ fn what_seeds_made_without_a_record_is_not_emptied() {
         assert!(said(&error).contains("`data`, `logs`"), "{}", said(&error));
         assert!(said(&error).contains("--to SNAPSHOT"), "{}", said(&error));
         assert_eq!(fs::read_to_string(&row).unwrap(), "precious");
-        // What no seed has made was empty.
+        // A volume that no seed filled was empty.
         let cached = stage.file(&shop, "cached", "key");
         fs::write(&cached, "x").unwrap();
         reset(&shop, "cached", None).await.unwrap();
@@ -193,7 +193,7 @@ fn wherever_a_reset_to_nothing_ends_the_data_is_as_before_or_put_back_and_no_mor
     }
 }
 
-/// A file as the engine hands it out.
+/// A file as the engine returns it.
 fn archive(name: &str, bytes: &[u8]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
@@ -202,7 +202,7 @@ fn archive(name: &str, bytes: &[u8]) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
-/// What was put into a container, by file name.
+/// The content of a file uploaded to a container.
 fn put_into(stage: &Stage, container: &str, file: &str) -> Option<Vec<u8>> {
     let uploads = stage.client.uploads();
     let of = uploads.iter().rev().filter(|(into, ..)| into == container);
@@ -229,7 +229,7 @@ fn a_fork_has_the_secrets_as_they_are_held_or_else_as_they_were_given() {
         let password = put_into(&stage, "sbx-shop", "password").unwrap();
         assert_eq!(password.len(), 12);
         assert_eq!(put_into(&stage, "sbx-second", "password"), Some(password));
-        // After a reboot nobody holds it any more.
+        // After a reboot no gateway holds it.
         let second = stage.present(Some("second")).await;
         stage.fork(&second, "third").await.unwrap();
         assert_eq!(put_into(&stage, "sbx-third", "key"), Some(vec![0xff, 0]));
@@ -264,7 +264,7 @@ fn what_was_frozen_before_a_snapshot_stays_frozen() {
         shop.snapshot(&snapshot("one"), SnapshotMode::Crash, None, PATIENCE).await.unwrap();
         assert_eq!(state(&stage, "sbx-shop.db").await, ContainerState::Paused);
         assert_eq!(state(&stage, "sbx-shop.web").await, ContainerState::Running);
-        // One that somebody freezes just when it was to be frozen is not ours to thaw, either.
+        // A container that the user pauses at the same moment is not ours to resume.
         stage.client.fail_when("pause container sbx-shop.cache", 1, Fault::Refuse(ErrorKind::Conflict));
         let error = shop.snapshot(&snapshot("two"), SnapshotMode::Crash, None, PATIENCE).await;
         assert!(error.is_err());
@@ -279,7 +279,7 @@ fn of_two_commands_on_the_data_of_one_sandbox_the_second_is_refused() {
         let (one, other) = (stage.present(None).await, stage.present(None).await);
         let row = stage.file(&one, "data", "row");
         fs::write(&row, "one").unwrap();
-        // The first is stopped in the middle of it, with every service at rest.
+        // The first one is stopped in the middle, while every service is quiesced.
         stage.client.fail_when("start container sbx-shop.db", 1, Fault::Stall);
         let first = take(&one, "whole");
         tokio::pin!(first);

@@ -1,5 +1,5 @@
-//! A session against an engine that fails, stalls or answers too late at each of its calls, whose client is killed or
-//! interrupted at each of them: whatever happens, nothing of the sandbox is left.
+//! Tests a session against an engine that fails, stalls or answers late at each call, and with a client that is killed
+//! or interrupted at each call. In every case nothing of the sandbox may remain.
 
 mod data;
 mod stage;
@@ -15,7 +15,7 @@ use super::lifecycle::run::{Outcome, Purpose};
 use crate::engine::ErrorKind;
 use crate::engine::recording::Fault;
 
-/// Runs a scene on a stage of its own, with a clock that advances when all are waiting, and answers what it answers.
+/// Runs a test on its own stage, with a clock that advances when all tasks wait. Returns its result.
 fn scene<T, F: Future<Output = T>>(play: impl FnOnce(Stage) -> F) -> T {
     scene_on(stage::SHOP, play)
 }
@@ -27,7 +27,7 @@ fn scene_on<T, F: Future<Output = T>>(spec: &str, play: impl FnOnce(Stage) -> F)
     runtime.block_on(async { play(Stage::set(spec)).await })
 }
 
-/// The number of calls that a client makes to run a session from beginning to end.
+/// The number of calls that a client makes in a complete session.
 fn calls_of_a_session() -> usize {
     scene(|stage| async move {
         let outcome = Box::pin(stage.in_time(stage.run())).await.unwrap();
@@ -218,7 +218,7 @@ fn whichever_call_of_a_second_up_fails_the_sandbox_stands_and_a_down_leaves_noth
             stage.client.forget_calls();
             stage.client.fail_at(n, Fault::Refuse(ErrorKind::Other));
             let outcome = Box::pin(stage.in_time(stage.up())).await;
-            // Longer than the grace of what its client has lost.
+            // Longer than the grace of the lost lease.
             tokio::time::sleep(Duration::from_mins(1)).await;
             assert_eq!(stage.remains().await, before, "at {n}: {outcome:?}");
             assert_eq!(Box::pin(stage.in_time(stage.down())).await.unwrap(), Vec::<String>::new());

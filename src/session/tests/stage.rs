@@ -1,7 +1,7 @@
-//! What the tests of a session stand on: an engine in memory, a keeper that is rehearsed on it, and a clock that runs
-//! only when nobody has anything to do.
+//! Test environment of a session: an in-memory engine, a keeper on it, and a clock that advances only when all tasks
+//! are idle.
 //!
-//! Client and keeper see the same engine, each with calls and faults of its own.
+//! Client and keeper see the same engine, but have separate calls and faults.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use crate::session::lifecycle::teardown::Teardown;
 use crate::spec::{self, LoadRequest, Loaded};
 use crate::storage::{self, Namespace, Storage, StorageKind};
 
-/// A shop with everything that a sandbox may have: two networks, a bake, a volume that is kept, one that is anonymous, a
+/// A shop with everything that a sandbox may have: two networks, a bake, a volume that is kept, an anonymous one, a
 /// secret, a healthcheck, a published port, a one-shot service, hooks.
 pub const SHOP: &str = r#"
 services:
@@ -62,7 +62,7 @@ volumes: { data: {}, uploads: {} }
 secrets: { password: { generate: 12 } }
 "#;
 
-/// How long, on the clock of the test, anything may take.
+/// Timeout of any operation, on the test's clock.
 const PATIENCE: Duration = Duration::from_hours(1);
 
 /// One test's engine, keeper and client.
@@ -80,7 +80,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A spec, an engine without objects and a keeper that waits for clients.
+    /// Creates a spec, an engine without objects, and a keeper that waits for clients.
     pub fn set(spec: &str) -> Self {
         let folder = folder();
         std::fs::write(folder.path().join("sandbox.yaml"), spec).unwrap();
@@ -121,7 +121,8 @@ impl Stage {
         Self { client, keeper, loaded, storage, store, pipe, _folder: folder }
     }
 
-    /// Opens a session, runs it for this purpose and waits for its end. `signals` is what the user does meanwhile.
+    /// Opens a session, runs it for this purpose and waits for its end. `signals` are those that the user sends
+    /// meanwhile.
     pub async fn session(
         &self,
         purpose: Purpose,
@@ -133,7 +134,7 @@ impl Stage {
         session.run_hearing(signals, purpose).await
     }
 
-    /// `up`, a command that ends at once, and the end of it all.
+    /// `up` with a command that exits immediately, and the teardown.
     pub async fn run(&self) -> Result<Outcome, SessionError> {
         self.session(Purpose::Command(Box::new(|_| Box::pin(async { 0 }))), stream::pending().boxed()).await
     }
@@ -144,7 +145,7 @@ impl Stage {
         self.session(purpose, stream::pending().boxed()).await
     }
 
-    /// `down`: what it said is left.
+    /// `down`: returns what it reports as remaining.
     pub async fn down(&self) -> Result<Vec<String>, SessionError> {
         let (site, keeper) = self.site().await?;
         let scope = Scope::default();
@@ -195,7 +196,7 @@ impl Stage {
         self.store.join("live").join(present.id.as_str()).join(volume).join(file)
     }
 
-    /// A file beside the spec.
+    /// A file next to the spec.
     pub fn beside(&self, name: &str) -> PathBuf {
         self.loaded.spec.folder.join(name)
     }
@@ -224,17 +225,17 @@ impl Stage {
         Ok((site, keeper))
     }
 
-    /// The client's process is no more.
+    /// Simulates that the client's process is killed.
     pub fn kill_client(&self) {
         self.pipe.dead.cancel();
     }
 
-    /// Waits for something that must come.
+    /// Waits for a future that must complete in time.
     pub async fn in_time<T>(&self, what: impl Future<Output = T>) -> T {
         tokio::time::timeout(PATIENCE, what).await.expect("it does not end")
     }
 
-    /// What there is of sandboxes: objects of the engine, and stored data.
+    /// What remains of sandboxes: objects of the engine, and stored data.
     pub async fn remains(&self) -> Vec<String> {
         let mut remains = self.client.objects();
         remains.retain(|object| object != "network sandbox-edge");
@@ -243,7 +244,7 @@ impl Stage {
         remains
     }
 
-    /// Waits, for as long as a keeper looks for what came too late, until nothing is left; then what is left.
+    /// Waits until nothing remains, for as long as a keeper searches for late objects. Returns what remains.
     pub async fn finally_remains(&self) -> Vec<String> {
         for _ in 0..3600 {
             if self.remains().await.is_empty() {
@@ -255,7 +256,7 @@ impl Stage {
     }
 }
 
-/// In memory where there is such a place: what is published is synced to the disk, once for every scene.
+/// In memory if possible, since publishing syncs to the disk in every test.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -274,7 +275,7 @@ fn engine() -> Arc<Recording> {
     engine
 }
 
-/// A gateway to which every port answers.
+/// A gateway that reports every port as open.
 async fn gateway(requests: tokio::io::DuplexStream, mut answers: tokio::io::DuplexStream) {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
     let mut lines = BufReader::new(requests).lines();

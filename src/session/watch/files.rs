@@ -1,5 +1,5 @@
-//! Which files of this machine change. Folders are watched one by one, so that what nobody minds (`node_modules`) costs
-//! nothing.
+//! Watches files of this machine for changes. Folders are watched one by one, so that ignored ones (`node_modules`)
+//! cost nothing.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode};
 use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
 use tokio::sync::mpsc;
 
-/// How long files must be quiet: an editor that saves, and a branch that is checked out, make many changes at once.
+/// Debounce time: an editor that saves and a branch checkout make many changes at once.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// Tells which folders need not be watched.
+/// Returns whether a folder need not be watched.
 type Skips<'a> = &'a (dyn Fn(&Path) -> bool + Sync);
 
-/// Watches folders.
+/// A watcher of folders and files.
 pub(super) struct Files {
     debouncer: Debouncer<RecommendedWatcher, RecommendedCache>,
     watched: BTreeSet<PathBuf>,
@@ -23,23 +23,23 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Watches nothing yet.
+    /// Creates a watcher without any folder.
     pub(super) fn new() -> notify::Result<Self> {
         let (sender, changes) = mpsc::unbounded_channel();
         let debouncer = new_debouncer(QUIET, None, move |result: DebounceEventResult| {
             let events = result.unwrap_or_default().into_iter();
-            // Being read is no change.
+            // Reading a file does not change it.
             let changed = events.filter(|event| !matches!(event.kind, EventKind::Access(_)));
             let paths: Vec<PathBuf> = changed.flat_map(|event| event.event.paths).collect();
             if !paths.is_empty() {
-                // The session may be over.
+                // Ignored: the session may have ended.
                 let _ = sender.send(paths);
             }
         })?;
         Ok(Self { debouncer, watched: BTreeSet::new(), changes })
     }
 
-    /// Watches a file, or a folder and all below it that is not to be skipped; what is in it is added to `found`.
+    /// Watches a file, or a folder and everything below it that is not skipped. Adds the files in it to `found`.
     pub(super) fn cover(
         &mut self,
         path: &Path,
@@ -47,7 +47,7 @@ impl Files {
         found: &mut BTreeSet<PathBuf>,
     ) -> notify::Result<()> {
         if !path.is_dir() {
-            // Editors put a new file in the place of the old one: only the folder sees that.
+            // Editors replace a file with a new one, which only a watch on its folder sees.
             return match path.parent().filter(|folder| folder.is_dir()) {
                 Some(folder) => self.watch(folder),
                 None => Ok(()),
@@ -57,12 +57,12 @@ impl Files {
         let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
         for entry in entries {
             let inner = entry.path();
-            // A link to a folder is a link: what is behind it is not of this tree.
+            // A link to a folder counts as a link: its target is not part of this tree.
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 found.insert(inner);
             } else if !skips(&inner) {
                 self.cover(&inner, skips, found)?;
-                // It may be empty.
+                // The folder may be empty.
                 found.insert(inner);
             }
         }
@@ -76,7 +76,7 @@ impl Files {
         Ok(())
     }
 
-    /// Waits for changes and answers the files; those in a folder that is new are among them.
+    /// Waits for changes and returns the changed files, including those in new folders.
     pub(super) async fn changed(&mut self, skips: Skips<'_>) -> BTreeSet<PathBuf> {
         let Some(mut paths) = self.changes.recv().await else { return std::future::pending().await };
         while let Ok(more) = self.changes.try_recv() {
@@ -86,7 +86,7 @@ impl Files {
         for path in paths {
             if path.is_dir() {
                 if !self.watched.contains(&path) && !skips(&path) {
-                    // It may have gone again: the next change says so.
+                    // Ignored: it may have been removed again, which the next change reports.
                     let _ = self.cover(&path, skips, &mut changed);
                     changed.insert(path);
                 }
@@ -99,7 +99,7 @@ impl Files {
     }
 }
 
-/// The way out of what keeps files from being watched.
+/// How to solve a failure to watch files.
 pub(super) fn hint(error: &notify::Error) -> Option<String> {
     matches!(error.kind, notify::ErrorKind::MaxFilesWatch).then(|| {
         "this machine watches no more folders: `sysctl fs.inotify.max_user_watches=524288`, or `ignore` some".to_owned()

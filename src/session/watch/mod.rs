@@ -1,7 +1,8 @@
-//! `up --watch`: what files of this machine change, the sandbox follows.
+//! `up --watch`: applies changes of files of this machine to the sandbox.
 //!
-//! Two things are watched: what the spec's `develop.watch` names, and the spec itself. A changed spec is read anew and
-//! only what changed is applied; one that cannot be read, or applied, is told of, and the sandbox stays as it is.
+//! It watches the paths in the spec's `develop.watch`, and the spec itself. A changed spec is read again, and only the
+//! changes are applied. An invalid spec, or one that cannot be applied, is reported, and the running sandbox is left
+//! unchanged.
 
 mod files;
 mod rules;
@@ -26,31 +27,31 @@ use crate::spec::{self, Loaded, Problems, ServiceName, Spec};
 use files::Files;
 use rules::{Rules, Work};
 
-/// What `--watch` adds to a session.
+/// The options of `--watch`.
 pub struct Watching {
-    /// Reads the spec anew.
+    /// Reads the spec again.
     pub reload: Box<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>,
-    /// Files that the spec's meaning depends on besides its own: `.env`.
+    /// Other files that the spec depends on: `.env`.
     pub beside: Vec<PathBuf>,
-    /// What the user asked for besides the spec.
+    /// The options of `up`.
     pub opening: UpOptions,
 }
 
-/// Follows changes beside a session.
+/// A side task that watches for changes during a session.
 pub fn beside(watching: Watching) -> SideTask {
     Box::new(move |raised| Box::pin(Watch { watching, raised }.run()))
 }
 
-/// The watch of a session.
+/// The state of a running watch.
 struct Watch {
     watching: Watching,
     raised: RunningSandbox,
 }
 
-/// What is known of the spec's files.
+/// The state of the spec's files.
 struct Written {
     spec: Spec,
-    /// The files that it was read from.
+    /// The files that the spec was read from.
     read: BTreeSet<PathBuf>,
     state: State,
 }
@@ -62,7 +63,7 @@ enum State {
 }
 
 impl Watch {
-    /// Follows changes until the token is cancelled.
+    /// Applies changes until the token is cancelled.
     async fn run(mut self) {
         if let Err(error) = self.follow().await {
             let (text, hint) = (format!("changes are not followed: {error}"), files::hint(&error));
@@ -142,7 +143,7 @@ impl Watch {
         self.tell(Event::Notice { text: format!("watching the spec{what}") });
     }
 
-    /// Reads the spec anew and applies what has changed.
+    /// Reads the spec again and applies the changes.
     async fn read_anew(&mut self, written: &mut Written) {
         let loaded = match (self.watching.reload)() {
             Ok(loaded) => loaded,
@@ -179,7 +180,7 @@ impl Watch {
         }
     }
 
-    /// A service may have written the spec: what it asks for beyond what the user began with needs the user.
+    /// A service may have written the spec, so privileges beyond those at the session's start need the user's consent.
     fn tell_widened(&self, widened: &[String]) {
         let text =
             "the changed spec is not applied: it asks for more than this session was begun with".to_owned();
@@ -211,7 +212,7 @@ impl Watch {
         }
     }
 
-    /// Does what changed files ask for.
+    /// Performs the actions for changed files.
     async fn work(&mut self, work: Work) {
         if !work.rebuild.is_empty() {
             let why = format!("building {} anew", listed(&work.rebuild));
@@ -291,10 +292,10 @@ impl Watch {
         outcome
     }
 
-    /// Brings the sandbox to an order, and tells what failed.
+    /// Executes a build request, and reports a failure.
     async fn change(&mut self, order: BuildRequest, why: String, missing: Missing) {
         let spec_changed = order.spec != self.raised.order.spec;
-        // Whatever comes of it, this is what the sandbox is meant to be now.
+        // Even after a failure, this is now the desired state.
         self.raised.order = BuildRequest { rebuild: BTreeSet::new(), ..order.clone() };
         self.raised.spec.send_replace(Arc::clone(&order.spec));
         let began = self.begin(&why);

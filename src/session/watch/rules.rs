@@ -1,8 +1,8 @@
-//! What a changed file does: the rules of `develop.watch`. Pure.
+//! The rules of `develop.watch`: what to do when a file changes. Pure.
 //!
-//! As the Compose Develop Specification has it: `ignore` and `include` are relative to a rule's `path`, the
-//! `.dockerignore` of the service's build context applies, and what version control and editors keep for themselves
-//! is no change.
+//! As in the Compose Develop Specification, `ignore` and `include` are relative to a rule's `path`, and the
+//! `.dockerignore` of the service's build context applies. Files that version control and editors use internally are
+//! ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -24,12 +24,12 @@ struct Compiled {
     context: Option<(PathBuf, Ignore)>,
 }
 
-/// What is to be done about some changed files.
+/// The actions for a set of changed files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Work {
-    /// Services whose image is built anew.
+    /// Services whose image is rebuilt.
     pub rebuild: BTreeSet<ServiceName>,
-    /// What is copied into which service: files of the host, and where they go.
+    /// Files to copy into each service: the path on the host and the target.
     pub copy: BTreeMap<ServiceName, BTreeMap<PathBuf, String>>,
     /// Services that are restarted.
     pub restart: BTreeSet<ServiceName>,
@@ -38,17 +38,17 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Whether nothing is to be done.
+    /// Whether there is nothing to do.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
 impl Rules {
-    /// The rules of a spec. `read` answers a file's text, empty if there is none.
+    /// Compiles the rules of a spec. `read` returns a file's text, empty if there is none.
     ///
     /// # Errors
-    /// Names the pattern that is none.
+    /// Names the invalid pattern.
     pub(super) fn of(spec: &Spec, read: &dyn Fn(&Path) -> String) -> Result<Self, String> {
         let services = spec.services.values();
         let rules = services.flat_map(|service| service.watch.iter().map(move |rule| (service, rule)));
@@ -60,12 +60,12 @@ impl Rules {
         self.0.iter().map(|one| one.rule.path.as_path())
     }
 
-    /// Whether no rule minds what is in a folder.
+    /// Whether no rule applies to the contents of a folder.
     pub(super) fn skips(&self, folder: &Path) -> bool {
         !self.0.iter().any(|one| one.minds(folder))
     }
 
-    /// What the changes of these files come to.
+    /// The actions for changes of these files.
     pub(super) fn work<'a>(&self, paths: impl IntoIterator<Item = &'a PathBuf>) -> Work {
         let mut work = Work::default();
         for path in paths {
@@ -79,7 +79,7 @@ impl Rules {
         work
     }
 
-    /// What is copied before watching begins, out of these files.
+    /// The files to copy before watching starts.
     pub(super) fn at_first<'a>(&self, paths: impl IntoIterator<Item = &'a PathBuf>) -> Work {
         let mut work = Work::default();
         for path in paths {
@@ -92,14 +92,14 @@ impl Rules {
         work
     }
 
-    /// Whether anything is copied before watching begins.
+    /// Whether anything is copied before watching starts.
     pub(super) fn has_a_first(&self) -> bool {
         self.0.iter().any(|one| one.rule.initial_sync)
     }
 }
 
 impl Work {
-    /// A new image brings everything along, and a restart starts over.
+    /// Drops actions that a rebuild makes unnecessary.
     fn settle(&mut self) {
         let rebuilt = &self.rebuild;
         self.copy.retain(|service, _| !rebuilt.contains(service));
@@ -130,11 +130,11 @@ impl Compiled {
         })
     }
 
-    /// The path below the rule's, if a change of it concerns the rule.
+    /// The path relative to the rule's, if the rule applies to it.
     fn concerned(&self, path: &Path) -> Option<PathBuf> {
         let inner = path.strip_prefix(&self.rule.path).ok()?;
         if inner.as_os_str().is_empty() {
-            // A rule that names a file means it.
+            // A rule that names a file applies to that file.
             return Some(PathBuf::new());
         }
         let text = inner.to_str()?;
@@ -145,7 +145,7 @@ impl Compiled {
         wanted.then(|| inner.to_owned())
     }
 
-    /// Whether the `.dockerignore` leaves it out of the context.
+    /// Whether the `.dockerignore` excludes it from the context.
     fn left_out(&self, path: &Path) -> bool {
         self.context.as_ref().is_some_and(|(folder, ignore)| {
             let inner = path.strip_prefix(folder).ok().and_then(Path::to_str);
@@ -198,7 +198,7 @@ impl Compiled {
     }
 }
 
-/// What version control and editors keep for themselves.
+/// Whether version control or an editor uses the file internally.
 pub(super) fn is_private(path: &Path) -> bool {
     path.components().any(|part| match part {
         Component::Normal(name) => name.to_str().is_some_and(is_private_name),

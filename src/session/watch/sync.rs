@@ -1,4 +1,4 @@
-//! Changed files into a service's containers: what is there is sent as one archive, what is gone is removed.
+//! Copies changed files into a service's containers: existing files are sent as one archive, deleted ones are removed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,13 +13,13 @@ use crate::session::error::SessionError;
 use crate::spec::Service;
 use crate::storage::tree;
 
-/// How many paths one command removes: a command's words have a limit.
+/// Maximum number of paths per command, since a command line's length is limited.
 const AT_ONCE: usize = 500;
 
-/// Makes the files of a container (`to`, absolute) what those of this machine are.
+/// Syncs files of this machine to a container (`to` is absolute).
 ///
 /// # Errors
-/// When a file cannot be read, sent or removed.
+/// Fails if a file cannot be read, sent or removed.
 pub(super) async fn copy(
     engine: &dyn Engine,
     service: &Service,
@@ -29,7 +29,7 @@ pub(super) async fn copy(
 ) -> Result<(), SessionError> {
     let is_there = |path: &Path| path.symlink_metadata().is_ok();
     let (there, gone): (Vec<_>, Vec<_>) = files.iter().partition(|(path, _)| is_there(path));
-    // What cannot be removed must not keep what has changed from being sent.
+    // A failed removal must not keep changed files from being sent.
     let removed =
         remove(engine, container, &gone.into_iter().map(|(_, to)| to.clone()).collect::<Vec<_>>()).await;
     if !there.is_empty() {
@@ -66,7 +66,7 @@ async fn remove(engine: &dyn Engine, container: &str, paths: &[String]) -> Resul
         }
         match engine.exec_exit_code(&session.id).await? {
             Some(0) => {}
-            // A shell's numbers for a program that cannot be run.
+            // Exit codes of a shell for a program that cannot be run.
             Some(126 | 127) => return Err(failed("the service's image has no `rm`".to_owned())),
             _ => return Err(failed(String::from_utf8_lossy(&said).trim().replace('\n', "; "))),
         }
@@ -78,7 +78,7 @@ fn others(number: usize) -> String {
     if number == 0 { String::new() } else { format!(" and {number} more") }
 }
 
-/// Files belong to whom the service runs as, where the spec says so in numbers; else to root.
+/// The owner of copied files: the service's user if the spec gives numeric ids, otherwise root.
 fn owner(service: &Service) -> Owner {
     let written = service.user.as_deref().unwrap_or_default();
     let (user, group) = written.split_once(':').unwrap_or((written, ""));
@@ -88,7 +88,7 @@ fn owner(service: &Service) -> Owner {
 fn pack(files: &[(PathBuf, String)], owner: Owner, writable: &WritableFolders) -> io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     for (path, to) in files {
-        // One that has gone since is the next change.
+        // The file was removed in the meantime, which the next change reports.
         let Ok(metadata) = path.symlink_metadata() else { continue };
         let to = to.trim_start_matches('/');
         if metadata.is_symlink() {
@@ -105,7 +105,7 @@ fn pack(files: &[(PathBuf, String)], owner: Owner, writable: &WritableFolders) -
     tar.into_inner()
 }
 
-/// Opens a file that was no link a moment ago, and reads through none that has come into its place.
+/// Opens a file that was not a link when it was checked, and follows no link that has replaced it since.
 fn open(path: &Path, writable: &WritableFolders) -> io::Result<std::fs::File> {
     let (parent, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
     writable.folder(parent)?.read(Path::new(name))

@@ -1,4 +1,4 @@
-//! The loop of a session: what happens is handed to [`Control`], and what that answers is done.
+//! The event loop of a session: passes events to [`Control`] and performs its responses.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -31,16 +31,16 @@ use crate::session::lifecycle::signals;
 use crate::session::lifecycle::teardown::Teardown;
 use crate::spec::{SandboxName, Spec};
 
-/// How often use of a visited sandbox is reported.
+/// How often to report the use of a visited sandbox.
 const VISITED: Duration = Duration::from_mins(1);
 
-/// What the loop is told by its tasks.
+/// A message from a task to the loop.
 pub(crate) enum TaskEvent {
     Happened(LoopEvent),
     Failed(SessionError),
     NotDestroyed(SessionError),
     Left(Vec<String>),
-    /// Nothing of the sandbox is on the engine any more.
+    /// Nothing of the sandbox exists on the engine.
     Removed,
 }
 
@@ -51,28 +51,28 @@ pub(crate) struct Running {
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) existed: bool,
     pub(crate) on_failure: OnFailure,
-    /// The command that the session is for, once it runs.
+    /// The session's command, once it runs.
     pub(crate) command: Option<(CancellationToken, JoinHandle<()>)>,
     pub(crate) purpose: Option<Purpose>,
     pub(crate) control: Control,
     pub(crate) keeper: Keeper,
-    /// The spec as it is now: `--watch` may change it.
+    /// The current spec: `--watch` may change it.
     pub(crate) spec: watch::Sender<Arc<Spec>>,
-    /// Whether the sandbox is just being changed.
+    /// Whether the sandbox is being changed.
     pub(crate) changing: Arc<AtomicBool>,
-    /// Cancelled when the building (and the serving) is to stop.
+    /// Cancelled when building and serving must stop.
     pub(crate) token: CancellationToken,
-    /// Cancelled when grace is over.
+    /// Cancelled when the graceful stop must be cut short.
     pub(crate) force: CancellationToken,
     pub(crate) building: Option<JoinHandle<()>>,
-    /// Which services have ended; kept until somebody hears of it.
+    /// Exits of services, queued until the listener takes the receiver.
     pub(crate) exits: (mpsc::UnboundedSender<Exit>, Option<mpsc::UnboundedReceiver<Exit>>),
     pub(crate) sender: mpsc::UnboundedSender<TaskEvent>,
     pub(crate) failure: Option<SessionError>,
     pub(crate) began: Timestamp,
     /// Follows logs, if they are shown.
     pub(crate) follower: Option<Follower>,
-    /// How long each service may take to stop at the end, if not as long as the spec says.
+    /// The stop timeout of each service at the end; overrides the spec.
     pub(crate) stop_timeout: Option<Duration>,
 }
 
@@ -134,7 +134,7 @@ impl Running {
                 });
                 self.time()
             }
-            // Only said on: an end by disuse moves with each use, which the keeper alone hears of.
+            // Only forwarded: an idle deadline moves with each use, and only the keeper knows the uses.
             Ok(Notice::EndsSoon { ends, .. }) => {
                 let left = Duration::try_from(ends.duration_since(Timestamp::now())).ok();
                 left.filter(|left| !left.is_zero()).map(LoopEvent::DeadlineIn)
@@ -144,7 +144,7 @@ impl Running {
                 None
             }
             Ok(Notice::Exited { service, container, code, fate, .. }) => {
-                // Who does not stay to hear of it need not.
+                // Ignored: the receiver may have been dropped.
                 let _ = self.exits.0.send(Exit { service, container, code, fate });
                 None
             }
@@ -154,7 +154,7 @@ impl Running {
             }
             Ok(Notice::Ending { reason: Reason::Idle, .. }) if !self.existed => Some(LoopEvent::Unused),
             Ok(Notice::Ending { reason, .. }) => Some(self.ended(ended_by(reason), LoopEvent::Vanished)),
-            // The keeper destroys it, or has.
+            // The keeper destroys the sandbox, or has destroyed it.
             Err(error) => {
                 self.lease = None;
                 self.events().emit(Event::Warning { text: error.to_string(), hint: error.hint() });
@@ -163,7 +163,7 @@ impl Running {
         }
     }
 
-    /// The sandbox has ended without this session's doing. What is under way of it is undone all the same.
+    /// Records that the sandbox ended without this session. Work in progress on it is still undone.
     fn ended(&mut self, why: String, happening: LoopEvent) -> LoopEvent {
         let building = self.control.is_building();
         let why = if building { format!("{why} while it was being built") } else { why };
@@ -171,7 +171,7 @@ impl Running {
         if building { LoopEvent::BuildFailed } else { happening }
     }
 
-    /// How much time is left, once there is a deadline.
+    /// The time that is left, if there is a deadline.
     fn time(&self) -> Option<LoopEvent> {
         let left = self.deadline?.duration_since(Timestamp::now());
         Some(LoopEvent::DeadlineIn(Duration::try_from(left).unwrap_or(Duration::ZERO)))
@@ -222,16 +222,16 @@ impl Running {
         }
     }
 
-    /// Ends the command of the session, if it still runs.
+    /// Stops the session's command, if it still runs.
     async fn stop_command(&mut self) {
         let Some((stop, command)) = self.command.take() else { return };
         stop.cancel();
-        // What does not end then is not waited for.
+        // A command that does not exit in time is not awaited.
         let _ = tokio::time::timeout(LAST_WORDS, command).await;
     }
 
     fn keeps_failure(&self) -> bool {
-        // One that somebody else destroys cannot be kept.
+        // A sandbox that another process destroys cannot be kept.
         let failed = !matches!(self.failure, Some(SessionError::Ended { .. }));
         self.on_failure == OnFailure::Keep && !self.existed && failed
     }
@@ -268,8 +268,8 @@ impl Running {
         }));
     }
 
-    /// What reports a service that ends while the sandbox is built, where that end is the end of the session and not a
-    /// failure: the listener, the policy, and the follower of logs.
+    /// Handles a service that exits during the build, if that exit ends the session and is not a failure: the listener,
+    /// the policy and the log follower.
     fn early_end(&self) -> Option<EarlyEnd> {
         let Some(Purpose::Attached { logs, ends_with, .. }) = &self.purpose else { return None };
         if *ends_with == EndsWith::AllServices {
@@ -298,7 +298,7 @@ impl Running {
 
     async fn serve(&mut self) -> Result<Option<Outcome>, SessionError> {
         let manner = self.manner();
-        // Who goes on changing the sandbox keeps the lease under which that is done.
+        // A client that continues to change the sandbox keeps the lease for it.
         let changes = matches!(self.purpose, Some(Purpose::Attached { beside: Some(_), .. }));
         if let (SnapshotMode::Visit, false, Some(lease)) = (&manner, changes, &mut self.lease) {
             lease.watch().await?;
@@ -344,7 +344,7 @@ impl Running {
         Ok(None)
     }
 
-    /// Reports which services end, and ends the session when `ends_with` says so, once their logs are shown.
+    /// Reports exits of services, and ends the session when `ends_with` says so, once their logs are shown.
     fn listen(&mut self, ends_with: Option<EndsWith>) {
         let Some(exits) = self.exits.1.take() else { return };
         let (listener, follower) = (self.listener(), self.follower.clone());
@@ -385,7 +385,7 @@ impl Running {
         self.building = Some(tokio::spawn(beside(raised)));
     }
 
-    /// Reports use of a visited sandbox for as long as the visit lasts, where only lack of use ends it.
+    /// Reports the use of a visited sandbox until the visit ends, if the sandbox has an idle deadline.
     fn use_on(&self) {
         let lifetime = &self.order.spec.lifetime;
         if lifetime.idle.is_some() || lifetime.ttl.is_some() {
@@ -395,13 +395,13 @@ impl Running {
         tokio::spawn(async move {
             let mut again = tokio::time::interval(VISITED);
             while token.run_until_cancelled(again.tick()).await.is_some() {
-                // A keeper that does not hear is found out by the watch.
+                // The watch notices if the keeper does not answer.
                 let _ = keeper.touch(&name).await;
             }
         });
     }
 
-    /// Leaves a sandbox that was there before to the lifetime that it had, once what was under way has come to rest.
+    /// Leaves a sandbox that existed before with its previous lifetime, once work in progress has stopped.
     fn leave(&mut self, reason: StopReason) {
         self.token.cancel();
         let (building, lease) = (self.building.take(), self.lease.take());
@@ -412,7 +412,7 @@ impl Running {
             if let Some(building) = building {
                 let _ = building.await;
             }
-            // Without a lease it is destroyed by somebody else, and so it is if it cannot be given back.
+            // Without a lease another process destroys the sandbox, and also if the lease cannot be given back.
             if let Some(Ok(standing)) = OptionFuture::from(lease.map(Lease::relinquish)).await {
                 let how = if changing { ", as far as it was changed" } else { "" };
                 let why = if reason == StopReason::EngineRestarted { in_words(reason) } else { "" };
@@ -428,7 +428,7 @@ impl Running {
         });
     }
 
-    /// Leaves a sandbox that could not be built as it is, detached, if anything of it exists.
+    /// Keeps a sandbox that could not be built, detached, if anything of it exists.
     fn keep(&mut self) {
         self.token.cancel();
         let (building, lease) = (self.building.take(), self.lease.take());
@@ -475,7 +475,7 @@ impl Running {
         }
     }
 
-    /// Destroys what exists so far, once what was under way has come to rest. Never under the cancelled token.
+    /// Destroys what exists so far, once work in progress has stopped. Never runs under the cancelled token.
     fn tear_down(&mut self, reason: StopReason) {
         self.token.cancel();
         let (doomed, force, sender) = (self.doomed(), self.force.clone(), self.sender.clone());
@@ -484,7 +484,7 @@ impl Running {
         tokio::spawn(async move {
             match (reason, command) {
                 (StopReason::CommandEnded(code), Some(_)) if code != 0 => doomed.tell_failing(code).await,
-                // A terminal's Ctrl-C reaches the command without us.
+                // The terminal sends Ctrl-C to the command directly.
                 (StopReason::Interrupted | StopReason::Forced, _) | (_, None) => {}
                 (_, Some(stop)) => stop.cancel(),
             }
@@ -495,7 +495,7 @@ impl Running {
         });
     }
 
-    /// Says so to the keeper, stops this process, and says so again when it is continued.
+    /// Notifies the keeper, stops this process, and notifies the keeper again when it is continued.
     async fn suspend(&self) {
         let Some(lease) = &self.lease else { return };
         if let Err(error) = lease.suspend().await {
@@ -511,13 +511,13 @@ impl Running {
 
 type EarlyEnd = (Listener, EndsWith, Option<(Follower, Arc<Spec>, Timestamp)>);
 
-/// The session's exit code when a service has ended before all were ready; shows the logs so far.
+/// The session's exit code if a service exits before all were ready; shows the logs so far.
 async fn early_code(early: Option<EarlyEnd>, exit: &Exit) -> i32 {
     let Some((listener, ends_with, follower)) = early else { return 1 };
     listener.tell(exit).await;
     let code = listener.exit_code(exit, &ends_with).await;
     if let Some((mut follower, spec, began)) = follower {
-        // A log that cannot be read is reported by the follower.
+        // The follower reports a log that cannot be read.
         if follower.look(&spec, Some(began)).await.is_ok() {
             follower.catch_up().await;
         }

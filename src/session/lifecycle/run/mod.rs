@@ -1,4 +1,4 @@
-//! A session: holds the lease, builds, serves, destroys. One loop owns signals, time and state.
+//! Runs a session: holds the lease, builds, serves and destroys. One loop handles signals, time and state.
 
 mod event_loop;
 mod visit;
@@ -32,114 +32,114 @@ use crate::spec::{SandboxName, Spec};
 use event_loop::Running;
 pub use visit::visit;
 
-/// How often it is said at most, and at least, that a sandbox that is being built is in use.
+/// Bounds of the interval at which the use of a sandbox is reported while it is built.
 const OFTENEST: Duration = Duration::from_millis(200);
 const SELDOMEST: Duration = Duration::from_secs(10);
 
 /// What a session is for.
 pub enum Purpose {
-    /// To be there: services' logs are shown unless they are not wanted.
+    /// Stay attached to the sandbox, and show its services' logs if wanted.
     Attached {
-        /// Whether logs are followed.
+        /// Which logs to follow.
         logs: Follow,
-        /// Which end of services ends the session.
+        /// Which exits of services end the session.
         ends_with: EndsWith,
-        /// How long each service may take to stop at the end, if not as long as the spec says.
+        /// The stop timeout of each service at the end; overrides the spec.
         stop_timeout: Option<Duration>,
-        /// What goes on beside the session, once the sandbox is up.
+        /// A task that runs during the session, once the sandbox is up.
         beside: Option<SideTask>,
     },
-    /// To build, and to leave the sandbox to its deadline.
+    /// Build the sandbox, then detach from it.
     Detached {
-        /// What ends it.
+        /// When the sandbox ends.
         lifetime: Lifetime,
     },
-    /// To run a command on the host, with the sandbox's addresses in its environment.
+    /// Run a command on the host, with the sandbox's addresses in its environment.
     Command(StartCommand),
 }
 
-/// Starts a command that ends early once the token is cancelled.
+/// Starts a command that is stopped once the token is cancelled.
 pub type StartCommand = Box<dyn FnOnce(CancellationToken) -> CommandFuture + Send>;
 
-/// What goes on beside a session until its token is cancelled. The session's end waits until it has come to rest.
+/// A task that runs during a session until its token is cancelled. The session's end waits for it.
 pub type SideTask = Box<dyn FnOnce(RunningSandbox) -> BoxFuture<'static, ()> + Send>;
 
-/// A sandbox that is up, for what goes on beside its session.
+/// A running sandbox, as the tasks of its session get it.
 pub struct RunningSandbox {
-    /// What it was built with.
+    /// The engine, the storage and the settings.
     pub site: Context,
-    /// The keeper.
+    /// The connection to the keeper.
     pub keeper: Keeper,
-    /// What was built.
+    /// The build request that was executed.
     pub order: BuildRequest,
-    /// When it ends, whatever happens.
+    /// When it ends at the latest.
     pub deadline: Option<Timestamp>,
-    /// How this client stays with it.
+    /// How this client relates to it.
     pub(crate) manner: SnapshotMode,
     /// Cancelled when the session ends.
     pub token: CancellationToken,
     /// Follows logs, if they are shown.
     pub(crate) follower: Option<Follower>,
-    /// Where others learn what the spec is now.
+    /// Publishes the current spec to other tasks.
     pub(crate) spec: watch::Sender<Arc<Spec>>,
-    /// Where others see that the sandbox is just being changed.
+    /// Tells other tasks that the sandbox is being changed.
     pub(crate) changing: Arc<AtomicBool>,
 }
 
-/// A command under way: its exit code.
+/// A running command; resolves to its exit code.
 pub type CommandFuture = std::pin::Pin<Box<dyn Future<Output = i32> + Send>>;
 
 /// Whether services' logs are shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Follow {
-    /// Those of these services are.
+    /// The logs of the selected services.
     Logs(LogSelection),
-    /// They are not (`--no-logs`).
+    /// None (`--no-logs`).
     Nothing,
 }
 
 /// How a session ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The sandbox is up and left to its deadline.
+    /// The sandbox is up and detached.
     LeftUp,
-    /// The sandbox is gone.
+    /// The sandbox was destroyed.
     Ended(StopReason),
 }
 
-/// A session that is about to begin.
+/// A session that is about to start.
 pub struct Session {
-    /// What is built with.
+    /// The engine, the storage and the settings.
     pub site: Context,
-    /// What is built.
+    /// The build request to execute.
     pub order: BuildRequest,
-    /// The keeper.
+    /// The connection to the keeper.
     pub keeper: Keeper,
     /// The lease on the sandbox.
     pub lease: Lease,
-    /// When it ends, whatever happens; none where the sandbox was there before, for then its keeper alone knows.
+    /// When it ends at the latest. `None` if the sandbox existed before, since then only its keeper knows.
     pub deadline: Option<Timestamp>,
-    /// Whether the sandbox was there before: then this process only visits it, and its end is not the sandbox's.
+    /// Whether the sandbox existed before: then this process only visits it, and does not destroy it at the end.
     pub existed: bool,
-    /// What becomes of a sandbox that cannot be built.
+    /// What to do with a sandbox that cannot be built.
     pub on_failure: OnFailure,
 }
 
-/// What becomes of a sandbox that cannot be built.
+/// What to do with a sandbox that cannot be built.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnFailure {
-    /// What exists so far is destroyed.
+    /// Destroy what exists so far.
     #[default]
     Destroy,
-    /// What exists so far is left detached, to be looked at.
+    /// Detach from what exists so far, for inspection.
     Keep,
 }
 
 impl Session {
-    /// Runs it to its end.
+    /// Runs the session until its end.
     ///
     /// # Errors
-    /// What kept the sandbox from being built, or from being destroyed.
+    /// Fails if the sandbox could not be built, or could not be destroyed.
     pub async fn run(self, purpose: Purpose) -> Result<Outcome, SessionError> {
         let signals = Signals::listen().map_err(|error| SessionError::Data {
             what: format!("cannot listen to signals: {error}"),
@@ -148,7 +148,7 @@ impl Session {
         self.run_hearing(signals.told(), purpose).await
     }
 
-    /// The same with signals from elsewhere.
+    /// Runs the session with signals from another source.
     pub(crate) async fn run_hearing(
         self,
         signals: BoxStream<'static, LoopEvent>,
@@ -196,8 +196,8 @@ async fn build(
     converge::tell_up(site, &order, manner, began.elapsed()).await
 }
 
-/// Makes what is ordered: images, data, then the sandbox. The order with its data. However long it takes, the sandbox
-/// is in use meanwhile.
+/// Executes the build request: images, data, then the sandbox. Returns the request with its data sources. Reports use
+/// all the while, so that the sandbox does not expire as idle.
 pub(crate) async fn make(
     site: &Context,
     keeper: &Keeper,
@@ -217,13 +217,13 @@ pub(crate) async fn make(
     }
 }
 
-/// Says again and again that a sandbox is used, if it is one that ends by disuse.
+/// Reports use at intervals, if the sandbox has an idle deadline.
 async fn use_on(keeper: &Keeper, name: &SandboxName, idle: Option<Duration>) -> Infallible {
     let Some(idle) = idle else { return std::future::pending().await };
     let mut again = tokio::time::interval((idle / 4).clamp(OFTENEST, SELDOMEST));
     loop {
         again.tick().await;
-        // A keeper that does not hear is found out by the lease.
+        // The lease notices if the keeper does not answer.
         let _ = keeper.touch(name).await;
     }
 }
@@ -240,14 +240,14 @@ async fn make_all(
     from_snapshot::check_images(site, &order).await?;
     bake::provide(site, keeper, &mut order, &images, missing, token).await?;
     if order.age == Age::Standing {
-        // Its data is there, and so are the secrets that it was made with.
+        // The data exists, and so do the secrets that it was made with.
         order.values = Arc::new(order.values.keeping(&secret_store::kept(&*site.storage, &order.id).await?));
     }
     converge::raise(site, &order, token).await?;
     Ok(order)
 }
 
-/// What ended a sandbox, in words.
+/// Describes why a sandbox ended.
 fn ended_by(reason: Reason) -> String {
     match reason {
         Reason::Down => "`sandbox down` destroyed it".to_owned(),
@@ -255,7 +255,7 @@ fn ended_by(reason: Reason) -> String {
     }
 }
 
-/// The exit code of a process, 128 and the signal's number if a signal ended it, as shells count.
+/// The exit code of a process; 128 plus the signal's number if a signal killed it, as in shells.
 pub fn exit_code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)

@@ -1,4 +1,4 @@
-//! A command beside a sandbox that is there already: this process hears of the sandbox, and keeps nothing alive.
+//! Runs a command next to an existing sandbox: this process gets the sandbox's notices, but holds no lease.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::engine::identity::{SandboxId, SandboxName};
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
 
-/// How long a command may take to end once its sandbox is gone.
+/// How long a command may take to exit once its sandbox has ended.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Runs a command to its end: its exit code.
+/// Runs a command and returns its exit code.
 ///
 /// # Errors
 /// [`SessionError::Ended`] if the sandbox ends before the command does.
@@ -41,7 +41,7 @@ pub async fn visit(
         }
     };
     stop.cancel();
-    // What does not end then is not waited for.
+    // A command that does not exit in time is not awaited.
     let _ = tokio::time::timeout(LAST_WORDS, command).await;
     Err(SessionError::Ended { name: name.clone(), why: ended })
 }
