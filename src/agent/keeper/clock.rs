@@ -1,5 +1,5 @@
 //! The keeper's two clocks, and a wall-clock timer that also fires after the machine was asleep or the clock was set,
-//! so that the keeper never polls.
+//! so that the keeper need not poll the time.
 
 use std::io;
 use std::time::Duration;

@@ -28,7 +28,7 @@ pub struct Death {
     pub sandbox: SandboxId,
     /// Its service.
     pub service: String,
-    /// Its name.
+    /// The container's name.
     pub container: String,
     /// Its exit code.
     pub code: i64,

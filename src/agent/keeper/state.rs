@@ -39,7 +39,7 @@ struct Connection {
     suspended: bool,
 }
 
-/// The keeper's state.
+/// The keeper's state: all sandboxes, connections, and pending restarts.
 #[derive(Debug)]
 pub struct State {
     greeting: Greeting,

@@ -13,7 +13,7 @@ use crate::agent::protocol::{
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
 
-/// The two clocks.
+/// The time on both clocks of the keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clocks {
     /// A clock that neither jumps nor runs while the machine sleeps.
@@ -78,14 +78,14 @@ pub struct Discovered {
     pub exists: bool,
 }
 
-/// The events.
+/// An event that the state machine handles.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A scan of the engine and the volume found these sandboxes.
     Found(Vec<Discovered>),
     /// The engine created an object of this instance.
     Appeared(SandboxId),
-    /// A container started.
+    /// A container of a sandbox started.
     Started {
         /// Its sandbox.
         sandbox: SandboxId,
@@ -128,7 +128,7 @@ pub enum Event {
     Quiet,
 }
 
-/// The actions.
+/// An action that the keeper's loop performs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Answer a request.

@@ -4,7 +4,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The possible steps.
 #[derive(Debug, Clone)]
 enum Step {
     Lease(u8, Option<u64>),
