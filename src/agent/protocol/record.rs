@@ -10,7 +10,7 @@ use crate::engine::identity::{SandboxId, SandboxName};
 /// One line of the keeper's event log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
     /// The sandbox that the event is about, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,7 +23,7 @@ pub struct Record {
     pub what: RecordKind,
 }
 
-/// What happened.
+/// The kinds of recorded events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum RecordKind {
@@ -47,7 +47,7 @@ pub enum RecordKind {
     },
     /// It was destroyed.
     Destroyed {
-        /// Why.
+        /// The reason.
         reason: Reason,
         /// Whether the client or the keeper destroyed it.
         by: Actor,
@@ -136,7 +136,7 @@ impl fmt::Display for RecordKind {
     }
 }
 
-/// Who did something.
+/// The actor of a recorded event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Actor {

@@ -98,14 +98,14 @@ pub enum ExitAction {
 pub enum Notice {
     /// The deadline is near: sent ten minutes and one minute before it.
     EndsSoon {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
         /// When the sandbox ends.
         ends: Timestamp,
     },
     /// The deadline moved.
     EndMoved {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
         /// The new end.
         #[serde(flatten)]
@@ -116,7 +116,7 @@ pub enum Notice {
     },
     /// A service ran out of memory.
     OutOfMemory {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
         /// The service's container.
         container: String,
@@ -125,7 +125,7 @@ pub enum Notice {
     },
     /// A service's process has exited.
     Exited {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
         /// The service's name.
         service: String,
@@ -138,9 +138,9 @@ pub enum Notice {
     },
     /// The keeper, or another client, is destroying the sandbox.
     Ending {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
     /// A notice of a later version.
@@ -175,7 +175,7 @@ pub enum TransferLine {
     },
     /// An informational message.
     Note {
-        /// The line.
+        /// The message.
         text: String,
     },
     /// A warning.

@@ -37,7 +37,7 @@ pub enum RequestKind {
     Resume,
     /// The sandbox outlives this connection from now on: the end of `up -d`. Returns [`super::Standing`].
     Detach {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
         /// When it ends.
         lifetime: Lifetime,
@@ -45,62 +45,62 @@ pub enum RequestKind {
     /// Ends the lease with which this client changed a detached sandbox. The sandbox keeps the lifetime that it had
     /// before. Returns [`super::Standing`].
     Relinquish {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
     },
     /// Subscribes to the notices about a sandbox without keeping it alive. If this client holds a lease with which it
     /// changes the sandbox, that lease ends as with [`RequestKind::Relinquish`]. Returns [`super::Standing`].
     Watch {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
     },
     /// Announces that this client is about to destroy the sandbox. If it disconnects before it sends
     /// [`RequestKind::Release`], the keeper destroys the sandbox. Returns `null`.
     BeginDestroy {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
     /// The client has destroyed the sandbox, or never created it. The keeper removes whatever is left, deletes its
     /// record and logs the reason. Returns [`super::Destroyed`].
     Release {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
-        /// Why it ended.
+        /// The reason.
         reason: Reason,
     },
     /// Moves a sandbox's deadline. Returns [`super::Standing`].
     Extend {
-        /// Which sandbox.
+        /// The name of the sandbox.
         name: SandboxName,
-        /// How.
+        /// How to move it.
         how: Extension,
     },
     /// A sandbox was used just now. Returns `null`, also if there is no such sandbox.
     Touch {
-        /// Which sandbox.
+        /// The name of the sandbox.
         name: SandboxName,
     },
     /// Lists all sandboxes that the keeper knows. Returns a list of [`super::Standing`].
     Sandboxes,
     /// Records the desired state of a sandbox. Returns `null`.
     Declare {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
         /// The desired state.
         declared: Box<Declared>,
     },
     /// Reads the desired state that was recorded last. Returns [`Declared`], or `null` if there is none.
     Declared {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
     },
     /// Destroys a sandbox. Returns [`super::Destroyed`] once that is done.
     Destroy {
-        /// Which sandbox.
+        /// The name of the sandbox.
         name: SandboxName,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
     /// Lists the event log of the last 24 hours. Returns a list of [`super::Record`].
@@ -122,14 +122,14 @@ pub enum RequestKind {
     },
     /// Gives a sandbox its own control group, above those of its services, or changes its limits. Returns `null`.
     Limit {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
         /// What its services may use together.
         limits: Limits,
     },
     /// Stops the engine's machine from accepting packets from the sandbox's current networks. Returns `null`.
     ProtectHost {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
     },
     /// Performs a control group operation. A keeper that cannot make control groups sends this to its storage server.
