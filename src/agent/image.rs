@@ -53,7 +53,7 @@ pub enum ImageError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The libraries that the binary needs could not be determined.
@@ -61,7 +61,7 @@ pub enum ImageError {
     Libraries {
         /// The binary.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: String,
     },
     /// The engine returned an error.

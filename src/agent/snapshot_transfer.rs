@@ -150,7 +150,7 @@ enum Images {
     Taken,
 }
 
-/// Returns the images under the names that the spec uses, if these names still refer to them.
+/// Returns the name of each image of the spec, or its id if the name refers to another image by now.
 async fn names(
     engine: &dyn Engine,
     images: &std::collections::BTreeMap<String, ImageIdentity>,

@@ -36,7 +36,7 @@ pub enum KeeperError {
     /// The connection broke and could not be restored.
     #[error("lost the keeper: {cause}")]
     Lost {
-        /// Why.
+        /// The cause.
         cause: String,
     },
     /// The keeper refused the request.

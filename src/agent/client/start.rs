@@ -239,8 +239,8 @@ impl Starter {
         }
     }
 
-    /// Fails if a keeper of the other kind is running, which this container shows: two keepers would each attach the
-    /// pool, and neither knows the other's leases.
+    /// Fails if this container, which belongs to a keeper of the other kind, is running: two keepers would each attach
+    /// the pool, and neither knows the other's leases.
     pub(super) async fn alone(&self, container: &str, otherwise: &str) -> Result<(), KeeperError> {
         let other = self.engine.container(container).await;
         match other.map_err(KeeperError::engine("look for another keeper"))? {
