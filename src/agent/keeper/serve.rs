@@ -1,9 +1,9 @@
 //! The keeper's loop: turns sockets, clocks and the engine into events, passes them to [`State::handle`] and performs
 //! the actions that it returns.
 //!
-//! It has one thread. A keeper without sandboxes polls nothing and uses no CPU. It exits when the engine's socket is dead:
-//! a socket that was mounted before the engine restarted never works again, and the engine's restart policy starts a
-//! keeper with a new one.
+//! It has one thread. A keeper without sandboxes polls nothing and uses no CPU. It exits when the engine's socket is
+//! dead: a socket that was mounted before the engine restarted never works again, and the engine's restart policy
+//! starts a keeper with a new one.
 
 use std::path::PathBuf;
 use std::sync::Arc;
