@@ -1,5 +1,5 @@
-//! Images that were built for specs, under names of our making: they outlast their sandboxes, so that the next one need not
-//! be built, until `gc` removes them.
+//! Images that were built for specs, under names that we generate. They outlive their sandboxes as a build cache, until
+//! `gc` removes them.
 
 use std::collections::BTreeSet;
 
@@ -9,20 +9,20 @@ use crate::engine::{Engine, EngineError, Filter};
 /// An image that was built for a spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
-    /// The name that it was given.
+    /// The generated name.
     pub reference: String,
     /// Its id.
     pub id: String,
     /// Bytes, shared layers included.
     pub size: u64,
-    /// Whether it still has that name: a later build may have taken it.
+    /// Whether the image still has that name. A later build may have taken the name.
     pub current: bool,
 }
 
-/// Those of this scope that no container uses.
+/// Lists the built images of this scope that no container uses.
 ///
 /// # Errors
-/// When the engine does not answer.
+/// Fails if the engine does not answer.
 pub async fn unused(engine: &dyn Engine, scope: &Scope) -> Result<Vec<Built>, EngineError> {
     let containers = engine.containers(&Filter::all()).await?;
     let used: BTreeSet<String> = containers.into_iter().map(|container| container.image_id).collect();
@@ -32,17 +32,17 @@ pub async fn unused(engine: &dyn Engine, scope: &Scope) -> Result<Vec<Built>, En
     let built = built.filter_map(|image| {
         let reference = image.config.labels.get(identity::BUILT)?.clone();
         let current = image.tags.contains(&reference);
-        // What somebody has made from it, or named it, is not ours.
+        // An image that was derived from ours, or that the user tagged, is not ours to remove.
         let ours = current || image.tags.is_empty();
         ours.then_some(Built { reference, id: image.id, size: image.size, current })
     });
     Ok(built.collect())
 }
 
-/// Removes one: its name, and the image with it if it has no other.
+/// Removes a built image: its name, and the image too if it has no other name.
 ///
 /// # Errors
-/// When the engine refuses; somebody may have begun to use it.
+/// Fails if the engine refuses, for example because a container uses the image by now.
 pub async fn remove(engine: &dyn Engine, built: &Built) -> Result<(), EngineError> {
     match engine.remove_image(if built.current { &built.reference } else { &built.id }).await {
         Err(error) if error.is_not_found() => Ok(()),

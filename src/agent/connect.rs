@@ -1,7 +1,8 @@
-//! `sandbox agent connect`: a client's end of the keeper's socket, inside the keeper's container.
+//! `sandbox agent connect`: connects an exec in the keeper's container to the keeper's socket.
 //!
-//! It copies its stdin to the socket and the socket to its stdout, and ends with either: so a client's death, which
-//! closes the exec's stdin, closes the connection. Plain threads: it exists once per session and has to be small.
+//! It copies stdin to the socket and the socket to stdout, and exits when either side ends. So when a client dies,
+//! which closes the exec's stdin, its connection closes. It uses plain threads: there is one such process per session,
+//! and it has to be small.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,11 +10,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// How long it waits for a keeper that is about to start.
+/// How long to wait for a keeper that is starting.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Connects and copies until either side ends.
+/// Connects, and copies in both directions until either side ends.
 pub fn run(socket: &Path) -> ExitCode {
     match connect(socket).and_then(|socket| copy_both(&socket)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,13 +39,13 @@ fn copy_both(socket: &UnixStream) -> io::Result<()> {
     let mut to_keeper = socket.try_clone()?;
     std::thread::Builder::new().stack_size(64 * 1024).spawn(move || {
         let _ = copy(&mut io::stdin().lock(), &mut to_keeper);
-        // The client is gone: so is the connection, whatever the keeper still has to say.
+        // The client has gone, so the connection closes, even if the keeper has more to send.
         let _ = to_keeper.shutdown(std::net::Shutdown::Both);
     })?;
     copy(&mut &*socket, &mut io::stdout().lock())
 }
 
-/// Copies and flushes what has come, so that no message waits for the next.
+/// Copies and flushes each chunk, so that no message waits for the next one.
 fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = [0; 8 * 1024];
     loop {

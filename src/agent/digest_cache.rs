@@ -1,10 +1,11 @@
-//! The digest of our own image's layer, kept in the user's cache directory: reading the whole program at each call would cost
-//! more than the call. The key changes whenever a file of the layer does. Who can write there can replace the program.
+//! Caches the digest of our image's layer in the user's cache directory, because hashing the whole program in each call
+//! would take longer than the call itself. The key changes whenever a file of the layer changes. A user who can write
+//! to this directory can also replace the program, so the cache needs no protection of its own.
 
 use std::fs;
 use std::path::PathBuf;
 
-/// The digest that was kept under this key.
+/// Returns the cached digest for this key.
 pub(super) fn read(key: &str) -> Option<String> {
     let text = fs::read_to_string(path()?).ok()?;
     let (of, digest) = text.trim().split_once(' ')?;
@@ -12,7 +13,7 @@ pub(super) fn read(key: &str) -> Option<String> {
     (of == key && is_digest).then(|| digest.to_owned())
 }
 
-/// Keeps a digest. That it cannot be kept costs time only.
+/// Caches a digest. A failure only costs time.
 pub(super) fn write(key: &str, digest: &str) {
     let Some(path) = path() else { return };
     let Some(folder) = path.parent() else { return };

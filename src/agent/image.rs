@@ -1,8 +1,9 @@
-//! Our own binary as an image: nothing is pulled, and keeper and gateway are always of the client's own build.
+//! Builds an image from our own binary and loads it into the engine: nothing is pulled, and keeper and gateway are
+//! always of the same build as the client.
 //!
-//! The image is loaded as an archive whose every byte follows from the binary, so that clients that race to make it
-//! all make the same one. Its tag is a digest of the build: of the linker's build id and the file's size where there
-//! is one (reading the whole file at every call would cost more than the call), of the whole content otherwise.
+//! The image is loaded as a reproducible archive, so that clients that race to load it all load the same one. Its tag
+//! is a digest of the build: of the linker's build id and the file's size if the binary has a build id (reading the
+//! whole file in each call would take longer than the call), and of the whole content otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -27,24 +28,24 @@ use crate::engine::{
     CreateContainer, Engine, EngineError, ErrorKind, Filter, Image, ImageConfig, ObjectKind, architecture,
 };
 
-/// Names the binary that goes into the image.
+/// Environment variable with the path of the binary that goes into the image.
 pub const VARIABLE: &str = "SANDBOX_AGENT_BINARY";
 /// The binary's path in the image.
 pub const PATH: &str = "/sandbox";
-/// How often the image is loaded again when somebody removes it between its making and its use.
+/// How often to load the image again if another client removes it before it is used.
 const LOADS: usize = 3;
-/// When the binary was made, in seconds since 1970, as a label of the image.
+/// Label of the image: when the binary was built, in seconds since 1970.
 const MADE: &str = "dev.sandbox.made";
 
-/// Why there is no image of ours.
+/// Why our image cannot be provided.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// No binary for the engine's machine.
+    /// There is no binary for the engine's architecture.
     #[error("no build of sandbox for the engine's machine (linux/{arch}): tried {}", tried.join(", "))]
     NoBinary {
         /// The engine's architecture.
         arch: String,
-        /// Where we looked, each with what was wrong.
+        /// The paths that were tried, each with what was wrong.
         tried: Vec<String>,
     },
     /// The binary could not be read.
@@ -52,21 +53,21 @@ pub enum ImageError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The libraries that the binary needs could not be told.
+    /// The libraries that the binary needs could not be determined.
     #[error("cannot tell which libraries `{}` needs: {cause}", path.display())]
     Libraries {
         /// The binary.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: String,
     },
-    /// The engine refused.
+    /// The engine returned an error.
     #[error("cannot load our own image")]
     Engine(#[from] EngineError),
-    /// Another image has the name of ours, and goes on having it.
+    /// Another image has our image's name, even after we loaded ours.
     #[error("the image `{reference}` is not the one that was loaded: its content differs")]
     Altered {
         /// The image's name.
@@ -75,7 +76,7 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// The way out, if there is one.
+    /// Returns a hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoBinary { arch, .. } => Some(format!(
@@ -90,18 +91,18 @@ impl ImageError {
     }
 }
 
-/// A binary that can run on the engine's machine, with all that it needs.
+/// A binary that can run on the engine's machine, with the libraries it needs.
 #[derive(Debug, Clone)]
 pub struct Payload {
     binary: PathBuf,
     arch: String,
-    /// Files that travel along: the path in the image and the one here.
+    /// Libraries: the path in the image and the path on this machine.
     libraries: Vec<(PathBuf, PathBuf)>,
     build: Build,
 }
 
 impl Payload {
-    /// Finds a binary for this architecture: the named one, this program itself, or a Linux build beside it.
+    /// Finds a binary for this architecture: the one in [`VARIABLE`], this program itself, or a Linux build next to it.
     pub fn find(arch: &str, named: Option<&Path>) -> Result<Self, ImageError> {
         let named = named.map(Path::to_owned).or_else(|| std::env::var_os(VARIABLE).map(PathBuf::from));
         let own = std::env::current_exe().unwrap_or_default();
@@ -124,7 +125,7 @@ impl Payload {
         Err(ImageError::NoBinary { arch: arch.to_owned(), tried })
     }
 
-    /// The same for an engine whose machine is of the kind that this program runs on.
+    /// As [`Payload::find`], for an engine on the same kind of machine as this program.
     pub fn for_this_machine(named: Option<&Path>) -> Result<Self, ImageError> {
         Self::find(architecture(std::env::consts::ARCH), named)
     }
@@ -134,7 +135,7 @@ impl Payload {
         identity::agent_image(&self.build.digest)
     }
 
-    /// Which build it is.
+    /// Identifies the build.
     pub fn build(&self) -> &Build {
         &self.build
     }
@@ -171,7 +172,7 @@ impl Payload {
         Ok(Self { binary, arch: arch.to_owned(), libraries, build })
     }
 
-    /// The files of the image as a tar, nothing in it that changes from one making to the next.
+    /// Writes the files of the image as a reproducible tar.
     fn write_layer<W: Write>(&self, to: W) -> io::Result<W> {
         let mut tar = tar::Builder::new(to);
         let mut add = |inside: &Path, here: &Path| {
@@ -189,7 +190,7 @@ impl Payload {
         tar.into_inner()
     }
 
-    /// The digest of the layer, which takes reading all of it once per build of the program.
+    /// Returns the digest of the layer. It has to be computed once per build of the program.
     fn layer_digest(&self) -> io::Result<String> {
         let key = self.layer_key()?;
         let cached = layer_digests().lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
@@ -208,7 +209,7 @@ impl Payload {
         Ok(digest)
     }
 
-    /// What changes when any file of the layer does: a file that is written to gets another time of change.
+    /// A key that changes when any file of the layer changes, because writing a file changes its ctime.
     fn layer_key(&self) -> io::Result<String> {
         let mut hash = Sha256::new();
         let files = self.libraries.iter().map(|(inside, here)| (inside.as_path(), here.as_path()));
@@ -223,7 +224,7 @@ impl Payload {
         Ok(hex::encode(hash.finalize()))
     }
 
-    /// What containers of the image start with.
+    /// The configuration that the image's containers start with.
     fn config(&self) -> ImageConfig {
         ImageConfig {
             entrypoint: vec![PATH.to_owned()],
@@ -236,8 +237,8 @@ impl Payload {
         }
     }
 
-    /// Whether an image has exactly the content that we would load. Its name and labels say nothing: a build or an archive
-    /// can carry any.
+    /// Whether an image has exactly the content that we would load. Its name and labels prove nothing: any build or
+    /// archive can carry them.
     fn is_content_of(&self, image: &Image) -> io::Result<bool> {
         let mut expected = self.config();
         // A copy of the program has another age: the keeper's own, in its container, has none.
@@ -251,7 +252,7 @@ impl Payload {
             && image.config.healthcheck.is_none())
     }
 
-    /// The whole image in the layout of `docker save`.
+    /// Returns the whole image in the layout of `docker save`.
     fn archive(&self) -> io::Result<Vec<Bytes>> {
         let layer = self.write_layer(Vec::new())?;
         let config = self.config();
@@ -280,7 +281,7 @@ impl Payload {
     }
 }
 
-/// Makes sure that the engine has our image, by its content, and answers its reference.
+/// Makes sure that the engine has our image, checked by content, and returns its reference.
 pub async fn ensure(engine: &dyn Engine, payload: &Payload) -> Result<String, ImageError> {
     let reference = payload.reference();
     payloads().lock().unwrap_or_else(PoisonError::into_inner).insert(reference.clone(), payload.clone());
@@ -290,7 +291,7 @@ pub async fn ensure(engine: &dyn Engine, payload: &Payload) -> Result<String, Im
         {
             return Ok(reference);
         }
-        // Takes the name from whatever else has it.
+        // This takes the name from any other image.
         load(engine, payload).await?;
     }
     Err(ImageError::Altered { reference })
@@ -308,7 +309,7 @@ async fn is_ours(payload: &Payload, image: &Image) -> Result<bool, ImageError> {
     in_a_thread(payload, move || payload_of.is_content_of(&image)).await
 }
 
-/// Reads our own files, which may take a while.
+/// Runs work that reads our own files in a blocking thread.
 async fn in_a_thread<T: Send + 'static>(
     payload: &Payload,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -320,12 +321,12 @@ async fn in_a_thread<T: Send + 'static>(
         .map_err(|source| ImageError::Read { path: payload.binary.clone(), source })
 }
 
-/// Creates a container of our own image and answers its id. The engine resolves the image's name when it creates the
-/// container, so what it resolved it to is checked then, before anything can start. Another scope on this engine may have
-/// removed the image since it was looked for (`gc --all`): then it is loaded again.
+/// Creates a container of our own image and returns its id. The engine resolves the image's name when it creates the
+/// container, so the resolved image is checked then, before the container can start. If another scope on this engine
+/// removed the image meanwhile (`gc --all`), it is loaded again.
 ///
 /// # Errors
-/// When the engine refuses, or another image keeps taking the name of ours.
+/// Fails if the engine refuses, or if another image keeps taking our image's name.
 pub async fn create_container(
     engine: &dyn Engine,
     container: &CreateContainer,
@@ -364,7 +365,7 @@ pub async fn create_container(
     }))
 }
 
-/// Whether a container that was just created has our image, where the image asked for is this program's.
+/// Whether a newly created container has our image. Only checked if the requested image is this program's.
 async fn made_of_ours(
     engine: &dyn Engine,
     id: &str,
@@ -372,7 +373,7 @@ async fn made_of_ours(
 ) -> Result<bool, EngineError> {
     let Some(payload) = own_payload(engine, &container.image).await else { return Ok(true) };
     let Some(made) = engine.container(id).await? else { return Ok(true) };
-    // An id is a digest of what it names.
+    // An image id is a digest of the content, so a verified id stays verified.
     let is_known = || verified().lock().unwrap_or_else(PoisonError::into_inner).contains(&made.image_id);
     if is_known() {
         return Ok(true);
@@ -385,7 +386,7 @@ async fn made_of_ours(
     Ok(ours)
 }
 
-/// What this program would load, if the reference is that of its image.
+/// Returns what this program would load, if the reference is that of its image.
 async fn own_payload(engine: &dyn Engine, reference: &str) -> Option<Payload> {
     let known = payloads().lock().unwrap_or_else(PoisonError::into_inner).get(reference).cloned();
     if known.is_some() || !reference.starts_with(identity::AGENT_IMAGE) {
@@ -397,25 +398,25 @@ async fn own_payload(engine: &dyn Engine, reference: &str) -> Option<Payload> {
     Some(found).filter(|payload| payload.reference() == reference)
 }
 
-/// What this process loads or finds, by the image's name.
+/// The payloads that this process found, by the image's name.
 fn payloads() -> &'static Mutex<BTreeMap<String, Payload>> {
     static PAYLOADS: Mutex<BTreeMap<String, Payload>> = Mutex::new(BTreeMap::new());
     &PAYLOADS
 }
 
-/// The ids of images that were found to be ours.
+/// The ids of images that were verified to be ours.
 fn verified() -> &'static Mutex<BTreeSet<String>> {
     static VERIFIED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     &VERIFIED
 }
 
-/// The digests of layers that were read, by their keys.
+/// The computed digests of layers, by key.
 fn layer_digests() -> &'static Mutex<BTreeMap<String, String>> {
     static DIGESTS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
     &DIGESTS
 }
 
-/// Hashes what is written.
+/// A writer that hashes what it receives.
 #[derive(Default)]
 struct HashWriter(Sha256);
 
@@ -430,12 +431,12 @@ impl Write for HashWriter {
     }
 }
 
-/// Removes images of ours that are older than this build and that no container uses. What cannot be removed stays.
+/// Removes our images that are older than this build and that no container uses. Failures are ignored.
 pub async fn remove_older(engine: &Arc<dyn Engine>, build: &Build) -> Result<(), EngineError> {
     remove_if(engine, |made| made < build.made).await
 }
 
-/// Removes all images of ours that no container uses, and answers which could not be removed.
+/// Removes all our images that no container uses, and reports those that could not be removed.
 pub async fn remove_all(engine: &Arc<dyn Engine>) -> Result<(), EngineError> {
     remove_if(engine, |_| true).await
 }
@@ -443,13 +444,13 @@ pub async fn remove_all(engine: &Arc<dyn Engine>) -> Result<(), EngineError> {
 async fn remove_if(engine: &Arc<dyn Engine>, unwanted: impl Fn(u64) -> bool) -> Result<(), EngineError> {
     let used: Vec<_> = engine.containers(&Filter::all()).await?.into_iter().map(|it| it.image_id).collect();
     let labelled = Filter::all().label(identity::ROLE, Role::Image.as_str());
-    // Any image can carry the label: only names of ours are taken from it.
+    // Any image can carry the label, so only our own names are removed from it.
     let is_ours = |tag: &String| tag.split(':').next() == Some(identity::AGENT_IMAGE);
     let images = engine.images(&labelled).await?;
     for image in images.into_iter().filter(|image| !image.tags.is_empty() && image.tags.iter().all(is_ours)) {
         let made = image.config.labels.get(MADE).and_then(|it| it.parse().ok()).unwrap_or_default();
         if unwanted(made) && !used.contains(&image.id) {
-            // Somebody may have begun to use it just now; then the engine refuses, and rightly so.
+            // If a container uses the image by now, the engine refuses, as it should.
             let _ = engine.remove_image(&image.id).await;
         }
     }
@@ -468,7 +469,7 @@ fn own_version() -> [u32; 3] {
     std::array::from_fn(|_| parts.next().unwrap_or(0))
 }
 
-/// What the loader says that it would load, and the loader itself.
+/// Returns the libraries that the loader lists, and the loader itself.
 fn libraries(binary: &Path, interpreter: &Path) -> Result<Vec<(PathBuf, PathBuf)>, ImageError> {
     let failed = |cause: String| ImageError::Libraries { path: binary.to_owned(), cause };
     let output = Command::new(interpreter)
@@ -483,14 +484,14 @@ fn libraries(binary: &Path, interpreter: &Path) -> Result<Vec<(PathBuf, PathBuf)
     for (name, path) in listed(&String::from_utf8_lossy(&output.stdout)) {
         let Some(path) = path else { return Err(failed(format!("`{name}` is not found"))) };
         if path != interpreter {
-            // Under its own path: the loader of the image looks where the loader here found it.
+            // Under the same path: the loader in the image searches where the loader on this machine found it.
             files.push((path.clone(), path));
         }
     }
     Ok(files)
 }
 
-/// The path under which another process finds a file: its own `/proc/self/exe` would be the loader.
+/// The path under which another process finds a file. `/proc/self/exe` of that process would be the loader.
 fn seen_by_another(path: &Path) -> PathBuf {
     match path.strip_prefix("/proc/self") {
         Ok(rest) => Path::new("/proc").join(std::process::id().to_string()).join(rest),
@@ -498,7 +499,7 @@ fn seen_by_another(path: &Path) -> PathBuf {
     }
 }
 
-/// Reads the lines `NAME => PATH (ADDRESS)` of a loader's `--list`; the kernel's own library has no path.
+/// Parses the lines `NAME => PATH (ADDRESS)` of a loader's `--list`. The kernel's own library has no path.
 fn listed(text: &str) -> Vec<(String, Option<PathBuf>)> {
     text.lines()
         .filter_map(|line| line.trim().split_once(" => "))
@@ -509,7 +510,7 @@ fn listed(text: &str) -> Vec<(String, Option<PathBuf>)> {
         .collect()
 }
 
-/// Reads a whole archive; only for looking at it.
+/// Reads a whole archive into a map.
 #[cfg(test)]
 fn entries(archive: &[Bytes]) -> BTreeMap<String, Vec<u8>> {
     use std::io::Read as _;

@@ -1,9 +1,8 @@
-//! What runs inside the engine: the keeper (leases, deadlines, storage) and the gateway (ports, names, egress), and
-//! how a client makes and reaches them.
+//! What runs inside the engine: the keeper (leases, deadlines, storage), the gateway (ports, names, egress), the host
+//! firewall and the fault injector; and the client that starts and reaches them.
 //!
-//! A keeper may be a process of a user's machine; then the storage has a container of its own, the storage server.
-//!
-//! All are this very program, started as `sandbox agent …` in a container of an image that holds nothing else.
+//! All of them are this program, started as `sandbox agent …` in a container of an image that holds nothing else. The
+//! keeper can also run as a process on a user's machine; then the storage has its own container, the storage server.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -24,7 +23,7 @@ pub mod linux;
 pub mod protocol;
 mod snapshot_transfer;
 
-/// The hidden `sandbox agent …`: what our own containers start. `args` are those after `agent`.
+/// Runs the hidden subcommand `sandbox agent …`, which our own containers start. `args` are those after `agent`.
 pub fn run(args: &[String]) -> ExitCode {
     let rest = args.get(1..).unwrap_or_default();
     match args.first().map(String::as_str) {

@@ -1,7 +1,7 @@
-//! `sandbox agent export` and `agent import`: snapshot files out of and into the storage, as processes of their own in the
-//! keeper's container, so that the keeper itself stays small and a client that goes takes its copy along.
+//! `sandbox agent export` and `sandbox agent import`: copy snapshot files out of and into the storage.
 //!
-//! The file goes through standard output or input; what there is to tell is told on standard error, as lines of
+//! Each transfer is its own process in the keeper's container, so that the keeper stays small and a transfer ends with
+//! its client. The file goes through standard output or input; progress and results go to standard error, as lines of
 //! [`TransferLine`].
 
 use std::io::{self, Write};
@@ -25,10 +25,11 @@ use crate::engine::{Engine, EngineError};
 use crate::storage::SetPath;
 use crate::storage::tree::Counter;
 
-/// What a pipe of the engine's is to hold, in bytes: as much as anybody may ask for. It may hold less; that costs time.
+/// The requested size of the engine's pipe, in bytes: the most that an unprivileged process may request. A smaller pipe
+/// only costs time.
 #[cfg(target_os = "linux")]
 const BURST: usize = 1 << 20;
-/// How often progress is told.
+/// How often progress is reported.
 const TELL: Duration = Duration::from_millis(250);
 
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +65,7 @@ impl CarryError {
     }
 }
 
-/// `export SHELF/NAME [--with-images] [--with-env]`: writes the set to standard output.
+/// `export NAMESPACE/NAME [--with-images] [--with-env]`: writes the snapshot to standard output.
 pub fn export(args: &[String]) -> ExitCode {
     let values =
         if args.iter().any(|arg| arg == "--with-env") { UserValues::Included } else { UserValues::LeftOut };
@@ -89,10 +90,10 @@ pub fn export(args: &[String]) -> ExitCode {
                 Some(Box::new(SyncIoBridge::new(StreamReader::new(stream))))
             }
         };
-        // Rust's own standard output looks for the ends of lines.
+        // Rust's own `Stdout` buffers by line, so the descriptor is used directly.
         let out = io::stdout().as_fd().try_clone_to_owned();
         let out = std::fs::File::from(out.map_err(|error| CarryError::Usage(error.to_string()))?);
-        // What is packed comes in bursts: packing goes on while the engine takes one away.
+        // Packing produces bursts; a larger pipe lets it continue while the engine reads.
         #[cfg(target_os = "linux")]
         let _ = rustix::pipe::fcntl_setpipe_size(&out, BURST);
         let packed = Arc::new(AtomicU64::new(0));
@@ -107,8 +108,8 @@ pub fn export(args: &[String]) -> ExitCode {
     })
 }
 
-/// `import SHELF/NAME [--with-images]`: publishes what comes from standard input. Images that come along are loaded
-/// unless they would replace others; with the option they are loaded even then.
+/// `import NAMESPACE/NAME [--with-images]`: publishes the snapshot that arrives on standard input. Images in the file
+/// are loaded unless they would replace others; with the option they are loaded in any case.
 pub fn import(args: &[String]) -> ExitCode {
     carry(args, async |place, set, counter, images| {
         let brought = import_set(&place, &set, io::stdin(), counter).await?;
@@ -124,7 +125,7 @@ pub fn import(args: &[String]) -> ExitCode {
     })
 }
 
-/// Counts what is written.
+/// A writer that counts bytes.
 struct Counted<W> {
     out: W,
     written: Arc<AtomicU64>,
@@ -142,14 +143,14 @@ impl<W: Write> Write for Counted<W> {
     }
 }
 
-/// Whether images are carried too (export), or replace others of their names (import).
+/// Whether images are included (export), or may replace others of the same name (import).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Images {
     Left,
     Taken,
 }
 
-/// The images under the names that the spec has for them, where these still mean them.
+/// Returns the name of each image of the spec, or its id if the name refers to another image by now.
 async fn names(
     engine: &dyn Engine,
     images: &std::collections::BTreeMap<String, ImageIdentity>,
@@ -172,7 +173,7 @@ async fn names(
     Ok(named)
 }
 
-/// The engine, which only the keeper's own container has.
+/// Connects to the engine. Only the keeper's own container has its socket.
 async fn engine() -> Result<Arc<dyn Engine>, CarryError> {
     if std::path::Path::new(ENGINE_SOCKET).exists() {
         Ok(Docker::connect_from_env().await?)
@@ -218,7 +219,7 @@ fn carry(
 ) -> ExitCode {
     let counter = Arc::new(Counter::default());
     let teller = Arc::clone(&counter);
-    // Ends with the process.
+    // This thread ends with the process.
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(TELL);
@@ -253,6 +254,6 @@ fn run(
 fn tell(what: &TransferLine) {
     let mut line = serde_json::to_vec(what).unwrap_or_default();
     line.push(b'\n');
-    // Whoever asked reads it; if nobody does, there is nobody to tell.
+    // If the client no longer reads, there is nowhere to report to.
     let _ = io::stderr().write_all(&line);
 }

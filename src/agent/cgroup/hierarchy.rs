@@ -1,4 +1,4 @@
-//! Groups as folders: made, given their limits by files, removed.
+//! Control groups as folders: creates them, writes their limits, removes them.
 
 use std::fs;
 use std::io;
@@ -11,16 +11,16 @@ use super::GroupError;
 use super::tree::{CONTROLLERS, Tree, number, write};
 use crate::spec::Limits;
 
-/// The period of which a processor's share is measured, in microseconds.
+/// The period of the CPU quota, in microseconds.
 const PERIOD: u64 = 100_000;
-/// What the kernel grants at least of a period.
+/// The smallest quota that the kernel accepts, in microseconds.
 const LEAST: u64 = 1_000;
 /// How long the engine may take to remove the last container's group, in steps of [`PAUSE`].
 const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl Tree {
-    /// Makes a group, or takes up the one that is there, and gives it its limits.
+    /// Creates a group, or reuses an existing one, and sets its limits.
     pub(super) fn limit(&self, path: &str, limits: &Limits) -> Result<(), GroupError> {
         for controller in CONTROLLERS {
             let folder = self.folder(controller, path);
@@ -56,12 +56,12 @@ impl Tree {
         set(&folder.join("memory.max"), max(limits.memory))
     }
 
-    /// Makes sure that a group of version 2 is not limited to less memory than is in use and cannot be given back: the
-    /// kernel would kill until it fits. (Version 1 refuses by itself.)
+    /// Fails if a version 2 group would be limited to less memory than it uses and cannot reclaim: the kernel would
+    /// kill processes until it fits. (Version 1 refuses such a limit.)
     pub(super) fn leaves_room(&self, path: &str, bytes: Option<u64>) -> Result<(), GroupError> {
         let (Self::Unified(_), Some(bytes)) = (self, bytes) else { return Ok(()) };
         let file = self.folder("memory", path).join("memory.stat");
-        // A group that is not there yet uses nothing.
+        // A group that does not exist yet uses nothing.
         let used = |key| number(&file, Some(key)).unwrap_or(0);
         if used("anon") + used("shmem") > bytes { Err(too_little(bytes)) } else { Ok(()) }
     }
@@ -78,7 +78,7 @@ impl Tree {
         let cpu = self.folder("cpu", path);
         set(&cpu.join("cpu.cfs_period_us"), PERIOD)?;
         let Some(quota) = limits.cpus.map(quota) else { return set(&cpu.join("cpu.cfs_quota_us"), -1) };
-        // No group may be granted more than the one above it.
+        // A group cannot have a larger limit than its parent.
         for container in self.below(path) {
             let container = cpu.join(container);
             let granted = number(&container.join("cpu.cfs_quota_us"), None);
@@ -92,15 +92,15 @@ impl Tree {
         set(&cpu.join("cpu.cfs_quota_us"), quota)
     }
 
-    /// Removes a group once nothing is in it; waits for the engine to remove its last container's.
+    /// Removes a group once it is empty; waits for the engine to remove its last container's group.
     pub(super) fn remove(&self, path: &str) -> Result<(), GroupError> {
         self.folders(path).into_iter().try_for_each(|folder| remove_soon(&folder))
     }
 
-    /// Removes a group if nothing is in it.
+    /// Removes a group if it is empty.
     pub(super) fn remove_empty(&self, path: &str) {
         for folder in self.folders(path) {
-            // One that is used goes with its sandbox.
+            // A group in use is removed with its sandbox.
             let _ = fs::remove_dir(folder);
         }
     }
@@ -117,12 +117,14 @@ fn remove_soon(folder: &Path) -> Result<(), GroupError> {
     Err(GroupError(format!("the control group `{}` is still in use", folder.display())))
 }
 
-/// There is no such group; or the name above it is a file, as controllers' other names beside the hierarchies may be.
+/// Whether the group does not exist; its parent may also be a file, because the links to combined version 1 hierarchies
+/// may be files.
 fn is_none(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Memory with swap may never be less than memory: which of the two is written first depends on where it goes.
+/// Sets the memory limit. The limit of memory with swap may never be lower than that of memory, so the order of the two
+/// writes depends on the direction of the change.
 fn set_memory(folder: &Path, bytes: Option<u64>) -> Result<(), GroupError> {
     let value = bytes.map_or_else(|| "-1".to_owned(), |bytes| bytes.to_string());
     let alone = folder.join("memory.limit_in_bytes");

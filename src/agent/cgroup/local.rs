@@ -1,4 +1,4 @@
-//! Groups in the tree that is mounted here.
+//! Control groups in the cgroup tree that is mounted in this container.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,10 +15,11 @@ use super::{Driver, GroupError, Grouping, Groups, Reply, Request, Starved, syste
 use crate::engine::identity::{SandboxId, Scope};
 use crate::spec::Limits;
 
-/// How long after a sandbox's own limit was reached a container's want counts as its consequence.
+/// If the sandbox's own limit was reached within this time, a container that runs out of memory counts as a
+/// consequence.
 const CONSEQUENCE: Duration = Duration::from_secs(10);
 
-/// Makes groups in the tree that is mounted here.
+/// Makes control groups in the mounted tree.
 #[derive(Clone)]
 pub struct Local {
     inner: Arc<Inner>,
@@ -32,29 +33,30 @@ struct Inner {
     watched: Mutex<BTreeMap<SandboxId, Watched>>,
 }
 
-/// What is remembered of a group, to tell what is new.
+/// The last known counters of a sandbox's group, to recognise new events.
 struct Watched {
     alarm: Alarm,
     reached: Option<Instant>,
-    /// Processes killed so far, by the group of a container.
+    /// The number of processes killed so far, by container group.
     killed: BTreeMap<String, u64>,
 }
 
-/// How a group says that it had too little memory.
+/// How a group reports that it ran out of memory.
 enum Alarm {
-    /// Version 1: a file that the kernel rings.
+    /// Version 1: an eventfd that the kernel signals.
     Bell(OwnedFd),
-    /// Version 2: how often it did so far.
+    /// Version 2: the number of events so far.
     Count(u64),
-    /// It does not.
+    /// It does not report it.
     None,
 }
 
 impl Local {
-    /// Groups in the tree at this place, beside the one of the container whose id is or begins so. Makes one for a try.
+    /// Opens the tree at this path, for groups next to that of the container with this id (or its prefix). Creates one
+    /// group as a test.
     ///
     /// # Errors
-    /// Why there can be none.
+    /// Fails with the reason why control groups are impossible here.
     pub fn open(
         root: &Path,
         bus: &Path,
@@ -92,7 +94,7 @@ impl Groups for Local {
 
     async fn perform(&self, request: Request) -> Result<Reply, GroupError> {
         let inner = Arc::clone(&self.inner);
-        // To take memory away may take the kernel a while.
+        // The kernel can take a while to reclaim memory.
         let done = tokio::task::spawn_blocking(move || inner.perform(&request)).await;
         done.map_err(|error| GroupError(error.to_string()))?
     }
@@ -179,13 +181,13 @@ impl Inner {
         let killed = name.and_then(|name| {
             let all = self.killed(&folder.join(&name))?;
             let before = watched.killed.insert(name, all).unwrap_or(0);
-            // A container that was started again has another group of the same name, which counts from nothing.
+            // A restarted container has a new group of the same name, which counts from zero.
             Some(all.checked_sub(before).unwrap_or(all))
         });
         Starved { shared, killed }
     }
 
-    /// How many processes were killed so far in each group of a container.
+    /// Counts the processes killed so far in each container group.
     fn all_killed(&self, sandbox: &SandboxId) -> BTreeMap<String, u64> {
         let path = self.path(sandbox);
         let folder = self.tree.folder("memory", &path);
@@ -193,7 +195,7 @@ impl Inner {
         self.tree.below(&path).into_iter().filter_map(count).collect()
     }
 
-    /// How many processes of a container were killed for want of memory, if it is still there.
+    /// Counts the processes of a container that the kernel killed for lack of memory, if the container still exists.
     fn killed(&self, folder: &Path) -> Option<u64> {
         let file = match self.tree {
             Tree::Unified(_) => "memory.events",
@@ -203,11 +205,11 @@ impl Inner {
     }
 }
 
-/// What happened at a group's own limit, and not at one below it.
+/// The events at a group's own limit, without those of its children.
 const LOCAL_EVENTS: &str = "memory.events.local";
 
 impl Alarm {
-    /// Whether it rang since somebody asked last.
+    /// Returns whether there was an event since the last call.
     fn rang(&mut self, folder: &Path) -> bool {
         match self {
             Self::Bell(bell) => rustix::io::read(bell.as_fd(), &mut [0; 8]).is_ok(),
@@ -220,7 +222,7 @@ impl Alarm {
     }
 }
 
-/// Has the kernel ring when a group of version 1, or one above it, has too little memory.
+/// Registers an eventfd for a version 1 group that runs out of memory, or whose parent does.
 fn bell(folder: &Path) -> std::io::Result<OwnedFd> {
     let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
     let control = File::open(folder.join("memory.oom_control"))?;

@@ -1,9 +1,10 @@
-//! The control group of a sandbox: one above the groups of its services' containers, which binds them all together.
+//! The control group of a sandbox: the parent of its services' container groups, so that a limit applies to all of them
+//! together.
 //!
-//! A container of ours (the keeper's, or the storage server of a keeper that is a process) has the engine's own tree of
-//! groups mounted and makes the sandbox's beside its own, so that whatever binds all of an engine's containers binds
-//! these as well. Engines whose driver is systemd take nothing but a slice for that, and a slice is systemd's to make:
-//! it is asked to on the bus.
+//! The keeper's container (or the storage server, if the keeper is a process) has the engine's cgroup tree mounted and
+//! creates the sandbox's group next to its own, so that a limit on all containers of the engine applies to these as
+//! well. Engines with the systemd driver accept only a slice as a parent, and only systemd can create slices, so it is
+//! asked over D-Bus.
 
 mod hierarchy;
 mod local;
@@ -22,20 +23,20 @@ use crate::engine::identity::{SandboxId, Scope};
 use crate::engine::{CgroupVersion, EngineInfo, EngineKind};
 use crate::spec::Limits;
 
-/// Where the engine's tree of groups is mounted in a container of ours.
+/// Where the engine's cgroup tree is mounted in our container.
 pub const TREE: &str = "/cgroup";
-/// Where it is on the engine's own machine.
+/// Where it is on the engine's machine.
 pub const HOST_TREE: &str = "/sys/fs/cgroup";
-/// Where systemd's bus is, on either side.
+/// The folder of systemd's bus socket, in the container and on the machine.
 pub const BUS: &str = "/run/dbus";
 
-/// Who makes the engine's groups.
+/// The engine's cgroup driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Driver {
-    /// The engine itself, as folders.
+    /// The engine creates groups itself, as folders.
     Cgroupfs,
-    /// systemd, as scopes and slices.
+    /// systemd creates them, as scopes and slices.
     Systemd,
 }
 
@@ -60,10 +61,10 @@ impl FromStr for Driver {
     }
 }
 
-/// The driver of an engine on which a sandbox can have a group of its own.
+/// Returns the cgroup driver of an engine on which a sandbox can have its own group.
 ///
 /// # Errors
-/// Why it cannot.
+/// Fails with the reason why it cannot.
 pub fn driver_of(info: &EngineInfo) -> Result<Driver, String> {
     if info.kind != EngineKind::Docker {
         return Err(format!("{} is not known to take a group that it has not made", info.kind));
@@ -82,17 +83,17 @@ pub fn driver_of(info: &EngineInfo) -> Result<Driver, String> {
     }
 }
 
-/// How sandboxes' groups are called on an engine.
+/// How the groups of sandboxes are named on an engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grouping {
-    /// Who makes them.
+    /// The cgroup driver.
     pub driver: Driver,
-    /// The group that the engine puts containers in, from the root of its tree; without a slash at either end.
+    /// The group that contains the engine's containers, from the root of its tree; without a slash at either end.
     pub base: String,
 }
 
 impl Grouping {
-    /// What it most likely is, where nobody has looked yet.
+    /// The most likely naming, if it has not been checked.
     pub fn presumed(driver: Driver) -> Self {
         let base = match driver {
             Driver::Cgroupfs => "docker",
@@ -101,7 +102,7 @@ impl Grouping {
         Self { driver, base: base.to_owned() }
     }
 
-    /// A sandbox's group in the engine's words: what its containers name as their parent.
+    /// Returns the name that the sandbox's containers use as their cgroup parent.
     pub fn parent(&self, scope: &Scope, sandbox: &SandboxId) -> String {
         match self.driver {
             Driver::Cgroupfs => format!("/{}", self.path(scope, sandbox)),
@@ -109,7 +110,7 @@ impl Grouping {
         }
     }
 
-    /// The same as a path in the tree.
+    /// Returns the group's path in the tree.
     fn path(&self, scope: &Scope, sandbox: &SandboxId) -> String {
         let name = match self.driver {
             Driver::Cgroupfs => format!("{}{sandbox}", stem(scope)),
@@ -118,7 +119,7 @@ impl Grouping {
         if self.base.is_empty() { name } else { format!("{}/{name}", self.base) }
     }
 
-    /// `PARENT-NAME.slice` is what systemd puts into `PARENT.slice`.
+    /// systemd places `PARENT-NAME.slice` in `PARENT.slice`.
     fn slice(&self, scope: &Scope, sandbox: &SandboxId) -> String {
         format!("{}{}{sandbox}.slice", self.slice_prefix(), stem(scope))
     }
@@ -128,7 +129,7 @@ impl Grouping {
         outer.map(|outer| format!("{outer}-")).unwrap_or_default()
     }
 
-    /// The sandbox of this scope whose group has this name, if it is one.
+    /// Returns the sandbox of this scope whose group has this name, if there is one.
     fn sandbox(&self, scope: &Scope, name: &str) -> Option<SandboxId> {
         let name = match self.driver {
             Driver::Cgroupfs => name,
@@ -138,72 +139,72 @@ impl Grouping {
     }
 }
 
-/// What comes before the incarnation in a group's name. No dash: systemd would make a slice of each part.
+/// The part of a group's name before the instance id. It has no dash: systemd would create a slice for each part.
 fn stem(scope: &Scope) -> String {
     if scope.as_str().is_empty() { "sandbox_".to_owned() } else { format!("sandbox_{scope}_") }
 }
 
-/// What can be asked for.
+/// A request to create, change or remove the control groups of sandboxes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "group", rename_all = "snake_case")]
 pub enum Request {
-    /// Make the group of a sandbox, or change what it may use.
+    /// Create the group of a sandbox, or change its limits.
     Limit {
-        /// Whose.
+        /// Its instance id.
         sandbox: SandboxId,
-        /// What all in it may use together.
+        /// The limits for all its services together.
         limits: Limits,
     },
-    /// Remove it; that there is none is fine.
+    /// Remove the group. It is no error if it does not exist.
     Remove {
-        /// Whose.
+        /// Its instance id.
         sandbox: SandboxId,
     },
-    /// Remove those that nothing is in and that belong to none of these.
+    /// Remove the empty groups of all sandboxes except these.
     Keep {
-        /// The sandboxes that there are.
+        /// The existing sandboxes.
         sandboxes: Vec<SandboxId>,
     },
-    /// A container had too little memory: whose limit was it?
+    /// Find out whose limit was reached when a container ran out of memory.
     Starved {
-        /// The sandbox.
+        /// Its instance id.
         sandbox: SandboxId,
         /// The container's id.
         container: String,
     },
 }
 
-/// What it is answered with.
+/// The reply to a [`Request`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// It is done.
+    /// The request was carried out.
     Done,
-    /// About a container that had too little memory.
+    /// Why the container ran out of memory.
     Starved(Starved),
 }
 
-/// Why a container had too little memory.
+/// Why a container ran out of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Starved {
-    /// Whether it was the whole sandbox that had too little.
+    /// Whether the limit of the whole sandbox was reached.
     pub shared: bool,
-    /// How many of its processes were killed since somebody asked last; none if the container is gone.
+    /// How many of its processes were killed since the last request; `None` if the container is gone.
     pub killed: Option<u64>,
 }
 
-/// Why something about a group did not succeed.
+/// Why a control group operation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct GroupError(pub String);
 
-/// Whoever makes groups, here or elsewhere.
+/// Makes control groups, here or in a storage server.
 #[async_trait]
 pub trait Groups: Send + Sync {
-    /// How they are called.
+    /// Returns how they are named.
     fn grouping(&self) -> &Grouping;
 
-    /// Does what is asked for.
+    /// Performs a request.
     async fn perform(&self, request: Request) -> Result<Reply, GroupError>;
 }
 

@@ -1,5 +1,5 @@
-//! Groups as systemd's slices. It keeps their limits itself, so that a reload of its units changes nothing; what is
-//! written into their files behind its back it may undo.
+//! Control groups as systemd slices. systemd itself stores their limits, so that they survive a reload of its units; it
+//! may overwrite values that are written to the cgroup's files directly.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use super::hierarchy::quota;
 use crate::agent::linux::dbus::{Bus, Failure, Value};
 use crate::spec::Limits;
 
-/// How long a slice's group may take to be there, in steps of [`PAUSE`].
+/// How long to wait for a slice's cgroup, in steps of [`PAUSE`].
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Makes a slice, or changes the one that is there.
+/// Creates a slice, or changes an existing one.
 pub(super) fn limit(bus: &Path, slice: &str, limits: &Limits) -> Result<(), GroupError> {
     let mut bus = connect(bus)?;
     let properties = properties(limits);
@@ -33,19 +33,19 @@ pub(super) fn limit(bus: &Path, slice: &str, limits: &Limits) -> Result<(), Grou
     }
 }
 
-/// Removes a slice and what its changes have left.
+/// Removes a slice and its drop-in files.
 pub(super) fn stop(bus: &Path, slice: &str) -> Result<(), GroupError> {
     let mut bus = connect(bus)?;
     match bus.call("StopUnit", &[Value::Text(slice), Value::Text("replace")]) {
         Err(Failure::Refused { name, .. }) if name.ends_with(".NoSuchUnit") => return Ok(()),
         stopped => stopped.map_err(|error| failed("stop", slice, &error))?,
     }
-    // There may be none.
+    // There may be no drop-in files.
     let _ = bus.call("RevertUnitFiles", &[Value::Texts(&[slice])]);
     Ok(())
 }
 
-/// Waits until a slice's group is there.
+/// Waits until a slice's cgroup exists.
 pub(super) fn appears(folder: &Path) -> Result<(), GroupError> {
     for _ in 0..TRIES {
         if folder.exists() {
@@ -56,13 +56,13 @@ pub(super) fn appears(folder: &Path) -> Result<(), GroupError> {
     Err(GroupError(format!("systemd has made no `{}`", folder.display())))
 }
 
-/// systemd.resource-control(5). Numbers without an end are as large as they can be.
+/// The properties of systemd.resource-control(5). "Infinity" is the largest number.
 fn properties(limits: &Limits) -> [(&'static str, u64); 4] {
     let bound = |value: Option<u64>| value.unwrap_or(u64::MAX);
     [
         ("MemoryMax", bound(limits.memory)),
         ("MemorySwapMax", bound(limits.memory.map(|_| 0))),
-        // Of a second; a quota is of a tenth of it.
+        // Per second; `quota` returns it for a tenth of a second.
         ("CPUQuotaPerSecUSec", bound(limits.cpus.map(|cpus| quota(cpus) * 10))),
         ("TasksMax", bound(limits.pids)),
     ]

@@ -1,4 +1,4 @@
-//! The engine's tree of groups, as it is mounted here: which version it is, and where containers of the engine are.
+//! The engine's cgroup tree as it is mounted here: its version, and where the engine places containers.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 
 use super::GroupError;
 
-/// How many groups are looked at for our own container's.
+/// The most groups that are searched for our own container's.
 const LOOKS: usize = 4096;
 
 /// A mounted tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Tree {
-    /// A hierarchy for each controller (version 1), all below one folder.
+    /// Version 1: one hierarchy per controller, all below one folder.
     Split(PathBuf),
-    /// One for all of them (version 2).
+    /// Version 2: one hierarchy for all controllers.
     Unified(PathBuf),
 }
 
@@ -23,7 +23,7 @@ pub(super) enum Tree {
 pub(super) const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 
 impl Tree {
-    /// Looks what is mounted at a place.
+    /// Detects what is mounted at a path.
     pub(super) fn at(root: &Path) -> Result<Self, GroupError> {
         if root.join("cgroup.controllers").exists() {
             return Ok(Self::Unified(root.to_owned()));
@@ -34,7 +34,7 @@ impl Tree {
         }
     }
 
-    /// A group's folder for one controller.
+    /// Returns a group's folder for one controller.
     pub(super) fn folder(&self, controller: &str, path: &str) -> PathBuf {
         match self {
             Self::Split(root) => root.join(controller).join(path),
@@ -42,7 +42,7 @@ impl Tree {
         }
     }
 
-    /// A group's folder in every hierarchy: the engine makes one in each, needed or not.
+    /// Returns a group's folder in every hierarchy: the engine creates one in each, needed or not.
     pub(super) fn folders(&self, path: &str) -> Vec<PathBuf> {
         match self {
             Self::Unified(root) => vec![root.join(path)],
@@ -53,7 +53,7 @@ impl Tree {
         }
     }
 
-    /// The names of the groups right below one, in any hierarchy.
+    /// Returns the names of a group's direct children, in any hierarchy.
     pub(super) fn below(&self, path: &str) -> Vec<String> {
         let mut names: Vec<String> =
             self.folders(path).iter().flat_map(|folder| folders_in(folder)).collect();
@@ -62,9 +62,9 @@ impl Tree {
         names
     }
 
-    /// The group that the container with this id (or the beginning of it) is in, from the root of the tree.
+    /// Returns the group of the container with this id (or prefix), from the root of the tree.
     ///
-    /// That it is found at all is the proof that this is the tree in which the engine makes its groups.
+    /// If it is found, this is the tree in which the engine creates its groups.
     pub(super) fn around(&self, container: &str) -> Option<String> {
         let root = self.folder("memory", "");
         let mut coming: VecDeque<String> =
@@ -82,7 +82,7 @@ impl Tree {
     }
 }
 
-/// Whether a group is that of a container: the engine calls it by the id, systemd by `docker-ID.scope`.
+/// Whether a group belongs to a container: the engine names it by the id, systemd `docker-ID.scope`.
 fn is_of(name: &str, container: &str) -> bool {
     name.strip_prefix("docker-").filter(|_| name.ends_with(".scope")).unwrap_or(name).starts_with(container)
 }
@@ -93,7 +93,7 @@ fn folders_in(folder: &Path) -> Vec<String> {
     folders.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-/// Reads a file of a group as a number: the first one in it, or the one after a key.
+/// Reads a number from a group's file: the first one, or the one after a key.
 pub(super) fn number(file: &Path, key: Option<&str>) -> io::Result<u64> {
     let text = fs::read_to_string(file)?;
     let found = match key {
@@ -103,9 +103,9 @@ pub(super) fn number(file: &Path, key: Option<&str>) -> io::Result<u64> {
     found.and_then(|number| number.trim().parse().ok()).ok_or_else(|| io::Error::other("it has no number"))
 }
 
-/// Writes a file of a group.
+/// Writes a group's file.
 pub(super) fn write(file: &Path, value: impl std::fmt::Display) -> io::Result<()> {
-    // The kernel takes a value in one piece, and no file may be made here.
+    // The kernel needs the value in one write, and the file must not be created.
     use std::io::Write as _;
     fs::OpenOptions::new().write(true).open(file)?.write_all(value.to_string().as_bytes())
 }

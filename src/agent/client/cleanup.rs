@@ -1,4 +1,4 @@
-//! What every call of the program does on its way, and the end of everything.
+//! Housekeeping: what every call of the program does on the side, and the removal of everything.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::agent::{built_images, image};
 use crate::engine::{ContainerState, Engine, EngineError};
 use crate::sweep::{self, Patience, StopMode, Target};
 
-/// What the keeper does, wherever it is; `None` if there is none. Starts nothing.
+/// Returns the state of the keeper, wherever it runs; `None` if there is none. Starts nothing.
 ///
 /// # Errors
-/// When the engine does not answer.
+/// Fails if the engine does not answer.
 pub async fn keeper_state(
     engine: &Arc<dyn Engine>,
     options: &Options,
@@ -24,8 +24,8 @@ pub async fn keeper_state(
     })
 }
 
-/// Sees to it that what has expired is destroyed, also where no keeper runs just now: if the engine has any sandbox
-/// and no keeper that runs, one is started. Costs two or four small look-ups.
+/// Makes sure that expired sandboxes are destroyed even if no keeper runs: if the engine has any sandbox and there is
+/// no running keeper, starts one. Costs two to four small look-ups.
 pub async fn sweep_expired(engine: &Arc<dyn Engine>, options: &Options) -> Result<(), KeeperError> {
     let starter = Starter::new(Arc::clone(engine), options.clone());
     let watched = keeper_state(engine, options).await?.is_some_and(ContainerState::is_alive);
@@ -35,8 +35,9 @@ pub async fn sweep_expired(engine: &Arc<dyn Engine>, options: &Options) -> Resul
     Ok(())
 }
 
-/// Removes everything of ours from the engine: sandboxes, keeper, stored data, edge network, images, those that were built
-/// for specs included. Answers what could not be removed, each with its cause; what is not there is no failure.
+/// Removes everything of ours from the engine: sandboxes, keeper, stored data, edge network, and images, including
+/// those that were built for specs. Returns what could not be removed, each with its cause; a missing object is no
+/// failure.
 pub async fn remove_everything(
     engine: &Arc<dyn Engine>,
     options: &Options,
@@ -53,7 +54,7 @@ pub async fn remove_everything(
             }
         }
     }
-    // What no keeper knows of: the labels do.
+    // Sandboxes that no keeper knows are found by their labels.
     let rest = Target::sandboxes(&options.scope);
     let swept = sweep::destroy(&**engine, &rest, StopMode::Kill, &Patience::default(), &sweep::NoHooks).await;
     left.extend(swept.left.iter().map(ToString::to_string));

@@ -1,6 +1,8 @@
-//! The task that owns the connection: it pairs requests with replies, says that the client lives, and takes up what
-//! was held or kept still when the connection breaks. One that breaks while nothing is held or asked is made anew when it is next
-//! needed, for that may make a keeper.
+//! The task that owns the connection to the keeper.
+//!
+//! It matches replies to requests, sends heartbeats, and restores leases and quiesced containers when the connection
+//! breaks. If it breaks while there are none and no request is pending, the task reconnects only when it is needed
+//! again, because connecting may start a keeper.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,42 +22,42 @@ use crate::agent::protocol::{
 };
 use crate::engine::identity::SandboxId;
 
-/// How long a broken connection is tried again at least. The keeper's own `grace` decides what is lost, and counts from
-/// its start; this only ends the trying.
+/// How long to retry a broken connection at least. The keeper's own `grace` decides when a lease is lost, and counts
+/// from the keeper's start; this constant only bounds the retries.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long an engine that does not answer is waited for by who holds a lease: without it nothing is destroyed either.
+/// How long a lease holder waits for an engine that does not answer: without the engine nothing is destroyed either.
 const AWAY: Duration = Duration::from_mins(10);
-/// How long a newer build has, after an older keeper has left for it, to be the first to make another.
+/// After an older keeper has exited in favour of a newer build, how long that build has to start its own keeper first.
 const PRECEDENCE: Duration = Duration::from_millis(200);
 /// How long a heartbeat may stay unanswered.
 const UNANSWERED: Duration = Duration::from_secs(20);
 
-/// Makes a connection to the keeper, and the keeper too if there is none.
+/// Connects to the keeper, and starts one if there is none.
 #[async_trait]
 pub(super) trait Dial: Send + Sync {
-    /// A connection over which the keeper has said who it is.
+    /// Returns a connection over which the keeper has sent its greeting.
     async fn dial(&self) -> Result<(Wire, Greeting), KeeperError>;
 }
 
-/// What the handles tell the task.
+/// What the handles send to the task.
 pub(super) enum Command {
-    /// Ask the keeper.
+    /// Send a request to the keeper.
     Ask(RequestKind, ReplySender),
     /// Hold a lease until [`Command::LetGo`].
     Hold(LeaseRequest, mpsc::UnboundedSender<LeaseNews>, ReplySender),
     /// The lease is over: the sandbox was released or detached.
     LetGo(SandboxId),
-    /// Hear of a sandbox until [`Command::LetGo`] without keeping it alive. Without a sender, what is held already is
-    /// watched from now on.
+    /// Subscribe to the notices about a sandbox, without keeping it alive, until [`Command::LetGo`]. Without a sender,
+    /// turns the lease that is held into a watch.
     Watch(SandboxId, Option<mpsc::UnboundedSender<LeaseNews>>, ReplySender),
 }
 
-/// What the holder of a lease is told.
+/// What the task sends to the holder of a lease.
 #[derive(Debug)]
 pub(super) enum LeaseNews {
-    /// Something that the keeper said.
+    /// A notice from the keeper.
     Notice(Notice),
-    /// The lease cannot be held any longer.
+    /// The lease cannot be kept any longer.
     Lost(String),
 }
 
@@ -66,11 +68,11 @@ struct HeldLease {
     told: mpsc::UnboundedSender<LeaseNews>,
 }
 
-/// What a client wants of a sandbox.
+/// What a client has requested for a sandbox.
 enum Claim {
-    /// To keep it alive.
+    /// A lease, which keeps it alive.
     Lease(LeaseRequest),
-    /// To hear of it.
+    /// Its notices only.
     Watch,
 }
 
@@ -79,9 +81,9 @@ pub(super) struct Link {
     commands: mpsc::UnboundedReceiver<Command>,
     pending: BTreeMap<u64, (RequestKind, ReplySender)>,
     held: BTreeMap<SandboxId, HeldLease>,
-    /// The containers that are kept still.
+    /// The quiesced containers.
     still: Vec<String>,
-    /// Tells this client from others that want the same lease.
+    /// Distinguishes this client from others that request the same lease.
     client: u64,
     last: u64,
     heard: Instant,
@@ -94,7 +96,7 @@ enum End {
 }
 
 impl Link {
-    /// Starts the task on a connection; it ends when the last sender of commands is gone.
+    /// Starts the task on a connection; it ends when the last sender of commands is dropped.
     pub(super) fn start(dial: Arc<dyn Dial>, wire: Wire) -> mpsc::UnboundedSender<Command> {
         let (sender, commands) = mpsc::unbounded_channel();
         let link = Self {
@@ -133,7 +135,7 @@ impl Link {
         }
     }
 
-    /// Waits until something is held or asked; `false` if nobody is left to do so.
+    /// Waits until there is a claim or a request; returns `false` once no handle is left.
     async fn is_needed(&mut self) -> bool {
         while self.held.is_empty() && self.pending.is_empty() && self.still.is_empty() {
             match self.commands.recv().await {
@@ -172,7 +174,7 @@ impl Link {
         }
     }
 
-    /// Sends a request; one that no keeper would take fails here, and the connection lives on.
+    /// Sends a request. One that is too long for the keeper fails here, and the connection stays usable.
     async fn send(&mut self, wire: &mut Wire, request: &Request) -> io::Result<()> {
         match wire.send(request).await {
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
@@ -185,7 +187,7 @@ impl Link {
         }
     }
 
-    /// Takes in what a handle told; what is returned has to be sent.
+    /// Handles a command; the returned request has to be sent.
     fn note(&mut self, command: Command) -> Option<Request> {
         let (ask, answer) = match command {
             Command::Ask(ask, answer) => {
@@ -225,7 +227,7 @@ impl Link {
             Line::Reply(Reply { id, outcome: Outcome::Error(refusal) })
                 if refusal.kind == RefusalKind::Retiring =>
             {
-                // Stays pending: it is asked again of the keeper that takes over.
+                // The request stays pending: it is sent again to the next keeper.
                 tracing::debug!(id, "the keeper retires");
             }
             Line::Reply(Reply { id, outcome }) => {
@@ -237,7 +239,7 @@ impl Link {
                     if let (Some(sandbox), Err(_)) = (ask.claimed(), &result) {
                         self.held.remove(sandbox);
                     }
-                    // Whoever asked may have gone.
+                    // The caller may have gone.
                     let _ = answer.send(result);
                 }
             }
@@ -260,7 +262,7 @@ impl Link {
         wire.send(&Request { id: self.last, ask: RequestKind::Heartbeat }).await
     }
 
-    /// Makes a new connection, takes up every lease on it and asks again what was left unanswered.
+    /// Reconnects, resumes every lease and resends the unanswered requests.
     async fn redial(&mut self, mut cause: String) -> Result<Wire, String> {
         let begin = Instant::now();
         let mut answered = begin;
@@ -293,7 +295,7 @@ impl Link {
         Err(cause)
     }
 
-    /// Dials, and stops with the last handle: `None`. What was asked meanwhile is asked with the rest.
+    /// Dials; returns `None` once the last handle is dropped. Requests that arrive meanwhile are sent with the others.
     async fn dial(&mut self) -> Option<Result<(Wire, Greeting), KeeperError>> {
         let dial = Arc::clone(&self.dial);
         let mut dialling = dial.dial();
@@ -345,7 +347,7 @@ impl Link {
         Ok(wire)
     }
 
-    /// Reads until the reply to the last request, and takes in what else is said.
+    /// Reads until the reply to the last request, and handles what arrives before it.
     async fn answer(&mut self, wire: &mut Wire) -> io::Result<Outcome> {
         loop {
             match wire.receive().await? {
@@ -356,7 +358,7 @@ impl Link {
         }
     }
 
-    /// What the storage was doing is not known: that is for the caller to find out.
+    /// Fails pending storage requests. It is unknown how far they got: the caller has to find out.
     fn fail_storage(&mut self, cause: &str) {
         let storage: Vec<_> =
             self.pending.iter().filter(|(_, (ask, _))| ask.is_storage()).map(|(id, _)| *id).collect();
@@ -377,7 +379,7 @@ impl Link {
     }
 }
 
-/// Reads until the reply of this number; what else comes is of no use before anything is held.
+/// Reads until the reply with this number. Other messages do not matter before there is any claim.
 pub(super) async fn answer_to(wire: &mut Wire, id: u64) -> io::Result<Outcome> {
     loop {
         match wire.receive().await? {

@@ -1,4 +1,5 @@
-//! The containers that a [`Starter`] makes: the keeper's, and the storage server of a keeper that is a process.
+//! Describes the containers that a [`Starter`] creates: the keeper, and the storage server of a keeper that is a
+//! process.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,38 +13,37 @@ use crate::engine::{
     CreateContainer, CreateVolume, EngineInfo, Location, Mount, NetworkMode, RestartPolicy, Volume,
 };
 
-/// The engine's socket as the keeper sees it.
+/// The path of the engine's socket in the keeper's container.
 pub const ENGINE_SOCKET: &str = "/var/run/docker.sock";
 
-/// What a container of ours is there for.
+/// The role of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ContainerRole {
-    /// It is the keeper, storage included.
+    /// The keeper, storage included.
     Keeper,
-    /// It serves the storage, and a keeper that is a process does the rest.
+    /// The storage server of a keeper that runs as a process.
     StorageServer,
 }
 
-/// Whether a container gets what a pool needs.
+/// Whether a container gets the privileges that a pool needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Powers {
     Pool,
     None,
 }
 
-/// What a container of ours is made of.
+/// What a container of ours is created from.
 pub(super) struct ContainerSpec<'a> {
     pub info: &'a EngineInfo,
     pub build: &'a Build,
     pub image: &'a str,
     pub volume: &'a Volume,
     pub powers: Powers,
-    /// The driver of the engine's control groups, whose tree it gets; or why it does not.
+    /// The cgroup driver of the engine whose tree is mounted; or why it is not mounted.
     pub groups: &'a Result<cgroup::Driver, String>,
 }
 
 impl Starter {
-    /// The container's name.
     pub(super) fn name(&self) -> String {
         match self.post {
             ContainerRole::Keeper => self.options.scope.keeper(),
@@ -51,7 +51,7 @@ impl Starter {
         }
     }
 
-    /// The keeper's volume, made if it is not there.
+    /// Returns the keeper's volume; creates it if it is missing.
     pub(super) async fn volume(&self) -> Result<Volume, KeeperError> {
         let volume = CreateVolume {
             name: self.options.scope.pool(),
@@ -67,7 +67,7 @@ impl Starter {
         labels
     }
 
-    /// The container, with the engine's socket if it is at this place on the engine's machine.
+    /// Describes the container, with the engine's socket if it is at this path on the engine's machine.
     pub(super) fn description(&self, made_of: &ContainerSpec<'_>, socket: Option<String>) -> CreateContainer {
         let ContainerSpec { info, build, image, volume, powers, groups } = *made_of;
         let (command, role) = match self.post {
@@ -87,7 +87,7 @@ impl Starter {
         container.network_mode = NetworkMode::None;
         match self.post {
             ContainerRole::Keeper => container.restart = RestartPolicy::Always,
-            // It has no engine to remove itself with when its keeper is no more.
+            // It has no access to the engine, so it cannot remove itself when its keeper is gone.
             ContainerRole::StorageServer => container.auto_remove = true,
         }
         container.stop_timeout = Some(Duration::from_secs(5));
@@ -103,24 +103,24 @@ impl Starter {
         container.read_only = true;
         container.security_opt = vec!["no-new-privileges:true".to_owned()];
         if info.security.selinux {
-            // The engine's socket is closed to confined containers.
+            // SELinux denies confined containers access to the engine's socket.
             container.security_opt.push("label=disable".to_owned());
         }
         if powers == Powers::Pool {
-            // The last one: to delete what a service has made immutable.
+            // `LINUX_IMMUTABLE` is needed to delete files that a service has made immutable.
             let added = ["SYS_ADMIN", "MKNOD", "LINUX_IMMUTABLE"];
             container.cap_add = added.map(str::to_owned).to_vec();
             container.device_cgroup_rules = vec!["b 7:* rwm".to_owned(), "c 10:237 rwm".to_owned()];
         }
         let asks_systemd = *groups == Ok(cgroup::Driver::Systemd);
         if info.security.apparmor && (powers == Powers::Pool || asks_systemd) {
-            // The default profile forbids every mount, whatever the capabilities, and every word on the bus.
+            // The default profile denies every mount, whatever the capabilities, and every D-Bus message.
             container.security_opt.push("apparmor=unconfined".to_owned());
         }
         container
     }
 
-    /// The driver of the engine's control groups, if it is to have their tree.
+    /// Returns the engine's cgroup driver, if the container is to get the cgroup tree.
     pub(super) fn groups(&self, info: &EngineInfo) -> Result<cgroup::Driver, String> {
         match self.options.limiting {
             Limiting::Shared => cgroup::driver_of(info),
@@ -128,7 +128,7 @@ impl Starter {
         }
     }
 
-    /// What a keeper or a storage server is told on its command line.
+    /// Returns the command-line arguments of a keeper or a storage server.
     pub(super) fn arguments(
         &self,
         build: &Build,
@@ -148,7 +148,7 @@ impl Starter {
         arguments
     }
 
-    /// Where the engine's socket may be on the engine's own machine, the likeliest first. The keeper makes sure that it
+    /// Returns where the engine's socket may be on the engine's machine, most likely first. The keeper verifies that it
     /// is the right one; a storage server gets none.
     pub(super) fn engine_sockets(&self, info: &EngineInfo) -> Vec<Option<String>> {
         if self.post == ContainerRole::StorageServer {
@@ -159,7 +159,7 @@ impl Starter {
         }
         let usual = Some(ENGINE_SOCKET.to_owned());
         match &info.location {
-            // Its engine runs in a machine of its own, where the socket has its usual place.
+            // That engine runs in its own virtual machine, where the socket has its usual path.
             Location::Unix(path) if !info.distribution.contains("Docker Desktop") => {
                 let mut paths = vec![Some(path.display().to_string())];
                 paths.extend((paths[0] != usual).then_some(usual));

@@ -1,4 +1,4 @@
-//! What can go wrong between a client and the keeper.
+//! Errors between a client and the keeper.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,55 +7,55 @@ use crate::agent::image::ImageError;
 use crate::agent::protocol::{Refusal, RefusalKind};
 use crate::engine::{EngineError, ErrorKind};
 
-/// A request to the keeper, or the making of one, that failed.
+/// Why a request to the keeper, or starting the keeper, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
-    /// The engine refused something that the keeper needs.
+    /// The engine refused an operation that the keeper needs.
     #[error("cannot {doing}")]
     Engine {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// Why not.
+        /// The cause.
         source: EngineError,
     },
     /// Our own image could not be made.
     #[error("cannot make the keeper's image")]
     Image(#[from] ImageError),
-    /// The keeper does not come up.
+    /// The keeper does not start.
     #[error("the keeper does not answer: {cause}")]
     Silent {
-        /// The last that is known.
+        /// The last known cause.
         cause: String,
     },
-    /// The keeper is of a later version that speaks otherwise.
+    /// The keeper speaks a later version of the protocol.
     #[error("the keeper on this engine is of the later version {version}")]
     TooNew {
         /// Its version.
         version: String,
     },
-    /// The connection broke and could not be made again.
+    /// The connection broke and could not be restored.
     #[error("lost the keeper: {cause}")]
     Lost {
-        /// Why.
+        /// The cause.
         cause: String,
     },
-    /// The keeper refused.
+    /// The keeper refused the request.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The keeper's answer is not what was asked for.
+    /// The keeper's reply does not match the request.
     #[error("the keeper's answer makes no sense")]
     Answer(#[from] serde_json::Error),
-    /// The keeper's process, or its folder, cannot be made on this machine.
+    /// The keeper's process, or its folder, cannot be created on this machine.
     #[error("cannot {doing} `{}`", path.display())]
     Process {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// To what.
+        /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A variable of the environment makes no sense.
+    /// An environment variable has an invalid value.
     #[error("{variable}: {cause}")]
     Setting {
         /// The variable.
@@ -65,14 +65,14 @@ pub enum KeeperError {
     },
 }
 
-/// What [`KeeperError::Engine`] was doing when the keeper's container could not be started.
+/// The operation in [`KeeperError::Engine`] when the keeper's container could not be started.
 pub(super) const STARTING: &str = "start the keeper";
-/// The same of a storage server's container.
+/// The same for a storage server's container.
 pub(super) const STOCKING: &str = "start the container that serves the storage";
 const ELSEWHERE: &str =
     "where the engine's socket cannot be mounted into a container, set SANDBOX_KEEPER=process";
 
-/// An error with all its causes, on one line.
+/// Formats an error with all its causes on one line.
 pub fn in_full(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -85,7 +85,7 @@ pub fn in_full(error: &dyn std::error::Error) -> String {
 }
 
 impl KeeperError {
-    /// The way out, if there is one.
+    /// Returns a hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Engine { doing: STARTING, source } => {
@@ -102,7 +102,7 @@ impl KeeperError {
         }
     }
 
-    /// Whether nothing can be told of the keeper, since its engine does not answer.
+    /// Whether the keeper's state is unknown because its engine does not answer.
     pub(super) fn is_engine_away(&self) -> bool {
         matches!(self, Self::Engine { source, .. } if source.kind == ErrorKind::Unreachable)
     }
@@ -112,12 +112,12 @@ impl KeeperError {
         self.refusal() == Some(RefusalKind::NoSuchSandbox)
     }
 
-    /// Whether another session holds the name.
+    /// Whether another session holds the lease on the name.
     pub fn is_held(&self) -> bool {
         self.refusal() == Some(RefusalKind::Held)
     }
 
-    /// Whether all that failed is to keep services' packets off the engine's machine.
+    /// Whether the only failure is that services' packets cannot be kept off the engine's machine.
     pub fn is_of_host_firewall(&self) -> bool {
         self.refusal() == Some(RefusalKind::HostFirewall)
     }

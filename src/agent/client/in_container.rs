@@ -1,5 +1,5 @@
-//! The keeper's storage for a process of its own container: by messages like any client's, so that what such a process
-//! has half-made when it dies goes with its connection.
+//! Access to the keeper's storage for a process in the keeper's own container. It uses the same messages as any client,
+//! so that the keeper deletes what such a process leaves half-made when it dies.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::{KeeperError, SOCKET, VOLUME, in_full};
 use crate::agent::protocol::{Build, Greeting, Outcome, Request, RequestKind};
 use crate::storage::{self, RemoteStorage, Storage, StorageError, Transport, store_folder};
 
-/// The keeper's storage, and the folder where its files lie.
+/// Connects to the keeper's storage; also returns the folder of its files.
 pub async fn storage_inside() -> Result<(Arc<dyn Storage>, PathBuf), KeeperError> {
     let lost = |error: std::io::Error| KeeperError::Lost { cause: error.to_string() };
     let mut wire = Wire::of_socket(UnixStream::connect(SOCKET).await.map_err(lost)?);
@@ -31,7 +31,7 @@ pub async fn storage_inside() -> Result<(Arc<dyn Storage>, PathBuf), KeeperError
     Ok((Arc::new(carried), store_folder(Path::new(VOLUME), kind)))
 }
 
-/// A connection on which one request waits for the other.
+/// A connection that sends one request at a time.
 struct Inside {
     wire: Mutex<(Wire, u64)>,
 }

@@ -1,5 +1,5 @@
-//! A client of a keeper that is rehearsed in the same process: its connection is a pipe in memory, which can be cut as
-//! the death of the client's process would.
+//! A client for tests, whose keeper runs in the same process. The connection is a pipe in memory, which a test can cut
+//! as the death of the client's process would.
 
 use std::sync::Arc;
 
@@ -15,20 +15,20 @@ use super::{Keeper, KeeperError, Options};
 use crate::agent::protocol::{Build, Outcome, Request, RequestKind};
 use crate::engine::Engine;
 
-/// What a pipe holds.
+/// The capacity of a pipe, in bytes.
 const PIPE: usize = 64 * 1024;
 
-/// Reaches a keeper by pipes.
+/// Connects to a keeper by pipes.
 #[derive(Clone)]
 pub struct ByPipe {
-    /// Where the keeper's ends go.
+    /// Receives the keeper's ends of the pipes.
     pub connections: mpsc::UnboundedSender<DuplexStream>,
-    /// Cancelled when the client is no more.
+    /// Cancelled when the client is dead.
     pub dead: CancellationToken,
 }
 
 impl Keeper {
-    /// The keeper at the other end of the pipes.
+    /// Connects to the keeper at the other end of the pipes.
     pub async fn by_pipe(engine: &Arc<dyn Engine>, pipe: ByPipe) -> Result<Self, KeeperError> {
         let starter = Arc::new(Starter::new(Arc::clone(engine), Options::default()));
         Self::reach(starter, Arc::new(pipe)).await
@@ -39,7 +39,7 @@ impl Keeper {
 impl Dial for ByPipe {
     async fn dial(&self) -> Result<(Wire, crate::agent::protocol::Greeting), KeeperError> {
         if self.dead.is_cancelled() {
-            // Nobody tries any more.
+            // A dead client does not retry.
             return std::future::pending().await;
         }
         let lost = |error: std::io::Error| KeeperError::Lost { cause: error.to_string() };

@@ -1,5 +1,5 @@
-//! A held lease: the sandbox lives for as long as this value, its process and their connection do. Or a watch: it lives
-//! as it does, and this client hears of it.
+//! A held lease: the sandbox lives as long as this value, its process and their connection. Or a watch, which does not
+//! keep the sandbox alive and only receives its notices.
 
 use std::collections::VecDeque;
 
@@ -10,8 +10,8 @@ use super::{Keeper, KeeperError};
 use crate::agent::protocol::{Destroyed, Lifetime, Notice, Reason, RequestKind, Standing};
 use crate::engine::identity::SandboxId;
 
-/// A lease on a sandbox. Dropping it without [`Lease::release`], [`Lease::detach`] or [`Lease::relinquish`] is no end of the
-/// lease as long as the [`Keeper`] it came from is in use: say what is meant.
+/// A lease on a sandbox. End it with [`Lease::release`], [`Lease::detach`] or [`Lease::relinquish`]. Dropping it does
+/// not end the lease as long as its [`Keeper`] is in use.
 pub struct Lease {
     keeper: Keeper,
     sandbox: SandboxId,
@@ -25,13 +25,13 @@ impl Lease {
         Self { keeper, sandbox: standing.sandbox.clone(), standing, told, notices: VecDeque::new() }
     }
 
-    /// How the sandbox stood when the lease was given.
+    /// The status of the sandbox when the lease was granted.
     pub fn standing(&self) -> &Standing {
         &self.standing
     }
 
-    /// What the keeper says of the sandbox unasked. Ends with an error once the lease is lost: the keeper destroys
-    /// the sandbox, or has. Nothing is lost if the future is dropped.
+    /// Waits for the next notice about the sandbox. Returns an error once the lease is lost: the keeper then destroys
+    /// the sandbox, or has done so. Cancel-safe.
     pub async fn notice(&mut self) -> Result<Notice, KeeperError> {
         if let Some(notice) = self.notices.pop_front() {
             return Ok(notice);
@@ -39,7 +39,7 @@ impl Lease {
         self.hear().await
     }
 
-    /// Waits until the lease is lost and says why. Notices that come meanwhile are kept.
+    /// Waits until the lease is lost and returns why. Notices that arrive meanwhile are kept.
     pub async fn lost(&mut self) -> KeeperError {
         loop {
             match self.hear().await {
@@ -49,17 +49,17 @@ impl Lease {
         }
     }
 
-    /// Says that this process is about to be stopped (Ctrl-Z).
+    /// Announces that this process is about to be stopped (Ctrl-Z).
     pub async fn suspend(&self) -> Result<(), KeeperError> {
         self.keeper.ask(RequestKind::Suspend).await
     }
 
-    /// Says that this process runs again.
+    /// Announces that this process runs again.
     pub async fn resume(&self) -> Result<(), KeeperError> {
         self.keeper.ask(RequestKind::Resume).await
     }
 
-    /// Ends the lease but not the sandbox, which lives to its deadline.
+    /// Ends the lease but not the sandbox, which lives until its deadline.
     pub async fn detach(self, lifetime: Lifetime) -> Result<Standing, KeeperError> {
         let standing =
             self.keeper.ask(RequestKind::Detach { sandbox: self.sandbox.clone(), lifetime }).await?;
@@ -67,27 +67,27 @@ impl Lease {
         Ok(standing)
     }
 
-    /// Ends the lease on a sandbox that was only being changed: it lives to the deadline that it had.
+    /// Ends the lease on a sandbox that was only being changed. The sandbox keeps its previous deadline.
     pub async fn relinquish(self) -> Result<Standing, KeeperError> {
         let standing = self.keeper.ask(RequestKind::Relinquish { sandbox: self.sandbox.clone() }).await?;
         self.keeper.command(Command::LetGo(self.sandbox))?;
         Ok(standing)
     }
 
-    /// Ends the lease as [`Lease::relinquish`] does, and goes on to hear of the sandbox.
+    /// Ends the lease as [`Lease::relinquish`] does, and keeps watching the sandbox.
     pub async fn watch(&mut self) -> Result<(), KeeperError> {
         self.standing = self.keeper.watch_by(&self.sandbox, None).await?;
         Ok(())
     }
 
-    /// Hears no more of a sandbox that is only watched.
+    /// Stops watching a sandbox.
     pub fn let_go(self) {
-        // A connection that is gone has nothing to let go of.
+        // If the connection is gone, there is nothing to unsubscribe from.
         let _ = self.keeper.command(Command::LetGo(self.sandbox));
     }
 
-    /// Ends the lease and the sandbox. What the caller has not destroyed itself, the keeper does; what is left after
-    /// that is in the answer.
+    /// Ends the lease and the sandbox. The keeper destroys what the caller has not; the reply lists what is left after
+    /// that.
     pub async fn release(self, reason: Reason) -> Result<Destroyed, KeeperError> {
         let destroyed =
             self.keeper.ask(RequestKind::Release { sandbox: self.sandbox.clone(), reason }).await?;

@@ -1,4 +1,5 @@
-//! A client's end of the keeper: makes sure that there is one, holds leases, asks, and reaches the storage.
+//! The client of the keeper: connects to it (and starts it if needed), holds leases, sends requests, reaches the
+//! storage.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,7 +56,7 @@ use crate::spec::Limits;
 use crate::storage::{self, RemoteStorage, Storage, StorageError, StorageKind, Transport};
 use connection::{Command, Dial, Link};
 
-/// A connection to an engine's keeper. Clones share it; it closes with the last of them.
+/// A connection to an engine's keeper. Clones share it; it closes when the last one is dropped.
 #[derive(Clone)]
 pub struct Keeper {
     starter: Arc<Starter>,
@@ -64,7 +65,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Reaches the keeper of an engine; starts one if there is none, and replaces one of an older build.
+    /// Connects to the keeper of an engine; starts one if there is none, and replaces one of an older build.
     pub async fn ensure(engine: &Arc<dyn Engine>, options: Options) -> Result<Self, KeeperError> {
         let starter = Arc::new(Starter::new(Arc::clone(engine), options));
         let dial = Arc::clone(&starter) as Arc<dyn Dial>;
@@ -77,7 +78,7 @@ impl Keeper {
         Ok(Self { starter, commands, greeting: Arc::new(greeting) })
     }
 
-    /// Reaches the keeper if it has anything to tell: `None` where not even its volume is there.
+    /// Connects to the keeper if it may have any records; `None` if not even its volume exists.
     pub async fn standing(engine: &Arc<dyn Engine>, options: Options) -> Result<Option<Self>, KeeperError> {
         let volume = engine.volume(&options.scope.pool()).await;
         if volume.map_err(KeeperError::engine("look for the keeper's volume"))?.is_none() {
@@ -86,9 +87,9 @@ impl Keeper {
         Self::ensure(engine, options).await.map(Some)
     }
 
-    /// The container of a keeper that is there and of this very build, for who only wants to run a process in it: that
-    /// process speaks to the keeper itself, and an exec to say hello is saved. `None` where the keeper has to be made,
-    /// started or replaced first.
+    /// Returns the container of a running keeper of this very build, for a caller that only runs a process in it. That
+    /// process connects to the keeper itself, so this saves the exec for a greeting. Returns `None` if the keeper has
+    /// to be created, started or replaced first.
     pub async fn container_at_hand(
         engine: &Arc<dyn Engine>,
         options: Options,
@@ -96,7 +97,7 @@ impl Keeper {
         if options.place == KeeperPlacement::Process || options.storage.is_some() {
             return Ok(None);
         }
-        // An engine on another kind of machine has another image, and is asked what it is.
+        // An engine on another architecture has another image, so the engine has to be asked.
         let Ok(payload) = Payload::for_this_machine(options.binary.as_deref()) else { return Ok(None) };
         let Some(container) = Starter::new(Arc::clone(engine), options).container().await? else {
             return Ok(None);
@@ -105,21 +106,20 @@ impl Keeper {
         Ok(ours.then_some(container.name))
     }
 
-    /// What the keeper said of itself.
+    /// Returns what the keeper reported about itself.
     pub fn greeting(&self) -> &Greeting {
         &self.greeting
     }
 
-    /// What the engine is, as the connection to the keeper has found out.
+    /// Returns what the connection found out about the engine.
     ///
     /// # Errors
-    /// When the engine does not answer, or this binary is none for it.
+    /// Fails if the engine does not answer, or if this binary cannot run on its machine.
     pub async fn engine_info(&self) -> Result<&EngineInfo, KeeperError> {
         Ok(&self.starter.ready().await?.0)
     }
 
-    /// Takes a lease: the sandbox lives for as long as this process holds it. Ask before the first of its objects is
-    /// made.
+    /// Takes a lease: the sandbox lives as long as this process holds it. Call this before you create the first object.
     pub async fn lease(&self, terms: LeaseRequest) -> Result<Lease, KeeperError> {
         let (told, hears) = mpsc::unbounded_channel();
         let (answer, answered) = oneshot::channel();
@@ -128,7 +128,7 @@ impl Keeper {
         Ok(Lease::new(self.clone(), standing, hears))
     }
 
-    /// Hears of a sandbox without keeping it alive.
+    /// Subscribes to the notices about a sandbox without keeping it alive.
     pub async fn watch(&self, sandbox: &SandboxId) -> Result<Lease, KeeperError> {
         let (told, hears) = mpsc::unbounded_channel();
         let standing = self.watch_by(sandbox, Some(told)).await?;
@@ -145,20 +145,21 @@ impl Keeper {
         Ok(serde_json::from_value(answered.await.map_err(|_| given_up())??)?)
     }
 
-    /// Says that this client is about to destroy a sandbox: if it goes before it has said that it did, the keeper does.
+    /// Announces that this client is about to destroy a sandbox. If it disconnects before that is done, the keeper
+    /// finishes.
     pub async fn begin_destroy(&self, sandbox: &SandboxId, reason: Reason) -> Result<(), KeeperError> {
         self.ask(RequestKind::BeginDestroy { sandbox: sandbox.clone(), reason }).await
     }
 
-    /// Records what a sandbox is to be from now on.
+    /// Records the desired state of a sandbox.
     ///
     /// # Errors
-    /// When there is no such sandbox, or the record cannot be written.
+    /// Fails if there is no such sandbox, or if the record cannot be written.
     pub async fn declare(&self, sandbox: &SandboxId, declared: Declared) -> Result<(), KeeperError> {
         self.ask(RequestKind::Declare { sandbox: sandbox.clone(), declared: Box::new(declared) }).await
     }
 
-    /// What was declared of a sandbox last; `None` if it is half-made.
+    /// Returns the recorded desired state of a sandbox; `None` if it was never brought up completely.
     pub async fn declared(&self, sandbox: &SandboxId) -> Result<Option<Declared>, KeeperError> {
         self.ask(RequestKind::Declared { sandbox: sandbox.clone() }).await
     }
@@ -168,72 +169,72 @@ impl Keeper {
         self.ask(RequestKind::Extend { name: name.clone(), how }).await
     }
 
-    /// Says that a sandbox is being used.
+    /// Reports that a sandbox is being used.
     pub async fn touch(&self, name: &SandboxName) -> Result<(), KeeperError> {
         self.ask(RequestKind::Touch { name: name.clone() }).await
     }
 
-    /// All sandboxes that the keeper knows.
+    /// Lists all sandboxes that the keeper knows.
     pub async fn sandboxes(&self) -> Result<Vec<Standing>, KeeperError> {
         self.ask(RequestKind::Sandboxes).await
     }
 
-    /// Has the keeper destroy a sandbox, its logs and artifacts brought out before, and waits until that is done.
+    /// Asks the keeper to destroy a sandbox, after it has collected its logs and artifacts, and waits until that is
+    /// done.
     pub async fn destroy(&self, name: &SandboxName, reason: Reason) -> Result<Destroyed, KeeperError> {
         self.ask(RequestKind::Destroy { name: name.clone(), reason }).await
     }
 
-    /// Notes that a sandbox that this client has destroyed is gone, and has the keeper look for what is left of it.
-    /// For a session that holds the lease, see [`Lease::release`].
+    /// Reports that this client has destroyed a sandbox; the keeper removes whatever is left of it. For a session that
+    /// holds the lease, see [`Lease::release`].
     pub async fn release(&self, sandbox: &SandboxId, reason: Reason) -> Result<Destroyed, KeeperError> {
         self.ask(RequestKind::Release { sandbox: sandbox.clone(), reason }).await
     }
 
-    /// Says that these containers, by name, are stopped on purpose: they are not started again until somebody does so.
-    /// Those that were about to be.
+    /// Suppresses the restart of these containers, by name, which are stopped on purpose, until a user starts them.
+    /// Returns those that were about to be restarted.
     pub async fn rest(&self, containers: Vec<String>) -> Result<Vec<String>, KeeperError> {
         self.ask(RequestKind::SuppressRestart { containers }).await
     }
 
-    /// Says that these containers, by name, are about to be frozen or stopped for a moment and that no others are: the
-    /// keeper has them go on if this process goes meanwhile. Whether it has kept these still for this process all the
-    /// while.
+    /// Sets the containers, by name, that this client pauses or stops for a moment. If this process dies meanwhile, the
+    /// keeper resumes them. Returns whether the client held the set without interruption.
     pub async fn still(&self, containers: Vec<String>) -> Result<bool, KeeperError> {
         self.ask(RequestKind::Still { containers, again: false }).await
     }
 
-    /// Gives a sandbox a control group of its own, or changes what all in it may use together.
+    /// Gives a sandbox its own control group, or changes the limits of the one it has.
     ///
     /// # Errors
-    /// When there is no such sandbox, or it cannot be limited so.
+    /// Fails if there is no such sandbox, or if it cannot be limited in this way.
     pub async fn limit(&self, sandbox: &SandboxId, limits: &Limits) -> Result<(), KeeperError> {
         self.ask(RequestKind::Limit { sandbox: sandbox.clone(), limits: limits.clone() }).await
     }
 
-    /// Has the engine's machine take in nothing from the networks that a sandbox has now.
+    /// Stops the engine's machine from accepting packets from the sandbox's current networks.
     ///
     /// # Errors
-    /// [`KeeperError::is_of_host_firewall`] when that cannot be had of this engine.
+    /// Fails with [`KeeperError::is_of_host_firewall`] if this engine does not allow it.
     pub async fn filter_host_firewall(&self, sandbox: &SandboxId) -> Result<(), KeeperError> {
         self.ask(RequestKind::ProtectHost { sandbox: sandbox.clone() }).await
     }
 
-    /// Has a storage server do something about control groups.
+    /// Sends a control group operation to a storage server.
     async fn group(&self, request: cgroup::Request) -> Result<Result<cgroup::Reply, String>, KeeperError> {
         self.ask(RequestKind::Group { request }).await
     }
 
-    /// What happened to sandboxes in the last 24 hours.
+    /// Lists the event log of the last 24 hours.
     pub async fn events(&self, since: Option<Timestamp>) -> Result<Vec<Record>, KeeperError> {
         self.ask(RequestKind::Events { since }).await
     }
 
-    /// What destroyed sandboxes left in the last 24 hours, the latest first.
+    /// Lists what destroyed sandboxes left in the last 24 hours, latest first.
     pub async fn left(&self, name: Option<&SandboxName>) -> Result<Vec<Leftovers>, KeeperError> {
         self.ask(RequestKind::Left { name: name.cloned() }).await
     }
 
-    /// Brings what a sandbox left into a folder of this machine. Nothing is written through a link below it.
+    /// Copies what a sandbox left into a folder of this machine. Never writes through a symbolic link below it.
     pub async fn bring(&self, left: &Leftovers, into: Folder) -> Result<(), KeeperError> {
         let path = into.path().to_owned();
         let failed = |source| KeeperError::Process { doing: "write to", path, source };
@@ -254,17 +255,17 @@ impl Keeper {
         copied.map_err(std::io::Error::other).and_then(|it| it).map_err(failed)
     }
 
-    /// The container of ours that has the storage's files, in which snapshot files are written and read.
+    /// Returns the container that has the storage's files, in which snapshot files are written and read.
     pub fn storage_container(&self) -> String {
         self.starter.options.storage_container()
     }
 
-    /// Whether the connection was given up: only a new one helps.
+    /// Whether the connection was given up: then a new one is needed.
     fn is_given_up(&self) -> bool {
         self.commands.is_closed()
     }
 
-    /// The storage that the keeper serves.
+    /// Returns the storage that the keeper serves.
     pub fn storage(&self) -> Result<Arc<dyn Storage>, KeeperError> {
         let Some(kind) = self.greeting.storage else {
             let refused = self.greeting.storage_refused.iter().map(|(kind, why)| format!("`{kind}`: {why}"));
@@ -274,12 +275,12 @@ impl Keeper {
         Ok(Arc::new(RemoteStorage::new(kind, self.clone())))
     }
 
-    /// How this client wants limits to hold.
+    /// Returns how this client wants limits to be enforced.
     pub fn limiting(&self) -> Limiting {
         self.starter.options.limiting
     }
 
-    /// The kind of storage that the keeper serves, if any.
+    /// Returns the kind of storage that the keeper serves, if any.
     pub fn storage_kind(&self) -> Option<StorageKind> {
         self.greeting.storage
     }

@@ -1,4 +1,4 @@
-//! Where the keeper runs and what it is told, mostly from the environment.
+//! The options of the keeper: where it runs and its arguments, mostly from the environment.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,21 +18,21 @@ pub enum KeeperPlacement {
     Process,
 }
 
-/// How `limits` of a sandbox is to hold.
+/// How `limits` of a sandbox is enforced.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Limiting {
-    /// For all services together, where the engine allows it.
+    /// For all services together, if the engine allows it.
     #[default]
     Shared,
-    /// Divided among them, in any case: the keeper gets nothing of the engine's control groups.
+    /// Always divided among the services: the keeper gets no access to the engine's control groups.
     Divided,
 }
 
 impl Limiting {
-    /// What this process's environment says (`SANDBOX_LIMITS`).
+    /// Reads `SANDBOX_LIMITS`.
     ///
     /// # Errors
-    /// When it is neither `shared` nor `divided`.
+    /// Fails if it is neither `shared` nor `divided`.
     pub fn from_env() -> Result<Self, KeeperError> {
         const VARIABLE: &str = "SANDBOX_LIMITS";
         match std::env::var(VARIABLE).as_deref() {
@@ -46,23 +46,23 @@ impl Limiting {
     }
 }
 
-/// What decides how the keeper is reached and, if there is none, made.
+/// The options that decide how to reach the keeper and, if there is none, how to start it.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Which world of sandboxes.
+    /// The scope.
     pub scope: Scope,
     /// Where the keeper runs (`SANDBOX_KEEPER`).
     pub place: KeeperPlacement,
-    /// The kind of storage (`SANDBOX_STORAGE`); none: the best that works.
+    /// The kind of storage (`SANDBOX_STORAGE`); `None`: the best one that works.
     pub storage: Option<StorageKind>,
-    /// Bytes that stored data may take (`SANDBOX_BUDGET`, such as `20G`); none: half of what is free. A keeper that is
-    /// there keeps its own.
+    /// Bytes that stored data may take (`SANDBOX_BUDGET`, such as `20G`); `None`: half of the free space. A keeper that
+    /// is running keeps its own budget.
     pub budget: Option<u64>,
-    /// The binary that goes into our image; none: this program, or what [`crate::agent::image::VARIABLE`] names.
+    /// The binary for our image; `None`: this program, or the one in [`crate::agent::image::VARIABLE`].
     pub binary: Option<PathBuf>,
-    /// The engine's socket on the engine's own machine (`SANDBOX_ENGINE_SOCKET`); none: told from how we reach it.
+    /// The engine's socket on the engine's own machine (`SANDBOX_ENGINE_SOCKET`); `None`: derived from how we reach it.
     pub socket: Option<String>,
-    /// How `limits` is to hold (`SANDBOX_LIMITS`). A keeper that is there keeps to what it was told.
+    /// How `limits` is enforced (`SANDBOX_LIMITS`). A keeper that is running keeps the mode it was started with.
     pub limiting: Limiting,
     /// How long the keeper stays after the last sandbox (`SANDBOX_LINGER`, in seconds).
     pub linger: Duration,
@@ -84,7 +84,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The container that has the storage's files.
+    /// Returns the name of the container that has the storage's files.
     pub(super) fn storage_container(&self) -> String {
         match self.place {
             KeeperPlacement::Container => self.scope.keeper(),
@@ -92,7 +92,7 @@ impl Options {
         }
     }
 
-    /// What this process's environment says.
+    /// Reads the options from the environment.
     pub fn from_env() -> Result<Self, KeeperError> {
         let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let wrong = |variable, cause: String| KeeperError::Setting { variable, cause };
@@ -138,7 +138,7 @@ impl Options {
     }
 }
 
-/// `20G`, `500M`, or plain bytes; units are powers of 1024.
+/// Parses `20G`, `500M`, or plain bytes; units are powers of 1024.
 fn bytes(text: &str) -> Option<u64> {
     let upper = text.trim().to_ascii_uppercase();
     let digits = upper.trim_end_matches(|c: char| c.is_ascii_alphabetic());

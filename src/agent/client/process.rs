@@ -1,9 +1,9 @@
-//! The keeper as a detached process of this machine, for engines whose socket may not be mounted.
+//! Runs the keeper as a detached process on this machine, for engines whose socket cannot be mounted.
 //!
-//! Its socket is in the user's runtime directory, one for each engine and scope. Whoever finds nobody listening starts
-//! one; of several, the first to lock the socket's neighbour stays and the others end at once. Its records are in the
-//! user's state directory. The engine's volumes may be out of its reach (another user's, another machine's): the storage
-//! is served by a container of ours, the [`super::StorageServer`].
+//! Its socket is in the user's runtime directory, one per engine and scope. A client that finds no listener starts a
+//! keeper; if several start, the first one to lock the file next to the socket stays and the others exit. Its records
+//! are in the user's state directory. It may have no access to the engine's volumes (another user's, another
+//! machine's), so a container of ours serves the storage, the [`super::StorageServer`].
 
 use std::fs;
 use std::io;
@@ -42,12 +42,12 @@ impl Starter {
         }
     }
 
-    /// Whether a keeper's process listens.
+    /// Whether a keeper process is listening.
     pub(super) async fn has_process(&self) -> Result<bool, KeeperError> {
         Ok(UnixStream::connect(&self.places().await?.socket).await.is_ok())
     }
 
-    /// Ends the keeper's process, if there is one.
+    /// Stops the keeper process, if there is one.
     pub(super) async fn dismiss_process(&self) -> Result<(), KeeperError> {
         if let Ok(socket) = UnixStream::connect(&self.places().await?.socket).await {
             retire(Wire::of_socket(socket)).await;
@@ -57,7 +57,8 @@ impl Starter {
 
     async fn spawn(&self, places: &Places) -> Result<(), KeeperError> {
         let (_, payload) = self.ready().await?;
-        // What it makes the storage server from: on a slow line that takes longer than a keeper is waited for.
+        // The storage server is made from this image. Over a slow connection, loading it takes longer than we wait for
+        // a keeper.
         image::ensure(&*self.engine, payload).await?;
         let failed = |doing, path: &Path| {
             let path = path.to_owned();
@@ -74,19 +75,19 @@ impl Starter {
                 None,
             ))
             .env(Scope::VARIABLE, self.options.scope.as_str())
-            // What a test does to this process is not meant for the keeper.
+            // A fault that a test injects into this process must not reach the keeper.
             .env_remove("SANDBOX_FAULT")
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(places.log()).map_or_else(|_| Stdio::null(), Stdio::from));
         let mut child = command.spawn().map_err(failed("start", payload.binary()))?;
-        // Nobody waits for it for as long as this process lives, but one that ends at once is no zombie.
+        // This process never waits for the keeper, but a keeper that exits early must not stay a zombie.
         tokio::task::spawn_blocking(move || child.wait());
         Ok(())
     }
 
-    /// What the keeper's process wrote last.
+    /// Returns the last lines that the keeper process logged.
     pub(super) async fn last_lines(&self) -> Option<String> {
         let text = fs::read_to_string(self.places().await.ok()?.log()).ok()?;
         let lines: Vec<&str> = text.lines().collect();
@@ -107,18 +108,18 @@ impl Starter {
 
 struct Places {
     socket: PathBuf,
-    /// Where its records go.
+    /// The folder of its records.
     state: PathBuf,
 }
 
 impl Places {
-    /// Where what it tells goes.
+    /// The path of its log file.
     fn log(&self) -> PathBuf {
         self.socket.with_extension("log")
     }
 }
 
-/// The user's own folder for sockets; made, and refused if it is somebody else's.
+/// Creates the user's own folder for sockets, and fails if it belongs to another user.
 fn runtime_folder() -> Result<PathBuf, KeeperError> {
     let own = rustix::process::getuid().as_raw();
     let folder = match std::env::var_os("XDG_RUNTIME_DIR").filter(|it| !it.is_empty()) {
@@ -141,13 +142,13 @@ fn runtime_folder() -> Result<PathBuf, KeeperError> {
     Ok(folder)
 }
 
-/// Whether a keeper's process has locked the place at this socket, though it need not listen yet.
+/// Whether a keeper process has locked this socket, even if it does not listen yet.
 fn is_taken(socket: &Path) -> bool {
     let lock = fs::File::open(lock_beside(socket)).map(|file| file.try_lock());
     matches!(lock, Ok(Err(fs::TryLockError::WouldBlock)))
 }
 
-/// The file whose lock says that somebody keeps at this socket.
+/// Returns the lock file of this socket.
 pub fn lock_beside(socket: &Path) -> PathBuf {
     socket.with_extension("lock")
 }

@@ -1,7 +1,7 @@
-//! Making sure that there is a keeper, and reaching it: in a container, by an exec of `sandbox agent connect`.
+//! Finds or starts the keeper and connects to it: in a container, by an exec of `sandbox agent connect`.
 //!
-//! Any number of clients may do this at once. Nothing here assumes that what was seen a moment ago is still so: a
-//! step that fails because another client was faster is simply tried again.
+//! Any number of clients may do this at the same time, so nothing here relies on an earlier observation: a step that
+//! fails because another client was faster is retried.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,21 +26,21 @@ use crate::engine::{
 use crate::storage::StorageKind;
 use crate::sweep::{self, Target};
 
-/// How long a keeper may take to come up.
+/// How long a keeper may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long is waited between two looks.
+/// The shortest pause between two attempts.
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(500);
-/// How long an older keeper may take to finish what it is doing.
+/// How long an older keeper may take to finish its work.
 const RETIREMENT: Duration = Duration::from_mins(1);
-/// How much of what a keeper wrote is shown when it does not come up.
+/// How many lines of a keeper's log are shown if it does not start.
 pub(super) const LAST_LINES: usize = 3;
-/// The keeper's volume as the keeper sees it.
+/// The path of the keeper's volume in its container.
 pub const VOLUME: &str = "/pool";
 /// The keeper's own socket, in its container.
 pub const SOCKET: &str = "/run/keeper.sock";
 
-/// Knows how to reach the keeper of an engine, or the storage server of a keeper that is a process.
+/// Connects to the keeper of an engine, or to the storage server of a keeper that is a process.
 pub(super) struct Starter {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) options: Options,
@@ -48,10 +48,10 @@ pub(super) struct Starter {
     ready: OnceCell<(EngineInfo, Payload)>,
 }
 
-/// What came of one try.
+/// The result of one attempt.
 pub(super) enum Step {
     Reached(Box<(Wire, Greeting)>),
-    /// An older keeper has left.
+    /// An older keeper has exited.
     Replaced,
     Again(String),
 }
@@ -69,7 +69,7 @@ impl Dial for Starter {
             let cause = match step {
                 Step::Reached(reached) => return Ok(*reached),
                 Step::Replaced => {
-                    // Its other clients would make one of their own build again.
+                    // No pause: the older keeper's other clients would start one of their own build again.
                     pause = Duration::ZERO;
                     "an older keeper was replaced".to_owned()
                 }
@@ -92,13 +92,12 @@ impl Starter {
         Self { engine, options, post: ContainerRole::Keeper, ready: OnceCell::new() }
     }
 
-    /// Knows how to reach the storage server, which is always a container.
     pub(super) fn of_storage_server(engine: Arc<dyn Engine>, options: Options) -> Self {
         let options = Options { place: KeeperPlacement::Container, ..options };
         Self { engine, options, post: ContainerRole::StorageServer, ready: OnceCell::new() }
     }
 
-    /// The container, if there is one.
+    /// Returns the container, if there is one.
     pub(super) async fn container(&self) -> Result<Option<Container>, KeeperError> {
         self.engine.container(&self.name()).await.map_err(KeeperError::engine("look for the keeper"))
     }
@@ -121,7 +120,7 @@ impl Starter {
             .await
     }
 
-    /// Removes a keeper that cannot begin, so that the engine does not start it for ever.
+    /// Removes a keeper that cannot start, so that the engine does not restart it forever.
     async fn remove_broken(&self) -> Result<(), KeeperError> {
         match self.container().await? {
             Some(container) if container.state != ContainerState::Running => self.remove(&container.id).await,
@@ -165,7 +164,7 @@ impl Starter {
         }
     }
 
-    /// Exchanges hellos and judges whether this is a keeper for us.
+    /// Exchanges greetings and decides whether this keeper is compatible.
     pub(super) async fn greet(&self, mut wire: Wire) -> Result<Greeted, KeeperError> {
         let (_, payload) = self.ready().await?;
         let own = payload.build();
@@ -191,7 +190,7 @@ impl Starter {
         Ok(Greeted::Well(Box::new((wire, greeting))))
     }
 
-    /// Makes the container and starts it.
+    /// Creates and starts the container.
     async fn create(
         &self,
         powers: Powers,
@@ -240,8 +239,8 @@ impl Starter {
         }
     }
 
-    /// Makes sure that no keeper of the other kind, told by this container, is at work: two would each attach the pool,
-    /// and neither knows the other's leases.
+    /// Fails if this container, which belongs to a keeper of the other kind, is running: two keepers would each attach
+    /// the pool, and neither knows the other's leases.
     pub(super) async fn alone(&self, container: &str, otherwise: &str) -> Result<(), KeeperError> {
         let other = self.engine.container(container).await;
         match other.map_err(KeeperError::engine("look for another keeper"))? {
@@ -259,14 +258,14 @@ impl Starter {
         self.engine.start_container(&id).await
     }
 
-    /// Removes this very container and waits until it is gone; that it is gone already is fine.
+    /// Removes this container and waits until it is gone. It is no error if it is gone already.
     pub(super) async fn remove(&self, id: &str) -> Result<(), KeeperError> {
         let begin = Instant::now();
         loop {
             match self.engine.remove_container(id, true, false).await {
                 Err(error) if error.is_not_found() => return Ok(()),
                 Ok(()) => return Ok(()),
-                // Somebody else, perhaps the keeper itself, is removing it.
+                // Another client, or the keeper itself, is removing it.
                 Err(error) if is_a_race(&error) && begin.elapsed() < PATIENCE => {}
                 Err(source) => return Err(KeeperError::Engine { doing: "remove the old keeper", source }),
             }
@@ -274,7 +273,7 @@ impl Starter {
         }
     }
 
-    /// Ends the keeper, if there is one.
+    /// Stops the keeper, if there is one.
     pub(super) async fn dismiss(&self) -> Result<(), KeeperError> {
         if self.options.place == KeeperPlacement::Process {
             return self.dismiss_process().await;
@@ -289,7 +288,7 @@ impl Starter {
         self.remove(&container.id).await
     }
 
-    /// The last lines that the keeper wrote.
+    /// Returns the last lines that the keeper logged.
     async fn last_words(&self) -> Option<String> {
         let text = match self.options.place {
             KeeperPlacement::Container => self.logged().await,
@@ -308,7 +307,7 @@ impl Starter {
         Some(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Whether the engine has anything of a sandbox of this scope.
+    /// Whether the engine has any object of a sandbox of this scope.
     pub(super) async fn any_sandbox(&self) -> Result<bool, KeeperError> {
         let target = Target::sandboxes(&self.options.scope);
         let found = sweep::find(&*self.engine, &target).await;
@@ -316,28 +315,28 @@ impl Starter {
     }
 }
 
-/// What came of the hellos.
+/// The result of the greeting.
 pub(super) enum Greeted {
-    /// A keeper for us.
+    /// A compatible keeper.
     Well(Box<(Wire, Greeting)>),
-    /// One that has to make room.
+    /// A keeper that has to be replaced.
     Replace(Box<Wire>),
-    /// None, for now.
+    /// No keeper yet, and why.
     Not(String),
 }
 
-/// Asks a keeper to leave and waits until it has.
+/// Asks a keeper to exit and waits until it has.
 pub(super) async fn retire(mut wire: Wire) {
     let leaving = async {
         wire.send(&Request { id: 1, ask: RequestKind::Retire }).await?;
         while wire.receive().await?.is_some() {}
         std::io::Result::Ok(())
     };
-    // One that does not leave in time is removed: its records are in the volume.
+    // A keeper that does not exit in time is removed: its records are in the volume.
     let _ = timeout(RETIREMENT, leaving).await;
 }
 
-/// Whether an error only says that another client was faster.
+/// Whether an error only means that another client was faster.
 fn is_a_race(error: &EngineError) -> bool {
     matches!(error.kind, ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::InUse)
 }

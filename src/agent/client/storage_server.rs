@@ -1,7 +1,7 @@
-//! The storage of a keeper that is a process: a container of ours on the engine's volume, reached like a keeper.
+//! Client of the storage server: the container that serves the storage for a keeper that runs as a process.
 //!
-//! Such a keeper may be another user's than the engine's, or on another machine, so that it cannot read what lies in
-//! volumes. What can is a container, and it needs no socket of the engine for that.
+//! Such a keeper may belong to another user than the engine, or run on another machine, so that it cannot read the
+//! files in volumes. A container can, and it does not need the engine's socket for that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,16 +18,17 @@ use crate::agent::protocol::Greeting;
 use crate::engine::Engine;
 use crate::storage::{self, RemoteStorage, Storage, StorageError, Transport};
 
-/// A way to the storage server that outlives its container and the engine's restarts. Clones share it.
+/// A handle on the storage server. It survives restarts of the container and of the engine. Clones share it.
 #[derive(Clone)]
 pub struct StorageServer {
     door: Arc<Door>,
-    /// The connection in use; replaced once it was given up.
+    /// The current connection; replaced once it has been given up.
     connection: Arc<Mutex<Keeper>>,
     greeting: Arc<Greeting>,
 }
 
-/// The way in, which is shut once the storage server is to go: a connection that breaks for that must not make it anew.
+/// The dialer. It is closed before the storage server is removed, so that the broken connection does not start it
+/// again.
 struct Door {
     starter: Arc<Starter>,
     shut: AtomicBool,
@@ -46,10 +47,10 @@ impl Dial for Door {
 }
 
 impl StorageServer {
-    /// Reaches the storage server of an engine; starts one if there is none.
+    /// Connects to the storage server of an engine; starts one if there is none.
     ///
     /// # Errors
-    /// When the engine refuses its image or its container, or it does not answer.
+    /// Fails if the engine refuses the image or the container, or if the storage server does not answer.
     pub async fn open(engine: &Arc<dyn Engine>, options: Options) -> Result<Self, KeeperError> {
         let starter = Arc::new(Starter::of_storage_server(Arc::clone(engine), options));
         let door = Arc::new(Door { starter, shut: AtomicBool::new(false) });
@@ -58,27 +59,27 @@ impl StorageServer {
         Ok(Self { door, connection: Arc::new(Mutex::new(connection)), greeting })
     }
 
-    /// What it said of itself.
+    /// Returns what the storage server reported about itself.
     pub fn greeting(&self) -> &Greeting {
         &self.greeting
     }
 
-    /// The storage that it serves, if any.
+    /// Returns the storage that it serves, if any.
     pub fn storage(&self) -> Option<Arc<dyn Storage>> {
         let kind = self.greeting.storage?;
         Some(Arc::new(RemoteStorage::new(kind, self.clone())))
     }
 
-    /// The control groups that it makes, if it can.
+    /// Returns its control group operations, if it can make control groups.
     pub fn groups(&self) -> Option<Arc<dyn Groups>> {
         let grouping = self.greeting.groups.clone()?;
         Some(Arc::new(FarGroups { grouping, storage_server: self.clone() }))
     }
 
-    /// Removes the container, for good.
+    /// Removes the container.
     ///
     /// # Errors
-    /// When the engine refuses.
+    /// Fails if the engine refuses.
     pub async fn dismiss(&self) -> Result<(), KeeperError> {
         self.door.shut.store(true, Ordering::SeqCst);
         self.door.starter.dismiss().await

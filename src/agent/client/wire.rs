@@ -1,4 +1,4 @@
-//! One connection to the keeper: lines out, lines in.
+//! One connection to the keeper: sends requests and receives replies as JSON lines.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use crate::agent::protocol::{LONGEST_ANSWER, LONGEST_LINE, Line, Request};
 use crate::engine::{ByteStream, ExecSession, LogChunk, StdStream};
 
-/// A connection, however it was made.
+/// A connection, over any transport.
 pub struct Wire {
     output: Box<dyn AsyncWrite + Send + Unpin>,
     input: ByteStream,
@@ -17,8 +17,8 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A connection through an exec of `sandbox agent connect`. What that says on stderr ends the connection and is
-    /// the cause.
+    /// Connects through an exec of `sandbox agent connect`. What that prints on stderr ends the connection and is
+    /// reported as the cause.
     pub fn of_exec(session: ExecSession) -> Self {
         let input = session.output.map(|item| match item {
             Ok(LogChunk { stream: StdStream::Stdout, bytes, .. }) => Ok(bytes),
@@ -28,7 +28,7 @@ impl Wire {
         Self { output: session.input, input: input.boxed(), read: BytesMut::new() }
     }
 
-    /// A connection through a socket of this machine.
+    /// Connects through a Unix socket of this machine.
     #[cfg(unix)]
     pub fn of_socket(socket: tokio::net::UnixStream) -> Self {
         let (input, output) = socket.into_split();
@@ -36,7 +36,7 @@ impl Wire {
         Self { output: Box::new(output), input, read: BytesMut::new() }
     }
 
-    /// A connection through a pipe of this process.
+    /// Connects through a pipe inside this process.
     #[cfg(test)]
     pub fn of_pipe(pipe: tokio::io::DuplexStream) -> Self {
         let (input, output) = tokio::io::split(pipe);
@@ -47,7 +47,7 @@ impl Wire {
     /// Sends a request.
     ///
     /// # Errors
-    /// [`io::ErrorKind::FileTooLarge`] for one that is longer than the keeper accepts: nothing of it is sent.
+    /// Returns [`io::ErrorKind::FileTooLarge`], and sends nothing, if the request is longer than the keeper accepts.
     pub async fn send(&mut self, request: &Request) -> io::Result<()> {
         let mut line = serde_json::to_vec(request)?;
         if line.len() >= LONGEST_LINE {
@@ -59,7 +59,7 @@ impl Wire {
         self.output.flush().await
     }
 
-    /// The next line; `None` once the connection has ended. Nothing is lost if the future is dropped.
+    /// Receives the next line; `None` once the connection has ended. Cancel-safe.
     pub async fn receive(&mut self) -> io::Result<Option<Line>> {
         let mut searched = 0;
         loop {

@@ -1,4 +1,4 @@
-//! The container that a fault is.
+//! The container of a fault: creates, finds, removes and restores it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,12 +12,12 @@ use crate::engine::{
     identity::{self, Role},
 };
 
-/// How long a fault may take to be in force.
+/// How long a fault may take to become active.
 const BEGIN: Duration = Duration::from_secs(20);
-/// How long one may take to end.
+/// How long it may take to end.
 const END: Duration = Duration::from_secs(2);
 
-/// Why a fault is not in force.
+/// Why a fault is not active.
 #[derive(Debug, thiserror::Error)]
 pub enum FaultError {
     /// The engine refused.
@@ -28,29 +28,29 @@ pub enum FaultError {
     Refused(String),
 }
 
-/// A fault that is in force, or will be when its service starts.
+/// A fault that is active, or will be when its service starts.
 #[derive(Debug, Clone)]
 pub struct Imposed {
-    /// Its container.
+    /// The fault's own container.
     pub container: ContainerSummary,
-    /// What it is.
+    /// The fault.
     pub fault: Fault,
 }
 
 impl Imposed {
-    /// The fault that a container is, by its labels.
+    /// Reads the fault from a container's labels.
     pub fn of(container: ContainerSummary) -> Option<Self> {
         let fault = serde_json::from_str(container.labels.get(identity::FAULT)?).ok()?;
         Some(Self { container, fault })
     }
 
-    /// The service's container that it is a fault of.
+    /// Returns the service's container that the fault affects.
     pub fn target(&self) -> &str {
         self.container.labels.get(identity::FAULT_OF).map_or("", String::as_str)
     }
 }
 
-/// The labels of a fault of `target`, a container that carries `labels`.
+/// Returns the labels for a fault of `target`, a container with the labels `labels`.
 fn labels(target: &str, labels: &BTreeMap<String, String>, fault: &Fault) -> BTreeMap<String, String> {
     let of_the_sandbox = [
         identity::NAME,
@@ -69,8 +69,8 @@ fn labels(target: &str, labels: &BTreeMap<String, String>, fault: &Fault) -> BTr
     all
 }
 
-/// The container of a fault of `target`, whose labels are `of`. It may filter the packets of the network that it is
-/// in, and nothing else.
+/// Describes the container for a fault of `target`, whose labels are `of`. It may filter the packets of its network
+/// namespace, and nothing else.
 fn container(target: &str, of: &BTreeMap<String, String>, image: &str, fault: &Fault) -> CreateContainer {
     let mut create = CreateContainer::new(identity::fault(target), image);
     create.labels = labels(target, of, fault);
@@ -87,7 +87,7 @@ fn container(target: &str, of: &BTreeMap<String, String>, image: &str, fault: &F
     create
 }
 
-/// Puts a fault in force on the running container `target`, whose labels are `of`, in place of the one it has.
+/// Starts a fault on the running container `target`, whose labels are `of`, and replaces the current one.
 pub async fn impose(
     engine: &dyn Engine,
     target: &str,
@@ -108,7 +108,7 @@ pub async fn impose(
     outcome
 }
 
-/// Takes a fault back, in order where it runs.
+/// Removes a fault; stops its process gracefully if it runs.
 pub async fn lift(engine: &dyn Engine, name: &str) -> Result<(), EngineError> {
     let absent = |error: &EngineError| error.kind == ErrorKind::NotFound;
     match engine.stop_container(name, None, Some(END)).await {
@@ -122,7 +122,7 @@ pub async fn lift(engine: &dyn Engine, name: &str) -> Result<(), EngineError> {
     }
 }
 
-/// Waits for the process's first word.
+/// Waits for the first message of the process.
 async fn begun(engine: &dyn Engine, name: &str) -> Result<(), FaultError> {
     let options = LogOptions { follow: true, ..LogOptions::default() };
     let mut log = engine.logs(name, &options).await?;
@@ -146,13 +146,13 @@ async fn begun(engine: &dyn Engine, name: &str) -> Result<(), FaultError> {
     }
 }
 
-/// The faults among the containers that a filter finds.
+/// Lists the faults among the containers that match a filter.
 pub async fn find(engine: &dyn Engine, filter: Filter) -> Result<Vec<Imposed>, EngineError> {
     let containers = engine.containers(&filter.label(identity::ROLE, Role::Fault.as_str())).await?;
     Ok(containers.into_iter().filter_map(Imposed::of).collect())
 }
 
-/// Puts the fault of a container that has just started in force again: its network is another one now.
+/// Restores the fault of a container that has just started: it has a new network namespace.
 pub async fn revive(engine: &dyn Engine, target: &str) -> Result<(), FaultError> {
     for imposed in find(engine, Filter::all().label(identity::FAULT_OF, target)).await? {
         impose(engine, target, &imposed.container.labels, &imposed.container.image, &imposed.fault).await?;

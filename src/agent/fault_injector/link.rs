@@ -1,14 +1,14 @@
-//! A line with a fault: each packet goes on at some moment, or never. Pure.
+//! Emulates a faulty link: computes when each packet is released, or that it is dropped. It does no I/O.
 
 use std::time::{Duration, Instant};
 
 use super::Fault;
 
-/// What a line of limited bandwidth holds back before it drops: a quarter of a second, and at least so many bytes.
+/// How much a link of limited bandwidth queues before it drops: a quarter of a second, and at least this many bytes.
 const BACKLOG: Duration = Duration::from_millis(250);
 const BACKLOG_BYTES: u32 = 64 * 1024;
 
-/// Which way a packet goes.
+/// The direction of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// To the service.
@@ -17,7 +17,7 @@ pub enum Way {
     Outward,
 }
 
-/// The line to and from one service.
+/// The emulated link of one service.
 #[derive(Debug)]
 pub struct Line {
     fault: Fault,
@@ -25,26 +25,26 @@ pub struct Line {
     outward: Lane,
 }
 
-/// One way of it.
+/// One direction of the link.
 #[derive(Debug, Clone, Copy)]
 struct Lane {
-    /// When everything that came before has been sent.
+    /// When all earlier packets have been sent.
     free: Instant,
-    /// When the last packet went on: none overtakes another.
+    /// When the last packet was released: packets stay in order.
     last: Instant,
 }
 
 impl Line {
-    /// A line with nothing on it.
+    /// Creates an idle link.
     pub fn new(fault: Fault, now: Instant) -> Self {
         let lane = Lane { free: now, last: now };
         Self { fault, inward: lane, outward: lane }
     }
 
-    /// When a packet of so many bytes goes on; `None`: never. `dice` falls evenly between 0 and 1.
+    /// Returns when a packet of this many bytes is released; `None` drops it. `dice` is uniform between 0 and 1.
     ///
-    /// Latency is added on the way in only, so that a round trip takes just so much longer; the sender has let go of a
-    /// packet by then, and is not held back by it.
+    /// Latency is added only on the way in, so that a round trip is longer by exactly this much. The sender has already
+    /// sent the packet by then, so the delay does not block it.
     pub fn send(
         &mut self,
         now: Instant,

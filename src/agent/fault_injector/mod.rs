@@ -1,11 +1,12 @@
-//! Faults on demand: what happens to the packets of a service, from everybody, until it is taken back.
+//! Fault injection: delays, drops or throttles the packets of a service, from and to all peers, until the fault is
+//! removed.
 //!
-//! A fault is a container of our own image in the network of the service's container. That container is all there is
-//! of it: its labels say what the fault is, its process carries it out, its end is the fault's end, and it goes with
-//! the sandbox. The kernel hands each packet that comes or leaves to the process ([`queue`]), which decides when it may
-//! go on, or that it does not ([`line`]). That asks nothing of the kernel but its packet filter, and is the same on
-//! every one. When the service's network ends (it stopped) so does the process; the keeper makes the container anew
-//! when the service starts again ([`container`]).
+//! A fault is a container of our own image in the network namespace of the service's container. There is no other
+//! state: its labels describe the fault, its process applies it, and it is removed with the fault or the sandbox. The
+//! kernel passes each packet to the process ([`packet_queue`]), which decides when to release it or whether to drop it
+//! ([`link`]). This needs only the kernel's packet filter, and so works in the same way on every kernel. When the
+//! service stops, its network namespace ends, and so does the process; the keeper creates the container again when the
+//! service starts ([`container`]).
 
 pub mod container;
 mod link;
@@ -15,29 +16,29 @@ use std::{fmt, io, process::ExitCode, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// What happens to a service's packets. Nothing, where nothing is said.
+/// What happens to a service's packets. Unset fields have no effect.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fault {
-    /// Each round trip takes so much longer.
+    /// Added to each round trip.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Duration>,
-    /// The latency varies by so much, up or down.
+    /// The latency varies by this much, up or down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Duration>,
-    /// The share of packets that are lost, each way: 0 to 1.
+    /// The share of packets that is dropped, in each direction: 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
-    /// The most bits a second, each way.
+    /// The bandwidth limit in bits per second, in each direction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<u64>,
-    /// No packet passes.
+    /// Drop all packets.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
 }
 
 impl Fault {
-    /// This fault with what another one says besides or otherwise.
+    /// Combines two faults; fields of `more` take precedence.
     #[must_use]
     pub fn and(self, more: &Self) -> Self {
         Self {
@@ -49,15 +50,15 @@ impl Fault {
         }
     }
 
-    /// Whether it says nothing.
+    /// Whether no field is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What is wrong with it, in the words of the command line.
+    /// Checks that the fields do not contradict each other. The error uses the names of the command-line options.
     ///
     /// # Errors
-    /// When parts contradict each other.
+    /// Fails if they do.
     pub fn check(&self) -> Result<(), &'static str> {
         let latency = self.latency.unwrap_or_default();
         match self.jitter {
@@ -70,7 +71,7 @@ impl Fault {
     }
 }
 
-/// As the options that ask for it.
+/// Formats the fault as the command-line options that request it.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words = Vec::new();
@@ -94,21 +95,20 @@ fn bits(rate: u64) -> String {
     format!("bandwidth {rate}bit")
 }
 
-/// What the process says on its standard output, one JSON line each.
+/// What the process prints on its standard output, one JSON line each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum FaultEvent {
-    /// It is in force.
+    /// The fault is active.
     Imposed,
-    /// It could not be put in force.
+    /// The fault could not be started.
     Failed {
-        /// Why not.
+        /// The cause.
         message: String,
     },
 }
 
-/// `sandbox agent fault JSON`: carries a fault out in the network that it was started in, until it is told to stop
-/// (SIGTERM) or the network ends.
+/// `sandbox agent fault JSON`: applies a fault in its network namespace, until SIGTERM or until the namespace ends.
 pub fn run(args: &[String]) -> ExitCode {
     let outcome = args
         .first()
@@ -130,7 +130,7 @@ pub fn run(args: &[String]) -> ExitCode {
 fn say(event: &FaultEvent) {
     use io::Write;
     if let Ok(line) = serde_json::to_string(event) {
-        // Whoever reads may have gone; the fault is in force all the same.
+        // The reader may have gone; the fault is active all the same.
         let _ = writeln!(io::stdout(), "{line}");
     }
 }

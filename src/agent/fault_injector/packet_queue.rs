@@ -1,4 +1,4 @@
-//! The kernel hands over every packet of this network but those of the loopback, and is told when each may go on.
+//! Receives every packet of this network namespace from the kernel, except loopback, and releases or drops each one.
 //!
 //! Message and attribute numbers are those of `linux/netfilter/nfnetlink_queue.h`.
 
@@ -23,7 +23,7 @@ use crate::agent::linux::rtnetlink::{Interface, interfaces};
 const IPV4: Table<'static> = Table::ipv4("sandbox_fault");
 const IPV6: Table<'static> = Table::ipv6("sandbox_fault");
 const QUEUE: u16 = 0;
-/// Before the kernel follows connections, so that what is lost is as if it had never come.
+/// The priority of the chains: before connection tracking, so that a dropped packet leaves no trace.
 const FIRST: i32 = -400;
 const LOOPBACK: Interface = Interface(1);
 
@@ -34,17 +34,17 @@ const CONFIG: u16 = SUBSYSTEM | 2;
 const PACKET_HEADER: u16 = 1;
 const VERDICT_HEADER: u16 = 2;
 const PAYLOAD: u16 = 10;
-/// As much of each packet as says how long it is.
+/// Bytes that are copied of each packet: enough to read its length.
 const COPIED: u32 = 20;
-/// The header of a packet of IPv6, which its length leaves out.
+/// The length of the IPv6 header, which the length field does not include.
 const IPV6_HEADER: u32 = 40;
-/// Packets that may wait at once.
+/// The most packets that may wait at once.
 const MOST_WAITING: u32 = 65_536;
-/// Room for what comes while we are not looking.
+/// The receive buffer, for bursts while the process is busy.
 const SOCKET_BYTES: usize = 8 * 1024 * 1024;
 
-/// Carries a fault out until SIGTERM, or until the network has no interface left. `begun` is called once it is in
-/// force.
+/// Applies a fault until SIGTERM, or until the network namespace has no interface left. Calls `begun` once it is
+/// active.
 pub async fn carry_out(fault: Fault, begun: impl FnOnce()) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -67,7 +67,7 @@ pub async fn carry_out(fault: Fault, begun: impl FnOnce()) -> io::Result<()> {
             }
             ready = queue.socket.readable() => {
                 let received = ready?.try_io(|socket| socket.get_ref().try_receive(&mut buffer));
-                // An error means that some were lost; they may be, and the others are not.
+                // An error means that some packets were lost; that is acceptable, and the others are still queued.
                 if let Ok(Ok(length)) = received {
                     queue.take(&buffer[..length])?;
                 }
@@ -75,12 +75,12 @@ pub async fn carry_out(fault: Fault, begun: impl FnOnce()) -> io::Result<()> {
             () = tokio::time::sleep_until(next.into()) => {}
         }
     }
-    // There is none where there is no IPv6.
+    // Without IPv6 there is no such table.
     let _ = Socket::netfilter()?.request(nftables::batch([IPV6.delete()]));
     Socket::netfilter()?.request(nftables::batch([IPV4.delete()]))
 }
 
-/// The rules for both versions of IP; those for the newer one may fail where nobody speaks it.
+/// Installs the rules for IPv4 and IPv6; those for IPv6 may fail if the namespace has no IPv6.
 fn lead_packets_here() -> io::Result<()> {
     let lacks = lacking("a rule that queues packets (nft_queue, or xt_NFQUEUE with nft_compat)");
     match lead_packets_of(IPV6) {
@@ -90,7 +90,7 @@ fn lead_packets_here() -> io::Result<()> {
     lead_packets_of(IPV4).map_err(lacks)
 }
 
-/// The kernel's own way to a queue first, the older one where it has only that.
+/// Tries the nftables queue expression first, then the older one, for kernels that have only that.
 fn lead_packets_of(table: Table<'static>) -> io::Result<()> {
     let rules = |queues: fn(nftables::Rule<'static>, u16) -> Message| {
         nftables::batch([
@@ -109,7 +109,7 @@ fn lead_packets_of(table: Table<'static>) -> io::Result<()> {
         .or_else(|_unknown| Socket::netfilter()?.request(rules(nftables::Rule::queues_the_old_way)))
 }
 
-/// Whether an interface of this network has an IPv6 address, the loopback's left out.
+/// Whether an interface of this namespace has an IPv6 address, loopback excluded.
 fn speaks_ipv6() -> bool {
     let addresses = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
     addresses.lines().any(|line| line.split_whitespace().last() != Some("lo"))
@@ -119,7 +119,7 @@ fn lacking(what: &'static str) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("the engine's kernel has not {what}: {error}"))
 }
 
-/// Packets that wait, each with the moment at which it goes on.
+/// The waiting packets, each with the time of its release.
 struct Queue {
     socket: AsyncFd<Socket>,
     line: Line,
@@ -191,7 +191,7 @@ fn config() -> Message {
     Message::new(CONFIG, ACK, &header())
 }
 
-/// What of a packet decides.
+/// The fields of a packet that decide what happens to it.
 #[derive(Debug, PartialEq, Eq)]
 struct Packet {
     id: u32,
@@ -213,7 +213,7 @@ impl Packet {
     }
 }
 
-/// How long a packet is, by its header: in bytes.
+/// Returns the length of a packet, from its header, in bytes.
 fn length(header: &[u8]) -> Option<u32> {
     let at = |offset| Some(u32::from(u16::from_be_bytes(*header.get(offset..)?.first_chunk()?)));
     if header.first()? >> 4 == 6 { Some(at(4)? + IPV6_HEADER) } else { at(2) }

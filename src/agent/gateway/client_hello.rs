@@ -1,8 +1,9 @@
-//! The name in a TLS ClientHello, read strictly: what two readers could understand differently is refused.
+//! Reads the server name in a TLS ClientHello. It is strict: it rejects whatever two parsers could understand
+//! differently.
 //!
 //! RFC 8446, sections 4.1.2 and 5.1 (a hello may span records); RFC 6066, section 3 (server name).
 
-/// A ClientHello longer than this is no honest one.
+/// The longest accepted ClientHello, in bytes. No real client sends a longer one.
 pub const MOST_BYTES: usize = 64 * 1024;
 
 const HANDSHAKE_RECORD: u8 = 22;
@@ -11,20 +12,20 @@ const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
 const MOST_RECORD_BYTES: usize = 16 * 1024 + 256;
 
-/// What the bytes so far say.
+/// The result of reading the bytes so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hello {
-    /// Read on.
+    /// More bytes are needed.
     Incomplete,
     /// Not a ClientHello, or an ambiguous one.
     Unsound,
-    /// A whole hello that names no host.
+    /// A complete hello without a server name.
     Nameless,
-    /// A whole hello for this name (lower case, no final dot).
+    /// A complete hello for this name (lower case, no final dot).
     For(String),
 }
 
-/// Reads the beginning of a connection.
+/// Parses the beginning of a connection.
 pub fn read(bytes: &[u8]) -> Hello {
     let mut handshake = Vec::new();
     let mut rest = bytes;
@@ -87,7 +88,7 @@ fn body(bytes: &[u8]) -> Option<Hello> {
     Some(name.map_or(Hello::Nameless, Hello::For))
 }
 
-/// Exactly one name of the one kind there is.
+/// Returns the name if there is exactly one, of the only defined type.
 fn server_name(content: &[u8]) -> Option<String> {
     let mut content = Cursor(content);
     let mut names = Cursor(content.vector16()?);

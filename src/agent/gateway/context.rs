@@ -1,4 +1,4 @@
-//! What all of the gateway's tasks share.
+//! The context that all tasks of the gateway share.
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
@@ -8,26 +8,26 @@ use super::outbound::Answers;
 use super::policy::Policy;
 use super::stats::{GatewayStats, RefusalKey, RefusalKind};
 
-/// The engine's own resolver, in every container on a network of the user's.
+/// The engine's own resolver, in every container on a user-defined network.
 pub const ENGINE_RESOLVER: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11)), 53);
 
 /// The state of a running gateway.
 #[derive(Debug)]
 pub struct Serving {
-    /// As it was told.
+    /// The configuration.
     pub config: GatewayConfig,
-    /// The decisions.
+    /// The egress policy.
     pub policy: Policy,
-    /// Who is who.
+    /// The service directory.
     pub roster: ServiceDirectory,
-    /// The counts.
+    /// The statistics.
     pub ledger: Shared<GatewayStats>,
-    /// Outside names looked up for the proxy.
+    /// The proxy's cache of outside names.
     pub answers: Shared<Answers>,
 }
 
-/// A connection in use; its end is counted when it is dropped.
+/// An open connection; dropping it counts its end.
 #[derive(Debug)]
 pub struct ConnectionGuard(Arc<Serving>);
 
@@ -38,7 +38,7 @@ impl Drop for ConnectionGuard {
 }
 
 impl Serving {
-    /// A gateway of this configuration.
+    /// Creates the context for this configuration.
     pub fn new(config: GatewayConfig) -> Arc<Self> {
         Arc::new(Self {
             policy: Policy::new(&config),
@@ -49,18 +49,18 @@ impl Serving {
         })
     }
 
-    /// Who resolves outside names.
+    /// Returns the resolver for outside names.
     pub fn outside_resolver(&self) -> SocketAddr {
         self.config.resolver.unwrap_or(ENGINE_RESOLVER)
     }
 
-    /// Counts a connection through a published port until the result is dropped.
+    /// Counts a connection through a published port until the returned guard is dropped.
     pub fn count_connection(self: &Arc<Self>) -> ConnectionGuard {
         self.ledger.lock().opened();
         ConnectionGuard(Arc::clone(self))
     }
 
-    /// Counts a refusal. The first of its kind is in the log at once, for who looks right after it.
+    /// Counts a refusal. The first of its kind is logged at once, so that a caller who reads the log next finds it.
     pub fn refuse(
         &self,
         from: SocketAddr,

@@ -1,9 +1,9 @@
-//! The gateway's conversation with a client, over one exec that stays open: JSON lines, requests with an `id`, answers
-//! with the same one, in any order.
+//! The control protocol between a client and the gateway, over one exec that stays open: JSON lines, requests with an
+//! `id`, answers with the same `id`, in any order.
 //!
-//! `sandbox agent control` carries its standard input and output to a socket of the gateway's. The socket has an
-//! abstract name, which is the network namespace's own: no other container can reach it, and a read-only file system
-//! does not mind.
+//! `sandbox agent control` connects its standard input and output to the gateway's socket. The socket has an abstract
+//! name, which belongs to the network namespace: no other container can reach it, and it works on a read-only file
+//! system.
 
 use std::{
     io,
@@ -28,69 +28,69 @@ use super::stats::{Connections, Refusal};
 
 /// The socket's abstract name.
 const SOCKET_NAME: &str = "sandbox-gateway-control";
-/// How long a gateway that is about to listen is waited for.
+/// How long to wait for a gateway that is starting.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
-/// The longest request.
+/// The longest request, in bytes.
 const MOST_BYTES: u64 = 1024 * 1024;
 
-/// What a client asks of a gateway.
+/// A request to the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlRequest {
-    /// Chosen by the client; comes back in each answer.
+    /// Chosen by the client; each answer carries the same number.
     pub id: u64,
-    /// What to do.
+    /// The request itself.
     #[serde(flatten)]
     pub action: ControlAction,
 }
 
-/// The kinds of requests.
+/// The requests of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase")]
 pub enum ControlAction {
-    /// Probe a service until it is ready or time is out. Answers: [`ControlAnswer::Waiting`] whenever the last
+    /// Probes a service until it is ready or the timeout has passed. Sends [`ControlAnswer::Waiting`] whenever the last
     /// result changes, then one [`ControlAnswer::Ready`] or [`ControlAnswer::TimedOut`].
     Probe(Probe),
-    /// End the probe with this id; it answers [`ControlAnswer::Cancelled`], and so does this.
+    /// Cancels the probe with this id. Both requests are answered with [`ControlAnswer::Cancelled`].
     Cancel {
         /// The probe's id.
         probe: u64,
     },
-    /// Use of the published ports: [`ControlAnswer::Connections`].
+    /// Returns the use of the published ports: [`ControlAnswer::Connections`].
     Connections,
-    /// What was refused so far: [`ControlAnswer::Refused`].
+    /// Returns what was refused so far: [`ControlAnswer::Refused`].
     Refused,
-    /// Begin to serve a published port: [`ControlAnswer::Done`].
+    /// Starts to serve a published port: [`ControlAnswer::Done`].
     Forward(Forward),
-    /// A service's container is new or has moved: [`ControlAnswer::Done`].
+    /// Adds or moves a service's container: [`ControlAnswer::Done`].
     Service(ServiceAddress),
 }
 
-/// One answer of a gateway.
+/// An answer of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlReply {
-    /// The request's.
+    /// The id of the request.
     pub id: u64,
-    /// What became of it.
+    /// The answer itself.
     #[serde(flatten)]
     pub answer: ControlAnswer,
 }
 
-/// The kinds of answers.
+/// The answers of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub enum ControlAnswer {
-    /// Not ready yet.
+    /// The service is not ready yet.
     Waiting {
         /// The last result: "connection refused", "503".
         last: String,
     },
-    /// The service answered as it should.
+    /// The service is ready.
     Ready {
         /// Milliseconds since the request.
         after_ms: u64,
     },
-    /// The probe's time is out.
+    /// The probe's timeout has passed.
     TimedOut {
         /// The last result.
         last: String,
@@ -104,16 +104,16 @@ pub enum ControlAnswer {
         /// Each kind of refusal with its count.
         refusals: Vec<Refusal>,
     },
-    /// Done.
+    /// The request was carried out.
     Done,
-    /// Could not be done.
+    /// The request failed.
     Failed {
-        /// Why.
+        /// The cause.
         message: String,
     },
 }
 
-/// Accepts clients from now on.
+/// Starts to accept clients.
 pub fn serve(serving: Arc<Serving>, edge: Option<std::net::Ipv4Addr>) -> io::Result<()> {
     let listener = unix::UnixListener::bind_addr(&unix::SocketAddr::from_abstract_name(SOCKET_NAME)?)?;
     listener.set_nonblocking(true)?;
@@ -133,7 +133,7 @@ pub fn serve(serving: Arc<Serving>, edge: Option<std::net::Ipv4Addr>) -> io::Res
     Ok(())
 }
 
-/// Carries standard input to the gateway and its answers to standard output, until either ends.
+/// Copies standard input to the gateway and its answers to standard output, until either ends.
 pub fn carry_stdio() -> io::Result<()> {
     use std::{io::Read, net::Shutdown, thread};
     let stream = connect(&unix::SocketAddr::from_abstract_name(SOCKET_NAME)?)?;
@@ -151,13 +151,13 @@ pub fn carry_stdio() -> io::Result<()> {
         }
     });
     let _end = io::copy(&mut io::stdin().lock(), &mut &stream);
-    // A closed standard input is the client's end, and the end of all that it asked for.
+    // When standard input closes, the client has ended, and so do its requests.
     let _ = stream.shutdown(Shutdown::Both);
     drop(answers);
     Ok(())
 }
 
-/// Waits for a gateway that has only just started.
+/// Connects, and waits for a gateway that has only just started.
 fn connect(address: &unix::SocketAddr) -> io::Result<unix::UnixStream> {
     let begin = Instant::now();
     loop {
@@ -190,7 +190,7 @@ async fn converse(
     tokio::select! { ended = listening => ended, ended = answering => ended }
 }
 
-/// One client; what it asked for ends with it.
+/// One client; its requests end when it disconnects.
 struct Client {
     serving: Arc<Serving>,
     edge: Option<std::net::Ipv4Addr>,

@@ -1,4 +1,4 @@
-//! Who is who inside: services by address, addresses by service.
+//! The service directory: finds services by address and addresses by service.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use parking::Guarded;
 use super::{config::ServiceAddress, lookup};
 
 mod parking {
-    //! A mutex whose holders never panic, so that a poisoned one is still sound.
+    //! A mutex whose holders never panic, so that a poisoned one is still consistent.
 
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -25,7 +25,7 @@ mod parking {
             Self(Mutex::new(value))
         }
 
-        /// Takes it for a moment; never across an await.
+        /// Locks it. Never hold the guard across an await.
         pub fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
@@ -34,7 +34,7 @@ mod parking {
 
 pub use parking::Guarded as Shared;
 
-/// The services' containers.
+/// The containers of all services.
 #[derive(Debug)]
 pub struct ServiceDirectory {
     containers: Guarded<Vec<ServiceAddress>>,
@@ -43,7 +43,7 @@ pub struct ServiceDirectory {
 }
 
 impl ServiceDirectory {
-    /// The containers of a configuration; those without an address are asked of `engine_resolver`.
+    /// Creates the directory. Containers without an address are looked up at `engine_resolver`.
     pub fn new(containers: Vec<ServiceAddress>, engine_resolver: SocketAddr) -> Self {
         Self { containers: Guarded::new(containers), engine_resolver, turn: AtomicUsize::new(0) }
     }
@@ -57,7 +57,7 @@ impl ServiceDirectory {
         }
     }
 
-    /// The service at an address, or the address itself.
+    /// Returns the service at an address, or the address itself.
     pub fn service_at(&self, address: Ipv4Addr) -> String {
         let containers = self.containers.lock();
         let found =
@@ -65,7 +65,7 @@ impl ServiceDirectory {
         found.map_or_else(|| address.to_string(), |container| container.service.clone())
     }
 
-    /// Where a service (or one container of it, by its name) is now; replicas take turns.
+    /// Returns the current address of a service (or of one container, by its name); replicas take turns.
     pub async fn locate(&self, service: &str, network: Option<&str>) -> io::Result<Ipv4Addr> {
         let (found, unknown) = self.candidates(service, network);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -82,7 +82,7 @@ impl ServiceDirectory {
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("`{container}` is not running")))
     }
 
-    /// The same with a port.
+    /// As [`ServiceDirectory::locate`], with a port.
     pub async fn locate_port(
         &self,
         service: &str,

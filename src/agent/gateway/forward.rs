@@ -1,4 +1,4 @@
-//! Published ports: from the edge to a service, TCP and UDP.
+//! Published ports: forwards TCP connections and UDP datagrams from the edge network to a service.
 
 use std::{
     cell::RefCell,
@@ -18,22 +18,22 @@ use super::config::{EdgeNetwork, Forward, Protocol};
 use super::context::Serving;
 use super::relay::{relay, reset};
 
-/// Connections that may wait to be accepted.
+/// The most connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// How long a service may take to accept.
+/// How long to wait for a service to accept.
 const CONNECT_FOR: Duration = Duration::from_secs(10);
-/// A UDP client is forgotten after so long without a datagram either way.
+/// A UDP client is forgotten after this long without a datagram in either direction.
 const UDP_IDLE: Duration = Duration::from_secs(60);
-/// UDP clients at once.
+/// The most UDP clients at once.
 const MOST_UDP_CLIENTS: usize = 1024;
-/// The longest datagram.
+/// The longest datagram, in bytes.
 const DATAGRAM_BYTES: usize = 65_535;
 
 thread_local! {
     static DATAGRAM: RefCell<Vec<u8>> = RefCell::new(vec![0; DATAGRAM_BYTES]);
 }
 
-/// Listens on a forward's edge port and serves it from then on. An error is the listening's own.
+/// Listens on a forward's edge port and serves it. An error means that it cannot listen.
 pub async fn serve(serving: Arc<Serving>, address: Ipv4Addr, forward: Forward) -> io::Result<()> {
     let at = SocketAddr::from((address, forward.edge_port));
     match forward.protocol {
@@ -49,7 +49,7 @@ pub async fn serve(serving: Arc<Serving>, address: Ipv4Addr, forward: Forward) -
     Ok(())
 }
 
-/// A listener with room for a thousand at once.
+/// Creates a listener with a large backlog.
 pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
     let socket = local_socket()?;
     socket.set_reuseaddr(true)?;
@@ -57,21 +57,21 @@ pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// A socket whose connections stay on this machine's bridges; those that a listener accepts are of its kind.
+/// Creates a socket whose connections stay on this machine's bridges; accepted connections inherit its options.
 ///
-/// There is no line to be spared here, and the host's congestion control may think that there is: BBR, a common default,
-/// paces by timers and takes every wait for a processor for a queue, which costs a third of the throughput. Reno sends
-/// what fits, and it is the one that every kernel has and lets everybody use.
+/// There is no network to protect from congestion here, but the host's congestion control may assume one: BBR, a common
+/// default, paces by timers and mistakes every wait for a processor for a queue, which costs a third of the throughput.
+/// Reno sends what fits; every kernel has it and lets every user select it.
 fn local_socket() -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     let _ = rustix::net::sockopt::set_tcp_congestion(&socket, "reno");
     Ok(socket)
 }
 
-/// Whether a peer is the engine's machine, for which ports are published. Its proxy and its translation of addresses
-/// both come from the bridge; rootless Podman's proxy may come from our `own` address, which the kernel takes from nobody
-/// else. Neither another sandbox's gateway is a client of ours, nor a service that sends to the edge over a network
-/// that it shares with us: the kernel answers for each of our addresses on every network.
+/// Whether a peer is not the engine's machine, for which the ports are published. The machine's proxy and its address
+/// translation both use the bridge's address; rootless Podman's proxy may use our `own` address, which the kernel
+/// accepts from no other machine. Neither another sandbox's gateway may connect, nor a service that sends to the edge
+/// address over a network that it shares with us: the kernel answers for each of our addresses on every network.
 fn is_stranger(edge: Option<&EdgeNetwork>, own: Ipv4Addr, peer: IpAddr) -> bool {
     edge.is_some_and(|edge| peer != IpAddr::V4(edge.bridge) && peer != IpAddr::V4(own))
 }
@@ -91,7 +91,7 @@ async fn accept(serving: Arc<Serving>, listener: TcpListener, own: Ipv4Addr, for
                     }
                 });
             }
-            // Out of descriptors: the ones that close make room.
+            // Out of descriptors: wait until other connections close.
             Err(_error) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
@@ -102,7 +102,7 @@ async fn connect(serving: &Serving, forward: &Forward) -> io::Result<TcpStream> 
     timeout(CONNECT_FOR, local_socket()?.connect(at)).await?
 }
 
-/// Each client gets a socket of its own towards the service, so that answers find their way back.
+/// Each client gets its own socket towards the service, so that answers can be matched to it.
 async fn pass_datagrams(serving: Arc<Serving>, edge: Arc<UdpSocket>, own: Ipv4Addr, forward: Forward) {
     let mut clients: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
     let (gone_sender, mut gone) = tokio::sync::mpsc::unbounded_channel();
@@ -150,18 +150,18 @@ async fn associate(serving: &Serving, forward: &Forward) -> io::Result<UdpSocket
     let at = locate(serving, forward).await?;
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
     socket.connect(at).await?;
-    // Until the runtime has heard so from the kernel, `try_send` refuses and the first datagram would be lost.
+    // Before the runtime knows that the socket is writable, `try_send` fails and the first datagram would be lost.
     socket.writable().await?;
     Ok(socket)
 }
 
-/// Where a forward leads now.
+/// Resolves the current address of a forward's target.
 async fn locate(serving: &Serving, forward: &Forward) -> io::Result<SocketAddr> {
     let to = forward.container.as_deref().unwrap_or(&forward.service);
     serving.roster.locate_port(to, forward.network.as_deref(), forward.container_port).await
 }
 
-/// Until the service has said nothing for a while. A service that never answers is forgotten and found again.
+/// Returns when the service has been silent for a while. A service that never answers is resolved again.
 async fn pass_answers(service: &UdpSocket, edge: &UdpSocket, client: SocketAddr) {
     let mut until = Instant::now() + UDP_IDLE;
     loop {
@@ -173,7 +173,8 @@ async fn pass_answers(service: &UdpSocket, edge: &UdpSocket, client: SocketAddr)
             let length = service.try_recv(&mut datagram[..])?;
             edge.try_send_to(&datagram[..length], client)
         });
-        // An error is the service's refusal (nobody listens yet) or a full queue: the next may pass.
+        // An error means that the service refuses (it does not listen yet) or that a queue is full: the next one may
+        // pass.
         if passed.is_ok() {
             until = Instant::now() + UDP_IDLE;
         }

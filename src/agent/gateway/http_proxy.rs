@@ -1,5 +1,5 @@
-//! HTTP to listed names. Every request of a connection is read as a whole and made anew, so neither a later request
-//! nor a smuggled one reaches a host that is not listed.
+//! Proxies HTTP to listed names. It parses every request of a connection completely and builds a new one from it, so
+//! that neither a later request nor a smuggled one reaches a host that is not listed.
 
 use std::{io, sync::Arc};
 
@@ -24,11 +24,11 @@ use super::tcp_proxy::Caller;
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-/// The methods that a first line may begin with; anything else on a port of one name is another protocol.
+/// The methods that a request line may begin with. On a port for one name, anything else is another protocol.
 const METHODS: [&[u8]; 9] =
     [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE "];
 
-/// Whether a connection that begins like this speaks HTTP.
+/// Whether a connection that begins like this is HTTP.
 pub fn begins_request(first: &[u8]) -> bool {
     METHODS.iter().any(|method| first.starts_with(&method[..method.len().min(8)]))
 }
@@ -70,7 +70,7 @@ async fn answer(serving: &Serving, request: Request<Incoming>, caller: Caller) -
     }
 }
 
-/// The one host that a request means: the target's own if it has one, else the header's (RFC 9112, section 3.2).
+/// Returns the one host of a request: that of the target if it has one, else the header's (RFC 9112, section 3.2).
 fn host(uri: &Uri, headers: &HeaderMap, port: u16) -> Result<String, &'static str> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (header, second) = (hosts.next(), hosts.next());
@@ -116,7 +116,7 @@ async fn ask(server: TcpStream, mut request: Request<Incoming>) -> Result<Respon
     Ok(response.map(BodyExt::boxed))
 }
 
-/// The target in its plain form, and no header that speaks of the client's connection.
+/// Rewrites the target to its origin form, with the host in `Host`, and removes `Expect` and hop-by-hop headers.
 fn make_anew(request: &mut Request<Incoming>, upgrading: bool) {
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     if let Some(authority) = authority.and_then(|authority| HeaderValue::from_str(&authority).ok()) {

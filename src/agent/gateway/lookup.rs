@@ -1,4 +1,4 @@
-//! Asking a resolver for the IPv4 addresses of a name.
+//! A small DNS client: asks a resolver for the IPv4 addresses of a name.
 
 use std::{
     io,
@@ -17,23 +17,22 @@ use tokio::{
     time::timeout,
 };
 
-/// How long one try may take.
+/// How long one attempt may take.
 const TRY_FOR: Duration = Duration::from_secs(2);
-/// How often we ask.
 const TRIES: usize = 2;
-/// Large enough for any answer over UDP.
+/// Large enough for any answer over UDP, in bytes.
 const MOST_BYTES: usize = 4096;
 
-/// An address and how long it holds.
+/// A resolved address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resolved {
     /// The address.
     pub address: Ipv4Addr,
-    /// For so many seconds.
+    /// How long it is valid, in seconds.
     pub ttl: u32,
 }
 
-/// The IPv4 addresses of `name`; none if there is no such name.
+/// Returns the IPv4 addresses of `name`; none if the name does not exist.
 pub async fn addresses(server: SocketAddr, name: &str) -> io::Result<Vec<Resolved>> {
     if !name.trim_end_matches('.').split('.').all(is_label) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` is not a name")));
@@ -52,7 +51,7 @@ pub async fn addresses(server: SocketAddr, name: &str) -> io::Result<Vec<Resolve
     }
 }
 
-/// The IPv4 addresses in an answer, those behind a CNAME included.
+/// Returns the IPv4 addresses in an answer, including those behind a CNAME.
 pub fn a_records(answer: &Message) -> Vec<Resolved> {
     let address = |record: &hickory_proto::rr::Record| match &record.data {
         RData::A(address) => Some(Resolved { address: address.0, ttl: record.ttl }),
@@ -61,7 +60,7 @@ pub fn a_records(answer: &Message) -> Vec<Resolved> {
     answer.answers.iter().filter_map(address).collect()
 }
 
-/// Sends a question as it is and returns the answer as it is, over TCP if it does not fit into a datagram.
+/// Sends a query unchanged and returns the answer unchanged, over TCP if it does not fit into a datagram.
 pub async fn ask(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
     let mut last = io::Error::new(io::ErrorKind::TimedOut, "the resolver does not answer");
     for _ in 0..TRIES {
@@ -102,7 +101,7 @@ async fn ask_by_stream(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8
     timeout(TRY_FOR, exchange).await?
 }
 
-/// Reads one message of the TCP framing: its length in two bytes, then itself.
+/// Reads one message of the TCP framing: two bytes of length, then the message.
 pub async fn read_framed(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let length = stream.read_u16().await?;
     let mut message = vec![0; usize::from(length)];

@@ -1,13 +1,12 @@
-//! The gateway: the one way into a sandbox and the one way out of it.
+//! The gateway: everything that enters or leaves a sandbox passes through it.
 //!
 //! `sandbox agent gateway` runs once per sandbox, in our own image, on each of the sandbox's networks and on the edge
-//! bridge. It forwards published ports, answers look-ups of outside names, enforces the egress policy, and probes
-//! services from the inside. It owns no state that outlives it, holds no engine socket, and keeps no capability once
-//! it is set up.
+//! bridge. It forwards published ports, resolves outside names, enforces the egress policy, and probes services from
+//! the inside. It keeps no state beyond its own life, has no engine socket, and keeps no capability after its set-up.
 //!
-//! # What the networks and containers must look like
+//! # Required configuration of networks and containers
 //!
-//! Whoever creates the objects (the plan) follows this table; every line was tried on engines of API 1.41 and later.
+//! The plan creates the objects according to this table. Every line was tried on engines of API 1.41 and later.
 //!
 //! | | `deny`, lists of names only | lists with addresses, `allow` |
 //! | --- | --- | --- |
@@ -35,19 +34,20 @@
 //!   choose, from 1024 up; below are the resolver's and the proxy's;
 //! - ports 53, 80 and 443 need no capability: the engine sets `net.ipv4.ip_unprivileged_port_start=0`.
 //!
-//! Each service container: `--dns` the gateway's `GatewayNetwork::address` on one of the service's networks, unless
-//! the spec names servers of its own (these are then reached only under `allow` or by an address rule), `--dns-search
-//! .` (so that the host's search domain does not turn `db` into an outside name), `CapDrop: ["NET_RAW"]`. Fixed
-//! addresses, told in `ServiceAddress`, spare the gateway a look-up per connection and give refusals their
-//! service's name; without them the container's name is asked of the engine's resolver.
+//! Each service container: `--dns` is the gateway's `GatewayNetwork::address` on one of the service's networks, unless
+//! the spec names its own servers (which are then reachable only under `allow` or by an address rule); `--dns-search .`
+//! (so that the host's search domain does not turn `db` into an outside name); `CapDrop: ["NET_RAW"]`. Fixed addresses
+//! in `ServiceAddress` save the gateway a look-up per connection and show the service's name in refusals; without them
+//! the gateway looks up the container's name at the engine's resolver.
 //!
-//! IPv6, where a network has it, is for services among themselves: we neither listen nor pass anything on. `inhibit_ipv4`
-//! has no counterpart for it, so the bridge's IPv6 address would be the host; `agent::host_firewall` turns it off there.
+//! IPv6, where a network has it, is only for traffic among services: the gateway neither listens on it nor forwards it.
+//! `inhibit_ipv4` has no IPv6 counterpart, so the bridge's IPv6 address would be the host; `agent::host_firewall` turns
+//! it off there.
 //!
-//! # What a refused packet meets
+//! # What happens to a refused packet
 //!
-//! Under `deny` and lists of names a service has no route out at all: a connection to an outside address fails at
-//! once with "network is unreachable" and nothing reaches us (so nothing is counted); a look-up gets NXDOMAIN and is
+//! Under `deny` and lists of names a service has no route out: a connection to an outside address fails at once with
+//! "network is unreachable" and nothing reaches the gateway (so it is not counted); a DNS query gets NXDOMAIN and is
 //! counted. In router mode a refused packet is answered with a reset or "administratively prohibited", and counted.
 
 pub use crate::plan::gateway_config as config;
@@ -88,29 +88,29 @@ use config::{EdgeNetwork, GatewayConfig, GatewayMode};
 use context::Serving;
 use stats::GatewayEvent;
 
-/// Why the gateway does not run.
+/// Why the gateway cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// The environment carries no configuration that can be read.
+    /// The environment has no readable configuration.
     #[error("cannot read the configuration in the environment")]
     Config(#[source] serde_json::Error),
     /// A step of the set-up failed.
     #[error("cannot {step}")]
     SetUp {
-        /// Which step.
+        /// The step.
         step: String,
-        /// Why.
+        /// The cause.
         #[source]
         cause: io::Error,
     },
 }
 
-/// Attaches the step that failed to a cause.
+/// Adds the step that failed to an error.
 fn failed_to(step: impl Into<String>) -> impl FnOnce(io::Error) -> GatewayError {
     move |cause| GatewayError::SetUp { step: step.into(), cause }
 }
 
-/// `sandbox agent gateway`: serves until it is told to stop (SIGTERM or SIGINT).
+/// `sandbox agent gateway`: serves until it receives SIGTERM or SIGINT.
 pub fn run() -> ExitCode {
     let config = GatewayConfig::from_environment(|name| std::env::var(name).ok());
     let served = config.map_err(GatewayError::Config).and_then(|config| {
@@ -129,7 +129,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// `sandbox agent control`: carries its standard input and output to the gateway in whose container it was started.
+/// `sandbox agent control`: connects its standard input and output to the gateway in the same container.
 pub fn control() -> ExitCode {
     let carried = privileges::give_up().and_then(|()| control::carry_stdio());
     if carried.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -195,7 +195,7 @@ async fn open_ports(serving: &Arc<Serving>, edge: Option<Ipv4Addr>) -> Result<()
     Ok(())
 }
 
-/// The address that the engine gave us on the edge: the one we would reach its bridge from.
+/// Returns the address that the engine gave us on the edge network: the source address for its bridge.
 async fn own_address(edge: &EdgeNetwork) -> io::Result<Ipv4Addr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
     socket.connect((edge.bridge, 9)).await?;

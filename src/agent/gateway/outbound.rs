@@ -1,4 +1,4 @@
-//! Reaching a listed name: resolved by ourselves, and never followed inwards.
+//! Connects to listed names: the gateway resolves them itself and never connects to internal addresses.
 
 use std::{
     collections::HashMap,
@@ -17,27 +17,27 @@ use super::lookup::{self, Resolved};
 use super::stats::RefusalKind;
 use crate::agent::host_firewall::edge::LET_OUT;
 
-/// How long one address may take to accept.
+/// How long to wait for one address to accept.
 const CONNECT_FOR: Duration = Duration::from_secs(10);
-/// An answer is not kept for longer, whatever it says.
+/// The longest time, in seconds, that an answer is cached, whatever its TTL.
 const MOST_TTL: u32 = 60;
-/// Names kept.
+/// The most names in the cache.
 const MOST_NAMES: usize = 256;
 
-/// Who asks for what.
+/// An outbound connection that a service asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// The service's address.
     pub from: SocketAddr,
-    /// The name, already found on the list.
+    /// The name, which is on the list.
     pub name: &'a str,
     /// The port.
     pub port: u16,
-    /// How it was asked for.
+    /// The kind of request, for the statistics.
     pub kind: RefusalKind,
 }
 
-/// Answers that still hold.
+/// The cache of DNS answers.
 #[derive(Debug, Default)]
 pub struct Answers(HashMap<String, (Instant, Vec<Ipv4Addr>)>);
 
@@ -56,7 +56,7 @@ impl Answers {
     }
 }
 
-/// Connects to a listed name at an address that it may have. Addresses that lead inwards are counted as refused.
+/// Connects to a listed name, at an address that the policy permits. Internal addresses are counted as refused.
 pub async fn connect(serving: &Serving, wanted: Wanted<'_>) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("no such name: `{}`", wanted.name));
     for address in resolve(serving, wanted.name).await? {
@@ -77,7 +77,7 @@ pub async fn connect(serving: &Serving, wanted: Wanted<'_>) -> io::Result<TcpStr
     Err(last)
 }
 
-/// A socket to the outside; to the engine's machine it leads only where a rule `names` the machine's address.
+/// Creates an outbound socket. It reaches the engine's machine only if a rule `names` the machine's address.
 fn socket(names: bool) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     if names {

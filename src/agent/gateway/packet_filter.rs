@@ -1,4 +1,4 @@
-//! The router's rules: what a service's packet meets on its way out.
+//! The router's packet filter: the rules for packets that services send out.
 
 use std::net::Ipv4Addr;
 
@@ -9,18 +9,18 @@ use crate::agent::linux::netlink::Message;
 use crate::agent::linux::nftables::{self, Hook, RuleAction, TCP, Table, UDP};
 use crate::agent::linux::rtnetlink::Interface;
 
-/// The log group that refused packets are told to.
+/// The log group for refused packets.
 pub const LOG_GROUP: u16 = 5;
 
 const TABLE: Table<'static> = Table::ipv4("sandbox");
 const REFUSE: &str = "refuse";
 
-/// What becomes of a packet that no rule of a chain takes.
+/// What to do with a packet that no rule of a chain matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// On its way.
+    /// Forward it.
     Accept,
-    /// Told, and answered with a refusal.
+    /// Log it and reject it.
     Refuse,
 }
 
@@ -35,23 +35,23 @@ impl Verdict {
     }
 }
 
-/// What a router filters by.
+/// The inputs of the router's packet filter.
 #[derive(Debug, Clone)]
 pub struct Filter {
-    /// The interface towards the outside.
+    /// The interface on the edge network.
     pub edge: Interface,
-    /// Each inner interface with those of our addresses that may be spoken to on it.
+    /// Each inner interface, with the gateway's addresses that services may reach on it.
     pub inner: Vec<(Interface, Vec<Ipv4Addr>)>,
-    /// Never passed on to.
+    /// Networks that packets are never forwarded to.
     pub never: Vec<Ipv4Net>,
-    /// Passed on to, with the port if not any.
+    /// Networks that packets are forwarded to, with the port unless any port is allowed.
     pub listed: Vec<(Ipv4Net, Option<u16>)>,
-    /// What becomes of the rest.
+    /// What to do with all other packets.
     pub rest: Verdict,
 }
 
 impl Filter {
-    /// The messages that put this filter in place, all or none.
+    /// Returns the netlink messages that install this filter atomically.
     pub fn messages(&self) -> Vec<Message> {
         let mut rules = vec![
             TABLE.create(),
@@ -69,7 +69,8 @@ impl Filter {
         nftables::batch(rules)
     }
 
-    /// On each network, only our addresses on that network are there: neither another network's nor the edge's.
+    /// On each network, services reach only the gateway's address on that network, not those on other networks or the
+    /// edge.
     fn input_rules(&self) -> Vec<Message> {
         let mut rules = Vec::new();
         for (interface, addresses) in &self.inner {
@@ -82,11 +83,12 @@ impl Filter {
         rules
     }
 
-    /// Tells the engine's machine what may be for itself: what a rule names by its very address. No service says so.
+    /// Marks the packets that the engine's machine may accept for itself: those to an address that a rule names
+    /// exactly. Marks that services set themselves are removed.
     fn mark_rules(&self) -> Vec<Message> {
         let leaving = || TABLE.rule("mark").leaves_by(self.edge);
         let mut rules = vec![leaving().has_service_class(LET_OUT).set_service_class(0)];
-        // The machine answers look-ups of the gateway itself, which have none.
+        // The machine answers DNS queries only from the gateway itself, which do not carry this mark.
         rules.extend([TCP, UDP].map(|it| leaving().to_port(it, DNS).set_service_class(NOT_THE_GATEWAYS)));
         for (net, port) in self.listed.iter().filter(|(net, _)| net.prefix_len() == 32) {
             match port {
@@ -100,10 +102,11 @@ impl Filter {
         rules
     }
 
-    /// The host may gain addresses after we were told them. What it answers itself still has the time to live that
-    /// systems begin with; what it merely passes on has lost one. Its ICMP errors must come through.
+    /// Drops answers from addresses that the host gained after the gateway was configured. A packet from the host
+    /// itself still has one of the usual initial TTLs; a packet that it merely forwards has a lower one. The host's
+    /// ICMP errors have to pass.
     fn host_answer_rules(&self) -> Vec<Message> {
-        // 64, 128 and 255, less the one that passing through us has cost before this hook.
+        // 64, 128 and 255, minus one for the hop through the gateway before this hook.
         const BEGINNINGS: [u8; 3] = [63, 127, 254];
         let fresh = |ttl: u8| TABLE.rule("forward").enters_by(self.edge).lives_for(ttl);
         BEGINNINGS
@@ -115,7 +118,7 @@ impl Filter {
             .collect()
     }
 
-    /// One that a rule names by its very address may be the host's.
+    /// Answers from an address that a rule names exactly may come from the host.
     fn named_answer_rules(&self) -> impl Iterator<Item = Message> {
         let named = self.listed.iter().filter(|(net, _)| net.prefix_len() == 32);
         let answer = |net| TABLE.rule("forward").enters_by(self.edge).comes_from(net).answers();
@@ -147,7 +150,7 @@ impl Filter {
     }
 }
 
-/// Told at no more than a bounded rate, then a reset or "administratively prohibited".
+/// Logs refused packets at a limited rate, then rejects them with a reset or "administratively prohibited".
 fn refuse_rules() -> Vec<Message> {
     let told = TABLE.rule(REFUSE).at_most_a_second(200).told(LOG_GROUP);
     let reset = TABLE.rule(REFUSE).of_protocol(TCP).rejects(1, 0);

@@ -1,4 +1,4 @@
-//! The decisions: which names and addresses may be reached. Pure.
+//! The egress policy: decides which names and addresses a service may reach. It does no I/O.
 
 use std::net::Ipv4Addr;
 
@@ -6,11 +6,11 @@ use ipnet::Ipv4Net;
 
 use super::config::{EgressPolicy, EgressRule, GatewayConfig, NamePattern};
 
-/// The ports of a name that is listed without one.
+/// The ports of a name rule without a port.
 pub const WEB_PORTS: [u16; 2] = [80, 443];
 
-/// Never a destination outside, whatever the policy: this host, loopback, link-local (the metadata address among
-/// them), multicast, reserved; and where clouds serve the same elsewhere (Alibaba, Azure).
+/// Never reachable, whatever the policy: this host, loopback, link-local (with the metadata address), multicast and
+/// reserved networks; and the metadata addresses of clouds that use others (Alibaba, Azure).
 const NEVER: [&str; 7] = [
     "0.0.0.0/8",
     "127.0.0.0/8",
@@ -21,10 +21,10 @@ const NEVER: [&str; 7] = [
     "168.63.129.16/32",
 ];
 
-/// Not where a public name leads: private and shared address space. An address rule lifts it.
+/// Networks that a public name may not resolve to: private and shared address space. An address rule allows them.
 const PRIVATE: [&str; 5] = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.0.0.0/24", "192.168.0.0/16"];
 
-/// A policy with everything needed to apply it.
+/// The egress policy with the derived networks.
 #[derive(Debug, Clone)]
 pub struct Policy {
     egress: EgressPolicy,
@@ -33,26 +33,26 @@ pub struct Policy {
     inside_names: Vec<String>,
 }
 
-/// What becomes of a look-up.
+/// The decision about a DNS query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameVerdict {
-    /// Answer with our own address; the proxy passes the connection on.
+    /// Answer with the gateway's own address; the proxy handles the connection.
     Ours,
-    /// Ask the outside and hand its answer on.
+    /// Forward the query and its answer.
     Forward,
-    /// A name of the sandbox itself that the engine does not know just now: no such name, and no refusal.
+    /// A name inside the sandbox that the engine cannot resolve at the moment: answer NXDOMAIN, but do not count it.
     Inside,
-    /// No such name, and counted.
+    /// Answer NXDOMAIN and count a refusal.
     Refused,
 }
 
-/// Why an address that a listed name resolved to is not connected to.
+/// Why the gateway does not connect to an address that a listed name resolved to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressRefusal {
-    /// The host, another sandbox, loopback, link-local or not a unicast address.
+    /// It is the host, another sandbox, loopback, link-local or not a unicast address.
     #[error("the name resolves to an address that is never let out")]
     Never,
-    /// A private address that no rule lists.
+    /// It is a private address that no rule lists.
     #[error("the name resolves to a private address that no rule lists")]
     Private,
 }
@@ -62,7 +62,7 @@ fn nets(texts: &[&str]) -> Vec<Ipv4Net> {
 }
 
 impl Policy {
-    /// The policy of a configuration.
+    /// Creates the policy of a configuration.
     pub fn new(config: &GatewayConfig) -> Self {
         let mut never = nets(&NEVER);
         never.extend(config.networks.iter().map(|network| network.subnet.trunc()));
@@ -77,17 +77,17 @@ impl Policy {
         Self { egress: config.egress.clone(), never, private: nets(&PRIVATE), inside_names }
     }
 
-    /// Networks that no packet is ever passed on to.
+    /// Returns the networks that packets are never forwarded to.
     pub fn never(&self) -> &[Ipv4Net] {
         &self.never
     }
 
-    /// The policy as it was written.
+    /// Returns the policy as written in the spec.
     pub fn egress(&self) -> &EgressPolicy {
         &self.egress
     }
 
-    /// What becomes of a look-up of `name` (lower case, no final dot).
+    /// Decides about a DNS query for `name` (lower case, no final dot).
     pub fn look_up(&self, name: &str) -> NameVerdict {
         if !name.contains('.') || self.inside_names.iter().any(|inside| inside == name) {
             return NameVerdict::Inside;
@@ -102,12 +102,12 @@ impl Policy {
         }
     }
 
-    /// Whether a connection to `name` on `port` may be passed on.
+    /// Whether a connection to `name` on `port` is allowed.
     pub fn allows_name(&self, name: &str, port: u16) -> bool {
         self.name_rules().any(|(pattern, rule_port)| pattern.matches(name) && ports_match(rule_port, port))
     }
 
-    /// The ports that the proxy listens on.
+    /// Returns the ports on which the proxy listens.
     pub fn proxy_ports(&self) -> Vec<u16> {
         let mut ports: Vec<u16> = self
             .name_rules()
@@ -119,8 +119,8 @@ impl Policy {
         ports
     }
 
-    /// The one name that a connection to `port` can mean, if exactly one rule gives that port and it is no wildcard:
-    /// then a protocol that names no host may pass too.
+    /// Returns the name for `port` if exactly one rule has that port, and the rule is not a wildcard: then a protocol
+    /// that states no host is allowed on it too.
     pub fn only_name_on(&self, port: u16) -> Option<&str> {
         let mut rules = self.name_rules().filter(|(_, rule_port)| ports_match(*rule_port, port));
         match (rules.next(), rules.next()) {
@@ -129,7 +129,7 @@ impl Policy {
         }
     }
 
-    /// Whether an address that a listed name resolved to may be connected to.
+    /// Decides whether the gateway may connect to an address that a listed name resolved to.
     pub fn permits_resolved(&self, address: Ipv4Addr, port: u16) -> Result<(), AddressRefusal> {
         if self.never.iter().any(|net| net.contains(&address)) {
             return Err(AddressRefusal::Never);
@@ -140,17 +140,17 @@ impl Policy {
         Ok(())
     }
 
-    /// Why no rule lets a packet to an address out; `None` where one can.
+    /// Returns why no rule can allow an address; `None` if one can.
     pub fn never_out(&self, address: Ipv4Addr) -> Option<&'static str> {
-        // Under `allow` nothing else is refused, whether or not it was known beforehand. A list that names the very address
-        // lets out what is forbidden as one: it is the host's.
+        // Under `allow` every refusal is final, even of an address that was not known beforehand. In a list, a rule
+        // that names this very address allows it even if it is a forbidden single address: those belong to the host.
         let never = self.egress == EgressPolicy::Allow
             || nets(&NEVER).iter().any(|net| net.contains(&address))
             || self.never.iter().any(|net| net.prefix_len() < 32 && net.contains(&address));
         never.then_some("this machine, other sandboxes and link-local addresses are never let out")
     }
 
-    /// Whether a rule names this very address, which may then be the engine's machine's.
+    /// Whether a rule names exactly this address, which then may be one of the engine's machine.
     pub fn names_address(&self, address: Ipv4Addr, port: u16) -> bool {
         self.egress.rules().iter().any(|rule| match rule {
             EgressRule::Net { net, port: rule_port } => {
@@ -252,7 +252,7 @@ mod tests {
         for never in [[169, 254, 169, 254], [100, 100, 100, 200], [10, 200, 0, 5], [10, 201, 9, 9]] {
             assert!(listed.never_out(never.into()).is_some(), "{never:?}");
         }
-        // A rule that names the host's very address lets it out.
+        // A rule that names the host's address exactly allows it.
         assert_eq!(listed.never_out(Ipv4Addr::new(198, 51, 100, 7)), None);
         assert!(policy(r#""allow""#).never_out(Ipv4Addr::new(198, 51, 100, 7)).is_some());
         assert_eq!(listed.never_out(Ipv4Addr::new(10, 1, 2, 4)), None);

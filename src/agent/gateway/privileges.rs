@@ -1,4 +1,4 @@
-//! What the gateway may do: after set-up, nothing that needs a capability.
+//! Drops the gateway's privileges: after the set-up it needs no capability.
 
 use std::io;
 
@@ -14,14 +14,15 @@ pub fn use_all_descriptors() {
     let _ = rustix::process::setrlimit(Resource::Nofile, limit);
 }
 
-/// Gives up every capability for good. To be called while the process has one thread only: capabilities are a
-/// thread's.
+/// Gives up every capability permanently. Call it while the process has only one thread: capabilities belong to
+/// threads.
 pub fn give_up() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
-    // Not every engine's kernel has ambient capabilities to clear.
+    // Some kernels have no ambient capabilities, so an error does not matter.
     let _ = rustix::thread::clear_ambient_capability_set();
     for capability in CapabilitySet::all().iter() {
-        // Needs SETPCAP, which an engine that drops all does not give: nothing can then be regained anyway.
+        // This needs SETPCAP. An engine that drops all capabilities does not grant it, but then none can be regained
+        // anyway.
         let _ = rustix::thread::remove_capability_from_bounding_set(capability);
     }
     let none = CapabilitySet::empty();

@@ -1,4 +1,4 @@
-//! Is a service ready? Asked from the inside, every 20 ms at first, every 50 ms later.
+//! Readiness probes from inside the sandbox: every 20 ms at first, every 50 ms later.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -11,50 +11,50 @@ use tokio::{
 
 use super::context::Serving;
 
-/// The time between two tries, at first.
+/// The pause between two attempts at first.
 const SHORTEST: Duration = Duration::from_millis(20);
-/// The time between two tries, after a while.
+/// The pause between two attempts later.
 const LONGEST: Duration = Duration::from_millis(50);
-/// For so long the short time holds.
+/// How long the short pause is used.
 const SHORT_FOR: Duration = Duration::from_secs(2);
-/// A connection that neither comes about nor fails in this time is tried anew: its first packet was lost.
+/// A connection attempt that takes longer than this is repeated: its first packet was lost.
 const CONNECT_FOR: Duration = Duration::from_secs(1);
-/// An HTTP answer may take this long.
+/// How long an HTTP answer may take.
 const ANSWER_FOR: Duration = Duration::from_secs(10);
-/// The longest head of an HTTP answer.
+/// The longest head of an HTTP answer, in bytes.
 const MOST_HEAD_BYTES: usize = 64 * 1024;
 
-/// What to probe and how long.
+/// A probe and its timeout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     /// A service of the configuration, or an address.
     pub target: String,
-    /// The network to reach it by; any if absent.
+    /// The network to reach it by; any network if absent.
     #[serde(default)]
     pub network: Option<String>,
     /// The port.
     pub port: u16,
-    /// An HTTP answer is awaited; a mere connection if absent.
+    /// The HTTP request to send; without one, a TCP connection is enough.
     #[serde(default)]
     pub http: Option<HttpProbe>,
-    /// Give up after so many milliseconds.
+    /// The timeout, in milliseconds.
     pub timeout_ms: u64,
 }
 
-/// The request of an HTTP probe and the answer that counts.
+/// The request of an HTTP probe, and the statuses that count as ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpProbe {
     /// The path with its query, beginning with a slash.
     pub path: String,
-    /// The statuses that count; any from 200 to 399 if empty.
+    /// The statuses that count as ready; 200 to 399 if empty.
     #[serde(default)]
     pub status: Vec<u16>,
-    /// Headers to send; a `Host` among them replaces the usual one.
+    /// Headers to send; a `Host` header replaces the default one.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
 }
 
-/// Probes until the service is ready. `tell` hears each new result in between; the last one is the error.
+/// Probes until the service is ready. Calls `tell` with each new result; on a timeout returns the last one as an error.
 pub async fn until_ready(serving: &Serving, probe: &Probe, tell: impl Fn(&str)) -> Result<(), String> {
     let started = Instant::now();
     let deadline = started + Duration::from_millis(probe.timeout_ms);
@@ -118,7 +118,7 @@ async fn ask_status(stream: &mut TcpStream, http: &HttpProbe, probe: &Probe) -> 
     read_status(stream).await
 }
 
-/// The status of the final answer; those of the 1xx kind come before it.
+/// Returns the status of the final answer, after any 1xx answers.
 async fn read_status(stream: &mut TcpStream) -> io::Result<u16> {
     let mut bytes = Vec::with_capacity(1024);
     loop {
@@ -158,7 +158,7 @@ fn find(bytes: &[u8], sought: &[u8]) -> Option<usize> {
     bytes.windows(sought.len()).position(|window| window == sought)
 }
 
-/// A result in the words that people know it by.
+/// Formats an error in its well-known words.
 fn said(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
@@ -195,7 +195,7 @@ mod tests {
         Probe { target: Ipv4Addr::LOCALHOST.to_string(), network: None, port, http, timeout_ms: 5000 }
     }
 
-    /// A server that gives each connection the next of `answers`.
+    /// A server that sends the next of `answers` on each connection.
     async fn server(answers: &'static [&'static str]) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(*heard.borrow(), ["503", "closed without an answer", "the answer is not HTTP"]);
     }
 
-    /// How long after a port opens it is seen.
+    /// Measures how long it takes until an open port is noticed.
     async fn seen_after() -> Duration {
         let reserved = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = reserved.local_addr().unwrap();
@@ -253,7 +253,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_opens_is_seen_within_sixty_milliseconds() {
-        // What the prober adds is in each try; what a busy machine adds is not.
+        // One fast attempt is enough: a slow prober would delay all of them, a busy machine only some.
         let mut seen = Vec::new();
         while seen.len() < 5 {
             seen.push(seen_after().await);

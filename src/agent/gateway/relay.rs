@@ -1,8 +1,8 @@
-//! Carries bytes between two streams: both ways at once, each end of a direction passed on by itself, a reset passed
-//! on as a reset.
+//! Copies bytes between two streams in both directions at once. It forwards the end of each direction separately, and a
+//! reset as a reset.
 //!
-//! Small messages go through one shared buffer. A direction in bulk moves inside the kernel by `splice`, through a
-//! pipe that is borrowed only while there is something in flight, so an idle connection costs its two sockets.
+//! Small messages go through one shared buffer. Bulk data moves inside the kernel by `splice`, through a pipe that is
+//! borrowed only while data is in flight, so that an idle connection costs only its two sockets.
 
 use std::{
     cell::RefCell,
@@ -14,11 +14,11 @@ use std::{
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::{io::Interest, net::TcpStream, task::coop};
 
-/// A read this long is the beginning of bulk.
+/// A read of this many bytes counts as the beginning of bulk data.
 const SMALL: usize = 16 * 1024;
-/// What one borrowed pipe holds.
+/// The capacity of one borrowed pipe.
 const PIPE_BYTES: usize = 512 * 1024;
-/// Pipes kept for the next bulk.
+/// The most unused pipes that are kept.
 const SPARE_PIPES: usize = 8;
 
 thread_local! {
@@ -32,7 +32,7 @@ struct Pipe {
     capacity: usize,
 }
 
-/// Carries bytes both ways until both directions have ended. An error on either side resets both.
+/// Copies bytes both ways until both directions have ended. An error on either side resets both.
 pub async fn relay(one: TcpStream, other: TcpStream) {
     let _ = (one.set_nodelay(true), other.set_nodelay(true));
     if carry_both(&one, &other).await.is_err() {
@@ -55,7 +55,7 @@ async fn carry_both(one: &TcpStream, other: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// Waits for a reset on a stream that has ended, so that nobody reads it any more.
+/// Waits for a reset on a stream that has ended and that is therefore not read any more.
 async fn broken(stream: &TcpStream) -> io::Error {
     match stream.ready(Interest::ERROR).await.and_then(|_ready| stream.take_error()) {
         Ok(Some(error)) | Err(error) => error,
@@ -88,7 +88,7 @@ async fn carry(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// Passes an end on; the way back stays open.
+/// Forwards the end of a direction; the other direction stays open.
 fn end(to: &TcpStream) -> io::Result<()> {
     match rustix::net::shutdown(to.as_fd(), rustix::net::Shutdown::Write) {
         Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
@@ -133,8 +133,8 @@ async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Moves bytes until there are none for the moment; whether `from` has ended. Without a pipe to be had, nothing moves
-/// and the shared buffer goes on.
+/// Moves bytes until none are left for the moment; returns whether `from` has ended. If no pipe is available, it moves
+/// nothing and the caller continues with the shared buffer.
 async fn carry_bulk(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
     let Some(pipe) = borrow_pipe() else { return Ok(false) };
     let ended = splice_through(&pipe, from, to).await?;

@@ -1,8 +1,8 @@
-//! The resolver for outside names: what the engine does not know of a service's look-ups comes here.
+//! The DNS resolver for outside names: the engine's resolver forwards what it cannot resolve itself to this one.
 //!
-//! A look-up is itself a way out (a tunnel by names), so nothing is asked outside but what the policy lets through:
-//! under `allow` the question is handed on as it is; a listed name is answered with our own address without asking
-//! anyone; everything else does not exist.
+//! DNS queries can carry data out (a DNS tunnel), so only what the policy allows is asked outside: under `allow` a
+//! query is forwarded unchanged; a listed name is answered with the gateway's own address, without an outside query;
+//! every other name does not exist.
 
 use std::{
     io,
@@ -27,16 +27,16 @@ use super::lookup::{a_records, ask, read_framed, write_framed};
 use super::policy::NameVerdict;
 use super::stats::RefusalKind;
 
-/// For how long a service may keep our own address for a name, in seconds.
+/// The TTL of our own address as an answer, in seconds.
 const OUR_TTL: u32 = 30;
-/// Questions handed outside at once.
+/// The most queries that are forwarded at once.
 const MOST_OUTSIDE: usize = 256;
-/// A TCP client that asks nothing for so long is left.
+/// A TCP client that sends no query for this long is disconnected.
 const TCP_IDLE: Duration = Duration::from_secs(10);
-/// What fits into a datagram without EDNS.
+/// What fits into a datagram without EDNS, in bytes.
 const PLAIN_DATAGRAM: usize = 512;
 
-/// Answers on one of our addresses, from then on. `ours` is what a listed name resolves to there.
+/// Serves on one of the gateway's addresses. Listed names resolve to `ours` there.
 pub async fn serve(serving: Arc<Serving>, ours: Ipv4Addr) -> io::Result<()> {
     let at = SocketAddr::from((ours, 53));
     let socket = Arc::new(UdpSocket::bind(at).await?);
@@ -93,7 +93,7 @@ impl Resolver {
         }
     }
 
-    /// The answer to one question; none to what is no question at all.
+    /// Returns the answer to one query; `None` if the message is no query.
     async fn answer(&self, question: &[u8], client: SocketAddr) -> Option<Vec<u8>> {
         let message = Message::from_vec(question).ok()?;
         if message.metadata.message_type != MessageType::Query {
@@ -118,7 +118,7 @@ impl Resolver {
                 }
                 reply(&message, ResponseCode::NXDomain, None)
             }
-            // Nothing leaves by IPv6: whoever tried would wait for nothing.
+            // The gateway forwards no IPv6, so a client that got an IPv6 address would only wait for a timeout.
             NameVerdict::Forward if query.query_type() == RecordType::AAAA => {
                 reply(&message, ResponseCode::NoError, None)
             }
@@ -126,7 +126,7 @@ impl Resolver {
         }
     }
 
-    /// Hands a question on and its answer back, unless that leads where no packet may go.
+    /// Forwards a query and returns its answer, unless that contains an address that no packet may reach.
     async fn forward(
         &self,
         message: &Message,
@@ -225,7 +225,7 @@ mod tests {
         (answer.metadata.response_code, a_records(&answer).iter().map(|record| record.address).collect())
     }
 
-    /// An upstream that says `address` to every question.
+    /// An upstream that answers every query with `address`.
     async fn upstream(address: Ipv4Addr) -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let at = socket.local_addr().unwrap();

@@ -1,7 +1,7 @@
-//! Router mode: we take the gateway addresses that services send to, pass on what the policy lets through under our
-//! own edge address, and hear from the kernel what it refused.
+//! Router mode: the gateway takes the addresses that services use as their gateway, forwards what the policy allows
+//! from its own edge address, and receives the packets that the kernel refused.
 //!
-//! All of it is set up while we still hold `NET_ADMIN`; the kernel goes on by itself afterwards.
+//! All of it is set up while the gateway still has `NET_ADMIN`; afterwards the kernel works without it.
 
 use std::{
     io,
@@ -21,11 +21,11 @@ const LOG_CONFIG: u16 = 4 << 8 | 1;
 const LOG_PACKET: u16 = 4 << 8;
 const PAYLOAD: u16 = 9;
 
-/// Where refused packets are heard of.
+/// The netlink socket on which the kernel reports refused packets.
 #[derive(Debug)]
 pub struct Refusals(Socket);
 
-/// Becomes the router. `edge_address` is our own on the edge.
+/// Sets up the router. `edge_address` is the gateway's own address on the edge network.
 pub fn set_up(
     config: &GatewayConfig,
     policy: &Policy,
@@ -53,7 +53,7 @@ pub fn set_up(
     let netfilter = Socket::netfilter()?;
     netfilter.request(filter.messages())?;
     let refusals = listen_to_refusals()?;
-    // Only now, with the filter in place, do packets find us.
+    // The default route comes last, so that no packet arrives before the filter is in place.
     set_default_route(&route, edge_interface, edge.bridge)?;
     for (network, (interface, _)) in config.networks.iter().zip(&inner) {
         if let Some(adopt) = network.adopt {
@@ -79,13 +79,13 @@ fn listen_to_refusals() -> io::Result<Refusals> {
     let copied = [&64u32.to_be_bytes()[..], &[COPY_PACKET, 0]].concat();
     let socket = Socket::netfilter()?;
     socket.request(vec![Message::new(LOG_CONFIG, ACK, &header).with(1, &[BIND])])?;
-    // Told at once rather than gathered: at most a tenth of a second old.
+    // The kernel flushes its log after at most a tenth of a second.
     let mode = Message::new(LOG_CONFIG, ACK, &header).with(2, &copied).with(4, &10u32.to_be_bytes());
     socket.request(vec![mode])?;
     Ok(Refusals(socket))
 }
 
-/// Counts what the kernel refuses, from now on.
+/// Starts counting what the kernel refuses.
 pub fn serve(serving: Arc<Serving>, refusals: Refusals) -> io::Result<()> {
     let socket = refusals.0.watched()?;
     tokio::spawn(async move {
@@ -93,7 +93,7 @@ pub fn serve(serving: Arc<Serving>, refusals: Refusals) -> io::Result<()> {
         loop {
             let Ok(mut ready) = socket.readable().await else { return };
             let received = ready.try_io(|socket| socket.get_ref().try_receive(&mut buffer));
-            // An error means that some were lost, which only makes a count too low.
+            // An error means that some reports were lost, which only makes a count too low.
             let Ok(Ok(length)) = received else { continue };
             for message in messages(&buffer[..length]).filter(|message| message.kind == LOG_PACKET) {
                 let content = message.body.get(4..).unwrap_or_default();
@@ -109,7 +109,7 @@ pub fn serve(serving: Arc<Serving>, refusals: Refusals) -> io::Result<()> {
     Ok(())
 }
 
-/// What of a packet is counted.
+/// The fields of a packet by which it is counted.
 #[derive(Debug, PartialEq, Eq)]
 struct Packet {
     from: Ipv4Addr,

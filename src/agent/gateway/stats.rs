@@ -1,5 +1,5 @@
-//! What the gateway counts, and the log it writes it to: one JSON line an event, on standard output, so that one call
-//! for the container's log tells all. Counts are totals since the start, so a lost line is made good by the next.
+//! The gateway's counters and its log: one JSON line per event on standard output, so that one request for the
+//! container's log returns everything. Counts are totals since the start, so the next line makes up for a lost one.
 
 use std::{
     collections::HashMap,
@@ -12,33 +12,33 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Protocol;
 
-/// Different refusals remembered; what comes beyond is counted as one.
+/// The most distinct refusals that are recorded; further ones are counted together.
 const MOST_REFUSALS: usize = 256;
-/// How often an entry that keeps changing is written again.
+/// How often an entry that keeps changing is logged again.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// Everything is written anew after this many bytes, so that a rotated log still tells all.
+/// All entries are logged again after this many bytes, so that a rotated log is still complete.
 const ANEW_AFTER: usize = 256 * 1024;
 
 /// One line of the gateway's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum GatewayEvent {
-    /// Set up and serving.
+    /// The gateway is set up and serves.
     Started {
-        /// The sandbox.
+        /// The sandbox's name.
         sandbox: String,
-        /// When.
+        /// When it started.
         at: Timestamp,
     },
     /// Published ports were used.
     Connections(Connections),
-    /// Something was not let out.
+    /// The policy refused something.
     Refused(Refusal),
-    /// The gateway itself is in trouble.
+    /// The gateway itself failed at something.
     Trouble {
-        /// What happened.
+        /// What failed.
         message: String,
-        /// When.
+        /// When it failed.
         at: Timestamp,
     },
 }
@@ -46,7 +46,7 @@ pub enum GatewayEvent {
 /// Use of the published ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Connections {
-    /// Open now (for UDP: talked within the last minute).
+    /// Currently open (for UDP: active within the last minute).
     pub open: u64,
     /// Since the start.
     pub total: u64,
@@ -54,44 +54,44 @@ pub struct Connections {
     pub last: Option<Timestamp>,
 }
 
-/// Something that a service asked for and did not get, and how often.
+/// A refused target, and how often it was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Who and what.
+    /// What the refusal is counted by.
     #[serde(flatten)]
     pub key: RefusalKey,
     /// How often since the start.
     pub count: u64,
-    /// When last.
+    /// When it was refused last.
     pub last: Timestamp,
 }
 
-/// What refusals are counted by.
+/// The key by which refusals are counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RefusalKey {
-    /// The service, or its address if that is all we know.
+    /// The service, or its address if the service is unknown.
     pub service: String,
     /// The name or address asked for.
     pub target: String,
     /// The port, where one was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// What was refused.
+    /// The kind of request that was refused.
     pub kind: RefusalKind,
-    /// Why no rule can let it out, such as where a listed name leads.
+    /// Why no rule can allow it, such as the address to which a listed name resolves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// What was refused.
+/// The kinds of requests that can be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RefusalKind {
-    /// A look-up.
+    /// A DNS query.
     Name,
-    /// A TLS connection, by the name it asked for.
+    /// A TLS connection, by its server name.
     Tls,
-    /// An HTTP request, by the host it asked for.
+    /// An HTTP request, by its host.
     Http,
     /// A TCP connection.
     Tcp,
@@ -104,7 +104,7 @@ pub enum RefusalKind {
 }
 
 impl RefusalKey {
-    /// The line to add to the spec's `egress` list so that this would pass; `None` where no rule can.
+    /// Returns the line for the spec's `egress` list that would allow this; `None` if no rule can.
     pub fn rule(&self) -> Option<String> {
         if self.reason.is_some() {
             return None;
@@ -128,19 +128,19 @@ impl From<Protocol> for RefusalKind {
     }
 }
 
-/// What a gateway's log says, the newest word on each matter.
+/// A summary of a gateway's log: the latest entry for each key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogSummary {
     /// Use of the published ports.
     pub connections: Connections,
     /// Refusals, by key.
     pub refusals: Vec<Refusal>,
-    /// Trouble of the gateway's own.
+    /// Failures of the gateway itself.
     pub troubles: Vec<String>,
 }
 
 impl LogSummary {
-    /// Reads a log; lines that are not ours are skipped. A later start begins the counts anew.
+    /// Parses a log; skips lines that are not events. A restart of the gateway resets the counts.
     pub fn read(log: &str) -> Self {
         let mut summary = Self::default();
         for event in log.lines().filter_map(|line| serde_json::from_str(line).ok()) {
@@ -162,7 +162,7 @@ impl LogSummary {
     }
 }
 
-/// The counts, and what of them was already written.
+/// The counters, and which of them are already logged.
 #[derive(Debug, Default)]
 pub struct GatewayStats {
     connections: Connections,
@@ -179,20 +179,20 @@ struct Entry {
 }
 
 impl GatewayStats {
-    /// A connection through a published port began.
+    /// Counts a new connection through a published port.
     pub fn opened(&mut self) {
         self.connections.open += 1;
         self.connections.total += 1;
         self.connections.last = Some(Timestamp::now());
     }
 
-    /// A connection through a published port ended.
+    /// Counts the end of a connection through a published port.
     pub fn closed(&mut self) {
         self.connections.open = self.connections.open.saturating_sub(1);
         self.connections.last = Some(Timestamp::now());
     }
 
-    /// Use of the published ports until now; an open connection is use.
+    /// Returns the use of the published ports until now; an open connection counts as use.
     pub fn connections(&self) -> Connections {
         let mut now = self.connections;
         if now.open > 0 {
@@ -201,7 +201,7 @@ impl GatewayStats {
         now
     }
 
-    /// Counts a refusal; whether it is the first of its kind.
+    /// Counts a refusal; returns whether its key is new.
     pub fn refused(&mut self, mut key: RefusalKey) -> bool {
         if self.refusals.len() >= MOST_REFUSALS && !self.refusals.contains_key(&key) {
             key = RefusalKey { target: "(others)".into(), port: None, reason: None, ..key };
@@ -216,7 +216,7 @@ impl GatewayStats {
         entry.count == 1
     }
 
-    /// All refusals, in a stable order.
+    /// Returns all refusals, in a stable order.
     pub fn refusals(&self) -> Vec<Refusal> {
         let mut all: Vec<Refusal> = self
             .refusals
@@ -227,7 +227,8 @@ impl GatewayStats {
         all
     }
 
-    /// The lines due at `now`: what is new at once, what goes on every ten seconds, everything now and then.
+    /// Returns the events to log at `now`: new ones at once, continuing ones every ten seconds, and all of them from
+    /// time to time.
     pub fn due(&mut self, now: Instant) -> Vec<GatewayEvent> {
         let anew = self.written_bytes > ANEW_AFTER;
         if anew {
@@ -257,7 +258,7 @@ impl GatewayStats {
         events
     }
 
-    /// Writes what is due to standard output.
+    /// Writes the events that are due to standard output.
     pub fn write_due(&mut self, now: Instant) {
         for event in self.due(now) {
             self.written_bytes += write_event(&event);
@@ -265,7 +266,8 @@ impl GatewayStats {
     }
 }
 
-/// Writes one event to standard output, the gateway's log; a full pipe loses it. Returns its length.
+/// Writes one event to standard output, the gateway's log, and returns its length. If the pipe is full, the event is
+/// lost.
 pub fn write_event(event: &GatewayEvent) -> usize {
     let Ok(mut line) = serde_json::to_vec(event) else { return 0 };
     line.push(b'\n');
@@ -274,7 +276,7 @@ pub fn write_event(event: &GatewayEvent) -> usize {
     line.len()
 }
 
-/// Tells trouble of the gateway's own.
+/// Logs a failure of the gateway itself.
 pub fn trouble(message: String) {
     write_event(&GatewayEvent::Trouble { message, at: Timestamp::now() });
 }

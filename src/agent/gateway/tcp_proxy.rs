@@ -1,6 +1,6 @@
-//! Passes on connections to listed names. A listed name resolves to us; who is really meant, the connection itself says:
-//! the server name of a TLS hello, or the host of every single HTTP request. We look that name up ourselves, so a
-//! forged one leads to the place of that name or nowhere.
+//! Proxies connections to listed names. A listed name resolves to the gateway; the connection itself states its target:
+//! the server name of a TLS hello, or the host of each HTTP request. The gateway resolves that name itself, so a forged
+//! name leads only to the address of that name, if it is listed at all.
 
 use std::{
     io,
@@ -23,25 +23,25 @@ use super::outbound::{self, Wanted};
 use super::relay::{relay, reset};
 use super::stats::RefusalKind;
 
-/// A client has this long to say whom it means.
+/// How long a client has to state its target.
 const SPEAK_WITHIN: Duration = Duration::from_secs(10);
-/// On a port that means one name only, a client that is silent for so long waits for the server to speak first.
+/// On a port that only one name can use, a client that is silent for this long is assumed to wait for the server.
 const SILENT_FOR: Duration = Duration::from_millis(200);
 /// The fatal alert `unrecognized_name`.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
-/// Said of a connection that names nobody.
+/// Stands in for the name in statistics if a connection states none.
 const NAMELESS: &str = "(no name)";
 
-/// Who connected to which port of ours.
+/// A connection that was accepted.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {
     /// The service's address.
     pub from: SocketAddr,
-    /// The port it meant.
+    /// The port that it was made to.
     pub port: u16,
 }
 
-/// Listens for connections to listed names, from now on.
+/// Starts to listen for connections to listed names.
 pub fn serve(serving: &Arc<Serving>, ours: Ipv4Addr, port: u16) -> io::Result<()> {
     let listener = listen(SocketAddr::from((ours, port)))?;
     let serving = Arc::clone(serving);
@@ -111,7 +111,7 @@ async fn read_hello(client: &mut TcpStream, hello: &mut Vec<u8>) -> io::Result<H
     }
 }
 
-/// Connects to `name` and carries bytes, `said` first.
+/// Connects to `name` and copies bytes; `said` goes first.
 async fn pass_as_it_is(
     serving: &Serving,
     client: TcpStream,

@@ -1,8 +1,8 @@
-//! The bridges from which nothing is taken in, and what keeps it so.
+//! The bridges from which the machine accepts no packets; keeps their settings in place.
 //!
-//! A setting can be undone: by a program that applies the machine's own settings to each interface that is new, or by one
-//! that gives every interface an address (from whoever answers it, a service even). The kernel tells of both, and both
-//! are taken back: the bridges are a sandbox's, and nobody else has any business with them.
+//! Other programs can undo a setting: one that applies the machine's settings to each new interface, or one that
+//! requests an address for every interface (any DHCP server can answer, even a service). The kernel reports both, and
+//! this module reverts both: the bridges belong to a sandbox, and no other program should configure them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,7 +14,7 @@ use super::protocol::Bridge;
 use crate::agent::linux::netlink::Socket;
 use crate::agent::linux::rtnetlink::{self, Interface};
 
-/// Those of this machine.
+/// The bridges on this machine.
 pub struct Bridges {
     kernel: Socket,
     changes: AsyncFd<Socket>,
@@ -22,7 +22,7 @@ pub struct Bridges {
 }
 
 impl Bridges {
-    /// None is closed yet.
+    /// Starts without any closed bridge.
     pub fn open() -> io::Result<Self> {
         Ok(Self {
             kernel: Socket::route()?,
@@ -31,10 +31,10 @@ impl Bridges {
         })
     }
 
-    /// Takes in nothing from a bridge from now on, and sees to it that it stays so.
+    /// Stops the machine from accepting packets from a bridge, now and later.
     ///
     /// # Errors
-    /// When there is none of this name, or services speak IPv6 on it and the machine's cannot be turned off.
+    /// Fails if there is no such bridge, or if the network has IPv6 and the machine's IPv6 cannot be turned off on it.
     pub fn close(&mut self, bridge: &Bridge) -> io::Result<()> {
         let interface = rtnetlink::interface_named(&self.kernel, &bridge.name)?;
         self.closed.insert(interface, bridge.name.clone());
@@ -43,43 +43,43 @@ impl Bridges {
         if bridge.ipv6 { ipv6 } else { Ok(()) }
     }
 
-    /// Whether none of those that were closed is left.
+    /// Whether all closed bridges have been removed.
     pub fn are_gone(&self) -> bool {
         self.closed.values().all(|name| rtnetlink::interface_named(&self.kernel, name).is_err())
     }
 
-    /// Waits until something has changed on this machine, and takes back what undoes what was closed.
+    /// Waits for a change on this machine, and restores the settings that it undid.
     pub async fn heed(&mut self) -> io::Result<()> {
         let mut buffer = vec![0; 32 * 1024];
         let mut ready = self.changes.readable().await?;
         let undone: BTreeSet<Interface> =
             match ready.try_io(|changes| changes.get_ref().try_receive(&mut buffer)) {
                 Ok(Ok(length)) => rtnetlink::reopened(&buffer[..length]).collect(),
-                // Some were lost.
+                // Some events were lost, so check all bridges.
                 Ok(Err(_)) => self.closed.keys().copied().collect(),
                 Err(_would_block) => BTreeSet::new(),
             };
         drop(ready);
         for bridge in undone {
             let Some(name) = self.closed.get(&bridge) else { continue };
-            // Where it cannot be, whoever asked has been told.
+            // If this fails, the client that requested it has already received the error.
             let _ = turn_ipv6_off(name);
             if self.refuse(bridge).is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::NODEV)) {
-                // It has gone, with its sandbox.
+                // The bridge was removed with its sandbox.
                 self.closed.remove(&bridge);
             }
         }
         Ok(())
     }
 
-    /// Takes in nothing of IPv4, and takes away what addresses somebody has given the machine there: with one it could
-    /// answer, and so would take in.
+    /// Refuses IPv4, and removes addresses that other programs gave the machine on the bridge: with an address it could
+    /// answer, and so would accept packets.
     fn refuse(&self, bridge: Interface) -> io::Result<()> {
         rtnetlink::refuse_host_firewall(&self.kernel, bridge)?;
         let all = rtnetlink::ipv4_addresses(&self.kernel)?;
         for (_, address) in all.into_iter().filter(|(on, _)| *on == bridge) {
             match rtnetlink::remove_address(&self.kernel, bridge, address) {
-                // It went with another one, or by whoever had given it.
+                // It was removed together with another address, or by the program that had added it.
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::ADDRNOTAVAIL) => {}
                 removed => removed?,
             }
@@ -88,7 +88,7 @@ impl Bridges {
     }
 }
 
-/// Has this machine speak no IPv6 through an interface, nor take any in. One that it never had is fine.
+/// Turns IPv6 off on an interface. It is no error if the machine has no IPv6.
 fn turn_ipv6_off(interface: &str) -> io::Result<()> {
     let written = std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1");
     match written {

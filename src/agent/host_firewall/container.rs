@@ -1,7 +1,9 @@
-//! The container that filters, and how the keeper reaches it: it is attached to its stdin and output for as long as it
-//! lives, so that the process ends with the keeper, whatever ends that. A keeper that leaves removes the container, and the
-//! next one what is left of one. (The engine is not asked to: engine 20.10, when it is killed and comes back, makes of a
-//! container that it is to remove itself one without a name that nobody can remove.)
+//! Runs the host firewall's container for the keeper.
+//!
+//! The keeper stays attached to the container's stdin and output, so that the process ends when the keeper ends for
+//! whatever reason. A keeper that exits removes the container, and the next keeper removes one that was left behind.
+//! (It does not use the engine's auto-removal: engine 20.10, if it is killed and restarted, turns such a container into
+//! one without a name that cannot be removed.)
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,12 +24,12 @@ use crate::engine::{
     Network, NetworkMode, Resources,
 };
 
-/// How long it may take until something is filtered, the container's start included.
+/// How long it may take until the filter is active, with the container's start.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long the container's removal is waited for when its keeper leaves.
+/// How long to wait for the container's removal when its keeper exits.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// What is read-only in containers, but for `/proc/sys/net`: that is the one way to turn IPv6 off. Paths that a kernel has
-/// not are passed over.
+/// The paths that are read-only in containers by default, except `/proc/sys/net`, which has to be writable to turn IPv6
+/// off. Paths that a kernel does not have are ignored.
 const READ_ONLY: [&str; 16] = [
     "/proc/bus",
     "/proc/fs",
@@ -46,31 +48,31 @@ const READ_ONLY: [&str; 16] = [
     "/proc/sys/xen",
     "/proc/asound",
 ];
-/// How often it is looked whether one that is on its way has gone.
+/// How often to check whether a container that is being removed is gone.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// Why packets to the engine's machine may be taken in.
+/// Why the engine's machine may accept packets from services.
 #[derive(Debug, thiserror::Error)]
 pub enum HostFirewallError {
-    /// The engine refused the container.
+    /// The engine refused to run the container.
     #[error("cannot start the container that filters")]
     Engine(#[from] EngineError),
     /// The process ended, or does not answer.
     #[error("the container that filters does not answer")]
     Lost(#[from] io::Error),
-    /// It is not to be had of this engine.
+    /// Podman does not support it.
     #[error("Podman gives its machine an address on each network")]
     Podman,
     /// The kernel refused.
     #[error("{0}")]
     Refused(String),
-    /// Any of these, where services speak IPv6: nothing else stands against that, since an engine closes only IPv4.
+    /// Any of these, on a network with IPv6: there the engine itself protects only IPv4.
     #[error("services could leave by IPv6, by way of the engine's machine")]
     Ipv6(#[source] Box<Self>),
 }
 
 impl HostFirewallError {
-    /// The way out.
+    /// Returns a hint for the user.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Ipv6(_) => "take `enable_ipv6` out of the spec",
@@ -82,7 +84,7 @@ impl HostFirewallError {
     }
 }
 
-/// Whoever filters for the sandboxes of a scope.
+/// The host firewall of a scope.
 pub struct HostFirewall {
     engine: Arc<dyn Engine>,
     scope: Scope,
@@ -91,38 +93,38 @@ pub struct HostFirewall {
     post: Mutex<FilterProcess>,
 }
 
-/// Whether there is a process that filters.
+/// The state of the filter process.
 enum FilterProcess {
     Vacant,
     Taken(Box<Process>),
-    /// There is to be none any more.
+    /// The keeper is exiting; no process may be started.
     Abolished,
 }
 
-/// The process, as long as it answers.
+/// The process, while it answers.
 struct Process {
     attached: Attached,
     read: BytesMut,
 }
 
 impl HostFirewall {
-    /// Makes nothing yet.
+    /// Creates the handle; starts nothing yet.
     pub fn new(engine: Arc<dyn Engine>, scope: Scope, image: String) -> Self {
         Self { engine, scope, image, post: Mutex::new(FilterProcess::Vacant) }
     }
 
-    /// Has the engine's machine take in nothing from the networks that a sandbox has now.
+    /// Stops the engine's machine from accepting packets from a sandbox's current networks.
     ///
     /// # Errors
-    /// When that cannot be had, and why.
+    /// Fails if that is impossible, with the reason.
     pub async fn filter(&self, sandbox: &SandboxId) -> Result<(), HostFirewallError> {
         self.filter_those(Filter::all().label(identity::ID, sandbox.as_str())).await
     }
 
-    /// The same for all sandboxes of the scope.
+    /// Does the same for all sandboxes of the scope.
     ///
     /// # Errors
-    /// When that cannot be had, and why.
+    /// Fails if that is impossible, with the reason.
     pub async fn filter_all(&self) -> Result<(), HostFirewallError> {
         self.filter_those(self.scope.narrow(Filter::all())).await
     }
@@ -138,7 +140,8 @@ impl HostFirewall {
         let filtered = async {
             let mut post = self.post.lock().await;
             match self.ask(&mut post, &request).await {
-                // One that was there may be gone by now: with its engine, or by somebody's hand.
+                // The process may have ended, with its engine or because a user removed the container. Then it is
+                // started again.
                 Err(HostFirewallError::Lost(_)) => self.ask(&mut post, &request).await,
                 answer => answer,
             }
@@ -148,7 +151,7 @@ impl HostFirewall {
         filtered.map_err(|error| if ipv6 { HostFirewallError::Ipv6(Box::new(error)) } else { error })
     }
 
-    /// Starts it ahead of the first that is to be filtered.
+    /// Starts the container before the first sandbox needs it.
     pub async fn prepare(&self) {
         let prepared = async {
             let mut post = self.post.lock().await;
@@ -158,29 +161,29 @@ impl HostFirewall {
                 *post = FilterProcess::Taken(Box::new(process));
             }
         };
-        // Whoever asks for something tries again, and hears why.
+        // The next request tries again and reports the error.
         let _ = timeout(PATIENCE, prepared).await;
     }
 
-    /// Removes what an earlier keeper may have left where nothing has to be filtered.
+    /// Removes a container that a previous keeper may have left although nothing needs filtering.
     pub async fn tidy(&self) {
         let _ = timeout(FAREWELL, self.clear()).await;
     }
 
-    /// Removes the container, for good. What is filtered stays so, but for an edge network on which nobody is left.
+    /// Removes the container permanently. The filter stays active, except on an edge network that no sandbox uses.
     pub async fn dismiss(&self) {
         let dismissed = async {
             let mut post = self.post.lock().await;
             if let FilterProcess::Taken(process) = &mut *post
                 && self.is_unused().await
             {
-                // Otherwise a table stays that is about nothing.
+                // Otherwise an unused table stays behind.
                 let _ = process.ask(&Request { edge: Edge::Released, bridges: Vec::new() }).await;
             }
             *post = FilterProcess::Abolished;
             self.clear().await
         };
-        // With the end of its stdin it goes by itself.
+        // The process exits when its stdin closes.
         let _ = timeout(FAREWELL, dismissed).await;
     }
 
@@ -212,7 +215,7 @@ impl HostFirewall {
         }
         let create = self.description(&info);
         let container = loop {
-            // An earlier keeper's, or one that is just going.
+            // It belongs to a previous keeper, or is just being removed.
             self.clear().await?;
             match image::create_container(&*self.engine, &create).await {
                 Err(error) if error.kind == ErrorKind::Conflict => sleep(LOOK).await,
@@ -231,7 +234,7 @@ impl HostFirewall {
         networks.is_ok_and(|networks| !networks.iter().any(|network| self.scope.owns(&network.labels)))
     }
 
-    /// Removes the container, whoever made it, and waits until it has gone.
+    /// Removes the container, even if another keeper created it, and waits until it is gone.
     async fn clear(&self) -> Result<(), EngineError> {
         loop {
             match self.engine.remove_container(&self.scope.host_firewall(), true, false).await {
@@ -253,7 +256,7 @@ impl HostFirewall {
         create.user = Some("0".to_owned());
         create.network_mode = NetworkMode::Host;
         if info.security.userns {
-            // Another user's root has no say in this network.
+            // The root user of another user namespace has no rights in this network namespace.
             create.userns = Some("host".to_owned());
         }
         create.stdin_open = true;
@@ -264,7 +267,7 @@ impl HostFirewall {
         create.cap_drop = vec!["ALL".to_owned()];
         create.cap_add = vec!["NET_ADMIN".to_owned()];
         create.security_opt = vec!["no-new-privileges:true".to_owned()];
-        // The default profiles close `/proc/sys/net` to containers.
+        // The default profiles deny containers access to `/proc/sys/net`.
         if info.security.apparmor {
             create.security_opt.push("apparmor=unconfined".to_owned());
         }
@@ -298,7 +301,7 @@ fn late() -> HostFirewallError {
     io::Error::from(io::ErrorKind::TimedOut).into()
 }
 
-/// A network's bridge, as the engine's machine names it.
+/// Returns a network's bridge, by its name on the engine's machine.
 fn bridge(network: &Network) -> Bridge {
     let named = network.options.get(CreateNetwork::BRIDGE_NAME).cloned();
     let name = named.unwrap_or_else(|| format!("br-{}", network.id.get(..12).unwrap_or(&network.id)));

@@ -1,14 +1,14 @@
-//! What gateways may send to the engine's machine itself, over the edge network.
+//! Filters what gateways may send to the engine's machine itself over the edge network.
 //!
-//! A gateway knows the machine's addresses from when it was made, and where the client is another machine it knows none. The
-//! machine's kernel always knows its own. So a table of the machine's filter, one per scope, decides: what comes by the
-//! edge's bridge and is for the machine itself, or for what the machine passes on under an address of its own (a port
-//! that somebody else publishes), is refused. Three things pass: answers, what the gateway itself asks a resolver that
-//! is the machine, and what a gateway marks because a rule of its list names the very address.
+//! A gateway knows only the addresses that the machine had when the gateway was created, and none if the client runs on
+//! another machine. The machine's kernel always knows its own addresses. So an nftables table on the machine, one per
+//! scope, decides: it refuses packets from the edge bridge that are for the machine itself, or for a port that another
+//! program publishes on one of the machine's addresses. Three kinds of packets pass: answers, DNS queries that the
+//! gateway itself sends to a resolver on the machine, and packets that a gateway marks because a rule of its list names
+//! exactly this address.
 //!
-//! The mark is the packet's code point for differentiated services: it survives the way from one network namespace to
-//! another, which the kernel's own mark does not. A gateway takes it from every packet of a service that has it
-//! ([`crate::agent::gateway`]).
+//! The mark is the packet's DSCP: unlike the kernel's own mark, it survives the way from one network namespace to
+//! another. A gateway removes it from every packet of a service ([`crate::agent::gateway`]).
 
 use std::io;
 
@@ -18,29 +18,29 @@ use tokio::io::unix::AsyncFd;
 use crate::agent::linux::netlink::{Message, Socket, messages};
 use crate::agent::linux::nftables::{self, Hook, Rule, RuleAction, TCP, Table, UDP};
 
-/// The code point of what a gateway lets out to the machine on purpose (RFC 2474, for local use).
+/// The DSCP of packets that a gateway sends to the machine on purpose (RFC 2474, for local use).
 pub const LET_OUT: u8 = 0b1010_1100;
-/// The code point of what a service asks at a resolver's port past its gateway's resolver (RFC 2474, for local use).
+/// The DSCP of DNS packets that a service sends past its gateway's resolver (RFC 2474, for local use).
 pub const NOT_THE_GATEWAYS: u8 = 0b0101_1100;
-/// The port of resolvers.
+/// The DNS port.
 pub const DNS: u16 = 53;
 
 const INPUT: &str = "input";
 const FORWARD: &str = "forward";
-/// The last byte of a rejection: a reset for TCP, "administratively prohibited" for the rest.
+/// The kind and code of a rejection: a reset for TCP, "administratively prohibited" for the rest.
 const RESET: (u32, u8) = (1, 0);
 const PROHIBITED: (u32, u8) = (0, 13);
 
-/// The table of one edge network.
+/// The nftables table of one edge network.
 pub(super) struct Edge {
     kernel: Socket,
     changes: AsyncFd<Socket>,
-    /// The bridge's name, which is the table's as well.
+    /// The bridge's name, which is also the table's.
     bridge: String,
 }
 
 impl Edge {
-    /// Puts the table in place, anew if it is there.
+    /// Installs the table; replaces an existing one.
     pub(super) fn close(bridge: &str) -> io::Result<Self> {
         let edge = Self {
             kernel: Socket::netfilter()?,
@@ -53,24 +53,24 @@ impl Edge {
         Ok(edge)
     }
 
-    /// The bridge that it is about.
+    /// Returns the name of the bridge.
     pub(super) fn bridge(&self) -> &str {
         &self.bridge
     }
 
-    /// Takes the table away.
+    /// Removes the table.
     pub(super) fn open(self) -> io::Result<()> {
         self.kernel.request(nftables::batch([self.table().create(), self.table().delete()]))
     }
 
-    /// Waits until something has changed in the machine's filter, and puts the table back where it was taken away.
+    /// Waits until a table of the machine's packet filter changes, and restores ours if it was removed.
     pub(super) async fn heed(&mut self) -> io::Result<()> {
         let mut buffer = vec![0; 32 * 1024];
         let mut ready = self.changes.readable().await?;
         let table = self.table();
         let taken_away = match ready.try_io(|changes| changes.get_ref().try_receive(&mut buffer)) {
             Ok(Ok(length)) => messages(&buffer[..length]).any(|message| table.was_deleted(&message)),
-            // Some were lost.
+            // Some events were lost.
             Ok(Err(_)) => true,
             Err(_would_block) => false,
         };
@@ -79,7 +79,7 @@ impl Edge {
             return Ok(());
         }
         match self.kernel.request(nftables::batch(rules(self.table()))) {
-            // It is there: what was told of was its own replacement.
+            // It still exists: the event was about its own replacement.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => Ok(()),
             put_back => put_back,
         }
@@ -90,7 +90,7 @@ impl Edge {
     }
 }
 
-/// The table with all that is in it, all or nothing. The table's name is the bridge's.
+/// Builds the table with all its rules, as one batch. The table's name is the bridge's.
 fn rules(table: Table<'_>) -> Vec<Message> {
     let from_edge = |chain: &'static str| -> Rule<'_> { table.rule(chain).enters_by_name(table.name()) };
     let mut messages = vec![

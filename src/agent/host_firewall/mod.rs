@@ -1,19 +1,20 @@
-//! Host firewall: the engine's machine takes in nothing that services send to it past their gateway.
+//! Host firewall: stops the engine's machine from accepting packets that services send to it past their gateway.
 //!
-//! The machine has no address on a sandbox's networks, but its kernel would take in what comes from their bridges all
-//! the same: a datagram to any of its addresses from a service that names its interface or shuns routers
-//! (`SO_BINDTODEVICE`, `IP_PKTINFO`, `SO_DONTROUTE`), a broadcast, a multicast. None of these needs a capability, and an
-//! engine's own isolation is of what is passed on, not of what is taken in. With reverse path filtering (`rp_filter`:
-//! RFC 3704, Linux's ip-sysctl) the kernel drops what it could not answer the way it came, and through an interface on
-//! which it has no address it can answer nothing. With `arp_ignore` nobody learns there where it is, either. IPv6 has no such
-//! filter, and the engine gives the machine an address where a network has it: on the bridge it is turned off. All are the
-//! bridge's settings, and go with it.
+//! The machine has no address on a sandbox's networks, but its kernel would still accept packets from their bridges: a
+//! datagram to any of its addresses from a service that binds to an interface or bypasses routing (`SO_BINDTODEVICE`,
+//! `IP_PKTINFO`, `SO_DONTROUTE`), a broadcast, a multicast. None of these needs a capability, and an engine's own
+//! isolation covers only forwarded packets. With reverse path filtering (`rp_filter`: RFC 3704, Linux's ip-sysctl) the
+//! kernel drops packets that it could not answer on the same interface, and it can answer none through an interface
+//! without an address. With `arp_ignore` it answers no ARP request there either. IPv6 has no such filter, and on a
+//! network with IPv6 the engine gives the machine an address, so IPv6 is turned off on the bridge. All of these are
+//! settings of the bridge and disappear with it.
 //!
-//! What passes a gateway comes by the edge network, on which the machine has an address; what of that is for the machine
-//! itself is refused there ([`edge`]).
+//! Packets that pass a gateway arrive by the edge network, on which the machine has an address; those that are for the
+//! machine itself are refused there ([`edge`]).
 //!
-//! `sandbox agent host-firewall` makes them and keeps them ([`bridges`]), in the network of the engine's machine
-//! ([`container`]). The keeper tells it of which bridges on its stdin, and its end is the process's end.
+//! `sandbox agent host-firewall` applies the settings and restores them when they change ([`bridges`]). It runs in the
+//! network namespace of the engine's machine ([`container`]). The keeper sends it the bridges on stdin; it exits when
+//! stdin closes.
 
 mod bridges;
 pub mod container;
@@ -30,7 +31,7 @@ use bridges::Bridges;
 use edge::Edge;
 use protocol::{FilterReply, Request};
 
-/// `sandbox agent host-firewall`: does what it is asked for until the end of stdin.
+/// `sandbox agent host-firewall`: answers requests until stdin ends.
 pub fn run() -> ExitCode {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let served = memory::keep_small(runtime.enable_all().max_blocking_threads(1))
@@ -53,7 +54,7 @@ async fn serve(requests: impl AsyncBufRead + Unpin, mut answers: impl Write) -> 
         tokio::select! {
             line = requests.next_line() => {
                 let Some(line) = line? else {
-                    // The keeper has gone. What is closed stays so, but for an edge that no sandbox is behind.
+                    // The keeper has gone. The filter stays active, except on an edge network that no sandbox uses.
                     return match edge {
                         Some(edge) if bridges.are_gone() => edge.open(),
                         _ => Ok(()),
@@ -93,7 +94,7 @@ fn answer(bridges: &mut Bridges, edge: &mut Option<Edge>, request: &Request) -> 
     if refused.is_empty() { FilterReply::Filtered } else { FilterReply::Refused(refused.join("; ")) }
 }
 
-/// Filters on the edge network, if it is not filtered already, or no longer.
+/// Filters the edge network, if it is not filtered already.
 fn filter_edge(edge: &mut Option<Edge>, wanted: &protocol::Edge) -> io::Result<()> {
     match wanted {
         protocol::Edge::Filtered(bridge) => {

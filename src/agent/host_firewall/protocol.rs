@@ -1,41 +1,41 @@
-//! What the keeper and the process that filters say to each other, as JSON.
+//! The messages between the keeper and the host firewall process, as JSON lines.
 
 use serde::{Deserialize, Serialize};
 
-/// What the process is asked for: one JSON line each.
+/// A request of the keeper: one JSON line each.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Request {
-    /// The edge network's bridge, from which only what its gateways let out on purpose is taken in; or that this ends.
+    /// What to do with the bridge of the edge network.
     pub edge: Edge,
-    /// The bridges from which nothing is to be taken in.
+    /// The bridges from which the machine must not accept packets.
     pub bridges: Vec<Bridge>,
 }
 
-/// What becomes of the edge network.
+/// The state of the edge network.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Edge {
-    /// It is filtered; its bridge's name.
+    /// Filter it; the name of its bridge.
     Filtered(String),
-    /// Nothing is left to be filtered.
+    /// Remove its filter: no sandbox uses it.
     Released,
 }
 
-/// A bridge of a sandbox's.
+/// A bridge of a sandbox.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Bridge {
     /// Its name.
     pub name: String,
-    /// Whether services speak IPv6 on it.
+    /// Whether the network has IPv6.
     pub ipv6: bool,
 }
 
-/// What it answers, one JSON line each.
+/// The answer of the process, one JSON line each.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum FilterReply {
-    /// Nothing is taken in from them.
+    /// The machine accepts no packets from these bridges.
     Filtered,
-    /// From some of them something may be: which, and why.
+    /// It may accept packets from some of them: which, and why.
     Refused(String),
 }

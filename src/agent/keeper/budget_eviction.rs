@@ -1,4 +1,4 @@
-//! Keeps what is stored within its budget: baselines go, the least recently used first, never one in use.
+//! Keeps the stored data within its budget: evicts baselines, least recently used first, never one in use.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use crate::engine::identity::{self, Role, Scope};
 use crate::engine::{Engine, Filter};
 use crate::storage::{self, Detail, SetPath, Storage};
 
-/// Who has just made or found a baseline is about to clone it: that long it counts as in use, in seconds.
+/// How long, in seconds, a new or just found baseline counts as in use: its client is about to clone it.
 const RECENT: i64 = 60;
 
-/// Removes what is over nine tenths of the budget at `now` (seconds since the epoch); answers what went.
+/// Evicts what exceeds nine tenths of the budget at `now` (seconds since the epoch); returns what was evicted.
 pub async fn keep_within(
     engine: &Arc<dyn Engine>,
     scope: &Scope,
@@ -24,7 +24,7 @@ pub async fn keep_within(
     if usage.used <= bound {
         return Ok(Vec::new());
     }
-    // Without an answer everything might be in use.
+    // If the engine does not answer, every baseline might be in use.
     let filter = scope.narrow(Filter::all().label(identity::ROLE, Role::Volume.as_str()));
     let Ok(volumes) = engine.volumes(&filter).await else { return Ok(Vec::new()) };
     let cloned = volumes.iter().filter_map(|volume| volume.labels.get(identity::FROM)?.parse().ok());

@@ -1,4 +1,5 @@
-//! Control groups from the keeper's side: who makes them, what has to be made again, what a container's want comes to.
+//! Control groups in the keeper: who makes them, what to make again after a reboot, and why a container ran out of
+//! memory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,24 +16,24 @@ use crate::agent::protocol::{Line, Outcome, Refusal, RefusalKind, Reply as Reque
 use crate::engine::identity::{SandboxId, Scope};
 use crate::spec::Limits;
 
-/// How long after the engine's first word of it the kernel may take to kill.
+/// How long after the engine's out-of-memory event the kernel may take to kill processes.
 const AFTERWARDS: Duration = Duration::from_millis(300);
-/// How often that is looked at: what was killed is cleared away, and may be started again, before that is over.
+/// How often to check for killed processes: a killed container is removed, and perhaps restarted, within that time.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// Whoever makes the groups, or why there can be none.
+/// The control group operations, or why there are none.
 pub type Opened = Result<Arc<dyn Groups>, String>;
 
-/// What the client that made this container has told of the engine's groups.
+/// What the keeper's command line says about the engine's cgroup tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupReport {
-    /// Their tree is mounted here.
+    /// It is mounted in the keeper's container.
     Mounted(cgroup::Driver),
-    /// It is not.
+    /// It is not, and why.
     Refused(String),
 }
 
-/// Looks at the tree that is mounted here.
+/// Opens the cgroup tree that is mounted here.
 pub async fn open_local(arguments: &Arguments, scope: &Scope) -> Opened {
     let driver = match &arguments.groups {
         GroupReport::Mounted(driver) => *driver,
@@ -50,7 +51,7 @@ pub async fn open_local(arguments: &Arguments, scope: &Scope) -> Opened {
     }
 }
 
-/// The groups that a storage server makes.
+/// Returns the control groups that a storage server makes.
 pub fn far(storage_server: &StorageServer) -> Opened {
     let greeting = storage_server.greeting();
     match storage_server.groups() {
@@ -61,7 +62,7 @@ pub fn far(storage_server: &StorageServer) -> Opened {
     }
 }
 
-/// Makes the groups of all known sandboxes again, which a reboot takes. Those for which that did not succeed.
+/// Makes the groups of all known sandboxes again, because a reboot removes them. Returns those for which that failed.
 pub async fn take_up(groups: &dyn Groups, found: &[Discovered]) -> Vec<SandboxId> {
     let mut failed = Vec::new();
     let limited = found.iter().filter_map(|it| Some((it, it.kept.as_ref()?.limits.clone()?)));
@@ -75,7 +76,7 @@ pub async fn take_up(groups: &dyn Groups, found: &[Discovered]) -> Vec<SandboxId
     failed
 }
 
-/// Removes the groups of no sandbox. Nobody may make another one meanwhile.
+/// Removes the groups that belong to no sandbox. No group may be created meanwhile.
 pub async fn remove_others(groups: &dyn Groups, found: &[Discovered]) {
     let sandboxes = found.iter().map(|it| it.sandbox.clone()).collect();
     if let Err(error) = groups.perform(Request::Keep { sandboxes }).await {
@@ -83,7 +84,7 @@ pub async fn remove_others(groups: &dyn Groups, found: &[Discovered]) {
     }
 }
 
-/// Gives a sandbox its group and answers whoever asked for it.
+/// Gives a sandbox its control group and replies to the request.
 pub async fn limit(
     groups: Option<Arc<dyn Groups>>,
     lines: mpsc::UnboundedSender<Line>,
@@ -105,12 +106,12 @@ pub async fn limit(
             (Outcome::Error(refusal), Event::Alarm)
         }
     };
-    // The client may have gone; the group goes with the sandbox.
+    // The client may have disconnected; the group is removed with the sandbox.
     let _ = lines.send(Line::Reply(RequestResult { id, outcome }));
     event
 }
 
-/// Whose limit it was that a container ran into.
+/// Finds out whose limit a container ran into.
 pub async fn diagnose(groups: Option<Arc<dyn Groups>>, sandbox: &SandboxId, container: String) -> Starved {
     let unknown = Starved { shared: false, killed: None };
     let Some(groups) = groups else { return unknown };
@@ -127,7 +128,7 @@ pub async fn diagnose(groups: Option<Arc<dyn Groups>>, sandbox: &SandboxId, cont
     }
 }
 
-/// Removes what came late of sandboxes that are gone.
+/// Removes groups that were created after their sandbox was destroyed.
 pub async fn remove_late(groups: &dyn Groups, gone: &[SandboxId]) {
     for sandbox in gone {
         if let Err(error) = groups.perform(Request::Remove { sandbox: sandbox.clone() }).await {

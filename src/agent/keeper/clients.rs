@@ -1,4 +1,4 @@
-//! The keeper's clients: one task for each connection, lines in and lines out.
+//! The keeper's client connections: one task per connection, which reads requests and writes lines.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// None yet. What they ask goes to `events`.
+    /// Starts without connections. Requests go to `events`.
     pub fn new(events: mpsc::Sender<Event>) -> Self {
         Self { last: 0, lines: BTreeMap::new(), events }
     }
@@ -33,19 +33,19 @@ impl Clients {
         client
     }
 
-    /// Sends a line, if the client is still there.
+    /// Sends a line, if the client is still connected.
     pub fn send(&self, client: ConnectionId, line: Line) {
         if let Some(lines) = self.lines.get(&client) {
             let _ = lines.send(line);
         }
     }
 
-    /// Where lines for a client go, if it is still there.
+    /// Returns the channel for lines to a client, if it is still connected.
     pub fn sender(&self, client: ConnectionId) -> Option<mpsc::UnboundedSender<Line>> {
         self.lines.get(&client).cloned()
     }
 
-    /// Closes a connection once everything is sent.
+    /// Closes a connection after everything has been sent.
     pub fn remove(&mut self, client: ConnectionId) {
         self.lines.remove(&client);
     }
@@ -92,7 +92,7 @@ async fn serve(
     let _ = events.send(Event::Disconnected(client)).await;
 }
 
-/// The answer to a line that is no request: with its number, if it has one.
+/// Returns the reply to a line that is no valid request, with its number if it has one.
 fn malformed(line: &str, error: &serde_json::Error) -> Line {
     let id =
         serde_json::from_str::<serde_json::Value>(line).ok().and_then(|it| it["id"].as_u64()).unwrap_or(0);

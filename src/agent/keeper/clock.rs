@@ -1,5 +1,5 @@
-//! The keeper's two clocks, and a timer on the one on the wall that also fires after the machine slept past it or
-//! somebody set the clock: nothing has to be looked at every so often.
+//! The keeper's two clocks, and a wall-clock timer that also fires after the machine was asleep or the clock was set,
+//! so that the keeper need not poll the time.
 
 use std::io;
 use std::time::Duration;
@@ -9,25 +9,25 @@ use tokio::time::Instant;
 
 use super::state::Clocks;
 
-/// Tells the time since the keeper's start and the time of day.
+/// Returns the time since the keeper's start and the time of day.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     begin: Instant,
 }
 
 impl Clock {
-    /// A clock that starts now.
+    /// Starts the clock.
     pub fn start() -> Self {
         Self { begin: Instant::now() }
     }
 
-    /// What both clocks show.
+    /// Reads both clocks.
     pub fn now(&self) -> Clocks {
-        // On Linux `Instant` is CLOCK_MONOTONIC, which stands still while the machine sleeps.
+        // On Linux `Instant` is CLOCK_MONOTONIC, which does not advance while the machine sleeps.
         Clocks { mono: self.begin.elapsed(), wall: Timestamp::now() }
     }
 
-    /// A moment of the first clock for the runtime's timers.
+    /// Converts a time of the first clock for the runtime's timers.
     pub fn instant(&self, mono: Duration) -> Instant {
         self.begin + mono
     }
@@ -51,22 +51,22 @@ mod timer {
     }
 
     impl WallTimer {
-        /// A timer that is not set.
+        /// Creates a timer that is not armed.
         pub fn new() -> io::Result<Self> {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
             let fd = timerfd_create(TimerfdClockId::Realtime, flags)?;
-            // SAFETY: the file descriptor is open, and stays so for as long as the `AsyncFd` owns it.
+            // SAFETY: the file descriptor is open, and the `AsyncFd` owns it and keeps it open.
             let fd = unsafe { AsyncFd::register(fd)? };
             Ok(Self { fd, set: None })
         }
 
-        /// Has it fire at this time, or never.
+        /// Arms the timer for this time, or disarms it.
         pub fn set(&mut self, at: Option<Timestamp>) -> io::Result<()> {
             if at == self.set {
                 return Ok(());
             }
             self.set = at;
-            // All zeros disarm it; a time in the past fires at once.
+            // All zeros disarm the timer; a time in the past makes it fire at once.
             let value = at.map_or(Timespec { tv_sec: 0, tv_nsec: 0 }, |at| Timespec {
                 tv_sec: at.as_second().max(1),
                 tv_nsec: at.subsec_nanosecond().max(0).into(),
@@ -74,13 +74,14 @@ mod timer {
             let spec = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
             let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
             match timerfd_settime(self.fd.get_ref(), flags, &spec) {
-                // Armed all the same: somebody set the clock, and nobody had read of it yet (timerfd_create(2), notes).
+                // The timer is armed in spite of this error: the clock was set since the last read (timerfd_create(2),
+                // notes).
                 Err(rustix::io::Errno::CANCELED) => Ok(()),
                 set => Ok(set.map(drop)?),
             }
         }
 
-        /// Waits until it fires, or somebody sets the clock.
+        /// Waits until the timer fires or the clock is set.
         pub async fn fired(&mut self) -> io::Result<()> {
             let mut count = [0_u8; 8];
             loop {
@@ -92,7 +93,7 @@ mod timer {
                         self.set = None;
                         return Ok(());
                     }
-                    // Not yet.
+                    // Not ready yet.
                     Err(_) => {}
                 }
             }
@@ -106,7 +107,7 @@ mod timer {
 
     use super::{Timestamp, io};
 
-    /// Where there is no timer on the wall clock, how often it is looked at.
+    /// How often to poll on systems without a wall-clock timer.
     const LOOK: Duration = Duration::from_secs(15);
 
     /// A timer on the wall clock.
@@ -115,18 +116,18 @@ mod timer {
     }
 
     impl WallTimer {
-        /// A timer that is not set.
+        /// Creates a timer that is not armed.
         pub fn new() -> io::Result<Self> {
             Ok(Self { set: None })
         }
 
-        /// Has it fire at this time, or never.
+        /// Arms the timer for this time, or disarms it.
         pub fn set(&mut self, at: Option<Timestamp>) -> io::Result<()> {
             self.set = at;
             Ok(())
         }
 
-        /// Waits until it fires.
+        /// Waits until the timer fires.
         pub async fn fired(&mut self) -> io::Result<()> {
             let Some(at) = self.set else { return std::future::pending().await };
             let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Performing a destruction: what the sandbox leaves is brought out, everything of it is removed from the engine until
-//! nothing is found, and then its stored data goes.
+//! Destroys a sandbox: collects its logs and artifacts, removes its objects from the engine until none is found, and
+//! then deletes its stored data.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,30 +23,30 @@ use crate::spec::Artifact;
 use crate::storage::{SetPath, Storage};
 use crate::sweep::{self, Aftermath, Patience, StopMode, Target};
 
-/// How long bringing logs out may take; the sandbox is to be gone soon.
+/// How long collecting logs may take: the sandbox should be gone soon.
 const LOGS: Duration = Duration::from_secs(3);
-/// How long bringing declared artifacts out may take.
+/// How long collecting declared artifacts may take.
 const ARTIFACTS: Duration = Duration::from_mins(1);
-/// How much of each service's log is kept.
+/// How many lines of each service's log are kept.
 const LOG_LINES: u64 = 20_000;
 
-/// What a destruction needs.
+/// The dependencies of a destruction.
 #[derive(Clone)]
 pub struct Destroyer {
     /// The engine.
     pub engine: Arc<dyn Engine>,
-    /// Whose objects are ours.
+    /// The scope of our objects.
     pub scope: Scope,
-    /// Where leavings go.
+    /// Where logs and artifacts are stored.
     pub store: Store,
-    /// Where the sandbox's data is, if it is ours to delete.
+    /// The storage with the sandbox's data, if the keeper is to delete it.
     pub storage: Option<Arc<dyn Storage>>,
-    /// Who made its control group, if anybody.
+    /// The control group operations, if the keeper has any.
     pub groups: Option<Arc<dyn Groups>>,
 }
 
 impl Destroyer {
-    /// Destroys everything of one incarnation. Tries every step, whatever fails before it.
+    /// Destroys everything of one instance. Tries every step, even if an earlier one fails.
     pub async fn destroy(&self, name: &SandboxName, sandbox: &SandboxId, gather: Gather) -> Destroyed {
         if gather == Gather::Yes {
             self.gather(name, sandbox).await;
@@ -57,7 +57,7 @@ impl Destroyer {
         Destroyed::from(&swept)
     }
 
-    /// Brings logs and declared artifacts into the keeper's volume, as far as that succeeds in time.
+    /// Collects logs and declared artifacts into the keeper's volume, as far as time allows.
     async fn gather(&self, name: &SandboxName, sandbox: &SandboxId) {
         let filter = self.scope.narrow(
             Filter::all().label(identity::ID, sandbox.as_str()).label(identity::ROLE, Role::Service.as_str()),
@@ -66,7 +66,7 @@ impl Destroyer {
         if containers.is_empty() {
             return;
         }
-        // Killed first: what nobody holds any more must not work on while its logs are read.
+        // Kills the containers first: a service without a lease must not keep working while its logs are read.
         join_all(containers.iter().filter(|it| it.state.is_alive()).map(|it| self.kill(&it.id))).await;
         let folder = self.store.left_folder(sandbox);
         let _ = std::fs::remove_dir_all(&folder);
@@ -87,7 +87,7 @@ impl Destroyer {
     }
 
     async fn kill(&self, id: &str) {
-        // One that ended meanwhile cannot be killed, and need not be.
+        // A container that exited meanwhile cannot be killed and does not need to be.
         let _ = self.engine.kill_container(id, "SIGKILL").await;
     }
 
@@ -103,7 +103,7 @@ impl Destroyer {
         }
     }
 
-    /// The `artifacts` of the declared spec.
+    /// Copies the `artifacts` of the current spec.
     async fn artifacts(&self, containers: &[ContainerSummary], sandbox: &SandboxId, folder: &Path) {
         let Some(declared) = self.store.declared(sandbox) else { return };
         for Artifact { service, path, .. } in declared.spec.artifacts {
@@ -127,7 +127,7 @@ impl Destroyer {
     }
 }
 
-/// The stored data of a sandbox, which goes once the engine has nothing of it.
+/// The stored data of a sandbox, which is deleted once the engine has no object of it.
 struct Data<'a> {
     storage: Option<&'a dyn Storage>,
     groups: Option<&'a dyn Groups>,
@@ -152,7 +152,7 @@ impl Aftermath for Data<'_> {
     }
 }
 
-/// A service's name, with its number if it is not the first replica.
+/// Returns a service's name, with the replica's number unless it is the first.
 fn place(container: &ContainerSummary) -> String {
     let service = container.labels.get(identity::SERVICE).map_or(container.name.as_str(), String::as_str);
     let replica = container.labels.get(identity::REPLICA).and_then(|number| number.parse().ok());

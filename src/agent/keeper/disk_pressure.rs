@@ -1,6 +1,6 @@
-//! What is done about the disk. Writers are frozen while it is nearly full, since whoever writes on would break
-//! everybody's data, and thawed when that is over. A pool that turned read-only is attached anew, for which what uses
-//! it has to be stopped: its writes fail anyway.
+//! Handles disk pressure. While the disk is nearly full, writers are paused, because a full disk would break the data
+//! of all sandboxes; they are resumed when there is room. A pool that turned read-only is attached again, for which its
+//! users have to be stopped: their writes fail anyway.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use crate::engine::identity::{self, Role, Scope};
 use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Filter};
 use crate::storage::{Detail, Pressure, Storage};
 
-/// How long a service may take to end on a pool that it cannot write to.
+/// How long a service may take to stop on a pool that it cannot write to.
 const STOP: Duration = Duration::from_secs(5);
 
-/// What was done and has to be undone. Kept in the volume, so that the next keeper does it.
+/// What was done and has to be undone. It is saved in the volume, so that the next keeper can undo it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskPressure {
-    /// Containers that were frozen, by id.
+    /// Containers that were paused, by id.
     #[serde(default)]
     frozen: BTreeSet<String>,
-    /// Containers that were stopped for the pool to be mended, by id.
+    /// Containers that were stopped to repair the pool, by id.
     #[serde(default)]
     stopped: BTreeSet<String>,
-    /// Whether it was told that the pool is read-only.
+    /// Whether it was reported that the pool is read-only.
     #[serde(default)]
     told: bool,
 }
@@ -41,17 +41,17 @@ pub struct DiskPressure {
 enum PoolRecovery {
     /// Nothing.
     Nothing,
-    /// Freeze who writes.
+    /// Pause the writers.
     Freeze,
-    /// Thaw who was frozen, start who was stopped.
+    /// Resume the paused containers and start the stopped ones.
     Undo,
-    /// Stop who uses the pool and attach it anew.
+    /// Stop the users of the pool and attach it again.
     Mend,
 }
 
 impl DiskPressure {
-    /// What a pressure asks for. `host` is that of the disk below a pool that is read-only: on a full one it would be
-    /// so again at once.
+    /// Decides what to do under this pressure. `host` is the pressure on the disk below a read-only pool: on a full
+    /// disk the repaired pool would turn read-only again at once.
     fn remedy(&self, pressure: Pressure, host: Pressure) -> PoolRecovery {
         match pressure {
             Pressure::Critical => PoolRecovery::Freeze,
@@ -60,26 +60,26 @@ impl DiskPressure {
             Pressure::Fine if !self.frozen.is_empty() || !self.stopped.is_empty() || self.told => {
                 PoolRecovery::Undo
             }
-            // Between the two nobody is frozen and nobody thawed: it would go to and fro.
+            // Between the two thresholds nothing is paused or resumed, so that it does not oscillate.
             Pressure::Fine | Pressure::Short => PoolRecovery::Nothing,
         }
     }
 }
 
-/// What a look at the disk needs.
+/// The dependencies of a disk check.
 pub struct PressureRelief {
     /// The engine.
     pub engine: Arc<dyn Engine>,
-    /// Whose objects are ours.
+    /// The scope of our objects.
     pub scope: Scope,
-    /// Where it is noted.
+    /// Where the state is saved.
     pub store: Store,
-    /// Whose disk it is.
+    /// The storage whose disk is checked.
     pub storage: Arc<dyn Storage>,
 }
 
 impl PressureRelief {
-    /// Looks at the disk and does what it asks for. How the disk was, if it could be looked at.
+    /// Checks the disk and handles the pressure. Returns the pressure, if it could be determined.
     pub async fn relieve(&self, strain: &mut DiskPressure) -> Option<Pressure> {
         let pressure = self.storage.check().await.ok()?;
         let host = match pressure {
@@ -113,7 +113,7 @@ impl PressureRelief {
         let running = services.iter().filter(|it| it.state == ContainerState::Running);
         let mut frozen = Vec::new();
         for container in running {
-            // One that has just ended writes nothing.
+            // A container that has just exited cannot be paused, and writes nothing.
             if self.engine.pause_container(&container.id).await.is_ok() {
                 tracing::error!(container = container.name, "the engine's disk is nearly full: it is frozen");
                 strain.frozen.insert(container.id.clone());
@@ -125,7 +125,7 @@ impl PressureRelief {
         }
     }
 
-    /// Whoever is gone, or was thawed or started by somebody else meanwhile, needs nothing.
+    /// Resumes and starts containers. One that is gone, or that was already resumed or started, is skipped.
     async fn undo(&self, strain: &mut DiskPressure) {
         let Ok(services) = self.services().await else { return };
         let (mut thawed, mut started) = (Vec::new(), Vec::new());
@@ -170,7 +170,7 @@ impl PressureRelief {
         Ok(found)
     }
 
-    /// The services that have a volume of the pool.
+    /// Returns the service containers that use a volume of the pool.
     async fn users(&self) -> Result<Vec<ContainerSummary>, EngineError> {
         let filter = Filter::all().label(identity::ROLE, Role::Volume.as_str());
         let volumes = self.engine.volumes(&self.scope.narrow(filter)).await?;

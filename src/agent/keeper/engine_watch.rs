@@ -1,4 +1,4 @@
-//! What the engine tells of our containers, as the keeper's own events.
+//! Translates the engine's events about our containers into the keeper's events.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,8 @@ use super::state::Event;
 use crate::engine::identity::{self, Role, SandboxId};
 use crate::engine::{EngineEvent, ObjectKind};
 
-/// Turns the engine's events into ours. Remembers who was asked to stop, since a stop shows only as a death, and who
-/// has a fault, since that has to be put in force again with each start.
+/// Translates the engine's events. It remembers which containers were asked to stop, because the engine reports a stop
+/// only as a death, and which have a fault, because each start of such a container has to restore its fault.
 #[derive(Debug, Default)]
 pub struct Watch {
     stopped: BTreeSet<String>,
@@ -16,12 +16,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// These containers have faults already.
+    /// Starts with these containers known to have faults.
     pub fn with_faults_of(faulty: impl IntoIterator<Item = String>) -> Self {
         Self { faulty: faulty.into_iter().collect(), ..Self::default() }
     }
 
-    /// What an event of the engine means to the keeper, if anything.
+    /// Returns what an event of the engine means to the keeper, if anything.
     pub fn event(&mut self, event: &EngineEvent) -> Option<Event> {
         if event.object != ObjectKind::Container {
             return None;
@@ -49,7 +49,7 @@ impl Watch {
                 let name = event.attributes.get(identity::SERVICE).map(|_| event.name.clone())?;
                 Some(Event::Starved(sandbox, name, event.id.clone()))
             }
-            // It follows the end, and tells of one by a signal of the container's own.
+            // This event follows the death, and reports a stop by the container's own stop signal.
             "stop" => Some(Event::Stopped(event.name.clone())),
             "destroy" => {
                 self.stopped.remove(&event.id);
@@ -58,7 +58,7 @@ impl Watch {
             "die" => {
                 let stopped = self.stopped.contains(&event.id);
                 let service = event.attributes.get(identity::SERVICE)?.clone();
-                // What cannot be read is of another version: it stays down.
+                // A policy that cannot be parsed comes from another version: the container is not restarted.
                 let written = event.attributes.get(identity::RESTART).and_then(|it| it.parse().ok());
                 let policy = written.unwrap_or_default();
                 let code = event.attributes.get("exitCode").and_then(|it| it.parse().ok()).unwrap_or(-1);
@@ -70,7 +70,7 @@ impl Watch {
     }
 }
 
-/// Whether somebody who sends this signal means the process to end: INT, QUIT, KILL, TERM.
+/// Whether this signal (INT, QUIT, KILL, TERM) is meant to end the process.
 fn ends_a_process(signal: &str) -> bool {
     matches!(signal, "2" | "3" | "9" | "15")
 }

@@ -1,5 +1,5 @@
-//! A keeper for tests: all of the real one but its socket, its signals and the timer on the wall. Clients come by pipes
-//! in memory, so that a test may stop the clock.
+//! A keeper for tests: the real one without its socket, signals and wall-clock timer. Clients connect by pipes in
+//! memory, so that a test can pause the clock.
 
 use futures_util::StreamExt;
 use tokio::io::DuplexStream;
@@ -11,10 +11,10 @@ use super::engine_watch::Watch;
 use super::serve::{Parts, Serving};
 use super::state::Event;
 
-/// A moment that no test waits for.
+/// A time that no test reaches.
 const NEVER: std::time::Duration = std::time::Duration::from_hours(24);
 
-/// Serves for as long as clients may come and there is something to keep.
+/// Serves until no client can connect any more or the keeper exits.
 pub async fn rehearse(parts: Parts, mut connections: mpsc::UnboundedReceiver<DuplexStream>) {
     let (sender, mut events) = mpsc::channel(256);
     let clock = Clock::start();

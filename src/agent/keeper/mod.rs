@@ -1,7 +1,7 @@
-//! The keeper: holds the leases and the deadlines of all sandboxes of an engine, destroys what has lost its lease or
-//! outlived its time, and serves the storage.
+//! The keeper: holds the leases and deadlines of all sandboxes of an engine's scope, destroys sandboxes whose lease is
+//! lost or whose time is over, restarts services, and serves the storage.
 //!
-//! [`state`] decides, [`store`] remembers, [`serve`] performs.
+//! [`state`] decides, [`store`] persists, [`serve`] runs the loop and performs the actions.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -41,24 +41,24 @@ use crate::engine::{Engine, EngineError};
 use crate::storage::{self, Storage, StorageKind};
 use cgroups::{GroupReport, Opened};
 
-/// How long before its end a keeper may have been told something that it did not take in.
+/// How long before its end a keeper may have missed engine events.
 const UNHEARD: Duration = Duration::from_secs(2);
 
-/// What a keeper is told on its command line.
+/// The keeper's command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments {
     socket: PathBuf,
     volume: PathBuf,
-    /// The volume as the engine's machine sees it; none where the volume is a plain folder of a process.
+    /// The volume's path on the engine's machine; `None` if the volume is a plain folder of a keeper process.
     host_root: Option<PathBuf>,
     storage: Option<StorageKind>,
     /// Bytes that stored data may take.
     budget: Option<u64>,
     linger: Duration,
-    /// Whether the engine's control groups are within reach.
+    /// Whether the engine's cgroup tree is mounted.
     groups: GroupReport,
     home: KeeperHome,
-    /// What the client that made it says it is.
+    /// The build of the client that started it.
     build: Build,
 }
 
@@ -102,7 +102,7 @@ impl Arguments {
     }
 }
 
-/// Why a keeper could not begin.
+/// Why a keeper could not start.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("{0}")]
@@ -145,9 +145,9 @@ fn start(args: &[String]) -> Result<End, StartError> {
     memory::keep_small(runtime.enable_all().max_blocking_threads(4)).build()?.block_on(run_with(arguments))
 }
 
-/// Leaves the terminal's session and makes sure to be the only one at this socket: `None` if another is.
+/// Starts a session of its own and locks the socket; returns `None` if another keeper has locked it.
 fn detach(socket: &Path) -> io::Result<Option<std::fs::File>> {
-    // Fails where it leads a group already; then nothing of a terminal can reach it either.
+    // This fails for a process group leader; then the terminal cannot signal the process anyway.
     let _ = rustix::process::setsid();
     let lock =
         std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(lock_beside(socket))?;
@@ -205,12 +205,13 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
     Ok(end)
 }
 
-/// Makes sure that the socket is that of the engine whose container this is: another engine's sandboxes are not ours,
-/// and ours would never be found. Until when all is known that this container was told when it ran last, if it did.
+/// Checks that the socket belongs to the engine that runs this container: on another engine the keeper would destroy
+/// other sandboxes and never find ours. Returns until when the previous run of this container has surely seen all
+/// events.
 async fn recognise(engine: &Arc<dyn Engine>) -> Result<Option<Timestamp>, StartError> {
     let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
     match engine.container(&own).await? {
-        // What happened just before its end it may not have heard.
+        // It may have missed events just before its end.
         Some(container) => Ok(container.finished_at.and_then(|ended| ended.checked_sub(UNHEARD).ok())),
         None => Err(StartError::AnotherEngine { own }),
     }
@@ -218,8 +219,8 @@ async fn recognise(engine: &Arc<dyn Engine>) -> Result<Option<Timestamp>, StartE
 
 type Refusals = Vec<(StorageKind, String)>;
 
-/// Has a container of ours serve the storage, for a process that may be out of the volumes' reach. That none can be had
-/// is no reason not to keep leases.
+/// Opens the storage of a storage server, for a keeper process that may have no access to the volumes. If that fails,
+/// the keeper still runs, without storage.
 async fn open_far(
     engine: &Arc<dyn Engine>,
     scope: &Scope,
@@ -248,7 +249,7 @@ async fn open_far(
     }
 }
 
-/// Opens the storage in the volume that is mounted here. That none can be had is no reason not to keep leases.
+/// Opens the storage in the volume that is mounted here. If that fails, the keeper still runs, without storage.
 async fn open_local(arguments: &Arguments) -> (Option<Arc<dyn Storage>>, Refusals) {
     let Some(host_root) = arguments.host_root.clone() else {
         let why = "the place of the keeper's volume on the engine's machine was not told".to_owned();

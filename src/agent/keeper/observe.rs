@@ -1,4 +1,4 @@
-//! Looking at the engine and at the volume: which sandboxes there are, when one was last used.
+//! Scans the engine and the volume: which sandboxes there are, and when one was last used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::engine::{Engine, EngineError, LogOptions, Tail};
 use crate::storage::{Namespace, SetPath, Storage};
 use crate::sweep::{self, Target};
 
-/// Every sandbox that the engine has an object of, or the volume a record.
+/// Returns every sandbox that has an object on the engine or a record in the volume.
 pub async fn look(
     engine: &Arc<dyn Engine>,
     scope: &Scope,
@@ -46,23 +46,23 @@ fn of_labels(labels: &BTreeMap<String, String>) -> Option<Discovered> {
     })
 }
 
-/// Has the engine count the mounts of volumes right again after a restart that containers survived.
+/// Makes the engine correct its count of volume mounts after a restart that containers survived.
 ///
 /// Engines up to 20.10 forget, when they restart under live-restore, that a surviving container has its volumes
-/// mounted, but still count the unmount at its end: the count falls below zero, and the volume "has active mounts" for
-/// ever. A look into the container's files mounts and unmounts once more, after which its end counts no more. For a
-/// container that did not live through a restart, and on later engines, the look changes nothing.
+/// mounted, but still count the unmount when it exits: the count falls below zero, and the volume "has active mounts"
+/// forever. A stat of a path in the container mounts and unmounts once more, after which the exit is not counted again.
+/// For a container that did not live through a restart, and on later engines, this changes nothing.
 pub async fn recount_mounts(engine: &Arc<dyn Engine>, scope: &Scope) {
     if !engine.info().await.is_ok_and(|info| info.live_restore) {
         return;
     }
     let Ok(found) = sweep::find(&**engine, &Target::sandboxes(scope)).await else { return };
     let alive = found.containers.iter().filter(|it| it.state.is_alive());
-    // One that has just ended needs no look.
+    // The error does not matter: a container that has just exited does not need this.
     join_all(alive.map(|it| engine.stat_path(&it.id, "/"))).await;
 }
 
-/// Deletes live data of sandboxes that are no more.
+/// Deletes live data of sandboxes that no longer exist.
 pub async fn delete_orphans(storage: &dyn Storage, found: &[Discovered]) {
     let Ok(live) = storage.list(Namespace::Live).await else { return };
     let known: Vec<_> = found.iter().filter_map(|it| SetPath::live(it.sandbox.as_str()).ok()).collect();
@@ -73,7 +73,7 @@ pub async fn delete_orphans(storage: &dyn Storage, found: &[Discovered]) {
     }
 }
 
-/// The last use of a sandbox that its gateway's log tells of.
+/// Returns the last use of a sandbox that its gateway's log shows.
 pub async fn last_use(engine: &Arc<dyn Engine>, name: &SandboxName) -> Option<Timestamp> {
     let options = LogOptions { tail: Tail::All, ..LogOptions::default() };
     let mut stream = engine.logs(&identity::gateway(name.as_str()), &options).await.ok()?;
@@ -89,7 +89,7 @@ pub async fn last_use(engine: &Arc<dyn Engine>, name: &SandboxName) -> Option<Ti
     last
 }
 
-/// The time of the last use by a connection, if a line of the gateway's log tells of it; an open connection is a use.
+/// Returns the time of the last use, if this log line reports connections; an open connection is a use.
 fn use_told_by(line: &[u8], now: Timestamp) -> Option<Timestamp> {
     match serde_json::from_slice(line) {
         Ok(GatewayEvent::Connections(connections)) if connections.open > 0 => Some(now),

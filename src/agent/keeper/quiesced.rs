@@ -1,5 +1,5 @@
-//! What clients keep still for a moment, frozen or stopped, to clone or to replace its data: it goes on when the
-//! connection goes without a word.
+//! Tracks the containers that clients quiesce (pause or stop) while their data is cloned or replaced. The keeper
+//! resumes them if the client disconnects without doing so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,30 +12,31 @@ use crate::bind_check;
 use crate::engine::identity;
 use crate::engine::{ContainerState, Engine, EngineError};
 
-/// When it is thawed and started, counted from the loss: a freezing may have been on its way when its client went.
+/// When containers are resumed, counted from the loss of the connection. Several attempts are needed, because the
+/// client's last pause request may still be in progress.
 const TRIES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(4)];
-/// How long the clients of an earlier keeper have to come back for what they keep still.
+/// How long the clients of the previous keeper have to reconnect and claim their quiesced containers.
 const RETURN: Duration = Duration::from_secs(5);
 
-/// The containers, by name, that connections keep still, or are about to.
+/// The containers, by name, that connections have quiesced or are about to.
 #[derive(Debug, Default)]
 pub struct QuiescedContainers {
     kept: BTreeMap<ConnectionId, Vec<String>>,
-    /// What clients of an earlier keeper kept, until then.
+    /// The containers that clients of the previous keeper quiesced, and until when these clients may claim them.
     orphaned: Option<(Duration, Vec<String>)>,
-    /// What is being started and thawed.
+    /// The containers that are being resumed.
     going: BTreeSet<String>,
 }
 
 impl QuiescedContainers {
-    /// What an earlier keeper's clients kept still.
+    /// Restores what clients of the previous keeper quiesced.
     pub fn restore(&mut self, now: Duration, containers: Vec<String>) {
         self.orphaned = Some((now + RETURN, containers)).filter(|(_, containers)| !containers.is_empty());
     }
 
-    /// A connection keeps these still now, and nothing else. Whether it did all the while. `again`: over a connection that
-    /// broke; what has gone on since is not kept still any more. Nothing is noted if it is to work on data that another
-    /// connection works on, or may come back to.
+    /// Sets the containers that a connection quiesces. Returns whether it held them without interruption. With `again`,
+    /// the client reconnected; containers that were resumed since are no longer quiesced. Changes nothing if another
+    /// connection works on the data of one of the containers, or may reconnect to do so.
     pub fn note(&mut self, client: ConnectionId, containers: Vec<String>, again: bool) -> bool {
         let mine = |one: &String| {
             self.orphaned.as_ref().is_some_and(|(_, orphaned)| orphaned.contains(one))
@@ -67,24 +68,24 @@ impl QuiescedContainers {
         data.any(|one| containers.contains(one))
     }
 
-    /// The connections that keep anything still.
+    /// Returns the connections that quiesce any containers.
     pub fn keepers(&self) -> impl Iterator<Item = ConnectionId> {
         self.kept.keys().copied()
     }
 
-    /// A connection is gone: what it leaves still, which goes on now.
+    /// Handles a closed connection: returns its containers, which have to be resumed now.
     pub fn closed(&mut self, client: ConnectionId) -> Vec<String> {
         let left = self.kept.remove(&client).unwrap_or_default();
         self.going.extend(left.iter().cloned());
         left
     }
 
-    /// When what nobody came back for goes on.
+    /// Returns when unclaimed containers are resumed.
     pub fn next(&self) -> Option<Duration> {
         self.orphaned.as_ref().map(|(until, _)| *until)
     }
 
-    /// What nobody has come back for, which goes on now.
+    /// Returns the unclaimed containers that have to be resumed now.
     pub fn due(&mut self, now: Duration) -> Vec<String> {
         let left =
             self.orphaned.take_if(|(until, _)| *until <= now).map(|(_, left)| left).unwrap_or_default();
@@ -92,12 +93,12 @@ impl QuiescedContainers {
         left
     }
 
-    /// These run, or need nothing.
+    /// These containers were resumed, or did not need it.
     pub fn went_on(&mut self, containers: &[String]) {
         self.going.retain(|one| !containers.contains(one));
     }
 
-    /// All of them, for the next keeper.
+    /// Returns all quiesced containers, for the next keeper.
     pub fn all(&self) -> Vec<String> {
         let orphaned = self.orphaned.iter().flat_map(|(_, containers)| containers);
         let all: BTreeSet<&String> =
@@ -106,7 +107,7 @@ impl QuiescedContainers {
     }
 }
 
-/// Starts what is stopped and thaws what is frozen. One that is gone, or that runs, needs nothing.
+/// Starts stopped containers and resumes paused ones. One that is gone or runs is skipped.
 pub async fn go_on(engine: &dyn Engine, containers: &[String]) {
     let begin = tokio::time::Instant::now();
     let mut stopped: BTreeSet<&String> = containers.iter().collect();
@@ -137,8 +138,8 @@ async fn start(engine: &dyn Engine, container: &str) -> Result<(), EngineError> 
     Ok(())
 }
 
-/// Whether the sandbox of a service's container stands: after a reboot, or when it was stopped, its gateway does not run,
-/// and `start` is for somebody to ask.
+/// Whether the sandbox of a service's container is up. Its gateway does not run after a reboot or after the sandbox was
+/// stopped; then only the user's `start` starts its services.
 pub async fn stands(engine: &dyn Engine, container: &str) -> Result<bool, EngineError> {
     let Some(gateway) = identity::gateway_of(container) else { return Ok(true) };
     let found = engine.container(gateway).await?;
@@ -197,7 +198,7 @@ mod tests {
         assert_eq!(still.due(RETURN / 2), [""; 0]);
         assert!(still.note(ONE, names(&["db"]), true));
         assert_eq!(still.due(RETURN), ["web"]);
-        // Too late: it is on its way, and what is done meanwhile is no longer done in peace.
+        // Too late: the container is being resumed, so the client can no longer rely on it being quiet.
         assert!(!still.note(OTHER, names(&["web"]), true));
         assert!(still.note(ONE, names(&["db"]), false));
         assert!(!still.note(OTHER, names(&["web"]), false));

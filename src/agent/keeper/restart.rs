@@ -1,9 +1,10 @@
-//! When a service that ended by itself is started again: the spec's `restart` is ours to honour, never the engine's,
-//! so that nothing comes back to life after its sandbox is destroyed. It is the keeper's alone, whether or not a session
-//! holds the sandbox, so that no end falls between the two.
+//! Decides when to restart a service whose process exited.
 //!
-//! The waits are the engine's own: a tenth of a second at first, doubled each time up to a minute, as at first again once
-//! a container has run for ten seconds.
+//! The keeper, not the engine, implements the spec's `restart` policy, so that no container restarts after its sandbox
+//! is destroyed. Sessions never restart services, so that no exit is missed when a session begins or ends.
+//!
+//! The backoff is the engine's: it starts at a tenth of a second, doubles each time up to a minute, and starts over
+//! once a container has run for ten seconds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,64 +18,64 @@ use crate::spec::RestartPolicy;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_mins(1);
 const HEALTHY: Duration = Duration::from_secs(10);
-/// How long a stop that a lost client has asked for may still be on its way.
+/// How long a stop that a disconnected client requested may still be pending in the engine.
 const LATE: Duration = Duration::from_mins(10);
 
-/// A container that ended.
+/// A container that exited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Death {
     /// Its sandbox.
     pub sandbox: SandboxId,
     /// Its service.
     pub service: String,
-    /// Its name.
+    /// The container's name.
     pub container: String,
     /// Its exit code.
     pub code: i64,
-    /// What the spec wants done.
+    /// The restart policy of the spec.
     pub policy: RestartPolicy,
-    /// Whether somebody asked the engine to stop it.
+    /// Whether a user or client asked the engine to stop it.
     pub stopped: bool,
 }
 
-/// Which containers are to be started again, and when; which are not to be.
+/// The restart state of all containers: which are to be restarted, and when.
 #[derive(Debug, Default)]
 pub struct Restarts {
     tries: BTreeMap<String, Tries>,
-    /// Those that are to stay as they are until somebody starts them.
+    /// Containers whose restart is suppressed until a user starts them.
     resting: BTreeSet<String>,
-    /// Those that go on if they are stopped until then: their stop is a lost client's.
+    /// Containers that are restarted if they stop before this time: the stop comes from a disconnected client.
     woken: BTreeMap<String, Duration>,
-    /// Those that ended by themselves and stay so.
+    /// Containers that exited and are not restarted, by their policy.
     ended: BTreeSet<String>,
 }
 
-/// How often a container was started again.
+/// The restarts of one container.
 #[derive(Debug)]
 struct Tries {
     sandbox: SandboxId,
     count: u32,
     wait: Duration,
-    /// When it was started last, as far as that was ours to do.
+    /// When it was last started by the keeper.
     began: Duration,
-    /// What it waits for a restart after, and until when.
+    /// The pending restart: when it is due, and the exit that caused it.
     waiting: Option<(Duration, Death)>,
-    /// Whether the next start that is seen is ours.
+    /// Whether the next start event is caused by the keeper.
     starting: bool,
 }
 
-/// What outlives the keeper.
+/// The part of the state that a restart of the keeper preserves.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Record {
-    /// Containers that stay as they are until somebody starts them.
+    /// Containers whose restart is suppressed.
     resting: BTreeSet<String>,
-    /// What waits to be started again, with the restarts so far.
+    /// The pending restarts, each with the number of restarts so far.
     waiting: Vec<(u32, Death)>,
 }
 
 impl Restarts {
-    /// What an earlier keeper knew.
+    /// Restores the state of the previous keeper.
     pub fn restore(&mut self, now: Duration, record: Record) {
         self.resting.extend(record.resting);
         for (count, death) in record.waiting {
@@ -85,13 +86,13 @@ impl Restarts {
         }
     }
 
-    /// What a next keeper has to know.
+    /// Returns the state for the next keeper.
     pub fn record(&self) -> Record {
         let waiting = self.tries.values().filter_map(|it| Some((it.count, it.waiting.as_ref()?.1.clone())));
         Record { resting: self.resting.clone(), waiting: waiting.collect() }
     }
 
-    /// A container ended: what happens to it.
+    /// Handles the exit of a container and returns what happens to it.
     pub fn died(&mut self, now: Duration, death: Death) -> ExitAction {
         let container = death.container.clone();
         let woken = death.stopped && self.woken.remove(&container).is_some_and(|until| now < until);
@@ -117,8 +118,8 @@ impl Restarts {
         ExitAction::Restarts
     }
 
-    /// A container was started. If it was not by us, what was before no longer counts. Whether it has to be stopped again:
-    /// our start was on its way when somebody put it to rest.
+    /// Handles the start of a container. A start that the keeper did not cause resets its state. Returns whether the
+    /// container has to be stopped again, because its restart was suppressed while our start was in progress.
     pub fn started(&mut self, container: &str) -> bool {
         self.woken.remove(container);
         self.ended.remove(container);
@@ -135,7 +136,7 @@ impl Restarts {
         }
     }
 
-    /// Somebody has stopped a container, whatever its signal was: its end was no end by itself. Or it cannot be started.
+    /// Handles a stop of a container, by whatever signal, which cancels a pending restart; or a failure to start it.
     pub fn stopped(&mut self, container: &str) {
         if let Some(tries) = self.tries.get_mut(container) {
             tries.waiting.take_if(|(_, death)| !death.stopped);
@@ -143,7 +144,7 @@ impl Restarts {
         }
     }
 
-    /// A container is gone.
+    /// Handles the removal of a container.
     pub fn removed(&mut self, container: &str) {
         self.resting.remove(container);
         self.woken.remove(container);
@@ -151,7 +152,7 @@ impl Restarts {
         self.tries.remove(container);
     }
 
-    /// Containers are not to be started again until somebody starts them. Which of them were waiting for that.
+    /// Suppresses the restart of containers until a user starts them. Returns those whose restart was pending.
     pub fn rest(&mut self, containers: &[String]) -> Vec<String> {
         let mut waiting = Vec::new();
         for container in containers {
@@ -163,13 +164,14 @@ impl Restarts {
         waiting
     }
 
-    /// Containers that run are no longer at rest: whoever wanted to stop them has not done so.
+    /// No longer suppresses the restart of containers that still run: the client that wanted to stop them has not done
+    /// so.
     pub fn awake(&mut self, containers: &[String]) {
         self.resting.retain(|container| !containers.contains(container));
     }
 
-    /// Containers that were kept still go on, also if they are stopped yet: whoever wanted that is lost. Those that did not
-    /// end by themselves, which are to be started if they do not run.
+    /// Resumes containers that a disconnected client had quiesced, even if their stop is still in progress. Returns
+    /// those that did not exit on their own: the caller has to start them if they do not run.
     pub fn wake(&mut self, now: Duration, containers: Vec<String>) -> Vec<String> {
         let containers = containers.into_iter().filter(|container| !self.ended.contains(container));
         let containers: Vec<String> = containers.collect();
@@ -180,23 +182,23 @@ impl Restarts {
         containers
     }
 
-    /// Nothing of a sandbox is started again.
+    /// Cancels all restarts of a sandbox.
     pub fn forget(&mut self, sandbox: &SandboxId) {
         self.tries.retain(|_, it| it.sandbox != *sandbox);
     }
 
-    /// How many containers of a sandbox wait to be started again, or are being started.
+    /// Counts the containers of a sandbox whose restart is pending or in progress.
     pub fn count(&self, sandbox: &SandboxId) -> usize {
         let tries = self.tries.values().filter(|it| it.sandbox == *sandbox);
         tries.filter(|it| it.starting || it.waiting.is_some()).count()
     }
 
-    /// When the next one is due.
+    /// Returns when the next restart is due.
     pub fn next(&self) -> Option<Duration> {
         self.tries.values().filter_map(|it| it.waiting.as_ref()).map(|(until, _)| *until).min()
     }
 
-    /// What is to be started again now: how each ended.
+    /// Returns the restarts that are due now, each as the exit that caused it.
     pub fn due(&mut self, now: Duration) -> Vec<Death> {
         let mut due = Vec::new();
         for tries in self.tries.values_mut() {
@@ -215,7 +217,7 @@ mod tests {
 
     const WEB: &str = "sbx-a.web";
 
-    /// Restarts with a clock; what is due is started at once.
+    /// A harness with a fake clock; a restart that is due happens at once.
     struct Harness {
         restarts: Restarts,
         now: Duration,
@@ -244,7 +246,7 @@ mod tests {
             self.dies(Death { stopped: true, ..death(policy, 143) })
         }
 
-        /// How long it waits then to be started again, if it does.
+        /// Returns how long the container waits for its restart, if it is restarted.
         fn dies(&mut self, death: Death) -> Option<Duration> {
             let fate = self.restarts.died(self.now, death);
             let wait = self.restarts.next().map(|until| until - self.now);
@@ -252,7 +254,7 @@ mod tests {
             wait
         }
 
-        /// Lets it be started when it is due, and run for a while.
+        /// Starts the container when it is due, and lets it run for a while.
         fn lives(&mut self, wait: Option<Duration>, time: Duration) {
             self.now += wait.unwrap();
             assert_eq!(self.restarts.due(self.now).len(), 1);
@@ -280,7 +282,7 @@ mod tests {
         let wait = bench.ends(once, 1);
         bench.lives(wait, HEALTHY);
         assert_eq!(bench.ends(once, 1), None);
-        // Somebody starts it, and it begins anew.
+        // A user starts it, which resets the backoff.
         bench.restarts.started(WEB);
         let wait = bench.ends(once, 1);
         bench.lives(wait, HEALTHY);
@@ -294,7 +296,7 @@ mod tests {
         let rest: fn(&mut Restarts) = |restarts| assert_eq!(restarts.rest(&web()), web());
         let forget: fn(&mut Restarts) = |restarts| restarts.forget(&"0123456789ab".parse().unwrap());
         let start: fn(&mut Restarts) = |restarts| assert!(!restarts.started(WEB));
-        // With a signal of its own.
+        // With the container's own stop signal.
         let stop: fn(&mut Restarts) = |restarts| restarts.stopped(WEB);
         for act in [rest, forget, start, stop, |restarts| restarts.removed(WEB)] {
             bench.restarts.started(WEB);

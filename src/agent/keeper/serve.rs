@@ -1,9 +1,9 @@
-//! The keeper's loop: sockets, clocks and the engine become events, [`State::handle`] decides, and what it decides is
-//! done here.
+//! The keeper's loop: turns sockets, clocks and the engine into events, passes them to [`State::handle`] and performs
+//! the actions that it returns.
 //!
-//! One thread; nothing is looked at every so often, so that a keeper with nothing to do costs nothing. It ends when
-//! the engine's socket is dead: one that was mounted before the engine's restart never lives again, and the engine's
-//! restart policy brings a keeper with a fresh one.
+//! It has one thread. A keeper without sandboxes polls nothing and uses no CPU. It exits when the engine's socket is
+//! dead: a socket that was mounted before the engine restarted never works again, and the engine's restart policy
+//! starts a keeper with a new one.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,57 +40,57 @@ use crate::engine::identity::Scope;
 use crate::spec::Limits;
 use crate::storage::Storage;
 
-/// How often the disk is looked at while there are sandboxes.
+/// How often the disk is checked while there are sandboxes.
 const DISK: Duration = Duration::from_secs(5);
-/// How often the log of events and old leavings are tidied.
+/// How often the event log and old records are tidied.
 const TIDY: Duration = Duration::from_hours(1);
-/// Where a keeper runs, which decides what a dead engine means to it.
+/// Where a keeper runs, which decides what it does when the engine is unreachable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeeperHome {
-    /// In a container: it ends, and the engine starts it again with a fresh socket.
+    /// In a container: it exits, and the engine restarts it with a new socket.
     Container,
-    /// As a process: the socket's path stays good, so it waits.
+    /// As a process: the socket's path stays valid, so it waits.
     Process,
 }
 
-/// What a keeper is made of.
+/// The dependencies of a keeper.
 pub struct Parts {
     /// Where it runs.
     pub home: KeeperHome,
     /// The engine.
     pub engine: Arc<dyn Engine>,
-    /// Whose objects are ours.
+    /// The scope of its objects.
     pub scope: Scope,
-    /// The folder in the volume.
+    /// The keeper's folder in its volume.
     pub store: Store,
-    /// The storage it serves.
+    /// The storage that it serves.
     pub storage: Option<Arc<dyn Storage>>,
-    /// Who makes control groups, if anybody can.
+    /// The control group operations, if it can make control groups.
     pub groups: Option<Arc<dyn Groups>>,
-    /// Who keeps services' packets off the engine's machine, if anybody does.
+    /// The host firewall, if the engine allows one.
     pub host_firewall: Option<Arc<HostFirewall>>,
-    /// What it says of itself.
+    /// What it reports about itself to clients.
     pub greeting: Greeting,
     /// How long it stays after the last sandbox.
     pub linger: Duration,
-    /// Where clients come.
+    /// The socket on which it listens.
     pub socket: PathBuf,
-    /// When an earlier keeper heard of the engine last.
+    /// The time of the last engine event that the previous keeper handled.
     pub heard: Option<Timestamp>,
 }
 
-/// Why the keeper ended.
+/// Why the keeper exited.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
-    /// Nothing is left to keep, or a newer one takes over.
+    /// It is no longer needed, or a newer keeper takes over.
     Left,
-    /// It was told to.
+    /// It received a signal to stop.
     Stopped,
-    /// The engine is gone.
+    /// The engine is unreachable.
     EngineGone(String),
 }
 
-/// Serves until there is a reason to end.
+/// Serves until there is a reason to exit.
 pub async fn serve(parts: Parts) -> std::io::Result<End> {
     let listener = listen(&parts.socket)?;
     let (sender, mut events) = mpsc::channel(256);
@@ -102,7 +102,7 @@ pub async fn serve(parts: Parts) -> std::io::Result<End> {
     let mut disk = interval(DISK);
     disk.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = keeper.watch().await;
-    // What happened since an earlier keeper heard of anything is told first.
+    // The engine replays the events since the previous keeper's last one.
     let mut engine_events = match keeper.subscribe().await {
         Ok(stream) => stream,
         Err(cause) => return Ok(End::EngineGone(cause)),
@@ -155,7 +155,7 @@ pub async fn serve(parts: Parts) -> std::io::Result<End> {
     }
 }
 
-/// Binds the socket; one that a keeper before left behind is replaced.
+/// Binds the socket; replaces one that a previous keeper left behind.
 pub(super) fn listen(socket: &std::path::Path) -> std::io::Result<UnixListener> {
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -173,22 +173,22 @@ pub(super) struct Serving {
     storage: Option<Arc<dyn Storage>>,
     groups: Option<Arc<dyn Groups>>,
     host_firewall: Option<Arc<HostFirewall>>,
-    /// Whether the engine's machine may have been started anew, without any of the groups and with other bridges.
+    /// Whether the engine's machine may have rebooted, which removes the control groups and replaces the bridges.
     anew: bool,
     pub(super) state: State,
     half_made: Unfinished,
     clock: Clock,
     pub(super) clients: Clients,
     events: mpsc::Sender<Event>,
-    /// When the engine's last event was.
+    /// The time of the last engine event.
     heard: Option<Timestamp>,
-    /// Work under way that has to be finished before the keeper leaves.
+    /// Number of tasks that have to finish before the keeper exits.
     busy: usize,
     pub(super) leaving: bool,
     tidied: Timestamp,
-    /// When the budget was looked at last.
+    /// When the budget was last checked.
     bounded: Instant,
-    /// What was done about the disk; locked while it is looked at.
+    /// What was done about disk pressure; locked during a check.
     strain: Arc<Mutex<DiskPressure>>,
     build: Build,
 }
@@ -223,12 +223,12 @@ impl Serving {
         }
     }
 
-    /// Notes the start and finds what is there.
+    /// Logs the start and finds the existing sandboxes.
     pub(super) async fn begin(&mut self) {
         self.tidy();
         tokio::spawn(shutdown::remove_older_images(Arc::clone(&self.engine), self.build.clone()));
         observe::recount_mounts(&self.engine, &self.scope).await;
-        // Their clients have lost their connections with the keeper before this one.
+        // When the previous keeper ended, its clients lost their connections.
         self.take(Event::Remembered(self.store.remembered()));
         self.note(&Record {
             at: Timestamp::now(),
@@ -242,7 +242,7 @@ impl Serving {
             if let Some(storage) = &self.storage {
                 observe::delete_orphans(&**storage, &found).await;
             }
-            // Before anybody can ask for a start.
+            // Before any client can request a start.
             let unlimited = self.take_up(&found).await;
             if let Some(groups) = &self.groups {
                 cgroups::remove_others(&**groups, &found).await;
@@ -254,7 +254,8 @@ impl Serving {
         }
     }
 
-    /// Once after each start of the engine's machine. What a next `up` has to do again.
+    /// Restores host firewall and control groups once after each boot of the engine's machine. Returns the sandboxes
+    /// whose limits the next `up` has to set again.
     fn take_up(&mut self, found: &[Discovered]) -> impl Future<Output = Vec<Event>> + Send + use<> {
         let anew = std::mem::take(&mut self.anew);
         let host_firewall = self.host_firewall.clone().filter(|_| anew);
@@ -286,7 +287,7 @@ impl Serving {
             let (work, events) = (self.take_up(found), self.events.clone());
             tokio::spawn(async move {
                 for event in work.await {
-                    // Nobody receives once the loop has ended.
+                    // There is no receiver once the loop has ended.
                     let _ = events.send(event).await;
                 }
             });

@@ -1,4 +1,4 @@
-//! What the keeper knows and decides, with no clock, socket or engine of its own: events go in, actions come out.
+//! The keeper's state machine: takes events, returns actions. It has no clock, socket or engine.
 
 mod ending;
 mod event;
@@ -26,11 +26,11 @@ use crate::spec::Limits;
 
 /// How long a connection that holds a lease may be silent, on a clock that does not run while the machine sleeps.
 pub const SILENCE: Duration = Duration::from_mins(1);
-/// How long the keeper stays when there is no sandbox.
+/// How long the keeper stays after the last sandbox.
 pub const LINGER: Duration = Duration::from_mins(10);
-/// How long it stays at least for its first client to come.
+/// How long it waits at least for its first client.
 const WELCOME: Duration = Duration::from_secs(30);
-/// How long before its end the holder of a sandbox is warned.
+/// How long before the end of a sandbox its lease holder is warned.
 const WARNINGS: [Duration; 2] = [Duration::from_mins(10), Duration::from_mins(1)];
 
 #[derive(Debug, Clone, Copy)]
@@ -39,31 +39,31 @@ struct Connection {
     suspended: bool,
 }
 
-/// Everything that the keeper knows.
+/// The keeper's state: all sandboxes, connections, and pending restarts.
 #[derive(Debug)]
 pub struct State {
     greeting: Greeting,
     linger: Duration,
     sandboxes: BTreeMap<SandboxId, Sandbox>,
     connections: BTreeMap<ConnectionId, Connection>,
-    /// Who wants the notices about a sandbox without keeping it alive.
+    /// The connections that watch a sandbox without keeping it alive.
     watchers: BTreeMap<SandboxId, BTreeSet<ConnectionId>>,
     gone: BTreeMap<SandboxId, DestroyedSandbox>,
     restarts: Restarts,
     still: QuiescedContainers,
-    /// What each connection has put to rest.
+    /// The containers whose restart each connection has suppressed.
     rested: BTreeMap<ConnectionId, BTreeSet<String>>,
-    /// What a next keeper would find.
+    /// What the next keeper would read from the volume.
     remembered: Remembered,
     empty_since: Duration,
-    /// Whether a client ever came: whoever makes a keeper takes a moment to reach it.
+    /// Whether a client ever connected: the client that starts a keeper takes a moment to connect.
     met: bool,
     retiring: bool,
     left: bool,
 }
 
 impl State {
-    /// A keeper that starts now.
+    /// Returns the state of a keeper that starts now.
     pub fn new(greeting: Greeting, linger: Duration, now: Clocks) -> Self {
         Self {
             greeting,
@@ -83,7 +83,7 @@ impl State {
         }
     }
 
-    /// Takes in what happened; what is returned has to be done, in order.
+    /// Handles an event. The returned actions have to be performed in order.
     #[must_use]
     pub fn handle(&mut self, now: Clocks, event: Event) -> Vec<Action> {
         let was_empty = self.is_empty();
@@ -145,7 +145,7 @@ impl State {
         todo
     }
 
-    /// When to come back with [`Event::Alarm`].
+    /// Returns when to call with [`Event::Alarm`].
     pub fn alarms(&self) -> Alarms {
         let mut alarms = Alarms::default();
         for sandbox in self.sandboxes.values() {
@@ -181,12 +181,12 @@ impl State {
         alarms
     }
 
-    /// How every sandbox stands.
+    /// Returns the status of every sandbox.
     pub fn standings(&self) -> Vec<Standing> {
         self.sandboxes.values().map(|it| self.standing(it)).collect()
     }
 
-    /// The sandboxes that were destroyed lately, and of which nothing has turned up since.
+    /// Returns the sandboxes that were destroyed lately and of which no object has appeared since.
     pub fn gone(&self) -> impl Iterator<Item = &SandboxId> {
         self.gone.keys().filter(|id| !self.sandboxes.contains_key(*id))
     }
@@ -196,17 +196,17 @@ impl State {
         !self.sandboxes.is_empty()
     }
 
-    /// Whether work that was begun has to be finished before the keeper may leave.
+    /// Whether a destruction or other work has to finish before the keeper may exit.
     pub fn is_ending_something(&self) -> bool {
         self.sandboxes.values().any(Sandbox::is_ending)
     }
 
-    /// Whether a newer keeper waits for this one to leave.
+    /// Whether a newer keeper waits for this one to exit.
     pub fn is_retiring(&self) -> bool {
         self.retiring
     }
 
-    /// How long it stays when there is nothing to keep.
+    /// How long the keeper stays without sandboxes.
     fn lingers(&self) -> Duration {
         if self.met { self.linger } else { self.linger.max(WELCOME) }
     }
@@ -264,7 +264,7 @@ impl State {
             let detached_and_bare = !it.exists && sandbox.grip == LeaseState::Detached;
             self.sandboxes.insert(it.sandbox.clone(), sandbox);
             if let Some(reason) = begun.filter(|_| !late) {
-                // An earlier keeper, or a client that is lost with it, was about to.
+                // The previous keeper, or a client that it lost, was about to destroy it.
                 self.end(&it.sandbox, reason, (Actor::Keeper, None), Gather::Yes, todo);
             } else if late {
                 self.end(&it.sandbox, Reason::LeaseLost, (Actor::Keeper, None), Gather::No, todo);
@@ -319,19 +319,19 @@ impl State {
         }
     }
 
-    /// Who hears of a sandbox: the client that holds it, and those that watch it.
+    /// Returns the connections that receive notices about a sandbox: its lease holder and its watchers.
     fn audience(&self, id: &SandboxId) -> BTreeSet<ConnectionId> {
         let holder = self.sandboxes.get(id).and_then(Sandbox::holder);
         self.watchers.get(id).into_iter().flatten().copied().chain(holder).collect()
     }
 
-    /// Sends a notice to everyone who hears of a sandbox, except one.
+    /// Sends a notice to all connections that receive notices about a sandbox, except one.
     fn tell(&self, id: &SandboxId, notice: &Notice, except: Option<ConnectionId>, todo: &mut Vec<Action>) {
         let clients = self.audience(id).into_iter().filter(|client| Some(*client) != except);
         todo.extend(clients.map(|client| Action::Notify(client, notice.clone())));
     }
 
-    /// A use has deferred the end of a sandbox that ends by lack of use.
+    /// Announces that a use has deferred the end of a sandbox that ends when idle.
     fn deferred(&self, id: &SandboxId, todo: &mut Vec<Action>) {
         let end = self.sandboxes.get(id).and_then(Sandbox::end).filter(|end| end.unless_used);
         if let Some(end) = end {
@@ -363,7 +363,7 @@ impl State {
         starved: Starved,
         todo: &mut Vec<Action>,
     ) {
-        // Of a group that has too little the engine names every container, though only some lost anything.
+        // When a cgroup runs out of memory, the engine names every container in it, though only some lost a process.
         let Some(sandbox) = self.sandboxes.get(id).filter(|_| starved.killed != Some(0)) else { return };
         let limit = sandbox.limits.as_ref().and_then(|limits| limits.memory).filter(|_| starved.shared);
         let notice = Notice::OutOfMemory { sandbox: id.clone(), container: container.clone(), limit };

@@ -1,8 +1,8 @@
-//! `sandbox agent storage-server`: the storage in a container, for a keeper that is a process elsewhere. It answers as a
-//! keeper does, but knows nothing of sandboxes and has no engine.
+//! `sandbox agent storage-server`: serves the storage from a container, for a keeper that runs as a process elsewhere.
+//! It speaks the keeper's protocol, but has no sandboxes and no engine.
 //!
-//! It ends when nobody has been connected for a while, and the engine removes it then: whoever needs it again makes it
-//! again.
+//! It exits after a while without connections, and the engine then removes its container. The next client that needs
+//! the storage creates it again.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -25,7 +25,7 @@ use crate::agent::protocol::{Greeting, Line, Outcome, Refusal, RefusalKind, Repl
 use crate::engine::identity::Scope;
 use crate::storage::{self, Namespace, Storage};
 
-/// How long it stays when its keeper is gone.
+/// How long it stays after its keeper has disconnected.
 const DESERTED: Duration = Duration::from_mins(1);
 
 /// `sandbox agent storage-server …`
@@ -76,7 +76,7 @@ async fn serve(arguments: Arguments) -> io::Result<()> {
     }
 }
 
-/// Whether it goes on.
+/// Whether the loop continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     Serve,
@@ -91,9 +91,9 @@ struct StorageServer {
     half_made: Unfinished,
     events: mpsc::Sender<Event>,
     connections: usize,
-    /// Storage operations under way.
+    /// Number of storage operations in progress.
     busy: usize,
-    /// Since when there is nobody and nothing to do.
+    /// Since when there are neither connections nor operations.
     deserted: Option<Instant>,
 }
 
@@ -143,7 +143,8 @@ impl StorageServer {
         }
     }
 
-    /// Says who it is, and how many sandboxes have data here: with none, another kind may take its place.
+    /// Sends the greeting, with the number of sandboxes that have data here: if there are none, a server of another
+    /// kind may replace this one.
     fn greet(&mut self, client: ConnectionId, id: u64, storage: Option<Arc<dyn Storage>>) {
         let Some(lines) = self.clients.sender(client) else { return };
         let mut greeting = self.greeting.clone();
@@ -167,7 +168,7 @@ impl StorageServer {
         let answer = self.half_made.perform(storage, client, request);
         self.work(async move {
             let outcome = Outcome::Ok(serde_json::to_value(answer.await).unwrap_or_default());
-            // The keeper may have gone; what it asked for is done all the same.
+            // The keeper may have disconnected; its request has been performed all the same.
             let _ = lines.send(Line::Reply(Reply { id, outcome }));
         });
     }
@@ -185,7 +186,7 @@ impl StorageServer {
         });
     }
 
-    /// A connection is over; what it has half-made goes with it.
+    /// Handles the end of a connection and deletes what it left half-made.
     fn part(&mut self, client: ConnectionId) {
         self.connections -= 1;
         self.clients.remove(client);
@@ -216,7 +217,7 @@ mod tests {
     use crate::agent::protocol::Request;
     use crate::storage::{Settings, StorageKind, open_local};
 
-    /// A storage server of copies with one connection.
+    /// A storage server with the copy backend and one connection.
     fn house() -> (tempfile::TempDir, StorageServer, mpsc::Receiver<Event>) {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { kind: Some(StorageKind::Copy), budget: None };
@@ -248,7 +249,7 @@ mod tests {
         assert!(matches!(wire.receive().await.unwrap(), Some(Line::Reply(Reply { id: 1, .. }))));
         assert_eq!(house.storage.as_ref().unwrap().list(Namespace::Making).await.unwrap().len(), 1);
 
-        // What was begun goes with the connection.
+        // What was begun is deleted when the connection closes.
         drop(wire);
         while house.deserted.is_none() {
             let event = events.recv().await.unwrap();

@@ -1,5 +1,5 @@
-//! What the keeper writes to its volume: for each sandbox a small JSON file and its declared spec, a log of events, and
-//! what destroyed sandboxes left. Nothing in it is needed to destroy anything: whatever is missing or damaged is passed over.
+//! The keeper's records in its volume: a small JSON file and the current spec for each sandbox, an event log, and what
+//! destroyed sandboxes left. No destruction depends on them: a missing or damaged file is skipped.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The folder `keeper` below the volume's root; made if it is not there.
+    /// Opens the folder `keeper` in the volume's root; creates it if it is missing.
     pub fn open(volume: &Path) -> io::Result<Self> {
         let root = volume.join("keeper");
         fs::create_dir_all(root.join("sandboxes"))?;
@@ -33,29 +33,29 @@ impl Store {
         Ok(Self { root })
     }
 
-    /// Writes the record of a sandbox, in one step.
+    /// Writes the record of a sandbox atomically.
     pub fn save(&self, kept: &StoredSandbox) -> io::Result<()> {
         let text = serde_json::to_vec(kept).map_err(io::Error::other)?;
         replace(&self.record(&kept.terms.sandbox), &text)
     }
 
-    /// Removes the record of a sandbox and its declared spec.
+    /// Removes the record and the current spec of a sandbox.
     pub fn forget(&self, sandbox: &SandboxId) -> io::Result<()> {
         remove(&self.declaration(sandbox))?;
         remove(&self.record(sandbox))
     }
 
-    /// Writes the declared spec of a sandbox, in one step.
+    /// Writes the current spec of a sandbox atomically.
     pub fn declare(&self, sandbox: &SandboxId, declared: &Declared) -> io::Result<()> {
         replace(&self.declaration(sandbox), &serde_json::to_vec(declared).map_err(io::Error::other)?)
     }
 
-    /// The declared spec of a sandbox. A damaged one counts as missing.
+    /// Reads the current spec of a sandbox. A damaged file counts as missing.
     pub fn declared(&self, sandbox: &SandboxId) -> Option<Declared> {
         serde_json::from_slice(&fs::read(self.declaration(sandbox)).ok()?).ok()
     }
 
-    /// All records that can be read. A damaged one counts as missing.
+    /// Reads all records. A damaged one counts as missing.
     pub fn records(&self) -> BTreeMap<SandboxId, StoredSandbox> {
         let Ok(entries) = fs::read_dir(self.root.join("sandboxes")) else { return BTreeMap::new() };
         entries
@@ -65,38 +65,38 @@ impl Store {
             .collect()
     }
 
-    /// Writes what was done about the disk and has to be undone.
+    /// Writes what was done about disk pressure and has to be undone.
     pub fn save_strain(&self, strain: &DiskPressure) -> io::Result<()> {
         let text = serde_json::to_vec(strain).map_err(io::Error::other)?;
         replace(&self.root.join("strain.json"), &text)
     }
 
-    /// What an earlier keeper did about the disk. A damaged file counts as missing.
+    /// Reads what the previous keeper did about disk pressure. A damaged file counts as missing.
     pub fn strain(&self) -> DiskPressure {
         let text = fs::read(self.root.join("strain.json")).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
-    /// Writes what a next keeper has to know of containers.
+    /// Writes the container state for the next keeper.
     pub fn remember(&self, remembered: &Remembered) -> io::Result<()> {
         let text = serde_json::to_vec(remembered).map_err(io::Error::other)?;
         replace(&self.root.join("containers.json"), &text)
     }
 
-    /// What an earlier keeper knew of containers. A damaged file counts as missing.
+    /// Reads the container state of the previous keeper. A damaged file counts as missing.
     pub fn remembered(&self) -> Remembered {
         let text = fs::read(self.root.join("containers.json")).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
-    /// Adds a line to the log of events.
+    /// Appends a line to the event log.
     pub fn note(&self, record: &Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(record).map_err(io::Error::other)?;
         line.push(b'\n');
         fs::OpenOptions::new().append(true).create(true).open(self.events_file())?.write_all(&line)
     }
 
-    /// The events of the last day that are younger than `since`, the oldest first.
+    /// Reads the events of the last day that are later than `since`, oldest first.
     pub fn events(&self, now: Timestamp, since: Option<Timestamp>) -> Vec<Record> {
         let oldest = now.checked_sub(KEPT_FOR).unwrap_or(Timestamp::MIN);
         let since = since.map_or(oldest, |it| it.max(oldest));
@@ -107,7 +107,7 @@ impl Store {
             .collect()
     }
 
-    /// Drops events and leavings that are older than a day.
+    /// Deletes events and leftovers that are older than a day.
     pub fn tidy(&self, now: Timestamp) -> io::Result<()> {
         let oldest = now.checked_sub(KEPT_FOR).unwrap_or(Timestamp::MIN);
         for left in self.left(None) {
@@ -123,18 +123,18 @@ impl Store {
         replace(&self.events_file(), &text)
     }
 
-    /// The folder for what a sandbox leaves. Removed and made anew when its destruction begins again.
+    /// The folder for a sandbox's leftovers. It is emptied when the destruction starts over.
     pub fn left_folder(&self, sandbox: &SandboxId) -> PathBuf {
         self.root.join("left").join(sandbox.as_str())
     }
 
-    /// Says of whom and of when a folder of leavings is; without this it is not listed.
+    /// Records the sandbox and the time of a leftovers folder; without this record the folder is not listed.
     pub fn name_left(&self, name: &SandboxName, sandbox: &SandboxId, at: Timestamp) -> io::Result<()> {
         let tag = serde_json::json!({ "name": name, "at": at });
         replace(&self.left_folder(sandbox).join(TAG), tag.to_string().as_bytes())
     }
 
-    /// What destroyed sandboxes left, the latest first.
+    /// Lists what destroyed sandboxes left, latest first.
     pub fn left(&self, name: Option<&SandboxName>) -> Vec<Leftovers> {
         let Ok(entries) = fs::read_dir(self.root.join("left")) else { return Vec::new() };
         let mut found: Vec<_> = entries
@@ -159,7 +159,7 @@ impl Store {
     }
 }
 
-/// The file in a folder of leavings that says whose they are.
+/// The file in a leftovers folder that names the sandbox.
 pub(crate) const TAG: &str = ".sandbox.json";
 
 #[derive(serde::Deserialize)]
@@ -189,7 +189,7 @@ fn list(root: &Path, folder: &Path, files: &mut BTreeMap<String, u64>) {
     }
 }
 
-/// Removes a file that may be gone already.
+/// Removes a file; a missing one is fine.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -197,7 +197,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a file so that a reader, or a crash, finds the old content or the new one and nothing between.
+/// Replaces a file atomically, so that a reader, or a crash, finds either the old or the new content.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;

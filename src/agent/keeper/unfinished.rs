@@ -1,4 +1,5 @@
-//! What clients have begun to make in the storage: it goes with the connection that began it.
+//! Tracks what each client has begun to create in the storage. It is deleted if the client disconnects before it is
+//! done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,7 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use super::state::ConnectionId;
 use crate::storage::{self, Reply, Request, SetPath, Storage};
 
-/// The half-made sets of each connection that is open.
+/// The unfinished sets of each open connection.
 #[derive(Debug, Clone, Default)]
 pub struct Unfinished {
     clients: Arc<Mutex<BTreeMap<ConnectionId, Client>>>,
@@ -17,16 +18,16 @@ pub struct Unfinished {
 #[derive(Debug, Default)]
 struct Client {
     sets: BTreeSet<SetPath>,
-    /// Read by each operation that is under way.
+    /// Each operation in progress holds a read lock.
     under_way: Arc<RwLock<()>>,
 }
 
-/// What a connection that is gone leaves.
+/// The unfinished sets of a closed connection.
 #[derive(Debug)]
 pub struct Leftover(Client);
 
 impl Leftover {
-    /// Deletes it, once what the client has asked for last is done.
+    /// Deletes the sets, after the client's last operation is done.
     pub async fn delete(self, storage: &dyn Storage) {
         drop(self.0.under_way.write().await);
         for set in self.0.sets {
@@ -42,23 +43,23 @@ impl Unfinished {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection is there.
+    /// Registers a connection.
     pub fn opened(&self, client: ConnectionId) {
         self.clients().entry(client).or_default();
     }
 
-    /// A connection is gone.
+    /// Removes a connection and returns its unfinished sets.
     pub fn closed(&self, client: ConnectionId) -> Leftover {
         Leftover(self.clients().remove(&client).unwrap_or_default())
     }
 
-    /// An operation for a connection is under way for as long as this is kept.
+    /// Marks an operation of a connection as in progress while the returned guard lives.
     fn enter(&self, client: ConnectionId) -> Option<OwnedRwLockReadGuard<()>> {
         let under_way = self.clients().get(&client).map(|it| Arc::clone(&it.under_way))?;
         under_way.try_read_owned().ok()
     }
 
-    /// Performs a request and notes what it began or completed. From the call on it is under way.
+    /// Performs a request and records what it began or completed. It counts as in progress from this call on.
     pub fn perform(
         &self,
         storage: Arc<dyn Storage>,
@@ -97,7 +98,7 @@ impl Unfinished {
         Ok(reply)
     }
 
-    /// Whether the connection is still there to complete it.
+    /// Records a set that was begun; returns whether the connection is still open, so that it can complete the set.
     fn note(&self, client: ConnectionId, begun: &SetPath) -> bool {
         self.clients().get_mut(&client).map(|it| it.sets.insert(begun.clone())).is_some()
     }
@@ -140,7 +141,7 @@ mod tests {
         assert!(storage.list(Namespace::Making).await.unwrap().is_empty());
         assert_eq!(storage.list(Namespace::Snapshot).await.unwrap().len(), 1);
 
-        // What was begun when nobody waited for it any more is not kept either.
+        // A set that was begun after its client had disconnected is deleted too.
         begun(&half_made, Arc::clone(&storage)).await;
         assert!(storage.list(Namespace::Making).await.unwrap().is_empty());
     }

@@ -1,4 +1,4 @@
-//! The few words of D-Bus that it takes to ask systemd for a slice (D-Bus Specification, "Message Protocol").
+//! A minimal D-Bus client, just enough to ask systemd for a slice (D-Bus Specification, "Message Protocol").
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// More than any answer here has.
+/// The longest accepted message, in bytes.
 const LONGEST: usize = 1 << 20;
 
 const CALL: u8 = 1;
 const REPLY: u8 = 2;
 const ERROR: u8 = 3;
 
-/// A connection to the system's bus.
+/// A connection to the system bus.
 pub(crate) struct Bus {
     stream: BufReader<UnixStream>,
     serial: u32,
@@ -56,7 +56,7 @@ impl From<io::Error> for Failure {
 }
 
 impl Bus {
-    /// Connects, says who we are, and is given a name.
+    /// Connects, authenticates, and registers on the bus.
     pub(crate) fn connect(socket: &Path) -> Result<Self, Failure> {
         let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -79,7 +79,7 @@ impl Bus {
         Ok(bus)
     }
 
-    /// Calls a method of systemd's manager and waits until it has answered.
+    /// Calls a method of systemd's manager and waits for its reply.
     pub(crate) fn call(&mut self, method: &str, arguments: &[Value<'_>]) -> Result<(), Failure> {
         let at = Address {
             to: "org.freedesktop.systemd1",
@@ -96,7 +96,7 @@ impl Bus {
         loop {
             let answer = BusReply::read(&mut self.stream)?;
             if answer.to != Some(self.serial) {
-                // A signal, such as the one that tells us our name.
+                // A signal, such as the one with our own name.
                 continue;
             }
             return match answer.kind {
@@ -114,7 +114,7 @@ struct Address {
     interface: &'static str,
 }
 
-/// What is sent, each value at a multiple of its size (all little-endian).
+/// A message body under construction; each value is aligned to its size (all little-endian).
 #[derive(Default)]
 struct Body {
     bytes: Vec<u8>,
@@ -143,7 +143,7 @@ impl Body {
         self.bytes.push(0);
     }
 
-    /// A list, whose length counts from its first element on.
+    /// Writes an array; its length counts from the first element.
     fn list(&mut self, align: usize, fill: impl FnOnce(&mut Self)) {
         self.number(0);
         let length = self.bytes.len() - 4;
@@ -189,7 +189,7 @@ impl Body {
     }
 }
 
-/// A call as it goes over the wire.
+/// Serializes a call.
 fn message(serial: u32, at: &Address, method: &str, arguments: &[Value<'_>]) -> Vec<u8> {
     let mut body = Body::default();
     arguments.iter().for_each(|argument| body.value(argument));
@@ -216,14 +216,14 @@ fn message(serial: u32, at: &Address, method: &str, arguments: &[Value<'_>]) -> 
     head.bytes
 }
 
-/// What came, as far as it matters.
+/// The parts of a received message that matter here.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct BusReply {
     kind: u8,
-    /// The serial of the call that it answers.
+    /// The serial of the call that it replies to.
     to: Option<u32>,
     error: String,
-    /// What an error says.
+    /// The text of an error.
     words: String,
 }
 
@@ -273,7 +273,7 @@ impl Reader<'_> {
         Some(taken)
     }
 
-    /// The code of the next field, if there is one.
+    /// Reads the code of the next header field, if there is one.
     fn field(&mut self) -> Option<u8> {
         self.at = self.at.next_multiple_of(8);
         self.take(1).map(|code| code[0])
@@ -291,7 +291,7 @@ impl Reader<'_> {
         Some(text)
     }
 
-    /// A signature.
+    /// Reads a signature.
     fn short(&mut self) -> Option<String> {
         let length = usize::from(*self.take(1)?.first()?);
         let text = String::from_utf8_lossy(self.take(length)?).into_owned();
@@ -311,7 +311,7 @@ mod tests {
     fn a_call_is_laid_out_as_the_specification_says() {
         let bytes = message(7, &MANAGER, "StopUnit", &[Value::Text("a.slice"), Value::Flag(true)]);
         assert_eq!(&bytes[..4], b"l\x01\x00\x01");
-        // The text's length, the text, its end; the flag.
+        // The text's length, the text and its final NUL; then the flag.
         let body = b"\x07\0\0\0a.slice\0\x01\0\0\0";
         assert_eq!(bytes[4..8], u32::try_from(body.len()).unwrap().to_le_bytes());
         assert_eq!(bytes[8..12], 7_u32.to_le_bytes());
@@ -345,7 +345,7 @@ mod tests {
         bytes.extend(u32::try_from(words.bytes.len()).unwrap().to_le_bytes());
         bytes.extend(1_u32.to_le_bytes());
         bytes.extend(u32::try_from(fields.bytes.len()).unwrap().to_le_bytes());
-        // The words' own signature is left out here, and with it the words.
+        // This test leaves out the signature of the error text, and so the text.
         bytes.extend(&fields.bytes);
         bytes.resize(bytes.len().next_multiple_of(8), 0);
         bytes.extend(words.bytes);

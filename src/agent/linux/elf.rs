@@ -1,31 +1,31 @@
-//! The little that we read of an ELF file: what it runs on, whether it needs an interpreter, which build it is.
+//! Reads what we need from an ELF file: its architecture, its interpreter and its build id.
 //!
-//! Field offsets are those of `elf(5)`; only 64-bit little-endian files are read, the only ones that engines we know
-//! run on.
+//! Field offsets are those of `elf(5)`. Only 64-bit little-endian files are supported; all known engines run on such
+//! machines.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Bytes of an entry of the table of segments.
+/// Bytes per program header.
 const SEGMENT: usize = 56;
 const PROGRAM_INTERPRETER: u32 = 3;
 const PROGRAM_NOTE: u32 = 4;
 const NOTE_BUILD_ID: u32 = 3;
 
-/// What an ELF file says of itself.
+/// The properties of an ELF file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Elf {
-    /// The architecture in the registries' words (`amd64`), empty for one that has none.
+    /// The architecture as registries name it (`amd64`), empty for one that they do not name.
     pub arch: &'static str,
-    /// The program that loads it; none if it is static.
+    /// The interpreter (dynamic loader); `None` if the file is static.
     pub interpreter: Option<PathBuf>,
-    /// The linker's hash of its content, if it wrote one.
+    /// The linker's build id, if it wrote one.
     pub build_id: Option<Vec<u8>>,
 }
 
 impl Elf {
-    /// Reads the head of a file; `None` if it is no ELF file that we understand.
+    /// Reads the headers of a file; `None` if it is no supported ELF file.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         let mut file = File::open(path)?;
         let mut head = [0_u8; 64];
@@ -39,7 +39,7 @@ impl Elf {
         let mut elf = Self { arch: arch(number(&head, 18, 2)), interpreter: None, build_id: None };
         let (table, size, count) = (number(&head, 32, 8), number(&head, 54, 2), number(&head, 56, 2));
         let Some(entry) = usize::try_from(size).ok().filter(|size| *size >= SEGMENT && count > 0) else {
-            // Not a program: there is nothing that could be loaded.
+            // It is not an executable, so it has no program headers.
             return Ok(None);
         };
         let segments = part(&mut file, table, size * count)?;
@@ -60,13 +60,13 @@ impl Elf {
     }
 }
 
-/// A little-endian number of `size` bytes, zero where there is none.
+/// Reads a little-endian number of `size` bytes; zero if it is out of range.
 fn number(bytes: &[u8], at: usize, size: usize) -> u64 {
     let bytes = bytes.get(at..at + size).unwrap_or_default();
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// A part of a file, bounded: what we read are headers.
+/// Reads a bounded part of a file: only headers are needed.
 fn part(file: &mut File, at: u64, size: u64) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(at))?;
     let mut content = Vec::new();

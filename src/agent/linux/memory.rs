@@ -1,14 +1,14 @@
-//! Keeps small what is resident of this program itself.
+//! Keeps the resident memory of this program's own code small.
 //!
-//! Keeper and gateway wait nearly all of their lives, but every page of code that a start or a destruction touches
-//! counts as resident from then on, and the kernel maps sixteen at a time. So whenever the runtime's thread is about to
-//! sleep, what is resident is looked at, and given back where it is much: it is the file's own content, and comes back
-//! from the page cache when it is needed.
+//! Keeper and gateway are idle nearly all the time, but every page of code that a start or a destruction touches stays
+//! resident, and the kernel maps sixteen at a time. So before the runtime's thread parks, this module checks how much
+//! of the executable is resident, and releases it with `MADV_DONTNEED` if it is more than 3 MiB. The content is that of
+//! the file, so it is read again from the page cache when it is needed.
 
 #[cfg(target_os = "linux")]
 pub use linux::keep_small;
 
-/// Elsewhere there is no such figure to keep.
+/// Does nothing on systems other than Linux.
 #[cfg(not(target_os = "linux"))]
 pub fn keep_small(runtime: &mut tokio::runtime::Builder) -> &mut tokio::runtime::Builder {
     runtime
@@ -24,31 +24,31 @@ mod linux {
 
     use tokio::runtime::Builder;
 
-    /// So much of the program's file may be resident when the thread sleeps, in bytes.
+    /// The most bytes of the program's file that may be resident when the thread parks.
     const MOST: usize = 3 << 20;
-    /// How often that is looked at, at most: a look costs a microsecond or two.
+    /// The least time between two checks: one takes a microsecond or two.
     const PAUSE: Duration = Duration::from_micros(500);
 
-    /// Has a runtime of one thread look at what is resident before it sleeps.
+    /// Makes a single-threaded runtime check its resident memory before it parks.
     pub fn keep_small(runtime: &mut Builder) -> &mut Builder {
         let Some(mut resident) = Resident::of_this_process() else { return runtime };
         resident.look(Instant::now());
         let resident = Mutex::new(resident);
         runtime.on_thread_park(move || {
-            // Nobody else has it, as there is one thread.
+            // There is only one thread, so the lock is free.
             if let Ok(mut resident) = resident.try_lock() {
                 resident.look(Instant::now());
             }
         })
     }
 
-    /// What this process has resident of its own file.
+    /// The resident memory of this process's own file.
     struct Resident {
-        /// `/proc/self/statm`, which stays open.
+        /// `/proc/self/statm`, kept open.
         statm: File,
-        /// Bytes in a page.
+        /// The page size, in bytes.
         page: usize,
-        /// Where the pages are that may be given back: they stay where they are.
+        /// The address ranges that can be released; they never move.
         ranges: Vec<(usize, usize)>,
         looked: Option<Instant>,
     }
@@ -75,14 +75,14 @@ mod linux {
             }
         }
 
-        /// How many pages of files are resident: the third figure (proc(5)).
+        /// Returns the number of resident file pages: the third field (proc(5)).
         fn file_pages(&self) -> Option<usize> {
             let mut line = [0; 128];
             let length = self.statm.read_at(&mut line, 0).ok()?;
             std::str::from_utf8(&line[..length]).ok()?.split_ascii_whitespace().nth(2)?.parse().ok()
         }
 
-        /// Drops this program's own pages of code and constants.
+        /// Releases this program's own pages of code and constants.
         fn relinquish(&self) {
             for (start, length) in &self.ranges {
                 // SAFETY: a private mapping of a file that was never written to has the file's content again when it
@@ -92,14 +92,14 @@ mod linux {
         }
     }
 
-    /// Bytes in a page.
+    /// Returns the page size, in bytes.
     fn page() -> Option<usize> {
-        // SAFETY: it only answers a number.
+        // SAFETY: it only returns a number.
         usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()
     }
 
-    /// The range of a mapping of this program's file that cannot have been written to: code, and the constants at the
-    /// file's beginning. (The constants at its end are relocated by the loader before they are made read-only.)
+    /// Returns the range of a mapping of this program's file that cannot have been written to: code, and the constants
+    /// at the beginning of the file. (The loader relocates those at the end before it makes them read-only.)
     fn clean(line: &str, own: &Path) -> Option<(usize, usize)> {
         let mut words = line.split_ascii_whitespace();
         let (range, permissions, offset) = (words.next()?, words.next()?, words.next()?);

@@ -1,5 +1,7 @@
-//! The kernel's netlink: messages built by hand and their acknowledgements. What is said is for
-//! [`rtnetlink`](crate::agent::rtnetlink) and [`nftables`](crate::agent::nftables) to know.
+//! A netlink socket: builds messages by hand and waits for their acknowledgements.
+//!
+//! The contents of the messages are in [`rtnetlink`](crate::agent::linux::rtnetlink) and
+//! [`nftables`](crate::agent::linux::nftables).
 
 use std::{
     io,
@@ -14,19 +16,19 @@ use rustix::net::{
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// A request.
+/// Flag: this is a request.
 pub const REQUEST: u16 = 0x1;
-/// An acknowledgement is wanted.
+/// Flag: request an acknowledgement.
 pub const ACK: u16 = 0x4;
-/// Everything of a kind is wanted.
+/// Flag: return all objects of a kind.
 pub const DUMP: u16 = 0x300;
-/// What exists is replaced.
+/// Flag: replace an existing object.
 pub const REPLACE: u16 = 0x100;
-/// What exists is an error.
+/// Flag: fail if the object exists.
 pub const EXCLUSIVE: u16 = 0x200;
-/// What does not exist is made.
+/// Flag: create the object if it does not exist.
 pub const CREATE: u16 = 0x400;
-/// After what is there already.
+/// Flag: append after the existing objects.
 pub const APPEND: u16 = 0x800;
 
 const NESTED: u16 = 0x8000;
@@ -41,7 +43,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message of a kind, with the family's own header.
+    /// Creates a message of a kind, with the family's own header.
     pub fn new(kind: u16, flags: u16, header: &[u8]) -> Self {
         let mut bytes = vec![0; HEADER_BYTES];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
@@ -57,15 +59,15 @@ impl Message {
         self
     }
 
-    /// Adds an attribute made of attributes.
+    /// Adds a nested attribute.
     #[must_use]
     pub fn with_nested(mut self, kind: u16, inner: &Attributes) -> Self {
         self.put(kind | NESTED, &inner.0);
         self
     }
 
-    /// Adds an attribute whose inside is a structure followed by attributes, which older parts of the kernel do not
-    /// mark as nested.
+    /// Adds an attribute that holds a structure followed by attributes, which older parts of the kernel do not mark as
+    /// nested.
     fn put(&mut self, kind: u16, value: &[u8]) {
         put_attribute(&mut self.bytes, kind, value);
     }
@@ -83,30 +85,30 @@ impl Message {
     }
 }
 
-/// Attributes on their own, to be nested.
+/// A list of attributes, to be nested.
 #[derive(Debug, Default, Clone)]
 pub struct Attributes(Vec<u8>);
 
 impl Attributes {
-    /// None yet.
+    /// Creates an empty list.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds one.
+    /// Adds an attribute.
     #[must_use]
     pub fn with(mut self, kind: u16, value: &[u8]) -> Self {
         put_attribute(&mut self.0, kind, value);
         self
     }
 
-    /// Adds one made of attributes.
+    /// Adds a nested attribute.
     #[must_use]
     pub fn with_nested(self, kind: u16, inner: &Self) -> Self {
         self.with(kind | NESTED, &inner.0)
     }
 
-    /// As they travel.
+    /// Returns the serialized attributes.
     #[cfg(test)]
     pub fn bytes(&self) -> &[u8] {
         &self.0
@@ -121,7 +123,7 @@ fn put_attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
-/// The attributes in `bytes`, by kind.
+/// Parses the attributes in `bytes`.
 pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let [low, high, kind_low, kind_high, ..] = *bytes else { return None };
@@ -132,16 +134,16 @@ pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// A message that came in.
+/// A received message.
 #[derive(Debug)]
 pub struct Received<'a> {
-    /// Its kind.
+    /// The message type.
     pub kind: u16,
-    /// What follows the header.
+    /// The payload after the header.
     pub body: &'a [u8],
 }
 
-/// The messages in a datagram.
+/// Splits a datagram into its messages.
 pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
@@ -171,19 +173,19 @@ impl std::os::fd::AsRawFd for Socket {
 }
 
 impl Socket {
-    /// To the part of the kernel for addresses, routes and queues.
+    /// Opens a socket to rtnetlink (addresses, routes, queues).
     pub fn route() -> io::Result<Self> {
         Self::open(None, 0)
     }
 
-    /// That tells of every interface that comes, goes or changes.
+    /// Opens a socket that receives an event for every interface that is added, removed or changed.
     pub fn links() -> io::Result<Self> {
         const LINKS: u32 = 1;
         Self::open(None, LINKS)
     }
 
-    /// That tells of every address, of every interface that speaks IPv6 or no longer does, and of every interface's
-    /// settings for IPv4, that changes.
+    /// Opens a socket that receives an event for every changed address, for every interface on which IPv6 starts or
+    /// stops, and for every change of an interface's IPv4 settings.
     pub fn ip_changes() -> io::Result<Self> {
         const ADDRESSES: u32 = 1 << (5 - 1);
         const IPV6_ADDRESSES: u32 = 1 << (9 - 1);
@@ -192,12 +194,12 @@ impl Socket {
         Self::open(None, ADDRESSES | IPV6_ADDRESSES | IPV6_INTERFACES | SETTINGS)
     }
 
-    /// To the part of the kernel that filters.
+    /// Opens a socket to netfilter.
     pub fn netfilter() -> io::Result<Self> {
         Self::open(Some(netlink::NETFILTER), 0)
     }
 
-    /// That tells of every table of the filter that comes, goes or changes.
+    /// Opens a socket that receives an event for every nftables table that is added, removed or changed.
     pub fn filter_changes() -> io::Result<Self> {
         const TABLES: u32 = 1 << (7 - 1);
         Self::open(Some(netlink::NETFILTER), TABLES)
@@ -209,18 +211,18 @@ impl Socket {
         Ok(Self { fd })
     }
 
-    /// To be waited for in a runtime.
+    /// Registers the socket with the async runtime.
     #[expect(deprecated, reason = "the socket is owned by the `AsyncFd` for as long as that lives")]
     pub fn watched(self) -> io::Result<AsyncFd<Self>> {
         AsyncFd::with_interest(self, Interest::READABLE)
     }
 
-    /// Makes room for so many bytes that were not received yet, as far as the kernel lets us.
+    /// Enlarges the receive buffer to this many bytes, as far as the kernel allows.
     pub fn give_room(&self, bytes: usize) {
         let _ = sockopt::set_socket_recv_buffer_size_force(&self.fd, bytes);
     }
 
-    /// Sends messages as one and waits for all the acknowledgements they want; the first error is the result.
+    /// Sends messages in one datagram and waits for all requested acknowledgements; returns the first error.
     pub fn request(&self, messages_to_send: Vec<Message>) -> io::Result<()> {
         let mut awaited = messages_to_send.iter().filter(|message| message.wants_ack()).count();
         let bytes: Vec<u8> =
@@ -240,7 +242,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends one request and gives `each` the body of everything it is answered with.
+    /// Sends one request and calls `each` with the body of every message of the reply.
     pub fn dump(&self, message: Message, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         self.send(&message.finish(1))?;
         let mut buffer = vec![0; 64 * 1024];
@@ -264,7 +266,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Takes one datagram without waiting.
+    /// Receives one datagram without blocking.
     pub fn try_receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let (length, _) = recv(&self.fd, buffer, RecvFlags::DONTWAIT)?;
         Ok(length)

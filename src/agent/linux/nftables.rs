@@ -1,5 +1,5 @@
-//! Rules of the kernel's packet filter (nf_tables over netlink), built by hand: no binary of the host's is needed, and
-//! no table is touched but our own.
+//! Builds packet filter rules (nf_tables over netlink) by hand, so that no program of the host is needed. It changes
+//! only our own tables.
 //!
 //! Expression and attribute numbers are those of `linux/netfilter/nf_tables.h`.
 
@@ -8,11 +8,11 @@ use ipnet::Ipv4Net;
 use super::netlink::{ACK, APPEND, Attributes, CREATE, EXCLUSIVE, Message, Received, attributes};
 use super::rtnetlink::Interface;
 
-/// ICMP's number among protocols.
+/// The protocol number of ICMP.
 const ICMP: u8 = 1;
-/// TCP's number among protocols.
+/// The protocol number of TCP.
 pub const TCP: u8 = 6;
-/// UDP's number among protocols.
+/// The protocol number of UDP.
 pub const UDP: u8 = 17;
 
 const SUBSYSTEM: u16 = 10 << 8;
@@ -25,38 +25,38 @@ const NEW_RULE: u16 = SUBSYSTEM | 6;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 
-/// Where a packet is when a chain sees it.
+/// The point in a packet's path at which a chain sees it.
 #[derive(Debug, Clone, Copy)]
 pub enum Hook {
-    /// It has just come.
+    /// The packet was received, before routing.
     PreRouting = 0,
-    /// It is for us.
+    /// The packet is for this machine.
     Input = 1,
-    /// It passes through.
+    /// The packet is being forwarded.
     Forward = 2,
-    /// It is about to leave.
+    /// The packet is about to leave.
     PostRouting = 4,
 }
 
-/// What becomes of a packet.
+/// What a rule does with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleAction<'a> {
-    /// Gone.
+    /// Drop it.
     Drop,
-    /// On its way.
+    /// Accept it.
     Accept,
-    /// Another chain of the table says.
+    /// Continue in another chain of the table.
     GoTo(&'a str),
 }
 
-/// The messages between a beginning and an end, which the kernel performs all or none.
+/// Wraps messages in a batch, which the kernel applies atomically.
 pub fn batch(messages: impl IntoIterator<Item = Message>) -> Vec<Message> {
     let begin = Message::new(BATCH_BEGIN, 0, &[0, 0, 0, 10]);
     let end = Message::new(BATCH_END, 0, &[0, 0, 0, 10]);
     std::iter::once(begin).chain(messages).chain([end]).collect()
 }
 
-/// A table of our own, by its name.
+/// A table of our own, identified by its name.
 #[derive(Debug, Clone, Copy)]
 pub struct Table<'a> {
     name: &'a str,
@@ -64,27 +64,27 @@ pub struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// One that sees packets of IPv4.
+    /// A table for IPv4 packets.
     pub const fn ipv4(name: &'a str) -> Self {
         Self { name, family: IPV4 }
     }
 
-    /// One that sees packets of IPv6.
+    /// A table for IPv6 packets.
     pub const fn ipv6(name: &'a str) -> Self {
         Self { name, family: IPV6 }
     }
 
-    /// Makes it. One that is there already is fine.
+    /// Creates the table. It is no error if it exists.
     pub fn create(self) -> Message {
         Message::new(NEW_TABLE, ACK | CREATE, &self.header()).with(1, &text(self.name))
     }
 
-    /// Makes it. One that is there already is an error.
+    /// Creates the table. It is an error if it exists.
     pub fn create_new(self) -> Message {
         Message::new(NEW_TABLE, ACK | CREATE | EXCLUSIVE, &self.header()).with(1, &text(self.name))
     }
 
-    /// Whether a message of [`Socket::filter_changes`](super::netlink::Socket::filter_changes) tells that it was deleted.
+    /// Whether a message of [`Socket::filter_changes`](super::netlink::Socket::filter_changes) reports its deletion.
     pub fn was_deleted(self, message: &Received<'_>) -> bool {
         let name = || attributes(message.body.get(4..)?).find(|(kind, _)| *kind == 1);
         message.kind == DELETE_TABLE
@@ -92,17 +92,17 @@ impl<'a> Table<'a> {
             && name().is_some_and(|(_, name)| name == text(self.name))
     }
 
-    /// Deletes it with all that is in it.
+    /// Deletes the table with everything in it.
     pub fn delete(self) -> Message {
         Message::new(DELETE_TABLE, ACK, &self.header()).with(1, &text(self.name))
     }
 
-    /// Makes a chain that only other chains lead to.
+    /// Creates a chain that only other chains jump to.
     pub fn chain(self, name: &str) -> Message {
         Message::new(NEW_CHAIN, ACK | CREATE, &self.header()).with(1, &text(self.name)).with(3, &text(name))
     }
 
-    /// Makes a chain that the kernel leads packets to. `kind` is `filter` or `nat`; the lower `priority` comes first.
+    /// Creates a base chain, attached to a hook. `kind` is `filter` or `nat`; chains with a lower `priority` run first.
     pub fn base_chain(
         self,
         name: &str,
@@ -116,7 +116,7 @@ impl<'a> Table<'a> {
         self.chain(name).with_nested(4, &at).with(5, &number(policy)).with(7, &text(kind))
     }
 
-    /// A rule at the end of a chain.
+    /// Starts a rule at the end of a chain.
     pub fn rule(self, chain: &'static str) -> Rule<'a> {
         Rule { table: self, chain, expressions: Attributes::new() }
     }
@@ -140,14 +140,14 @@ fn number(number: u32) -> [u8; 4] {
 }
 
 const REGISTER: u32 = 1;
-/// The bits of a code point for differentiated services, in its byte.
+/// The bits of the DSCP in its byte.
 const CLASS_BITS: u8 = 0xfc;
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
-/// Without a listener, packets pass.
+/// If no program listens on the queue, packets pass.
 const BYPASS: u16 = 1;
 
-/// One rule under construction: conditions first, then what it does.
+/// One rule under construction: matches first, then an action.
 #[derive(Debug)]
 #[must_use]
 pub struct Rule<'a> {
@@ -194,7 +194,7 @@ impl Rule<'_> {
         self.rewritten(mask, &vec![0; mask.len()])
     }
 
-    /// What was loaded, with only the bits of `mask` kept and those of `set` flipped.
+    /// Applies `mask` to the loaded value and then flips the bits in `set`.
     fn rewritten(self, mask: &[u8], set: &[u8]) -> Self {
         let data = Attributes::new()
             .with(1, &number(REGISTER))
@@ -205,12 +205,12 @@ impl Rule<'_> {
         self.expression("bitwise", &data)
     }
 
-    /// It came by this interface.
+    /// Matches packets that came by this interface.
     pub fn enters_by(self, interface: Interface) -> Self {
         self.meta(4).compare(EQUAL, &interface.0.to_ne_bytes())
     }
 
-    /// It came by the interface of this name, whether or not there is one now.
+    /// Matches packets that came by the interface of this name, which need not exist.
     pub fn enters_by_name(self, name: &str) -> Self {
         let mut padded = [0; 16];
         let length = name.len().min(padded.len() - 1);
@@ -218,12 +218,12 @@ impl Rule<'_> {
         self.meta(6).compare(EQUAL, &padded)
     }
 
-    /// Its code point for differentiated services (RFC 2474), in the upper six bits.
+    /// Matches the DSCP (RFC 2474), given in the upper six bits.
     pub fn has_service_class(self, class: u8) -> Self {
         self.payload(1, 1, 1).mask(&[CLASS_BITS]).compare(EQUAL, &[class & CLASS_BITS])
     }
 
-    /// It gets this code point. Two bytes are written, since the header's checksum is one of two.
+    /// Sets the DSCP. It writes two bytes, because the header's checksum covers 16-bit words.
     pub fn set_service_class(self, class: u8) -> Message {
         const INTERNET_CHECKSUM: u32 = 1;
         const CHECKSUM_OFFSET: u32 = 10;
@@ -240,7 +240,8 @@ impl Rule<'_> {
             .finish()
     }
 
-    /// It was meant for another address: one of this machine's, from which it is passed on.
+    /// Matches packets whose destination was translated: they were sent to an address of this machine that is
+    /// forwarded.
     pub fn is_translated(self) -> Self {
         const STATUS: u32 = 2;
         const DESTINATION_TRANSLATED: u32 = 1 << 5;
@@ -250,54 +251,54 @@ impl Rule<'_> {
             .compare(NOT_EQUAL, &0u32.to_ne_bytes())
     }
 
-    /// It leaves by this interface.
+    /// Matches packets that leave by this interface.
     pub fn leaves_by(self, interface: Interface) -> Self {
         self.meta(5).compare(EQUAL, &interface.0.to_ne_bytes())
     }
 
-    /// It leaves by another interface.
+    /// Matches packets that leave by another interface.
     pub fn leaves_not_by(self, interface: Interface) -> Self {
         self.meta(5).compare(NOT_EQUAL, &interface.0.to_ne_bytes())
     }
 
-    /// It is for an address of this network.
+    /// Matches packets to an address of this network.
     pub fn goes_to(self, net: Ipv4Net) -> Self {
         self.has_address(16, net)
     }
 
-    /// It is from an address of this network.
+    /// Matches packets from an address of this network.
     pub fn comes_from(self, net: Ipv4Net) -> Self {
         self.has_address(12, net)
     }
 
-    /// The address at this place of its header is of this network.
+    /// Matches the address at this offset in the header.
     fn has_address(self, offset: u32, net: Ipv4Net) -> Self {
         let address = self.payload(1, offset, 4);
         let masked = if net.prefix_len() == 32 { address } else { address.mask(&net.netmask().octets()) };
         masked.compare(EQUAL, &net.network().octets())
     }
 
-    /// It is of this protocol.
+    /// Matches packets of this protocol.
     pub fn of_protocol(self, protocol: u8) -> Self {
         self.meta(16).compare(EQUAL, &[protocol])
     }
 
-    /// It may pass so many more hops.
+    /// Matches packets with this TTL.
     pub fn lives_for(self, hops: u8) -> Self {
         self.payload(1, 8, 1).compare(EQUAL, &[hops])
     }
 
-    /// It is the answer to a ping.
+    /// Matches replies to a ping.
     pub fn is_echo_reply(self) -> Self {
         self.of_protocol(ICMP).payload(2, 0, 1).compare(EQUAL, &[0])
     }
 
-    /// It is for this port.
+    /// Matches packets to this port.
     pub fn to_port(self, protocol: u8, port: u16) -> Self {
         self.of_protocol(protocol).payload(2, 2, 2).compare(EQUAL, &port.to_be_bytes())
     }
 
-    /// Part of a conversation that was let through.
+    /// Matches packets of a connection that was accepted before.
     pub fn answers(self) -> Self {
         const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
         let state = Attributes::new().with(1, &number(REGISTER)).with(2, &number(0));
@@ -306,7 +307,7 @@ impl Rule<'_> {
             .compare(NOT_EQUAL, &0u32.to_ne_bytes())
     }
 
-    /// There were no more than so many of them in this second.
+    /// Matches up to this many packets per second.
     pub fn at_most_a_second(self, packets: u64) -> Self {
         let data = Attributes::new()
             .with(1, &packets.to_be_bytes())
@@ -316,28 +317,28 @@ impl Rule<'_> {
         self.expression("limit", &data)
     }
 
-    /// Packets are told to a log group, the first 64 bytes of each.
+    /// Logs packets to a log group, the first 64 bytes of each.
     pub fn told(self, group: u16) -> Message {
         let data = Attributes::new().with(1, &group.to_be_bytes()).with(3, &number(64));
         self.expression("log", &data).finish()
     }
 
-    /// The sender is told: with a message of ICMP (kind 0) or a reset (kind 1).
+    /// Rejects packets: with an ICMP message (kind 0) or a reset (kind 1).
     pub fn rejects(self, kind: u32, code: u8) -> Message {
         self.expression("reject", &Attributes::new().with(1, &number(kind)).with(2, &[code])).finish()
     }
 
-    /// It leaves under the address of the interface.
+    /// Masquerades packets: they leave with the address of the interface.
     pub fn masquerades(self) -> Message {
         self.expression("masq", &Attributes::new()).finish()
     }
 
-    /// It came by another interface.
+    /// Matches packets that came by another interface.
     pub fn enters_not_by(self, interface: Interface) -> Self {
         self.meta(4).compare(NOT_EQUAL, &interface.0.to_ne_bytes())
     }
 
-    /// A program decides; it passes while none listens.
+    /// Passes packets to a queue, where a program decides; they pass while none listens.
     pub fn queues(self, queue: u16) -> Message {
         let data = Attributes::new()
             .with(1, &queue.to_be_bytes())
@@ -346,8 +347,8 @@ impl Rule<'_> {
         self.expression("queue", &data).finish()
     }
 
-    /// The same by the older filter's `NFQUEUE` (`struct xt_NFQ_info_v3`), for kernels that were built without the
-    /// newer filter's own expression.
+    /// As [`Rule::queues`], by the older xtables target `NFQUEUE` (`struct xt_NFQ_info_v3`), for kernels that were
+    /// built without the nftables expression.
     pub fn queues_the_old_way(self, queue: u16) -> Message {
         let [queue, total, flags] = [queue, 1, BYPASS].map(u16::to_ne_bytes);
         let info = [queue, total, flags, [0; 2]].concat();
@@ -355,7 +356,7 @@ impl Rule<'_> {
         self.expression("target", &data).finish()
     }
 
-    /// What becomes of it.
+    /// Ends the rule with this action.
     pub fn does(self, fate: RuleAction<'_>) -> Message {
         const GOTO: u32 = 4u32.wrapping_neg();
         let verdict = match fate {

@@ -1,5 +1,5 @@
-//! The kernel's words for interfaces, their addresses, routes and settings (rtnetlink). Only what the router, faults and the
-//! host firewall need.
+//! Interfaces, addresses, routes and their settings (rtnetlink), as far as the router, the fault injector and the host
+//! firewall need them.
 //!
 //! Message and attribute numbers are those of `linux/rtnetlink.h`, `linux/if_addr.h`, `linux/if_link.h` and
 //! `linux/netconf.h`.
@@ -14,22 +14,22 @@ use super::netlink::{ACK, Attributes, CREATE, DUMP, Message, REPLACE, Socket, at
 const NEW_ADDRESS: u16 = 20;
 const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
-/// An address message's attribute: the address at the other end, which is the machine's own but for pairs.
+/// Attribute of an address message: the peer's address, or the machine's own unless the link is point-to-point.
 const ADDRESS: u16 = 1;
-/// An address message's attribute: the machine's own address.
+/// Attribute of an address message: the machine's own address.
 const LOCAL: u16 = 2;
 const IPV4: u8 = 2;
 
-/// An interface's number.
+/// An interface, by its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interface(pub u32);
 
-/// The interface that a message about links or addresses is of.
+/// Returns the interface that a message about links or addresses refers to.
 fn index(body: &[u8]) -> Option<Interface> {
     body.get(4..8)?.first_chunk().map(|index| Interface(u32::from_ne_bytes(*index)))
 }
 
-/// All interfaces.
+/// Lists all interfaces.
 pub fn interfaces(socket: &Socket) -> io::Result<Vec<Interface>> {
     const GET_LINK: u16 = 18;
     let mut found = Vec::new();
@@ -39,20 +39,20 @@ pub fn interfaces(socket: &Socket) -> io::Result<Vec<Interface>> {
     Ok(found)
 }
 
-/// The interface that has an address.
+/// Returns the interface that has this address.
 pub fn interface_of(socket: &Socket, address: Ipv4Addr) -> io::Result<Interface> {
     let all = ipv4_addresses(socket)?;
     let found = all.into_iter().find_map(|(on, own)| (own.addr() == address).then_some(on));
     found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no interface has {address}")))
 }
 
-/// The interface of a name.
+/// Returns the interface with this name.
 pub fn interface_named(socket: &Socket, name: &str) -> io::Result<Interface> {
-    // The socket only tells in which network to look.
+    // The socket only selects the network namespace.
     Ok(Interface(netdevice::name_to_index(socket, name)?))
 }
 
-/// This machine's IPv4 addresses, each with its network's prefix and its interface.
+/// Lists this machine's IPv4 addresses, each with its prefix length and interface.
 pub fn ipv4_addresses(socket: &Socket) -> io::Result<Vec<(Interface, Ipv4Net)>> {
     let mut found = Vec::new();
     socket.dump(Message::new(GET_ADDRESS, DUMP, &[IPV4, 0, 0, 0, 0, 0, 0, 0]), |body| {
@@ -66,7 +66,7 @@ pub fn ipv4_addresses(socket: &Socket) -> io::Result<Vec<(Interface, Ipv4Net)>> 
     Ok(found)
 }
 
-/// Takes an address from an interface.
+/// Removes an address from an interface.
 pub fn remove_address(socket: &Socket, on: Interface, address: Ipv4Net) -> io::Result<()> {
     const DELETE_ADDRESS: u16 = 21;
     let mut header = vec![IPV4, address.prefix_len(), 0, 0];
@@ -75,8 +75,8 @@ pub fn remove_address(socket: &Socket, on: Interface, address: Ipv4Net) -> io::R
     socket.request(vec![message])
 }
 
-/// Has the kernel take in from an interface only what it would answer through it (`rp_filter=1`), and tell nobody there
-/// where it is (`arp_ignore=8`).
+/// Makes the kernel accept from an interface only packets that it would answer through it (`rp_filter=1`), and ignore
+/// all ARP requests there (`arp_ignore=8`).
 pub fn refuse_host_firewall(socket: &Socket, on: Interface) -> io::Result<()> {
     const SET_LINK: u16 = 19;
     const PER_FAMILY: u16 = 26;
@@ -92,8 +92,8 @@ pub fn refuse_host_firewall(socket: &Socket, on: Interface) -> io::Result<()> {
     socket.request(vec![Message::new(SET_LINK, ACK, &header).with_nested(PER_FAMILY, &families)])
 }
 
-/// The interfaces for which what [`Socket::ip_changes`] tells undoes [`refuse_host_firewall`], or may: a new address, a setting
-/// of `rp_filter`, a beginning or an end of IPv6.
+/// Returns the interfaces for which an event of [`Socket::ip_changes`] undoes [`refuse_host_firewall`], or may undo it:
+/// a new address, a changed `rp_filter`, or IPv6 that starts or stops.
 pub fn reopened(bytes: &[u8]) -> impl Iterator<Item = Interface> {
     const NEW_LINK: u16 = 16;
     const NEW_SETTINGS: u16 = 80;
@@ -102,7 +102,7 @@ pub fn reopened(bytes: &[u8]) -> impl Iterator<Item = Interface> {
     messages(bytes).filter_map(|message| match message.kind {
         NEW_ADDRESS | NEW_LINK => index(message.body),
         NEW_SETTINGS => {
-            // The header, of one byte, is padded.
+            // The header is one byte, with padding.
             let number = |wanted| {
                 let mut all = attributes(message.body.get(4..)?);
                 let (_, value) = all.find(|(kind, _)| *kind == wanted)?;
@@ -114,7 +114,7 @@ pub fn reopened(bytes: &[u8]) -> impl Iterator<Item = Interface> {
     })
 }
 
-/// Adds an address to an interface; one that is there already is fine.
+/// Adds an address to an interface. It is no error if it exists.
 pub fn add_address(socket: &Socket, on: Interface, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
     let mut header = vec![IPV4, prefix, 0, 0];
     header.extend(on.0.to_ne_bytes());
@@ -124,7 +124,7 @@ pub fn add_address(socket: &Socket, on: Interface, address: Ipv4Addr, prefix: u8
     socket.request(vec![message])
 }
 
-/// Makes `via` on an interface the default route, whatever was before.
+/// Sets the default route to `via` on an interface, and replaces an existing one.
 pub fn set_default_route(socket: &Socket, on: Interface, via: Ipv4Addr) -> io::Result<()> {
     const MAIN_TABLE: u8 = 254;
     const STATIC: u8 = 4;

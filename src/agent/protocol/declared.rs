@@ -1,4 +1,4 @@
-//! The spec that a sandbox has now, as the keeper records it.
+//! The current spec of a sandbox, as the keeper records it.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +10,8 @@ use crate::spec::Spec;
 pub struct Declared {
     /// The resolved spec, secrets left out.
     pub spec: Spec,
-    /// The published ports as they were before the last change. The gateway's labels tell how they are, but there is no
-    /// gateway for a moment while it is replaced.
+    /// The published ports before the last change. The gateway's labels show the current ones, but while a gateway is
+    /// being replaced there is none to read.
     #[serde(default)]
     pub ports: Vec<PortBinding>,
 }

@@ -1,4 +1,4 @@
-//! What ends a sandbox, and when: the one rule that the keeper acts on and that every verb reports.
+//! When and why a sandbox ends: the one rule that the keeper applies and that every verb reports.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use super::request::{millis, opt_millis};
 
-/// How long a detached sandbox without a written end may be unused.
+/// How long a detached sandbox without a fixed deadline may be unused.
 pub const UNUSED: Duration = Duration::from_hours(4);
 
-/// What ends a sandbox whose lease is not lost.
+/// What ends a sandbox while its lease is not lost.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lifetime {
-    /// The wall-clock time at which it ends. A detached sandbox without one ends four hours after its last use.
+    /// The wall-clock deadline. A detached sandbox without one ends four hours after its last use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// How long it may be unused.
+    /// How long it may be idle.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "opt_millis")]
     pub idle: Option<Duration>,
-    /// Lack of use does not end it before this time: `sandbox extend` promised so.
+    /// Idleness does not end the sandbox before this time: `sandbox extend` promised so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
 }
@@ -27,13 +27,13 @@ pub struct Lifetime {
 /// Whether a session keeps a sandbox alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attachment {
-    /// A session does.
+    /// A session holds a lease.
     Session,
-    /// None does: it lives to its deadline.
+    /// No session: the sandbox lives until its deadline.
     Detached,
 }
 
-/// When a sandbox ends if nobody does anything.
+/// When a sandbox ends if no user intervenes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// The time.
@@ -43,18 +43,18 @@ pub struct End {
     pub unless_used: bool,
 }
 
-/// How a deadline moves.
+/// How to move a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Extension {
-    /// By this much from where it is.
+    /// By this much from the current deadline.
     By(#[serde(with = "millis")] Duration),
     /// To this time.
     To(Timestamp),
 }
 
 impl Lifetime {
-    /// When a sandbox ends that was last used at `used`; `None` if only its session ends it.
+    /// Returns when a sandbox ends that was last used at `used`; `None` if only its session ends it.
     pub fn end(&self, used: Timestamp, attachment: Attachment) -> Option<End> {
         let idle = match (self.idle, self.until, attachment) {
             (Some(idle), ..) => Some(idle),
@@ -69,7 +69,7 @@ impl Lifetime {
         [written, unused].into_iter().flatten().min_by_key(|end| end.at)
     }
 
-    /// Moves the deadline. Nothing moves where only a session's end is the sandbox's.
+    /// Moves the deadline. Has no effect if only the end of the session ends the sandbox.
     pub fn extend(&mut self, used: Timestamp, now: Timestamp, attachment: Attachment, how: Extension) {
         match how {
             Extension::To(until) => {

@@ -1,8 +1,8 @@
-//! The messages between a client and the keeper: one JSON object a line, in both directions.
+//! The messages between a client and the keeper: one JSON object per line, in both directions.
 //!
-//! A client sends [`Request`]s, each with a number of its own; the keeper answers every one with a [`Reply`] of
-//! the same number, in any order, and sends [`Notice`]s unasked to whoever holds the lease they are about, or watches that sandbox.
-//! Unknown fields are ignored on both sides, so that an older client can speak to a newer keeper.
+//! A client sends [`Request`]s, each with its own number. The keeper answers each with a [`Reply`] of the same number,
+//! in any order. It also sends [`Notice`]s about a sandbox to the client that holds its lease and to those that watch
+//! it. Both sides ignore unknown fields, so that an older client can talk to a newer keeper.
 
 mod declared;
 mod lifetime;
@@ -20,13 +20,13 @@ pub use self::reply::{ExitAction, Line, Notice, Outcome, Refusal, RefusalKind, R
 pub use self::request::{Build, LeaseRequest, Request, RequestKind};
 pub use status::{Destroyed, Greeting, LeaseStatus, LeftObject, Leftovers, Standing};
 
-/// The version of these messages. A keeper of another version is replaced, never spoken to.
+/// The protocol version. A keeper of another version is replaced, not used.
 pub const VERSION: u32 = 2;
 
 /// The longest line that the keeper accepts, in bytes.
 pub const LONGEST_LINE: usize = 8 * 1024 * 1024;
-/// The longest line that a client accepts, in bytes: lists of a day's events, or of all that is stored.
+/// The longest line that a client accepts, in bytes: lists of a day's events, or of all stored data, are long.
 pub const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 
-/// How often a client that holds a lease says that it is alive.
+/// How often a client that holds a lease sends a heartbeat.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! What happened, as the keeper keeps it on record.
+//! The events that the keeper records in its event log.
 
 use std::fmt;
 
@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::identity::{SandboxId, SandboxName};
 
-/// One line of the keeper's log of events.
+/// One line of the keeper's event log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
-    /// Which sandbox, if it is about one.
+    /// The sandbox that the event is about, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<SandboxName>,
-    /// Its incarnation.
+    /// Its instance id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxId>,
     /// What happened.
@@ -23,71 +23,72 @@ pub struct Record {
     pub what: RecordKind,
 }
 
-/// What happened.
+/// The kinds of recorded events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum RecordKind {
     /// The keeper started.
     KeeperStarted {
-        /// Of which version.
+        /// The keeper's version.
         version: String,
     },
     /// A client took a lease for the first time.
     Leased,
     /// A lease broke.
     LeaseLost,
-    /// A broken lease was taken up again.
+    /// A client resumed a broken lease.
     LeaseRegained,
     /// The sandbox outlives its session.
     Detached,
     /// Its deadline moved.
     Extended {
-        /// To this time.
+        /// The new deadline.
         until: Timestamp,
     },
     /// It was destroyed.
     Destroyed {
-        /// Why.
+        /// The reason.
         reason: Reason,
-        /// By whom: the client or the keeper.
+        /// Whether the client or the keeper destroyed it.
         by: Actor,
         /// What could not be removed.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         left: Vec<String>,
     },
-    /// A service was started again.
+    /// The keeper restarted a service.
     Restarted {
-        /// Which container.
+        /// The container's name.
         container: String,
-        /// With which code it had exited.
+        /// The exit code of the previous run.
         code: i64,
     },
-    /// A service had too little memory, and processes of it were killed.
+    /// A service ran out of memory, and processes in it were killed.
     OutOfMemory {
         /// Its container.
         container: String,
-        /// The sandbox's limit in bytes, if that was reached; else it was the service's own, or the machine.
+        /// The sandbox's limit in bytes, if that was reached; otherwise the service's own limit or the machine's memory
+        /// was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u64>,
     },
     /// The engine's disk is nearly full.
     DiskFull {
-        /// The containers that were frozen.
+        /// The containers that were paused.
         frozen: Vec<String>,
     },
     /// The engine's disk has room again.
     DiskEased {
-        /// The containers that were thawed.
+        /// The containers that were resumed.
         thawed: Vec<String>,
     },
-    /// The pool's file system takes no writes any more.
+    /// The pool's file system has become read-only.
     PoolReadOnly,
-    /// The pool was attached anew and takes writes again.
+    /// The pool was attached again and is writable.
     PoolMended {
-        /// The containers that had to be stopped for it and were started again.
+        /// The containers that were stopped for this and restarted.
         started: Vec<String>,
     },
-    /// Something that this version has no word for.
+    /// An event of a later version.
     #[serde(other)]
     Other,
 }
@@ -135,7 +136,7 @@ impl fmt::Display for RecordKind {
     }
 }
 
-/// Who did something.
+/// The actor of a recorded event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Actor {
@@ -158,23 +159,23 @@ impl fmt::Display for Actor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// The session that held it ended in order.
+    /// The session that held it ended normally.
     SessionEnded,
-    /// The session that held it is gone without a word.
+    /// The session that held it disconnected without notice.
     LeaseLost,
-    /// Its time was over.
+    /// Its deadline passed.
     Ttl,
-    /// Nobody used it for as long as was allowed.
+    /// It was idle for longer than allowed.
     Idle,
     /// `sandbox down`.
     Down,
-    /// It could not be built.
+    /// It could not be brought up.
     Failed,
     /// A new sandbox of that name takes its place.
     Replaced,
-    /// Nothing of it was left on the engine: somebody else removed it.
+    /// Nothing of it was left on the engine: another program removed it.
     Vanished,
-    /// A client swept it, since its time was over and no keeper had done so.
+    /// A client swept it, because it had expired and no keeper had destroyed it.
     Swept,
 }
 

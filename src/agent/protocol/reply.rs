@@ -1,4 +1,4 @@
-//! What is said to a client: answers, notices, and how a snapshot file goes through.
+//! What the keeper sends to a client: replies, notices, and the progress of a snapshot transfer.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::engine::identity::SandboxId;
 pub enum Line {
     /// The answer to a request.
     Reply(Reply),
-    /// Something that nobody asked for.
+    /// A message without a request.
     Notice(Notice),
 }
 
@@ -21,18 +21,18 @@ pub enum Line {
 pub struct Reply {
     /// The request's number.
     pub id: u64,
-    /// What came of it.
+    /// The result.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// The answer; its shape depends on the request.
+    /// The value; its shape depends on the request.
     Ok(serde_json::Value),
-    /// Why there is none.
+    /// Why the request failed.
     Error(Refusal),
 }
 
@@ -40,11 +40,11 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// What a program can act on.
+    /// The kind, for programs.
     pub kind: RefusalKind,
-    /// A lowercase fragment for people.
+    /// The message for people: a lower-case fragment.
     pub message: String,
-    /// The way out, if there is one.
+    /// What the user can do about it, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -53,103 +53,103 @@ pub struct Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RefusalKind {
-    /// The message is not one of ours.
+    /// The keeper cannot parse the message.
     Malformed,
     /// There is no such sandbox.
     NoSuchSandbox,
-    /// Another client holds the lease on that name, for another incarnation.
+    /// Another client holds the lease on that name, for another instance.
     Held,
     /// The sandbox is being destroyed.
     Ending,
-    /// This keeper is about to be replaced: ask again on a new connection.
+    /// This keeper is about to be replaced: retry on a new connection.
     Retiring,
-    /// The engine refused.
+    /// The engine returned an error.
     Engine,
-    /// The storage refused.
+    /// The storage returned an error.
     Storage,
-    /// There is no control group for a sandbox, or it cannot be limited.
+    /// The sandbox has no control group, or its limits cannot be applied.
     Group,
-    /// The engine's machine may take in what services send to it.
+    /// The engine's machine may accept packets that services send to it.
     HostFirewall,
-    /// The same, and by IPv6, so that it may even pass it on.
+    /// As [`RefusalKind::HostFirewall`], over IPv6, so that the machine may even forward them.
     Ipv6,
     /// The keeper itself failed.
     Internal,
-    /// One of a later version.
+    /// A kind of a later version.
     #[serde(other)]
     Other,
 }
 
-/// What follows when a service's process has ended.
+/// What the keeper does after a service's process has exited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExitAction {
-    /// It is started again.
+    /// The service is restarted.
     Restarts,
-    /// Nothing: somebody stopped it, and may start it again.
+    /// Nothing: a user stopped it, and may start it again.
     Stopped,
-    /// Nothing.
+    /// Nothing: its restart policy does not restart it.
     Stays,
 }
 
-/// What the keeper says unasked to whoever holds a lease.
+/// What the keeper sends, without a request, to clients that hold a lease or watch a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "notice", rename_all = "kebab-case")]
 pub enum Notice {
     /// The deadline is near: sent ten minutes and one minute before it.
     EndsSoon {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
-        /// When it ends.
+        /// When the sandbox ends.
         ends: Timestamp,
     },
     /// The deadline moved.
     EndMoved {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
-        /// When it ends now.
+        /// The new end.
         #[serde(flatten)]
         end: End,
-        /// Whether somebody's use has deferred it.
+        /// Whether a use of the sandbox has deferred it.
         #[serde(default)]
         by_use: bool,
     },
-    /// A service had too little memory.
+    /// A service ran out of memory.
     OutOfMemory {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
         /// The service's container.
         container: String,
-        /// The sandbox's limit in bytes, if that was reached; else it was the service's own.
+        /// The sandbox's limit in bytes, if that was reached; otherwise the service's own limit was.
         limit: Option<u64>,
     },
-    /// A service's process has ended.
+    /// A service's process has exited.
     Exited {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
-        /// Which service.
+        /// The service's name.
         service: String,
         /// Its container.
         container: String,
         /// The exit code.
         code: i64,
-        /// What follows.
+        /// What the keeper does next.
         fate: ExitAction,
     },
-    /// The keeper, or another client, destroys the sandbox.
+    /// The keeper, or another client, is destroying the sandbox.
     Ending {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// One of a later version.
+    /// A notice of a later version.
     #[serde(other)]
     Other,
 }
 
 impl Notice {
-    /// The sandbox that it is about.
+    /// Returns the sandbox that the notice is about.
     pub fn sandbox(&self) -> Option<&SandboxId> {
         match self {
             Self::EndsSoon { sandbox, .. }
@@ -162,43 +162,43 @@ impl Notice {
     }
 }
 
-/// A line of `agent export` and `agent import`, about the snapshot file that goes through them.
+/// A line that `agent export` and `agent import` print about the snapshot file they transfer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub enum TransferLine {
-    /// It goes on.
+    /// Progress.
     Progress {
-        /// Bytes of data that are through.
+        /// Bytes of data transferred so far.
         done: u64,
-        /// Bytes of data in all; 0 while unknown.
+        /// Total bytes of data; 0 while unknown.
         total: u64,
     },
-    /// Something worth a line.
+    /// An informational message.
     Note {
-        /// The line.
+        /// The message.
         text: String,
     },
-    /// Something did not go as one would wish.
+    /// A warning.
     Warning {
-        /// What.
+        /// The message.
         text: String,
     },
-    /// It is through. The last line.
+    /// The transfer succeeded. This is the last line.
     Done {
-        /// Entries of all volumes.
+        /// Number of entries in all volumes.
         entries: u64,
         /// Bytes of their data.
         bytes: u64,
-        /// Sockets and devices, which no file carries.
+        /// Number of sockets and devices, which a snapshot file cannot hold.
         left_out: u64,
-        /// Bytes of the file that went through standard output.
+        /// Bytes that were written to standard output.
         packed: u64,
     },
-    /// It failed. The last line.
+    /// The transfer failed. This is the last line.
     Failed {
-        /// Why.
+        /// The cause.
         message: String,
-        /// The way out.
+        /// What the user can do about it, if anything.
         hint: Option<String>,
     },
 }

@@ -1,4 +1,4 @@
-//! What a client asks for.
+//! What a client sends to the keeper: requests, and the types they carry.
 
 use std::time::Duration;
 
@@ -13,156 +13,154 @@ use crate::spec::Limits;
 /// One line from a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// Chosen by the client; the reply carries it back.
+    /// Chosen by the client; the reply carries the same number.
     pub id: u64,
-    /// What is asked.
+    /// The request itself.
     #[serde(flatten)]
     pub ask: RequestKind,
 }
 
-/// What a client can ask of the keeper.
+/// The requests that a client can send to the keeper.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum RequestKind {
-    /// The first message of a connection. Answered with [`super::Greeting`].
+    /// The first message of a connection. Returns [`super::Greeting`].
     Hello(Build),
-    /// Hold a sandbox alive for as long as this connection lives. Also takes up a lease that broke.
-    /// Answered with [`super::Standing`].
+    /// Takes a lease: the sandbox lives as long as this connection. Also resumes a lease whose connection broke.
+    /// Returns [`super::Standing`].
     Lease(LeaseRequest),
-    /// The client lives. Answered with `null`.
+    /// The client is alive. Returns `null`.
     Heartbeat,
-    /// The client is about to be stopped (Ctrl-Z): its silence is no loss until it resumes.
+    /// The client is about to be stopped (Ctrl-Z): until it resumes, its silence does not break the lease.
     Suspend,
     /// The client runs again.
     Resume,
-    /// The sandbox outlives this connection from now on: the end of `up -d`. Answered with [`super::Standing`].
+    /// The sandbox outlives this connection from now on: the end of `up -d`. Returns [`super::Standing`].
     Detach {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
         /// When it ends.
         lifetime: Lifetime,
     },
-    /// The sandbox that this client was changing is left to the lifetime that it had before. Answered with
-    /// [`super::Standing`].
+    /// Ends the lease with which this client changed a detached sandbox. The sandbox keeps the lifetime that it had
+    /// before. Returns [`super::Standing`].
     Relinquish {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
     },
-    /// This client wants the notices about a sandbox that it does not keep alive. A lease under which it was changing the
-    /// sandbox ends as with [`RequestKind::Relinquish`]. Answered with [`super::Standing`].
+    /// Subscribes to the notices about a sandbox without keeping it alive. If this client holds a lease with which it
+    /// changes the sandbox, that lease ends as with [`RequestKind::Relinquish`]. Returns [`super::Standing`].
     Watch {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
     },
-    /// This client is about to destroy the sandbox: if it goes before it says that it has ([`RequestKind::Release`]), the keeper
-    /// does. Answered with `null`.
+    /// Announces that this client is about to destroy the sandbox. If it disconnects before it sends
+    /// [`RequestKind::Release`], the keeper destroys the sandbox. Returns `null`.
     BeginDestroy {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// The client has destroyed the sandbox, or never made it. The keeper makes sure that nothing is left of it,
-    /// forgets it and notes why. Answered with [`super::Destroyed`].
+    /// The client has destroyed the sandbox, or never created it. The keeper removes whatever is left, deletes its
+    /// record and logs the reason. Returns [`super::Destroyed`].
     Release {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
-        /// Why it ended.
+        /// The reason.
         reason: Reason,
     },
-    /// Move a sandbox's deadline. Answered with [`super::Standing`].
+    /// Moves a sandbox's deadline. Returns [`super::Standing`].
     Extend {
-        /// Which sandbox.
+        /// The name of the sandbox.
         name: SandboxName,
-        /// How.
+        /// How to move it.
         how: Extension,
     },
-    /// A sandbox has been used just now. Answered with `null`, also if there is no such sandbox.
+    /// A sandbox was used just now. Returns `null`, also if there is no such sandbox.
     Touch {
-        /// Which sandbox.
+        /// The name of the sandbox.
         name: SandboxName,
     },
-    /// All sandboxes that the keeper knows. Answered with a list of [`super::Standing`].
+    /// Lists all sandboxes that the keeper knows. Returns a list of [`super::Standing`].
     Sandboxes,
-    /// Write down what a sandbox is from now on. Answered with `null`.
+    /// Records the desired state of a sandbox. Returns `null`.
     Declare {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
-        /// What it is to be.
+        /// The desired state.
         declared: Box<Declared>,
     },
-    /// Read what was declared last. Answered with [`Declared`], or `null` if nothing was.
+    /// Reads the desired state that was recorded last. Returns [`Declared`], or `null` if there is none.
     Declared {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
     },
-    /// Destroy a sandbox. Answered with [`super::Destroyed`] once that is done.
+    /// Destroys a sandbox. Returns [`super::Destroyed`] once that is done.
     Destroy {
-        /// Which sandbox.
+        /// The name of the sandbox.
         name: SandboxName,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// What was destroyed, and whatever else is worth telling, in the last 24 hours. Answered with a list of
-    /// [`super::Record`].
+    /// Lists the event log of the last 24 hours. Returns a list of [`super::Record`].
     Events {
-        /// Only what is younger than this.
+        /// Only events later than this.
         #[serde(default)]
         since: Option<Timestamp>,
     },
-    /// The logs and artifacts that destroyed sandboxes left behind. Answered with a list of [`super::Leftovers`].
+    /// Lists the logs and artifacts that destroyed sandboxes left behind. Returns a list of [`super::Leftovers`].
     Left {
         /// Only those of this name.
         #[serde(default)]
         name: Option<SandboxName>,
     },
-    /// An operation of the storage. Answered with the `Result` of [`crate::storage::perform`], errors included.
+    /// Performs a storage operation. Returns the `Result` of [`crate::storage::perform`], errors included.
     Storage {
-        /// Which one.
+        /// The operation.
         request: crate::storage::Request,
     },
-    /// Give a sandbox a control group of its own, above those of its services, or change what it may use. Answered with
-    /// `null`.
+    /// Gives a sandbox its own control group, above those of its services, or changes its limits. Returns `null`.
     Limit {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
         /// What its services may use together.
         limits: Limits,
     },
-    /// Have the engine's machine take in nothing from the networks that a sandbox has now. Answered with `null`.
+    /// Stops the engine's machine from accepting packets from the sandbox's current networks. Returns `null`.
     ProtectHost {
-        /// Which sandbox.
+        /// The instance id of the sandbox.
         sandbox: SandboxId,
     },
-    /// An operation of whoever makes the control groups: from a keeper that cannot to its storage server. Answered with the
-    /// `Result` of [`cgroup::Groups::perform`], errors as text.
+    /// Performs a control group operation. A keeper that cannot make control groups sends this to its storage server.
+    /// Returns the `Result` of [`cgroup::Groups::perform`], errors as text.
     Group {
-        /// Which one.
+        /// The operation.
         request: cgroup::Request,
     },
-    /// Containers are stopped on purpose: they are not started again, whatever their `restart` says, until somebody
-    /// starts them. What this client has not stopped when it goes no longer rests. Answered with the names of those that
-    /// were about to be started again.
+    /// Suppresses the restart of containers that are stopped on purpose, whatever their `restart` says, until a user
+    /// starts them. When this client disconnects, containers that it did not stop are no longer suppressed. Returns the
+    /// names of those that were about to be restarted.
     SuppressRestart {
         /// Their names.
         containers: Vec<String>,
     },
-    /// This client is about to freeze or to stop containers for a moment, and keeps none still but these. If it goes
-    /// before it says that there are none, they are thawed and started. Answered with whether these were kept still for
-    /// it all the while.
+    /// Sets the containers that this client pauses or stops for a moment. If the connection drops before the client
+    /// clears the set, the keeper resumes and starts them. Returns whether the client held the set without interruption
+    /// since its last call.
     Still {
         /// Their names.
         containers: Vec<String>,
-        /// Whether the connection broke over which it had said so before.
+        /// Whether the connection over which the client set them before has broken.
         #[serde(default)]
         again: bool,
     },
-    /// Finish what is under way, then leave: a newer keeper takes over. Answered with `null`.
+    /// Finish the work in progress, then exit: a newer keeper takes over. Returns `null`.
     Retire,
 }
 
 impl RequestKind {
-    /// The sandbox that a client wants to hear of from now on, by a lease or without one.
+    /// Returns the sandbox whose notices a client subscribes to with this request, by a lease or a watch.
     pub fn claimed(&self) -> Option<&SandboxId> {
         match self {
             Self::Lease(terms) => Some(&terms.sandbox),
@@ -171,46 +169,46 @@ impl RequestKind {
         }
     }
 
-    /// Whether it is an operation of the storage.
+    /// Whether this is a storage operation.
     pub fn is_storage(&self) -> bool {
         matches!(self, Self::Storage { .. })
     }
 }
 
-/// Which binary speaks. The greater one is the newer one.
+/// Identifies a binary. The greater value is the newer build.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Build {
-    /// The version of the messages.
+    /// The protocol version.
     pub protocol: u32,
-    /// The version of the program: major, minor, patch.
+    /// The program's version: major, minor, patch.
     pub version: [u32; 3],
-    /// When the binary was made, in seconds since 1970: tells builds of one version apart.
+    /// When the binary was built, in seconds since 1970: distinguishes builds of one version.
     pub made: u64,
     /// The digest of the binary, the same that the image's tag carries.
     pub digest: String,
 }
 
-/// What a client asks for with a lease.
+/// What a client requests with a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRequest {
     /// The sandbox's name.
     pub name: SandboxName,
-    /// Its incarnation.
+    /// Its instance id.
     pub sandbox: SandboxId,
     /// How long the sandbox survives the loss of the lease.
     #[serde(with = "millis")]
     pub grace: Duration,
-    /// What ends it even while the lease is held.
+    /// What ends the sandbox even while the lease is held.
     #[serde(default)]
     pub lifetime: Lifetime,
-    /// Whether a lease that broke is taken up: then the sandbox must be one that the keeper knows.
+    /// Whether the client resumes a broken lease: then the keeper must know the sandbox.
     #[serde(default)]
     pub again: bool,
-    /// Whether the sandbox was there before and is only being changed: until that is done it keeps the lifetime that it
-    /// has, and the end of the lease is not its end.
+    /// Whether an existing sandbox is only being changed: until the change is done it keeps its lifetime, and the end
+    /// of the lease does not end it.
     #[serde(default)]
     pub changing: bool,
-    /// Which client: the same one may take its lease up on another connection, another one may not.
+    /// The client's number: only the same client may resume its lease on another connection.
     #[serde(default)]
     pub client: u64,
 }

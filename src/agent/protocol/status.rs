@@ -1,4 +1,4 @@
-//! How things stand with the keeper: itself, its sandboxes, and what is left of those that are gone.
+//! The status that the keeper reports: its own, that of its sandboxes, and what destroyed sandboxes left.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::spec::Limits;
 use crate::storage::StorageKind;
 use crate::sweep::Swept;
 
-/// What the keeper says of itself.
+/// What the keeper reports about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Greeting {
     /// Its binary.
@@ -20,13 +20,13 @@ pub struct Greeting {
     /// The storage that it serves, if any.
     #[serde(default)]
     pub storage: Option<StorageKind>,
-    /// Why better kinds of storage, or all, are not to be had here.
+    /// Why better kinds of storage, or all kinds, are unavailable here.
     #[serde(default)]
     pub storage_refused: Vec<(StorageKind, String)>,
-    /// How the control groups of sandboxes are called, if they can have any.
+    /// How the control groups of sandboxes are named, if the engine allows any.
     #[serde(default)]
     pub groups: Option<Grouping>,
-    /// Why they can have none.
+    /// Why there can be no control groups.
     #[serde(default)]
     pub groups_refused: Option<String>,
     /// How many sandboxes it knows.
@@ -34,16 +34,16 @@ pub struct Greeting {
     pub sandboxes: usize,
 }
 
-/// How a sandbox stands with the keeper.
+/// The status of a sandbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
     /// The sandbox's name.
     pub name: SandboxName,
-    /// Its incarnation.
+    /// Its instance id.
     pub sandbox: SandboxId,
-    /// Who keeps it alive.
+    /// Whether a lease keeps it alive.
     pub hold: LeaseStatus,
-    /// When it ends if nobody does anything; none for a session without a written end.
+    /// When it ends if no user intervenes; `None` for a session without a fixed deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<Timestamp>,
     /// Whether each use defers that end.
@@ -51,31 +51,31 @@ pub struct Standing {
     pub unless_used: bool,
     /// Its last known use.
     pub used: Timestamp,
-    /// What its services may use together, if they have a control group for that.
+    /// The limits of its control group, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
-    /// How many of its containers have ended and are started again.
+    /// How many of its containers have exited and are being restarted.
     #[serde(default)]
     pub restarts: usize,
 }
 
-/// Who keeps a sandbox alive.
+/// The state of the lease on a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseStatus {
-    /// A client's lease.
+    /// A client holds the lease.
     Held,
-    /// A client's lease; the client is stopped and said so before.
+    /// A client holds the lease, and has announced that it is stopped (Ctrl-Z).
     Suspended,
-    /// A lease that broke less than `grace` ago.
+    /// The lease broke less than `grace` ago.
     Lost,
-    /// Nobody: it lives to its deadline.
+    /// No lease: the sandbox lives until its deadline.
     Detached,
-    /// Nobody: it is being destroyed.
+    /// No lease: the sandbox is being destroyed.
     Ending,
 }
 
-/// What came of a destruction.
+/// The result of a destruction.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destroyed {
     /// How many objects were removed, by kind (`container`, `network`, `volume`).
@@ -125,7 +125,7 @@ impl From<&Swept> for Destroyed {
 pub struct Leftovers {
     /// The sandbox's name.
     pub name: SandboxName,
-    /// Its incarnation.
+    /// Its instance id.
     pub sandbox: SandboxId,
     /// When it was destroyed.
     pub at: Timestamp,

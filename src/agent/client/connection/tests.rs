@@ -1,4 +1,4 @@
-//! A link whose keeper goes away and comes back, on a clock of the test.
+//! Tests of a connection whose keeper goes away and comes back, with a fake clock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::agent::protocol::Build;
 use crate::engine::{EngineError, ErrorKind, ObjectKind};
 
-/// A keeper that answers so many dials, and no more.
+/// A keeper that answers this many dials.
 struct Answering {
     dials: AtomicUsize,
     answers: usize,
@@ -37,7 +37,7 @@ impl Dial for Answering {
 
 type Harness = (Arc<Answering>, mpsc::UnboundedReceiver<DuplexStream>, mpsc::UnboundedSender<Command>);
 
-/// A link whose connection has just broken.
+/// A client whose connection has just broken.
 async fn broken(answers: usize) -> Harness {
     let (connections, mut kept) = mpsc::unbounded_channel();
     let keeper = Arc::new(Answering { dials: AtomicUsize::new(0), answers, connections });
@@ -81,7 +81,7 @@ async fn nobody_is_dialled_any_more_once_the_last_handle_is_gone() {
     assert_eq!(Arc::strong_count(&keeper), 1);
 }
 
-/// A keeper whose engine is away until some time.
+/// A keeper whose engine does not answer until some time.
 struct Away {
     back: Instant,
     answering: Arc<Answering>,

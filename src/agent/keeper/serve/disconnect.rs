@@ -1,5 +1,5 @@
-//! What goes with a connection: what its client has half-made is deleted, what it kept still goes on, and what it wanted to
-//! stop and has not is no longer at rest.
+//! Cleans up after a connection: deletes what its client left half-made, resumes the containers it quiesced, and no
+//! longer suppresses the restart of containers that it did not stop.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use crate::agent::keeper::state::{ConnectionId, Event};
 use crate::engine::Engine;
 
 impl Serving {
-    /// A connection is over. What its client asked for last is done first: it may concern the data of what goes on.
+    /// Handles the end of a connection. The client's last request finishes first, because it may use the data of the
+    /// quiesced containers.
     pub(super) fn part(&mut self, client: ConnectionId, still: Vec<String>, rested: Vec<String>) {
         self.clients.remove(client);
         let left = self.half_made.closed(client);
@@ -24,7 +25,7 @@ impl Serving {
             }
             let awake = running(&*engine, rested).await;
             if !awake.is_empty() {
-                // Nobody receives once the loop has ended.
+                // There is no receiver once the loop has ended.
                 let _ = events.send(Event::Awake(awake)).await;
             }
             if !still.is_empty() {
@@ -34,7 +35,7 @@ impl Serving {
         });
     }
 
-    /// Has containers go on that nobody keeps still any more.
+    /// Resumes containers that no client quiesces any more.
     pub(super) fn go_on(&mut self, still: Vec<String>) {
         let engine = Arc::clone(&self.engine);
         self.busy += 1;
@@ -45,7 +46,7 @@ impl Serving {
     }
 }
 
-/// Those of these containers that run.
+/// Returns those of the containers that run.
 async fn running(engine: &dyn Engine, containers: Vec<String>) -> Vec<String> {
     let looks = containers.into_iter().map(async |name| {
         let found = engine.container(&name).await.ok().flatten();

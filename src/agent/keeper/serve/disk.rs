@@ -1,4 +1,4 @@
-//! What is looked at every so often while there are sandboxes: the engine's disk, the budget, old leavings.
+//! Periodic checks while there are sandboxes: disk pressure, the storage budget, old records.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::{Serving, TIDY};
 use crate::agent::keeper::disk_pressure::{DiskPressure, PressureRelief};
 use crate::storage::Pressure;
 
-/// How often the budget is looked at besides when something is published.
+/// How often the budget is checked, besides after each publication.
 const BOUND: Duration = Duration::from_mins(5);
-/// When the disk is looked at again after a look that found it short of room, before the next one is due: a writer may
-/// fill what is left within seconds.
+/// The pauses between extra checks after one that found little space, before the next regular one: a writer can fill
+/// the rest within seconds.
 const SOON: [Duration; 3] = [Duration::from_secs(1); 3];
 
-/// Looks at the disk, and as long as it is short of room a few times more.
+/// Checks the disk, and a few more times while it is short of space.
 async fn look(relief: &PressureRelief, strain: &mut DiskPressure) {
     for soon in SOON {
         match relief.relieve(strain).await {
@@ -42,7 +42,7 @@ impl Serving {
         let (engine, scope, store) = (Arc::clone(&self.engine), self.scope.clone(), self.store.clone());
         let strain = Arc::clone(&self.strain);
         tokio::spawn(async move {
-            // One look after the other: what it does about the disk may take its time.
+            // Only one check at a time, because handling disk pressure can take a while.
             if let Ok(mut strain) = strain.try_lock() {
                 look(&PressureRelief { engine, scope, store, storage }, &mut strain).await;
             }

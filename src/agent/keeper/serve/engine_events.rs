@@ -1,4 +1,4 @@
-//! What the keeper hears and sees of the engine: its events, and looks at all that is there.
+//! The keeper's connection to the engine's events, and its scans of all objects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl Serving {
         });
     }
 
-    /// What is remembered of the engine's events, with the faults that are there already.
+    /// Starts a [`Watch`] that knows the faults that exist already.
     pub(super) async fn watch(&self) -> Watch {
         let faults = fault_injector::container::find(&*self.engine, self.scope.narrow(Filter::all())).await;
         let faults = faults.unwrap_or_default();
@@ -38,12 +38,12 @@ impl Serving {
 
     pub(in crate::agent::keeper) async fn subscribe(&self) -> Result<EventStream, String> {
         let filter = self.scope.narrow(Filter::all().has_label(identity::ID));
-        // The engine tells the event of that very moment, too.
+        // `since` is inclusive, so this skips the last event that was handled.
         let since = self.heard.and_then(|heard| heard.checked_add(Duration::from_nanos(1)).ok());
         self.engine.events(&filter, since).await.map_err(|error| in_full(&error))
     }
 
-    /// After the stream of events has ended: in a container only what can be had again at once.
+    /// Resubscribes after the event stream has ended. In a container it gives up after about a second.
     pub(super) async fn subscribe_again(&self) -> Result<EventStream, String> {
         let mut pause = Duration::from_millis(100);
         loop {
@@ -55,7 +55,7 @@ impl Serving {
                 Err(cause) if self.home == KeeperHome::Container && pause > Duration::from_secs(1) => {
                     return Err(cause);
                 }
-                // Nobody can reach it any more, and it has nothing to keep.
+                // The socket is gone, so no client can connect, and there is nothing to keep.
                 Err(cause) if !self.state.has_sandboxes() && !self.socket.exists() => return Err(cause),
                 Err(cause) => tracing::warn!(cause, "the engine does not answer"),
             }

@@ -1,4 +1,4 @@
-//! The host firewall from the keeper's side: when it is asked for, and what comes of it.
+//! Starts the host firewall, applies it to sandboxes, and retries when it fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::agent::keeper::state::{ConnectionId, Event};
 use crate::agent::protocol::{Line, Outcome, Refusal, RefusalKind, Reply};
 use crate::engine::identity::SandboxId;
 
-/// How long the rest waits for the first try.
+/// How long other work waits for the first attempt.
 const AT_ONCE: Duration = Duration::from_secs(2);
-/// When it is tried again where an engine has refused.
+/// The pauses between retries after the engine has refused.
 const AGAIN: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15), Duration::from_mins(1)];
 
 impl Serving {
-    /// Whoever takes a lease is about to have networks.
+    /// Starts the host firewall early: a client that takes a lease is about to create networks.
     pub(super) fn prepare_host_firewall(&mut self) {
         let Some(host_firewall) = self.host_firewall.clone() else { return };
         self.busy += 1;
@@ -37,7 +37,7 @@ impl Serving {
     }
 }
 
-/// Filters for a sandbox and answers whoever asked for it.
+/// Filters for a sandbox and replies to the request.
 async fn filter(
     host_firewall: Option<Arc<HostFirewall>>,
     lines: mpsc::UnboundedSender<Line>,
@@ -59,12 +59,12 @@ async fn filter(
         Some(Refusal { kind: RefusalKind::HostFirewall, message, hint: None })
     };
     let outcome = refused.map_or(Outcome::Ok(serde_json::Value::Null), Outcome::Error);
-    // The client may have gone; its networks go with the sandbox.
+    // The client may have disconnected; its networks are removed with the sandbox.
     let _ = lines.send(Line::Reply(Reply { id, outcome }));
     Event::Quiet
 }
 
-/// Filters again for all that is there: after a start of the engine's machine their bridges are others.
+/// Filters again for all sandboxes: after a reboot of the engine's machine they have new bridges.
 pub async fn take_up(host_firewall: Arc<HostFirewall>) {
     if !timeout(AT_ONCE, tried(&host_firewall)).await.unwrap_or_default() {
         tokio::spawn(async move {
@@ -78,7 +78,7 @@ pub async fn take_up(host_firewall: Arc<HostFirewall>) {
     }
 }
 
-/// Whether there is no use in another try.
+/// Tries to filter; returns whether to stop retrying.
 async fn tried(host_firewall: &HostFirewall) -> bool {
     match host_firewall.filter_all().await {
         Ok(()) | Err(HostFirewallError::Podman) => true,

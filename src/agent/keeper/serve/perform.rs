@@ -1,4 +1,4 @@
-//! What the state has decided is done.
+//! Performs the actions that the state machine returns.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ impl Serving {
                 let events = self.events.clone();
                 tokio::spawn(async move {
                     if let Some(event) = start_again(&*engine, death).await {
-                        // Nobody receives once the loop has ended.
+                        // There is no receiver once the loop has ended.
                         let _ = events.send(event).await;
                     }
                 });
@@ -102,7 +102,7 @@ impl Serving {
     pub(super) fn spawn(&self, work: impl Future<Output = Event> + Send + 'static) {
         let events = self.events.clone();
         tokio::spawn(async move {
-            // Nobody receives once the loop has ended.
+            // There is no receiver once the loop has ended.
             let _ = events.send(work.await).await;
         });
     }
@@ -138,7 +138,7 @@ impl Serving {
         self.warn("note an event", self.store.note(record));
     }
 
-    /// The volume is a convenience: without it deadlines fall back to the labels.
+    /// Logs a failed write. The volume is optional: without it, deadlines fall back to the labels.
     #[expect(clippy::unused_self, reason = "reads as a step of the keeper")]
     pub(super) fn warn(&self, doing: &str, result: std::io::Result<()>) {
         if let Err(error) = result {
@@ -157,8 +157,8 @@ impl Serving {
     }
 }
 
-/// Starts a service's container again. What came of it, if it does not run now: one that cannot be started has died once
-/// more; one whose sandbox does not stand stays as it is.
+/// Starts a service's container again. If it does not run afterwards, returns an event: a container that cannot be
+/// started counts as exited once more, and one whose sandbox is stopped stays stopped.
 async fn start_again(engine: &dyn Engine, death: Death) -> Option<Event> {
     let stands = quiesced::stands(engine, &death.container).await;
     if let Ok(false) = stands {

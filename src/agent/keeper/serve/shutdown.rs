@@ -1,4 +1,4 @@
-//! How the keeper goes once there is nothing left to keep: with the images of older builds, and its own container.
+//! How the keeper exits when it is no longer needed: it removes images of older builds and its own container.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ impl Serving {
         if let Some(host_firewall) = &self.host_firewall {
             host_firewall.dismiss().await;
         }
-        // The last replies are on their way.
+        // Gives the last replies time to be sent.
         sleep(Duration::from_millis(50)).await;
         if self.home == KeeperHome::Container {
             let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -30,7 +30,7 @@ impl Serving {
     }
 }
 
-/// Removes those of our images that an older build made and that nothing uses any more.
+/// Removes our images of older builds that no container uses.
 pub(super) async fn remove_older_images(engine: Arc<dyn Engine>, build: Build) {
     if let Err(error) = image::remove_older(&engine, &build).await {
         tracing::warn!(error = in_full(&error), "cannot look for images of older builds");

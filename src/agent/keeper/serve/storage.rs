@@ -1,4 +1,4 @@
-//! The storage, for clients: what they ask of it, what is kept within the budget, and what is deleted too late.
+//! Serves the storage to clients, keeps it within its budget, and deletes data that appears after a destruction.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Serving {
         let work = self.half_made.perform(storage, client, request);
         self.spawn(async move {
             let value = serde_json::to_value(work.await).unwrap_or_default();
-            // The client may have gone; what it asked for is done all the same.
+            // The client may have disconnected; its request has been performed all the same.
             let _ = lines.send(Line::Reply(Reply { id, outcome: Outcome::Ok(value) }));
             if let Some(bound) = bound {
                 bound.await;
@@ -34,7 +34,7 @@ impl Serving {
         });
     }
 
-    /// Brings what is stored back into its budget.
+    /// Brings the stored data back within its budget.
     pub(super) fn bound(&self) -> impl Future<Output = ()> + Send + use<> {
         let (engine, scope, storage) = (Arc::clone(&self.engine), self.scope.clone(), self.storage.clone());
         async move {
@@ -48,7 +48,7 @@ impl Serving {
         }
     }
 
-    /// Work for a sandbox that was under way when it was destroyed may have ended after that.
+    /// Deletes data of operations that finished only after their sandbox was destroyed.
     pub(super) fn delete_late(&mut self) {
         let (storage, groups) = (self.storage.clone(), self.groups.clone());
         let gone: Vec<SandboxId> = self.state.gone().cloned().collect();

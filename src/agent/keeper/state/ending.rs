@@ -1,4 +1,4 @@
-//! How a sandbox ends, and what is looked for after its end: a create may have been in flight.
+//! How a sandbox is destroyed, and the searches after that: a create request may have been in progress.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{Action, Clocks, ConnectionId, Gather, State};
 use crate::agent::protocol::{Actor, Destroyed, Notice, Outcome, Reason, Record, RecordKind};
 use crate::engine::identity::SandboxId;
 
-/// When, after a destruction, the keeper looks for what was made too late to be found, or could not be removed.
+/// When, after a destruction, the keeper searches for objects that appeared late or could not be removed.
 const LOOKS: [Duration; 6] = [
     Duration::from_secs(1),
     Duration::from_secs(5),
@@ -18,7 +18,7 @@ const LOOKS: [Duration; 6] = [
     Duration::from_mins(30),
 ];
 
-/// What was destroyed, and how often it was looked for since.
+/// A destroyed sandbox, and how many searches have followed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DestroyedSandbox {
     pub(super) at: Duration,
@@ -32,7 +32,8 @@ impl DestroyedSandbox {
 }
 
 impl State {
-    /// Begins the destruction of a sandbox, unless that has begun already. The client that asks for it is not told.
+    /// Begins the destruction of a sandbox, unless it has begun already. Notifies all clients except the one that asks
+    /// for it.
     pub(super) fn end(
         &mut self,
         id: &SandboxId,
@@ -42,7 +43,7 @@ impl State {
         todo: &mut Vec<Action>,
     ) {
         let Some(sandbox) = self.sandboxes.get(id).filter(|it| !it.is_ending()) else { return };
-        // Where a client was about to, that is on record, and the others know.
+        // If a client announced the destruction, it is on record and the other clients were notified.
         let known = sandbox.doomed.is_some();
         let audience = self.audience(id);
         let Some(sandbox) = self.sandboxes.get_mut(id) else { return };

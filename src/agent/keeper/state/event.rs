@@ -1,4 +1,4 @@
-//! What the keeper is told and what it has to do: events go in, actions come out.
+//! The events that the keeper's state machine handles, and the actions that it returns.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ use crate::agent::protocol::{
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
 
-/// The two clocks.
+/// The time on both clocks of the keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clocks {
     /// A clock that neither jumps nor runs while the machine sleeps.
     pub mono: Duration,
-    /// The clock on the wall.
+    /// The wall clock.
     pub wall: Timestamp,
 }
 
-/// When the keeper has to look again even if nothing happens.
+/// When the state machine needs [`Event::Alarm`], even if nothing else happens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Alarms {
-    /// On the clock that does not jump.
+    /// On the monotonic clock.
     pub mono: Option<Duration>,
-    /// On the wall.
+    /// On the wall clock.
     pub wall: Option<Timestamp>,
 }
 
@@ -35,170 +35,170 @@ pub struct Alarms {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// What is kept of a sandbox in the volume, so that it outlives the keeper.
+/// The record of a sandbox in the volume, which a restart of the keeper preserves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredSandbox {
-    /// What its client asked for.
+    /// The lease request of its client.
     #[serde(flatten)]
     pub terms: LeaseRequest,
-    /// Whether it lives without a lease, for good or until its client can take it up again.
+    /// Whether it lives without a lease, permanently or until its client can resume it.
     pub detached: bool,
-    /// Why it is being destroyed, once it is.
+    /// The reason of its destruction, if one has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Reason>,
     /// Its last known use.
     pub used: Timestamp,
-    /// What its control group is limited to, if it has one.
+    /// The limits of its control group, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
 }
 
-/// What is kept of containers in the volume, so that it outlives the keeper.
+/// The record of containers in the volume, which a restart of the keeper preserves.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Remembered {
-    /// What clients keep still.
+    /// Containers that clients have quiesced.
     pub still: Vec<String>,
-    /// What is to be started again, and what is not to be.
+    /// Pending and suppressed restarts.
     pub restarts: restart::Record,
 }
 
-/// A sandbox that the engine has objects of, or the volume a record.
+/// A sandbox that has objects on the engine or a record in the volume.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Discovered {
     /// Its name.
     pub name: SandboxName,
-    /// Its incarnation.
+    /// Its instance id.
     pub sandbox: SandboxId,
-    /// The first deadline, as its labels say.
+    /// The first deadline, from its labels.
     pub expires: Option<Timestamp>,
-    /// What the volume says of it.
+    /// Its record in the volume.
     pub kept: Option<StoredSandbox>,
     /// Whether the engine has any object of it.
     pub exists: bool,
 }
 
-/// What happened.
+/// An event that the state machine handles.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A look at the engine and at the volume found these.
+    /// A scan of the engine and the volume found these sandboxes.
     Found(Vec<Discovered>),
-    /// The engine made something of this incarnation.
+    /// The engine created an object of this instance.
     Appeared(SandboxId),
-    /// A container has started.
+    /// A container of a sandbox started.
     Started {
         /// Its sandbox.
         sandbox: SandboxId,
         /// Its name.
         container: String,
-        /// Whether it is a service's that has a fault.
+        /// Whether it is a service's container with a fault.
         faulty: bool,
     },
-    /// Somebody has stopped a container; or it cannot be started.
+    /// A container was stopped on request, or it cannot be started.
     Stopped(String),
-    /// A container is gone.
+    /// A container was removed.
     Removed(String),
-    /// A client came.
+    /// A client connected.
     Connected(ConnectionId),
-    /// A client went.
+    /// A client disconnected.
     Disconnected(ConnectionId),
-    /// A client asks something.
+    /// A client sent a request.
     Asked(ConnectionId, u64, RequestKind),
     /// A timer fired.
     Alarm,
-    /// A look into the gateway's log: the last use that it shows.
+    /// A read of the gateway's log found this last use.
     Use(SandboxId, Option<Timestamp>),
-    /// A service's container ended.
+    /// A service's container exited.
     Died(Death),
-    /// What an earlier keeper remembered.
+    /// The container record of the previous keeper.
     Remembered(Remembered),
-    /// Containers that a lost client had put to rest run.
+    /// A disconnected client had suppressed the restart of these containers, but they run.
     Awake(Vec<String>),
-    /// Containers that were left still run, or need nothing.
+    /// These containers were resumed, or did not need it.
     WentOn(Vec<String>),
     /// A sandbox has a control group with these limits.
     Limited(SandboxId, Limits),
-    /// A container, by name and id, had too little memory.
+    /// A container, by name and id, ran out of memory.
     Starved(SandboxId, String, String),
-    /// Why that was.
+    /// Why a container ran out of memory.
     Diagnosed(SandboxId, String, Starved),
-    /// A destruction is over.
+    /// A destruction is finished.
     Destroyed(SandboxId, Destroyed),
-    /// The last piece of other work (storage) that was under way is over.
+    /// The last other task (storage) is finished.
     Quiet,
 }
 
-/// What the keeper has to do.
+/// An action that the keeper's loop performs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Answer a request.
     Reply(ConnectionId, u64, Outcome),
-    /// Tell a client something that it did not ask for.
+    /// Send a notice to a client.
     Notify(ConnectionId, Notice),
     /// Close a connection.
     Hangup(ConnectionId),
-    /// A connection is over: delete what its client has half-made.
+    /// Clean up after a connection: delete what its client left half-made.
     Part {
         /// The connection.
         client: ConnectionId,
-        /// What it kept still: has to go on after that, then say so with [`Event::WentOn`].
+        /// The containers it had quiesced: resume them after that, then send [`Event::WentOn`].
         still: Vec<String>,
-        /// What it had put to rest: say with [`Event::Awake`] which of them run.
+        /// The containers whose restart it had suppressed: send [`Event::Awake`] with those that run.
         rested: Vec<String>,
     },
     /// Write the record of a sandbox to the volume.
     Save(StoredSandbox),
     /// Remove the record of a sandbox from the volume.
     Forget(SandboxId),
-    /// Destroy everything of a sandbox, then say so with [`Event::Destroyed`].
+    /// Destroy everything of a sandbox, then send [`Event::Destroyed`].
     Destroy {
         /// Its name.
         name: SandboxName,
-        /// Its incarnation.
+        /// Its instance id.
         sandbox: SandboxId,
-        /// Whether its logs and artifacts are brought out before.
+        /// Whether to collect its logs and artifacts first.
         gather: Gather,
     },
-    /// Find out when a sandbox was last used, then say so with [`Event::Use`].
+    /// Find out when a sandbox was last used, then send [`Event::Use`].
     AskUse {
         /// Its name.
         name: SandboxName,
-        /// Its incarnation.
+        /// Its instance id.
         sandbox: SandboxId,
     },
-    /// Look at the engine, then say what is there with [`Event::Discovered`].
+    /// Scan the engine, then send [`Event::Found`].
     Look,
-    /// Put the fault of a container in force again.
+    /// Restore the fault of a container.
     ReviveFault {
-        /// Whose.
+        /// The container's name.
         container: String,
     },
-    /// Start the container that died so again; what cannot be started dies once more.
+    /// Restart the container that exited like this; a failed start counts as another exit.
     Start(Death),
     /// Stop a container.
     Stop {
-        /// Which one.
+        /// The container's name.
         container: String,
     },
-    /// Note something in the log of events.
+    /// Append a record to the event log.
     Log(Record),
-    /// Read the log of events and answer.
+    /// Read the event log and reply.
     ReadEvents(ConnectionId, u64, Option<Timestamp>),
-    /// List what destroyed sandboxes left and answer.
+    /// List what destroyed sandboxes left and reply.
     ReadLeft(ConnectionId, u64, Option<SandboxName>),
-    /// Write the declared spec of a sandbox to the volume and answer.
+    /// Write the current spec of a sandbox to the volume and reply.
     Declare(ConnectionId, u64, SandboxId, Box<Declared>),
-    /// Read the declared spec of a sandbox and answer.
+    /// Read the current spec of a sandbox and reply.
     ReadDeclared(ConnectionId, u64, SandboxId),
-    /// Write down what a next keeper has to know.
+    /// Write the container record for the next keeper.
     Remember(Remembered),
-    /// Start and thaw containers, then say so with [`Event::WentOn`].
+    /// Resume and start containers, then send [`Event::WentOn`].
     GoOn(Vec<String>),
-    /// Give a sandbox a control group with these limits, say so with [`Event::Limited`], and answer.
+    /// Give a sandbox a control group with these limits, send [`Event::Limited`], and reply.
     Limit(ConnectionId, u64, SandboxId, Limits),
-    /// Have the engine's machine take in nothing from a sandbox's networks, and answer.
+    /// Stop the engine's machine from accepting packets from a sandbox's networks, and reply.
     ProtectHost(ConnectionId, u64, SandboxId),
-    /// Find out why a container had too little memory, then say so with [`Event::Diagnosed`].
+    /// Find out why a container ran out of memory, then send [`Event::Diagnosed`].
     Diagnose {
         /// Its sandbox.
         sandbox: SandboxId,
@@ -207,18 +207,18 @@ pub enum Action {
         /// Its id.
         id: String,
     },
-    /// Perform an operation of the storage and answer.
+    /// Perform a storage operation and reply.
     Storage(ConnectionId, u64, crate::storage::Request),
-    /// Remove the keeper's own container, or end its process: nothing is left to keep.
+    /// Remove the keeper's own container, or end its process: it is no longer needed.
     Leave,
 }
 
-/// Whether a sandbox's logs and artifacts are brought out before it is destroyed.
+/// Whether to collect a sandbox's logs and artifacts before it is destroyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gather {
-    /// They are.
+    /// Collect them.
     Yes,
-    /// They are not: its client has done so.
+    /// Do not: the client has done so.
     No,
 }
 

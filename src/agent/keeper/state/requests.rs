@@ -1,4 +1,4 @@
-//! What clients ask: leases taken and given up, deadlines moved, sandboxes destroyed.
+//! Handles the requests of clients: leases, deadlines, destructions.
 
 use std::time::Duration;
 
@@ -113,15 +113,15 @@ impl State {
         todo.extend(moved.map(|notice| Action::Notify(client, notice)));
     }
 
-    /// What a client has to hear that takes its lease up again with a deadline that was moved meanwhile.
+    /// Returns the notice for a client that resumes its lease if the deadline was moved meanwhile.
     fn moved(&self, id: &SandboxId, until: Option<Timestamp>) -> Option<Notice> {
         let sandbox = self.sandboxes.get(id).filter(|it| !it.terms.changing)?;
         sandbox.terms.lifetime.until.filter(|ends| Some(*ends) != until)?;
         Some(Notice::EndMoved { sandbox: id.clone(), end: sandbox.end()?, by_use: false })
     }
 
-    /// Notes whether a client is stopped, with all that it holds. Only the client itself says that it runs again: a
-    /// heartbeat may have been under way when it said that it stops.
+    /// Records whether a client is stopped, with all its leases. Only the client's own message ends this state, not a
+    /// heartbeat: one may have been on its way when the client announced the stop.
     fn suspend(&mut self, client: ConnectionId, suspended: bool, todo: &mut Vec<Action>) {
         let Some(connection) = self.connections.get_mut(&client) else { return };
         connection.suspended = suspended;
@@ -194,7 +194,8 @@ impl State {
             }
             Some(sandbox) => {
                 let again = sandbox.known && sandbox.terms.client == terms.client;
-                // A deadline that was moved is known here, not to the client that takes its lease up again.
+                // If the deadline was moved, the keeper knows the new one and the client that resumes its lease does
+                // not.
                 let has = sandbox.known && (terms.changing || !sandbox.terms.changing);
                 let lifetime = if has { sandbox.terms.lifetime.clone() } else { terms.lifetime.clone() };
                 if terms.changing {
@@ -260,7 +261,7 @@ impl State {
         self.deferred(&id, todo);
     }
 
-    /// Registers a client for the notices about a sandbox, and ends its lease if it had one.
+    /// Subscribes a client to the notices about a sandbox, and ends its lease if it had one.
     fn watch(
         &mut self,
         now: Clocks,

@@ -1,4 +1,4 @@
-//! One sandbox: what its client asked for, who keeps it alive, and when it ends.
+//! The state of one sandbox: its lease request, its lease and its end.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::agent::protocol::{Actor, Attachment, End, LeaseRequest, Lifetime, Rea
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
 
-/// The grace of a sandbox whose terms are not known.
+/// The grace of a sandbox whose lease request is unknown.
 pub const GRACE: Duration = Duration::from_secs(10);
 
-/// Who keeps it alive.
+/// The state of the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LeaseState {
     Held(ConnectionId),
@@ -21,23 +21,23 @@ pub(super) enum LeaseState {
     Ending { reason: Reason, by: Actor, waiting: Vec<(ConnectionId, u64)> },
 }
 
-/// What the keeper knows of it.
+/// What the keeper knows about a sandbox.
 #[derive(Debug, Clone)]
 pub(super) struct Sandbox {
     pub(super) terms: LeaseRequest,
     pub(super) used: Timestamp,
     pub(super) grip: LeaseState,
-    /// How many of [`WARNINGS`] were given for the present deadline.
+    /// How many of [`WARNINGS`] were sent for the current deadline.
     pub(super) warned: usize,
-    /// Whether [`Action::AskUse`] is under way.
+    /// Whether [`Action::AskUse`] is in progress.
     pub(super) asking: bool,
-    /// What its control group is limited to, if it has one.
+    /// The limits of its control group, if it has one.
     pub(super) limits: Option<Limits>,
-    /// Whether its client has told the terms; else they are guessed.
+    /// Whether its lease request came from a client; otherwise it was guessed.
     pub(super) known: bool,
-    /// Whether its client is stopped (Ctrl-Z), and said so before.
+    /// Whether its client is stopped (Ctrl-Z) and has announced it.
     pub(super) suspended: bool,
-    /// Who is about to destroy it, and why.
+    /// The client that has announced its destruction, and the reason.
     pub(super) doomed: Option<(ConnectionId, Reason)>,
 }
 
@@ -56,8 +56,8 @@ impl Sandbox {
         }
     }
 
-    /// A sandbox of which only the labels tell: it lives to the deadline that they name, but long enough for a
-    /// client that holds it to come back.
+    /// A sandbox that is known only by its labels. It lives until the deadline in its labels, but long enough for a
+    /// client that holds it to reconnect.
     pub(super) fn unknown(
         name: SandboxName,
         sandbox: SandboxId,
@@ -76,12 +76,12 @@ impl Sandbox {
         matches!(self.grip, LeaseState::Ending { .. })
     }
 
-    /// Whether its end has been decided, by the keeper or by a client that sees to it.
+    /// Whether its destruction has begun or was announced by a client.
     pub(super) fn is_going(&self) -> bool {
         self.is_ending() || self.doomed.is_some()
     }
 
-    /// Whether its client may go without ending it.
+    /// Whether it survives when its client disconnects.
     pub(super) fn is_to_stay(&self) -> bool {
         match self.grip {
             LeaseState::Detached => true,
@@ -105,12 +105,12 @@ impl Sandbox {
         }
     }
 
-    /// When it ends if nobody does anything.
+    /// Returns when it ends if no user intervenes.
     pub(super) fn end(&self) -> Option<End> {
         self.terms.lifetime.end(self.used, self.attachment())
     }
 
-    /// Nobody holds it any more, and it is to live: to be saved.
+    /// Turns it into a detached sandbox after its lease has ended; returns the action that saves this.
     pub(super) fn leave(&mut self, now: Clocks) -> Action {
         self.grip = LeaseState::Detached;
         self.used = now.wall;

@@ -1,4 +1,4 @@
-//! Events in, actions out: no process, no engine.
+//! Tests of the state machine: events in, actions out, without a process or an engine.
 
 mod changes;
 mod interleavings;
@@ -18,17 +18,17 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// A keeper with a fake clock. What it decides is done at once: records are kept, destructions succeed, though they may
-/// take their time.
+/// A keeper with a fake clock. Its actions are performed at once: records are saved and destructions succeed, though a
+/// test can delay them.
 struct Harness {
     state: State,
     now: Clocks,
     volume: BTreeMap<SandboxId, StoredSandbox>,
-    /// What the engine has objects of.
+    /// The sandboxes of which the engine has objects.
     engine: BTreeMap<SandboxId, (SandboxName, Option<Timestamp>)>,
     destroyed: Vec<(SandboxId, Reason)>,
     said: Vec<Action>,
-    /// Destructions that take their time, if they do.
+    /// The destructions in progress, if they are delayed.
     under_way: Option<Vec<SandboxId>>,
 }
 
@@ -83,7 +83,7 @@ impl Harness {
         Event::Destroyed(sandbox.clone(), Destroyed { removed, left: Vec::new() })
     }
 
-    /// What is being destroyed is gone now.
+    /// Completes the destructions in progress.
     fn finish(&mut self) {
         for sandbox in self.under_way.take().unwrap_or_default() {
             let destroyed = self.destroy(&sandbox);
@@ -111,7 +111,7 @@ impl Harness {
         found.into_values().collect()
     }
 
-    /// Lets time pass on both clocks, with an alarm whenever the keeper asked for one.
+    /// Advances both clocks, with an alarm whenever the keeper asked for one.
     fn pass(&mut self, time: Duration) {
         let end = self.now.mono + time;
         for _ in 0..10_000 {
@@ -131,7 +131,7 @@ impl Harness {
         panic!("the keeper wakes up for nothing: {:?} at {:?}", self.state.alarms(), self.now);
     }
 
-    /// The machine sleeps: only the clock on the wall runs.
+    /// The machine sleeps: only the wall clock advances.
     fn sleep(&mut self, time: Duration) {
         self.now.wall = self.now.wall.checked_add(time).unwrap();
         self.take(Event::Alarm);
@@ -438,7 +438,7 @@ fn who_holds_a_sandbox_is_told_who_ran_out_of_memory_and_whose_limit_that_was() 
     let of = |name: &str, limit| Some((name.to_owned(), limit));
     assert_eq!(told("db", Starved { shared: true, killed: Some(1) }), of("db", Some(1 << 28)));
     assert_eq!(told("web", Starved { shared: false, killed: None }), of("web", None));
-    // The engine names all of a group, whoever was killed.
+    // The engine names all containers of a cgroup, whichever lost a process.
     assert_eq!(told("cache", Starved { shared: true, killed: Some(0) }), None);
 }
 

@@ -1,4 +1,4 @@
-//! What time brings about: grace that is over, silence, restarts, deadlines, warnings, and the keeper's own leave.
+//! Handles alarms: expired grace, silent clients, restarts, deadlines, warnings, and the keeper's own exit.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::agent::protocol::{Actor, Notice, Reason, RecordKind};
 use crate::engine::identity::SandboxId;
 
 impl State {
-    /// Whatever time has brought about.
+    /// Handles everything that is due.
     pub(super) fn due(&mut self, now: Clocks, todo: &mut Vec<Action>) {
         self.silent(now, todo);
         self.look_again(now, todo);

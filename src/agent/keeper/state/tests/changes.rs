@@ -1,8 +1,8 @@
-//! Clients that change or destroy what is there, that stop, and that come back to what has changed meanwhile.
+//! Clients that change, destroy or stop an existing sandbox, or reconnect after it has changed.
 
 use super::*;
 
-/// A detached sandbox that a client begins to change.
+/// A detached sandbox that a client has begun to change.
 fn changed() -> Harness {
     let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
@@ -58,7 +58,7 @@ fn one_that_one_client_changes_is_not_another_ones() {
     let mut bench = changed();
     let outcome = bench.lease(CLIENT, LeaseRequest { again: true, changing: true, client: 1, ..terms(1) });
     assert!(matches!(outcome, Outcome::Error(Refusal { kind: RefusalKind::Held, .. })), "{outcome:?}");
-    // The same client on another connection: its old one has broken, which nobody has noticed yet.
+    // The same client on another connection; the keeper has not noticed yet that the old one broke.
     let outcome = bench.lease(CLIENT, LeaseRequest { again: true, changing: true, client: 2, ..terms(1) });
     assert!(matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
 }

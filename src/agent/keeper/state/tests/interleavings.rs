@@ -1,10 +1,9 @@
-//! What holds whatever happens, in whatever order.
+//! Properties that hold for every sequence of events.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// What may happen, in any order.
 #[derive(Debug, Clone)]
 enum Step {
     Lease(u8, Option<u64>),
@@ -127,8 +126,8 @@ impl Harness {
 }
 
 proptest! {
-    /// Whatever happens, in whatever order: while time passes nothing is destroyed that is held, detached with time
-    /// left, or lost for less than its grace; and once every client is gone, everything is destroyed in the end.
+    /// For every sequence of events: a sandbox is not destroyed by time while it is held, detached with time left, or
+    /// lost for less than its grace; and once every client is gone, everything is destroyed eventually.
     #[test]
     fn nothing_ends_too_early_and_nothing_stays(steps in prop::collection::vec(step(), 1..60)) {
         let mut bench = Harness::new();

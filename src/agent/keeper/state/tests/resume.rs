@@ -1,4 +1,4 @@
-//! Services that are started again: those that ended by themselves, and those that a lost client had stopped.
+//! Services that the keeper starts again: those that exited, and those that a disconnected client had stopped.
 
 use super::*;
 use crate::agent::protocol::ExitAction;
@@ -29,7 +29,7 @@ impl Harness {
         self.take(Event::Started { sandbox: id(1), container: WEB.to_owned(), faulty: false });
     }
 
-    /// What a connection that is lost leaves to be done: what goes on, and what is looked at.
+    /// The actions after a lost connection: the containers to resume, and those to check.
     fn leaves(&mut self, client: ConnectionId) -> (Vec<String>, Vec<String>) {
         self.said.clear();
         self.take(Event::Disconnected(client));
@@ -42,7 +42,7 @@ impl Harness {
         part.unwrap()
     }
 
-    /// What the next keeper finds.
+    /// What the next keeper reads.
     fn remembered(&self) -> Remembered {
         let mut all = self.said.iter().rev().filter_map(|action| match action {
             Action::Remember(remembered) => Some(remembered.clone()),
@@ -128,7 +128,7 @@ fn what_a_client_wanted_to_stop_and_has_not_is_no_longer_at_rest_once_it_is_gone
     bench.dies();
     bench.pass(seconds(1));
     assert!(!bench.starts());
-    // It turns out that it runs.
+    // The check finds it running.
     bench.take(Event::Awake(web()));
     bench.dies();
     bench.pass(seconds(1));
@@ -172,7 +172,7 @@ fn the_next_keeper_goes_on_where_this_one_ended() {
     bench.pass(seconds(1));
     assert!(bench.starts());
 
-    // Nobody comes back for what was kept still.
+    // No client reclaims the quiesced containers.
     bench.pass(seconds(8));
     assert!(bench.said.contains(&Action::GoOn(vec!["sbx-shop.db".to_owned()])));
 }
