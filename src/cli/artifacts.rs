@@ -1,4 +1,4 @@
-//! `sandbox artifacts`: what destroyed sandboxes left behind, kept for a day.
+//! `sandbox artifacts`: lists or fetches the logs and artifacts of destroyed sandboxes, which are kept for a day.
 
 use std::path::{Path, PathBuf};
 
@@ -20,11 +20,11 @@ pub struct Args {
     into: Option<PathBuf>,
 }
 
-/// Where they are brought to unless another folder is named.
+/// Default target folder.
 const FOLDER: &str = "sandbox-artifacts";
 
-/// The folder for a sandbox's files. The one that the user names may be a link; below it, and below the folder that the
-/// user stands in, a service may have put one.
+/// Opens the target folder for a sandbox's files. A folder named by the user may be a symbolic link. Below it, and
+/// below the working directory, links are not followed, because a service may have created them.
 fn destination(context: &Context, into: Option<&Path>, name: &SandboxName) -> std::io::Result<Folder> {
     let name = Path::new(name.as_str());
     if let Some(into) = into.filter(|into| *into != Path::new(FOLDER)) {
@@ -35,7 +35,7 @@ fn destination(context: &Context, into: Option<&Path>, name: &SandboxName) -> st
     }
 }
 
-/// Runs the verb.
+/// Runs `artifacts`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let keeper = Keeper::ensure(&context.engine().await?, Options::from_env()?).await?;
     let left = keeper.left(args.sandbox.as_ref()).await?;

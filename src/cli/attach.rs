@@ -1,4 +1,4 @@
-//! `attach`: this terminal is the terminal of a service's own process.
+//! `attach`: connects this terminal to a service's main process.
 
 use clap_complete::engine::ArgValueCandidates;
 

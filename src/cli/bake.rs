@@ -1,4 +1,4 @@
-//! `bake`: runs the seeds ahead of the first `up`.
+//! `bake`: runs the seeds before the first `up`.
 
 use tokio_util::sync::CancellationToken;
 

@@ -1,4 +1,5 @@
-//! `completions`: what a shell runs once to complete verbs, options, sandboxes and services; and the man pages.
+//! `completions`: prints the script that completes verbs, options, sandboxes and services in a shell; installs the man
+//! pages.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Zsh};
 use super::{Exit, Failure, help};
 use crate::report::Output;
 
-/// The variable by which a shell asks for completions.
+/// The environment variable by which a shell requests completions.
 pub const VARIABLE: &str = "SANDBOX_COMPLETE";
 
 /// Arguments of `completions`.
@@ -36,7 +37,7 @@ enum Shell {
     Powershell,
 }
 
-/// Runs the verb: prints the script, or writes the man pages.
+/// Runs `completions`: prints the script, or writes the man pages.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     if let Some(folder) = &args.man {
         write_pages(folder).map_err(|error| {
@@ -50,7 +51,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Writes a page for each verb.
+/// Writes a man page for each verb.
 pub(super) fn write_pages(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     clap_mangen::generate_to(help::documented(), folder)

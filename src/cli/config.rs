@@ -1,4 +1,4 @@
-//! `config` and `schema`: the resolved spec, and what a spec may say.
+//! `config` and `schema`: prints the resolved spec, and the JSON Schema of specs.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -61,7 +61,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// The lines of the list that is asked for, if one is.
+    /// The lines of the requested list, if any.
     fn list(&self, loaded: &Loaded) -> Result<Option<Vec<String>>, Failure> {
         let spec = &loaded.spec;
         Ok(if self.services {
@@ -84,7 +84,7 @@ impl Args {
         })
     }
 
-    /// The options with which the spec is read: profiles are listed whether they are enabled or not.
+    /// The options for loading the spec. All profiles are enabled for the list of profiles.
     fn options(&self) -> SpecOptions {
         let mut options = self.spec.clone();
         if self.list_profiles {
@@ -94,7 +94,7 @@ impl Args {
     }
 }
 
-/// A hash of each service, over what Compose's form of the spec says of it.
+/// A hash of each service's configuration, taken over its Compose form.
 fn hashes(spec: &Spec, services: &str) -> Result<Vec<String>, Failure> {
     let json = spec::to_compose_json(spec);
     let known = spec.services.keys().map(AsRef::as_ref);

@@ -1,4 +1,4 @@
-//! `cp`: files into and out of services.
+//! `cp`: copies files into and out of services.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ impl End {
             return Self::Pipe;
         }
         match text.split_once(':') {
-            // A path that is meant as one starts with a slash or a dot.
+            // To use a local path with a colon, the user starts it with a slash or a dot.
             Some((service, path)) if !service.is_empty() && !service.starts_with(['/', '.']) => {
                 let path = if path.is_empty() { "/" } else { path };
                 let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
@@ -52,13 +52,12 @@ impl End {
     }
 }
 
-/// Runs the verb.
+/// Runs `cp`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     args.run(context).await
 }
 
 impl Args {
-    /// Copies.
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let links = if self.follow_link { Links::Followed } else { Links::Kept };
         let owners = if self.archive { Owners::Kept } else { Owners::Copier };
@@ -112,7 +111,7 @@ impl Args {
     }
 }
 
-/// The path from the root; what its end says (`/`, `/.`) is kept.
+/// The absolute path; a trailing `/` or `/.` is kept.
 fn absolute(context: &Context, path: &Path) -> Result<PathBuf, Failure> {
     if path.is_absolute() {
         return Ok(path.to_owned());

@@ -1,4 +1,4 @@
-//! `doctor`: is this machine fit?
+//! `doctor`: checks whether this machine can run sandboxes.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -15,13 +15,12 @@ use crate::session::settings;
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-/// Runs the verb.
+/// Runs `doctor`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     args.run(context).await
 }
 
 impl Args {
-    /// Tells.
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let (findings, exit) = match context.engine().await {
             Ok(engine) => {
@@ -50,7 +49,7 @@ impl Args {
     }
 }
 
-/// What the keeper says of itself.
+/// Asks the keeper for its state.
 async fn asked(engine: &Arc<dyn Engine>) -> Keeper {
     match keeper::running(engine).await {
         Ok(None) => Keeper::Down,
@@ -69,7 +68,7 @@ async fn asked(engine: &Arc<dyn Engine>) -> Keeper {
     }
 }
 
-/// Without git a sandbox is named by its folder alone.
+/// Without git a sandbox is named after its folder only.
 fn git() -> Option<Finding> {
     let works = Command::new("git").arg("--version").output().is_ok_and(|output| output.status.success());
     (!works).then(|| Finding {

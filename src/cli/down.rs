@@ -1,4 +1,4 @@
-//! `sandbox down`: destroys sandboxes, and makes sure that nothing is left.
+//! `sandbox down`: destroys sandboxes and verifies that nothing is left.
 
 use super::context::Reporting;
 use super::{Context, Exit, Failure, complete};
@@ -48,7 +48,7 @@ pub enum Rmi {
     All,
 }
 
-/// Runs the verb.
+/// Runs `down`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     let scope = context.scope()?;
@@ -116,7 +116,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     }
 }
 
-/// The images of a spec's services that are meant.
+/// The selected images of a spec's services.
 fn images(spec: &Spec, which: Rmi) -> Vec<String> {
     let meant = spec.services.values().filter(|service| match which {
         Rmi::All => true,
@@ -129,7 +129,7 @@ async fn remove_image(engine: &Arc<dyn Engine>, image: &str, reporting: &Reporti
     let event = match engine.remove_image(image).await {
         Ok(()) => Event::Notice { text: format!("removed image `{image}`") },
         Err(error) if error.is_not_found() => return,
-        // Another sandbox or container uses it.
+        // Another sandbox or container uses the image.
         Err(error) => {
             Event::Warning { text: format!("image `{image}` stays: {}", error.cause.0), hint: error.hint() }
         }

@@ -1,4 +1,4 @@
-//! `sandbox egress`: what was not let out, and the line that would let it.
+//! `sandbox egress`: shows blocked outbound connections and the `egress` rule that would allow each one.
 
 use futures_util::StreamExt;
 
@@ -19,7 +19,7 @@ pub struct Args {
     follow: bool,
 }
 
-/// Runs the verb.
+/// Runs `egress`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     let sighting = context.chosen().await?;
@@ -37,7 +37,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     if summary.refusals.is_empty() {
-        // Where networks are internal the engine drops such packets before the gateway sees them.
+        // With internal networks the engine drops these packets before they reach the gateway.
         let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
         let spec = existing::declared(&keeper, &sighting).await?;
         let mode = spec.map(|spec| spec.egress.mode());
@@ -63,14 +63,14 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The line that lets it out; or why none does.
+/// The `egress` rule that allows the connection, or the reason why there is none.
 fn way_out(key: &RefusalKey) -> String {
     let rule = key.rule().map(|rule| format!("egress: [\"{rule}\"]"));
     let none = || key.reason.as_ref().map(|reason| format!("(nothing: {reason})"));
     rule.or_else(none).unwrap_or_default()
 }
 
-/// The whole log of a gateway.
+/// Reads the complete log of a gateway.
 pub(super) async fn log(engine: &dyn Engine, gateway: &str) -> Result<String, Failure> {
     let mut stream = engine.logs(gateway, &LogOptions::default()).await?;
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! `env`: a sandbox's addresses as environment variables.
+//! `env`: prints a sandbox's addresses as environment variables.
 
 use std::collections::BTreeMap;
 
@@ -28,13 +28,12 @@ enum Format {
     Json,
 }
 
-/// Runs the verb.
+/// Runs `env`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     args.run(context).await
 }
 
 impl Args {
-    /// Prints them.
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
         let sighting = context.chosen().await?;
@@ -57,13 +56,13 @@ fn written(format: Format, variables: &BTreeMap<String, String>) -> String {
     });
     let mut text: String = lines.collect();
     if format == Format::Direnv {
-        // Nothing on the host changes when a sandbox does; the spec is the nearest thing to it.
+        // No file on the host changes when a sandbox does, so direnv watches the spec.
         text.insert_str(0, "watch_file sandbox.yaml compose.yaml .env\n");
     }
     text
 }
 
-/// As POSIX shells take it: in single quotes, if it needs any.
+/// Quotes for a POSIX shell: in single quotes, if needed.
 fn quoted(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
     if !value.is_empty() && value.chars().all(plain) {
@@ -73,7 +72,7 @@ fn quoted(value: &str) -> String {
     }
 }
 
-/// As Compose's `.env` takes it: in double quotes, if it needs any, with `$` doubled against interpolation.
+/// Quotes for Compose's `.env`: in double quotes, if needed, with `$` doubled to prevent interpolation.
 fn dotenv(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,?&".contains(c);
     if value.chars().all(plain) {

@@ -1,5 +1,5 @@
-//! `events`: what has happened to sandboxes, by the keeper's record of the last day, and what happens to their
-//! objects, as it happens.
+//! `events`: prints the keeper's records of sandboxes from the last day, and then events of their objects as they
+//! happen.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use crate::report::Output;
 use crate::report::style::{OutputStyle, Tint};
 use clap_complete::engine::ArgValueCandidates;
 
-/// How often the keeper's record is looked at while objects are watched.
+/// Polling interval of the keeper's records while objects are watched.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long after a sandbox's last object its end may take to be on record.
+/// Maximum time from the removal of a sandbox's last object to the record of its end.
 const RECORDED: Duration = Duration::from_secs(5);
 
 /// Arguments of `events`.
@@ -42,7 +42,7 @@ pub struct Args {
     past: bool,
 }
 
-/// Something that happened to an object of the engine.
+/// An event of an object of the engine.
 #[derive(Serialize)]
 struct Shown<'a> {
     time: Timestamp,
@@ -73,7 +73,7 @@ impl<'a> From<&'a EngineEvent> for Shown<'a> {
     }
 }
 
-/// Something that the keeper has on record.
+/// A record of the keeper.
 #[derive(Serialize)]
 struct RecordView<'a> {
     time: Timestamp,
@@ -83,7 +83,7 @@ struct RecordView<'a> {
     action: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
-    /// Why, by whom, until when.
+    /// The reason, the actor and the deadline.
     #[serde(flatten)]
     more: Map<String, Value>,
 }
@@ -105,7 +105,7 @@ impl<'a> From<&'a Record> for RecordView<'a> {
     }
 }
 
-/// Runs the verb.
+/// Runs `events`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     args.run(context).await
 }
@@ -121,7 +121,7 @@ impl Args {
                 Err(failure) => {
                     let Some(name) = context.derived_name() else { return Err(failure) };
                     record.wanted = Some(name);
-                    // It is gone: what is on record of it is all that there is to tell.
+                    // The sandbox does not exist: only its records can be shown.
                     return if record.tell_new().await?.0 { Ok(Exit::Done) } else { Err(failure) };
                 }
             }
@@ -163,7 +163,7 @@ impl Args {
     }
 
     fn wants(&self, event: &EngineEvent) -> bool {
-        // Every probe of a healthcheck would be three of them.
+        // Every probe of a healthcheck would produce three events.
         if event.action.starts_with("exec_") {
             return false;
         }
@@ -172,10 +172,10 @@ impl Args {
     }
 }
 
-/// The keeper's record, as far as it was told.
+/// The keeper's records, and which of them have been printed.
 struct OnRecord<'a> {
     keeper: Option<Keeper>,
-    /// Only this sandbox's (and what concerns them all).
+    /// If set, print only records of this sandbox, and those of all.
     wanted: Option<SandboxName>,
     since: Option<Timestamp>,
     out: Output,
@@ -183,8 +183,7 @@ struct OnRecord<'a> {
 }
 
 impl OnRecord<'_> {
-    /// Tells what came to be on record. Answers whether anything was of a sandbox that is wanted, and whether that
-    /// sandbox's end was.
+    /// Prints new records. Returns whether any belonged to a selected sandbox, and whether any was its destruction.
     async fn tell_new(&mut self) -> Result<(bool, bool), Failure> {
         let Some(keeper) = &self.keeper else { return Ok((false, false)) };
         let (mut any, mut end) = (false, false);
@@ -206,7 +205,7 @@ impl OnRecord<'_> {
         Ok((any, end))
     }
 
-    /// Waits until the sandbox's end is on record, which takes a moment longer than its last object.
+    /// Waits until the sandbox's end has been recorded, which happens shortly after its last object is removed.
     async fn tell_end(&mut self) -> Result<(), Failure> {
         let ended = async {
             while !self.tell_new().await?.1 {
@@ -229,7 +228,7 @@ impl OnRecord<'_> {
     }
 }
 
-/// A sandbox's gateway is the last of its containers to go.
+/// Whether an event is the removal of the gateway, which is a sandbox's last container.
 fn is_the_end(event: &EngineEvent) -> bool {
     event.object == ObjectKind::Container
         && event.action == "destroy"

@@ -1,4 +1,4 @@
-//! `exec`: a command in a service.
+//! `exec`: runs a command in a service.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -48,13 +48,12 @@ pub struct Args {
     privileged: bool,
 }
 
-/// Runs the verb.
+/// Runs `exec`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     args.run(context).await
 }
 
 impl Args {
-    /// Runs it.
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         if self.privileged {
             return Err(Failure::usage(

@@ -1,4 +1,4 @@
-//! `sandbox extend`: adds to the time that a sandbox has left, or sets its deadline.
+//! `sandbox extend`: adds to a sandbox's remaining time, or sets its deadline.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub struct Args {
     until: Option<Timestamp>,
 }
 
-/// Runs the verb.
+/// Runs `extend`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let (name, length) = read(&args)?;
     let how = match (args.until, length) {
@@ -71,7 +71,7 @@ fn wrong(message: &str) -> Failure {
     Failure::usage(message, None)
 }
 
-/// A time of day, the next one of that clock; or a moment as RFC 3339.
+/// Parses a time of day (its next occurrence in local time) or an RFC 3339 timestamp.
 fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(moment);

@@ -1,4 +1,4 @@
-//! `sandbox fault`: faults of a sandbox's services, on demand.
+//! `sandbox fault`: injects faults into the traffic of a sandbox's services, and lists and removes them.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ struct RmArgs {
     all: bool,
 }
 
-/// Runs the verb.
+/// Runs `fault`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     match args.verb {
         Verb::Add(args) => add(args, context).await,
@@ -141,7 +141,7 @@ async fn imposed(context: &Context) -> Result<Vec<Imposed>, Failure> {
     Ok(faults)
 }
 
-/// A fault as figures with their units.
+/// A fault's values with their units.
 fn figures(fault: &Fault) -> serde_json::Value {
     json!({
         "latency_ms": fault.latency.map(|length| length.as_millis()),
@@ -152,12 +152,12 @@ fn figures(fault: &Fault) -> serde_json::Value {
     })
 }
 
-/// A fault waits while its service does not run.
+/// The state of a fault, which is pending while its service does not run.
 fn state(imposed: &Imposed) -> &'static str {
     if imposed.container.state.is_alive() { "in force" } else { "when it starts" }
 }
 
-/// `5%`, `0.5%`.
+/// Parses a share: `5%`, `0.5%`.
 fn share(text: &str) -> Result<f64, String> {
     let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
     percent
@@ -166,7 +166,7 @@ fn share(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "not a share such as 5% or 0.5%".to_owned())
 }
 
-/// `500kbit`, `1mbit`, `2gbit`.
+/// Parses a bandwidth: `500kbit`, `1mbit`, `2gbit`.
 fn rate(text: &str) -> Result<u64, String> {
     let text = text.to_ascii_lowercase();
     let units = [("gbit", 1e9), ("mbit", 1e6), ("kbit", 1e3), ("bit", 1.0)];

@@ -1,4 +1,4 @@
-//! `sandbox fork`: a second sandbox with the data as it is now.
+//! `sandbox fork`: creates a second sandbox with the current data of the first.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub struct Args {
     names: Vec<SandboxName>,
 }
 
-/// Runs the verb.
+/// Runs `fork`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let mut names = args.names;
     let Some(new) = names.pop() else { return Ok(Exit::Usage) };

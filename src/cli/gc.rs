@@ -1,4 +1,4 @@
-//! `sandbox gc`: what is kept between sandboxes, and what of it goes.
+//! `sandbox gc`: lists baselines, snapshots and images, and removes those that are over the budget or unused.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ pub struct Args {
     all: bool,
 }
 
-/// Runs the verb.
+/// Runs `gc`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     if args.all {
@@ -61,7 +61,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Sets that a sandbox's volumes were cloned from: `reset` goes back to them.
+/// The sets that volumes of sandboxes were cloned from, which `reset` needs.
 async fn in_use(context: &Context) -> Result<BTreeSet<SetPath>, Failure> {
     let engine = context.engine().await?;
     let sightings = inspect::sandboxes(&*engine, &context.scope()?).await?;
@@ -90,7 +90,7 @@ fn show(context: &Context, usage: &Usage, kept: &[StoredSet], going: &[SetPath],
         ]);
     }
     for image in images {
-        // Layers of an image may be shared; the engine does not tell which.
+        // Images may share layers, but the engine does not report which, so the shared size is empty.
         let goes = if image.current { "" } else { "replaced, goes" };
         let name = format!("image/{}", image.reference);
         table.row([name, amount::bytes(image.size), String::new(), goes.to_owned()]);

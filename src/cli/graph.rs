@@ -1,4 +1,4 @@
-//! `graph`: a picture of the spec.
+//! `graph`: draws the spec as a tree, as DOT or as Mermaid.
 
 use clap::ValueEnum;
 
@@ -27,13 +27,12 @@ enum Format {
     Mermaid,
 }
 
-/// Runs the verb.
+/// Runs `graph`.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     args.run(context)
 }
 
 impl Args {
-    /// Draws it.
     fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let picture = Picture::from(&context.load(&self.spec, &[], Refusals::Warn)?.spec);
         let mut out = Output::stdout();

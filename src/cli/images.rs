@@ -1,4 +1,4 @@
-//! `images`: the images that a sandbox's containers are made from.
+//! `images`: lists the images of a sandbox's containers.
 
 use clap_complete::engine::ArgValueCandidates;
 use serde_json::json;
@@ -25,7 +25,7 @@ pub struct Args {
     format: Form,
 }
 
-/// The digits of an id that are shown.
+/// Number of digits of a short id.
 const SHORT: usize = 12;
 
 /// Runs `images`.
@@ -69,7 +69,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// `registry:5000/web:1` as repository and tag.
+/// Splits `registry:5000/web:1` into repository and tag.
 fn split(reference: &str) -> (&str, &str) {
     match reference.rsplit_once(['@', ':']) {
         Some((repository, tag)) if !tag.contains('/') => (repository.trim_end_matches("@sha256"), tag),

@@ -1,4 +1,4 @@
-//! `init`: a first spec, from a Compose file or from a few questions. Every question has its flag.
+//! `init`: writes a first spec, from a Compose file or from a few questions. Every question has its flag.
 
 mod ask;
 
@@ -11,10 +11,10 @@ use super::{Context, Exit, Failure, SpecOptions};
 use crate::report::Output;
 use crate::spec::{Basis, Cache, Database, Loaded, Origin, OwnService, Refusals, Scaffold, ServiceName};
 
-/// What `init` writes.
+/// The file that `init` writes.
 const FILE: &str = "sandbox.yaml";
 
-/// Compose's names for its files, the preferred one first.
+/// Names of Compose files, the preferred one first.
 const COMPOSE: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
 
 /// Arguments of `init`.
@@ -92,7 +92,7 @@ impl From<CacheKind> for Cache {
     }
 }
 
-/// Runs the verb.
+/// Runs `init`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let folder = context.folder()?;
     let asker = Asker::new(args.yes);
@@ -107,7 +107,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// What is to be written, and whether it is only printed; `None` if the user would rather not.
+/// Builds the spec, and returns it with whether to only print it; `None` if the user declines.
 fn sketch(args: &Args, folder: &Path, asker: Asker) -> Result<Option<(Scaffold, bool)>, Failure> {
     let there = folder.join(FILE);
     if there.exists() && !args.print && !args.force && !asker.overwrite(FILE)? {
@@ -199,7 +199,7 @@ fn own_service(args: &Args, folder: &Path, asker: Asker) -> Result<Option<OwnSer
     Ok(Some(OwnService { name, image, port }))
 }
 
-/// The SQL that is found here, or named.
+/// The path of the SQL seeds, from the option or found in the folder.
 fn seed(args: &Args, folder: &Path, database: Database, asker: Asker) -> Result<Option<String>, Failure> {
     if database == Database::None || args.seed.is_some() {
         return Ok(args.seed.clone());
@@ -215,7 +215,7 @@ fn seed(args: &Args, folder: &Path, database: Database, asker: Asker) -> Result<
     Ok(wanted.then_some(pattern))
 }
 
-/// Writes the spec where it can be loaded, and puts it in its place once it has been.
+/// Writes the spec to a temporary file, loads it as a check, and then renames it.
 fn write(context: &Context, folder: &Path, text: &str, print: bool) -> Result<Loaded, Failure> {
     let named = tempfile::Builder::new().prefix(".sandbox-").suffix(".yaml").tempfile_in(folder);
     let file = named.map_err(|error| cannot_write(folder, &error))?;
@@ -226,7 +226,7 @@ fn write(context: &Context, folder: &Path, text: &str, print: bool) -> Result<Lo
         Output::stdout().text(text);
         return Ok(loaded);
     }
-    // A temporary file is its owner's alone; a spec is not.
+    // A temporary file is readable by its owner only; a spec should not be.
     use std::os::unix::fs::PermissionsExt;
     let _ = std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644));
     file.persist(folder.join(FILE)).map_err(|error| cannot_write(folder, &error.error))?;

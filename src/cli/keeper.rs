@@ -1,4 +1,4 @@
-//! What reading verbs ask of the keeper, if there is one: none of them starts it.
+//! Requests of read-only verbs to a running keeper. None of them starts a keeper.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use crate::agent::client::{self, Keeper, Options};
 use crate::engine::Engine;
 use crate::spec::SandboxName;
 
-/// How often a verb that goes on for long says that the sandbox is being used.
+/// How often a long-running verb reports to the keeper that the sandbox is in use.
 const AGAIN: Duration = Duration::from_mins(1);
 
-/// Verbs that only look do not wait longer for the keeper.
+/// How long read-only verbs wait for the keeper.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The keeper, if it runs.
+/// Connects to the keeper if it is running.
 pub async fn running(engine: &Arc<dyn Engine>) -> Result<Option<Keeper>, Failure> {
     let options = Options::from_env()?;
     match client::keeper_state(engine, &options).await? {
@@ -34,11 +34,11 @@ pub async fn running(engine: &Arc<dyn Engine>) -> Result<Option<Keeper>, Failure
     }
 }
 
-/// A sandbox is being used for as long as this lives.
+/// Reports to the keeper that a sandbox is in use, until dropped.
 pub struct UsageGuard(JoinHandle<()>);
 
 impl UsageGuard {
-    /// Tells the keeper now, and again every minute. Without a keeper nothing is told: nothing ends by disuse then.
+    /// Reports now and then every minute. Does nothing without a keeper, because then no sandbox expires by disuse.
     pub fn of(engine: &Arc<dyn Engine>, name: &str) -> Self {
         let (engine, name) = (Arc::clone(engine), name.parse::<SandboxName>());
         Self(tokio::spawn(async move {

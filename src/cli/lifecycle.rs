@@ -1,4 +1,4 @@
-//! `start`, `stop`, `restart`: services of a sandbox that is there.
+//! `start`, `stop`, `restart`: change the state of services of an existing sandbox.
 
 use std::time::Duration;
 
@@ -35,14 +35,14 @@ pub struct StopArgs {
     pub no_deps: bool,
 }
 
-/// What is done.
+/// The requested change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// They are started.
+    /// Start the services.
     Start,
-    /// They are stopped, within this time if it is given.
+    /// Stop them, with this timeout if given.
     Stop(Option<Duration>),
-    /// They are stopped, within this time if it is given, and started.
+    /// Stop them, with this timeout if given, and start them.
     Restart(Option<Duration>),
 }
 
@@ -70,7 +70,7 @@ impl StopArgs {
     }
 }
 
-/// Runs the verb.
+/// Runs `start`, `stop` or `restart`.
 pub async fn run(args: Args, change: Change, context: &Context) -> Result<Exit, Failure> {
     let reporting = context.reporter();
     let outcome = perform(&args, change, context, &reporting).await;
@@ -103,7 +103,7 @@ async fn perform(
     Ok(())
 }
 
-/// The sandbox that a verb is about, taken up.
+/// Opens the selected sandbox for a change.
 pub(super) async fn present(context: &Context, reporting: &Reporting) -> Result<ExistingSandbox, Failure> {
     let engine = context.engine().await?;
     let sighting = context.chosen().await?;

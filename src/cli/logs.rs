@@ -1,4 +1,4 @@
-//! `logs`: what services have written, and what they write.
+//! `logs`: prints the logs of services, and follows them.
 
 use std::sync::Arc;
 
@@ -58,13 +58,12 @@ fn tail(text: &str) -> Result<Tail, String> {
     }
 }
 
-/// Runs the verb.
+/// Runs `logs`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     args.run(context).await
 }
 
 impl Args {
-    /// Shows them.
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         if self.no_color {
             set_colours(Colours::Never);
@@ -125,7 +124,7 @@ impl Args {
     }
 }
 
-/// Whose logs are shown.
+/// The selected services and replicas.
 struct Wanted {
     services: Vec<String>,
     index: Option<u32>,

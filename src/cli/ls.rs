@@ -1,4 +1,4 @@
-//! `ls`: which sandboxes there are.
+//! `ls`: lists the sandboxes.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -67,19 +67,18 @@ impl Row {
     }
 }
 
-/// Runs the verb.
+/// Runs `ls`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     args.run(context).await
 }
 
 impl Args {
-    /// Lists them.
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
         let sightings = inspect::sandboxes(engine.as_ref(), &context.scope()?).await?;
         let standings = match keeper::running(&engine).await {
             Ok(Some(keeper)) => keeper.sandboxes().await.unwrap_or_default(),
-            // Labels tell the first deadline; that the keeper is in trouble is for `doctor` to say.
+            // Without the keeper's state, the first deadline comes from the labels. `doctor` reports a failing keeper.
             Ok(None) | Err(_) => Vec::new(),
         };
         let rows: Vec<Row> = sightings.iter().map(|sighting| Row::new(sighting, &standings)).collect();

@@ -1,7 +1,7 @@
-//! The command line: clap types and one file per verb.
+//! The command line: clap types, and one file per verb.
 //!
-//! A verb turns its arguments into one call to the core and the outcome into an [`Exit`]; it decides nothing else. What
-//! all verbs share (which engine, which sandbox, how to report) is in [`Context`].
+//! A verb parses its arguments, makes one call to the core and converts the outcome into an [`Exit`]. What all verbs
+//! share (the engine, the selected sandbox, the reporter) is in [`Context`].
 
 mod artifacts;
 mod attach;
@@ -244,13 +244,13 @@ impl Verb {
     }
 }
 
-/// Parses the command line, runs its verb, reports what failed.
+/// Parses the command line, runs the verb and reports failures.
 pub fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     if arguments.get(1).is_some_and(|word| word == "agent") {
         return crate::agent::run(&arguments[2..]);
     }
-    // A shell that asks for completions gets them, and that is all.
+    // A request for completions is answered here and exits.
     clap_complete::CompleteEnv::with_factory(Cli::command).var(completions::VARIABLE).complete();
     let arguments = help::asked(arguments);
     let parsed =
@@ -270,7 +270,7 @@ pub fn main() -> ExitCode {
     crate::report::style::set_colours(cli.leading.ansi.into());
     let context = Context::new(globals, cli.leading.spec.clone());
     let outcome = runtime.block_on(cli.verb.run(&context));
-    // What still reads a terminal or a pipe must not hold the process back.
+    // A thread that still reads a terminal or a pipe must not delay the exit.
     runtime.shutdown_background();
     match outcome {
         Ok(exit) => exit.into(),

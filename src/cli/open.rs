@@ -1,4 +1,4 @@
-//! `open`: a service in the browser.
+//! `open`: opens a service in the browser.
 
 use std::process::{Command, Stdio};
 
@@ -22,13 +22,12 @@ pub struct Args {
     print: bool,
 }
 
-/// Runs the verb.
+/// Runs `open`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     args.run(context).await
 }
 
 impl Args {
-    /// Opens it.
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
         let sighting = context.chosen().await?;
@@ -75,7 +74,7 @@ impl Args {
     fn page(&self, endpoint: &Endpoint) -> Option<String> {
         match &endpoint.url {
             Some(url) if url.starts_with("http") => Some(url.clone()),
-            // A port that was named is taken at its word.
+            // A port that the user named is not checked.
             _ if self.port.is_some() => {
                 Some(format!("http://{}", std::net::SocketAddr::new(endpoint.host, endpoint.port)))
             }
@@ -84,7 +83,7 @@ impl Args {
     }
 }
 
-/// Opens an address in the user's browser.
+/// Opens an address in the user's browser; returns whether that worked.
 pub(super) fn browse(url: &str) -> bool {
     let browsers = std::env::var("BROWSER").unwrap_or_default();
     let named = browsers.split(':').filter(|browser| !browser.is_empty());

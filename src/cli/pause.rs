@@ -1,4 +1,4 @@
-//! `pause` and `unpause`: freeze the processes of services, and let them go on.
+//! `pause` and `unpause`: freeze and resume the processes of services.
 
 use clap_complete::engine::ArgValueCandidates;
 

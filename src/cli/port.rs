@@ -1,4 +1,4 @@
-//! `port`: where a service's port is on the host.
+//! `port`: prints the host address of a service's port.
 
 use clap_complete::engine::ArgValueCandidates;
 
@@ -42,13 +42,12 @@ fn inside(text: &str) -> Result<(u16, Option<Protocol>), String> {
     Ok((number, kind))
 }
 
-/// Runs the verb.
+/// Runs `port`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     args.run(context).await
 }
 
 impl Args {
-    /// Prints it.
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
         let mut sighting = context.chosen().await?;

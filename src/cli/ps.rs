@@ -1,4 +1,4 @@
-//! `ps`: a sandbox's services.
+//! `ps`: lists a sandbox's services.
 
 use clap_complete::engine::ArgValueCandidates;
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ fn filter(text: &str) -> Result<ContainerState, String> {
     }
 }
 
-/// Runs the verb.
+/// Runs `ps`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     let mut sighting = context.chosen().await?;
@@ -97,7 +97,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The services as `docker compose ps --format json` names their fields.
+/// The services with the field names of `docker compose ps --format json`.
 async fn rows(
     engine: &dyn Engine,
     project: &str,

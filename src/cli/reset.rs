@@ -1,4 +1,4 @@
-//! `sandbox reset`: data back to the baseline, or to a snapshot.
+//! `sandbox reset`: restores data to the baseline or to a snapshot.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub struct Args {
     to: Option<SetPath>,
 }
 
-/// Runs the verb.
+/// Runs `reset`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let reporting = context.reporter();
     let outcome = async {

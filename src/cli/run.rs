@@ -1,5 +1,5 @@
-//! `sandbox run` and `sandbox shell`: a command for a sandbox. `run` builds one of its own; `shell` works in the one that
-//! is there.
+//! `sandbox run` and `sandbox shell`: run a command with a sandbox. `run` builds a new sandbox; `shell` uses an
+//! existing one if there is one.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ pub async fn shell(args: ShellArgs, context: &Context) -> Result<Exit, Failure> 
     }
 }
 
-/// The sandbox of the folder, if another session holds it.
+/// The sandbox of the folder, if another session holds its lease.
 async fn held_elsewhere(context: &Context) -> Result<Option<SandboxName>, Failure> {
     let Some(name) = context.derived_name() else { return Ok(None) };
     let Some(keeper) = super::keeper::running(&context.engine().await?).await? else { return Ok(None) };
@@ -75,7 +75,7 @@ async fn held_elsewhere(context: &Context) -> Result<Option<SandboxName>, Failur
     Ok(Some(name).filter(|_| held))
 }
 
-/// Runs a command for a sandbox that stands, and leaves that as it is.
+/// Runs a command with an existing sandbox and leaves the sandbox running.
 async fn visit(name: &SandboxName, command: Command, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
@@ -106,7 +106,7 @@ async fn build(
     context: &Context,
 ) -> Result<Exit, Failure> {
     let from = super::snapshot_spec::source(context, build.from.as_deref()).await?;
-    // Its profile is active although nobody asked for it.
+    // A service's profile is active if the user names the service.
     let named: Vec<String> = service.iter().map(ToString::to_string).collect();
     let loaded = build.applied(super::snapshot_spec::loaded(context, spec, from.as_ref(), &named).await?)?;
     if let Some(service) = service.as_ref().filter(|name| !loaded.spec.services.contains_key(*name)) {

@@ -1,4 +1,4 @@
-//! `sandbox snapshot`: data kept under a name.
+//! `sandbox snapshot`: creates, lists, inspects, exports, imports and removes snapshots.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -86,12 +86,12 @@ enum Verb {
     },
 }
 
-/// A snapshot's name.
+/// Parses a snapshot's name.
 pub(super) fn named(text: &str) -> Result<SetPath, String> {
     SetPath::snapshot(text).map_err(|error| error.to_string())
 }
 
-/// Runs the verb.
+/// Runs `snapshot`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     match args.verb {
         Verb::Create { snapshot, crash, note } => create(context, &snapshot, crash, note).await,
@@ -114,10 +114,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     }
 }
 
-/// How snapshot files' names end.
+/// File name extension of snapshot files.
 const ENDING: &str = ".sandbox.tar.zst";
 
-/// The name of the snapshot in a file, by the file's.
+/// The default name of an imported snapshot, from the name of its file.
 pub(super) fn label(file: &Path) -> String {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let stem = || file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -134,13 +134,13 @@ fn images(taken: bool) -> Images {
     if taken { Images::Taken } else { Images::Left }
 }
 
-/// Has a snapshot file carried, and shows how far it is.
+/// Transfers a snapshot file to or from the keeper's container, and shows the progress.
 async fn carry(
     context: &Context,
     work: impl AsyncFnOnce(&RemoteEnd) -> Result<TransferSummary, SessionError>,
 ) -> Result<TransferSummary, Failure> {
     let engine = context.engine().await?;
-    // The keeper must be there, and of our build, before its container is asked.
+    // A keeper of this build must be running before its container is used.
     let at_hand = Keeper::container_at_hand(&engine, Options::from_env()?).await?;
     let container = if let Some(container) = at_hand {
         container
@@ -182,7 +182,7 @@ fn carried(context: &Context, what: &str, moved: TransferSummary) -> Result<Exit
     Ok(Exit::Done)
 }
 
-/// The engine's keeper.
+/// Connects to the engine's keeper and starts it if needed.
 pub(super) async fn keeper(context: &Context) -> Result<Keeper, Failure> {
     Ok(Keeper::ensure(&context.engine().await?, Options::from_env()?).await?)
 }
@@ -289,7 +289,7 @@ async fn of_stored(context: &Context, name: &str) -> Result<Value, Failure> {
     Ok(shown)
 }
 
-/// What a file says of itself; its beginning is all that is read of it.
+/// Reads the manifest of a snapshot file; only the beginning of the file is read.
 fn of_file(path: &Path) -> Result<Value, Failure> {
     let file = std::fs::File::open(path)?;
     let packed = file.metadata()?.len();
@@ -310,7 +310,7 @@ fn of_file(path: &Path) -> Result<Value, Failure> {
     Ok(shown)
 }
 
-/// Secrets go with the data, not to the screen.
+/// Removes the secrets from a manifest that is shown.
 fn discreet(mut manifest: Value) -> Value {
     if let Some(secrets) = manifest.get_mut("secrets").and_then(Value::as_object_mut) {
         secrets.values_mut().for_each(|value| *value = "(kept)".into());

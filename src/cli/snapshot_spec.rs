@@ -1,8 +1,9 @@
-//! `--from`: which data a sandbox starts with, and which spec goes with it.
+//! `--from`: selects the data that a sandbox starts with, and the spec to use with it.
 //!
-//! A snapshot of this machine brings the spec that it was taken with. One that came from elsewhere is used with the spec and
-//! the sources of the folder if that is a checkout of the same project; otherwise its own spec is read with distrust, its
-//! paths begin at the folder, and what was built is not built again but comes out of the file.
+//! A snapshot of this machine is used with the spec that it was taken with. An imported snapshot is used with the spec
+//! and sources of the folder if that is a checkout of the same project. Otherwise its own spec is used as untrusted:
+//! its paths are relative to the folder, and images of services with a `build` come from the file instead of being
+//! built.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,19 +18,19 @@ use crate::spec::{
 };
 use crate::storage::SetPath;
 
-/// As much of a snapshot's name as a sandbox's name takes.
+/// Maximum number of characters of a snapshot's name in a sandbox's name.
 const FEW: usize = 24;
 
-/// What `--from` names.
+/// The snapshot that `--from` names.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
-    /// The kept set.
+    /// The stored set.
     pub set: SetPath,
     /// The snapshot's name.
     label: String,
 }
 
-/// The kept set that `--from` names: a snapshot, or a file, which is imported unless it was before.
+/// Resolves `--from` to a stored set: a snapshot, or a file, which is imported unless it already was.
 pub(super) async fn source(context: &Context, from: Option<&str>) -> Result<Option<Source>, Failure> {
     let Some(from) = from else { return Ok(None) };
     let keeper = super::snapshot::keeper(context).await?;
@@ -53,7 +54,8 @@ pub(super) async fn source(context: &Context, from: Option<&str>) -> Result<Opti
     Ok(Some(Source { set: kept?, label: super::snapshot::label(file) }))
 }
 
-/// The spec that is built: the files' if one is named or no data is; else the one that goes with the data.
+/// Loads the spec to build: from files if any are named or there is no snapshot, else the one that belongs to the
+/// data.
 pub(super) async fn loaded(
     context: &Context,
     options: &SpecOptions,
@@ -85,7 +87,7 @@ pub(super) async fn loaded(
     }
     let access = if merged.allow_host_access { HostAccess::Allowed } else { HostAccess::Refused };
     let (kept, access) = admitted(&kept, access).await?;
-    // What somebody else may have written does not name variables of this host.
+    // An untrusted spec must not read environment variables of this host.
     let variables = if kept.origin == SpecOrigin::Local || access == HostAccess::Allowed {
         spec::variables_in(&kept.folder, super::context::environment())
     } else {
@@ -95,7 +97,7 @@ pub(super) async fn loaded(
     Ok(Loaded { spec: kept, warnings: Vec::new(), variables, sandbox, read: BTreeSet::new() })
 }
 
-/// A kept spec, once the user allows what it asks of this machine, with what was allowed.
+/// Asks the user to allow the host access that a stored spec needs, and returns the spec with the granted access.
 async fn admitted(kept: &Spec, access: HostAccess) -> Result<(Spec, HostAccess), Failure> {
     let problems = match spec::readmitted(kept, access) {
         Ok(spec) => return Ok((spec, access)),
@@ -109,13 +111,13 @@ async fn admitted(kept: &Spec, access: HostAccess) -> Result<(Spec, HostAccess),
     Ok((spec::readmitted(kept, HostAccess::Allowed).map_err(Failure::Spec)?, HostAccess::Allowed))
 }
 
-/// A sandbox of a snapshot's data is another one than the project's usual.
+/// A sandbox with a snapshot's data has its own name, distinct from the project's usual one.
 fn sandbox_name(spec: &Spec, source: &Source) -> SandboxName {
     let name: String = source.label.chars().take(FEW).collect();
     SandboxName::derive(spec.name.as_str(), Some(&name))
 }
 
-/// The spec of the folder that the user stands in, if it is one of the same project.
+/// The spec of the working directory, if it belongs to the same project.
 fn of_checkout(
     context: &Context,
     options: &SpecOptions,
@@ -124,7 +126,7 @@ fn of_checkout(
 ) -> Result<Option<Loaded>, Failure> {
     let Some(files) = spec::files_for(&context.folder()?) else { return Ok(None) };
     let shown = files.first().map(|file| file.display().to_string()).unwrap_or_default();
-    // Whether it is the same project can be told of a spec that has mistakes as well.
+    // The project can be identified even if the spec has errors.
     let Ok(looked_at) = context.load(options, &[], Refusals::Warn) else { return Ok(None) };
     if !is_same_project(&looked_at.spec, kept) {
         return Ok(None);
@@ -139,7 +141,7 @@ fn is_same_project(here: &Spec, kept: &Spec) -> bool {
     here.name == kept.name || here.services.keys().eq(kept.services.keys())
 }
 
-/// A foreign spec's folders are not made up.
+/// Fails if a bind mount of an untrusted spec does not exist, instead of creating the folder.
 fn missing_files(kept: &Spec) -> Result<(), Failure> {
     for service in kept.services.values() {
         for mount in &service.mounts {
@@ -157,7 +159,7 @@ fn missing_files(kept: &Spec) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What was built is not built of the sources of whoever sent it: its image is used.
+/// Replaces `build` by the built image from the snapshot, because the build sources are not available here.
 async fn use_images(context: &Context, kept: &mut Spec, manifest: &Manifest) -> Result<(), Failure> {
     let engine = context.engine().await?;
     for service in kept.services.values_mut().filter(|service| service.build().is_some()) {
@@ -178,7 +180,7 @@ async fn use_images(context: &Context, kept: &mut Spec, manifest: &Manifest) -> 
     Ok(())
 }
 
-/// The data is there: what would make it is not read, and need not be here.
+/// Removes seeds from a spec, because the snapshot already contains the data and the seeds' files may be missing.
 fn without_seeds(mut spec: Spec) -> Spec {
     for service in spec.services.values_mut() {
         service.seed.clear();

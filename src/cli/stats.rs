@@ -1,4 +1,4 @@
-//! `stats`: services' use of resources.
+//! `stats`: shows the resource use of services.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,7 +64,7 @@ impl Row {
     }
 }
 
-/// Runs the verb.
+/// Runs `stats`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     args.run(context).await
 }
@@ -93,7 +93,7 @@ impl Args {
                 ended = watchers.join_next() => if ended.is_none() { break },
             }
             let rows = rows(&samples);
-            // A use of processors is a difference: the first sample has none.
+            // CPU use is a difference, so the first sample has none.
             let ready =
                 samples.lock().unwrap_or_else(PoisonError::into_inner).values().filter(|s| s.1 > 1).count();
             if ready < wanted.min(watchers.len()) {

@@ -1,4 +1,4 @@
-//! `task`: the named commands of a spec.
+//! `task`: lists and runs the named commands of a spec.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -38,7 +38,7 @@ struct Listed<'a> {
     description: Option<&'a str>,
 }
 
-/// Runs the verb.
+/// Runs `task`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let spec = context.spec_here(&args.spec).await?;
     let Some(name) = &args.task else {
@@ -63,7 +63,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Command(u8::try_from(code).unwrap_or(1)))
 }
 
-/// A task of this machine out of somebody else's spec runs only if the user says so.
+/// Asks the user before a task of an untrusted spec runs on this machine.
 async fn may_run(spec: &Spec, name: &str, task: &Task, allowed: bool) -> Result<(), Failure> {
     if spec.origin == SpecOrigin::Local || task.service.is_some() || allowed {
         return Ok(());
@@ -121,7 +121,8 @@ fn shown(command: &[String]) -> String {
     }
 }
 
-/// The command of a task with more arguments. A line for a shell has them as `"$@"`: at its end, unless it says where.
+/// The command of a task with additional arguments. A shell line gets them as `"$@"`, appended unless the line uses
+/// them.
 fn command(name: &str, task: &Task, arguments: &[String], folder: &Path) -> Command {
     let mut words = task.command.clone();
     if let [shell, flag, line] = words.as_mut_slice()
@@ -139,7 +140,7 @@ fn command(name: &str, task: &Task, arguments: &[String], folder: &Path) -> Comm
     let (place, folder) = if let Some(service) = &task.service {
         (CommandTarget::Service(service.clone()), written)
     } else {
-        // A spec that came from elsewhere may name a folder that is not here.
+        // An untrusted spec may name a folder that does not exist here.
         let folder = Some(folder).filter(|folder| folder.is_dir());
         (
             CommandTarget::Host,

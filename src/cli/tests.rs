@@ -29,7 +29,7 @@ fn pages(folder: &Path) -> BTreeMap<String, String> {
     std::fs::read_dir(folder).map(|entries| entries.map(read).collect()).unwrap_or_default()
 }
 
-/// `UPDATE_MAN=1 cargo test --lib cli` writes them anew.
+/// `UPDATE_MAN=1 cargo test --lib cli` regenerates them.
 #[test]
 fn the_manual_pages_say_what_the_command_line_says() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");

@@ -1,4 +1,4 @@
-//! `timeline`: where the time of an `up` went.
+//! `timeline`: draws how long each step of an `up` took.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,12 @@ pub struct Args {
     recording: Option<PathBuf>,
 }
 
-/// Runs the verb.
+/// Runs `timeline`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     args.run(context).await
 }
 
 impl Args {
-    /// Draws it.
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let spans = match &self.recording {
             Some(path) => recorded(path)?,
@@ -49,7 +48,7 @@ fn recorded(path: &Path) -> Result<Vec<Span>, Failure> {
         std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
     };
     read.map_err(|error| Failure::failed(format!("cannot read `{}`: {error}", path.display()), None))?;
-    // Other programs may have written to the same place: only what is an event counts.
+    // The file may also contain output of other programs: lines that are not events are ignored.
     let events: Vec<Recorded> =
         String::from_utf8_lossy(&bytes).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     if events.is_empty() {

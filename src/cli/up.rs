@@ -1,4 +1,4 @@
-//! `sandbox up`: builds the sandbox and shows how to reach it; in the foreground it is the session.
+//! `sandbox up`: builds the sandbox and shows its addresses; in the foreground it is the session.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -148,7 +148,7 @@ pub struct BuildOptions {
     pub allow_image_drift: bool,
 }
 
-/// How long a service is waited for.
+/// Default timeout for a service to become ready, in seconds.
 const PATIENCE: u64 = 300;
 
 /// When images are pulled.
@@ -173,7 +173,7 @@ impl From<Pull> for PullPolicy {
 }
 
 impl BuildOptions {
-    /// Says of a spec's services what these options say.
+    /// Applies these options to a spec's services.
     fn apply(&self, spec: &mut Spec) {
         for service in spec.services.values_mut().filter(|service| service.build().is_none()) {
             service.pull_policy = self.pull.map(PullPolicy::from).or(service.pull_policy);
@@ -188,10 +188,10 @@ impl BuildOptions {
         }
     }
 
-    /// A spec with what these options say of its services.
+    /// Returns a spec with these options applied.
     ///
     /// # Errors
-    /// When it does not have a service that is scaled.
+    /// Fails if the spec does not have a service that is scaled.
     pub(super) fn applied(&self, mut loaded: Loaded) -> Result<Loaded, Failure> {
         let services = &loaded.spec.services;
         if let Some((name, _)) = self.scale.iter().find(|(name, _)| !services.contains_key(name)) {
@@ -206,7 +206,7 @@ impl BuildOptions {
         Ok(loaded)
     }
 
-    /// The opening that these options ask for.
+    /// Converts these options to [`UpOptions`].
     pub(super) fn opening(
         &self,
         context: &Context,
@@ -271,7 +271,7 @@ impl Args {
         Err(Failure::usage(format!("the spec has no service `{name}`"), Some(hint)))
     }
 
-    /// What the session is for.
+    /// The purpose of the session.
     fn purpose(&self, context: &Context, loaded: &Loaded, opening: &UpOptions) -> Result<Purpose, Failure> {
         if self.is_detached() {
             return Ok(Purpose::Detached { lifetime: lifetime(&loaded.spec.lifetime, opening.ttl) });
@@ -286,7 +286,7 @@ impl Args {
     }
 }
 
-/// Runs the verb.
+/// Runs `up`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if args.no_color {
         set_colours(Colours::Never);
@@ -326,7 +326,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     Ok(exit(outcome))
 }
 
-/// What is built is used as it is.
+/// Uses existing images instead of building them.
 fn without_builds(spec: &mut Spec) {
     let built = spec.services.values().filter(|service| service.build().is_some());
     let references: Vec<_> =
@@ -339,7 +339,7 @@ fn without_builds(spec: &mut Spec) {
     }
 }
 
-/// The named services depend on each other only.
+/// Removes dependencies of the named services on services that are not named.
 fn without_dependencies(spec: &mut Spec, named: &[String]) {
     for service in spec.services.values_mut().filter(|one| named.iter().any(|name| name == one.name.as_str()))
     {
@@ -347,7 +347,7 @@ fn without_dependencies(spec: &mut Spec, named: &[String]) {
     }
 }
 
-/// What `--watch` needs to read the spec anew.
+/// The parameters by which `--watch` reloads the spec.
 fn watching(
     args: &Args,
     context: &Context,
@@ -403,7 +403,7 @@ fn exit(outcome: Outcome) -> Exit {
     }
 }
 
-/// `web=3`.
+/// Parses `web=3`.
 pub(super) fn scale(text: &str) -> Result<(ServiceName, u32), String> {
     let (name, number) = text.split_once('=').ok_or("not a service and a number such as web=3")?;
     let number = number
@@ -414,7 +414,7 @@ pub(super) fn scale(text: &str) -> Result<(ServiceName, u32), String> {
     Ok((name.parse().map_err(|error: crate::spec::InvalidName| error.to_string())?, number))
 }
 
-/// `90m`, `8h`, `2h30m`, `1d`.
+/// Parses `90m`, `8h`, `2h30m`, `1d`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     super::moment::duration(text)
         .filter(|length| !length.is_zero())

@@ -1,4 +1,4 @@
-//! `version`: which sandbox this is, and which engine it works with.
+//! `version`: prints the versions of sandbox and of the engine.
 
 use serde::Serialize;
 

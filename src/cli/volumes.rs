@@ -1,4 +1,4 @@
-//! `volumes`: a sandbox's volumes.
+//! `volumes`: lists a sandbox's volumes.
 
 use serde_json::json;
 
@@ -62,7 +62,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// What the spec calls a volume; of an anonymous one, its service and a hash.
+/// The volume's name in the spec; for an anonymous one, its service and a hash.
 fn key(name: &str) -> &str {
     name.split_once('.').map_or(name, |(_, key)| key.trim_start_matches('.'))
 }

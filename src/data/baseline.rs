@@ -1,5 +1,4 @@
-//! Baselines: which services a bake starts, which volumes it leaves behind, and the key under which they are kept.
-//! Pure.
+//! Selects the services and volumes of a bake, and computes the baseline's key. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,33 +13,33 @@ use crate::plan::volumes_of;
 use crate::spec::{Mount, MountKind, NetworkMode, Seed, Service, ServiceName, SnapshotRef, Spec};
 use crate::storage::{Namespace, SetName, SetPath, VolumeName};
 
-/// Which rules a bake follows. Data that was made under earlier ones may be incomplete, and is not used again.
+/// Version of the bake rules. Baselines made under earlier rules may be incomplete and are not reused.
 const BAKE_RULES: u32 = 2;
 
-/// What a bake is of.
+/// Scope of a bake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BakeSet {
-    /// The services that are started: those with seeds and what these depend on.
+    /// Services to start: those with seeds and their dependencies.
     pub services: BTreeSet<ServiceName>,
-    /// The services that are only made, because they have one of the volumes: their image's files get into it.
+    /// Services to create without a start, because they mount one of the volumes: their image's files are copied into
+    /// it.
     pub made: BTreeSet<ServiceName>,
-    /// The volumes that are kept: all of theirs, and those with seeds of their own.
+    /// Volumes of the baseline: those of the started services, and those with seeds of their own.
     pub volumes: BTreeSet<VolumeName>,
 }
 
 impl BakeSet {
-    /// Whether a mount is of a volume that is kept.
+    /// Whether a mount is of a volume of the baseline.
     fn keeps(&self, mount: &Mount) -> bool {
         matches!(&mount.kind, MountKind::Named { volume, .. }
             if self.volumes.iter().any(|kept| kept.as_str() == volume.as_str()))
     }
 }
 
-/// What is to be baked of a spec (of which only the services that are asked for are left). `None`: nothing in it is
-/// seeded.
+/// Computes the scope of a bake for a spec (reduced to the selected services). `None` if it has no seeds.
 ///
-/// A volume with a seed of its own is kept whether or not a service of the bake has it mounted: what only has such a
-/// volume need not be started, only made.
+/// A volume with its own seed is included whether or not a started service mounts it. A service that only mounts such
+/// a volume is created but not started.
 pub fn bake_set(spec: &Spec, images: &BTreeMap<ServiceName, Image>) -> Option<BakeSet> {
     let mut services = BTreeSet::new();
     for service in spec.services.values().filter(|service| service.is_seeded()) {
@@ -64,7 +63,7 @@ pub fn bake_set(spec: &Spec, images: &BTreeMap<ServiceName, Image>) -> Option<Ba
     (!set.volumes.is_empty()).then_some(set)
 }
 
-/// A service and all that must run for it to run.
+/// Adds a service and all its dependencies.
 fn add_with_dependencies(spec: &Spec, name: &ServiceName, found: &mut BTreeSet<ServiceName>) {
     let Some(service) = spec.services.get(name) else { return };
     if !found.insert(name.clone()) {
@@ -84,8 +83,8 @@ fn add_with_dependencies(spec: &Spec, name: &ServiceName, found: &mut BTreeSet<S
     }
 }
 
-/// The key of a baseline: a hash over all that shapes the data of any of its volumes. Ports, labels, limits and the
-/// like do not, nor does the folder that the spec lies in.
+/// Computes a baseline's key: a hash over everything that affects the data of its volumes. Ports, labels, limits and
+/// the like do not affect it, nor does the spec's folder.
 pub fn key(
     spec: &Spec,
     set: &BakeSet,
@@ -125,7 +124,7 @@ pub fn key(
     SetPath { shelf: Namespace::Baseline, name }
 }
 
-/// What of a service shapes its data.
+/// The properties of a service that affect its data.
 fn shape(spec: &Spec, service: &Service, image: Option<&Image>) -> Value {
     let mounts: Vec<Value> = service.mounts.iter().map(mount_shape).collect();
     let configs: Vec<Value> = service
@@ -158,7 +157,7 @@ fn shape(spec: &Spec, service: &Service, image: Option<&Image>) -> Value {
     relative(&spec.folder, shape)
 }
 
-/// What of a service that is only made shapes the volumes that it is made on: what of its image gets where.
+/// The properties of a created service that affect the volumes it mounts: its image's content and the mount targets.
 fn shape_of_made(set: &BakeSet, service: &Service, image: Option<&Image>) -> Value {
     let mounts: Vec<Value> =
         service.mounts.iter().filter(|mount| set.keeps(mount)).map(mount_shape).collect();
@@ -166,7 +165,7 @@ fn shape_of_made(set: &BakeSet, service: &Service, image: Option<&Image>) -> Val
         "image": image.map(|image| image.id.as_str()).or_else(|| service.image()),
         "platform": service.platform,
         "mounts": mounts,
-        // Of two images with content for one volume, the one that the other depends on fills it.
+        // If two images have content for one volume, the service that the other depends on fills it.
         "depends_on": service.depends_on.keys().collect::<Vec<_>>(),
     })
 }
@@ -181,7 +180,7 @@ fn mount_shape(mount: &Mount) -> Value {
     json!([mount.target, what, mount.read_only])
 }
 
-/// A seed without the paths of its files: these count by their names and bytes.
+/// A seed without its files' paths, because files count by name and content.
 fn seed_shape(folder: &Path, seed: &Seed) -> Value {
     let shape = match seed {
         Seed::Copy { to, owner, .. } => json!({"copy": [to, owner]}),
@@ -195,7 +194,7 @@ fn seed_shape(folder: &Path, seed: &Seed) -> Value {
     relative(folder, shape)
 }
 
-/// Paths below the spec's folder without it, so that each checkout of a spec has the same key.
+/// Removes the spec's folder from paths, so that all checkouts of a spec have the same key.
 fn relative(folder: &Path, value: Value) -> Value {
     match value {
         Value::String(text) => match Path::new(&text).strip_prefix(folder) {
@@ -339,7 +338,7 @@ mod tests {
         };
         assert!(changed(&|web| web.source = crate::spec::ImageSource::Image("web:2".to_owned())));
         assert!(changed(&|web| web.mounts[0].target = "/elsewhere".to_owned()));
-        // It does not run, and what else it has is not kept.
+        // The service is not started, so its other properties do not count.
         assert!(!changed(&|web| web.command = Some(vec!["serve".to_owned()])));
         assert!(!changed(&|web| web.mounts.push(mount("cache", "/cache"))));
     }

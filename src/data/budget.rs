@@ -1,49 +1,51 @@
-//! Which baselines and snapshots go when there are too many: the least recently used first, never one in use. Pure.
+//! Selects the baselines and snapshots to remove when there are too many: least recently used first, never one in use.
+//! Pure.
 
 use std::collections::BTreeSet;
 
 use crate::storage::{Namespace, SetPath, SetSize};
 
-/// A stored set, as far as the choice depends on it.
+/// A stored set with the properties that the selection depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredSet {
-    /// Which.
+    /// Namespace and name of the set.
     pub path: SetPath,
-    /// When it was last used, in seconds since the epoch.
+    /// Last use, in seconds since the epoch.
     pub last_used: i64,
-    /// What it takes.
+    /// Bytes that it uses.
     pub size: SetSize,
 }
 
-/// What is to be removed, and what it frees at least.
+/// The sets to remove and the space that this frees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choice {
-    /// The sets, in the order in which they go.
+    /// The sets, in the order of removal.
     pub remove: Vec<SetPath>,
-    /// Bytes that they alone hold.
+    /// Bytes that only these sets hold.
     pub frees: u64,
-    /// Bytes that remain over the budget because all else is in use or was made by hand.
+    /// Bytes over the budget that remain, because all other sets are in use or are snapshots.
     pub over: u64,
 }
 
-/// Whether snapshots go too. A baseline can be made again by itself; a snapshot cannot.
+/// Whether snapshots may be removed. A baseline can be recreated automatically; a snapshot cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvictionScope {
-    /// Only what makes itself again: what the automatic bound removes.
+    /// Only baselines: the limit that applies automatically.
     Baselines,
-    /// Snapshots as well, after all baselines: what a user asks for.
+    /// Baselines first, then snapshots: used when the user requests it.
     Everything,
 }
 
-/// What is aimed at with a budget: what is stored in a pool never takes more than that, and needs some room to work in.
+/// The target for a budget. It is below the budget, because a pool can never exceed it and needs some free space to
+/// work.
 pub fn aim(budget: u64) -> u64 {
     budget / 10 * 9
 }
 
-/// Chooses what goes so that `used` fits `budget`.
+/// Selects the sets to remove so that `used` fits `budget`.
 ///
-/// What a set shares with others is freed only with the last of them, so sizes count what a set alone holds, and a set
-/// that shares everything is no relief by itself: its turn comes by age like any other's.
+/// Data that sets share is freed only with the last of them, so a set counts with the bytes that only it holds. A set
+/// that shares everything frees nothing on its own, and is selected by age like any other.
 pub fn choose(
     kept: &[StoredSet],
     in_use: &BTreeSet<SetPath>,

@@ -1,18 +1,18 @@
-//! A seccomp profile under which bringing data to the disk is answered at once, and done never.
+//! A seccomp profile under which `fsync` and similar calls return success and do nothing.
 //!
-//! A sandbox's data is thrown away, so a crash of the host is the end of it anyway, and a database that waits for its
-//! disk waits for nothing. What is published is synced first, from outside.
+//! A sandbox's data is disposable, so it need not survive a crash of the host, and a database need not wait for the
+//! disk. Data is synced from outside before it is published.
 //!
-//! A profile given to a container replaces the engine's default one, so ours is that one (kept as data beside this
-//! file) plus a rule. The engine itself resolves the conditions in it on capabilities, architecture and kernel, as it
-//! does for its own, so what the default denies stays denied.
+//! A container's own profile replaces the engine's default profile, so this one is the default (kept as data in this
+//! folder) plus a rule. The engine evaluates the profile's conditions on capabilities, architecture and kernel as for
+//! its default, so everything that the default denies stays denied.
 
 use serde_json::{Value, json};
 
 const DEFAULT: &str = include_str!("seccomp/default.json");
 
-/// The calls that are answered with success and not done. The last two are what some architectures call the third
-/// from last.
+/// The calls that return success without an effect. The last two are the names of the third from last on some
+/// architectures.
 pub const IGNORED: [&str; 8] = [
     "fsync",
     "fdatasync",
@@ -24,22 +24,22 @@ pub const IGNORED: [&str; 8] = [
     "arm_sync_file_range",
 ];
 
-/// What the engine's default denies since versions later than the copy here (io_uring can also bring data to the disk
-/// past the rule).
+/// Calls that the engine's default denies since versions later than this copy (io_uring can also sync data without
+/// these calls).
 const DENIED_LATER: [&str; 3] = ["io_uring_setup", "io_uring_enter", "io_uring_register"];
 
-/// The address family of virtual machine sockets, which names hosts and guests whatever the network namespace. The
+/// The address family of virtual machine sockets, which reach hosts and guests from any network namespace. The
 /// engine's default denies it since version 23.
 const AF_VSOCK: u32 = 40;
 
-/// A profile that a user gave and that is none.
+/// A user's profile that is not valid.
 #[derive(Debug, thiserror::Error)]
 #[error("the seccomp profile is not a profile of the engine: {reason}")]
 pub struct BadProfile {
     reason: String,
 }
 
-/// The engine's default profile, with the rule: the value of the security option `seccomp=`.
+/// The engine's default profile with the rule: the value of the security option `seccomp=`.
 pub fn profile() -> String {
     let mut profile: Value = serde_json::from_str(DEFAULT).unwrap_or_default();
     take_out(&mut profile, &DENIED_LATER);
@@ -48,7 +48,7 @@ pub fn profile() -> String {
     profile.to_string()
 }
 
-/// A user's own profile, with the rule. What it denies otherwise is untouched.
+/// A user's own profile with the rule. Its other rules do not change.
 pub fn added_to(profile: &str) -> Result<String, BadProfile> {
     let mut profile: Value =
         serde_json::from_str(profile).map_err(|e| BadProfile { reason: e.to_string() })?;
@@ -68,7 +68,7 @@ fn ignore_syncs(profile: &mut Value) {
     }
 }
 
-/// Takes calls out of every rule that allows them; two rules for one call would leave it open which holds.
+/// Removes calls from all rules that allow them, because the result of two rules for one call is not defined.
 fn take_out(profile: &mut Value, calls: &[&str]) {
     let Some(rules) = profile.get_mut("syscalls").and_then(Value::as_array_mut) else { return };
     let named = |name: &Value| name.as_str().is_some_and(|name| calls.contains(&name));
@@ -176,7 +176,7 @@ mod tests {
         assert!(added_to("{").is_err());
     }
 
-    /// Runs this test's own binary in a container, as a program that makes the calls.
+    /// Runs this test binary in a container, as a program that makes the calls.
     fn inside(options: &[&str]) -> Option<String> {
         const IMAGE: &str = "sbx-test/busybox:latest";
         let found = Command::new("docker").args(["image", "inspect", IMAGE]).output();
@@ -209,14 +209,14 @@ mod tests {
         if std::env::var_os("FSYNC_INSIDE").is_none() {
             return;
         }
-        // SAFETY: none of these is given memory; a descriptor of -1 fails unless nobody looks at it.
+        // SAFETY: none of these calls gets memory; a descriptor of -1 fails unless the call is ignored.
         let answer = |number: i64, first: i64| unsafe {
             let outcome = libc::syscall(number, first, 0, 0, 0, 0);
             if outcome < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 }
         };
         let syncs = [libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_syncfs, libc::SYS_sync_file_range];
         let ignored: Vec<i32> = syncs.into_iter().map(|number| answer(number, -1)).collect();
-        // An address that is not aligned is refused by the kernel, where the call reaches it.
+        // The kernel rejects an unaligned address, if the call reaches it.
         let memory = answer(libc::SYS_msync, 1);
         let denied: Vec<i32> = [
             (libc::SYS_mount, 0),
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(with_rule, "[0, 0, 0, 0] 0 [1, 1, 1, 1, 1, 1]");
         let plain = inside(&[]).unwrap();
         assert!(plain.starts_with("[9, 9, 9, 9] 22 [1, 1, 1, 1, "), "{plain}");
-        // With the capability the engine's conditions let the call through again, as they do by default.
+        // With the capability the engine's conditions allow the call, as they do by default.
         let capable = inside(&[&by_file, "--cap-add=SYS_ADMIN"]).unwrap();
         assert!(capable.starts_with("[0, 0, 0, 0] 0 [14, "), "{capable}");
     }

@@ -1,4 +1,4 @@
-//! What is kept beside a baseline or a snapshot: where it came from, and what must go with it.
+//! The manifest of a baseline or a snapshot: its origin, and what belongs to its data.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Image, identity};
 use crate::storage::{SetInfo, VolumeName};
 
-/// The version of the manifest, of the baselines' keys and of the snapshot file. A newer one is refused, not guessed.
+/// The format version of manifests, baseline keys and snapshot files. A newer version is rejected.
 pub const FORMAT: u32 = 2;
 
-/// How the services were when the data was taken.
+/// State of the services when the data was copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Consistency {
-    /// Stopped, each of its own accord.
+    /// Stopped cleanly.
     Clean,
-    /// Paused, or killed: as after a loss of power.
+    /// Paused or killed: the data is as after a power failure.
     Crash,
 }
 
@@ -31,26 +31,26 @@ impl fmt::Display for Consistency {
     }
 }
 
-/// The image of a service when the data was made.
+/// The image of a service when the data was created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageIdentity {
-    /// What the spec calls it.
+    /// Its reference in the spec.
     pub reference: String,
-    /// The engine's id of it: the digest of its configuration.
+    /// The engine's image id: the digest of its configuration.
     pub id: String,
-    /// Its digests in registries, as `name@sha256:…`.
+    /// Its registry digests, as `name@sha256:…`.
     #[serde(default)]
     pub digests: Vec<String>,
-    /// The digest of its layers and configuration, which all image stores agree on; absent in older manifests.
+    /// The digest of its layers and configuration, which is the same in all image stores; absent in older manifests.
     #[serde(default)]
     pub content: Option<String>,
-    /// The digest of what it was built from, if it was built.
+    /// The digest of its build inputs, if it was built.
     #[serde(default)]
     pub inputs: Option<String>,
 }
 
 impl ImageIdentity {
-    /// The identity of an image that the engine has.
+    /// The identity of an image of the engine.
     pub fn of(reference: impl Into<String>, image: &Image) -> Self {
         Self {
             reference: reference.into(),
@@ -61,7 +61,7 @@ impl ImageIdentity {
         }
     }
 
-    /// Whether an image is this one: by its content, by what it was built from, by its id, or by its digest in a registry.
+    /// Whether an image is the same: by content, build inputs, id or registry digest.
     pub fn is(&self, image: &Image) -> bool {
         let other = Self::of(String::new(), image);
         let hash = |digest: &String| digest.rsplit_once('@').map(|(_, hash)| hash.to_owned());
@@ -73,18 +73,18 @@ impl ImageIdentity {
     }
 }
 
-/// A generated secret's value. It belongs to the data that was made with it; it is not shown.
+/// A generated secret's value. It is stored with the data that was created with it, and is never shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeptSecret(String);
 
 impl KeptSecret {
-    /// Keeps a value.
+    /// Wraps a value.
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
 
-    /// The value, for the one who gives it to a service.
+    /// The value in clear text, to be passed to a service.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -96,30 +96,30 @@ impl fmt::Debug for KeptSecret {
     }
 }
 
-/// Beside a baseline or a snapshot, as `manifest.json`.
+/// The content of `manifest.json` of a baseline or a snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// See [`FORMAT`].
+    /// Format version, see [`FORMAT`].
     pub format: u32,
-    /// When it was made.
+    /// Creation time.
     pub created: Timestamp,
-    /// The sandbox it was made in or of.
+    /// The sandbox that it was created in or from.
     #[serde(default)]
     pub sandbox: Option<String>,
-    /// What its maker noted.
+    /// The user's note.
     #[serde(default)]
     pub note: Option<String>,
-    /// The engine's architecture, in Docker's words (`amd64`, `arm64`).
+    /// The engine's architecture, in Docker's notation (`amd64`, `arm64`).
     pub arch: String,
-    /// How the services were.
+    /// State of the services.
     pub consistency: Consistency,
-    /// The resolved spec, secrets left out.
+    /// The resolved spec, without secrets.
     #[serde(default)]
     pub spec: Option<serde_json::Value>,
     /// The images, by service.
     #[serde(default)]
     pub images: BTreeMap<String, ImageIdentity>,
-    /// The generated secrets that the data was made with, by the spec's name.
+    /// The generated secrets that the data was created with, by their names in the spec.
     #[serde(default)]
     pub secrets: BTreeMap<String, KeptSecret>,
     /// The volumes, sorted.
@@ -127,7 +127,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// A manifest of data made now.
+    /// Creates a manifest with the current time.
     pub fn new(arch: impl Into<String>, consistency: Consistency) -> Self {
         Self {
             format: FORMAT,
@@ -143,13 +143,13 @@ impl Manifest {
         }
     }
 
-    /// The manifest of a stored set; `None` if the set has none that this version can read.
+    /// Reads the manifest of a stored set; `None` if it has none or this version cannot read it.
     pub fn of(set: &SetInfo) -> Option<Self> {
         let manifest: Self = serde_json::from_value(set.manifest.clone()?).ok()?;
         (manifest.format <= FORMAT).then_some(manifest)
     }
 
-    /// The manifest as it is stored.
+    /// Serializes the manifest for the storage.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
     }
@@ -200,7 +200,7 @@ mod tests {
         let in_graph_driver =
             Image { layers: layers.clone(), config: config.clone(), ..image("sha256:config") };
         let known = ImageIdentity::of("app", &in_graph_driver);
-        // The containerd store names an image by its manifest and writes defaults out.
+        // The containerd image store identifies an image by its manifest and writes default values out.
         let spelled_out = ImageConfig { workdir: "/".to_owned(), ..config.clone() };
         let in_containerd = Image { layers: layers.clone(), config: spelled_out, ..image("sha256:manifest") };
         assert!(known.is(&in_containerd));

@@ -1,7 +1,7 @@
-//! Seeds, baselines, snapshots and archives: what fills volumes and what is kept of them.
+//! Seeds, baselines, snapshots and archives: what fills volumes and what is stored of them.
 //!
-//! Says what is to be baked and under which key, what a seed runs or copies, which sets are kept and which go, and how
-//! a set becomes a file and a file a set. It starts no container and keeps nothing of its own: the storage does.
+//! This module selects what to bake and computes its key, prepares the commands and files of seeds, selects which sets
+//! to remove, and converts between sets and files. It starts no container and has no state; the storage has.
 
 pub mod archive;
 pub mod baseline;

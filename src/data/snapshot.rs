@@ -1,6 +1,6 @@
-//! Sets of volumes taken, kept, put back and multiplied, over any storage.
+//! Takes, lists, restores and copies sets of volumes, on any storage.
 //!
-//! The services that use the volumes are the caller's to stop or pause; what is taken is what lies in the storage.
+//! The caller stops or pauses the services that use the volumes; the data is taken as it lies in the storage.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,8 @@ use crate::storage::{
     Namespace, Published, Result, SetInfo, SetPath, Storage, StorageError, Usage, VolumeName, VolumePath,
 };
 
-/// Takes volumes of a sandbox and publishes them as a baseline or a snapshot, in one step: until it is there nobody
-/// sees it, and if anything fails nothing is left of it. Once all is copied `undisturbed` says whether anybody has written
+/// Clones volumes of a sandbox and atomically publishes them as a baseline or a snapshot. The set is invisible until
+/// it is published, and nothing remains after an error. After the copy, `undisturbed` returns whether nothing wrote
 /// meanwhile.
 pub async fn take<E: From<StorageError>>(
     storage: &dyn Storage,
@@ -33,13 +33,13 @@ pub async fn take<E: From<StorageError>>(
     }
     .await;
     if outcome.is_err() {
-        // The first error is the one to tell; what is left goes when the keeper starts next.
+        // The first error is reported; leftovers are removed when the keeper starts next.
         let _ = storage.delete_set(&making).await;
     }
     outcome
 }
 
-/// Clones volumes of a set into another one, side by side.
+/// Clones volumes of a set into another set, concurrently.
 pub async fn copy_set(
     storage: &dyn Storage,
     from: &SetPath,
@@ -52,7 +52,7 @@ pub async fn copy_set(
     join_all(clones).await.into_iter().collect()
 }
 
-/// Puts volumes of a sandbox back, each in one step, to the one that it has here. Nothing may have them mounted.
+/// Restores volumes of a sandbox, each atomically. They must not be mounted.
 pub async fn restore(
     storage: &dyn Storage,
     live: &SetPath,
@@ -61,7 +61,7 @@ pub async fn restore(
     let resets = sources
         .iter()
         .map(|(volume, source)| async move { storage.replace(source, &live.volume(volume.clone())).await });
-    // One that fails leaves none of the others under way.
+    // Waits for all resets even if one fails, so that none keeps running.
     join_all(resets).await.into_iter().collect::<Result<Vec<()>>>()?;
     let sets: BTreeSet<&SetPath> = sources.values().map(|source| &source.set).collect();
     for set in sets.into_iter().filter(|set| set.shelf != live.shelf) {
@@ -70,7 +70,7 @@ pub async fn restore(
     Ok(())
 }
 
-/// The kept sets, as far as a choice among them depends on it; `usage` has their sizes.
+/// The stored sets with the properties that the budget's selection needs; `usage` has their sizes.
 pub async fn kept(storage: &dyn Storage, usage: &Usage) -> Result<Vec<StoredSet>> {
     let mut kept = Vec::new();
     for shelf in [Namespace::Baseline, Namespace::Snapshot] {
@@ -86,13 +86,13 @@ pub async fn kept(storage: &dyn Storage, usage: &Usage) -> Result<Vec<StoredSet>
     Ok(kept)
 }
 
-/// A stored set, or the error that says that it is not there.
+/// Returns a stored set, or an error if it does not exist.
 pub async fn existing(storage: &dyn Storage, set: &SetPath) -> Result<SetInfo> {
     let found = storage.inspect(set).await?;
     found.ok_or_else(|| StorageError::NotFound { path: set.to_string() })
 }
 
-/// What tells a kept set from another one that was made under its name later.
+/// A value that distinguishes a stored set from a later one with the same name.
 pub async fn identity(storage: &dyn Storage, set: &SetPath) -> Result<String> {
     let info = existing(storage, set).await?;
     Ok(Manifest::of(&info).map(|manifest| manifest.created.to_string()).unwrap_or_default())

@@ -1,10 +1,10 @@
-//! What the tests of this room share: storage in a folder.
+//! Shared by the tests of this module: storage in a folder.
 
 use std::path::Path;
 
 use crate::storage::{Local, SetPath, Settings, Storage, StorageKind, VolumeName, VolumePath, open_local};
 
-/// Storage that copies, in a folder of its own.
+/// `copy` storage in a temporary folder.
 pub struct TestStorage {
     pub local: Local,
     _folder: tempfile::TempDir,
@@ -18,7 +18,7 @@ impl TestStorage {
         Self { local, _folder: folder }
     }
 
-    /// Puts a file into a volume, which comes to be if need be.
+    /// Writes a file to a volume, which is created if it does not exist.
     pub async fn write(&self, set: &SetPath, volume: &str, file: &str, text: &str) {
         let path = set.volume(VolumeName::new(volume).unwrap());
         let folder = self.local.store().join(path.relative());

@@ -1,4 +1,4 @@
-//! Bytes, rates and durations in a few characters that a person reads at a glance.
+//! Formats byte counts, rates, durations and numbers in a few characters.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
 
-/// Bytes in the units that image sizes are known by (powers of 1000): `512 B`, `1.5 MB`.
+/// Bytes in decimal units (powers of 1000), as for image sizes: `512 B`, `1.5 MB`.
 pub fn bytes(count: u64) -> String {
     let mut unit = 0;
     let mut scaled = Tenths::of(count);
@@ -17,12 +17,12 @@ pub fn bytes(count: u64) -> String {
     if unit == 0 { format!("{count} B") } else { format!("{} {}", scaled.text(), UNITS[unit]) }
 }
 
-/// Bytes a second: `4.2 MB/s`.
+/// Bytes per second: `4.2 MB/s`.
 pub fn rate(bytes_a_second: u64) -> String {
     format!("{}/s", bytes(bytes_a_second))
 }
 
-/// How long something took or lasts: `40 ms`, `3.2 s`, `4m 05s`, `7h 59m`, `2d 3h`.
+/// A duration: `40 ms`, `3.2 s`, `4m 05s`, `7h 59m`, `2d 3h`.
 pub fn duration(length: Duration) -> String {
     let seconds = length.as_secs();
     match seconds {
@@ -34,7 +34,7 @@ pub fn duration(length: Duration) -> String {
     }
 }
 
-/// A duration for a line that is drawn again and again: whole seconds, so that it changes once a second only.
+/// A duration for a line that is redrawn: whole seconds, so that it changes only once a second.
 pub fn ticking(length: Duration) -> String {
     match length.as_secs() {
         seconds @ 0..=59 => format!("{seconds}s"),
@@ -42,23 +42,23 @@ pub fn ticking(length: Duration) -> String {
     }
 }
 
-/// The time from `now` until `moment`; `None` when it has passed.
+/// The time from `now` until `moment`; `None` if it has passed.
 pub fn until(moment: Timestamp, now: Timestamp) -> Option<Duration> {
     Duration::try_from(moment.duration_since(now)).ok().filter(|left| !left.is_zero())
 }
 
-/// The time since `moment`; zero when it lies ahead (clocks differ).
+/// The time since `moment`; zero if it is in the future (clocks differ).
 pub fn since(moment: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(moment)).unwrap_or_default()
 }
 
-/// Counts with their noun: `1 container`, `3 containers`.
+/// A count with its noun: `1 container`, `3 containers`.
 pub fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }
 
-/// A number in tenths, so that rounding needs no floats.
+/// A number in tenths, so that rounding needs no floating point.
 #[derive(Clone, Copy)]
 struct Tenths(u64);
 

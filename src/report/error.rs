@@ -1,5 +1,4 @@
-//! Errors for people: the message, the causes below it, the way out apart from both; a spec's problems with their
-//! place in the file.
+//! Formats errors: the message, its causes, and the hint separately; problems of a spec with their place in the file.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -8,7 +7,8 @@ use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, ThemeStyles};
 
 use super::style::{Colour, Glyph, Glyphs, OutputStyle, Tint};
 
-/// An error and its causes, outermost first. A cause that the message before it already ends with is left out.
+/// The messages of an error and its causes, outermost first. A cause that the previous message already ends with is
+/// omitted.
 pub fn chain(error: &dyn Error) -> Vec<String> {
     let mut texts: Vec<String> = vec![without_number(&error.to_string()).to_owned()];
     let mut next = error.source();
@@ -22,13 +22,13 @@ pub fn chain(error: &dyn Error) -> Vec<String> {
     texts
 }
 
-/// A cause of the operating system's without its number: `No such file or directory (os error 2)`.
+/// Removes the number from an error of the operating system: `No such file or directory (os error 2)`.
 fn without_number(text: &str) -> &str {
     let number = |rest: &str| rest.strip_suffix(')').is_some_and(|digits| digits.parse::<i32>().is_ok());
     text.rsplit_once(" (os error ").filter(|(_, rest)| number(rest)).map_or(text, |(words, _)| words)
 }
 
-/// An error as lines: `error: message`, each cause, the way out.
+/// An error as lines: `error: message`, each cause, the hint.
 pub fn lines(look: OutputStyle, error: &dyn Error, hint: Option<&str>) -> Vec<String> {
     let texts = chain(error);
     let mut lines = Vec::new();
@@ -58,7 +58,7 @@ pub fn json(error: &dyn Error, hint: Option<&str>) -> serde_json::Value {
     object
 }
 
-/// Problems of a spec, each with the lines that it is about, and their number at the end.
+/// Problems of a spec, each with the source lines that it refers to, followed by their number.
 pub fn problems<'a>(
     look: OutputStyle,
     width: usize,
@@ -73,7 +73,7 @@ pub fn problems<'a>(
         }
         count += 1;
         if handler.render_report(&mut text, problem).is_err() {
-            // A place that does not lie in its source; the message is what matters.
+            // The place is outside its source; the message alone is printed.
             let _ = writeln!(text, "{problem}");
         }
     }

@@ -1,4 +1,5 @@
-//! A picture of a spec: services with their networks, volumes, seeds and ports, as a tree, as DOT, or as Mermaid.
+//! Draws a spec as a graph of services with their networks, volumes, seeds and ports: as a tree, as DOT, or as
+//! Mermaid.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -8,7 +9,7 @@ use serde::Serialize;
 use super::style::{Glyphs, OutputStyle, Tint};
 use crate::spec::{self, Condition, EgressPolicy, ImageSource, MountKind, Seed, Service, SnapshotRef, Spec};
 
-/// What the picture shows.
+/// The content of the graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Picture {
     /// The spec's name.
@@ -17,9 +18,9 @@ pub struct Picture {
     pub services: Vec<Node>,
     /// Its networks.
     pub networks: Vec<String>,
-    /// Those of them that nothing leaves, whatever the egress policy.
+    /// The networks without outbound connections, whatever the egress policy.
     pub internal: Vec<String>,
-    /// What may get out: "deny", "allow", a list.
+    /// The egress policy: "deny", "allow", or a list.
     pub egress: String,
 }
 
@@ -30,13 +31,13 @@ pub struct Node {
     pub name: String,
     /// Its image, or "build ./web".
     pub image: String,
-    /// What it waits for.
+    /// Its dependencies.
     pub needs: Vec<Need>,
     /// The networks it is on.
     pub networks: Vec<String>,
-    /// What is mounted, and where.
+    /// Its mounts.
     pub mounts: Vec<Mount>,
-    /// What it is seeded with, in order.
+    /// Its seeds, in order.
     pub seeds: Vec<String>,
     /// Published ports: "8080", "5432 → 15432".
     pub ports: Vec<String>,
@@ -47,18 +48,18 @@ pub struct Node {
 pub struct Need {
     /// The service that is needed.
     pub service: String,
-    /// The state that it must have reached: "healthy", "started", "completed".
+    /// The state that the dependency must have reached: "healthy", "started", "completed".
     pub until: String,
 }
 
-/// A volume and its place.
+/// A mounted volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mount {
     /// The volume's name, or the folder of a bind mount.
     pub volume: String,
-    /// Its place in the container.
+    /// The target path in the container.
     pub at: String,
-    /// What the volume is seeded with.
+    /// The volume's seeds.
     pub seeds: Vec<String>,
 }
 
@@ -153,7 +154,7 @@ fn seeded(spec: &Spec, seed: &Seed) -> String {
     }
 }
 
-/// A path as it would be written in the spec.
+/// A path as it is written in the spec.
 fn near(spec: &Spec, path: &str) -> String {
     match std::path::Path::new(path).strip_prefix(&spec.folder) {
         Ok(rest) if rest.as_os_str().is_empty() => ".".to_owned(),
@@ -162,7 +163,7 @@ fn near(spec: &Spec, path: &str) -> String {
     }
 }
 
-/// The picture as a tree, for a terminal.
+/// The graph as a tree, for a terminal.
 pub fn tree(look: OutputStyle, picture: &Picture) -> Vec<String> {
     let mut lines = vec![look.paint(Tint::Strong, &picture.name)];
     let facts = [
@@ -220,7 +221,7 @@ fn details(look: OutputStyle, node: &Node) -> Vec<(String, Vec<String>)> {
     needs.chain(networks).chain(ports).chain(mounts).chain(seeds).collect()
 }
 
-/// Draws the twigs of one branch: the last one bends.
+/// Draws the branches of one node; the last one has a corner.
 struct Branches {
     look: OutputStyle,
     left: usize,
@@ -231,7 +232,7 @@ impl Branches {
         Self { look, left: count }
     }
 
-    /// The line of the next twig, and what stands before everything below it.
+    /// The next branch's line, and the prefix of all lines below it.
     fn next(&mut self, text: &str) -> (String, String) {
         self.left = self.left.saturating_sub(1);
         let (twig, below) = match (self.look.glyphs, self.left == 0) {
@@ -244,7 +245,7 @@ impl Branches {
     }
 }
 
-/// The picture in Graphviz's language.
+/// The graph in Graphviz's DOT language.
 pub fn dot(picture: &Picture) -> String {
     let mut text = format!(
         "digraph {} {{\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n",
@@ -286,7 +287,7 @@ pub fn dot(picture: &Picture) -> String {
     text
 }
 
-/// The picture in Mermaid's language.
+/// The graph in Mermaid's language.
 pub fn mermaid(picture: &Picture) -> String {
     let mut text = "flowchart LR\n".to_owned();
     let index = |name: &str| picture.services.iter().position(|node| node.name == name);

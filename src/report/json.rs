@@ -1,5 +1,6 @@
-//! One object per line: [`Recorded`] as JSON. `event` names the kind (`started`, `step_done`, `up`, …), `at_ms` counts
-//! from the session's start, every `…_ms` is whole milliseconds, every moment is RFC 3339.
+//! The `json` renderer: one object per line, a [`Recorded`] as JSON. `event` names the kind (`started`, `step_done`,
+//! `up`, …), `at_ms` counts from the session's start, every `…_ms` is in whole milliseconds, every timestamp is RFC
+//! 3339.
 
 use crate::report::output::Output;
 use crate::report::{Clock, Reporter};
@@ -12,7 +13,7 @@ pub struct Json {
 }
 
 impl Json {
-    /// Writes to `output`.
+    /// Creates a renderer on `output`.
     pub fn new(output: Output, clock: Clock) -> Self {
         Self { output, clock }
     }

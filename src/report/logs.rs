@@ -1,4 +1,4 @@
-//! Lines of services' logs: coloured, aligned prefixes, the same everywhere that logs are shown.
+//! Prints lines of services' logs with coloured, aligned prefixes, in the same form for all commands.
 
 use jiff::Timestamp;
 
@@ -7,14 +7,14 @@ use crate::engine::identity;
 use crate::report::output::Output;
 use crate::session::event::LogText;
 
-/// Knows how wide the prefixes are and which service has which colour.
+/// Widths and colours of the prefixes.
 #[derive(Debug, Default)]
 pub struct Prefixes {
     names: Vec<String>,
     width: usize,
 }
 
-/// Prefixes wider than this are cut, so that a long name does not push every log to the right.
+/// Wider prefixes are truncated, so that one long name does not indent every log line.
 const WIDEST: usize = 24;
 
 impl Prefixes {
@@ -27,7 +27,7 @@ impl Prefixes {
         prefixes
     }
 
-    /// Which service this is, counted in the order in which they were first seen.
+    /// The service's index, in the order in which services were first seen.
     pub fn index(&mut self, name: &str) -> usize {
         if let Some(index) = self.names.iter().position(|known| known == name) {
             return index;
@@ -37,44 +37,44 @@ impl Prefixes {
         self.names.len() - 1
     }
 
-    /// A name as wide as the widest, in its colour.
+    /// A name in its colour, padded to the widest.
     pub fn name(&mut self, look: OutputStyle, name: &str) -> String {
         let index = self.index(name);
         let padded = console::pad_str(name, self.width, console::Alignment::Left, Some("…"));
         look.paint(Tint::Name(index), &padded)
     }
 
-    /// `name |`, in front of a line.
+    /// The prefix of a line: `name |`.
     fn bar(&mut self, look: OutputStyle, name: &str) -> String {
         format!("{} {}", self.name(look, name), look.paint(Tint::Faint, "|"))
     }
 }
 
-/// What is put before each line of a log.
+/// Parts of a log line's prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogFormat {
-    /// Whether the service's name is.
+    /// Whether to print the service's name.
     pub names: Names,
-    /// Whether the time is.
+    /// Whether to print the time.
     pub times: Times,
 }
 
-/// Whether a service's name is put before each of its lines.
+/// Whether log lines have the service's name as a prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Names {
-    /// It is.
+    /// Printed.
     #[default]
     Shown,
-    /// It is not.
+    /// Not printed.
     Hidden,
 }
 
-/// Whether its time is put before each line.
+/// Whether log lines have their time as a prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Times {
-    /// It is.
+    /// Printed.
     Shown,
-    /// It is not.
+    /// Not printed.
     #[default]
     Hidden,
 }
@@ -83,15 +83,15 @@ pub enum Times {
 pub struct LogLine<'a> {
     /// The service.
     pub service: &'a str,
-    /// Which replica, from 1 on.
+    /// Number of the replica, from 1.
     pub replica: u32,
-    /// When it was written.
+    /// Time of the line.
     pub time: Option<Timestamp>,
     /// The line.
     pub text: &'a LogText,
 }
 
-/// Writes lines of logs. What a terminal shows is made harmless; anything else gets the bytes as they are.
+/// Prints log lines. On a terminal, control sequences are removed; other outputs get the original bytes.
 pub struct LogPrinter {
     output: Output,
     format: LogFormat,
@@ -99,22 +99,22 @@ pub struct LogPrinter {
 }
 
 impl LogPrinter {
-    /// Writes to `output`.
+    /// Creates a printer on `output`.
     pub fn new(output: Output, format: LogFormat) -> Self {
         Self { output, format, prefixes: Prefixes::default() }
     }
 
-    /// The services whose lines will come, so that all prefixes are as wide as the widest.
+    /// Registers services in advance, so that all prefixes have the width of the widest.
     pub fn expect<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
         self.prefixes = Prefixes::of(names);
     }
 
-    /// Where the lines go.
+    /// The output of the lines.
     pub fn output(&self) -> &Output {
         &self.output
     }
 
-    /// Writes a line.
+    /// Prints a line.
     pub fn print(&mut self, line: &LogLine<'_>) {
         let mut bytes = self.render(line);
         bytes.push(b'\n');
@@ -154,7 +154,7 @@ impl LogPrinter {
     }
 }
 
-/// A service's name in a prefix: replicas from the second on carry their number.
+/// A service's name in a prefix: from the second replica on, with the replica's number.
 pub fn log_name(service: &str, replica: u32) -> String {
     identity::replica_name(service, replica)
 }

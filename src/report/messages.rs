@@ -1,4 +1,4 @@
-//! Events as sentences: the one place where what happened is put into words, shared by the renderers for people.
+//! Turns events into sentences. All renderers for people use these.
 
 use std::time::Duration;
 
@@ -9,31 +9,31 @@ use super::style::{Colour, OutputStyle, Tint, harmless};
 use crate::report::amount;
 use crate::session::event::{AfterExit, BakeState, Event, LeftObject, Progress, Removed, ServiceState};
 
-/// How much a line matters.
+/// Importance of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// Only worth a line where every fact gets one.
+    /// Shown only by renderers that print every message.
     Detail,
-    /// Worth keeping on a terminal too.
+    /// Kept on a terminal too.
     Fact,
-    /// Something went wrong, or may.
+    /// A problem, or a possible one.
     Warning,
-    /// What was asked for has failed.
+    /// The requested operation failed.
     Error,
 }
 
-/// One fact in words.
+/// One message about an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
-    /// How much it matters.
+    /// Its importance.
     pub weight: Severity,
-    /// What it is about: a service, an image, a volume; empty for the sandbox itself.
+    /// The subject: a service, an image, a volume; empty for the sandbox itself.
     pub subject: String,
-    /// The sentence, lowercase, without an end.
+    /// The sentence, in lower case, without a full stop.
     pub text: String,
-    /// The way out, if there is one.
+    /// The hint for the user, if there is one.
     pub hint: Option<String>,
-    /// Lines that belong to it: a log's tail, a chain of causes.
+    /// Lines that belong to the message: the end of a log, a chain of causes.
     pub below: Vec<String>,
 }
 
@@ -53,7 +53,8 @@ impl Fact {
     }
 }
 
-/// `event` in words; `None` for what has a form of its own (logs, plans, the final table) or only moves a bar.
+/// The message for `event`; `None` for events that have another form (logs, plans, the final table) or only move a
+/// progress bar.
 #[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
 pub fn fact(event: &Event) -> Option<Fact> {
     use Severity::{Detail, Error, Fact as Worth, Warning};
@@ -62,8 +63,7 @@ pub fn fact(event: &Event) -> Option<Fact> {
         Event::StepDone { what, service, elapsed, .. } => {
             Fact::new(Detail, subject(service.as_ref()), format!("{what} ({})", amount::duration(*elapsed)))
         }
-        // Why is for whoever hears of the failure in the end: said twice it is read twice.
-        // It may be tried again; if not, whoever asked for all of it tells what has failed.
+        // The step may be retried. If not, the caller reports the failure with its cause, so this is only a detail.
         Event::StepFailed { what, service, elapsed, error, .. } => Fact::new(
             Detail,
             subject(service.as_ref()),
@@ -82,7 +82,7 @@ pub fn fact(event: &Event) -> Option<Fact> {
             Detail,
             "",
             match bytes.total.max(bytes.done) {
-                // All layers were there already.
+                // All layers were present.
                 0 => format!("pulled `{image}`"),
                 size => format!("pulled `{image}` ({})", amount::bytes(size)),
             },
@@ -142,7 +142,7 @@ pub fn fact(event: &Event) -> Option<Fact> {
     Some(harmless_fact(fact))
 }
 
-/// Names, causes and hints may hold text of others, such as a name that a service asked for.
+/// Names, causes and hints may contain untrusted text, such as a host name that a service requested.
 fn harmless_fact(fact: Fact) -> Fact {
     let clean = |text: &str| {
         let lines: Vec<_> = text.split('\n').map(|line| harmless(line, Colour::Off)).collect();
@@ -172,7 +172,7 @@ pub fn time_left(deadline: Timestamp, if_unused: bool, now: Timestamp) -> String
     }
 }
 
-/// "2 objects of `shop` could not be removed", each named below.
+/// "2 objects of `shop` could not be removed", followed by their names.
 fn left(name: &str, objects: &[LeftObject]) -> Fact {
     let below = objects.iter().map(ToString::to_string).collect();
     let text = format!("{} of `{name}` could not be removed", amount::count(objects.len(), "object"));
@@ -228,7 +228,7 @@ fn exited(service: &str, code: i64, log: &[String], waiting: &[String], then: Af
     Fact::new(weight, service, follows).with_below(below)
 }
 
-/// An exit code, and the signal behind it where there is one.
+/// An exit code, with the name of the signal if there is one.
 pub fn exit_code(code: i64) -> String {
     let signal = match code {
         132 => "SIGILL",
@@ -256,7 +256,7 @@ pub fn counts(removed: Removed) -> String {
     if parts.is_empty() { "nothing had been made".to_owned() } else { parts.join(", ") }
 }
 
-/// "12 of 40", or "12" while the whole is not known.
+/// "12 of 40", or "12" while the total is unknown.
 pub fn progress(of: Progress, show: impl Fn(u64) -> String) -> String {
     if of.total == 0 { show(of.done) } else { format!("{} of {}", show(of.done), show(of.total)) }
 }

@@ -1,7 +1,7 @@
-//! Events become text: tty, plain, json, quiet; tables and pictures. The only room that prints.
+//! Renders events and results: tty, plain, json, quiet; tables and graphs. Only this module prints.
 //!
-//! A [`Reporter`] is told events and asks for nothing. Data goes to standard output, everything else to standard
-//! error; a reader who has left (a closed pipe) is no error.
+//! A [`Reporter`] receives events and returns nothing. Data goes to standard output, everything else to standard
+//! error. A closed pipe is not an error.
 
 pub mod amount;
 pub mod error;
@@ -31,52 +31,52 @@ use crate::session::event::{Event, Recorded};
 use logs::{LogFormat, LogPrinter};
 pub use output::Output;
 
-/// Renders what happens.
+/// Renders events.
 pub trait Reporter: Send {
-    /// Tells of one event.
+    /// Renders one event.
     fn event(&mut self, event: &Event);
 
-    /// Time has passed: what moves may be drawn anew.
+    /// Called periodically, to redraw progress.
     fn tick(&mut self) {}
 
-    /// Nothing more will come: what was drawn for a moment only is taken away.
+    /// Called after the last event: removes temporary output such as the board.
     fn finish(&mut self);
 }
 
-/// How progress is shown.
+/// The form of progress output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Progress {
     /// `Tty` on a terminal that can move its cursor, `Plain` elsewhere.
     #[default]
     Auto,
-    /// A live board.
+    /// A board that is redrawn.
     Tty,
-    /// One line per fact.
+    /// One line per message.
     Plain,
-    /// One object per line.
+    /// One JSON object per line.
     Json,
     /// Errors only.
     Quiet,
 }
 
-/// What time it is, as a test can set it.
+/// The current time; tests can replace it.
 pub struct Clock {
-    /// Time since the session began.
+    /// Time since the session started.
     pub elapsed: Box<dyn Fn() -> Duration + Send>,
-    /// The moment.
+    /// Wall-clock time.
     pub now: Box<dyn Fn() -> Timestamp + Send>,
 }
 
 impl Clock {
-    /// The real time, counted from now on.
+    /// The real time; `elapsed` starts at zero.
     pub fn start() -> Self {
         let begin = Instant::now();
         Self { elapsed: Box::new(move || begin.elapsed()), now: Box::new(Timestamp::now) }
     }
 }
 
-/// The renderer for `progress` on standard error. Services' logs go to standard output, except with `Json`, where they
-/// are events as well.
+/// Creates the renderer for `progress` on standard error. Logs of services go to standard output; with `Json` they are
+/// events as well.
 pub fn to_stderr(progress: Progress, logs: LogFormat) -> Box<dyn Reporter> {
     let logs = LogPrinter::new(Output::stdout(), logs);
     let output = Output::stderr();
@@ -93,11 +93,11 @@ pub fn to_stderr(progress: Progress, logs: LogFormat) -> Box<dyn Reporter> {
     }
 }
 
-/// How often moving parts are drawn anew.
+/// Interval between redraws.
 const FRAME: Duration = Duration::from_millis(100);
 
-/// Feeds `reporter` until every sender is gone, and returns what happened and when, for `timeline`. Log lines are left
-/// out of what is returned. Run it on a thread of its own (`spawn_blocking`): a terminal that is held (Ctrl-S) blocks
+/// Sends events to `reporter` until all senders are dropped, and returns the events with their times, for `timeline`.
+/// Log lines are not returned. Run it in its own thread (`spawn_blocking`), because a stopped terminal (Ctrl-S) blocks
 /// its writer.
 pub async fn drive(mut reporter: Box<dyn Reporter>, mut events: UnboundedReceiver<Event>) -> Vec<Recorded> {
     let begin = Instant::now();

@@ -1,11 +1,11 @@
-//! Where text goes: a writer that forgives a reader who has left.
+//! An output stream that tolerates a closed pipe.
 
 use std::io::{self, ErrorKind, Write};
 
 use super::style::{OutputStyle, json_on_terminal, on_terminal};
 use crate::report::table::Table;
 
-/// A writer and what it shows. A closed pipe is no error: from then on nothing is written.
+/// A writer and its style. A closed pipe is not an error: later output is discarded.
 pub struct Output {
     to: Box<dyn Write + Send>,
     look: OutputStyle,
@@ -26,12 +26,12 @@ enum Reader {
 }
 
 impl Output {
-    /// Writes to `to` as `look` allows.
+    /// Creates an output in a given style.
     pub fn new(to: Box<dyn Write + Send>, look: OutputStyle) -> Self {
         Self { to, look, device: Device::Other, reader: Reader::Listens }
     }
 
-    /// Writes to a terminal if `term` is one.
+    /// Creates an output for a terminal if `term` is one.
     fn to_term(to: Box<dyn Write + Send>, look: OutputStyle, term: &console::Term) -> Self {
         let device = if term.is_term() { Device::Terminal } else { Device::Other };
         Self { device, ..Self::new(to, look) }
@@ -47,28 +47,28 @@ impl Output {
         Self::to_term(Box::new(io::stderr()), stderr_look(), &console::Term::stderr())
     }
 
-    /// What may be shown here.
+    /// The style of this output.
     pub fn look(&self) -> OutputStyle {
         self.look
     }
 
-    /// Writes as to a terminal.
+    /// Creates an output that behaves as a terminal.
     #[cfg(test)]
     pub(crate) fn terminal(to: Box<dyn Write + Send>, look: OutputStyle) -> Self {
         Self { device: Device::Terminal, ..Self::new(to, look) }
     }
 
-    /// Whether this is a terminal.
+    /// Whether the output is a terminal.
     pub fn is_terminal(&self) -> bool {
         self.device == Device::Terminal
     }
 
-    /// Writes `text` and an end of line. Other people's words may stand in it: no control sequence of theirs is written.
+    /// Writes `text` and a newline. The text may be untrusted: control sequences other than colours are removed.
     pub fn line(&mut self, text: &str) {
         self.bytes(format!("{}\n", on_terminal(text)).as_bytes());
     }
 
-    /// Writes a value as JSON over several lines, for people and programs alike.
+    /// Writes a value as indented JSON.
     pub fn json(&mut self, value: &impl serde::Serialize) {
         match serde_json::to_string_pretty(value) {
             Ok(text) => self.bytes(format!("{}\n", json_on_terminal(&text)).as_bytes()),
@@ -84,7 +84,7 @@ impl Output {
         }
     }
 
-    /// Writes a table, as wide as the terminal behind standard output is, if there is one.
+    /// Writes a table, limited to the terminal's width if standard output is a terminal.
     pub fn table(&mut self, table: &Table) {
         let width = console::Term::stdout().size_checked().map_or(0, |(_, columns)| columns.into());
         for line in table.lines(self.look, width) {
@@ -92,30 +92,30 @@ impl Output {
         }
     }
 
-    /// Writes each line and an end of line.
+    /// Writes each line and a newline.
     pub fn lines<L: AsRef<str>>(&mut self, lines: impl IntoIterator<Item = L>) {
         for line in lines {
             self.line(line.as_ref());
         }
     }
 
-    /// Writes a text of several lines that ends one itself, as [`Output::line`] does.
+    /// Writes a text of several lines that ends with a newline, as [`Output::line`] does.
     pub fn block(&mut self, text: &str) {
         self.bytes(on_terminal(text).as_bytes());
     }
 
-    /// Writes `text` as it is: it is ours alone, or somebody asked for it byte for byte.
+    /// Writes `text` unchanged: it is trusted, or the user asked for the exact bytes.
     pub fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
-    /// Writes `bytes` as they are, at once.
+    /// Writes `bytes` unchanged and flushes.
     pub fn bytes(&mut self, bytes: &[u8]) {
         if self.reader == Reader::Left || bytes.is_empty() {
             return;
         }
         if let Err(error) = self.to.write_all(bytes).and_then(|()| self.to.flush()) {
-            // A full disk behind a redirection has nobody to be told to either: this *is* where errors are told.
+            // There is no other place to report this, for example a full disk behind a redirection.
             self.reader = Reader::Left;
             if error.kind() != ErrorKind::BrokenPipe {
                 tracing::debug!(%error, "output is gone");
@@ -123,30 +123,30 @@ impl Output {
         }
     }
 
-    /// Whether the reader has left, so that a verb that follows something may end.
+    /// Whether the pipe is closed, so that a following command can stop.
     pub fn is_closed(&self) -> bool {
         self.reader == Reader::Left
     }
 }
 
-/// What standard output shows.
+/// The style of standard output.
 pub fn stdout_look() -> OutputStyle {
     OutputStyle::detect(console::Term::stdout().is_term(), |name| std::env::var(name).ok())
 }
 
-/// What standard error shows.
+/// The style of standard error.
 pub fn stderr_look() -> OutputStyle {
     OutputStyle::detect(console::Term::stderr().is_term(), |name| std::env::var(name).ok())
 }
 
 #[cfg(test)]
 pub(crate) mod memory {
-    //! A writer that a test can read.
+    //! A writer for tests that can be read back.
 
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    /// Shared bytes.
+    /// A shared byte buffer.
     #[derive(Clone, Default)]
     pub(crate) struct Memory(Arc<Mutex<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-//! One line per fact, no timestamps, no cursor movement: for CI and for pipes.
+//! The `plain` renderer: one line per message, no timestamps, no cursor movement. For CI and pipes.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::report::output::Output;
 use crate::report::{Clock, summary};
 use crate::session::event::Event;
 
-/// As wide as a CI log's lines may be before the final table becomes blocks.
+/// Width of a CI log, above which the final table is printed as blocks.
 const WIDTH: usize = 200;
 
-/// Writes each fact once. Repeated waits and pulls in progress are told at growing distances only.
+/// Prints each message once. Repeated waits and pulls in progress are printed at increasing intervals.
 pub struct Plain {
     output: Output,
     clock: Clock,
@@ -22,15 +22,15 @@ pub struct Plain {
     told: HashMap<String, LastShown>,
 }
 
-/// What was last said of a wait or a pull.
+/// The last message that was printed for a wait or a pull.
 struct LastShown {
     text: String,
-    /// In seconds since the wait began.
+    /// Time of the next repetition, in seconds since the wait began.
     next: u64,
 }
 
 impl Plain {
-    /// Writes to `output`, and logs where `logs` says.
+    /// Creates a renderer on `output` that prints logs with `logs`.
     pub fn new(output: Output, clock: Clock, logs: LogPrinter) -> Self {
         Self { output, clock, logs, told: HashMap::new() }
     }
@@ -42,7 +42,7 @@ impl Plain {
         }
     }
 
-    /// A wait is told when it begins, when what it waits for changes, and after 5, 10, 20, 40 … seconds.
+    /// A wait is printed when it begins, when its state changes, and after 5, 10, 20, 40 … seconds.
     fn is_news(&mut self, key: String, text: &str, seconds: u64) -> bool {
         match self.told.get_mut(&key) {
             Some(told) if told.text == text && seconds < told.next => false,
@@ -81,7 +81,7 @@ impl Reporter for Plain {
                 self.tell(event);
             }
             Event::Pull { image, bytes, done: false, .. } => {
-                // Told once: progress bars are for terminals.
+                // Printed once, because there is no progress bar.
                 if self.is_news(format!("pull {image}"), "", 0) {
                     let of = if bytes.total > 0 {
                         format!(" ({})", amount::bytes(bytes.total))
@@ -96,7 +96,7 @@ impl Reporter for Plain {
                     self.tell(event);
                 }
             }
-            // Each line was printed when it came.
+            // The output was printed line by line before.
             Event::BuildFailed { .. } => {}
             Event::Waiting { service, what, since, .. } => {
                 if self.is_news(format!("wait {service}"), what, since.as_secs()) {
@@ -110,7 +110,7 @@ impl Reporter for Plain {
     fn finish(&mut self) {}
 }
 
-/// A fact as lines: `subject: sentence`, then what belongs to it, indented, then the way out.
+/// A message as lines: `subject: sentence`, then its indented details, then the hint.
 pub fn lines(look: OutputStyle, fact: &Fact) -> Vec<String> {
     let lead = match fact.weight {
         Severity::Error => format!("{}: ", look.paint(Tint::Bad, "error")),

@@ -1,4 +1,4 @@
-//! Errors only.
+//! The `quiet` renderer: errors only.
 
 use super::messages::{self, Severity};
 use crate::report::Reporter;
@@ -7,14 +7,14 @@ use crate::report::output::Output;
 use crate::report::plain;
 use crate::session::event::Event;
 
-/// Writes what failed and what is left, nothing else.
+/// Prints failures and objects that could not be removed, nothing else.
 pub struct Quiet {
     output: Output,
     logs: LogPrinter,
 }
 
 impl Quiet {
-    /// Writes to `output`, and logs where `logs` says.
+    /// Creates a renderer on `output` that prints logs with `logs`.
     pub fn new(output: Output, logs: LogPrinter) -> Self {
         Self { output, logs }
     }

@@ -1,68 +1,68 @@
-//! Colours and glyphs: what a writer may be given, decided once and passed down.
+//! Colours and glyphs of an output, and removal of control sequences from untrusted text.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use console::Style;
 
-/// What a piece of text means; its colour follows from that.
+/// The meaning of a text, from which its colour follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tint {
-    /// It went well.
+    /// Success.
     Good,
-    /// It needs attention.
+    /// Needs attention.
     Warn,
-    /// It failed.
+    /// Failure.
     Bad,
-    /// It is at work.
+    /// In progress.
     Busy,
-    /// It matters less than what is beside it.
+    /// Less important than its surroundings.
     Faint,
-    /// It matters more than what is beside it.
+    /// More important than its surroundings.
     Strong,
-    /// One of several names that are to be told apart.
+    /// One of several names, each in its own colour.
     Name(usize),
 }
 
-/// A mark at the head of a line.
+/// A mark at the start of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Glyph {
-    /// Done, well.
+    /// Done successfully.
     Done,
     /// Failed.
     Failed,
     /// Needs attention.
     Warning,
-    /// Not begun.
+    /// Not started.
     Pending,
-    /// At work; the number is the frame of the animation.
+    /// In progress; the number is the frame of the animation.
     Busy(usize),
-    /// Leads on.
+    /// An arrow to what follows.
     Arrow,
 }
 
-/// What a writer shows: colours or none, Unicode or ASCII.
+/// The style of an output: colours or none, Unicode or ASCII.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputStyle {
     /// Whether escape sequences for colour may be written.
     pub colour: Colour,
-    /// Which characters lines and marks are made of.
+    /// The characters used for lines and marks.
     pub glyphs: Glyphs,
 }
 
 /// Whether escape sequences for colour may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {
-    /// They may.
+    /// Colours are allowed.
     On,
     /// Plain text only.
     Off,
 }
 
-/// Whether the command line decides about colours.
+/// The command line's setting for colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colours {
-    /// The terminal and the environment decide.
+    /// Decided by the terminal and the environment.
     Detected,
     /// No colours (`--no-color`, `--ansi never`).
     Never,
@@ -72,28 +72,28 @@ pub enum Colours {
 
 static COLOURS: OnceLock<Colours> = OnceLock::new();
 
-/// Sets what the command line says about colours, once, before anything is written.
+/// Stores the command line's setting for colours. Called once, before any output.
 pub fn set_colours(colours: Colours) {
     if colours != Colours::Detected {
         let _ = COLOURS.set(colours);
     }
 }
 
-/// Which characters lines and marks are made of.
+/// The characters used for lines and marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Glyphs {
     /// Box drawing, ticks, Braille.
     Unicode,
-    /// What every terminal and log viewer has.
+    /// ASCII only, for every terminal and log viewer.
     Ascii,
 }
 
 impl OutputStyle {
-    /// No colour, Unicode marks: what goes to a file or a pipe.
+    /// No colour, Unicode marks: for files and pipes.
     pub const BARE: Self = Self { colour: Colour::Off, glyphs: Glyphs::Unicode };
 
-    /// What a writer gets that `is_terminal` or not, by the environment: `NO_COLOR`, `CLICOLOR_FORCE`, `TERM`, and the
-    /// locale's character set.
+    /// Detects the style for an output that is or is not a terminal, from `NO_COLOR`, `CLICOLOR_FORCE`, `TERM`, and
+    /// the locale's character set.
     pub fn detect(is_terminal: bool, environment: impl Fn(&str) -> Option<String>) -> Self {
         let set = |name: &str| environment(name).filter(|value| !value.is_empty());
         let dumb = set("TERM").is_some_and(|term| term == "dumb");
@@ -149,11 +149,11 @@ impl OutputStyle {
 
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
-/// Colours of the 256 that are legible on dark and light grounds and differ from each other.
+/// Colours of the 256-colour palette that are legible on dark and light backgrounds and differ from each other.
 const NAMES: [u8; 12] = [39, 208, 77, 170, 178, 44, 203, 141, 107, 215, 69, 168];
 
-/// What of a service's line may reach a terminal: colours stay if colours are on, every other control sequence goes,
-/// and of a line that overwrote itself (`\r`) only what was last to be seen stays.
+/// A log line that is safe for a terminal: colours stay if colours are on, every other control sequence is removed,
+/// and of a line that overwrites itself (`\r`) only the last visible text stays.
 pub fn harmless(line: &str, colour: Colour) -> String {
     let line = line.trim_end_matches('\r');
     let line = line.rsplit('\r').next().unwrap_or(line);
@@ -175,8 +175,8 @@ pub fn harmless(line: &str, colour: Colour) -> String {
     clean
 }
 
-/// A text of several lines, in which other people's words may stand, as it may reach a terminal: what moves the cursor,
-/// speaks to the terminal, hides or reorders is taken out. Colours stay, since they are also ours.
+/// A text of several lines, possibly with untrusted parts, that is safe for a terminal: control sequences, invisible
+/// and reordering characters are removed. Colours stay, because our own text uses them.
 pub fn on_terminal(text: &str) -> Cow<'_, str> {
     if !text.chars().any(|c| c != '\n' && c != '\t' && acts(c)) {
         return Cow::Borrowed(text);
@@ -197,8 +197,8 @@ pub fn on_terminal(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// The same for JSON, whose meaning stays: the characters that a terminal acts on, and that JSON does not escape by itself,
-/// are escaped.
+/// Makes JSON safe for a terminal without changing its meaning: escapes the characters that a terminal interprets and
+/// that JSON does not escape.
 pub fn json_on_terminal(json: &str) -> Cow<'_, str> {
     if !json.chars().any(|c| c != '\n' && acts(c)) {
         return Cow::Borrowed(json);
@@ -214,13 +214,13 @@ pub fn json_on_terminal(json: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// Whether a terminal acts on a character instead of showing it: control characters, those above ASCII included, and what
-/// changes the direction of what follows (Unicode's explicit bidirectional formatting).
+/// Whether a terminal interprets a character instead of showing it: control characters, including those above ASCII,
+/// and Unicode's explicit bidirectional formatting.
 fn acts(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Whether a sequence only changes how text looks. Text that is concealed is not text that is shown.
+/// Whether a sequence only changes the look of text. Concealed text does not count.
 fn is_colour(sequence: &str) -> bool {
     const CONCEAL: &str = "8";
     let Some(numbers) = sequence.strip_prefix("\u{1b}[").and_then(|rest| rest.strip_suffix('m')) else {
@@ -232,7 +232,7 @@ fn is_colour(sequence: &str) -> bool {
     let mut words = numbers.split(';');
     while let Some(word) = words.next() {
         match word.trim_start_matches('0') {
-            // A colour's own numbers follow.
+            // The parameters of the colour follow.
             "38" | "48" | "58" => match words.next() {
                 Some("5") => drop(words.next()),
                 Some("2") => drop(words.by_ref().take(3).count()),

@@ -1,4 +1,4 @@
-//! The last word of `up`: every service, how to reach it, and how long the sandbox lives.
+//! The final table of `up`: every service, its addresses, and the sandbox's lifetime.
 
 use jiff::Timestamp;
 
@@ -9,7 +9,7 @@ use crate::report::logs::log_name;
 use crate::report::table::Table;
 use crate::session::event::{Endpoint, Event, Protocol, ServiceStatus};
 
-/// The lines of an [`Event::Up`]; nothing for any other event.
+/// The lines for an [`Event::Up`]; none for any other event.
 pub fn up(look: OutputStyle, width: usize, event: &Event, now: Timestamp) -> Vec<String> {
     let Event::Up { name, services, deadline, if_unused, elapsed, attached, stays } = event else {
         return Vec::new();
@@ -37,7 +37,7 @@ pub fn up(look: OutputStyle, width: usize, event: &Event, now: Timestamp) -> Vec
     lines
 }
 
-/// Where a person begins: the first address that a browser opens, else the first.
+/// The first address that a browser can open, else the first address.
 pub fn first_address(services: &[ServiceStatus]) -> Option<String> {
     let all = || services.iter().flat_map(|service| &service.endpoints);
     let url = |endpoint: &Endpoint| endpoint.url.clone().filter(|url| url.starts_with("http"));
@@ -51,7 +51,7 @@ pub fn endpoints(look: OutputStyle, width: usize, services: &[ServiceStatus]) ->
     table(look, services).lines(look, width.saturating_sub(2))
 }
 
-/// The same as a table.
+/// The table of services, before layout.
 pub fn table(look: OutputStyle, services: &[ServiceStatus]) -> Table {
     let mut table = Table::new(["service", "state", "address", "inside"]);
     for service in services {

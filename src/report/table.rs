@@ -1,5 +1,5 @@
-//! Tables: aligned columns where the terminal is wide enough, one block a row where it is not, so that an address can
-//! always be copied in one piece.
+//! Tables: aligned columns if the terminal is wide enough, else one block per row, so that an address is never split
+//! and can be copied.
 
 use console::{Alignment, measure_text_width, pad_str};
 
@@ -7,7 +7,7 @@ use super::style::{OutputStyle, Tint};
 
 const GAP: &str = "   ";
 
-/// Rows under headings. Cells may hold colours.
+/// Rows below a heading. Cells may contain colours.
 #[derive(Clone, Debug)]
 pub struct Table {
     head: Vec<String>,
@@ -23,7 +23,7 @@ impl Table {
         Self { head, align, rows: Vec::new() }
     }
 
-    /// Aligns column `index` to the right: numbers.
+    /// Aligns column `index` to the right, for numbers.
     #[must_use]
     pub fn right(mut self, index: usize) -> Self {
         if let Some(align) = self.align.get_mut(index) {
@@ -32,14 +32,14 @@ impl Table {
         self
     }
 
-    /// Adds a row; missing cells are empty, those without a heading are dropped.
+    /// Adds a row. Missing cells are empty; cells without a heading are dropped.
     pub fn row<C: Into<String>>(&mut self, cells: impl IntoIterator<Item = C>) {
         let mut cells: Vec<String> = cells.into_iter().map(|cell| one_line(cell.into())).collect();
         cells.resize(self.head.len(), String::new());
         self.rows.push(cells);
     }
 
-    /// Whether it has no rows.
+    /// Whether the table has no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -71,7 +71,7 @@ impl Table {
         lines
     }
 
-    /// A row's first cell on a line of its own, the others below it, each with its heading.
+    /// A row as a block: the first cell on its own line, the others below it, each with its heading.
     fn blocks(&self, look: OutputStyle) -> Vec<String> {
         let widest = self.head.iter().skip(1).map(|head| measure_text_width(head)).max().unwrap_or(0);
         let mut lines = Vec::new();

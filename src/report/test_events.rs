@@ -1,4 +1,4 @@
-//! Two sessions as events, told by every renderer's tests.
+//! The events of two sessions, used by the tests of all renderers.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

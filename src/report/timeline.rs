@@ -1,4 +1,4 @@
-//! Where the time went: one bar for each thing that took time, from a recording of events.
+//! Draws a timeline: one bar for each operation in a recording of events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use super::style::{Glyphs, OutputStyle, Tint};
 use crate::report::amount;
 use crate::session::event::{BakeState, Event, Phase, Recorded};
 
-/// Something that took time.
+/// An operation with its duration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Span {
-    /// The service, image or volume it was for; empty for the sandbox itself.
+    /// The service, image or volume; empty for the sandbox itself.
     pub subject: String,
-    /// What was done.
+    /// The operation.
     pub what: String,
-    /// What kind of work it was.
+    /// The kind of work.
     pub phase: Phase,
-    /// When it began, in milliseconds from the session's start.
+    /// Start, in milliseconds from the session's start.
     pub from_ms: u64,
-    /// How long it took, in milliseconds.
+    /// Duration, in milliseconds.
     pub length_ms: u64,
 }
 
-/// Whether a recording for the timeline needs `event`: logs and build output only make it long.
+/// Whether a recording for the timeline needs `event`. Logs and build output are left out, because they are long.
 pub fn counts(event: &Event) -> bool {
     !matches!(
         event,
@@ -33,7 +33,7 @@ pub fn counts(event: &Event) -> bool {
     )
 }
 
-/// The recording's time spans, in the order in which they began. Of several sessions in one recording, the last.
+/// The time spans of a recording, in the order of their starts. If it contains several sessions, only the last.
 pub fn spans(recording: &[Recorded]) -> Vec<Span> {
     let last = recording.iter().rposition(|r| matches!(r.event, Event::Started { .. })).unwrap_or(0);
     let mut begun: BTreeMap<String, Duration> = BTreeMap::new();
@@ -50,7 +50,7 @@ pub fn spans(recording: &[Recorded]) -> Vec<Span> {
             });
         };
         match event {
-            // A wait has an event of its own, which says more.
+            // A wait has its own, more detailed event.
             Event::StepDone { phase: Phase::Ready, .. } | Event::StepFailed { phase: Phase::Ready, .. } => {}
             Event::StepDone { phase, what, service, elapsed, .. }
             | Event::StepFailed { phase, what, service, elapsed, .. } => {
@@ -89,7 +89,7 @@ fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The picture, `width` columns wide.
+/// The timeline, `width` columns wide.
 pub fn picture(look: OutputStyle, width: usize, spans: &[Span]) -> Vec<String> {
     let end = spans.iter().map(|span| span.from_ms + span.length_ms).max().unwrap_or(0).max(1);
     let subject = spans.iter().map(|span| measure_text_width(&span.subject)).max().unwrap_or(0).min(24);
@@ -135,7 +135,7 @@ fn tone(phase: Phase) -> Tint {
     }
 }
 
-/// "3.2 s in all; pull 2.1 s, ready 0.8 s": the time during which at least one span of a kind was at work.
+/// "3.2 s in all; pull 2.1 s, ready 0.8 s": for each kind, the time during which at least one of its spans was active.
 fn totals(look: OutputStyle, spans: &[Span], end: u64) -> String {
     let mut kinds: BTreeMap<Phase, Vec<(u64, u64)>> = BTreeMap::new();
     for span in spans {

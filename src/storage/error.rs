@@ -1,4 +1,4 @@
-//! What can go wrong with storage. Serializable, since the keeper sends it to its clients.
+//! Errors of storage operations. Serializable, because the keeper sends them to its clients.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum StorageError {
-    /// Nothing of the name is stored.
+    /// No set or volume has this name.
     #[error("nothing is stored as `{path}`")]
     NotFound {
         /// The set or volume.
@@ -21,18 +21,18 @@ pub enum StorageError {
         /// The set or volume.
         path: String,
     },
-    /// The host's disk has no room for new work.
+    /// The host's disk is short of space, so new work is refused.
     #[error("the engine's disk is short of space: {free} bytes are free, {need} must stay free")]
     Short {
-        /// Bytes free.
+        /// Free bytes.
         free: u64,
-        /// Bytes that must remain.
+        /// Bytes that must stay free.
         need: u64,
     },
-    /// What is stored has reached its budget.
+    /// The stored data has reached its budget.
     #[error("stored data takes {used} bytes of its budget of {budget}")]
     OverBudget {
-        /// Bytes taken.
+        /// Used bytes.
         used: u64,
         /// Bytes allowed.
         budget: u64,
@@ -40,40 +40,40 @@ pub enum StorageError {
     /// The pool's file system stopped accepting writes.
     #[error("the pool turned read-only (the engine's disk was full, or it failed)")]
     ReadOnly,
-    /// This kind of storage cannot be had on this engine.
+    /// This kind of storage does not work on this engine.
     #[error("storage `{storage}` cannot be used here: {reason}")]
     Unavailable {
-        /// The kind.
+        /// The kind of storage.
         storage: String,
-        /// Why not.
+        /// Why it does not work.
         reason: String,
     },
     /// A system call failed.
     #[error("cannot {operation} `{path}`: {cause}")]
     Io {
-        /// What was being done, as a verb.
+        /// The operation that failed, as a verb.
         operation: String,
-        /// To what.
+        /// The path that it failed on.
         path: String,
-        /// The system's words.
+        /// The system's error message.
         cause: String,
     },
-    /// The request made no sense here.
+    /// The request is not valid for this storage.
     #[error("{reason}")]
     Refused {
-        /// Why.
+        /// Why it is not valid.
         reason: String,
     },
-    /// The keeper that holds the storage could not be asked.
+    /// The keeper, which holds the storage, did not reply.
     #[error("the keeper did not answer: {cause}")]
     Link {
-        /// What went wrong with the connection.
+        /// The connection error.
         cause: String,
     },
 }
 
 impl StorageError {
-    /// An error of the system's, said of a path.
+    /// Wraps a system error with its operation and path.
     pub(crate) fn io(operation: &str, path: &Path, cause: impl Into<io::Error>) -> Self {
         let cause = cause.into();
         if cause.raw_os_error() == Some(libc::EROFS) {
@@ -86,7 +86,7 @@ impl StorageError {
         }
     }
 
-    /// The way out, where one is known.
+    /// The hint for the user, if there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Short { .. } => Some(

@@ -1,5 +1,5 @@
-//! Volumes as plain folders: cloned file by file where the file system can (`reflink`), copied where it cannot
-//! (`copy`). The engine binds the folder.
+//! Storage in plain folders: files are cloned where the file system supports it (`reflink`), else copied (`copy`). The
+//! engine bind-mounts the folder.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::space::HostSpace;
 use super::tree::{self, Cloning, Counter};
 use super::{Result, SetSize, StorageError, StorageKind, VolumeOptions};
 
-/// Folders of the keeper's volume.
+/// Storage in folders of the keeper's volume.
 #[derive(Debug)]
 pub struct Folders {
     root: PathBuf,
@@ -22,7 +22,7 @@ pub struct Folders {
 }
 
 impl Folders {
-    /// Opens the folders below a root.
+    /// Opens the storage below a root.
     pub fn open(root: &Path, host_root: &Path, cloning: Cloning, budget: Option<u64>) -> Result<Self> {
         if cloning == Cloning::Reflink && !can_reflink(root) {
             let reason = "the engine's data root is on a file system that cannot clone files".to_owned();
@@ -40,7 +40,7 @@ impl Folders {
     }
 }
 
-/// Whether files of a folder can share their blocks, found by trying.
+/// Tests whether files in a folder can share blocks, by cloning one.
 pub fn can_reflink(folder: &Path) -> bool {
     let attempt = || -> std::io::Result<()> {
         let made = tempfile::tempdir_in(folder)?;
@@ -103,7 +103,7 @@ impl Backend for Folders {
 
     fn used(&self) -> Result<u64> {
         let size = tree::size_of_tree(&self.store(), self.cloning == Cloning::Reflink)?;
-        // Each shared block is counted by every file that shares it; what two share, one holds.
+        // Every file that shares a block counts it. Assuming two owners for each, half of the sum is used.
         Ok(size.own + size.shared / 2)
     }
 

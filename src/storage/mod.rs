@@ -1,8 +1,8 @@
-//! Where data lives: one [`Storage`] trait and its three kinds.
+//! Storage of volume data: the [`Storage`] trait and its three kinds.
 //!
-//! Owns the layout below the keeper's root (`live/`, `baseline/`, `snapshot/`, `making/`), how a volume is made,
-//! cloned, published and deleted, and how the engine is told to mount one. It never asks the engine anything: that
-//! no container uses a volume any more is for the caller to know before it deletes one.
+//! This module owns the layout below the keeper's root (`live/`, `baseline/`, `snapshot/`, `making/`): it creates,
+//! clones, publishes and deletes volumes, and returns the options by which the engine mounts one. It never calls the
+//! engine; the caller checks that no container uses a volume before it deletes one.
 //!
 //! - `pool`: subvolumes of a Btrfs file system in a sparse file; a clone is a snapshot
 //! - `reflink`: folders on a file system that clones files
@@ -34,20 +34,20 @@ pub use crate::storage::request::{RemoteStorage, Reply, Request, Transport, perf
 /// Result of a storage operation.
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
 
-/// The ways of keeping volumes, best first.
+/// The kinds of storage, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StorageKind {
-    /// Btrfs subvolumes in a file system of our own.
+    /// Btrfs subvolumes in a file system that we create.
     Pool,
-    /// Folders whose files share blocks with what they were cloned from.
+    /// Folders whose files share blocks with their originals.
     Reflink,
-    /// Folders, copied whole.
+    /// Folders that are copied completely.
     Copy,
 }
 
 impl StorageKind {
-    /// The word used in `SANDBOX_STORAGE`, in messages and by `doctor`.
+    /// The name used in `SANDBOX_STORAGE`, in messages and by `doctor`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pool => "pool",
@@ -76,7 +76,7 @@ impl std::str::FromStr for StorageKind {
     }
 }
 
-/// How an engine volume of the `local` driver is to be made for a path of the storage.
+/// Options for an engine volume of the `local` driver that mounts a path of the storage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeOptions {
     /// The driver's name, always `local`.
@@ -88,11 +88,11 @@ pub struct VolumeOptions {
 /// A published or live set, as listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetInfo {
-    /// Which set.
+    /// Namespace and name of the set.
     pub path: SetPath,
     /// Its volumes, sorted.
     pub volumes: Vec<VolumeName>,
-    /// Its manifest; a live set has one if something was noted of it.
+    /// Its manifest; a live set has one only after [`Storage::note`].
     pub manifest: Option<serde_json::Value>,
     /// Last use, in seconds since the epoch (see [`Storage::touch`]).
     pub last_used: i64,
@@ -101,20 +101,20 @@ pub struct SetInfo {
 /// Bytes of one set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetSize {
-    /// Bytes that deleting the set would give back.
+    /// Bytes that would be freed if the set were deleted.
     pub own: u64,
-    /// Bytes that it shares with other sets.
+    /// Bytes shared with other sets.
     pub shared: u64,
 }
 
-/// What the storage holds and what it may hold.
+/// Used and available space of the storage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// The kind of storage.
     pub kind: StorageKind,
-    /// Bytes that all sets together take on the host's disk.
+    /// Bytes that all sets together use on the host's disk.
     pub used: u64,
-    /// Bytes that they may take.
+    /// Maximum number of bytes that they may use.
     pub budget: u64,
     /// Bytes free on the host's disk.
     pub host_free: u64,
@@ -127,80 +127,80 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// How near its end the host's disk is, whatever has become of the pool on it.
+    /// The pressure on the host's disk alone, whatever the state of the pool on it.
     pub fn host_pressure(&self) -> Pressure {
         space::Space { total: self.host_total, free: self.host_free }.pressure()
     }
 }
 
-/// How near the end of the host's disk is.
+/// How full the host's disk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pressure {
-    /// Room for more.
+    /// There is room for new work.
     Fine,
     /// New work is refused.
     Short,
-    /// The reserve has been released: whoever writes must be paused now.
+    /// The reserve has been released: writers must be paused now.
     Critical,
-    /// The file system went read-only: everything that uses it must stop, then [`Storage::recover`].
+    /// The file system is read-only: everything that uses it must stop before [`Storage::recover`].
     ReadOnly,
 }
 
-/// How far a clone has come.
+/// Progress of a clone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Bytes done.
+    /// Bytes copied so far.
     pub done: u64,
-    /// Bytes in all; 0 while unknown.
+    /// Bytes in total; 0 while unknown.
     pub total: u64,
 }
 
-/// Whether the sizes of sets are wanted with a [`Usage`].
+/// Whether a [`Usage`] includes the sizes of the sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Detail {
     /// Totals only; cheap.
     Totals,
-    /// Each set's own and shared bytes too.
+    /// Each set's own and shared bytes too; reads every file's extents.
     Sets,
 }
 
-/// What [`Storage::publish`] found.
+/// Result of [`Storage::publish`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Published {
-    /// The set is now there under its name.
+    /// The set was published under its name.
     New,
-    /// Another one of the name was there already; what had been made is gone.
+    /// A set with this name already existed; the new one was deleted.
     Existed,
 }
 
-/// A place for volumes. Local in the keeper, by messages everywhere else; the same layout for every kind.
+/// Storage for volumes. The keeper uses it directly, everything else by messages; the layout is the same for every
+/// kind.
 ///
-/// Every operation either happens whole or leaves nothing that can be used.
+/// Every operation is atomic: it either completes or leaves nothing usable.
 #[async_trait]
 pub trait Storage: Send + Sync {
     /// The kind of storage.
     fn kind(&self) -> StorageKind;
 
-    /// Makes an empty volume. Its set must be live or being made; [`StorageError::Exists`] if it is there.
+    /// Creates an empty volume in a set that is live or being made. Fails with [`StorageError::Exists`] if it exists.
     async fn create(&self, volume: &VolumePath) -> Result<()>;
 
-    /// Makes `to` a clone of `from`. [`StorageError::Exists`] if `to` is there.
+    /// Creates `to` as a clone of `from`. Fails with [`StorageError::Exists`] if `to` exists.
     async fn clone_volume(&self, from: &VolumePath, to: &VolumePath) -> Result<()>;
 
-    /// Puts a clone of `from` in the place of `to` (which need not exist) in one step: a reset. Nothing may have
-    /// `to` mounted.
+    /// Atomically replaces `to` (which need not exist) by a clone of `from`: a reset. `to` must not be mounted.
     async fn replace(&self, from: &VolumePath, to: &VolumePath) -> Result<()>;
 
-    /// Empties a volume in one step: a reset to nothing. Nothing may have it mounted.
+    /// Atomically empties a volume: a reset to no data. It must not be mounted.
     async fn empty(&self, volume: &VolumePath) -> Result<()>;
 
-    /// Begins a set: a fresh place under `making/`, to be filled by `create` and `clone_volume` and then published.
+    /// Creates an empty set under `making/`, to be filled by `create` and `clone_volume` and then published.
     async fn begin(&self) -> Result<SetPath>;
 
-    /// Syncs what was made, writes its manifest and gives it its name in one step.
+    /// Syncs a new set, writes its manifest and atomically gives it its name.
     async fn publish(
         &self,
         making: &SetPath,
@@ -208,43 +208,44 @@ pub trait Storage: Send + Sync {
         manifest: &serde_json::Value,
     ) -> Result<Published>;
 
-    /// Writes the manifest of a live set, in one step and through to the disk: what belongs to its data and has to be
-    /// known again after a power cut. It goes with the set.
+    /// Atomically writes and syncs the manifest of a live set: data about its volumes that must survive a power cut.
+    /// It is deleted with the set.
     async fn note(&self, live: &SetPath, manifest: &serde_json::Value) -> Result<()>;
 
-    /// Deletes a set with its volumes; nothing there is success. It can no longer be used from the first moment on.
-    /// The caller has made sure that the engine has no volume on it: the kernel would not object.
+    /// Deletes a set with its volumes. A missing set is not an error. The set is unusable from the start of the
+    /// deletion. The caller checks that no engine volume uses it, because the kernel would not refuse the deletion.
     async fn delete_set(&self, set: &SetPath) -> Result<()>;
 
-    /// Deletes one volume of a set; nothing there is success. The same caution applies.
+    /// Deletes one volume of a set. A missing volume is not an error. The caller checks as for
+    /// [`Storage::delete_set`].
     async fn delete_volume(&self, volume: &VolumePath) -> Result<()>;
 
-    /// One set, or `None` if it is not there.
+    /// Returns one set, or `None` if it does not exist.
     async fn inspect(&self, set: &SetPath) -> Result<Option<SetInfo>>;
 
-    /// All sets of a shelf, sorted by name.
+    /// Lists the sets of a namespace, sorted by name.
     async fn list(&self, shelf: Namespace) -> Result<Vec<SetInfo>>;
 
-    /// Notes that a published set is used now.
+    /// Records that a published set is used now.
     async fn touch(&self, set: &SetPath) -> Result<()>;
 
-    /// What is held, and what may be.
+    /// Returns used and available space.
     async fn usage(&self, detail: Detail) -> Result<Usage>;
 
-    /// Brings everything written so far to the disk.
+    /// Writes all pending data to the disk.
     async fn sync(&self) -> Result<()>;
 
-    /// Gives back to the host what deleted data took, and judges whether it runs short. The keeper calls it every
-    /// few seconds; it releases the reserve when the host is nearly full.
+    /// Returns the space of deleted data to the host and measures the disk pressure. The keeper calls it every few
+    /// seconds; it releases the reserve when the host's disk is nearly full.
     async fn check(&self) -> Result<Pressure>;
 
-    /// Removes what was half-made and, where the file system went read-only, attaches it anew (nothing may have a
-    /// volume of it mounted then). The keeper calls it at its start.
+    /// Removes incomplete data, and reattaches a file system that became read-only (none of its volumes may be mounted
+    /// then). The keeper calls it when it starts.
     async fn recover(&self) -> Result<()>;
 
-    /// How the engine is to mount a volume.
+    /// The options by which the engine mounts a volume.
     async fn mount(&self, volume: &VolumePath) -> Result<VolumeOptions>;
 
-    /// How far the clone that makes `to` has come; `None` when none is under way.
+    /// Progress of the clone that creates `to`; `None` if no such clone is running.
     async fn progress(&self, to: &VolumePath) -> Result<Option<Progress>>;
 }

@@ -1,4 +1,4 @@
-//! Which kind of storage works here, and opening it.
+//! Selects the kind of storage that works on this machine, and opens it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,26 +8,26 @@ use super::local::Local;
 use super::tree::Cloning;
 use super::{Result, StorageError, StorageKind};
 
-/// What the probe found, for `doctor`.
+/// Result of the selection, shown by `doctor`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Probe {
-    /// The kind that is used.
+    /// The selected kind.
     pub kind: StorageKind,
-    /// Why better kinds are not.
+    /// Why better kinds cannot be used.
     pub refused: Vec<(StorageKind, String)>,
 }
 
-/// How storage is to be opened.
+/// Options for opening the storage.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// The kind (`SANDBOX_STORAGE`); without one, the best that works.
+    /// The kind (`SANDBOX_STORAGE`); by default the best one that works.
     pub kind: Option<StorageKind>,
-    /// Bytes that stored data may take; without one, half of what was free at the beginning.
+    /// Maximum number of bytes of stored data; by default half of the free space at the first start.
     pub budget: Option<u64>,
 }
 
-/// Opens the storage below `root`, which the engine's host sees as `host_root`. What a kind has stored stays with it:
-/// where a pool has been made, it is used until another kind is asked for.
+/// Opens the storage below `root`, which the engine's host sees as `host_root`. Each kind has its own data: an
+/// existing pool is used until another kind is requested.
 pub fn open_local(root: &Path, host_root: &Path, settings: &Settings) -> Result<(Local, Probe)> {
     if let Some(kind) = settings.kind {
         let local = open_kind(root, host_root, kind, settings.budget)?;
@@ -37,7 +37,7 @@ pub fn open_local(root: &Path, host_root: &Path, settings: &Settings) -> Result<
     for kind in [StorageKind::Pool, StorageKind::Reflink] {
         match open_kind(root, host_root, kind, settings.budget) {
             Ok(local) => return Ok((local, Probe { kind, refused })),
-            // A pool that holds data is not to be passed over in silence.
+            // Do not silently skip a pool that contains data.
             Err(error) if kind == StorageKind::Pool && btrfs::exists(root) && is_attachable(&error) => {
                 return Err(error);
             }
@@ -48,7 +48,7 @@ pub fn open_local(root: &Path, host_root: &Path, settings: &Settings) -> Result<
     Ok((local, Probe { kind: StorageKind::Copy, refused }))
 }
 
-/// The folder with the shelves, below the root, of a kind of storage.
+/// The folder below the root that contains the namespaces of a kind of storage.
 pub fn store_folder(root: &Path, kind: StorageKind) -> PathBuf {
     root.join(match kind {
         StorageKind::Pool => "pool",
@@ -56,7 +56,7 @@ pub fn store_folder(root: &Path, kind: StorageKind) -> PathBuf {
     })
 }
 
-/// Whether a pool that could not be attached might be on another try: it was not for want of permission.
+/// Whether a later attempt to attach the pool may succeed, because the failure was not a missing permission.
 fn is_attachable(error: &StorageError) -> bool {
     let denied = ["Operation not permitted", "Permission denied", "No such device"];
     !denied.iter().any(|words| error.to_string().contains(words))
@@ -70,7 +70,7 @@ fn open_kind(root: &Path, host_root: &Path, kind: StorageKind, budget: Option<u6
     })
 }
 
-/// Whether files below a folder can be cloned; the one probe that needs no permission.
+/// Whether files below a folder can be cloned. This is the only probe that needs no permissions.
 pub fn reflink_works(root: &Path) -> bool {
     can_reflink(root)
 }

@@ -1,4 +1,4 @@
-//! Names and paths of what is stored. Every part is checked, so that a path can never leave the root.
+//! Names and paths of stored sets and volumes. Every part is validated, so that a path cannot leave the root.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,22 +6,22 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The four shelves below the root.
+/// The four namespaces below the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Namespace {
-    /// Volumes of sandboxes; a set is named by the incarnation.
+    /// Volumes of sandboxes; a set's name is the instance id.
     Live,
-    /// Baselines; a set is named by its key.
+    /// Baselines; a set's name is its key.
     Baseline,
-    /// Snapshots, by their names.
+    /// Snapshots, by name.
     Snapshot,
-    /// Half-made sets.
+    /// Incomplete sets.
     Making,
 }
 
 impl Namespace {
-    /// All of them.
+    /// All namespaces.
     pub const ALL: [Self; 4] = [Self::Live, Self::Baseline, Self::Snapshot, Self::Making];
 
     /// The folder's name.
@@ -35,7 +35,7 @@ impl Namespace {
     }
 }
 
-/// A name that cannot be one folder of the storage.
+/// A name that is not valid for a folder of the storage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{name}` cannot be the name of {what}: 1 to 128 letters, digits, `.`, `_` and `-`, {rule}")]
 pub struct BadName {
@@ -53,7 +53,7 @@ fn is_plain(name: &str) -> bool {
 macro_rules! checked_name {
     ($type:ident, $what:literal, $rule:literal, $extra:expr) => {
         impl $type {
-            /// Checks a name.
+            /// Validates a name.
             pub fn new(name: impl Into<String>) -> Result<Self, BadName> {
                 let name = name.into();
                 let extra: fn(&str) -> bool = $extra;
@@ -100,30 +100,31 @@ macro_rules! checked_name {
     };
 }
 
-/// The name of a set: an incarnation, a baseline's key, a snapshot's name.
+/// The name of a set: an instance id, a baseline's key or a snapshot's name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SetName(String);
 checked_name!(SetName, "a set", "beginning with a letter or digit", |name| name
     .starts_with(|c: char| c.is_ascii_alphanumeric()));
 
-/// The name of a volume in its set: the spec's key, or one made up for an anonymous volume (which begins with a dot).
+/// The name of a volume in its set: the spec's key, or a generated one for an anonymous volume (which begins with a
+/// dot).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct VolumeName(String);
 checked_name!(VolumeName, "a volume", "not `manifest.json`", |name| name != "manifest.json");
 
-/// Where a set lies: its shelf and its name. Written `baseline/KEY`.
+/// The location of a set: its namespace and its name. Written `baseline/KEY`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SetPath {
-    /// The shelf.
+    /// The namespace.
     pub shelf: Namespace,
-    /// The set's name on it.
+    /// The set's name in the namespace.
     pub name: SetName,
 }
 
 impl SetPath {
-    /// A sandbox's set, by its incarnation.
+    /// The set of a sandbox, by its instance id.
     pub fn live(id: &str) -> Result<Self, BadName> {
         Ok(Self { shelf: Namespace::Live, name: SetName::new(id)? })
     }
@@ -166,7 +167,7 @@ impl FromStr for SetPath {
     }
 }
 
-/// Where a volume lies: its set and its name. Written `live/ID/VOLUME`.
+/// The location of a volume: its set and its name. Written `live/ID/VOLUME`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VolumePath {
     /// The set.

@@ -1,6 +1,6 @@
-//! Storage by messages: each call of [`Storage`] as a value that can be sent, and back.
+//! Storage by messages: each call of [`Storage`] as a value that can be sent.
 //!
-//! The keeper answers with [`perform`]; a client is a [`Transport`] wrapped in [`RemoteStorage`].
+//! The keeper executes requests with [`perform`]; a client wraps a [`Transport`] in [`RemoteStorage`].
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// Whether it changes what is stored.
+    /// Whether the request modifies the storage.
     pub fn changes(&self) -> bool {
         match self {
             Self::Create { .. }
@@ -61,7 +61,7 @@ impl Request {
     }
 }
 
-/// What a [`Request`] was answered with.
+/// The reply to a [`Request`].
 #[expect(missing_docs, reason = "each variant is the result of the method of the same name")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,7 +77,7 @@ pub enum Reply {
     Progress(Option<Progress>),
 }
 
-/// Performs a request on a storage.
+/// Executes a request on a storage.
 pub async fn perform(storage: &dyn Storage, request: Request) -> Result<Reply> {
     Ok(match request {
         Request::Create { volume } => done(storage.create(&volume).await?),
@@ -107,14 +107,14 @@ fn done((): ()) -> Reply {
     Reply::Done
 }
 
-/// Whatever brings a request to the keeper and its answer back.
+/// Sends requests to the keeper.
 #[async_trait]
 pub trait Transport: Send + Sync {
-    /// Sends a request and waits for the answer.
+    /// Sends a request and waits for the reply.
     async fn carry(&self, request: Request) -> Result<Reply>;
 }
 
-/// Storage somewhere else, reached by a [`Transport`].
+/// Storage that is reached through a [`Transport`].
 #[derive(Debug, Clone)]
 pub struct RemoteStorage<C> {
     kind: StorageKind,
@@ -122,7 +122,7 @@ pub struct RemoteStorage<C> {
 }
 
 impl<C: Transport> RemoteStorage<C> {
-    /// Storage of a kind (which the keeper tells on connecting) behind a carrier.
+    /// Storage of a kind (which the keeper reports on connecting) behind a transport.
     pub fn new(kind: StorageKind, carrier: C) -> Self {
         Self { kind, carrier }
     }

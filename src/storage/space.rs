@@ -1,7 +1,7 @@
-//! The host's disk: how full it is, and a reserve that is given up before it is full.
+//! Free space on the host's disk, and a reserve that is released before the disk is full.
 //!
-//! A file system in a file believes in space that the host may not have. When the host's disk is full its writes fail
-//! and it turns read-only, so the reserve's release buys the time to pause those who write.
+//! A file system in a sparse file may promise space that the host does not have. When the host's disk is full, its
+//! writes fail and it becomes read-only. Releasing the reserve gives the keeper time to pause writers before that.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,24 +15,24 @@ const MIB: u64 = 1 << 20;
 /// Bytes of the host's disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// In all.
+    /// Total size.
     pub total: u64,
-    /// Free to use.
+    /// Free bytes.
     pub free: u64,
 }
 
 impl Space {
-    /// What must stay free for new work to be taken on: a fiftieth of the disk, from 64 MiB to 2 GiB.
+    /// Bytes that must stay free to accept new work: 2 % of the disk, from 64 MiB to 2 GiB.
     pub fn needed(self) -> u64 {
         (self.total / 50).clamp(64 * MIB, 2048 * MIB)
     }
 
-    /// The reserve's size, and what may be left when it is released.
+    /// The reserve's size. When less than this is free, the reserve is released.
     pub fn reserve(self) -> u64 {
         (self.needed() / 8).max(16 * MIB)
     }
 
-    /// How near the end is.
+    /// The disk pressure.
     pub fn pressure(self) -> Pressure {
         if self.free < self.reserve() {
             Pressure::Critical
@@ -44,26 +44,26 @@ impl Space {
     }
 }
 
-/// The disk below a folder, with the reserve kept there.
+/// The disk that holds a folder, with the reserve file kept in that folder.
 #[derive(Debug)]
 pub struct HostSpace {
     folder: PathBuf,
 }
 
 impl HostSpace {
-    /// The disk that holds a folder.
+    /// Creates a view of the disk that holds a folder.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
 
-    /// Reads how much there is.
+    /// Reads the disk's size and free space.
     pub fn read(&self) -> Result<Space> {
         let fs =
             rustix::fs::statvfs(&self.folder).map_err(|e| StorageError::io("measure", &self.folder, e))?;
         Ok(Space { total: fs.f_blocks * fs.f_frsize, free: fs.f_bavail * fs.f_frsize })
     }
 
-    /// Refuses new work when the host is short.
+    /// Fails if the host is short of space.
     pub fn admit(&self) -> Result<()> {
         let space = self.read()?;
         match space.pressure() {
@@ -72,13 +72,13 @@ impl HostSpace {
         }
     }
 
-    /// Judges the pressure; releases the reserve when it is critical, and lays it up again when all is well.
+    /// Measures the pressure; releases the reserve when it is critical, and refills it when there is room again.
     pub fn check(&self) -> Result<Pressure> {
         let space = self.read()?;
         let reserve = self.folder.join("reserve");
         match space.pressure() {
             Pressure::Fine if !reserve.exists() && space.free > space.needed() + 2 * space.reserve() => {
-                // Best effort: without a reserve the next check is only a little later than it might be.
+                // Best effort: without a reserve the next check only reacts slightly later.
                 if let Err(error) = lay_up(&reserve, space.reserve()) {
                     tracing::debug!(%error, "no reserve could be laid up");
                     let _ = std::fs::remove_file(&reserve);

@@ -1,25 +1,25 @@
-//! What there is of a sandbox, by its labels.
+//! Finds the engine's objects of a sandbox by their labels.
 
 use std::collections::BTreeMap;
 
 use crate::engine::identity::{self, Role, SandboxId, Scope};
 use crate::engine::{ContainerSummary, Engine, Filter, Network, ObjectKind, Result, Volume};
 
-/// What is to be found or destroyed. Only objects of the scope are ever meant.
+/// Selects the objects to find or destroy. Only objects of the scope are selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The world it is in.
+    /// The scope to search.
     pub scope: Scope,
-    /// What of it.
+    /// Which objects of the scope.
     pub what: SweepScope,
 }
 
-/// What of a scope is meant.
+/// Part of a scope that a sweep covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SweepScope {
-    /// Every incarnation of the sandbox of this name.
+    /// Every instance of the sandbox with this name.
     Name(String),
-    /// This incarnation only.
+    /// Only this instance.
     Id(SandboxId),
     /// Every sandbox.
     Sandboxes,
@@ -28,12 +28,12 @@ pub enum SweepScope {
 }
 
 impl Target {
-    /// Every incarnation of the sandbox of this name.
+    /// Every instance of the sandbox with this name.
     pub fn name(scope: &Scope, name: impl Into<String>) -> Self {
         Self { scope: scope.clone(), what: SweepScope::Name(name.into()) }
     }
 
-    /// This incarnation only.
+    /// Only this instance.
     pub fn id(scope: &Scope, id: &SandboxId) -> Self {
         Self { scope: scope.clone(), what: SweepScope::Id(id.clone()) }
     }
@@ -58,7 +58,8 @@ impl Target {
         self.scope.narrow(filter)
     }
 
-    /// What the filter cannot say: no scope at all, and no keeper among sandboxes.
+    /// Checks conditions that the engine's filter cannot express: the absence of a scope, and no keeper among
+    /// sandboxes.
     fn means(&self, labels: &BTreeMap<String, String>) -> bool {
         let role: Option<Role> = labels.get(identity::ROLE).and_then(|role| role.parse().ok());
         let of_a_sandbox = role.is_none_or(Role::is_of_a_sandbox);
@@ -66,24 +67,24 @@ impl Target {
     }
 }
 
-/// Objects of the engine.
+/// Objects found on the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObservedObjects {
-    /// Containers, running or not.
+    /// Containers, running or stopped.
     pub containers: Vec<ContainerSummary>,
-    /// Networks, without their containers.
+    /// Networks, without their attached containers.
     pub networks: Vec<Network>,
     /// Volumes.
     pub volumes: Vec<Volume>,
 }
 
 impl ObservedObjects {
-    /// Whether there is nothing.
+    /// Whether no objects were found.
     pub fn is_empty(&self) -> bool {
         self.containers.is_empty() && self.networks.is_empty() && self.volumes.is_empty()
     }
 
-    /// All objects by kind and name.
+    /// All objects, as kind and name.
     pub fn objects(&self) -> impl Iterator<Item = (ObjectKind, &str)> {
         let containers =
             self.containers.iter().map(|container| (ObjectKind::Container, container.name.as_str()));
@@ -100,7 +101,7 @@ impl ObservedObjects {
     }
 }
 
-/// What there is of the target.
+/// Finds all objects of the target.
 pub async fn find(engine: &dyn Engine, target: &Target) -> Result<ObservedObjects> {
     let filter = target.filter();
     let (containers, networks, volumes) = futures_util::try_join!(
@@ -115,7 +116,7 @@ pub async fn find(engine: &dyn Engine, target: &Target) -> Result<ObservedObject
     })
 }
 
-/// Every sandbox of the scope by its incarnation, with what there is of it.
+/// All sandboxes of the scope, keyed by instance id, with their objects.
 pub async fn sandboxes(engine: &dyn Engine, scope: &Scope) -> Result<BTreeMap<String, ObservedObjects>> {
     let all = find(engine, &Target::sandboxes(scope)).await?;
     let mut by_id: BTreeMap<String, ObservedObjects> = BTreeMap::new();

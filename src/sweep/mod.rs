@@ -1,9 +1,9 @@
-//! Destruction by label, for the session and the keeper alike.
+//! Destroys sandboxes by label, for the session and the keeper.
 //!
-//! Asks the engine what there is of a sandbox and removes it, and asks again until there is nothing: a create may have
-//! been in flight. It trusts no memory and no file; "not found" is success, "in use" is tried again, every step is
-//! tried whatever became of the one before, and what is left in the end is named with its cause. It never touches an
-//! object that has not our labels and is not of our scope.
+//! A sweep lists the sandbox's objects and removes them, and repeats until nothing is listed, because a create may
+//! have been in flight. It uses no memory and no file; "not found" is success, "in use" is retried, and every step is
+//! tried even if an earlier one failed. Leftovers are reported with their causes. Objects without our labels or of
+//! another scope are never touched.
 
 mod find;
 mod round;
@@ -20,31 +20,31 @@ pub use find::{ObservedObjects, SweepScope, Target, find, sandboxes};
 
 use crate::engine::{Engine, ObjectKind, Volume};
 
-/// How containers end.
+/// How containers are stopped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum StopMode {
-    /// At once.
+    /// Killed immediately.
     #[default]
     Kill,
-    /// By their stop signal, each with its own grace period, all side by side.
+    /// By their stop signal, each with its own grace period, all concurrently.
     Stop,
 }
 
-/// How long a sweep goes on.
+/// Limits of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// Looks at the engine, at most.
+    /// Maximum number of rounds.
     pub rounds: u32,
-    /// The pause after the first look that was not enough; it doubles up to [`Patience::longest_pause`].
+    /// Pause after the first incomplete round; it doubles up to [`Patience::longest_pause`].
     pub pause: Duration,
-    /// The longest pause.
+    /// Maximum pause.
     pub longest_pause: Duration,
-    /// How long one call may take before the step counts as failed.
+    /// Timeout of one engine call, after which the step counts as failed.
     pub call: Duration,
 }
 
 impl Default for Patience {
-    /// About a quarter of a minute of pauses.
+    /// About 15 seconds of pauses in total.
     fn default() -> Self {
         Self {
             rounds: 14,
@@ -62,54 +62,54 @@ impl Patience {
     }
 }
 
-/// What is to happen once something is gone; by default nothing.
+/// Callbacks after objects have been removed; by default they do nothing.
 #[async_trait]
 pub trait Aftermath: Send + Sync {
-    /// An object is gone. For showing it.
+    /// An object has been removed. For progress display.
     fn gone(&self, _kind: ObjectKind, _name: &str) {}
 
-    /// The engine no longer has this volume: the storage behind it may be deleted now, and not before.
+    /// The engine no longer has this volume. Only now may the storage behind it be deleted.
     async fn volume_gone(&self, _volume: &Volume) -> Result<(), String> {
         Ok(())
     }
 
-    /// The engine has nothing left of this incarnation (its [`crate::engine::identity::ID`]).
+    /// The engine has no objects of this instance left (`id` is its [`crate::engine::identity::ID`]).
     async fn sandbox_gone(&self, _id: &str) -> Result<(), String> {
         Ok(())
     }
 }
 
-/// Nothing happens afterwards.
+/// Callbacks that do nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoHooks;
 
 impl Aftermath for NoHooks {}
 
-/// What came of a sweep.
+/// Result of a sweep.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// What was removed: kind and name, in the order in which it went.
+    /// Removed objects, as kind and name, in the order of removal.
     pub removed: Vec<(ObjectKind, String)>,
-    /// What could not be removed.
+    /// Objects that could not be removed.
     pub left: Vec<Leftover>,
 }
 
 impl Swept {
-    /// Whether nothing is left.
+    /// Whether everything was removed.
     pub fn is_clean(&self) -> bool {
         self.left.is_empty()
     }
 }
 
-/// Something that could not be removed.
+/// An object that could not be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
-    /// What kind of thing; [`ObjectKind::Engine`] if the engine could not even be asked, [`ObjectKind::Path`] for the
-    /// storage behind a volume.
+    /// The kind of object; [`ObjectKind::Engine`] if the engine did not reply, [`ObjectKind::Path`] for the storage
+    /// behind a volume.
     pub kind: ObjectKind,
     /// Its name.
     pub name: String,
-    /// Why.
+    /// Why it could not be removed.
     pub cause: String,
 }
 
@@ -123,9 +123,9 @@ impl fmt::Display for Leftover {
     }
 }
 
-/// Destroys what the target means, until the engine has nothing of it or patience ends.
+/// Destroys all objects of the target, until the engine lists none or the limits of `patience` are reached.
 ///
-/// Dropping the future stops between two calls at the latest; calling again goes on where it ended.
+/// Dropping the future stops it between two calls at the latest; another call continues where it stopped.
 pub async fn destroy(
     engine: &dyn Engine,
     target: &Target,
@@ -167,7 +167,7 @@ pub async fn destroy(
     }
 }
 
-/// One sweep under way.
+/// A sweep in progress.
 struct Sweep<'a> {
     engine: &'a dyn Engine,
     patience: &'a Patience,
@@ -175,17 +175,17 @@ struct Sweep<'a> {
     progress: Progress,
 }
 
-/// What has become of things so far.
+/// State of a sweep.
 #[derive(Default)]
 struct Progress {
     removed: Vec<(ObjectKind, String)>,
-    /// What was seen and is not known to be gone; volumes with all about them.
+    /// Objects that were seen and whose removal is not confirmed; volumes with their details.
     unconfirmed: BTreeMap<(ObjectKind, String), Option<Volume>>,
-    /// The last failure of each thing that may still be there.
+    /// The last failure of each object that may still exist.
     failed: BTreeMap<(ObjectKind, String), String>,
-    /// Failures of what happens afterwards; these are not tried again by looking at the engine.
+    /// Failures of callbacks; listing the engine's objects again does not retry these.
     storage: Vec<Leftover>,
-    /// Incarnations that were seen.
+    /// Instance ids that were seen.
     ids: BTreeSet<String>,
 }
 

@@ -1,4 +1,4 @@
-//! One look at the engine and one try to remove everything it showed.
+//! One round of a sweep: list the objects and try to remove each of them once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::{Leftover, StopMode, Sweep};
 use crate::engine::identity::{self, Role};
 use crate::engine::{ContainerSummary, EngineError, ErrorKind, Network, ObjectKind, Result, Volume};
 
-/// Calls that are under way at once. An engine does not go faster with more, and answers nobody else meanwhile.
+/// Maximum number of concurrent calls. An engine does not work faster with more, and blocks other clients.
 const SIDE_BY_SIDE: usize = 16;
-/// A stop takes its grace period, which the engine knows and we do not; this bounds only an engine that hangs.
+/// Bounds a stop on an engine that hangs. A stop takes the container's grace period, which only the engine knows.
 const LONGEST_STOP: Duration = Duration::from_hours(1);
 
 impl Sweep<'_> {
-    /// What there is now.
+    /// Lists the current objects.
     pub(super) async fn look(&mut self, target: &Target) -> std::result::Result<ObservedObjects, String> {
         let found = match tokio::time::timeout(self.patience.call, find(self.engine, target)).await {
             Ok(outcome) => outcome.map_err(|error| told(&error))?,
@@ -27,7 +27,7 @@ impl Sweep<'_> {
         Ok(found)
     }
 
-    /// What was there and is no longer has gone although its removal was never confirmed.
+    /// Treats objects that are no longer listed as removed, although their removal was not confirmed.
     async fn note_missing(&mut self, found: &ObservedObjects) {
         let there: BTreeSet<(ObjectKind, &str)> = found.objects().collect();
         let is_gone = |(kind, name): &&(ObjectKind, String)| !there.contains(&(*kind, name.as_str()));
@@ -43,7 +43,7 @@ impl Sweep<'_> {
         }
     }
 
-    /// The thing is gone.
+    /// Records that an object has been removed.
     async fn confirm(&mut self, kind: ObjectKind, name: &str) {
         let key = (kind, name.to_owned());
         self.progress.failed.remove(&key);
@@ -57,8 +57,8 @@ impl Sweep<'_> {
         }
     }
 
-    /// Everything once. The gateway goes last: its name is the lock, and who takes it must find nothing left; but it is
-    /// ended before the networks, which it would keep busy.
+    /// Tries to remove everything once. The gateway is removed last: its name is the lock, and the next owner of the
+    /// name must find no leftovers. But it is killed before the networks are removed, because it would keep them busy.
     pub(super) async fn round(&mut self, found: ObservedObjects, manner: StopMode) {
         let is_lock = |container: &ContainerSummary| {
             container.labels.get(identity::ROLE).is_some_and(|role| role == Role::Gateway.as_str())
@@ -78,12 +78,12 @@ impl Sweep<'_> {
         }
         let held = self.note_volumes(&found.volumes, volumes).await;
         self.remove_containers(&locks).await;
-        // The gateway holds the secrets' volumes.
+        // The gateway uses the volumes of the secrets.
         let again = side_by_side(&held, |volume| self.remove_volume(volume)).await;
         self.note_volumes(&held, again).await;
     }
 
-    /// What happens once nothing is left.
+    /// Runs the callbacks once nothing is left.
     pub(super) async fn after(&mut self) {
         for id in std::mem::take(&mut self.progress.ids) {
             if let Err(cause) = self.aftermath.sandbox_gone(&id).await {
@@ -95,7 +95,7 @@ impl Sweep<'_> {
     async fn stop(&self, containers: &[ContainerSummary]) {
         let alive: Vec<_> = containers.iter().filter(|container| container.state.is_alive()).collect();
         side_by_side(&alive, |container| async move {
-            // Whatever became of it, the removal that follows kills.
+            // The result is ignored, because the removal that follows kills the container.
             let _ = tokio::time::timeout(LONGEST_STOP, self.engine.stop_container(&container.id, None, None))
                 .await;
         })
@@ -105,7 +105,7 @@ impl Sweep<'_> {
     async fn end(&self, containers: &[ContainerSummary]) {
         let alive: Vec<_> = containers.iter().filter(|container| container.state.is_alive()).collect();
         side_by_side(&alive, |container| async move {
-            // If it could not be ended, its networks tell.
+            // A failure shows up when the networks are removed.
             let _ = self.limited(self.engine.kill_container(&container.id, "SIGKILL")).await;
         })
         .await;
@@ -122,7 +122,7 @@ impl Sweep<'_> {
         self.limited(self.engine.remove_container(&container.id, true, true)).await
     }
 
-    /// Removes a network; what keeps it busy is taken off it first, even what is not ours.
+    /// Removes a network. Containers attached to it are disconnected first, even those that are not ours.
     async fn remove_network(&self, network: &Network) -> Result<()> {
         let outcome = self.limited(self.engine.remove_network(&network.id)).await;
         if !matches!(&outcome, Err(error) if error.kind == ErrorKind::InUse) {
@@ -130,7 +130,7 @@ impl Sweep<'_> {
         }
         if let Some(now) = self.limited(self.engine.network(&network.id)).await? {
             for member in now.containers {
-                // The removal that follows tells.
+                // The removal that follows reports the failure.
                 let _ = self.limited(self.engine.disconnect(&network.id, &member.id)).await;
             }
         }
@@ -141,7 +141,7 @@ impl Sweep<'_> {
         self.limited(self.engine.remove_volume(&volume.name)).await
     }
 
-    /// Answers those that are still in use.
+    /// Returns the volumes that are still in use.
     async fn note_volumes(&mut self, volumes: &[Volume], outcomes: Vec<Result<()>>) -> Vec<Volume> {
         let mut held = Vec::new();
         for (volume, outcome) in volumes.iter().zip(outcomes) {
@@ -160,7 +160,7 @@ impl Sweep<'_> {
         }
     }
 
-    /// A call that an engine which hangs does not hold up for ever.
+    /// Applies the timeout to an engine call.
     async fn limited<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::time::timeout(self.patience.call, call).await.unwrap_or_else(|_| {
             let words = "the engine does not answer";
@@ -169,10 +169,10 @@ impl Sweep<'_> {
     }
 }
 
-/// Runs a step for every item, several at once, and answers in the items' order.
+/// Runs a step for every item, several concurrently, and returns the results in the order of the items.
 ///
-/// The futures are collected before the first wait: with the closure across it, whoever awaits this could not be sent
-/// to another thread.
+/// The futures are collected before the first await. If the closure were held across it, the returned future would not
+/// be `Send`.
 fn side_by_side<'a, I, F, O>(items: &'a [I], step: impl Fn(&'a I) -> F) -> impl Future<Output = Vec<O>>
 where
     F: Future<Output = O>,

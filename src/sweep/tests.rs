@@ -16,7 +16,7 @@ fn labels(name: &str, id: &SandboxId, role: Role) -> BTreeMap<String, String> {
     ])
 }
 
-/// A sandbox with a gateway on two networks that holds a secret, two services, a volume and an anonymous one.
+/// Creates a sandbox with a gateway on two networks that holds a secret, two services, a volume and an anonymous one.
 async fn build(engine: &Recording, name: &str) -> SandboxId {
     let id = SandboxId::random();
     for key in ["front", "back"] {
@@ -162,7 +162,7 @@ async fn what_always_fails_is_named_and_all_else_goes() {
             swept.left.iter().map(|left| format!("{} {}", left.kind, left.name)).collect();
         assert!(named.contains(&object.to_owned()), "{object}: {named:?}");
         assert!(swept.left.iter().any(|left| left.cause.contains("refused as planned")), "{:?}", swept.left);
-        // What hangs on it may stay, the rest must not.
+        // Objects that depend on the failing one may stay; all others must be removed.
         assert!(engine.objects().len() <= 5, "{:?}", engine.objects());
         engine.heal();
         assert!(sweep(&engine, &all(), StopMode::Kill).await.is_clean());
@@ -251,7 +251,7 @@ async fn a_create_in_flight_is_found_by_the_next_look() {
     assert_eq!(engine.objects(), Vec::<String>::new());
 }
 
-/// Listings never tell who is on a network.
+/// Listings do not include the containers of a network.
 #[test]
 fn a_found_network_is_named_by_its_name() {
     let found = ObservedObjects {

@@ -1,4 +1,4 @@
-//! A look at the engine through its own client, never through the code that is tested.
+//! Inspects the engine through its own client, never through the code under test.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Record;
 use super::process::{Outcome, Run};
 
-/// The tree of control groups.
+/// Root of the control groups.
 const TREE: &str = "/sys/fs/cgroup";
 
 /// The objects of one scope on the engine.
@@ -28,7 +28,7 @@ impl Engine {
         &self.scope
     }
 
-    /// `docker ARGS…`
+    /// Runs `docker ARGS…`.
     #[track_caller]
     pub fn docker(&self, arguments: &[&str]) -> Outcome {
         let mut command = Command::new("docker");
@@ -77,7 +77,7 @@ impl Engine {
         self.listed(&listing, "")
     }
 
-    /// The control groups of this scope's sandboxes, in every hierarchy, as the engine's machine has them: this one.
+    /// The control groups of this scope's sandboxes, in every hierarchy of this machine, on which the engine runs.
     pub fn groups(&self) -> Vec<PathBuf> {
         let inside = |folder: PathBuf| {
             std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
@@ -90,10 +90,10 @@ impl Engine {
         groups
     }
 
-    /// What there is of sandboxes in this scope: each object that is neither keeper, edge, pool nor image, and each control
-    /// group, with its kind.
+    /// All remains of sandboxes in this scope: each object that is not the keeper, edge network, pool or an image, and
+    /// each control group, with its kind.
     ///
-    /// Objects are found by label, and by name too, so that one that was born without its labels is not overlooked.
+    /// Objects are found by label and by name, so that objects without labels are found too.
     pub fn remains(&self) -> Vec<String> {
         let mut found = Vec::new();
         let kinds: [(&str, &[&str]); 3] = [
@@ -119,14 +119,14 @@ impl Engine {
         found
     }
 
-    /// Fails the test unless nothing of any sandbox of this scope is left.
+    /// Fails the test if anything of a sandbox of this scope exists.
     #[track_caller]
     pub fn is_clean(&self) {
         let remains = self.remains();
         assert!(remains.is_empty(), "the engine still has {remains:#?}");
     }
 
-    /// Waits until nothing of any sandbox of this scope is left.
+    /// Waits until nothing of any sandbox of this scope exists.
     #[track_caller]
     pub fn becomes_clean(&self) {
         let start = std::time::Instant::now();
@@ -146,7 +146,7 @@ impl Engine {
         self.docker(&["inspect", name]).success().json()[0].clone()
     }
 
-    /// Whether a container exists and runs.
+    /// Whether a container is running.
     pub fn runs(&self, container: &str) -> bool {
         self.docker(&["inspect", "-f", "{{.State.Running}}", container]).text() == "true"
     }
@@ -155,14 +155,14 @@ impl Engine {
         self.docker(&["inspect", object]).code == Some(0)
     }
 
-    /// The process of a container, as this machine numbers it: an engine with processes of its own numbers it otherwise.
+    /// The process id of a container on this machine. An engine in its own process namespace reports another number.
     pub fn pid(&self, container: &str) -> u32 {
         let id = self.docker(&["inspect", "-f", "{{.Id}}", container]).text().to_owned();
         if id.is_empty() { 0 } else { FirstProcesses::look().of(&id).unwrap_or(0) }
     }
 
-    /// What the keeper's storage holds on a shelf: `live`, `baseline`, `snapshot`, `making`. Read through the process
-    /// that has the pool mounted, the keeper's or the storage server's; needs root.
+    /// Lists the sets in a namespace of the keeper's storage: `live`, `baseline`, `snapshot`, `making`. Reads through
+    /// the process that has the pool mounted, the keeper or the storage server; needs root.
     pub fn stored(&self, shelf: &str) -> Vec<String> {
         let serving =
             ["keeper", "storage-server"].map(|what| self.pid(&format!("sandbox-{what}-{}", self.scope)));
@@ -170,7 +170,7 @@ impl Engine {
         shelved(Path::new(&format!("/proc/{pid}/root/pool")), shelf)
     }
 
-    /// The keepers of this scope that are processes of this machine.
+    /// Process ids of this scope's keepers that are processes of this machine.
     pub fn keeper_processes(&self) -> Vec<libc::pid_t> {
         let scope = format!("SANDBOX_SCOPE={}", self.scope);
         let is_one = |pid: &u32| {
@@ -184,7 +184,7 @@ impl Engine {
         processes().filter(is_one).map(u32::cast_signed).collect()
     }
 
-    /// All there is to see of this scope, for reading after a failure.
+    /// A dump of this scope's objects, for the analysis of a failure.
     pub(super) fn portrait(&self) -> String {
         let mut text = String::new();
         let label = format!("label=dev.sandbox.scope={}", self.scope);
@@ -200,7 +200,7 @@ impl Engine {
     }
 }
 
-/// Which of this machine's processes is the first of each container, of whatever engine.
+/// The first process of each container on this machine, for all engines.
 pub(super) struct FirstProcesses(Vec<(u32, String)>);
 
 impl FirstProcesses {
@@ -214,7 +214,7 @@ impl FirstProcesses {
         Self(processes().filter_map(first).collect())
     }
 
-    /// The one of the container with this id.
+    /// The first process of the container with this id.
     pub(super) fn of(&self, container: &str) -> Option<u32> {
         self.0.iter().find(|(_, groups)| groups.contains(container)).map(|(pid, _)| *pid)
     }
@@ -225,7 +225,7 @@ fn processes() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// What lies on a shelf of the storage in a keeper's volume, whatever its kind.
+/// Lists the sets in a namespace of the storage in a keeper's volume, for any kind of storage.
 pub(super) fn shelved(volume: &Path, shelf: &str) -> Vec<String> {
     let places = ["pool", "store"].map(|kind| volume.join(kind).join(shelf));
     let found = places.iter().filter_map(|place| std::fs::read_dir(place).ok()).flatten().flatten();

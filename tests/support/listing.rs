@@ -1,4 +1,4 @@
-//! Everything that an engine has, whoever made it, to be compared with what it had before.
+//! Lists everything on an engine, regardless of its creator, to compare it with an earlier list.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -8,21 +8,21 @@ use std::process::Command;
 use super::engine::{Engine, FirstProcesses, shelved};
 use super::loops;
 
-/// Every container, network, volume and image; what lies half-made or alive in the pools; the loop devices on files of
-/// the volumes; control groups above those of containers. A line each.
+/// Every container, network, volume and image; incomplete and live sets in the pools; loop devices on files of
+/// volumes; the parent control groups of containers. One line each.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listing(BTreeSet<String>);
 
 impl Listing {
-    /// The listing of an engine whose data root has a file system of its own, which is seen at this path, and whose
-    /// containers have this control group above theirs.
+    /// Lists an engine whose data root is a separate file system, mounted at this path, and whose containers have this
+    /// parent control group.
     pub fn of(engine: &Engine, root: &Path, parent: &str) -> Self {
         let mut lines = BTreeSet::new();
         let mut list = |arguments: &[&str]| lines.extend(rows(engine, arguments));
         list(&["ps", "-a", "--no-trunc", "--format", "container {{.Names}} {{.ID}}"]);
         list(&["volume", "ls", "--format", "volume {{.Name}}"]);
         list(&["images", "-a", "--no-trunc", "--format", "image {{.Repository}}:{{.Tag}} {{.ID}}"]);
-        // Those that are not the engine's own, which are made anew at its start.
+        // Without the engine's own networks, which it recreates when it starts.
         let custom = ["--no-trunc", "--filter", "type=custom", "--format", "network {{.Name}} {{.ID}}"];
         list(&[&["network", "ls"][..], &custom].concat());
         list(&["network", "ls", "--filter", "type=builtin", "--format", "network {{.Name}}"]);
@@ -32,19 +32,19 @@ impl Listing {
         Self(lines)
     }
 
-    /// What is new since `before`, but for what outlasts the sandboxes of these scopes; and what is missing.
+    /// What is new since `before`, except the objects of these scopes that outlive sandboxes; and what is missing.
     pub fn since(&self, before: &Self, scopes: &[&str]) -> Vec<String> {
         let new =
             self.0.difference(&before.0).filter(|line| !scopes.iter().any(|scope| outlasts(line, scope)));
         let (agents, new): (Vec<_>, Vec<_>) = new.partition(|line| line.starts_with("image sandbox-agent:"));
-        // One build, one image.
+        // There is one agent image per build.
         let agents = agents.into_iter().skip(usize::from(!scopes.is_empty()));
         let missing = before.0.difference(&self.0).map(|line| format!("missing: {line}"));
         new.into_iter().chain(agents).map(|line| format!("new: {line}")).chain(missing).collect()
     }
 }
 
-/// Whether this line is of a keeper, of its volume, or of the network that gateways publish on.
+/// Whether a line is about a keeper, its volume, or the edge network.
 fn outlasts(line: &str, scope: &str) -> bool {
     let pool = format!("sandbox-pool-{scope}");
     let mut words = line.splitn(3, ' ');
@@ -63,7 +63,7 @@ fn rows(engine: &Engine, arguments: &[&str]) -> Vec<String> {
     engine.docker(arguments).success().stdout.lines().map(str::to_owned).collect()
 }
 
-/// What has no place in a pool when there is no sandbox: a set that is alive or half-made.
+/// Sets that must not exist without a sandbox: live and incomplete ones.
 fn data(engine: &Engine, root: &Path) -> Vec<String> {
     let first = FirstProcesses::look();
     let containers = rows(engine, &["ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.ID}}"]);
@@ -106,7 +106,7 @@ impl Volume {
         Self { path, own: None }
     }
 
-    /// One that nothing serves, nor is about to: its pool is mounted here.
+    /// A volume that no process serves or will serve; its pool is mounted here.
     fn unattended(volume: PathBuf) -> std::io::Result<Self> {
         let file = volume.join("pool.btrfs");
         if !file.exists() {
@@ -131,7 +131,7 @@ impl Drop for Volume {
     }
 }
 
-/// `loop VOLUME/FILE` for each that stands on a file of a volume; with a number from the second on.
+/// `loop VOLUME/FILE` for each loop device on a file of a volume; from the second one on, with a number.
 fn loop_devices(root: &Path) -> Vec<String> {
     let Ok(device) = std::fs::metadata(root).map(|root| root.dev()) else { return Vec::new() };
     let mut lines: Vec<String> = Vec::new();
@@ -155,7 +155,7 @@ fn named(root: &Path, file: (u64, u64)) -> Option<String> {
     None
 }
 
-/// `group HIERARCHY/NAME` for each in the engine's own group that is not a container's.
+/// `group HIERARCHY/NAME` for each control group in the engine's own that is not a container's.
 fn groups(parent: &str) -> Vec<String> {
     let tree = Path::new("/sys/fs/cgroup");
     let hierarchies = std::fs::read_dir(tree).into_iter().flatten().flatten().map(|one| one.path());

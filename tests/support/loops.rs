@@ -1,4 +1,4 @@
-//! The loop devices of this machine, and the files that they stand on.
+//! The loop devices of this machine and their backing files.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -11,7 +11,7 @@ pub struct LoopDevice {
     info: LoopInfo,
 }
 
-/// The kernel's `struct loop_info64`: where a loop device stands.
+/// The kernel's `struct loop_info64`, which names the backing file.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct LoopInfo {
@@ -23,7 +23,7 @@ struct LoopInfo {
 const LOOP_CLR_FD: libc::c_ulong = 0x4C01;
 const LOOP_GET_STATUS64: libc::c_ulong = 0x4C05;
 
-/// Those that are in use. Their nodes are made here, for `/dev` may not have them; needs root.
+/// The loop devices in use. Creates their nodes, because `/dev` may not have them; needs root.
 pub fn in_use() -> Vec<LoopDevice> {
     let Ok(devices) = std::fs::read_dir("/sys/block") else { return Vec::new() };
     let Ok(folder) = tempfile::tempdir() else { return Vec::new() };
@@ -39,12 +39,12 @@ pub fn in_use() -> Vec<LoopDevice> {
 }
 
 impl LoopDevice {
-    /// The file that it stands on, as device and inode.
+    /// The backing file, as device and inode.
     pub fn file(&self) -> (u64, u64) {
         (self.info.device, self.info.inode)
     }
 
-    /// Detaches it.
+    /// Detaches the loop device.
     pub fn release(&self) {
         // SAFETY: the descriptor is open; the call takes no argument.
         unsafe { libc::ioctl(self.node.as_raw_fd(), LOOP_CLR_FD, 0) };

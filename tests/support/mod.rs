@@ -1,8 +1,8 @@
-//! What the end-to-end tests stand on: a world of their own for each test, and a look at the engine.
+//! Support for the end-to-end tests: an isolated environment for each test, and access to the engine.
 //!
-//! A [`World`] has its own folder, HOME, cleared environment, scope and sandbox name, so that tests run side by side
-//! and beside a user's own sandboxes. When it is dropped nothing of it remains, even when the test panicked; then what
-//! was run and said is kept under `target/test-failures/`.
+//! A [`World`] has its own folder, HOME, cleared environment, scope and sandbox name, so that tests run concurrently
+//! and do not affect the user's own sandboxes. On drop it removes everything, even after a panic; in that case it
+//! keeps the commands and their output under `target/test-failures/`.
 #![expect(dead_code, reason = "each test uses a part")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,7 +28,7 @@ use listing::Listing;
 pub use process::{Outcome, Run, Session};
 pub use terminal::Terminal;
 
-/// The image that most tests use: two megabytes, every applet of busybox.
+/// The image that most tests use: two megabytes, with every applet of busybox.
 pub const BUSYBOX: &str = "sbx-test/busybox";
 pub const POSTGRES: &str = "sbx-test/postgres";
 pub const REDIS: &str = "sbx-test/redis";
@@ -36,13 +36,13 @@ pub const NGINX: &str = "sbx-test/nginx";
 pub const MARIADB: &str = "sbx-test/mariadb";
 pub const WEB: &str = "sbx-test/web";
 
-/// How long a condition may take before the test fails: far longer than it should, for machines under load.
+/// Timeout of a condition. Much longer than needed, because machines may be under load.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What a test said and heard, kept for reading when it fails.
+/// The commands and output of a test, kept if it fails.
 pub type Record = Arc<Mutex<String>>;
 
-/// One test's own world.
+/// The isolated environment of one test.
 pub struct World {
     folder: tempfile::TempDir,
     id: String,
@@ -51,7 +51,7 @@ pub struct World {
 }
 
 impl World {
-    /// A world with an empty project folder.
+    /// Creates a world with an empty project folder.
     pub fn new() -> Self {
         let id = format!("t{:08x}", rand::random::<u32>());
         let folder = tempfile::Builder::new().prefix(&format!("sandbox-{id}-")).tempdir().unwrap();
@@ -61,14 +61,14 @@ impl World {
         Self { folder, id, environment: Vec::new(), record: Record::default() }
     }
 
-    /// A world whose project holds `sandbox.yaml`.
+    /// Creates a world whose project contains `sandbox.yaml`.
     pub fn with_spec(spec: &str) -> Self {
         let world = Self::new();
         world.spec(spec);
         world
     }
 
-    /// Sets a variable for everything run from here on.
+    /// Sets an environment variable for all later commands.
     pub fn env(&mut self, name: &str, value: &str) -> &mut Self {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.into(), value.into()));
@@ -101,71 +101,71 @@ impl World {
         &self.id
     }
 
-    /// The container of a service.
+    /// The container name of a service.
     pub fn container(&self, service: &str) -> String {
         format!("sbx-{}.{service}", self.id)
     }
 
-    /// The engine, as it shows this world's objects.
+    /// The engine's objects of this world.
     pub fn engine(&self) -> Engine {
         Engine::new(&self.id, self.outer_engine())
     }
 
-    /// `sandbox ARGS…`, yet to be run.
+    /// Prepares `sandbox ARGS…`.
     pub fn command<S: AsRef<str>>(&self, arguments: impl IntoIterator<Item = S>) -> Run {
         Run::new(self.bare_command(arguments), self.record.clone())
     }
 
-    /// Runs `sandbox ARGS…` to its end.
+    /// Runs `sandbox ARGS…` and waits for its end.
     pub fn sandbox<S: AsRef<str>>(&self, arguments: impl IntoIterator<Item = S>) -> Outcome {
         self.command(arguments).run()
     }
 
-    /// Starts `sandbox ARGS…` with pipes and leaves it running.
+    /// Starts `sandbox ARGS…` with pipes in the background.
     pub fn spawn<S: AsRef<str>>(&self, arguments: impl IntoIterator<Item = S>) -> Session {
         self.command(arguments).spawn()
     }
 
-    /// Starts `sandbox ARGS…` on a terminal of its own and leaves it running.
+    /// Starts `sandbox ARGS…` on a new terminal in the background.
     pub fn terminal<S: AsRef<str>>(&self, arguments: impl IntoIterator<Item = S>) -> Terminal {
         let mut command = self.bare_command(arguments);
         command.env("TERM", "xterm-256color");
         Terminal::start(command, self.record.clone())
     }
 
-    /// A command of the host, in the project's folder, yet to be run.
+    /// Prepares a command of the host in the project's folder.
     pub fn host(&self, program: &str, arguments: &[&str]) -> Run {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(self.project());
         Run::new(command, self.record.clone())
     }
 
-    /// Starts a command of the host on a terminal of its own.
+    /// Starts a command of the host on a new terminal.
     pub fn on_terminal(&self, program: &str, arguments: &[&str]) -> Terminal {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(self.project());
         Terminal::start(command, self.record.clone())
     }
 
-    /// Brings the sandbox up, detached, and fails the test if that fails.
+    /// Starts the sandbox detached; fails the test if that fails.
     pub fn up(&self) -> Outcome {
         self.sandbox(["up", "-d"]).success()
     }
 
-    /// The address at which a service's port is reached from here, as `sandbox port` says.
+    /// The address of a service's published port, from `sandbox port`.
     pub fn address(&self, service: &str, port: u16) -> SocketAddr {
         let outcome = self.sandbox(["port", service, &port.to_string()]).success();
         outcome.stdout.trim().parse().unwrap_or_else(|_| panic!("not an address: {}", outcome.stdout))
     }
 
-    /// Runs a command in a service's container by the engine's own client.
+    /// Runs a command in a service's container through the engine's own client.
     pub fn in_container(&self, service: &str, command: &[&str]) -> Outcome {
         let container = self.container(service);
         let arguments: Vec<&str> = ["exec", &container].into_iter().chain(command.iter().copied()).collect();
         self.engine().docker(&arguments)
     }
 
-    /// Adds a line to what is kept when the test fails.
+    /// Adds a line to the record of the test.
     pub fn note(&self, text: &str) {
         let _ = writeln!(self.record.lock().unwrap(), "# {text}");
     }
@@ -221,7 +221,7 @@ impl Drop for World {
 }
 
 impl World {
-    /// Images that were built for this world's folder.
+    /// Removes images that were built for this world's folder.
     fn remove_built_images(&self) {
         let label = format!("label=dev.sandbox.folder={}", self.project().display());
         let listed = Command::new("docker").args(["images", "-aq", "--filter", &label]).output();
@@ -233,13 +233,13 @@ impl World {
     }
 }
 
-/// Waits until a condition holds; fails the test when it does not within [`PATIENCE`].
+/// Waits until a condition holds; fails the test after [`PATIENCE`].
 #[track_caller]
 pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
     within(PATIENCE, what, condition);
 }
 
-/// Waits until a condition holds; fails the test when it does not in time.
+/// Waits until a condition holds; fails the test after the given time.
 #[track_caller]
 pub fn within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -249,7 +249,7 @@ pub fn within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) 
     }
 }
 
-/// An HTTP answer: its status, and its body.
+/// Sends an HTTP GET request and returns the status and the body.
 pub fn http_get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -261,7 +261,7 @@ pub fn http_get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String
     Ok((status, body.to_owned()))
 }
 
-/// Everything a TCP server says before it closes the connection.
+/// Reads everything that a TCP server sends before it closes the connection.
 pub fn tcp_read(address: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -270,7 +270,7 @@ pub fn tcp_read(address: SocketAddr) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// The repository's own folder.
+/// The root folder of the repository.
 pub fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }

@@ -1,4 +1,4 @@
-//! Commands: run to their end under a time limit, or left running.
+//! Runs commands, in the foreground with a time limit or in the background.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::{PATIENCE, Record, within};
 
-/// How long a command may take.
+/// Time limit of a command.
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// A command that is yet to be run.
+/// A command that has not been started.
 pub struct Run {
     command: Command,
     input: Option<Vec<u8>>,
@@ -51,7 +51,7 @@ impl Run {
         self
     }
 
-    /// Runs it to its end; the test fails when that takes too long.
+    /// Runs the command to its end; fails the test at the time limit.
     #[track_caller]
     pub fn run(mut self) -> Outcome {
         let limit = self.limit;
@@ -61,13 +61,13 @@ impl Run {
         }
         let mut session = self.start(input.is_some());
         if let (Some(mut pipe), Some(input)) = (session.stdin.take(), input) {
-            // A command need not read its input to the end.
+            // A command need not read all of its input.
             let _ = pipe.write_all(&input);
         }
         session.wait(limit)
     }
 
-    /// Starts it with pipes, its stdin held open.
+    /// Starts the command with pipes and keeps its stdin open.
     pub fn spawn(self) -> Session {
         self.start(true)
     }
@@ -77,7 +77,7 @@ impl Run {
             self.command.stdin(Stdio::piped());
         }
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        // What a shell runs in the background ignores Ctrl-C, and so would all that the tests run.
+        // A background job of a shell ignores Ctrl-C, and so would all commands of the tests.
         // SAFETY: signal is async-signal-safe and touches no memory of the parent's.
         unsafe {
             self.command.pre_exec(|| {
@@ -104,7 +104,7 @@ impl Run {
     }
 }
 
-/// A command as one would type it.
+/// The command as a user would type it.
 pub(super) fn line_of(command: &Command) -> String {
     let program =
         std::path::Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy();
@@ -121,7 +121,7 @@ pub(super) fn is_stopped(pid: u32) -> bool {
     state.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }
 
-/// What a pipe has said so far.
+/// The output of a pipe so far.
 pub(super) struct Heard {
     text: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
@@ -144,7 +144,7 @@ impl Heard {
         String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
     }
 
-    /// What was said in all. A grandchild may hold the pipe open, so that there is a limit to the wait.
+    /// The complete output. The wait is limited, because a grandchild may hold the pipe open.
     pub(super) fn drained(&mut self) -> String {
         let start = Instant::now();
         while self.reader.as_ref().is_some_and(|reader| !reader.is_finished()) {
@@ -160,7 +160,7 @@ impl Heard {
     }
 }
 
-/// A command that runs in the background. It is killed when it is dropped.
+/// A command in the background. It is killed on drop.
 pub struct Session {
     child: Child,
     line: String,
@@ -189,12 +189,12 @@ impl Session {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Whether a signal has stopped it.
+    /// Whether a signal has stopped the command.
     pub fn is_stopped(&self) -> bool {
         is_stopped(self.child.id())
     }
 
-    /// Waits until stdout or stderr holds a text; fails at once when the command ends without it.
+    /// Waits until stdout or stderr contains a text; fails at once if the command ends without it.
     #[track_caller]
     pub fn says(&mut self, text: &str) -> &mut Self {
         let start = Instant::now();
@@ -222,7 +222,7 @@ impl Session {
         }
     }
 
-    /// Sends a signal to the command alone.
+    /// Sends a signal to the command only, not to its process group.
     pub fn signal(&self, signal: i32) {
         // SAFETY: kill takes two integers; the child is ours and not yet reaped.
         unsafe { libc::kill(self.child.id().cast_signed(), signal) };
@@ -245,7 +245,7 @@ impl Session {
         self.stdin = None;
     }
 
-    /// Waits for its end; the test fails when that takes too long.
+    /// Waits for the command's end; fails the test at the time limit.
     #[track_caller]
     pub fn wait(mut self, limit: Duration) -> Outcome {
         let start = Instant::now();
@@ -292,7 +292,7 @@ impl Drop for Session {
     }
 }
 
-/// How a command ended, and what it said.
+/// The exit status and output of a command.
 #[derive(Debug)]
 pub struct Outcome {
     pub line: String,
@@ -310,21 +310,21 @@ impl Outcome {
         self.exits(0)
     }
 
-    /// Fails the test unless the command ended with this code.
+    /// Fails the test unless the command exited with this code.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert!(self.code == Some(code), "expected exit code {code}\n{self}");
         self
     }
 
-    /// Fails the test unless stdout holds a text.
+    /// Fails the test unless stdout contains a text.
     #[track_caller]
     pub fn prints(self, text: &str) -> Self {
         assert!(self.stdout.contains(text), "expected {text:?} on stdout\n{self}");
         self
     }
 
-    /// Fails the test unless stderr holds a text.
+    /// Fails the test unless stderr contains a text.
     #[track_caller]
     pub fn says(self, text: &str) -> Self {
         assert!(self.stderr.contains(text), "expected {text:?} on stderr\n{self}");
@@ -338,7 +338,7 @@ impl Outcome {
             .unwrap_or_else(|error| panic!("stdout is not JSON: {error}\n{self}"))
     }
 
-    /// Stdout without the white space around it.
+    /// Stdout without leading and trailing white space.
     pub fn text(&self) -> &str {
         self.stdout.trim()
     }
@@ -357,7 +357,7 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-/// Waits until a process is no more.
+/// Waits until a process has ended.
 #[track_caller]
 pub fn gone(pid: u32) {
     within(PATIENCE, "the process is gone", || !std::path::Path::new(&format!("/proc/{pid}")).exists());

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use super::{Engine, loops};
 
-/// Removes the scope's containers, networks, volumes, and images, and lets go of the loop devices on its pool.
+/// Removes the scope's containers, networks, volumes and images, and detaches the loop devices on its pool.
 pub(super) fn remove(engine: &Engine) {
     let pool = format!("sandbox-pool-{}", engine.scope());
-    // The keeper first: it would take the removal of the others for work of its own.
+    // The keeper is removed first, because it would react to the removal of the others.
     end_processes(engine);
     engine.docker(&["rm", "-fv", &format!("sandbox-keeper-{}", engine.scope())]);
     engine.docker(&["rm", "-fv", &format!("sandbox-storage-server-{}", engine.scope())]);
@@ -26,7 +26,7 @@ pub(super) fn remove(engine: &Engine) {
         release_loop_devices(&files);
         batch(engine, &["volume", "rm", "-f"], &pools);
     }
-    // One may have been on its way when what asked for it was killed.
+    // A storage server may have been in creation when its client was killed.
     engine.docker(&["rm", "-fv", &format!("sandbox-storage-server-{}", engine.scope())]);
     engine.docker(&["volume", "rm", "-f", &pool]);
     for group in engine.groups() {
@@ -38,19 +38,19 @@ pub(super) fn remove(engine: &Engine) {
     batch(engine, &["rmi", "-f"], &images.stdout.lines().map(str::to_owned).collect::<Vec<_>>());
 }
 
-/// Removes the table with which the engine's machine keeps itself closed to the scope's gateways: its name is the bridge's.
+/// Removes the nftables table of the host firewall for this scope's gateways. It has the name of the bridge.
 fn remove_table(engine: &Engine) {
     let name = format!("sandbox-edge-{}", engine.scope());
     engine.docker(&["rm", "-fv", &format!("sandbox-host-firewall-{}", engine.scope())]);
     let format = r#"{{index .Options "com.docker.network.bridge.name"}}"#;
     let bridge = engine.docker(&["network", "inspect", "-f", format, &name]);
     if bridge.code == Some(0) {
-        // It may be another machine's, and there may be none.
+        // The engine may run on another machine, or there may be no table; both are ignored.
         let _ = std::process::Command::new("nft").args(["delete", "table", "ip", bridge.text()]).output();
     }
 }
 
-/// Kills keepers of the scope that are processes of this machine.
+/// Kills the scope's keepers that are processes of this machine.
 fn end_processes(engine: &Engine) {
     for pid in engine.keeper_processes() {
         // SAFETY: a plain system call.
@@ -58,7 +58,7 @@ fn end_processes(engine: &Engine) {
     }
 }
 
-/// Removes what keepers that a test has started as processes by itself, without its world's HOME, keep on this machine.
+/// Removes the records of keepers that a test started as processes outside its world's HOME.
 fn remove_records(scope: &str) {
     let of_variable = |name: &str| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
     let state = of_variable("XDG_STATE_HOME").or_else(|| Some(of_variable("HOME")?.join(".local/state")));
@@ -96,7 +96,7 @@ fn batch(engine: &Engine, verb: &[&str], names: &[String]) {
     }
 }
 
-/// The files in the pool's volume that a loop device may stand on, as device and inode.
+/// The files in the pool's volume that a loop device may use, as device and inode.
 fn pool_files(engine: &Engine, pool: &str) -> Vec<(u64, u64)> {
     let place = engine.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", pool]);
     let Ok(entries) = std::fs::read_dir(place.text()) else { return Vec::new() };
@@ -104,7 +104,7 @@ fn pool_files(engine: &Engine, pool: &str) -> Vec<(u64, u64)> {
     files.filter(std::fs::Metadata::is_file).map(|file| (file.dev(), file.ino())).collect()
 }
 
-/// Detaches the loop devices that stand on one of these files.
+/// Detaches the loop devices on these files.
 fn release_loop_devices(files: &[(u64, u64)]) {
     for device in loops::in_use().iter().filter(|device| files.contains(&device.file())) {
         device.release();

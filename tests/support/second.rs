@@ -1,4 +1,4 @@
-//! An engine of a test's own, which it may stop, kill, and cut the power of.
+//! A separate engine for a test, which the test may stop, kill, or cut off from power.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use super::process::{Outcome, Run, Session};
 use super::{Engine, Listing, Record, World, repository};
 
-/// An engine beside the machine's own, gone when it is dropped. Needs root.
+/// A second engine on this machine, removed on drop. Needs root.
 pub struct SecondEngine {
     name: String,
     options: Vec<String>,
     address: String,
-    /// What it had before the first sandbox.
+    /// What the engine had before the first sandbox.
     bare: Listing,
 }
 
 impl SecondEngine {
-    /// Starts one with these options of `fixtures/engines/engine start`, and gives it these images.
+    /// Starts an engine with these options of `fixtures/engines/engine start`, and loads these images.
     pub fn start(options: &[&str], images: &[&str]) -> Self {
         let name = format!("t{:08x}", rand::random::<u32>());
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
@@ -34,14 +34,14 @@ impl SecondEngine {
         &self.address
     }
 
-    /// A world whose sandboxes are on this engine.
+    /// Creates a world whose sandboxes are on this engine.
     pub fn world(&self, spec: &str) -> World {
         let mut world = World::with_spec(spec);
         world.env("DOCKER_HOST", &self.address);
         world
     }
 
-    /// Everything that it has.
+    /// Lists everything on the engine.
     fn listing(&self) -> Listing {
         let home = Path::new(self.address.trim_start_matches("unix://")).ancestors().nth(2).unwrap();
         let init = std::fs::read_to_string(home.join("init.pid")).unwrap();
@@ -50,13 +50,13 @@ impl SecondEngine {
         Listing::of(&Engine::new("", Some(self.address.clone())), &root, &parent)
     }
 
-    /// What is new on it, but for what outlasts the sandboxes of these scopes, and what is missing.
+    /// What is new on the engine, except the objects of these scopes that outlive sandboxes; and what is missing.
     pub fn changes(&self, scopes: &[&str]) -> Vec<String> {
         self.listing().since(&self.bare, scopes)
     }
 
-    /// Waits until it has what it had before its first sandbox, and besides only the keepers of these scopes with all
-    /// that outlasts sandboxes.
+    /// Waits until the engine has only what it had before its first sandbox, and of these scopes the keepers and other
+    /// objects that outlive sandboxes.
     #[track_caller]
     pub fn is_bare_but_for_keepers(&self, limit: Duration, scopes: &[&str]) {
         let start = Instant::now();
@@ -76,28 +76,28 @@ impl SecondEngine {
         self.address = script(&arguments).success().text().to_owned();
     }
 
-    /// Asks it to stop, as a service manager does.
+    /// Stops the engine as a service manager does.
     pub fn stop(&self) {
         script(&["stop", &self.name]).success();
     }
 
-    /// Kills it and its containerd outright.
+    /// Kills the engine and its containerd with SIGKILL.
     pub fn kill(&self) {
         script(&["kill", &self.name]).success();
     }
 
-    /// Kills everything at once.
+    /// Kills all of its processes at once.
     pub fn cut_the_power(&self) {
         script(&["poweroff", &self.name]).success();
     }
 
-    /// Runs a command of this machine in the engine's network, where its published ports are.
+    /// Runs a command of this machine in the engine's network, where its published ports are reachable.
     pub fn in_its_network(&self, command: &[&str]) -> Outcome {
         let arguments: Vec<&str> = ["exec", &self.name].into_iter().chain(command.iter().copied()).collect();
         script(&arguments)
     }
 
-    /// Starts one there.
+    /// Starts a command in the engine's network.
     pub fn starts_in_its_network(&self, command: &[&str]) -> Session {
         let arguments: Vec<&str> = ["exec", &self.name].into_iter().chain(command.iter().copied()).collect();
         run(&arguments).spawn()
@@ -110,7 +110,7 @@ impl Drop for SecondEngine {
     }
 }
 
-/// `fixtures/engines/engine ARGS…`
+/// Runs `fixtures/engines/engine ARGS…`.
 fn script(arguments: &[&str]) -> Outcome {
     run(arguments).limit(Duration::from_mins(10)).run()
 }

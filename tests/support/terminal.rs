@@ -1,4 +1,4 @@
-//! A command on a terminal of its own.
+//! Runs a command on its own terminal.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::Record;
 use super::process::{Heard, Outcome, is_stopped, line_of};
 
-/// A command whose stdin, stdout and stderr are one pseudo-terminal, which is also its controlling one.
+/// A command whose stdin, stdout and stderr are one pseudo-terminal, which is also its controlling terminal.
 pub struct Terminal {
     child: Child,
     line: String,
@@ -32,7 +32,8 @@ impl Terminal {
         // SAFETY: setsid, ioctl and signal are async-signal-safe and touch no memory of the parent's.
         unsafe {
             command.pre_exec(|| {
-                // As on a terminal: tests that run in the background of a shell ignore these.
+                // Restores the default handling as on a terminal: tests in the background of a shell ignore these
+                // signals.
                 for key in [libc::SIGINT, libc::SIGQUIT] {
                     libc::signal(key, libc::SIG_DFL);
                 }
@@ -52,12 +53,12 @@ impl Terminal {
         self.child.id()
     }
 
-    /// All that was written to the screen so far, escape sequences included.
+    /// All output so far, including escape sequences.
     pub fn raw(&self) -> String {
         self.screen.so_far()
     }
 
-    /// All that was written to the screen so far, without escape sequences.
+    /// All output so far, without escape sequences.
     pub fn text(&self) -> String {
         console::strip_ansi_codes(&self.raw()).into_owned()
     }
@@ -66,12 +67,12 @@ impl Terminal {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Whether a signal has stopped it.
+    /// Whether a signal has stopped the command.
     pub fn is_stopped(&self) -> bool {
         is_stopped(self.child.id())
     }
 
-    /// Waits until the screen shows a text.
+    /// Waits until the output contains a text.
     #[track_caller]
     pub fn shows(&mut self, text: &str) -> &mut Self {
         let start = Instant::now();
@@ -118,22 +119,23 @@ impl Terminal {
         unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
     }
 
-    /// Sends a signal to the command alone.
+    /// Sends a signal to the command only.
     pub fn signal(&self, signal: i32) {
         // SAFETY: kill takes two integers; the child is ours and not yet reaped.
         unsafe { libc::kill(self.child.id().cast_signed(), signal) };
     }
 
-    /// Closes the terminal's window, as it were: what runs on it gets a hang-up.
+    /// Simulates closing the terminal's window: the command's process group gets a hang-up signal.
     ///
-    /// The reader holds a descriptor of ours too, so that the hang-up is sent, not left to the last close.
+    /// The signal is sent explicitly, because the reader also holds a descriptor of our side, so closing it would not
+    /// be the last close.
     pub fn close_window(&mut self) {
         self.keyboard = None;
         // SAFETY: kill takes two integers; the session's group is the child's own.
         unsafe { libc::kill(-self.child.id().cast_signed(), libc::SIGHUP) };
     }
 
-    /// Waits for its end; the test fails when that takes too long.
+    /// Waits for the command's end; fails the test at the time limit.
     #[track_caller]
     pub fn wait(mut self, limit: Duration) -> Outcome {
         let start = Instant::now();
@@ -185,11 +187,11 @@ fn open_terminal(rows: u16, columns: u16) -> (File, OwnedFd) {
         libc::openpty(&raw mut ours, &raw mut theirs, std::ptr::null_mut(), std::ptr::null(), &raw const size)
     };
     assert_eq!(result, 0, "cannot open a terminal: {}", std::io::Error::last_os_error());
-    // The child must not inherit our end, or it would never see the window close.
+    // The child must not inherit our descriptor, or it would never get the hang-up.
     // SAFETY: the descriptor was opened just now.
     unsafe { libc::fcntl(ours, libc::F_SETFD, libc::FD_CLOEXEC) };
     // SAFETY: as above, and again for the other end.
     unsafe { libc::fcntl(theirs, libc::F_SETFD, libc::FD_CLOEXEC) };
-    // SAFETY: both descriptors are open and owned by nobody else.
+    // SAFETY: both descriptors are open and have no other owner.
     unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) }
 }

@@ -1,4 +1,4 @@
-//! Questions on a terminal; elsewhere, and where the user wants none, the answer is the default.
+//! Asks questions on a terminal. Without one, or if the user wants no questions, returns the defaults.
 
 use std::io::{ErrorKind, IsTerminal};
 use std::time::Duration;
@@ -12,27 +12,27 @@ use crate::cli::Failure;
 use crate::report::output::stderr_look;
 use crate::report::style::Colour;
 
-/// How long a prompt may take to give the terminal back.
+/// How long an interrupted prompt may take to restore the terminal.
 const PARTING: Duration = Duration::from_millis(300);
 
-/// Asks, or answers itself.
+/// Asks the user, or uses the defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asker {
-    /// There is somebody to ask.
+    /// Asks on the terminal.
     Person,
-    /// There is nobody, or nobody who wants to be asked.
+    /// Uses the defaults: there is no terminal, or the user wants no questions.
     Nobody,
 }
 
 impl Asker {
-    /// Asks only on a terminal, and not if `yes` says so.
+    /// Asks only on a terminal, and not if `yes` is set.
     pub fn new(yes: bool) -> Self {
         let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
         if terminal && !yes { Self::Person } else { Self::Nobody }
     }
 
-    /// Runs a dialogue; `None` if it was interrupted. A prompt that is interrupted leaves the cursor hidden: it is
-    /// shown again.
+    /// Runs a dialogue in its own thread; `None` if it was interrupted. An interrupted prompt hides the cursor, so
+    /// this shows it again.
     pub async fn on_its_own<T: Send + 'static>(
         self,
         dialogue: impl FnOnce(Self) -> Result<T, Failure> + Send + 'static,
@@ -42,7 +42,7 @@ impl Asker {
         let answer = tokio::select! {
             biased;
             _ = interrupted.recv() => {
-                // The prompt is about to set the terminal right.
+                // Gives the prompt time to restore the terminal.
                 let _ = tokio::time::timeout(PARTING, &mut dialogue).await;
                 None
             }
@@ -59,7 +59,7 @@ impl Asker {
         answer
     }
 
-    /// Whether a file may be written over.
+    /// Asks whether to overwrite a file.
     pub fn overwrite(self, file: &str) -> Result<bool, Failure> {
         match self {
             Self::Person => self.confirm(&format!("There is a {file}. Write over it?"), false),
@@ -70,7 +70,7 @@ impl Asker {
         }
     }
 
-    /// Yes or no.
+    /// Asks a yes/no question.
     pub fn confirm(self, question: &str, default: bool) -> Result<bool, Failure> {
         match self {
             Self::Nobody => Ok(default),
@@ -82,7 +82,7 @@ impl Asker {
         }
     }
 
-    /// One of several, the first by default.
+    /// Asks for one of several choices; the first is the default.
     pub fn choose<T: Copy>(self, question: &str, choices: &[(&str, T)]) -> Result<T, Failure> {
         let index = match self {
             Self::Nobody => 0,
@@ -96,12 +96,12 @@ impl Asker {
         Ok(choices[index].1)
     }
 
-    /// A line.
+    /// Asks for a line of text.
     pub fn text(self, question: &str, default: &str) -> Result<String, Failure> {
         self.parsed(question, default, |text| Ok(text.to_owned()))
     }
 
-    /// A line that means something; asked again until it does.
+    /// Asks for a line until `parse` accepts it.
     pub fn parsed<T>(
         self,
         question: &str,

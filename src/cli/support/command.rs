@@ -1,4 +1,4 @@
-//! A command for a sandbox: on the host with the sandbox's addresses in its environment, or in one of its services.
+//! Runs a command with a sandbox: on the host with the sandbox's addresses in its environment, or in a service.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,25 +22,25 @@ use crate::session::inspect::{self, Passwords};
 use crate::session::lifecycle::run::exit_code;
 use crate::spec::{SandboxName, ServiceName};
 
-/// Our own failure, as `docker run` counts.
+/// Exit code of our own failures, as of `docker run`.
 pub const OURS: u8 = 125;
-/// The command may not be executed.
+/// Exit code for a command that is not executable.
 const NOT_EXECUTABLE: i32 = 126;
-/// The command was not found.
+/// Exit code for a command that was not found.
 const NOT_FOUND: i32 = 127;
-/// The command was ended because its sandbox has ended.
+/// Exit code for a command that was stopped because its sandbox ended.
 const STOPPED: i32 = 143;
-/// How long a command of the host may take to end by itself then.
+/// How long a command on the host may take to exit then.
 const LAST_WORDS: Duration = Duration::from_millis(700);
 
-/// The signal that ends a command whose output nobody reads any more.
+/// The signal for a command whose output is no longer read.
 pub const SIGPIPE: u8 = 13;
 
-/// The sandbox that a command runs for.
+/// The sandbox for a command.
 pub struct Target {
     /// Its engine.
     pub engine: Arc<dyn Engine>,
-    /// Its world.
+    /// Its scope.
     pub scope: Scope,
     /// Its name.
     pub name: SandboxName,
@@ -55,31 +55,31 @@ pub enum CommandTarget {
     Service(ServiceName),
 }
 
-/// A command.
+/// A command to run.
 #[derive(Debug, Clone)]
 pub struct Command {
-    /// Where it runs.
+    /// Whether it runs on the host or in a service.
     pub place: CommandTarget,
     /// The program and its arguments.
     pub words: Vec<OsString>,
-    /// More environment.
+    /// Additional environment variables.
     pub environment: BTreeMap<String, String>,
-    /// The folder it runs in, if not the user's or the service's.
+    /// The working directory, if not the user's or the service's.
     pub folder: Option<PathBuf>,
 }
 
 impl Command {
-    /// A command with nothing of its own around it.
+    /// Creates a command without additional environment.
     pub fn new(place: CommandTarget, words: Vec<OsString>) -> Self {
         Self { place, words, environment: BTreeMap::new(), folder: None }
     }
 
-    /// Runs it to its end and answers its exit code; what kept it from running is told on standard error.
+    /// Runs the command to its end and returns its exit code. Prints the cause on standard error if it cannot run.
     pub async fn run(self, target: &Target) -> i32 {
         self.run_until(target, CancellationToken::new()).await
     }
 
-    /// The same, but has it end early once the token is cancelled.
+    /// Same as [`Command::run`], but stops the command when the token is cancelled.
     pub async fn run_until(self, target: &Target, stop: CancellationToken) -> i32 {
         match self.place.clone() {
             CommandTarget::Host => self.on_host(target, stop).await,
@@ -145,14 +145,14 @@ impl Target {
     }
 }
 
-/// Tells that a command could not begin in a service; the exit code that stands for it.
+/// Reports that a command could not be started in a service, and returns the exit code for that.
 pub fn not_begun(service: &str, command: &str, code: i64) -> u8 {
     let why = if code == i64::from(NOT_FOUND) { "it is not in the image" } else { "it may not be executed" };
     Output::stderr().line(&format!("cannot run `{command}` in `{service}`: {why}"));
     u8::try_from(code).unwrap_or(1)
 }
 
-/// A command cannot run in a service that does not.
+/// The error for a command in a service that is not running.
 pub fn not_running(service: &str, state: ContainerState) -> Failure {
     Failure::failed(
         format!("service `{service}` does not run: it is {state}"),
@@ -160,8 +160,8 @@ pub fn not_running(service: &str, state: ContainerState) -> Failure {
     )
 }
 
-/// Waits for a child. A terminal's Ctrl-C reaches it without us, so that we only outlive it; what asks us alone to stop
-/// is passed on.
+/// Waits for a child. A terminal sends Ctrl-C to the child directly, so this process only ignores it; a SIGTERM to
+/// this process is forwarded.
 async fn wait(mut child: Child, stop: CancellationToken) -> std::io::Result<ExitStatus> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
@@ -173,7 +173,7 @@ async fn wait(mut child: Child, stop: CancellationToken) -> std::io::Result<Exit
             () = stop.cancelled() => break,
         }
     }
-    // An interactive shell does not end by SIGTERM, but by the end of its terminal.
+    // An interactive shell ignores SIGTERM, but exits when its terminal hangs up.
     signal_child(&child, Signal::TERM);
     signal_child(&child, Signal::HUP);
     if let Ok(status) = tokio::time::timeout(LAST_WORDS, child.wait()).await {
@@ -186,7 +186,7 @@ async fn wait(mut child: Child, stop: CancellationToken) -> std::io::Result<Exit
 fn signal_child(child: &Child, signal: Signal) {
     let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
     if let Some(pid) = pid {
-        // It may have ended in this moment.
+        // The child may have exited meanwhile.
         let _ = rustix::process::kill_process(pid, signal);
     }
 }

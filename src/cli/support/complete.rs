@@ -1,4 +1,4 @@
-//! What a shell may offer beyond words: names of sandboxes and services, asked of the engine while the user types.
+//! Shell completion of names: sandboxes, services, snapshots and tasks, queried while the user types.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::session::inspect;
 use crate::spec::Refusals;
 use crate::storage::Namespace;
 
-/// Longer than this nobody waits for a completion.
+/// Timeout of a completion.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// The names of all sandboxes.
@@ -22,7 +22,7 @@ pub fn sandboxes() -> Vec<CompletionCandidate> {
     })
 }
 
-/// The names of the services of the sandbox that is meant, or of the spec where there is none yet.
+/// The names of the services of the selected sandbox, or of the spec if there is no sandbox.
 pub fn services() -> Vec<CompletionCandidate> {
     ask(&async |context| {
         if let Ok(sighting) = context.chosen().await {
@@ -37,7 +37,7 @@ pub fn services() -> Vec<CompletionCandidate> {
 pub fn snapshots() -> Vec<CompletionCandidate> {
     ask(&async |context| {
         let engine = context.engine().await.ok()?;
-        // Completing starts no keeper.
+        // A completion does not start the keeper.
         let keeper = keeper::running(&engine).await.ok()??;
         let sets = keeper.storage().ok()?.list(Namespace::Snapshot).await.ok()?;
         Some(sets.into_iter().map(|set| set.path.name.to_string()).collect())

@@ -1,4 +1,4 @@
-//! Verbs and options of `docker compose` that sandbox does not have, each with what to type instead.
+//! Hints for verbs and options of `docker compose` that sandbox does not have: what to type instead.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::failure::{self, Failure};
 use super::options::Globals;
 
-/// Verbs that users of Compose and of similar tools type, and what does the same here.
+/// Verbs of Compose and similar tools, and the equivalent here.
 const VERBS: &[(&str, &str)] = &[
     ("alpha", "sandbox has no experimental verbs"),
     ("bridge", "sandbox does not convert specs for other platforms; `docker compose bridge` does"),
@@ -33,7 +33,7 @@ const VERBS: &[(&str, &str)] = &[
     ("clone", "`sandbox fork NEW` copies a sandbox"),
 ];
 
-/// Options of Compose's verbs, and what does the same here. `*` stands for every verb.
+/// Options of Compose's verbs, and the equivalent here. `*` matches every verb.
 const OPTIONS: &[(&str, &str, &str)] = &[
     (
         "up",
@@ -78,11 +78,11 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("*", "--host", "set DOCKER_HOST to choose an engine"),
 ];
 
-/// Compose's `run` is another verb: a one-off container of a service.
+/// Compose's `run` has another meaning: a one-off container of a service.
 const RUN: &str = "`sandbox exec SERVICE CMD` runs a command in a service that is up; \
      `sandbox run --in SERVICE -- CMD` builds a sandbox for the command and destroys it afterwards";
 
-/// Shows what is wrong with a command line: with our own hint where somebody typed Compose's words, else as clap does.
+/// Prints a usage error: with our own hint for Compose's verbs and options, else as clap does.
 pub fn of_usage(error: &clap::Error, arguments: &[String]) -> ExitCode {
     match translated(error, arguments) {
         Some(failure) => failure::report(&Globals::default(), &failure).into(),
@@ -128,7 +128,7 @@ fn option_hint(verb: Option<&str>, typed: &str) -> Option<&'static str> {
     verb.and_then(entry).or_else(|| entry("*"))
 }
 
-/// The first word that is a verb of ours.
+/// The first argument that is one of our verbs.
 fn verb_of(arguments: &[String]) -> Option<&str> {
     let command = super::help::documented();
     let verbs: Vec<String> = command

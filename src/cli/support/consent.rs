@@ -1,4 +1,4 @@
-//! What somebody else's spec asks of this machine: listed, and asked for once on a terminal.
+//! Lists the host access that an untrusted spec needs, and asks once on a terminal whether to allow it.
 
 use std::io::IsTerminal;
 
@@ -9,7 +9,7 @@ use dialoguer::theme::SimpleTheme;
 use super::Failure;
 use crate::report::Output;
 
-/// Whether the user says yes to everything that is asked. Where there is nobody to ask the answer is no.
+/// Whether the user allows everything in `asked`. Without a terminal the answer is no.
 pub async fn ask(asked: Vec<String>) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Ok(false);

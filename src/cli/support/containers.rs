@@ -1,4 +1,4 @@
-//! The containers that a verb is about, by the names of their services.
+//! Selects the containers that a verb acts on, by service name.
 
 use crate::cli::Failure;
 use crate::cli::support::command::not_running;
@@ -8,7 +8,7 @@ use crate::session::inspect::{ObservedSandbox, service_of};
 /// The containers of these services, or of all.
 ///
 /// # Errors
-/// When the sandbox has no such service.
+/// Fails if the sandbox has no such service.
 pub fn chosen<'a>(
     sighting: &'a ObservedSandbox,
     services: &[String],
@@ -21,10 +21,10 @@ pub fn chosen<'a>(
     Ok(sighting.services.iter().filter(wanted).collect())
 }
 
-/// Those of `chosen` that run.
+/// The running containers of `chosen`.
 ///
 /// # Errors
-/// When none runs, or a service that was named does not.
+/// Fails if none is running, or if a named service is not running.
 pub fn running<'a>(
     sighting: &ObservedSandbox,
     chosen: Vec<&'a ContainerSummary>,

@@ -1,4 +1,4 @@
-//! What verbs share: which engine, which keeper, which spec, which sandbox, and where to report.
+//! The shared context of the verbs: the engine, the keeper, the spec, the selected sandbox, and the reporter.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -22,27 +22,27 @@ use crate::session::existing;
 use crate::session::inspect::{self, Choice, NoSandbox, ObservedSandbox};
 use crate::spec::{self, HostAccess, LoadRequest, Loaded, Refusals, SandboxName, Spec};
 
-/// What verbs share. Everything is looked up when it is first asked for.
+/// The shared context of the verbs. Each part is loaded on first use.
 pub struct Context {
-    /// The options that every verb takes.
+    /// The global options.
     pub globals: Globals,
-    /// What was written before the verb about the spec.
+    /// The options for the spec that were given before the verb.
     spec: SpecOptions,
     engine: OnceCell<Arc<dyn Engine>>,
 }
 
 impl Context {
-    /// A context for one run of the program.
+    /// Creates the context for one run of the program.
     pub fn new(globals: Globals, spec: SpecOptions) -> Self {
         Self { globals, spec, engine: OnceCell::new() }
     }
 
-    /// What the command line says about the spec, before and after the verb.
+    /// The options for the spec, merged from before and after the verb.
     pub fn spec_options(&self, verb: &SpecOptions) -> SpecOptions {
         self.spec.with(verb)
     }
 
-    /// The same context for another sandbox; for this one if none is named.
+    /// The same context with another sandbox selected, if `name` is given.
     #[must_use]
     pub fn clone_for(&self, name: Option<SandboxName>) -> Self {
         let mut globals = self.globals.clone();
@@ -50,15 +50,15 @@ impl Context {
         Self { globals, spec: self.spec.clone(), engine: self.engine.clone() }
     }
 
-    /// The engine that the environment names.
+    /// Connects to the engine that the environment names.
     ///
     /// # Errors
-    /// When none answers.
+    /// Fails if the engine does not reply.
     pub async fn engine(&self) -> Result<Arc<dyn Engine>, Failure> {
         let connect = || async {
             let engine = Docker::connect(&ConnectRequest::from_env()).await.map_err(Failure::NoEngine)?;
-            // Whatever is asked for: what has expired while no keeper ran goes. That it cannot be is for the verbs
-            // that need a keeper to say.
+            // Every verb removes sandboxes that expired while no keeper was running. Failures are ignored here; verbs
+            // that need a keeper report them.
             if let Ok(options) = client::Options::from_env()
                 && let Err(error) = client::sweep_expired(&engine, &options).await
             {
@@ -69,18 +69,18 @@ impl Context {
         self.engine.get_or_try_init(connect).await.cloned()
     }
 
-    /// The world that the environment names.
+    /// The scope from `SANDBOX_SCOPE`.
     ///
     /// # Errors
-    /// When its name is no name.
+    /// Fails if it is not a valid scope name.
     pub fn scope(&self) -> Result<Scope, Failure> {
         Scope::from_env().map_err(|error| Failure::usage(error.to_string(), None))
     }
 
-    /// The folder that the user stands in.
+    /// The working directory.
     ///
     /// # Errors
-    /// When it has been removed.
+    /// Fails if it has been removed.
     pub fn folder(&self) -> Result<PathBuf, Failure> {
         Ok(std::env::current_dir()?)
     }
@@ -88,7 +88,7 @@ impl Context {
     /// Loads the spec.
     ///
     /// # Errors
-    /// All problems that were found in it.
+    /// Fails with all problems that were found in it.
     pub fn load(
         &self,
         options: &SpecOptions,
@@ -98,10 +98,10 @@ impl Context {
         spec::load(&self.load_request(options, services, refusals)?).map_err(Failure::Spec)
     }
 
-    /// What [`Context::load`] asks for.
+    /// The request for [`Context::load`].
     ///
     /// # Errors
-    /// When the folder that the user stands in has been removed.
+    /// Fails if the working directory has been removed.
     pub fn load_request(
         &self,
         options: &SpecOptions,
@@ -117,7 +117,8 @@ impl Context {
         }
         let project_folder = project_directory.map(|directory| folder.join(directory));
         if let Some(project) = project_folder.as_ref().filter(|_| files.is_empty()) {
-            // There the spec is looked for; the other files are named from here.
+            // The spec is searched in the project directory; paths of environment files are relative to the working
+            // directory.
             env_files = env_files.into_iter().map(|file| folder.join(file)).collect();
             folder.clone_from(project);
         }
@@ -136,25 +137,25 @@ impl Context {
         })
     }
 
-    /// The name of the sandbox that a spec's `up` makes.
+    /// The name of the sandbox that `up` creates from a spec.
     pub fn sandbox_name(&self, loaded: &Loaded) -> SandboxName {
         self.globals.name.clone().unwrap_or_else(|| loaded.sandbox.clone())
     }
 
-    /// The sandbox that the verb is about: the named one, the branch's, or the folder's only one.
+    /// The selected sandbox: the named one, that of the branch, or the folder's only one.
     ///
     /// # Errors
-    /// When there is none, or more than one.
+    /// Fails if there is none, or more than one.
     pub async fn chosen(&self) -> Result<ObservedSandbox, Failure> {
         let engine = self.engine().await?;
         let sightings = inspect::sandboxes(&*engine, &self.scope()?).await?;
         Ok(self.choose(&sightings)?.clone())
     }
 
-    /// The same among sandboxes that have been looked at already.
+    /// Same as [`Context::chosen`], for sandboxes that have already been listed.
     ///
     /// # Errors
-    /// When there is none, or more than one.
+    /// Fails if there is none, or more than one.
     pub fn choose<'a>(&self, sightings: &'a [ObservedSandbox]) -> Result<&'a ObservedSandbox, Failure> {
         let folder = self.folder()?;
         let derived = if self.globals.name.is_some() { None } else { self.derived_name() };
@@ -162,10 +163,10 @@ impl Context {
         inspect::choose(sightings, &choice).map_err(Failure::from)
     }
 
-    /// The sandbox that belongs to the folder, or the named one: what a verb may destroy without being told its name.
+    /// The sandbox of the folder, or the named one: the sandbox that a verb may destroy without being given its name.
     ///
     /// # Errors
-    /// When there is none; others that were made from the folder are named.
+    /// Fails if there is none, and lists others that were created from the folder.
     pub fn own<'a>(&self, sightings: &'a [ObservedSandbox]) -> Result<&'a ObservedSandbox, Failure> {
         let folder = self.folder()?;
         let derived = if self.globals.name.is_some() { None } else { self.derived_name() };
@@ -173,16 +174,16 @@ impl Context {
         inspect::own(sightings, &choice).map_err(Failure::from)
     }
 
-    /// The name of the sandbox that the verb would be about if it were there: the named one, else the folder's.
+    /// The name that the selected sandbox would have if it existed: the given one, else the folder's.
     pub fn derived_name(&self) -> Option<SandboxName> {
         let of_folder = || self.load(&SpecOptions::default(), &[], Refusals::Warn).ok();
         self.globals.name.clone().or_else(|| of_folder().map(|loaded| loaded.sandbox))
     }
 
-    /// The spec here, as it is written now; where there is none, the one that the sandbox was made from.
+    /// The current spec of the folder; without one, the spec that the sandbox was created from.
     ///
     /// # Errors
-    /// When it has problems, or there is neither.
+    /// Fails if the spec has problems, or if there is neither.
     pub async fn spec_here(&self, options: &SpecOptions) -> Result<Spec, Failure> {
         let named =
             !self.spec_options(options).files.is_empty() || std::env::var_os("COMPOSE_FILE").is_some();
@@ -203,7 +204,7 @@ impl Context {
         self.reporter_with(ReportOptions::default())
     }
 
-    /// The same with options of the verb's own.
+    /// Same as [`Context::reporter`], with options of the verb.
     pub fn reporter_with(&self, options: ReportOptions) -> Reporting {
         let (events, receiver) = Events::channel();
         let activity = Arc::new(Activity::default());
@@ -214,29 +215,29 @@ impl Context {
     }
 }
 
-/// A reporter at work.
+/// A running reporter.
 pub struct Reporting {
-    /// Where to tell what happens.
+    /// Receives the events to report.
     pub events: Events,
     driver: JoinHandle<Vec<Recorded>>,
     activity: Arc<Activity>,
 }
 
-/// What a reporter does at the moment.
+/// State of the reporter's thread.
 #[derive(Default)]
 struct Activity {
     writing: AtomicBool,
     written: AtomicU64,
 }
 
-/// What a verb's options say about its report.
+/// Reporting options of a verb.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReportOptions {
-    /// How lines of logs are shown.
+    /// The format of log lines.
     pub logs: LogFormat,
-    /// Whether the progress of pulls is left out.
+    /// Whether to hide the progress of pulls.
     pub quiet_pulls: bool,
-    /// Whether the output of builds is left out.
+    /// Whether to hide the output of builds.
     pub quiet_builds: bool,
 }
 
@@ -271,19 +272,18 @@ impl Reporter for Observed {
     }
 }
 
-/// How long a reporter that has nothing to write is waited for. Something that still holds a sender must not hold up the
-/// end.
+/// How long to wait for a reporter that writes nothing. A task that still holds a sender must not delay the exit.
 const IDLE: Duration = Duration::from_secs(5);
 
 impl Reporting {
-    /// Tells a warning of the spec's.
+    /// Reports the warnings of a spec.
     pub fn warn(&self, warnings: &[spec::Warning]) {
         for warning in warnings {
             self.events.emit(Event::Warning { text: warning.to_string(), hint: None });
         }
     }
 
-    /// Waits until everything that was emitted is written, however slow the reader is. All other senders must be gone.
+    /// Waits until all events have been written, however slow the output is. All other senders must have been dropped.
     /// Ctrl-C ends the wait.
     pub async fn finish(self) -> Vec<Recorded> {
         let Self { events, mut driver, activity } = self;
@@ -304,7 +304,7 @@ impl Reporting {
     }
 }
 
-/// A little more than the longest spec that is read: what is too long is for the loader to say.
+/// Slightly more than the maximum size of a spec, so that the loader reports a spec that is too large.
 const LONGEST_INPUT: u64 = 64 << 20;
 
 fn read_input() -> std::io::Result<Vec<u8>> {
@@ -313,7 +313,7 @@ fn read_input() -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The variables of this process that are text.
+/// The environment variables of this process that are valid UTF-8.
 pub(in crate::cli) fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -1,6 +1,6 @@
-//! What stands below the options in the help of each verb: how it differs from Compose's, and examples.
+//! The text below the options in a verb's help: differences from Compose, and examples.
 
-/// What the verb does otherwise than the verb of the same name of Compose.
+/// Differences from Compose's verb of the same name.
 const DIFFERENCES: &[(&str, &str)] = &[
     ("up", "without --detach the sandbox lives as long as this command; with it, until its deadline"),
     ("down", "arguments are sandboxes, not services; volumes are always removed"),
@@ -106,7 +106,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The text below the options of a verb; `None` if there is no such verb.
+/// The text below a verb's options; `None` if there is no such verb.
 pub fn below(verb: &str) -> Option<String> {
     let (_, lines) = EXAMPLES.iter().find(|(name, _)| *name == verb)?;
     let difference = DIFFERENCES.iter().find(|(name, _)| *name == verb);
@@ -118,7 +118,7 @@ pub fn below(verb: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// The words of a line, without what a shell takes.
+    /// Splits a line into words, without shell operators.
     fn words(line: &str) -> Option<Vec<String>> {
         let line = line.split(['>', '|']).next().unwrap_or(line).trim();
         shlex::split(line).filter(|words| words.first().is_some_and(|word| word == "sandbox"))

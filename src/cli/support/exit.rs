@@ -1,30 +1,30 @@
-//! The exit codes that the manual documents.
+//! The exit codes documented in the manual.
 
 use crate::session::lifecycle::control::StopReason;
 
-/// How the process ends.
+/// The outcome of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// All went well: 0.
+    /// Success: 0.
     Done,
-    /// It failed: 1.
+    /// Failure: 1.
     Failed,
     /// The command line or the spec is wrong: 2.
     Usage,
-    /// No engine answered: 3.
+    /// No engine replied: 3.
     NoEngine,
     /// There is no such sandbox: 4.
     NoSandbox,
     /// The user interrupted it: 130.
     Interrupted,
-    /// It was asked to stop by a signal: 128 and its number.
+    /// A signal terminated it: 128 plus the signal's number.
     Signalled(u8),
     /// A command's own exit code (`run`, `exec`), or `run`'s own 125, 126 and 127.
     Command(u8),
 }
 
 impl Exit {
-    /// How the process ends when this ended its session; `Some` only if it is the user's or the machine's doing.
+    /// The exit for a session that stopped for this reason; `Some` only if the user or the system stopped it.
     pub(in crate::cli) fn of_signal(reason: StopReason) -> Option<Self> {
         match reason {
             StopReason::Interrupted | StopReason::Forced => Some(Self::Interrupted),

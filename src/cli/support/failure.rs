@@ -1,4 +1,4 @@
-//! Why a verb failed: what is shown, and the exit code that the manual documents.
+//! Failures of verbs: their messages, hints and exit codes.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::session::inspect::{NoContainer, NoSandbox};
 use crate::spec::Problems;
 use crate::storage::StorageError;
 
-/// The columns that a spec's problems are drawn in.
+/// Width for the output of a spec's problems, in columns.
 const WIDTH: usize = 100;
 
 /// Why a verb failed.
@@ -24,28 +24,28 @@ pub enum Failure {
     Usage {
         /// What is wrong with it.
         message: String,
-        /// The way out.
+        /// The hint for the user.
         hint: Option<String>,
     },
     /// The spec is wrong.
     #[error("the spec has problems")]
     Spec(Problems),
-    /// No engine answers.
+    /// No engine replied.
     #[error(transparent)]
     NoEngine(EngineError),
-    /// The engine refused.
+    /// The engine returned an error.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The keeper refused.
+    /// The keeper returned an error.
     #[error(transparent)]
     Keeper(#[from] KeeperError),
-    /// The storage refused.
+    /// The storage returned an error.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// There is no such sandbox.
+    /// No such sandbox.
     #[error(transparent)]
     NoSandbox(NoSandbox),
-    /// There is no such service.
+    /// No such service.
     #[error(transparent)]
     NoContainer(#[from] NoContainer),
     /// The session failed.
@@ -57,31 +57,31 @@ pub enum Failure {
     /// A command could not be run.
     #[error(transparent)]
     Exec(ExecError),
-    /// The machine refused.
+    /// An operating system error.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// Something else failed.
+    /// Any other failure.
     #[error("{message}")]
     Failed {
-        /// What.
+        /// The error message.
         message: String,
-        /// The way out.
+        /// The hint for the user.
         hint: Option<String>,
     },
 }
 
 impl Failure {
-    /// A wrong command line.
+    /// Creates a usage error.
     pub fn usage(message: impl Into<String>, hint: Option<String>) -> Self {
         Self::Usage { message: message.into(), hint }
     }
 
-    /// A failure with nothing to say but this.
+    /// Creates a failure that has only a message and a hint.
     pub fn failed(message: impl Into<String>, hint: Option<String>) -> Self {
         Self::Failed { message: message.into(), hint }
     }
 
-    /// The exit code that the manual documents.
+    /// The exit code documented in the manual.
     pub fn exit(&self) -> Exit {
         match self {
             Self::Usage { .. } | Self::Spec(_) | Self::NoContainer(_) => Exit::Usage,
@@ -100,7 +100,7 @@ impl Failure {
         }
     }
 
-    /// The way out.
+    /// The hint for the user.
     pub(in crate::cli) fn hint(&self) -> Option<String> {
         match self {
             Self::Usage { hint, .. } | Self::Failed { hint, .. } => hint.clone(),
@@ -124,7 +124,7 @@ fn of_session(error: &SessionError) -> Exit {
     }
 }
 
-/// Shows a failure on standard error and says how the process ends.
+/// Prints a failure on standard error and returns the exit code.
 pub(in crate::cli) fn report(globals: &Globals, failure: &Failure) -> Exit {
     let mut output = Output::stderr();
     let look = output.look();
@@ -141,7 +141,7 @@ pub(in crate::cli) fn report(globals: &Globals, failure: &Failure) -> Exit {
         return exit;
     }
     if let Failure::Spec(problems) = failure {
-        // What is at no place of a file has nothing to be drawn.
+        // Problems without a place in a file are printed without source lines.
         let (placed, bare): (Vec<_>, Vec<_>) = problems.iter().partition(|problem| problem.place.is_some());
         for problem in bare {
             let message = Failure::usage(problem.message.clone(), None);
@@ -166,9 +166,9 @@ pub(in crate::cli) fn report(globals: &Globals, failure: &Failure) -> Exit {
     exit
 }
 
-/// Shows what clap says: help and version are no failure.
+/// Prints clap's message; help and version are not failures.
 pub(in crate::cli) fn of_usage(error: &clap::Error) -> ExitCode {
-    // A closed pipe is no error.
+    // A closed pipe is not an error.
     let _ = error.print();
     if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
 }

@@ -1,4 +1,4 @@
-//! Images ahead of an `up`: which services are meant, and the building or pulling.
+//! Builds or pulls images without an `up`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,20 +29,20 @@ pub struct ImageArgs {
     pub quiet: bool,
 }
 
-/// Which images.
+/// Which images to fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
-    /// Those that are built.
+    /// Images of services with a `build`.
     Built,
-    /// Those that are pulled.
+    /// Images that are pulled.
     Pulled,
 }
 
 impl ImageArgs {
-    /// The spec with only the services that are meant.
+    /// The spec reduced to the selected services.
     ///
     /// # Errors
-    /// When the spec has problems.
+    /// Fails if the spec has problems.
     pub fn chosen(&self, which: Which, context: &Context) -> Result<Spec, Failure> {
         let mut spec = context.load(&self.spec, &self.services, Refusals::Fail)?.spec;
         spec.services.retain(|name, service| {
@@ -56,7 +56,7 @@ impl ImageArgs {
     /// Builds or pulls the images of a spec.
     ///
     /// # Errors
-    /// When the engine cannot.
+    /// Fails if the engine returns an error.
     pub async fn fetch(&self, spec: Spec, context: &Context) -> Result<Exit, Failure> {
         let rebuild: BTreeSet<_> = spec.services.keys().cloned().collect();
         let engine = context.engine().await?;

@@ -1,4 +1,4 @@
-//! `--format`: a table, a JSON object per line, or a template with the fields' names, as Docker's tools have it.
+//! `--format`: a table, a JSON object per line, or a template with field names, as in Docker's tools.
 
 use std::convert::Infallible;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::report::Output;
 
-/// What `--format` asks for.
+/// The requested output format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Form {
     /// The verb's own table.
@@ -33,7 +33,7 @@ impl FromStr for Form {
     }
 }
 
-/// Prints rows unless the form is the verb's own table; then it returns false.
+/// Prints rows as JSON or by a template; returns false if the verb should print its own table.
 pub fn print(output: &mut Output, form: &Form, rows: &[Value]) -> bool {
     match form {
         Form::Table => return false,
@@ -43,7 +43,7 @@ pub fn print(output: &mut Output, form: &Form, rows: &[Value]) -> bool {
     true
 }
 
-/// A template with an object's fields. What is no field of it is left empty.
+/// Fills a template with an object's fields. Unknown fields are empty.
 fn filled(template: &str, row: &Value) -> String {
     let mut text = String::new();
     let mut rest = template;

@@ -1,4 +1,4 @@
-//! The overview of all verbs: too many for one list, so in groups, the way to them first.
+//! The overview of all verbs, in groups.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use clap::{Command, CommandFactory};
 
 use super::{Cli, examples};
 
-/// Every verb, in the group that somebody would look for it in.
+/// Every verb in its group.
 const GROUPS: [(&str, &[&str]); 7] = [
     ("Make and end", &["init", "up", "run", "shell", "watch", "create", "down", "extend"]),
     ("Look", &["ls", "ps", "logs", "events", "stats", "port", "env", "images", "volumes", "ui"]),
@@ -27,7 +27,7 @@ pub fn documented() -> Command {
     })
 }
 
-/// The command line, with its overview in groups.
+/// The command line with the grouped overview.
 pub fn command() -> Command {
     let command = documented();
     let overview = overview(&command);
@@ -42,7 +42,7 @@ pub fn command() -> Command {
     ))
 }
 
-/// `help VERB` as `VERB --help`, as with Compose.
+/// Rewrites `help VERB` to `VERB --help`, as in Compose.
 pub fn asked(arguments: Vec<String>) -> Vec<String> {
     match arguments.as_slice() {
         [program, help, verb @ ..] if help == "help" => {

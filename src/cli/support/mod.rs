@@ -1,4 +1,4 @@
-//! What the verbs share: options, the context of a call, failures and exit codes. No file here is a verb.
+//! Code that the verbs share: options, the context, failures and exit codes. No file here is a verb.
 
 pub(in crate::cli) mod command;
 pub(in crate::cli) mod complete;

@@ -1,11 +1,11 @@
-//! Moments on the command line: RFC 3339, a date, or a time ago (`10m`, `2h30m`).
+//! Parses times on the command line: RFC 3339, a date, or an age (`10m`, `2h30m`).
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// Reads a moment. A clap value parser.
+/// Parses a time. A clap value parser.
 pub fn moment(text: &str) -> Result<Timestamp, String> {
     at(text, Timestamp::now())
 }
@@ -29,7 +29,7 @@ fn at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
         })
 }
 
-/// `1h30m`, `45s`, `2d`, `500ms`.
+/// Parses a duration: `1h30m`, `45s`, `2d`, `500ms`.
 pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;

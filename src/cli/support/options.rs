@@ -25,10 +25,11 @@ pub struct Globals {
 }
 
 impl Globals {
-    /// The same with what the environment says where the command line does not. An empty variable says nothing.
+    /// These options, completed from environment variables where the command line does not set them. Empty variables
+    /// are ignored.
     ///
     /// # Errors
-    /// When `SANDBOX_NAME` cannot be a sandbox's name.
+    /// Fails if `SANDBOX_NAME` is not a valid sandbox name.
     pub(in crate::cli) fn or_environment(mut self) -> Result<Self, Failure> {
         let named = std::env::var("SANDBOX_NAME").ok().filter(|name| self.name.is_none() && !name.is_empty());
         if let Some(name) = named {
@@ -93,7 +94,7 @@ pub struct SpecOptions {
 }
 
 impl SpecOptions {
-    /// These options, written before the verb, with those written after it.
+    /// Merges these options, given before the verb, with those given after it.
     #[must_use]
     pub fn with(&self, verb: &Self) -> Self {
         let joined = |before: &[PathBuf], after: &[PathBuf]| [before, after].concat();

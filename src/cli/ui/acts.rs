@@ -1,4 +1,4 @@
-//! What the page's buttons do.
+//! The actions behind the page's buttons.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +16,20 @@ use crate::session::inspect::{self, NoSandbox, ObservedSandbox};
 use crate::session::lifecycle::teardown::Teardown;
 use crate::spec::SandboxName;
 
-/// The sandbox that is meant.
+/// Names the sandbox of a request.
 #[derive(Deserialize)]
 pub(super) struct SandboxArg {
     name: SandboxName,
 }
 
-/// More time for it.
+/// A request for more time.
 #[derive(Deserialize)]
 pub(super) struct Extend {
     name: SandboxName,
     minutes: u32,
 }
 
-/// What came of it.
+/// The result of an action.
 #[derive(Serialize)]
 pub(super) struct Done {
     done: String,
@@ -76,7 +76,7 @@ pub(super) async fn extend(desk: &UiServer, extend: Extend) -> Result<Standing, 
     Ok(keeper.extend(&extend.name, Extension::By(Duration::from_mins(extend.minutes.into()))).await?)
 }
 
-/// Puts a sandbox's data back.
+/// Restores a sandbox's data.
 pub(super) async fn reset(desk: &UiServer, which: SandboxArg) -> Result<Done, Failure> {
     let sighting = desk.sighting(&which.name).await?;
     let present = ExistingSandbox::of(&desk.engine, &desk.scope, sighting, Events::nowhere()).await?;

@@ -1,4 +1,4 @@
-//! Requests → answers.
+//! Routes HTTP requests to responses.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use super::reply::{Body, failed, json, with};
 use super::{UiServer, acts, stream, view};
 use crate::cli::Failure;
 
-/// The page, with a place for the nonce of its script and style.
+/// The page, with a placeholder for the nonce of its script and style.
 const PAGE: &str = include_str!("page.html");
-/// No request that we know is larger, bytes.
+/// Maximum size of a request, bytes.
 const LARGEST: usize = 16 * 1024;
 
-/// Answers a request, or says why not.
+/// Responds to a request.
 pub(super) async fn answer(desk: Arc<UiServer>, request: Request<Incoming>) -> Response<Body> {
     let path = desk.guard.admit(&request).map(str::to_owned);
     let mut response = match path {

@@ -1,20 +1,20 @@
-//! A file that leads the user's browser to the page: who can read it has the token, so it is the user's alone, and goes with
-//! the verb.
+//! A temporary file that redirects the user's browser to the page. It contains the token, so only the user can read
+//! it, and it is removed when the verb ends.
 
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 
 use tempfile::NamedTempFile;
 
-/// The file.
+/// The redirect file, removed on drop.
 pub(super) struct Door(NamedTempFile);
 
 impl Door {
-    /// One that leads to `url`, an address of our own making.
+    /// Creates a file that redirects to `url`, an address that we generated.
     pub(super) fn to(url: &str) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("sandbox-ui-").suffix(".html").permissions(std::fs::Permissions::from_mode(0o600));
-        // Browsers that are confined to a sandbox of their own see the home folder, and no other.
+        // Confined browsers can read only the home folder.
         let home = std::env::home_dir().filter(|home| home.is_dir());
         let made = home.map(|home| builder.tempfile_in(home));
         let mut file = match made {
@@ -30,7 +30,7 @@ impl Door {
         Ok(Self(file))
     }
 
-    /// What a browser is given.
+    /// The `file:` address for the browser.
     pub(super) fn address(&self) -> String {
         format!("file://{}", self.0.path().display())
     }

@@ -1,15 +1,16 @@
-//! Who is let in: whoever knows the address. A page of another site may send requests to loopback, and a name of its own
-//! may lead there, so the host, the token and where a request comes from are looked at.
+//! Access control: only requests that know the page's address are accepted. Other sites can send requests to loopback,
+//! even by a host name of their own, so the guard checks the host, the token and the origin.
 
 use std::net::SocketAddr;
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 
-/// A header that no form and no image of another site can send: a browser would ask us first, and is not answered.
+/// A header that forms and images of other sites cannot send: a browser would first send a preflight request, which is
+/// rejected.
 const OURS: &str = "x-sandbox";
 
-/// Decides who is let in.
+/// Checks whether requests are allowed.
 pub(super) struct Guard {
     address: SocketAddr,
     token: String,
@@ -17,23 +18,23 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// A guard of this address, with a token of its own.
+    /// Creates a guard for this address with a new token.
     pub(super) fn new(address: SocketAddr) -> Self {
         let random = || hex::encode(rand::random::<[u8; 16]>());
         Self { address, token: random(), nonce: random() }
     }
 
-    /// Where the page is.
+    /// The URL of the page.
     pub(super) fn url(&self) -> String {
         format!("http://{}/{}/", self.address, self.token)
     }
 
-    /// What scripts and styles of the page itself carry.
+    /// The nonce that the page's own scripts and styles carry.
     pub(super) fn nonce(&self) -> &str {
         &self.nonce
     }
 
-    /// The path behind the token, if the request may be answered.
+    /// Returns the path after the token if the request is allowed.
     pub(super) fn admit<'r, B>(&self, request: &'r Request<B>) -> Result<&'r str, StatusCode> {
         let headers = request.headers();
         let port = self.address.port();
@@ -56,7 +57,7 @@ impl Guard {
         Ok(rest)
     }
 
-    /// What every answer says about what may be done with it.
+    /// Sets the security headers of every response.
     pub(super) fn seal(&self, headers: &mut HeaderMap) {
         let policy = format!(
             "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; img-src data:; \
@@ -81,7 +82,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h str
     headers.get(name)?.to_str().ok()
 }
 
-/// Compares without telling by the time taken how much of it is right.
+/// Compares in constant time, so that the duration does not reveal a matching prefix.
 fn same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }

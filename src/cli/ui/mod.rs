@@ -1,4 +1,4 @@
-//! `ui`: one page in the browser, served on loopback for as long as the verb runs.
+//! `ui`: serves one page for the browser on loopback while the verb runs.
 
 mod acts;
 mod answer;
@@ -38,7 +38,7 @@ pub struct Args {
     open: bool,
 }
 
-/// What every request is answered with.
+/// Shared state of all requests.
 struct UiServer {
     engine: Arc<dyn Engine>,
     scope: Scope,
@@ -47,7 +47,7 @@ struct UiServer {
 }
 
 impl UiServer {
-    /// The keeper, if one runs: looking starts none.
+    /// Connects to the keeper if it is running; never starts it.
     async fn keeper(&self) -> Option<Keeper> {
         let mut known = self.keeper.lock().await;
         let options = Options::from_env().ok()?;
@@ -61,7 +61,7 @@ impl UiServer {
     }
 }
 
-/// Runs the verb, until it is interrupted.
+/// Runs `ui` until it is interrupted.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     let scope = context.scope()?;
@@ -78,7 +78,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         out.line(&url);
         Output::stderr().line("only this address lets a browser in; Ctrl-C ends it, the sandboxes stay");
     }
-    // The browser's arguments are everybody's to read: they name a file that only the user can.
+    // Other users can read the browser's arguments, so they name a file that only the user can read.
     let door = if args.open { Door::to(&url).ok() } else { None };
     if args.open && !door.as_ref().is_some_and(|door| super::open::browse(&door.address())) {
         Output::stderr().line("no browser could be started: open the address above yourself");
@@ -86,7 +86,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let desk = Arc::new(UiServer { engine, scope, guard, keeper: Mutex::default() });
     let Some(door) = door else { return serve(listener, desk).await };
     let ended = ended()?;
-    // It goes after a while, or with this verb.
+    // The file is removed after a while, or with this verb.
     tokio::spawn(async move {
         tokio::time::sleep(DOOR_STAYS).await;
         drop(door);
@@ -100,7 +100,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 /// How long a browser may take to start.
 const DOOR_STAYS: Duration = Duration::from_mins(1);
 
-/// How the verb ends when it is asked to, once there is something to clear away.
+/// Completes when the verb is asked to stop, after which the redirect file is removed.
 fn ended() -> std::io::Result<impl Future<Output = Exit>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -123,7 +123,7 @@ async fn serve(listener: TcpListener, desk: Arc<UiServer>) -> Result<Exit, Failu
                 let desk = Arc::clone(&desk);
                 async move { Ok::<_, std::convert::Infallible>(answer::answer(desk, request).await) }
             });
-            // A browser that leaves in the middle is no failure.
+            // A browser that disconnects early is not an error.
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .serve_connection(TokioIo::new(connection), service)

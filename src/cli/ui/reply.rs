@@ -1,4 +1,4 @@
-//! What answers are made of.
+//! Builds HTTP responses.
 
 use std::convert::Infallible;
 
@@ -12,10 +12,10 @@ use serde::Serialize;
 use crate::cli::Failure;
 use crate::report::error;
 
-/// The body of an answer.
+/// The body of a response.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// A value, as it is.
+/// A response with a value as JSON.
 pub(super) fn json(value: &impl Serialize) -> Response<Body> {
     match serde_json::to_string(value) {
         Ok(text) => with(StatusCode::OK, "application/json", text),
@@ -23,7 +23,7 @@ pub(super) fn json(value: &impl Serialize) -> Response<Body> {
     }
 }
 
-/// Why not, and the way out.
+/// A response with an error message and its hint.
 pub(super) fn failed(failure: &Failure) -> Response<Body> {
     let status = match failure {
         Failure::Usage { .. } => StatusCode::BAD_REQUEST,
@@ -34,7 +34,7 @@ pub(super) fn failed(failure: &Failure) -> Response<Body> {
     with(status, "application/json", text)
 }
 
-/// An answer in one piece.
+/// A response with a complete body.
 pub(super) fn with(status: StatusCode, kind: &'static str, text: impl Into<String>) -> Response<Body> {
     let mut response = Response::new(Full::new(Bytes::from(text.into())).boxed_unsync());
     *response.status_mut() = status;

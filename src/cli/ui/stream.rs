@@ -1,4 +1,4 @@
-//! A service's log as server-sent events, for as long as the page listens.
+//! Streams a service's log as server-sent events while the page listens.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::report::style::{Colour, harmless};
 use crate::session::inspect::logs::{self, Line, Part, Source};
 use crate::spec::SandboxName;
 
-/// How many lines of the past are shown.
+/// Number of past lines to show.
 const PAST: u64 = 300;
 
-/// Answers with a service's lines.
+/// Responds with a service's log lines.
 pub(super) async fn logs(desk: &Arc<UiServer>, query: &str) -> Result<Response<Body>, Failure> {
     let (name, service) = read(query)?;
     let sighting = desk.sighting(&name).await?;
@@ -50,7 +50,7 @@ fn event(line: &Line) -> Bytes {
     Bytes::from(format!("data: {json}\n\n"))
 }
 
-/// `name=NAME&service=SERVICE`; both are of characters that need no escape.
+/// Parses `name=NAME&service=SERVICE`; the characters of both need no escape.
 fn read(query: &str) -> Result<(SandboxName, String), Failure> {
     let value = |key: &str| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));

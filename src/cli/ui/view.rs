@@ -1,4 +1,4 @@
-//! What the page shows: every sandbox, its services and their addresses, its time, what was refused.
+//! The content of the page: every sandbox with its services, addresses, remaining time and refused connections.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::cli::{Failure, egress};
 use crate::session::event::ServiceStatus;
 use crate::session::inspect::{self, ObservedSandbox, Passwords};
 
-/// A sandbox.
+/// A sandbox on the page.
 #[derive(Serialize)]
 pub(super) struct Shown {
     name: String,
@@ -25,7 +25,7 @@ pub(super) struct Shown {
     refused: Vec<Refused>,
 }
 
-/// Something that was refused, and the rule that would let it out.
+/// A refused connection, and the rule that would allow it.
 #[derive(Serialize)]
 struct Refused {
     #[serde(flatten)]
@@ -34,7 +34,7 @@ struct Refused {
     rule: Option<String>,
 }
 
-/// All sandboxes of this world.
+/// All sandboxes of this scope.
 pub(super) async fn sandboxes(desk: &UiServer) -> Result<Vec<Shown>, Failure> {
     let sightings = inspect::sandboxes(&*desk.engine, &desk.scope).await?;
     let standings = match desk.keeper().await {
@@ -65,7 +65,7 @@ async fn shown(
 
 async fn refused(desk: &UiServer, sighting: &ObservedSandbox) -> Vec<Refused> {
     let Some(gateway) = &sighting.gateway else { return Vec::new() };
-    // One that is being removed has no more to say.
+    // The gateway may be about to be removed; then there is no log.
     let log = egress::log(&*desk.engine, &gateway.name).await.unwrap_or_default();
     let refusals = LogSummary::read(&log).refusals.into_iter();
     refusals.map(|refusal| Refused { rule: refusal.key.rule(), refusal }).collect()

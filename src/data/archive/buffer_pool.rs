@@ -1,21 +1,22 @@
-//! Buffers for data on its way, which several may read at once: one writes them out while another hashes them.
+//! Reusable shared buffers: one thread writes a buffer out while another hashes it.
 
 use std::sync::Arc;
 
-/// How much is read at once: what the processor's cache holds while it is hashed, packed and written.
+/// Number of bytes read at once: small enough to stay in the processor's cache while they are hashed, packed and
+/// written.
 pub const PORTION: usize = 256 << 10;
 
-/// Bytes that nobody changes any more.
+/// Bytes that are no longer modified.
 pub type PooledBuffer = Arc<Vec<u8>>;
 
-/// Buffers that are filled again once nobody reads them.
+/// A pool of buffers; a buffer is reused when nothing references it any more.
 #[derive(Default)]
 pub struct BufferPool {
     kept: Vec<PooledBuffer>,
 }
 
 impl BufferPool {
-    /// Fills one with at most so many bytes; `fill` answers how many it has put there.
+    /// Fills a buffer with at most the given number of bytes; `fill` returns how many it wrote.
     pub fn fill<E>(
         &mut self,
         length: usize,

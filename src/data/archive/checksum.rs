@@ -1,25 +1,25 @@
-//! A BLAKE3 hash over a stream, taken in a thread of its own while the stream goes on.
+//! A BLAKE3 hash over a stream, computed in its own thread.
 //!
-//! It takes a quarter of the time that SHA-256 takes on the processors that have instructions for that, and less on the
-//! others; packing needs all of them.
+//! BLAKE3 takes a quarter of the time of SHA-256 on processors with SHA instructions, and less on others. This matters
+//! because compression uses all cores.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::buffer_pool::PooledBuffer;
 
-/// Small pieces are copied and handed over many at once.
+/// Small pieces are copied and sent to the thread in batches of this size.
 const GATHERED: usize = 64 << 10;
-/// Pieces that may wait for the thread.
+/// Capacity of the thread's queue, in pieces.
 const WAITING: usize = 4;
 
-/// A checksum that is being taken.
+/// A checksum in progress.
 pub struct Checksum {
     gathered: Vec<u8>,
     hasher: Hasher,
 }
 
-/// Who hashes. What is short needs no thread.
+/// Where the hash is computed. Short input needs no thread.
 enum Hasher {
     Here(Box<blake3::Hasher>),
     Beside { pieces: SyncSender<Piece>, thread: JoinHandle<Box<blake3::Hasher>> },
@@ -31,12 +31,12 @@ enum Piece {
 }
 
 impl Checksum {
-    /// Begins one.
+    /// Starts a checksum.
     pub fn begin() -> Self {
         Self { gathered: Vec::new(), hasher: Hasher::Here(Box::default()) }
     }
 
-    /// Takes in a few bytes.
+    /// Adds a few bytes, with a copy.
     pub fn update(&mut self, bytes: &[u8]) {
         self.gathered.extend_from_slice(bytes);
         if self.gathered.len() >= GATHERED {
@@ -44,7 +44,7 @@ impl Checksum {
         }
     }
 
-    /// Takes in many bytes, without a copy.
+    /// Adds many bytes, without a copy.
     pub fn share(&mut self, portion: &PooledBuffer) {
         if portion.len() < GATHERED / 4 {
             return self.update(portion);
@@ -53,13 +53,13 @@ impl Checksum {
         self.pass(Piece::Shared(PooledBuffer::clone(portion)));
     }
 
-    /// Ends it: hexadecimal digits.
+    /// Ends the checksum and returns it in hexadecimal.
     pub fn end(self) -> String {
         let mut hash = match self.hasher {
             Hasher::Here(hash) => hash,
             Hasher::Beside { pieces, thread } => {
                 drop(pieces);
-                // It cannot panic; if it did, this would be no checksum of anything.
+                // The thread cannot panic; if it did, the empty string matches no checksum.
                 let Ok(hash) = thread.join() else { return String::new() };
                 hash
             }
@@ -80,14 +80,14 @@ impl Checksum {
             let (pieces, waiting) = sync_channel(WAITING);
             let begun = hash.clone();
             let Ok(thread) = std::thread::Builder::new().spawn(move || hash_all(begun, &waiting)) else {
-                // A machine that has no thread to spare.
+                // The system cannot start a thread.
                 hash.update(piece.bytes());
                 return;
             };
             self.hasher = Hasher::Beside { pieces, thread };
         }
         if let Hasher::Beside { pieces, .. } = &self.hasher {
-            // Whoever waits at the other end leaves only when this end is dropped.
+            // The receiver exits only when this sender is dropped, so the send cannot fail.
             let _ = pieces.send(piece);
         }
     }

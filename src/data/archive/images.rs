@@ -1,9 +1,9 @@
-//! What an archive of images says that loading it would do, read without trusting it.
+//! Reads, without trusting it, which images and tags an archive would load.
 //!
-//! An image is known by the SHA-256 of its configuration; that is computed, not believed. The tags decide what a load
-//! replaces, so an archive that names images in more than one way must name the same ones. Whoever loads it unpacks it
-//! with means of their own, so whatever two readers might take for different things is refused: a path that is not
-//! plain, a name twice, what lies below a link, a key of a list in two spellings.
+//! An image's id is the SHA-256 of its configuration; it is computed here, not read from the archive. The tags decide
+//! which images a load replaces, so if an archive lists images in more than one place, all lists must agree. The
+//! engine unpacks the archive with another parser, so everything that two parsers could interpret differently is
+//! rejected: paths that are not plain, repeated names, entries below a link, one key in two spellings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -17,23 +17,23 @@ use crate::engine::ImageConfig;
 use crate::engine::image::content_digest;
 use crate::spec::reserved;
 
-/// Configurations and lists in an archive are far smaller than this; layers may be.
+/// Maximum size of a configuration or list, bytes; only layers may be larger.
 const SMALL: u64 = 4 << 20;
-/// An image has a few dozen entries.
+/// Maximum number of entries; an image has a few dozen.
 const ENTRIES: usize = 100_000;
 const NAME: usize = 4095;
 const MANIFEST: &str = "manifest.json";
-/// What engines read first.
+/// The files that engines read first.
 const LISTS: [&str; 4] = [MANIFEST, "repositories", "index.json", "oci-layout"];
 
 /// One image of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archived {
-    /// Its id: the digest of its configuration.
+    /// The image id: the digest of its configuration.
     pub id: String,
-    /// The references that it gets.
+    /// The references that a load assigns to it.
     pub tags: Vec<String>,
-    /// The digest of its layers and configuration, which all image stores agree on.
+    /// The digest of its layers and configuration, which is the same in all image stores.
     pub content: Option<String>,
 }
 
@@ -45,7 +45,7 @@ fn unreadable(error: impl std::fmt::Display) -> ArchiveError {
     bad(format!("the images' archive cannot be read: {error}"))
 }
 
-/// The images of an archive that `docker save` might have written.
+/// Reads the images of an archive in the format of `docker save`.
 pub fn archived(archive: &mut impl Read) -> Result<Vec<Archived>, ArchiveError> {
     let contents = Contents::of(archive)?;
     let listed =
@@ -68,24 +68,24 @@ pub fn archived(archive: &mut impl Read) -> Result<Vec<Archived>, ArchiveError> 
     Ok(images)
 }
 
-/// What an entry is to those that come after it.
+/// What is known of a path when later entries are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Folder,
-    /// A folder that so far only is on the way to something.
+    /// A folder that so far only occurs as a parent.
     Implied,
     Other,
 }
 
-/// What was found in an archive.
+/// The entries found in an archive.
 #[derive(Default)]
 struct Contents {
     kinds: BTreeMap<String, Kind>,
-    /// The digests of what may be a configuration.
+    /// Digests of entries that may be configurations.
     digests: BTreeMap<String, String>,
-    /// The digests of what configurations say that images have.
+    /// Content digests, by configuration.
     inner_digests: BTreeMap<String, String>,
-    /// The texts of the lists.
+    /// Contents of the lists.
     lists: BTreeMap<String, Vec<u8>>,
 }
 
@@ -105,7 +105,7 @@ impl Contents {
         let shown = || name.escape_debug();
         for extension in entry.pax_extensions().map_err(unreadable)?.into_iter().flatten() {
             let key = extension.map_err(unreadable)?.key_bytes();
-            // What a size or a name is would be for each reader to say.
+            // Parsers could disagree about the size or the name.
             if key == b"size" || key.starts_with(b"GNU.sparse.") {
                 return Err(bad(format!("`{}` in the images' archive is written in an odd way", shown())));
             }
@@ -137,7 +137,7 @@ impl Contents {
         Ok(())
     }
 
-    /// Gives an entry its place, which nothing else has, below folders that are nothing else.
+    /// Registers an entry's path: it must be new, and all its parents must be folders.
     fn place(&mut self, name: &str, kind: EntryType) -> Result<(), ArchiveError> {
         for (at, _) in name.match_indices('/') {
             if *self.kinds.entry(name[..at].to_owned()).or_insert(Kind::Implied) == Kind::Other {
@@ -158,7 +158,7 @@ impl Contents {
         Ok(())
     }
 
-    /// An image of the list.
+    /// Reads one image of the list.
     fn image(&self, listed: &Value) -> Result<Archived, ArchiveError> {
         let listed = listed.as_object().ok_or_else(|| bad("the images' list is none"))?;
         let config = member(listed, "Config")?.and_then(Value::as_str).unwrap_or_default();
@@ -181,7 +181,7 @@ impl Contents {
     }
 }
 
-/// The digest of what an image has, by its configuration; `None` if this is no configuration.
+/// The content digest of a configuration; `None` if the text is not a configuration.
 fn content_of(configuration: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Configuration {
@@ -230,7 +230,7 @@ fn content_of(configuration: &[u8]) -> Option<String> {
     content_digest(&read.os, &read.architecture, &read.rootfs.diff_ids, &config)
 }
 
-/// A name of which there is no other way to write it.
+/// Validates a path that can be written in only one way.
 fn plain(path: &[u8], kind: EntryType) -> Result<String, ArchiveError> {
     let shown =
         || String::from_utf8_lossy(path).chars().take(200).collect::<String>().escape_debug().to_string();
@@ -244,7 +244,7 @@ fn plain(path: &[u8], kind: EntryType) -> Result<String, ArchiveError> {
     Ok(name.to_owned())
 }
 
-/// A member of an object, found as engines find it: whatever the case of its key, of which there may be one only.
+/// Finds a member of an object as engines do, ignoring case; fails if the key occurs in two spellings.
 fn member<'v>(object: &'v Map<String, Value>, key: &str) -> Result<Option<&'v Value>, ArchiveError> {
     if let Some(odd) = object.keys().find(|key| !key.is_ascii()) {
         return Err(bad(format!("the images' lists have the odd key `{}`", odd.escape_debug())));
@@ -279,7 +279,7 @@ fn names_in(name: &str, text: &[u8]) -> Result<Vec<String>, ArchiveError> {
         let Some(notes) = member(one.as_object().ok_or_else(none)?, "annotations")? else { continue };
         let note = |key: &str| notes.get(key).and_then(Value::as_str);
         let named = note("io.containerd.image.name");
-        // Beside a name it is a tag; without one it is taken for the name.
+        // With a name this is a tag; without one it is used as the name.
         let other = note("org.opencontainers.image.ref.name");
         let other = other.filter(|other| named.is_none() || other.contains(['/', ':', '@']));
         names.extend(named.into_iter().chain(other).map(str::to_owned));
@@ -287,7 +287,7 @@ fn names_in(name: &str, text: &[u8]) -> Result<Vec<String>, ArchiveError> {
     Ok(names)
 }
 
-/// A reference as engines write it out.
+/// A reference in the normalized form of engines.
 fn full(reference: &str) -> String {
     let reference = reference.strip_prefix("docker.io/").unwrap_or(reference);
     reference.strip_prefix("library/").unwrap_or(reference).to_owned()
@@ -360,7 +360,7 @@ mod tests {
         archived(&mut &*archive(&[("c.json", "{}")])).unwrap_err();
     }
 
-    /// An archive whose entries are of these kinds, under whatever names.
+    /// Creates an archive with entries of these names and types.
     fn packed(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
         for (name, kind, text) in entries {
@@ -463,7 +463,7 @@ mod tests {
         listed("{}").unwrap_err();
     }
 
-    /// What GNU tar makes of an archive: its list and the configuration.
+    /// The list and the configuration that GNU tar extracts from an archive.
     fn unpacked(archive: &[u8]) -> [Option<String>; 2] {
         use std::io::Write;
         let ground = tempfile::tempdir().unwrap();
@@ -474,7 +474,7 @@ mod tests {
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        // It may have had enough before the end.
+        // It may exit before the end of the input.
         let _ = tar.stdin.take().unwrap().write_all(archive);
         let _ = tar.wait().unwrap();
         [MANIFEST, "c.json"].map(|name| std::fs::read_to_string(ground.path().join(name)).ok())
@@ -483,7 +483,7 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
 
-        /// Whatever else is in an archive that is let in, who unpacks it finds the list and the configuration that we read.
+        /// For every accepted archive, an unpacker finds the list and the configuration that we read.
         #[test]
         fn an_archive_that_is_let_in_is_the_same_to_who_unpacks_it(
             more in proptest::collection::vec((0usize..12, 0usize..5, 0usize..5), 0..6),
@@ -510,7 +510,7 @@ mod tests {
             }
         }
 
-        /// Whatever is done to an archive, the reader answers.
+        /// The reader terminates on any mutation of an archive.
         #[test]
         fn no_mutation_breaks_the_reader_of_images(
             changes in proptest::collection::vec((0usize..6_000, 0u8..=255), 1..12),

@@ -1,13 +1,13 @@
 //! Snapshot files: `NAME.sandbox.tar.zst`, written and read as a stream.
 //!
-//! A PAX tar, packed with zstd or not at all, whose entries are, in this order:
+//! A PAX tar, plain or compressed with zstd, with these entries in order:
 //!
-//! - `manifest.json`: [`Head`], the snapshot's manifest and what each volume announces
-//! - `volumes/NAME/…`: each volume, folders before what is in them
-//! - `images/000000` and so on: the images' archive in pieces, if they were asked for
+//! - `manifest.json`: [`Head`], the snapshot's manifest and the announced contents of each volume
+//! - `volumes/NAME/…`: each volume, folders before their contents
+//! - `images/000000` and so on: the images' archive in pieces, if it was requested
 //! - `checksums.json`: [`Checksums`], a BLAKE3 hash over each volume's part of the tar
 //!
-//! GNU tar and bsdtar can unpack one. The reader trusts nothing in it: see [`Import`].
+//! GNU tar and bsdtar can unpack it. The reader trusts nothing in the file: see [`Import`].
 
 mod block;
 mod buffer_pool;
@@ -39,80 +39,80 @@ pub use store::{
 };
 pub use write::{Exported, Packing, export};
 
-/// The ending of a snapshot file's name.
+/// File name extension of a snapshot file.
 pub const EXTENSION: &str = "sandbox.tar.zst";
 
 const MANIFEST: &[u8] = b"manifest.json";
-/// The largest manifest, bytes: a spec, digests, and the names of links and programs that a volume announces. It is
-/// held in memory several times over, in a keeper that is to stay small.
+/// Maximum size of the manifest, bytes. It holds a spec, digests, and the names of links and programs that volumes
+/// announce. It is held in memory several times, in a keeper whose memory is limited.
 const MAX_MANIFEST: u64 = 4 << 20;
 const CHECKSUMS: &[u8] = b"checksums.json";
 const VOLUMES: &str = "volumes/";
 const IMAGES: &str = "images/";
 
-/// A snapshot file that cannot be written or read.
+/// An error while a snapshot file is written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// The stream itself failed.
+    /// Reading or writing the stream failed.
     #[error("cannot {operation} the snapshot file")]
     Stream {
         /// `read` or `write`.
         operation: &'static str,
-        /// The system's answer.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// It is no snapshot file.
+    /// The file is not a snapshot file.
     #[error("this is not a snapshot file: {reason}")]
     Foreign {
-        /// How that shows.
+        /// How this was detected.
         reason: String,
     },
-    /// It was written by a newer version.
+    /// The file was written by a newer version.
     #[error(
         "the snapshot file has format {format}, and this version reads up to {}",
         super::manifest::FORMAT
     )]
     Newer {
-        /// Its format.
+        /// The format version in the file.
         format: u32,
     },
-    /// It is cut off, or not what was written.
+    /// The file is truncated or corrupt.
     #[error("the snapshot file is damaged at `{entry}`: {reason}")]
     Damaged {
         /// The entry being read, or the last one.
         entry: String,
-        /// How that shows.
+        /// How this was detected.
         reason: String,
     },
-    /// It has an entry that a volume must not have, or that it did not announce.
+    /// An entry that no volume may have, or that its volume did not announce.
     #[error("the snapshot file is refused at `{entry}`: {reason}")]
     Hostile {
         /// The entry.
         entry: String,
-        /// What is wrong with it.
+        /// Why the entry is refused.
         reason: String,
     },
-    /// It holds more than there is room for, or than anything may hold.
+    /// The file holds more than the limits or the free space allow.
     #[error("the snapshot file is refused: it holds {what}, and at most {limit} are allowed")]
     TooMuch {
-        /// What, with its amount.
+        /// The exceeded quantity, with its amount.
         what: String,
-        /// The most that is allowed.
+        /// The limit.
         limit: String,
     },
-    /// What has to be announced is more than is read.
+    /// The announced contents exceed what the reader accepts.
     #[error("no snapshot file can hold this: it would announce {what}, and {limit} are read")]
     Unannounced {
-        /// What, with its amount.
+        /// The exceeded quantity, with its amount.
         what: String,
-        /// The most that is read, bytes.
+        /// The limit, bytes.
         limit: u64,
     },
     /// A volume could not be read or written.
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// The storage refused.
+    /// The storage returned an error.
     #[error(transparent)]
     Storage(#[from] crate::storage::StorageError),
 }
@@ -126,7 +126,7 @@ impl ArchiveError {
         Self::Damaged { entry: printable(entry), reason: reason.into() }
     }
 
-    /// The way out, where one is known.
+    /// The hint for the user, if there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Damaged { .. } => Some("copy the file again, or ask for a new export; nothing was stored"),
@@ -142,43 +142,42 @@ impl ArchiveError {
     }
 }
 
-/// A name from a file that is not trusted, fit to be shown: no control characters, not endless.
+/// An untrusted name, shortened and without control characters, for messages.
 fn printable(name: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(name).chars().flat_map(char::escape_debug).take(200).collect();
     if text.is_empty() { "its beginning".to_owned() } else { text }
 }
 
-/// The first entry.
+/// The content of the first entry, `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Head {
-    /// See [`super::manifest::FORMAT`].
+    /// Format version, see [`super::manifest::FORMAT`].
     pub format: u32,
-    /// What is kept beside the snapshot.
+    /// The snapshot's manifest.
     pub manifest: Manifest,
-    /// What each volume holds.
+    /// The announced contents of each volume.
     pub volumes: BTreeMap<VolumeName, Announced>,
-    /// Whether the images come along.
+    /// Whether the file contains the images.
     #[serde(default)]
     pub images: bool,
 }
 
-/// What a volume announces. What is not announced is refused.
+/// The announced contents of a volume. Other contents are refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announced {
-    /// Entries, the volume's own folder included.
+    /// Number of entries, including the volume's own folder.
     pub entries: u64,
-    /// Bytes of files' data, holes left out.
+    /// Bytes of file data, without holes.
     pub bytes: u64,
-    /// Programs that run with their owner's rights: set-user-id, set-group-id or file capabilities.
+    /// Programs that run with elevated rights: set-user-id, set-group-id or file capabilities.
     #[serde(default)]
     pub privileged: BTreeSet<String>,
-    /// Symbolic links that lead out of the volume.
+    /// Symbolic links whose target may be outside the volume.
     #[serde(default)]
     pub leaving: BTreeSet<String>,
 }
 
-/// The last entry: of the manifest and of each volume's part of the tar, the BLAKE3 hash in hexadecimal
-/// digits.
+/// The content of the last entry: BLAKE3 hashes, in hexadecimal, of the manifest and of each volume's part of the tar.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Checksums {
     manifest: String,
@@ -187,21 +186,21 @@ struct Checksums {
     images: Option<String>,
 }
 
-/// Bounds on what is read.
+/// Limits of an import.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes of data in all volumes: what there is room for.
+    /// Maximum bytes of data in all volumes.
     pub bytes: u64,
-    /// Entries in all volumes.
+    /// Maximum number of entries in all volumes.
     pub entries: u64,
-    /// Bytes that one byte of the packed file may become, once `free` have been read. Zstd makes about 14,000 of
-    /// nothing but zeros, and 32,768 at the very most: what it writes least for is a block of 128 KiB of one byte, in
-    /// four. What databases hold becomes a tenth or a hundredth.
+    /// Maximum expansion ratio, applied after the first `free` bytes. Zstd reaches about 14,000 for zeros, and 32,768
+    /// in the extreme case: a run-length block of 128 KiB takes four bytes. Data of databases shrinks to a tenth or a
+    /// hundredth.
     pub ratio: u64,
-    /// Bytes that are read whatever they were packed into. Holes are not in the file, but zeros that were written are:
-    /// a log that was set aside ahead is some hundred MiB of them, and may come first.
+    /// Bytes that are accepted whatever their ratio. Holes are not in the file, but written zeros are: a preallocated
+    /// log can be several hundred MiB of them, and may come first.
     pub free: u64,
-    /// Bytes of the images' archive. It lies on the same disk as the volumes: see [`Limits::within`].
+    /// Maximum bytes of the images' archive. It uses the same disk as the volumes: see [`Limits::within`].
     pub images: u64,
 }
 
@@ -212,25 +211,26 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What a disk of so many bytes, with so many free, has room for, so that there is room for new work and for what
-    /// runs meanwhile: twice a fiftieth of it is left, from 128 MiB to 4 GiB.
+    /// Limits for a disk with the given size and free space. They leave 4 % of the disk free, from 128 MiB to 4 GiB,
+    /// so that there is room for new work and for services that run meanwhile.
     pub fn within(total: u64, free: u64) -> Self {
         let left = (total / 25).clamp(128 << 20, 4 << 30);
         let room = free.saturating_sub(left);
         Self { bytes: room, images: room, ..Self::default() }
     }
 
-    /// These, with so many bytes of volumes taken from what the images may be.
+    /// Reduces the limit of the images by the given bytes of volumes.
     fn beside(self, bytes: u64) -> Self {
         Self { images: self.images.min(self.bytes.saturating_sub(bytes)), ..self }
     }
 }
 
-/// A volume to be exported, and where its files are.
+/// A volume to export, and the folder of its files.
 pub type VolumeSource = (VolumeName, PathBuf);
 
-/// Whether a symbolic link at `path` in a volume may lead out of it. An absolute one does: what it means depends on
-/// where the volume is mounted. So may one that goes up again: what it went down through may be a link itself.
+/// Whether a symbolic link at `path` in a volume may point outside the volume. An absolute link does, since its target
+/// depends on where the volume is mounted. A link with `..` after a name may too, because that name may itself be a
+/// link.
 fn leaves(path: &Path, target: &[u8]) -> bool {
     if target.first() == Some(&b'/') {
         return true;

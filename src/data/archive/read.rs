@@ -1,5 +1,5 @@
-//! Reading a snapshot file that nobody vouches for. Whatever is not announced, not in order, there twice or of another
-//! kind ends the reading.
+//! Reads an untrusted snapshot file. The import fails on any entry that is not announced, out of order, repeated or of
+//! an unsupported type.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -17,7 +17,7 @@ use crate::data::manifest::{Consistency, FORMAT, Manifest};
 use crate::storage::VolumeName;
 use crate::storage::tree::Counter;
 
-/// Headers are small: they are read many at once.
+/// Buffer size: headers are small, so many are read at once.
 const BUFFER: usize = 64 * 1024;
 
 /// A snapshot file whose manifest has been read.
@@ -29,7 +29,7 @@ pub struct Import<'a> {
     limits: Limits,
 }
 
-/// What was read.
+/// Amounts that were read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Imported {
     /// Entries of all volumes.
@@ -39,7 +39,7 @@ pub struct Imported {
 }
 
 impl Import<'static> {
-    /// The same, with a thread that unpacks while what is unpacked is written.
+    /// Same as [`Import::open`], but decompresses in a separate thread while the data is written.
     pub fn open_ahead(input: impl Read + Send + 'static, limits: Limits) -> Result<Self, ArchiveError> {
         let packed = PackedCount::default();
         let unpacked = ReadAhead::of(Self::unpacked(input, &packed)?);
@@ -48,8 +48,8 @@ impl Import<'static> {
 }
 
 impl<'a> Import<'a> {
-    /// Reads the manifest, and refuses a file that announces more than is allowed. Packed or not is told by how the
-    /// file begins.
+    /// Reads the manifest, and fails if the file announces more than the limits allow. Detects the compression from
+    /// the first bytes.
     pub fn open(input: impl Read + Send + 'a, limits: Limits) -> Result<Self, ArchiveError> {
         let packed = PackedCount::default();
         let unpacked = Self::unpacked(input, &packed)?;
@@ -67,7 +67,7 @@ impl<'a> Import<'a> {
         Ok(Self { tar, head, manifest, limits: limits.beside(announced) })
     }
 
-    /// What is in the file, packed or not.
+    /// A reader of the decompressed file.
     fn unpacked(
         input: impl Read + Send + 'a,
         packed: &PackedCount,
@@ -95,18 +95,18 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// What the file says of itself.
+    /// The content of `manifest.json`.
     pub fn head(&self) -> &Head {
         &self.head
     }
 
-    /// The snapshot's manifest, which is then no more in what the file says of itself.
+    /// Moves the snapshot's manifest out of the head.
     pub fn take_manifest(&mut self) -> Manifest {
         std::mem::replace(&mut self.head.manifest, nothing().manifest)
     }
 
     /// Reads the volumes into these folders, which must be empty, and the images' archive into `images`. If it fails,
-    /// what has been written is to be thrown away.
+    /// the caller must discard what has been written.
     pub fn unpack(
         mut self,
         places: &BTreeMap<VolumeName, PathBuf>,
@@ -201,13 +201,13 @@ impl<'a> Import<'a> {
     }
 }
 
-/// A head of nothing.
+/// An empty head.
 fn nothing() -> Head {
     let manifest = Manifest::new("", Consistency::Crash);
     Head { format: FORMAT, manifest, volumes: BTreeMap::new(), images: false }
 }
 
-/// As much of a manifest as says whether the rest can be read.
+/// The part of a manifest that says whether this version can read the rest.
 #[derive(serde::Deserialize)]
 struct Version {
     format: Option<u32>,
@@ -244,7 +244,7 @@ fn read_head<R: Read>(tar: &mut TarReader<R>, limits: Limits) -> Result<(Head, S
     Ok((head, checksum_of(&text)))
 }
 
-/// The images' archive, piece by piece.
+/// The pieces of the images' archive.
 #[derive(Default)]
 struct Pieces {
     next: u32,
@@ -278,7 +278,7 @@ impl Pieces {
     }
 }
 
-/// Counts the bytes of the packed file.
+/// Counts the bytes read of the compressed file.
 struct Counting<R> {
     input: R,
     count: PackedCount,

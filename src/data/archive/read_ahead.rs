@@ -1,24 +1,24 @@
-//! Reads in a thread of its own, so that unpacking and writing go on side by side.
+//! Reads in a separate thread, so that decompression and writing run concurrently.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::buffer_pool::{BufferPool, PORTION, PooledBuffer};
 
-/// How many portions are kept ahead.
+/// Number of buffered portions.
 const AHEAD: usize = 8;
 
-/// A reader whose bytes are read before they are asked for. Its thread ends with the input, or at the first portion that
-/// nobody waits for any more.
+/// A reader that fetches bytes before they are requested. Its thread ends with the input, or when this reader is
+/// dropped.
 pub struct ReadAhead {
     portions: Receiver<io::Result<PooledBuffer>>,
     current: PooledBuffer,
-    /// How much of it has been read.
+    /// Number of its bytes already returned.
     at: usize,
 }
 
 impl ReadAhead {
-    /// Begins to read.
+    /// Starts the thread.
     pub fn of(mut input: impl Read + Send + 'static) -> Self {
         let (sender, portions) = sync_channel(AHEAD);
         std::thread::spawn(move || {
@@ -44,7 +44,7 @@ impl Read for ReadAhead {
         while self.at == self.current.len() && !buffer.is_empty() {
             match self.portions.recv() {
                 Ok(portion) => (self.current, self.at) = (portion?, 0),
-                // The thread has ended, and so has the input.
+                // The thread has ended because the input has ended.
                 Err(_) => return Ok(0),
             }
         }

@@ -1,15 +1,15 @@
-//! GNU's sparse map 1.0: the number of a file's extents, then each one's offset and length, a line each, filled to a
-//! block, in front of the file's data.
+//! GNU's sparse map 1.0, stored before a file's data: the number of extents, then the offset and length of each, one
+//! number a line, padded to a block.
 
 use std::io::Read;
 
 use super::ArchiveError;
 use super::block::{Member, TarReader};
 
-/// Extents of one file.
+/// Maximum number of extents of one file.
 const MAX_EXTENTS: u64 = 1 << 22;
 
-/// The map of a file of which these extents have data. A hole at the end is told by an empty extent there.
+/// Writes the map for these data extents. A hole at the end is expressed by an empty extent there.
 pub fn map_of(extents: &[(u64, u64)], whole: u64) -> Vec<u8> {
     let ends = extents.last().is_some_and(|(at, length)| at + length == whole);
     let end = (!ends).then_some((whole, 0));
@@ -21,7 +21,7 @@ pub fn map_of(extents: &[(u64, u64)], whole: u64) -> Vec<u8> {
     map
 }
 
-/// Reads a sparse map; answers its extents and how many bytes it took.
+/// Reads a sparse map; returns its extents and its length in bytes.
 pub fn read_map<R: Read>(
     tar: &mut TarReader<R>,
     member: &Member,

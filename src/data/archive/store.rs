@@ -1,4 +1,4 @@
-//! Snapshot files out of and into the storage, in the keeper's container.
+//! Exports sets of the storage to snapshot files and imports them, in the keeper's container.
 
 use std::io::{Read, Seek, Write};
 use std::path::Path;
@@ -13,32 +13,32 @@ use crate::spec::{ANYWHERE, Service, Spec, SpecOrigin, relocate};
 use crate::storage::tree::Counter;
 use crate::storage::{Detail, Published, SetPath, Storage, StorageError};
 
-/// A storage, and the folder where its files lie.
+/// A storage and the folder of its files.
 #[derive(Clone)]
 pub struct ArchiveStore {
     /// The storage.
     pub storage: Arc<dyn Storage>,
-    /// The folder with its shelves.
+    /// The folder that contains its namespaces.
     pub folder: std::path::PathBuf,
 }
 
-/// The manifest of a stored set.
+/// Reads the manifest of a stored set.
 pub async fn manifest_of(storage: &dyn Storage, set: &SetPath) -> Result<Manifest, ArchiveError> {
     let info = crate::data::snapshot::existing(storage, set).await?;
     let unreadable = || StorageError::Refused { reason: format!("`{set}` has no manifest that can be read") };
     Ok(Manifest::of(&info).ok_or_else(unreadable)?)
 }
 
-/// Whether values that came from the user's own variables go into a file.
+/// Whether an export includes values that came from the user's own environment variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserValues {
-    /// They do not.
+    /// The values are left out.
     LeftOut,
-    /// They do.
+    /// The values are included.
     Included,
 }
 
-/// The variables of a manifest's spec whose values came from the user's own, as `SERVICE.NAME`.
+/// Names of the variables, as `SERVICE.NAME`, whose values came from the user's own environment.
 pub fn user_variables(manifest: &Manifest) -> Vec<String> {
     let Some(spec) = spec_of(manifest) else { return Vec::new() };
     let services = spec.services.values();
@@ -51,7 +51,7 @@ fn spec_of(manifest: &Manifest) -> Option<Spec> {
     serde_json::from_value(manifest.spec.clone()?).ok()
 }
 
-/// A manifest as others get it: the paths of its spec begin at the project, wherever that is there.
+/// A manifest for other machines: paths in its spec become relative to the project folder.
 fn portable(mut manifest: Manifest, values: UserValues) -> Manifest {
     let Some(mut spec) = spec_of(&manifest) else { return manifest };
     relocate(&mut spec, Path::new(ANYWHERE));
@@ -65,7 +65,7 @@ fn portable(mut manifest: Manifest, values: UserValues) -> Manifest {
     manifest
 }
 
-/// Writes a published set as a snapshot file.
+/// Exports a published set as a snapshot file.
 pub async fn export_set(
     place: &ArchiveStore,
     set: &SetPath,
@@ -90,19 +90,19 @@ pub async fn export_set(
     .await
 }
 
-/// What came out of a snapshot file.
+/// Result of an import.
 #[derive(Debug)]
 pub struct ImportSummary {
-    /// How much.
+    /// Amounts that were read.
     pub imported: Imported,
-    /// The images' archive, whole and at its beginning, if there is one, and what it holds.
+    /// The images' archive, complete and rewound, with its list of images, if the file contains one.
     pub images: Option<(std::fs::File, Vec<Archived>)>,
 }
 
-/// Reads a snapshot file and publishes it. Until all of it has been checked nothing is published, and if anything is
-/// wrong with it nothing is left.
+/// Imports a snapshot file and publishes it. Nothing is published before everything has been checked, and nothing
+/// remains after an error.
 ///
-/// Its spec is marked as one that is not trusted with the host, whatever it says of itself.
+/// The imported spec is marked as not trusted with the host, regardless of what the file says.
 pub async fn import_set(
     place: &ArchiveStore,
     to: &SetPath,
@@ -140,13 +140,13 @@ pub async fn import_set(
     }
     .await;
     if outcome.is_err() {
-        // The first error is the one to tell; what is left goes with the connection.
+        // The first error is reported; leftovers are removed when the connection ends.
         let _ = storage.delete_set(&making).await;
     }
     outcome
 }
 
-/// A file without a name, so that it is gone with whoever writes it.
+/// Creates an unnamed file, which disappears when it is closed.
 fn spool(folder: &Path) -> Result<std::fs::File, ArchiveError> {
     let failed = |source| ArchiveError::Stream { operation: "spool the images of", source };
     tempfile::tempfile_in(folder).map_err(failed)

@@ -1,4 +1,4 @@
-//! What is written is read back the same; what nobody should write is refused by name, and nothing is trusted.
+//! An export is read back unchanged; invalid files are refused with the name of the entry.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -55,7 +55,7 @@ fn fill(folder: &Path) {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o1777)).unwrap();
 }
 
-/// All that is to survive, entry by entry.
+/// Everything that must survive a round trip, entry by entry.
 fn picture(folder: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     let mut left = vec![PathBuf::new()];
@@ -181,8 +181,7 @@ fn every_flipped_bit_and_every_cut_is_found() {
             let mut bad = file.clone();
             bad[at] ^= 1 << (at % 8);
             if let Ok((ground, _, head)) = read(&bad, Limits::default()) {
-                // What a bit can do without harm: be unused in a zstd frame's header, or be white space in the
-                // checksums.
+                // Some bits have no effect: unused bits of a zstd frame's header, and white space in the checksums.
                 assert_eq!(good, picture(&ground.path().join("data")), "bit {at} changed the data");
                 assert_eq!(head, Import::open(&*file, Limits::default()).unwrap().head().clone());
             }
@@ -193,7 +192,7 @@ fn every_flipped_bit_and_every_cut_is_found() {
     }
 }
 
-/// A file made by hand: a head that announces much, these members, and fitting checksums unless a test says otherwise.
+/// A handmade file: a head with generous limits, these members, and valid checksums unless a test sets others.
 struct Forged {
     announced: Announced,
     members: Vec<(Member, Vec<u8>)>,
@@ -421,7 +420,7 @@ fn a_manifest_is_a_spec_and_digests_and_no_more() {
     forged.announced.leaving = (0..100_000).map(|n| format!("{n:0>60}")).collect();
     let refusal = forged.refusal();
     assert!(refusal.contains("manifest.json"), "{refusal}");
-    // What cannot be read is not written.
+    // An export fails if an import could not read its result.
     let one = tempfile::tempdir().unwrap();
     let mut manifest = manifest();
     manifest.note = Some("x".repeat(5 << 20));
@@ -456,7 +455,7 @@ fn a_hard_link_to_a_link_is_judged_from_where_it_lies() {
     let mut announced = forged;
     announced.announced.leaving.insert("h".to_owned());
     assert!(read(&announced.bytes(), Limits::default()).is_ok());
-    // Whoever exports such a pair announces it.
+    // The export of such a pair announces it.
     let one = tempfile::tempdir().unwrap();
     fs::create_dir(one.path().join("d")).unwrap();
     std::os::unix::fs::symlink("../x", one.path().join("d/l")).unwrap();
@@ -498,7 +497,7 @@ fn links_are_known_to_leave_or_stay() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
 
-    /// Whatever is done to a file, the reader answers, and writes only below the volume's folder.
+    /// On any mutation of a file the reader terminates, and it writes only below the volume's folder.
     #[test]
     fn no_mutation_breaks_the_reader(changes in proptest::collection::vec((0usize..12_000, 0u8..=255), 1..12), cut in 0usize..12_000) {
         let forged = Forged::new()

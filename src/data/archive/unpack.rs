@@ -1,7 +1,7 @@
-//! One volume out of a snapshot file.
+//! Unpacks one volume of a snapshot file.
 //!
-//! Nothing is reached by a path: entries come folder by folder, and each is made by one name in an open folder that
-//! was made here. So neither `..` nor a link can lead anywhere else.
+//! No path is ever resolved: entries come folder by folder, and each is created by a single name in an open folder
+//! that was created here. So neither `..` nor a link can lead out of the volume.
 
 use std::ffi::CString;
 use std::io::{self, Read};
@@ -23,39 +23,39 @@ use crate::storage::tree::{Counter, MAX_DEPTH, TreeError, is_refusable, set_xatt
 const MAX_NAME: usize = 255;
 const MAX_PATH: usize = 4095;
 
-/// A folder that is being filled; its own metadata is set when it is full.
+/// A folder that is being filled; its own metadata is set at the end.
 struct Open {
     fd: OwnedFd,
     member: Member,
     name: CString,
 }
 
-/// A volume that is being read.
+/// A volume that is being unpacked.
 pub struct Unpacking<'a> {
     /// Its name.
     pub name: VolumeName,
     prefix: Vec<u8>,
     announced: &'a Announced,
     place: &'a Path,
-    /// The open folders, the volume's own first.
+    /// The open folders, the volume's root first.
     folders: Vec<Open>,
     counts: Imported,
 }
 
 impl<'a> Unpacking<'a> {
-    /// A volume that announces this and is to be put here.
+    /// Starts to unpack a volume with these announced contents into `place`.
     pub fn new(name: &VolumeName, announced: &'a Announced, place: &'a Path) -> Self {
         let prefix = format!("{VOLUMES}{name}/").into_bytes();
         let counts = Imported::default();
         Self { name: name.clone(), prefix, announced, place, folders: Vec::new(), counts }
     }
 
-    /// Whether an entry of this path is one of the volume's.
+    /// Whether an entry with this path belongs to the volume.
     pub fn holds(&self, path: &[u8]) -> bool {
         path.starts_with(&self.prefix)
     }
 
-    /// The parts of a path below the volume, each fit to be one name.
+    /// Splits a path below the volume into validated names.
     fn parts<'p>(&self, path: &'p [u8], kind: Kind) -> Result<Vec<&'p [u8]>, ArchiveError> {
         let bad = |reason: &str| Err(ArchiveError::hostile(path, reason));
         let mut inside = &path[self.prefix.len()..];
@@ -86,7 +86,7 @@ impl<'a> Unpacking<'a> {
         Ok(parts)
     }
 
-    /// Makes an entry.
+    /// Creates one entry.
     pub fn take<R: Read>(
         &mut self,
         tar: &mut TarReader<R>,
@@ -140,7 +140,7 @@ impl<'a> Unpacking<'a> {
         dress(parent, &name, member).map_err(|e| TreeError::new("set the attributes of", &inside, e).into())
     }
 
-    /// Refuses what the volume did not announce.
+    /// Fails if the volume did not announce the entry.
     fn judge(&self, member: &Member, inside: &Path) -> Result<(), ArchiveError> {
         let shown = inside.to_string_lossy();
         let capable = member.xattrs.iter().any(|(key, _)| key.as_c_str() == c"security.capability");
@@ -165,7 +165,7 @@ impl<'a> Unpacking<'a> {
         if member.kind == Kind::Symlink { self.judge_link(member, inside, &member.link) } else { Ok(()) }
     }
 
-    /// Refuses a symbolic link out of the volume that was not announced.
+    /// Fails for a symbolic link out of the volume that was not announced.
     fn judge_link(&self, member: &Member, inside: &Path, target: &[u8]) -> Result<(), ArchiveError> {
         if leaves(inside, target) && !self.announced.leaving.contains(&*inside.to_string_lossy()) {
             return Err(ArchiveError::hostile(&member.path, "it links out of the volume, unannounced"));
@@ -187,7 +187,7 @@ impl<'a> Unpacking<'a> {
         Ok(())
     }
 
-    /// Closes folders until the last one open is the one with these parts.
+    /// Closes folders until the innermost open one has this path.
     fn close_down_to(&mut self, parents: &[&[u8]], path: &[u8]) -> Result<(), ArchiveError> {
         let same = self
             .folders
@@ -214,7 +214,7 @@ impl<'a> Unpacking<'a> {
             .map_err(|e| TreeError::new("set the attributes of", &path, e).into())
     }
 
-    /// Where a hard link leads: a folder of this volume, opened name by name, and a name in it.
+    /// Resolves the target of a hard link to a folder of this volume, opened name by name, and a name in it.
     fn link_target(&self, member: &Member, inside: &Path) -> Result<(OwnedFd, CString), ArchiveError> {
         let bad = |reason: &str| ArchiveError::hostile(&member.path, reason);
         if !self.holds(&member.link) {
@@ -236,14 +236,14 @@ impl<'a> Unpacking<'a> {
             return Err(bad("it links to a folder"));
         }
         if kind.is_symlink() {
-            // The same link leads elsewhere from here.
+            // From the new location the same link may point elsewhere.
             let target = rustix::fs::readlinkat(&folder, &*name, Vec::new()).map_err(|_| missing())?;
             self.judge_link(member, inside, target.as_bytes())?;
         }
         Ok((folder, name))
     }
 
-    /// A file's data, with its holes; answers how many bytes it has.
+    /// Writes a file's data with its holes; returns the number of data bytes.
     fn data<R: Read>(
         &self,
         tar: &mut TarReader<R>,
@@ -283,7 +283,8 @@ impl<'a> Unpacking<'a> {
         Ok(bytes)
     }
 
-    /// Closes all folders and compares with what was announced. `next` is what comes instead of more.
+    /// Closes all folders and compares the contents with the announcement. `next` is the entry that follows the
+    /// volume.
     pub fn finish(mut self, next: &[u8]) -> Result<Imported, ArchiveError> {
         while !self.folders.is_empty() {
             self.close()?;
@@ -315,7 +316,7 @@ fn write_at(file: &OwnedFd, mut bytes: &[u8], mut at: u64) -> rustix::io::Result
     Ok(())
 }
 
-/// Owner, attributes, mode and times, in the order in which none undoes another.
+/// Sets owner, attributes, mode and times in the order in which none undoes another.
 fn dress(folder: BorrowedFd<'_>, name: &CString, member: &Member) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(member.uid), Gid::from_raw(member.gid));
     rustix::fs::chownat(folder, &**name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;

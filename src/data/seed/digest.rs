@@ -1,4 +1,4 @@
-//! The bytes that shape a baseline, as digests: the seeds' files, and the files that the seeded services are given.
+//! Digests of the inputs of a baseline: the seeds' files, and the files that the seeded services use.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,29 +12,29 @@ use sha2::{Digest, Sha256};
 use super::SeedError;
 use crate::spec::{ConfigSource, FileGrant, MountKind, SecretSource, Seed, Service, SnapshotRef, Spec};
 
-/// Digests of all inputs, by what they are (`services.db.seed[0]`, `volumes.uploads.seed[1]`, …).
+/// Digests of all inputs, by name (`services.db.seed[0]`, `volumes.uploads.seed[1]`, …).
 pub type Inputs = BTreeMap<String, String>;
 
-/// A bound folder with more files than this, or more bytes, counts by its path alone: it is where someone works, not
-/// what they seed from.
+/// A bound folder with more files or bytes than this counts by its path only, because it is a working folder rather
+/// than a seed.
 const FILES: usize = 20_000;
 const BYTES: u64 = 128 << 20;
-/// Folders that tools fill and that no seed is in.
+/// Folders that tools fill and that contain no seeds.
 const SKIPPED: [&str; 4] = [".git", "node_modules", "target", "__pycache__"];
 
-/// What a service may write to, and often does: the digest is of what was there before it ran.
+/// Key prefix of mounts that a service can write to: the digest is taken before the service runs.
 const WRITTEN: &str = "writes";
 
-/// Whether two readings of the same inputs differ in what nothing but the user changes.
+/// Whether two digests of the same inputs differ in inputs that only the user changes.
 pub fn differ(before: &Inputs, now: &Inputs) -> bool {
     let written = format!(".{WRITTEN}[");
     let steady = |(key, _): &(&String, &String)| !key.split('/').next().unwrap_or(key).contains(&written);
     !before.iter().filter(steady).eq(now.iter().filter(steady))
 }
 
-/// Reads all that shapes the data of these services and of the volumes' own seeds. Blocking.
+/// Digests everything that affects the data of these services and the seeds of volumes. Blocking.
 ///
-/// Of their bind mounts the bytes count too: a migration that runs in the service reads them, and a database its
+/// The contents of bind mounts count too: a migration that runs in the service reads them, and a database reads its
 /// configuration.
 pub fn digest_inputs<'a>(
     spec: &'a Spec,
@@ -52,7 +52,7 @@ pub fn digest_inputs<'a>(
             let reach = if mount.is_initdb() { DigestDepth::Mounted } else { DigestDepth::Bounded };
             let word = if mount.is_initdb() || mount.read_only { "mounts" } else { WRITTEN };
             let key = format!("{place}.{word}[{}]", mount.target);
-            // The spec may lie in what it mounts. What of it shapes data is in the key by itself.
+            // The spec may be inside the mounted folder. The parts of it that affect data are in the key separately.
             inputs.insert(key, digest(source, reach, &spec.files)?);
         }
         for (kind, grants) in [("secrets", &service.secrets), ("configs", &service.configs)] {
@@ -71,7 +71,7 @@ pub fn digest_inputs<'a>(
     Ok(inputs)
 }
 
-/// Adds a seed's files, each by its number and its path below the spec's folder: they may share a name.
+/// Adds a seed's files, each by its index and its path below the spec's folder, because names can repeat.
 fn add_seed(inputs: &mut Inputs, spec: &Spec, place: &str, seed: &Seed) -> Result<(), SeedError> {
     let files: Vec<&PathBuf> = match seed {
         Seed::Copy { source, .. } => vec![source],
@@ -81,7 +81,7 @@ fn add_seed(inputs: &mut Inputs, spec: &Spec, place: &str, seed: &Seed) -> Resul
         Seed::Snapshot { .. } => Vec::new(),
     };
     for (number, file) in files.into_iter().enumerate() {
-        // A checkout elsewhere has the same seeds, and where other files lie is nobody's business.
+        // Another checkout has the same seeds, and the location of files outside the folder does not matter.
         let name = file.strip_prefix(&spec.folder).ok();
         let name = name.or_else(|| file.file_name().map(Path::new)).unwrap_or(file).display();
         inputs.insert(format!("{place}/{number}/{name}"), digest(file, DigestDepth::Whole, &[])?);
@@ -107,26 +107,26 @@ fn add_grant(inputs: &mut Inputs, spec: &Spec, kind: &str, grant: &FileGrant) ->
     Ok(())
 }
 
-/// How much of a folder counts.
+/// How much of a folder is digested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DigestDepth {
-    /// All of it, and all of it is read: we copy it, or hand it to a command.
+    /// Everything, and all of it must be readable: we copy it, or pass it to a command.
     Whole,
-    /// All of it, as far as it can be read: the engine mounts it, who may read what we may not.
+    /// Everything that is readable: the engine mounts it and can read files that we cannot.
     Mounted,
-    /// The same, unless it is large.
+    /// As `Mounted`, unless the folder is large.
     Bounded,
 }
 
-/// The digest of a file's bytes, or of all names, modes and bytes below a folder. Times and owners do not count: a
-/// fresh checkout is the same seed. But of what is mounted and cannot be read, size, time, mode and owner stand for its
-/// bytes. The files in `left_out` do not count.
+/// The digest of a file's content, or of all names, modes and contents below a folder. Times and owners do not count,
+/// because a fresh checkout is the same seed. For unreadable files of a mount, size, time, mode and owner replace the
+/// content. The files in `left_out` do not count.
 fn digest(path: &Path, reach: DigestDepth, left_out: &[PathBuf]) -> Result<String, SeedError> {
     let mut sum = Sum { hash: Sha256::new(), files: 0, bytes: 0, reach, left_out };
     match sum.add(path, Path::new("")) {
         Ok(true) => Ok(hex::encode(sum.hash.finalize())),
         Ok(false) => Ok("too large to count".to_owned()),
-        // A mount may make its source.
+        // The engine may create the source of a mount.
         Err(e) if e.kind() == io::ErrorKind::NotFound && reach != DigestDepth::Whole => {
             Ok("missing".to_owned())
         }
@@ -146,9 +146,9 @@ struct Sum<'a> {
 }
 
 impl Sum<'_> {
-    /// Adds what is at a path; `false` once it is too much.
+    /// Adds the file or folder at a path; returns `false` once the total is too large.
     fn add(&mut self, path: &Path, name: &Path) -> io::Result<bool> {
-        // The seed itself may be named by a link; below it links count as links.
+        // A seed itself may be a link, which is followed; links below it count as links.
         let top = name.as_os_str().is_empty();
         let meta = if top { path.metadata()? } else { path.symlink_metadata()? };
         self.files += 1;
@@ -169,7 +169,7 @@ impl Sum<'_> {
                 }
                 match self.add(&entry.path(), &name.join(entry.file_name())) {
                     Ok(true) => {}
-                    // Somebody works there.
+                    // The file was removed meanwhile, because the folder is in use.
                     Err(e) if e.kind() == io::ErrorKind::NotFound && self.reach != DigestDepth::Whole => {}
                     other => return other,
                 }
@@ -192,7 +192,7 @@ impl Sum<'_> {
         Ok(true)
     }
 
-    /// What was read, or `None` where only the engine may read it: then what is known of it is added.
+    /// Returns what was read. For a file that only the engine may read, adds its metadata instead and returns `None`.
     fn or_what_it_is<T>(&mut self, meta: &std::fs::Metadata, read: io::Result<T>) -> io::Result<Option<T>> {
         match read {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied && self.reach != DigestDepth::Whole => {
@@ -206,7 +206,7 @@ impl Sum<'_> {
         }
     }
 
-    /// Adds a text with its length, so that no two sequences of texts are alike.
+    /// Adds a text with its length, so that different sequences of texts have different digests.
     fn put(&mut self, text: &[u8]) {
         self.hash.update((text.len() as u64).to_le_bytes());
         self.hash.update(text);
@@ -326,7 +326,7 @@ mod tests {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).unwrap();
         }
         let path = folder.path().to_owned();
-        // In a thread of its own, which has none of what root may do beside its files' modes.
+        // In a separate thread without the capabilities that let root ignore file modes.
         let powerless = move || {
             let none = rustix::thread::CapabilitySet::empty();
             let mut sets = rustix::thread::capabilities(None).unwrap();

@@ -1,5 +1,5 @@
-//! What fills volumes: files that are copied in before a service starts, statements and commands that run once it is
-//! ready. This room says what is to be run or sent; whoever holds the engine runs and sends it.
+//! Seeds: files that are copied into volumes before a service starts, and statements and commands that run when it is
+//! ready. This module prepares the commands and data; the session runs and sends them.
 
 mod digest;
 mod source;
@@ -14,40 +14,40 @@ pub use digest::{Inputs, differ, digest_inputs};
 pub use source::{copy_tar, open_input, parse_owner};
 pub use sql::SqlClient;
 
-/// Something about a seed that cannot be done.
+/// A seed that cannot be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum SeedError {
-    /// A file that the spec names cannot be read.
+    /// A file of the spec cannot be read.
     #[error("cannot read the seed `{}`", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// A pattern that no file matches.
+    /// No file matches a pattern.
     #[error("no file matches the seed `{pattern}`")]
     NoMatch {
         /// The pattern as written.
         pattern: String,
     },
-    /// An image whose database client is not known.
+    /// The database client of an image is not known.
     #[error("it is not known how to run SQL in image `{image}`")]
     UnknownClient {
         /// The image's reference.
         image: String,
     },
-    /// An owner that is not a pair of numbers.
+    /// An owner is not a pair of numbers.
     #[error("the owner `{owner}` is not `UID` or `UID:GID`")]
     BadOwner {
-        /// What was written.
+        /// The text in the spec.
         owner: String,
     },
 }
 
 impl SeedError {
-    /// The way out, where one is known.
+    /// The hint for the user, if there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::UnknownClient { .. } => Some(
@@ -60,19 +60,19 @@ impl SeedError {
     }
 }
 
-/// One command of a seed, to be run in the service's container.
+/// One command of a seed, to run in the service's container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeedCommand {
-    /// What it is called in messages: the file or the command.
+    /// Its name in messages: the file or the command.
     pub label: String,
     /// The command.
     pub exec: Exec,
-    /// What it is given, to be opened with [`open_input`].
+    /// The file for its standard input, to be opened with [`open_input`].
     pub input: Option<PathBuf>,
 }
 
-/// The commands of a service's seed. A `copy` seed has none (see [`copy_tar`]), nor has a `snapshot` (its volume is
-/// cloned).
+/// The commands of a service's seed. `copy` seeds have none (see [`copy_tar`]), nor have `snapshot` seeds (their
+/// volumes are cloned).
 pub fn commands(service: &Service, image: &Image, seed: &Seed) -> Result<Vec<SeedCommand>, SeedError> {
     match seed {
         Seed::Copy { .. } | Seed::Snapshot { .. } => Ok(Vec::new()),

@@ -1,5 +1,5 @@
-//! The files that seeds are read from, as streams: a folder, a file or an archive as a tar; a plain or compressed file
-//! as its bytes. Nothing is held whole in memory.
+//! Reads the files of seeds as streams: a folder, a file or an archive as a tar; a plain or compressed file as bytes.
+//! Nothing is held in memory as a whole.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -13,7 +13,7 @@ use crate::engine::ByteStream;
 use crate::host_files::Owner;
 use crate::storage::tree;
 
-/// Reads `UID` (with the group of the same number) or `UID:GID`.
+/// Parses `UID` (the group id is the same number) or `UID:GID`.
 pub fn parse_owner(text: &str) -> Result<Owner, SeedError> {
     let (uid, gid) = text.split_once(':').unwrap_or((text, text));
     match (uid.parse(), gid.parse()) {
@@ -22,7 +22,7 @@ pub fn parse_owner(text: &str) -> Result<Owner, SeedError> {
     }
 }
 
-/// How a file's bytes are packed, told by how they begin.
+/// The compression of a file, detected from its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Packing {
     Plain,
@@ -30,7 +30,7 @@ enum Packing {
     Zstd,
 }
 
-/// A reader over what the file holds once unpacked.
+/// A reader of the file's decompressed content.
 fn unpacked(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     let mut file = File::open(path)?;
     let mut head = [0u8; 4];
@@ -62,24 +62,24 @@ fn is_tar(path: &Path) -> io::Result<bool> {
     }
     let mut block = [0u8; 512];
     Ok(match unpacked(path)?.read_exact(&mut block) {
-        // An empty archive is all zeros.
+        // An empty archive contains only zeros.
         Ok(()) => &block[257..262] == b"ustar" || block == [0; 512] || block[0] != 0,
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => false,
         Err(e) => return Err(e),
     })
 }
 
-/// A seed's file, unpacked: what a command is given on its standard input.
+/// Opens a seed's file, decompressed, for the standard input of a command.
 pub fn open_input(path: &Path) -> Result<ByteStream, SeedError> {
     let reader = unpacked(path).map_err(|source| SeedError::Unreadable { path: path.to_owned(), source })?;
     Ok(stream(move |out| copy(reader, out)))
 }
 
-/// What a `copy` seed puts into a volume, as a tar for the engine.
+/// The files of a `copy` seed, as a tar for the engine.
 ///
-/// A folder's contents, a single file, or what an archive (`tar`, plain or packed with gzip or zstd) holds. Files of
-/// the host belong to root unless an owner is given, since the host's numbers mean nothing in a container; what an
-/// archive says of owners is kept.
+/// The source is a folder's contents, a single file, or an archive (`tar`, plain or compressed with gzip or zstd).
+/// Files of the host belong to root unless an owner is given, because the host's ids mean nothing in a container; an
+/// archive's owners are kept.
 pub fn copy_tar(source: &Path, owner: Option<Owner>) -> Result<ByteStream, SeedError> {
     let fail = |source_error| SeedError::Unreadable { path: source.to_owned(), source: source_error };
     let kind = std::fs::metadata(source).map_err(fail)?;
@@ -116,7 +116,7 @@ fn tar_file(path: &Path, owner: Option<Owner>, out: &mut dyn Write) -> io::Resul
 
 fn tar_folder(root: &Path, owner: Option<Owner>, out: &mut dyn Write) -> io::Result<()> {
     let mut builder = tar::Builder::new(out);
-    // The folder itself may be named by a link; below it links are links.
+    // The folder itself may be a link; links below it stay links.
     let root = root.canonicalize()?;
     tree::pack_tree(&root, Path::new(""), Some(owner.unwrap_or(Owner::ROOT)), &mut builder)
         .map_err(|error| io::Error::new(error.source.kind(), format!("{error}: {}", error.source)))?;
@@ -141,14 +141,14 @@ fn tar_again(reader: impl Read, owner: Owner, out: &mut dyn Write) -> io::Result
     builder.finish()
 }
 
-/// Runs a writer on a thread of its own and streams what it writes; its error ends the stream.
+/// Runs a writer in its own thread and streams its output; an error of the writer ends the stream.
 fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> ByteStream {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(8);
     tokio::task::spawn_blocking(move || {
         let mut out = io::BufWriter::with_capacity(256 << 10, Chunks { sender: sender.clone() });
         let outcome = write(&mut out).and_then(|()| out.flush());
         if let Err(error) = outcome {
-            // Nobody listens any more, or this is what they hear last.
+            // The send fails only if the receiver has been dropped; otherwise this is the last message.
             let _ = sender.blocking_send(Err(error));
         }
     });

@@ -1,8 +1,8 @@
-//! SQL through the image's own client, with the credentials that the image was given.
+//! Runs SQL through the image's own client, with the credentials in the container's environment.
 
 use crate::engine::{Exec, Image};
 
-/// A database client that official images, and those built on them, have.
+/// A database client of the official images, and of images built on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SqlClient {
     /// `psql`
@@ -13,8 +13,8 @@ pub enum SqlClient {
     Mariadb,
 }
 
-/// Sets `v` to the value of the first variable that is set, directly or by a file (`NAME_FILE`), as the images'
-/// entrypoints do.
+/// Shell function that sets `v` to the value of the first variable that is set, directly or by a file (`NAME_FILE`),
+/// as the images' entrypoints do.
 const VALUE: &str = r#"value() { for n in "$@"; do eval "v=\${$n:-}"; if [ -n "$v" ]; then return; fi; eval "f=\${${n}_FILE:-}"; if [ -n "$f" ] && [ -r "$f" ]; then v=$(cat "$f"); return; fi; done; v=; }"#;
 
 const POSTGRES: &str = r#"value POSTGRES_USER; u=${SEED_USER:-${v:-postgres}}
@@ -32,7 +32,7 @@ c=$(command -v mariadb || command -v mysql) || { echo "the image has neither mar
 exec "$c" -u "${SEED_USER:-root}" ${d:+"$d"}"#;
 
 impl SqlClient {
-    /// The client of an image, told by the variables that the official images set, else by its name.
+    /// Detects the client of an image by the variables that official images set, else by the image's name.
     pub fn of(reference: &str, image: &Image) -> Option<Self> {
         let set = |name: &str| {
             image.config.env.iter().any(|env| env.split('=').next().is_some_and(|key| key == name))
@@ -60,7 +60,7 @@ impl SqlClient {
         }
     }
 
-    /// The command that takes statements on its standard input and stops at the first that fails. It runs as the
+    /// The command that reads statements from its standard input and stops at the first failure. It runs as the
     /// container's own user.
     pub fn command(self, database: Option<&str>, user: Option<&str>) -> Exec {
         let script = match self {
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(SqlClient::of("mysql", &image(&["MARIADB_VERSION=11"])), Some(SqlClient::Mariadb));
     }
 
-    /// Runs a client's command against a stand-in that tells how it was called.
+    /// Runs a client's command with a fake client that reports its arguments and environment.
     fn called(client: SqlClient, program: &str, env: &[(&str, &str)], database: Option<&str>) -> String {
         let bin = tempfile::tempdir().unwrap();
         let stand_in = bin.path().join(program);

@@ -1,4 +1,4 @@
-//! What is going on right now, as lines: each pull with its bytes, each service with what it waits for.
+//! The board's content as lines: each pull with its bytes, each service with its current wait.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::report::style::{Colour, Glyph, OutputStyle, Tint, harmless};
 use crate::report::{messages, summary};
 use crate::session::event::{AfterExit, BakeState, Event, Phase, Progress, StepId};
 
-/// The state behind the picture. It knows no clock: times are given.
+/// The state of the board. It uses no clock; the caller passes the time.
 #[derive(Debug, Default)]
 pub struct Board {
     name: String,
@@ -25,7 +25,7 @@ pub struct Board {
     standing: Option<Standing>,
 }
 
-/// What the pinned line says of a sandbox that is up.
+/// What the pinned line shows of a running sandbox.
 #[derive(Debug, Clone)]
 struct Standing {
     address: Option<String>,
@@ -90,7 +90,7 @@ struct Seed {
 }
 
 impl Board {
-    /// Takes note of `event`, which happened at `at`.
+    /// Updates the state by `event`, which happened at `at`.
     #[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
     pub fn event(&mut self, event: &Event, at: Duration) {
         match event {
@@ -184,7 +184,7 @@ impl Board {
         }
     }
 
-    /// What comes or goes, with its bytes.
+    /// Updates pulls and transfers.
     fn flow(&mut self, event: &Event) {
         match event {
             Event::Pull { image, layers, bytes, rate, done } => {
@@ -203,12 +203,12 @@ impl Board {
 
     fn begin(&mut self, id: StepId, phase: Phase, what: &str, service: Option<&str>, at: Duration) {
         match service {
-            // A service's wait has an event of its own, which says more.
+            // A service's wait has its own, more detailed event.
             Some(service) if phase != Phase::Ready => {
                 self.set(service, Activity::Step { what: what.to_owned(), from: at });
             }
             Some(_) => {}
-            // Pulls and seeds have lines of their own.
+            // Pulls and seeds have their own lines.
             None if matches!(phase, Phase::Pull | Phase::Seed) => {}
             None => self.steps.push(Step { id, what: what.to_owned(), from: at }),
         }
@@ -243,7 +243,7 @@ impl Board {
         }
     }
 
-    /// The picture: at most `rows` lines. What is done gives way first when there is too little room.
+    /// The board in at most `rows` lines. If there is too little room, finished entries are left out first.
     pub fn lines(&self, look: OutputStyle, rows: usize, at: Duration, now: Timestamp) -> Vec<String> {
         match self.stage {
             Stage::Idle => self.transferring(look, at).into_iter().collect(),
@@ -273,7 +273,7 @@ impl Board {
         )
     }
 
-    /// A file under way.
+    /// A file transfer in progress.
     fn transferring(&self, look: OutputStyle, at: Duration) -> Option<String> {
         let transfer = self.transfer.as_ref()?;
         let glyph = look.mark(Glyph::Busy(usize::try_from(at.as_millis() / 100).unwrap_or(0)));
@@ -389,7 +389,7 @@ fn bar(look: OutputStyle, of: Progress) -> String {
     format!("{done}{rest}  ")
 }
 
-/// As much as there is room for; what is left out is counted.
+/// Fits the lines into `rows`, and shows how many are left out.
 fn fit(look: OutputStyle, head: String, busy: Vec<String>, settled: Vec<String>, rows: usize) -> Vec<String> {
     let room = rows.saturating_sub(2).max(1);
     let total = busy.len() + settled.len();

@@ -1,4 +1,4 @@
-//! A live board on a terminal, with what is worth keeping scrolling away above it.
+//! The `tty` renderer: a board at the bottom of the terminal, with lasting messages scrolling above it.
 
 mod board;
 mod painter;
@@ -19,10 +19,10 @@ use crate::session::event::Event;
 
 use board::Board;
 
-/// Pictures are not drawn more often than this, however fast events come.
+/// Minimum interval between redraws, however fast events arrive.
 const SHORTEST: Duration = Duration::from_millis(40);
 
-/// Draws the board.
+/// The renderer that draws the board.
 pub struct Tty {
     painter: Painter,
     board: Board,
@@ -30,12 +30,12 @@ pub struct Tty {
     logs: LogPrinter,
     pending: Vec<String>,
     drawn_at: Option<Duration>,
-    /// Whether a command of the user's writes to the terminal.
+    /// Whether a command of the user is writing to the terminal.
     handed_over: bool,
 }
 
 impl Tty {
-    /// Draws on `output`, whose rows and columns `size` returns. Logs go where `logs` says.
+    /// Creates a renderer on `output`; `size` returns the terminal's rows and columns. Logs are printed with `logs`.
     pub fn new(output: Output, clock: Clock, size: Size, logs: LogPrinter) -> Self {
         Self {
             painter: Painter::new(output, size),
@@ -57,14 +57,14 @@ impl Tty {
         self.drawn_at = Some(at);
     }
 
-    /// What stays on the terminal of `event`.
+    /// Prints the lines of `event` that stay on the terminal.
     fn keep(&mut self, event: &Event) {
         let look = self.painter.look();
         match event {
             Event::Log { service, replica, time, line, .. } => {
                 let line = LogLine { service, replica: *replica, time: *time, text: line };
                 if self.logs.output().is_terminal() {
-                    // The board is on the same terminal: one writer keeps both in order.
+                    // Logs go to the same terminal as the board, so one writer prints both in order.
                     self.pending.push(self.logs.shown(&line));
                 } else {
                     self.logs.print(&line);
@@ -101,7 +101,7 @@ impl Reporter for Tty {
             Event::TearingDown { .. } if std::mem::take(&mut self.handed_over) => self.painter.fresh_line(),
             _ => {}
         }
-        // A storm of events is drawn once a frame; the next tick draws what is left over.
+        // Many events are drawn at once per frame; the next tick draws the rest.
         if self.drawn_at.is_none_or(|last| at.saturating_sub(last) >= SHORTEST) {
             self.draw();
         }
@@ -118,7 +118,7 @@ impl Reporter for Tty {
     }
 }
 
-/// A fact that stays, with its mark.
+/// A message that stays on the terminal, with its mark.
 fn lines(look: OutputStyle, fact: &Fact) -> Vec<String> {
     let mark = match fact.weight {
         Severity::Error => look.mark(Glyph::Failed),
@@ -138,12 +138,12 @@ fn lines(look: OutputStyle, fact: &Fact) -> Vec<String> {
     lines
 }
 
-/// Rows and columns of the terminal behind standard error, now.
+/// Current rows and columns of the terminal behind standard error.
 pub fn stderr_size() -> Size {
     size_of(console::Term::stderr())
 }
 
-/// Rows and columns of the terminal behind standard output, now.
+/// Current rows and columns of the terminal behind standard output.
 pub fn stdout_size() -> Size {
     size_of(console::Term::stdout())
 }

@@ -1,17 +1,17 @@
-//! A few lines at the bottom of a terminal that are drawn again and again, and lines that scroll away above them.
+//! Redraws a few lines at the bottom of a terminal, and prints lines that scroll away above them.
 //!
-//! Nothing is assumed about where the cursor was: what was drawn is remembered by width, so that after a resize (the
-//! terminal wraps what it shows) the rows that it takes up *now* are taken away, no more and no fewer.
+//! The painter assumes nothing about the cursor's position. It stores the widths of the drawn lines, so that after a
+//! resize (the terminal wraps the lines) it clears exactly the rows that they occupy *now*.
 
 use console::{measure_text_width, truncate_str};
 
 use crate::report::output::Output;
 use crate::report::style::on_terminal;
 
-/// A terminal's size, asked anew for each picture.
+/// Returns the terminal's current size; called for each drawing.
 pub type Size = Box<dyn Fn() -> (usize, usize) + Send>;
 
-/// Draws.
+/// Redraws lines at the bottom of a terminal.
 pub struct Painter {
     output: Output,
     size: Size,
@@ -20,23 +20,23 @@ pub struct Painter {
 }
 
 impl Painter {
-    /// Draws on `output`, whose rows and columns `size` tells.
+    /// Creates a painter on `output`; `size` returns the terminal's rows and columns.
     pub fn new(output: Output, size: Size) -> Self {
         Self { output, size, drawn: Vec::new(), shown: Vec::new() }
     }
 
-    /// Rows and columns, at least one each.
+    /// Rows and columns, at least one of each.
     pub fn size(&self) -> (usize, usize) {
         let (rows, columns) = (self.size)();
         (rows.max(1), columns.max(1))
     }
 
-    /// What may be shown here.
+    /// The style of the output.
     pub fn look(&self) -> crate::report::style::OutputStyle {
         self.output.look()
     }
 
-    /// Writes `above` for good and draws `lines` below it, in one write.
+    /// Prints `above` permanently and draws `lines` below it, in one write.
     pub fn paint(&mut self, above: &[String], lines: &[String]) {
         let (_, columns) = self.size();
         let widest = columns.saturating_sub(1).max(1);
@@ -54,7 +54,7 @@ impl Painter {
             for line in above {
                 let line = on_terminal(line);
                 text.push_str(&line);
-                // A row that is full has nothing left to clear, and on some terminals would lose its last character.
+                // A full row has nothing left to clear, and some terminals would erase its last character.
                 let full = measure_text_width(&line).is_multiple_of(columns) && !line.is_empty();
                 text.push_str(if full { "\r\n" } else { "\u{1b}[K\r\n" });
             }
@@ -63,25 +63,25 @@ impl Painter {
         }
         self.drawn = lines.iter().map(|line| measure_text_width(line)).collect();
         self.shown = lines;
-        // Terminals that know it show the picture at once; the others ignore it.
+        // Synchronized output: terminals that support it show the drawing at once; the others ignore it.
         self.output.text(&format!("\u{1b}[?2026h{text}\u{1b}[?2026l"));
     }
 
-    /// Moves to the start of a row below what somebody else has written, whether or not they ended their line: blanks to
-    /// the end of an empty row stay in it, others wrap.
+    /// Moves to the start of a row below other programs' output, whether or not that ended with a newline: blanks up
+    /// to the width stay in an empty row, and wrap in a row that has text.
     pub fn fresh_line(&mut self) {
         let (_, columns) = self.size();
         self.output.text(&format!("{}\r\u{1b}[K", " ".repeat(columns.saturating_sub(1))));
     }
 
-    /// Takes away what is drawn.
+    /// Clears the drawn lines.
     pub fn clear(&mut self) {
         if !self.drawn.is_empty() {
             self.paint(&[], &[]);
         }
     }
 
-    /// Leaves what is drawn where it is, and the cursor below it.
+    /// Keeps the drawn lines and moves the cursor below them.
     pub fn leave(&mut self) {
         if !self.drawn.is_empty() {
             self.output.text("\r\n");
@@ -90,12 +90,12 @@ impl Painter {
         }
     }
 
-    /// How many rows what is drawn takes up on a terminal of `columns`.
+    /// Number of rows that the drawn lines occupy on a terminal of `columns`.
     fn rows(&self, columns: usize) -> usize {
         self.drawn.iter().map(|width| width.div_ceil(columns).max(1)).sum()
     }
 
-    /// Moves to the first row of what is drawn. It is written over, not taken away first, so that nothing flickers.
+    /// Moves to the first drawn row. Lines are overwritten rather than cleared first, which avoids flicker.
     fn to_the_top(&self, columns: usize) -> String {
         match self.rows(columns) {
             0 => String::new(),
@@ -104,8 +104,8 @@ impl Painter {
         }
     }
 
-    /// Takes away what is drawn, from its first row on, and returns there. Row by row: a terminal that is cleared from
-    /// its first row on may keep what was there in its history.
+    /// Clears the drawn rows and returns to the first. It clears row by row, because some terminals move a screen that
+    /// is cleared at once into their history.
     fn erasure(&self, columns: usize) -> String {
         match self.rows(columns) {
             0 => String::new(),
@@ -114,7 +114,7 @@ impl Painter {
     }
 }
 
-/// What would move the cursor off its row becomes a space.
+/// Replaces characters that would move the cursor to another row by spaces.
 fn flat(line: &str) -> String {
     line.replace(['\n', '\r', '\t'], " ")
 }

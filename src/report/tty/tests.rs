@@ -109,7 +109,7 @@ fn nothing_of_the_board_is_left_at_the_end() {
 fn after_a_resize_the_old_board_is_taken_away_whole() {
     let mut stage = Stage::new(90, PLAIN);
     stage.tell(&building());
-    // What a terminal that wraps its lines shows after becoming narrow: the same text, written anew.
+    // The content of a wrapping terminal after it became narrow: the same text, printed again.
     let before = stage.shown();
     stage.columns.store(40, Ordering::Relaxed);
     stage.screen = vt100::Parser::new(24, 40, 0);

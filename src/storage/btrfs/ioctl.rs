@@ -1,4 +1,4 @@
-//! The few calls of the kernel's Btrfs that a pool needs (`include/uapi/linux/btrfs.h`).
+//! The Btrfs ioctls that the pool uses (`include/uapi/linux/btrfs.h`).
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
@@ -62,7 +62,7 @@ const SUBVOL_SETFLAGS: Opcode = opcode::write::<u64>(MAGIC, 26);
 const GET_SUBVOL_ROOTREF: Opcode = opcode::read_write::<RootRefs>(MAGIC, 61);
 const INO_LOOKUP_USER: Opcode = opcode::read_write::<InoLookupUser>(MAGIC, 62);
 
-/// Opens a folder, and not what a link in its place points to.
+/// Opens a folder without following a symbolic link in its place.
 pub fn folder(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
@@ -84,8 +84,8 @@ fn parent_and_name(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
     }
 }
 
-/// Makes an empty subvolume whose files are written in place: they take no copy-on-write for each write, which a
-/// database pays for, and are still shared by snapshots.
+/// Creates an empty subvolume with the no-copy-on-write flag: files are written in place, which saves a database the
+/// cost of copy-on-write, and can still be shared by snapshots.
 pub fn create(path: &Path) -> io::Result<()> {
     let (parent, name) = parent_and_name(path)?;
     let args = VolArgs { fd: 0, name: put(name.as_bytes())? };
@@ -97,7 +97,7 @@ pub fn create(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes `name` in a folder a snapshot of a subvolume. What is nested in the subvolume is an empty folder there.
+/// Creates `name` in a folder as a snapshot of a subvolume. Subvolumes nested in the source become empty folders.
 pub fn snapshot(source: impl AsFd, parent: impl AsFd, name: &CStr) -> io::Result<()> {
     let fd = i64::from(source.as_fd().as_raw_fd());
     let args = VolArgsV2 { fd, transid: 0, flags: 0, unused: [0; 4], name: put(name.to_bytes())? };
@@ -106,7 +106,7 @@ pub fn snapshot(source: impl AsFd, parent: impl AsFd, name: &CStr) -> io::Result
     Ok(())
 }
 
-/// Deletes a subvolume that holds no other. The kernel lets one go that is mounted elsewhere.
+/// Deletes a subvolume that contains no other. The kernel does this even while the subvolume is mounted elsewhere.
 pub fn destroy_at(parent: impl AsFd, name: &CStr) -> rustix::io::Result<()> {
     let args = VolArgs { fd: 0, name: put(name.to_bytes()).map_err(|_| Errno::NAMETOOLONG)? };
     // SAFETY: the type is the one that this call takes.
@@ -141,7 +141,7 @@ pub fn is_subvolume(folder: impl AsFd) -> bool {
             .is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|kind| kind == super::BTRFS_MAGIC))
 }
 
-/// The subvolumes that lie directly in a subvolume, each by its number and that of the folder that holds it.
+/// Returns the subvolumes that lie directly in a subvolume, each as its number and the number of its parent folder.
 pub fn nested(subvolume: impl AsFd) -> io::Result<Vec<[u64; 2]>> {
     let mut found = Vec::new();
     let mut args = Box::new(RootRefs { least: 0, refs: [[0; 2]; 255], count: 0, align: [0; 7] });
@@ -150,7 +150,7 @@ pub fn nested(subvolume: impl AsFd) -> io::Result<Vec<[u64; 2]>> {
         match unsafe {
             ioctl::ioctl(subvolume.as_fd(), Updater::<GET_SUBVOL_ROOTREF, RootRefs>::new(&mut args))
         } {
-            // There are more than fit, and the next call begins after them.
+            // More subvolumes exist than fit into one reply; the next call continues after the last one.
             Ok(()) | Err(Errno::OVERFLOW) if args.count == 255 => found.extend(args.refs),
             Ok(()) => {
                 found.extend(args.refs.iter().take(usize::from(args.count)));
@@ -161,7 +161,7 @@ pub fn nested(subvolume: impl AsFd) -> io::Result<Vec<[u64; 2]>> {
     }
 }
 
-/// Where a nested subvolume lies: its folder's path below the subvolume, and its name.
+/// Returns the location of a nested subvolume: the path of its parent folder below the subvolume, and its name.
 pub fn place_of(subvolume: impl AsFd, [number, folder]: [u64; 2]) -> io::Result<(PathBuf, CString)> {
     let mut args = Box::new(InoLookupUser { folder, number, name: [0; 256], path: [0; 3824] });
     // SAFETY: the type is the one that this call takes and fills.
@@ -172,7 +172,7 @@ pub fn place_of(subvolume: impl AsFd, [number, folder]: [u64; 2]) -> io::Result<
     Ok((PathBuf::from(OsStr::from_bytes(path.to_bytes())), text(&args.name)?))
 }
 
-/// Commits everything, and waits for it.
+/// Commits all pending writes and waits for the commit.
 pub fn sync(root: &Path) -> io::Result<()> {
     let fd = folder(root)?;
     // SAFETY: the call takes no argument.
@@ -181,7 +181,7 @@ pub fn sync(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the file system fill its device, which has grown.
+/// Resizes the file system to the size of its device, which has grown.
 pub fn grow(root: &Path) -> io::Result<()> {
     let fd = folder(root)?;
     let args = VolArgs { fd: 0, name: put(CStr::to_bytes(c"max"))? };

@@ -1,4 +1,4 @@
-//! Loop devices by nodes of our own: a container sees none of the host's `/dev`.
+//! Attaches loop devices through device nodes that we create, because a container does not see the host's `/dev`.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ const LOOP_GET_STATUS64: Opcode = 0x4C05;
 const LOOP_SET_CAPACITY: Opcode = 0x4C07;
 const LOOP_CONFIGURE: Opcode = 0x4C0A;
 const LOOP_CTL_GET_FREE: Opcode = 0x4C82;
-/// The device lets go of its file once nobody holds it open any more.
+/// `LO_FLAGS_AUTOCLEAR`: the kernel detaches the file when the last open descriptor of the device is closed.
 const AUTOCLEAR: u32 = 4;
 
 /// `struct loop_info64`.
@@ -74,7 +74,7 @@ impl Info {
 
 struct GetFree;
 
-// SAFETY: the call takes no argument and answers with the number it returns.
+// SAFETY: the call takes no argument and returns a number.
 unsafe impl Ioctl for GetFree {
     type Output = u32;
     const IS_MUTATING: bool = false;
@@ -92,7 +92,7 @@ unsafe impl Ioctl for GetFree {
     }
 }
 
-/// A loop device that is attached, held open.
+/// An attached loop device, held open.
 #[derive(Debug)]
 pub struct LoopDevice {
     file: File,
@@ -100,8 +100,8 @@ pub struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// The device that already holds a file, if there is one (after a restart of the keeper while volumes were
-    /// mounted), else a new one. `folder` is where nodes are made for the search.
+    /// Returns the device that already holds a file (after a restart of the keeper while volumes were mounted), else
+    /// attaches a new one. Temporary nodes for the search are created in `folder`.
     pub fn attach(image: &File, folder: &Path) -> io::Result<Self> {
         if let Some(held) = Self::find(image, folder)? {
             return Ok(held);
@@ -114,7 +114,7 @@ impl LoopDevice {
             let device = Self::open(folder, number_of(index))?;
             match device.configure(image) {
                 Ok(()) => return Ok(device),
-                // Somebody else took it meanwhile.
+                // Another process took the device in the meantime.
                 Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {}
                 Err(e) => return Err(e),
             }
@@ -122,7 +122,7 @@ impl LoopDevice {
         Err(io::Error::other("every free loop device was taken by somebody else"))
     }
 
-    /// The device that holds a file.
+    /// Finds the device that holds a file.
     fn find(image: &File, folder: &Path) -> io::Result<Option<Self>> {
         let wanted = image.metadata()?;
         for index in attached() {
@@ -171,21 +171,21 @@ impl LoopDevice {
         Ok(())
     }
 
-    /// Takes note that the file has grown.
+    /// Updates the device's size after the file has grown.
     pub fn grow(&self) -> io::Result<()> {
         // SAFETY: the call takes no argument.
         unsafe { ioctl::ioctl(&self.file, NoArg::<LOOP_SET_CAPACITY>::new())? };
         Ok(())
     }
 
-    /// Puts a node for the device at a path, in one step over one that was there.
+    /// Creates a node for the device at a path and atomically replaces an existing one.
     pub fn put_node(&self, path: &Path) -> io::Result<()> {
         let made = Node::make(path.with_extension("new"), FileType::BlockDevice, self.number)?;
         std::fs::rename(&made.path, path)
     }
 }
 
-/// A node that is gone again when it is dropped.
+/// A device node that is removed on drop.
 struct Node {
     path: PathBuf,
 }
@@ -207,7 +207,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Already renamed into place, or of no use any more.
+        // The node was renamed into place, or is no longer needed.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -224,7 +224,8 @@ fn attached() -> Vec<u32> {
     numbers
 }
 
-/// A loop device's number; partitions, where the kernel was told to allow them, spread the minors.
+/// The device number of a loop device. If the kernel is configured for partitions on loop devices, minor numbers have
+/// gaps.
 fn number_of(index: u32) -> Dev {
     let told = std::fs::read_to_string(format!("/sys/block/loop{index}/dev")).unwrap_or_default();
     let minor = told.trim().strip_prefix("7:").and_then(|minor| minor.parse().ok());

@@ -1,8 +1,9 @@
-//! The pool: a Btrfs file system in a sparse file of the keeper's volume, on a loop device through a node in the same
-//! volume. A volume is a subvolume, a clone a snapshot: neither costs anything with size.
+//! The pool: a Btrfs file system in a sparse file of the keeper's volume, attached to a loop device whose node lies in
+//! the same volume. A volume is a subvolume and a clone is a snapshot, so neither costs more for more data.
 //!
-//! The engine mounts a subvolume by the node's path on its host. The node is made anew at each attach, since after a
-//! reboot the device has another number; two engines on one machine never meet, each having its own volume.
+//! The engine mounts a subvolume by the node's path on its host. The node is recreated at each attach, because the
+//! device number can change after a reboot. Two engines on one machine do not conflict, because each has its own
+//! volume.
 
 pub(crate) mod ioctl;
 mod loopdev;
@@ -29,21 +30,21 @@ use super::{Result, SetSize, StorageError, StorageKind, VolumeOptions, tree};
 
 use loopdev::LoopDevice;
 
-/// `statfs` of a Btrfs file system answers with this type.
+/// File system type that `statfs` returns for Btrfs.
 const BTRFS_MAGIC: u64 = 0x9123_683E;
-/// The file system takes this much at least.
+/// Minimum size of a Btrfs file system.
 const SMALLEST: u64 = 256 << 20;
-/// One block of the file is this long at most; its size is a multiple of it.
+/// Upper bound of the file's block size; the size of the file is a multiple of it.
 const ALIGN: u64 = 1 << 20;
-/// An unmounted file system is gone after this long at most, if nothing uses it.
+/// How long to wait until an unmounted file system that nothing uses has disappeared.
 const LETTING_GO: Duration = Duration::from_secs(5);
 
-/// Where the pool's parts are.
+/// Paths of the pool's parts.
 #[derive(Debug, Clone)]
 struct Places {
     /// The keeper's volume, as the keeper sees it.
     root: PathBuf,
-    /// The same, as the engine's host sees it.
+    /// The same volume, as the engine's host sees it.
     host_root: PathBuf,
 }
 
@@ -61,7 +62,7 @@ impl Places {
     }
 }
 
-/// Btrfs, attached and mounted.
+/// The Btrfs backend, attached and mounted.
 #[derive(Debug)]
 pub struct Pool {
     places: Places,
@@ -70,13 +71,13 @@ pub struct Pool {
     device: Mutex<Option<LoopDevice>>,
 }
 
-/// Whether a pool has been made in a keeper's volume.
+/// Whether a keeper's volume contains a pool.
 pub fn exists(root: &Path) -> bool {
     Places { root: root.to_owned(), host_root: PathBuf::new() }.image().exists()
 }
 
 impl Pool {
-    /// Attaches the pool, making its file system first where there is none.
+    /// Attaches the pool, and first creates its file system if there is none.
     pub fn open(root: &Path, host_root: &Path, budget: Option<u64>) -> Result<Self> {
         let places = Places { root: root.to_owned(), host_root: host_root.to_owned() };
         let space = HostSpace::new(root);
@@ -102,8 +103,7 @@ impl Pool {
         self.places.store()
     }
 
-    /// Attaches and mounts the pool. In a container where that was done already, by another process, nothing is left
-    /// to do.
+    /// Attaches and mounts the pool. Does nothing if another process of the same container has already done it.
     fn attach(&self) -> Result<()> {
         if is_btrfs(&self.store()) && self.places.node().exists() && self.length()? >= self.budget {
             return Ok(());
@@ -142,7 +142,7 @@ impl Pool {
     }
 }
 
-/// Formats a sparse file, which gets its name only when it is whole.
+/// Formats a sparse file. It gets its final name only when it is complete.
 fn format(image: &Path, size: u64) -> Result<()> {
     let making = image.with_extension("new");
     let fail = |operation| {
@@ -150,8 +150,8 @@ fn format(image: &Path, size: u64) -> Result<()> {
         move |e: io::Error| StorageError::io(operation, &making, e)
     };
     let file = File::create(&making).map_err(fail("make"))?;
-    // On a Btrfs or an XFS below, writes in place keep the file from falling to pieces. Where there is no such flag
-    // there is no such need.
+    // If the host's file system is Btrfs or XFS, this flag avoids fragmentation of the file. File systems without the
+    // flag do not need it.
     if let Ok(flags) = rustix::fs::ioctl_getflags(&file) {
         let _ = rustix::fs::ioctl_setflags(&file, flags | IFlags::NOCOW);
     }
@@ -163,7 +163,7 @@ fn format(image: &Path, size: u64) -> Result<()> {
     std::fs::rename(&making, image).map_err(fail("name"))
 }
 
-/// Mounts the pool in the keeper, unless it is mounted already. Blocks that are freed are given back to the host.
+/// Mounts the pool in the keeper unless it is mounted. Freed blocks are discarded, which returns them to the host.
 fn mount(node: &Path, store: &Path) -> Result<()> {
     std::fs::create_dir_all(store).map_err(|e| StorageError::io("make", store, e))?;
     if is_btrfs(store) {
@@ -171,14 +171,14 @@ fn mount(node: &Path, store: &Path) -> Result<()> {
     }
     let attempt = |options| rustix::mount::mount(node, store, "btrfs", MountFlags::NOATIME, options);
     match attempt(c"discard=async,subvolid=5") {
-        // Before Linux 5.6 a discard could only be waited for.
+        // Linux before 5.6 has no asynchronous discard.
         Err(Errno::INVAL) => attempt(c"discard,subvolid=5"),
         outcome => outcome,
     }
     .map_err(|e| StorageError::io("mount", store, e))
 }
 
-/// Whether a path is the root of a mounted Btrfs: inode 256 tells it from a folder on one.
+/// Whether a path is the root of a mounted Btrfs. Inode 256 distinguishes the root from other folders.
 fn is_btrfs(path: &Path) -> bool {
     let kind =
         rustix::fs::statfs(path).is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|t| t == BTRFS_MAGIC));
@@ -252,8 +252,8 @@ impl Backend for Pool {
         Self::is_read_only(self)
     }
 
-    /// A file system that met an error stays read-only until its last mount is gone, so this works only once nothing
-    /// else has a volume of it mounted.
+    /// A file system that met an error stays read-only until its last mount is removed. So this works only when no
+    /// volume of it is mounted elsewhere.
     fn reattach(&self) -> Result<()> {
         if !self.is_read_only() {
             return Ok(());
@@ -262,8 +262,8 @@ impl Backend for Pool {
         rustix::mount::unmount(&store, UnmountFlags::empty())
             .map_err(|e| StorageError::io("unmount", &store, e))?;
         *self.device.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        // A container that is starting elsewhere holds a copy of every mount for a moment, and as long as the old one
-        // is not gone the kernel refuses a writable one ("remounting read-write after error is not allowed").
+        // A container that is starting elsewhere briefly holds a copy of every mount. While the old mount exists, the
+        // kernel refuses a writable one ("remounting read-write after error is not allowed").
         let deadline = Instant::now() + LETTING_GO;
         loop {
             match self.attach() {

@@ -1,5 +1,5 @@
-//! Subvolumes that a service has made inside of its volume. The kernel's snapshot of the volume has an empty folder in
-//! the place of each, so each is cloned by itself.
+//! Clones subvolumes that a service created inside its volume. The kernel's snapshot of a volume contains an empty
+//! folder in place of each nested subvolume, so each one is cloned separately.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -11,14 +11,14 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::ioctl;
 
-/// Makes `to`, which is not there, a clone of the subvolume `from` and of all that is nested in it.
+/// Creates `to`, which must not exist, as a clone of the subvolume `from` and of all subvolumes nested in it.
 pub fn snapshot(from: &Path, to: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (to.parent(), to.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let name = CString::new(name.as_bytes())?;
     ioctl::snapshot(ioctl::folder(from)?, ioctl::folder(parent)?, &name)?;
-    // Those that are to be looked into: an original, its clone, and whether the clone is to be read-only in the end.
+    // Pairs still to be searched: an original, its clone, and whether the clone becomes read-only at the end.
     let mut pairs = vec![(ioctl::folder(from)?, ioctl::folder(to)?, false)];
     let mut done = 0;
     while let Some((original, clone, _)) = pairs.get(done) {

@@ -1,4 +1,5 @@
-//! The steps of which everything is made: aside, then to its place by one rename, and aside again before it goes.
+//! The atomic steps of the storage layout: data is created under `making/`, renamed to its place, and moved back under
+//! `making/` before it is deleted.
 
 use std::collections::HashMap;
 use std::fs::{File, FileTimes};
@@ -15,11 +16,11 @@ use super::Backend;
 use crate::storage::tree::Counter;
 use crate::storage::{Namespace, Published, Result, SetName, SetPath, StorageError, VolumePath};
 
-/// What is kept beside a set's volumes.
+/// File beside a set's volumes that holds its manifest.
 pub const MANIFEST: &str = "manifest.json";
 
-/// Reads a volume, which must be in its place still when that is done: what is deleted or replaced leaves it before it
-/// loses anything, so that nothing of what was read was missing.
+/// Reads a volume and then checks that it is still in its place. A volume is moved away before it is deleted or
+/// replaced, so a volume that is still in its place was complete during the read.
 fn in_place<T>(volume: &VolumePath, folder: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
     let identity = || folder.metadata().ok().map(|found| (found.dev(), found.ino()));
     let before = identity();
@@ -30,11 +31,11 @@ fn in_place<T>(volume: &VolumePath, folder: &Path, read: impl FnOnce() -> Result
     outcome
 }
 
-/// The shelves in a medium.
+/// The storage layout on a backend.
 pub struct Layout {
-    /// Where they are.
+    /// The backend that holds the data.
     pub medium: Box<dyn Backend>,
-    /// The clones under way, and how far they are.
+    /// Clones in progress, each with its progress counter.
     pub clones: Mutex<HashMap<VolumePath, Arc<Counter>>>,
 }
 
@@ -47,7 +48,7 @@ impl Layout {
         self.medium.store().join(volume.relative())
     }
 
-    /// A name under `making/` that nobody has.
+    /// Returns an unused name under `making/`.
     fn fresh(why: &str) -> Result<SetPath> {
         let name = format!("{why}-{:016x}", rand::rng().random::<u64>());
         let name = SetName::new(name).map_err(|e| StorageError::Refused { reason: e.to_string() })?;
@@ -59,7 +60,7 @@ impl Layout {
         if folder.is_dir() { Ok(folder) } else { Err(StorageError::NotFound { path: volume.to_string() }) }
     }
 
-    /// Makes a volume aside by `make`, then hands it to `place`; takes it away again if that fails.
+    /// Creates a volume under `making/` with `make`, then calls `place` with it; removes the volume if either fails.
     fn aside(
         &self,
         make: impl FnOnce(&Path) -> Result<()>,
@@ -68,13 +69,13 @@ impl Layout {
         let made = self.folder(&Self::fresh("volume")?);
         let outcome = make(&made).and_then(|()| place(&made));
         if outcome.is_err() && made.exists() {
-            // The first error is the one to tell; what is left here goes at the next start.
+            // The first error is reported; leftovers are removed at the next start.
             let _ = self.medium.remove(&made);
         }
         outcome
     }
 
-    /// Puts what was made to a place that must be free.
+    /// Moves a new volume to its place, which must be free.
     fn put(&self, made: &Path, to: &VolumePath) -> Result<()> {
         let place = self.path(to);
         self.parent_of(to)?;
@@ -85,7 +86,7 @@ impl Layout {
         }
     }
 
-    /// The set's folder; a live one comes to be with its first volume, one being made must have been begun.
+    /// Prepares a set for a new volume: creates the folder of a live set; a set under `making/` must exist.
     fn parent_of(&self, volume: &VolumePath) -> Result<()> {
         let folder = self.folder(&volume.set);
         match volume.set.shelf {
@@ -100,7 +101,7 @@ impl Layout {
         }
     }
 
-    /// Makes an empty volume.
+    /// Creates an empty volume.
     pub fn create(&self, to: &VolumePath) -> Result<()> {
         self.medium.admit()?;
         self.vacant(to)?;
@@ -111,7 +112,7 @@ impl Layout {
         if self.path(to).exists() { Err(StorageError::Exists { path: to.to_string() }) } else { Ok(()) }
     }
 
-    /// Makes a clone of a volume.
+    /// Creates a clone of a volume.
     pub fn clone_volume(&self, from: &VolumePath, to: &VolumePath) -> Result<()> {
         self.medium.admit()?;
         self.vacant(to)?;
@@ -133,7 +134,7 @@ impl Layout {
         outcome
     }
 
-    /// Puts a clone, or nothing, in the place of a volume.
+    /// Replaces a volume by a clone, or by an empty volume.
     pub fn replace(&self, from: Option<&VolumePath>, to: &VolumePath) -> Result<()> {
         self.medium.admit()?;
         let source = match from {
@@ -153,7 +154,7 @@ impl Layout {
         })
     }
 
-    /// Puts what was made in the place of what is there, which then goes.
+    /// Swaps a new volume with the existing one, then deletes the old one.
     fn exchange(&self, made: &Path, to: &VolumePath) -> Result<()> {
         let place = self.path(to);
         if !place.exists() {
@@ -164,7 +165,7 @@ impl Layout {
         let times = made.metadata().map_err(fail)?;
         rustix::fs::renameat_with(CWD, made, CWD, &place, RenameFlags::EXCHANGE)
             .map_err(|e| fail(e.into()))?;
-        // XFS counts an exchange as a change of what is in the folder.
+        // XFS counts an exchange as a modification of the folder, so the times are restored.
         let times = FileTimes::new()
             .set_modified(times.modified().map_err(fail)?)
             .set_accessed(times.accessed().map_err(fail)?);
@@ -172,7 +173,7 @@ impl Layout {
         self.medium.remove(made)
     }
 
-    /// A set to be filled and published.
+    /// Creates an empty set under `making/`, to be filled and published.
     pub fn begin(&self) -> Result<SetPath> {
         self.medium.admit()?;
         let set = Self::fresh("set")?;
@@ -181,7 +182,7 @@ impl Layout {
         Ok(set)
     }
 
-    /// Freezes a set, brings it to the disk and moves it to its place.
+    /// Freezes a set, syncs it to the disk and moves it to its place.
     pub fn publish(&self, making: &SetPath, to: &SetPath, manifest: &serde_json::Value) -> Result<Published> {
         if making.shelf != Namespace::Making || !matches!(to.shelf, Namespace::Baseline | Namespace::Snapshot)
         {
@@ -213,7 +214,7 @@ impl Layout {
         }
     }
 
-    /// Writes what is to be kept beside a live set.
+    /// Writes the manifest of a live set.
     pub fn note(&self, live: &SetPath, manifest: &serde_json::Value) -> Result<()> {
         if live.shelf != Namespace::Live {
             return Err(StorageError::Refused {
@@ -232,7 +233,7 @@ impl Layout {
         write().map_err(|e| StorageError::io("note in", &folder, e))
     }
 
-    /// Deletes a set; nothing there is success.
+    /// Deletes a set. A missing set is not an error.
     pub fn delete_set(&self, set: &SetPath) -> Result<()> {
         let folder = self.folder(set);
         let gone = self.folder(&Self::fresh("gone")?);
@@ -243,13 +244,13 @@ impl Layout {
         }
         let cleared = self.clear(&gone);
         if cleared.is_err() && set.shelf == Namespace::Live {
-            // What cannot be deleted keeps its name, so that the next try finds it.
+            // A set that cannot be deleted gets its name back, so that the next attempt finds it.
             let _ = rustix::fs::renameat_with(CWD, &gone, CWD, &folder, RenameFlags::NOREPLACE);
         }
         cleared
     }
 
-    /// Deletes a volume; nothing there is success.
+    /// Deletes a volume. A missing volume is not an error.
     pub fn delete_volume(&self, volume: &VolumePath) -> Result<()> {
         if volume.set.shelf != Namespace::Live {
             self.parent_of(volume)?;
@@ -261,12 +262,12 @@ impl Layout {
             Err(Errno::NOENT) => return Ok(()),
             Err(e) => return Err(StorageError::io("delete", &folder, e)),
         }
-        // The set's folder goes with its last volume.
+        // The set's folder is removed with its last volume.
         let _ = std::fs::remove_dir(self.folder(&volume.set));
         self.medium.remove(&gone)
     }
 
-    /// Removes what is under `making/`: a volume, or a set with its volumes.
+    /// Removes an entry of `making/`: a volume, or a set with its volumes.
     fn clear(&self, folder: &Path) -> Result<()> {
         let mut outcome = Ok(());
         if let Ok(entries) = std::fs::read_dir(folder) {
@@ -279,18 +280,18 @@ impl Layout {
         outcome.and_then(|()| self.medium.remove(folder))
     }
 
-    /// Attaches the medium anew where needed, and removes what is half-made.
+    /// Reattaches the backend if needed, and removes incomplete data.
     pub fn recover(&self) -> Result<()> {
         self.medium.reattach()?;
         let making = self.medium.store().join(Namespace::Making.as_str());
         let entries = std::fs::read_dir(&making).map_err(|e| StorageError::io("list", &making, e))?;
         for entry in entries.flatten() {
             let path = entry.path();
-            // A volume holds the user's folders, which are not looked into; a set holds volumes.
+            // A volume contains the user's folders, which are not inspected; a set contains volumes.
             let is_volume = entry.file_name().as_encoded_bytes().starts_with(b"volume-");
             let removed = if is_volume { self.medium.remove(&path) } else { self.clear(&path) };
             if let Err(error) = removed {
-                // What cannot be deleted must not keep the storage from being used.
+                // Data that cannot be deleted must not make the storage unusable.
                 tracing::warn!(%error, "cannot delete what is half-made");
             }
         }

@@ -1,4 +1,4 @@
-//! What is on the shelves.
+//! Reads the storage: sets, sizes, usage and disk pressure.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use crate::storage::{
 };
 
 impl Layout {
-    /// A set, if it is there; a published one has a manifest.
+    /// Reads a set, `None` if it does not exist. A published set has a manifest.
     pub fn read(&self, set: &SetPath) -> Result<Option<SetInfo>> {
         let folder = self.folder(set);
         let fail = |e| StorageError::io("read", &folder, e);
@@ -37,7 +37,7 @@ impl Layout {
         Ok(Some(SetInfo { path: set.clone(), volumes, manifest, last_used }))
     }
 
-    /// What is on a shelf, by name.
+    /// Lists the sets of a namespace, sorted by name.
     pub fn list(&self, shelf: Namespace) -> Result<Vec<SetInfo>> {
         let folder = self.medium.store().join(shelf.as_str());
         let entries = std::fs::read_dir(&folder).map_err(|e| StorageError::io("list", &folder, e))?;
@@ -54,7 +54,7 @@ impl Layout {
         Ok(sets)
     }
 
-    /// Notes that a set was used now.
+    /// Records that a set was used now.
     pub fn touch(&self, set: &SetPath) -> Result<()> {
         let file = self.folder(set).join(MANIFEST);
         let touched = File::options().append(true).open(&file);
@@ -67,7 +67,7 @@ impl Layout {
         }
     }
 
-    /// What is taken and what is free.
+    /// Returns used and free bytes.
     pub fn usage(&self, detail: Detail) -> Result<Usage> {
         let space = self.medium.space().read()?;
         let mut sets = Vec::new();
@@ -77,7 +77,7 @@ impl Layout {
                     let folder = self.folder(&set.path);
                     match self.medium.size_of(&folder) {
                         Ok(size) => sets.push((set.path, size)),
-                        // Deleted since it was listed.
+                        // The set was deleted after it was listed.
                         Err(_) if !folder.exists() => {}
                         Err(error) => return Err(error),
                     }
@@ -95,9 +95,9 @@ impl Layout {
         })
     }
 
-    /// How the disk is, and what had to be done about it.
+    /// Returns the disk pressure, and releases or refills the reserve.
     pub fn check(&self) -> Result<Pressure> {
-        // The reserve is given up for a pool that turned read-only as well: to be mended it needs room.
+        // The reserve is released for a read-only pool too, because a recovery needs space.
         let host = self.medium.space().check();
         if self.medium.is_read_only() { Ok(Pressure::ReadOnly) } else { host }
     }
@@ -112,7 +112,7 @@ fn read_manifest(file: &Path) -> Result<(Option<serde_json::Value>, i64)> {
     };
     let last_used = match file.metadata() {
         Ok(metadata) => metadata.mtime(),
-        // Deleted since it was read.
+        // The file was deleted after it was listed.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((None, 0)),
         Err(e) => return Err(fail(e)),
     };

@@ -1,7 +1,8 @@
-//! Storage on this machine: the layout and its atomic steps, the same for every kind. What differs is a [`Backend`].
+//! Storage on this machine: the layout and its atomic steps are the same for every kind; a [`Backend`] supplies what
+//! differs.
 //!
-//! Everything is made under `making/` and moved to its place by one rename, and moved back there before it is
-//! deleted. So what has a place is whole, and what is under `making/` is nobody's.
+//! Data is created under `making/`, moved to its place by one rename, and moved back there before it is deleted. So
+//! everything outside `making/` is complete, and leftovers under `making/` can be removed at the next start.
 
 mod backend;
 mod layout;
@@ -22,19 +23,19 @@ pub use backend::{Backend, prepare_shelves};
 
 use layout::Layout;
 
-/// A [`Backend`] with the layout around it.
+/// The storage layout on one [`Backend`].
 #[derive(Clone)]
 pub struct Local {
     shelves: Arc<Layout>,
 }
 
 impl Local {
-    /// Storage in a medium.
+    /// Creates the storage on a backend.
     pub fn new(medium: impl Backend) -> Self {
         Self { shelves: Arc::new(Layout { medium: Box::new(medium), clones: Mutex::default() }) }
     }
 
-    /// The folder that holds the shelves, for those who read and write volumes in the keeper itself.
+    /// The folder that contains the namespaces, for code in the keeper that reads and writes volumes directly.
     pub fn store(&self) -> PathBuf {
         self.shelves.medium.store()
     }

@@ -1,4 +1,5 @@
-//! The pool as the keeper has it: in a container with the few capabilities it needs, serving volumes to a real engine.
+//! The pool as the keeper runs it: in a container with the few capabilities it needs, serving volumes to a real
+//! engine.
 
 use std::process::{Command, Output, Stdio};
 
@@ -16,7 +17,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// The engine's objects of one test, gone with the value.
+/// The engine's objects of one test, removed on drop.
 struct Objects {
     prefix: String,
 }
@@ -67,7 +68,7 @@ impl Drop for Objects {
     }
 }
 
-/// What runs in the container; its other half is the test below.
+/// Runs in the container; the test below is its counterpart.
 #[tokio::test]
 #[ignore = "runs only inside a container that the test below starts"]
 async fn inside_the_container() {
@@ -114,13 +115,13 @@ fn a_keeper_with_few_capabilities_serves_volumes_to_the_engine_and_finds_them_ag
     create.extend(options.iter().map(|(key, value)| format!("--opt={key}={value}")));
     create.push(objects.name("data"));
 
-    // The keeper that made it is gone by now, and its loop device with it: the volume cannot be used, and says so.
+    // The keeper that created it is gone, and its loop device with it, so mounting the volume must fail with an error.
     said(&docker(&create.iter().map(String::as_str).collect::<Vec<_>>()));
     let mount = format!("{}:/data", objects.name("data"));
     let orphan = docker(&["run", "--rm", "-v", &mount, IMAGE, "true"]);
     assert!(!orphan.status.success());
 
-    // The next one makes the node anew. It stays.
+    // The next keeper recreates the node, which then persists.
     let keeper = objects.keeper("stay");
     let holder = objects.name("user");
     let mut held: Vec<&str> = vec!["run", "-d", "--name", &holder];

@@ -1,4 +1,4 @@
-//! A keeper that is killed at any moment leaves nothing half-made that could be used, and nothing that nobody owns.
+//! A keeper killed at any moment leaves neither incomplete data that looks usable nor orphaned data.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,7 +12,7 @@ fn set(name: &str) -> SetPath {
     SetPath::snapshot(name).unwrap()
 }
 
-/// Clones, publishes, resets and deletes for ever. Its other half is the test below.
+/// Clones, publishes, resets and deletes in an endless loop. The test below is its counterpart.
 #[tokio::test]
 #[ignore = "runs only as the process that the test below kills"]
 async fn one_who_works_until_killed() {
@@ -63,7 +63,7 @@ async fn survives_kills(ground: &Ground, kind: StorageKind) {
         worker.kill().unwrap();
         worker.wait().unwrap();
 
-        // Whatever can be seen is whole, before anything is cleared.
+        // Everything that is visible is complete, even before the recovery.
         let storage = ground.open(kind);
         for info in storage.list(Namespace::Snapshot).await.unwrap() {
             assert!(info.manifest.is_some() && info.volumes.len() == 2, "{info:?}");

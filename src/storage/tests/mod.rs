@@ -1,4 +1,4 @@
-//! The same obligations for every kind of storage, each on a real file system made for the test.
+//! The same requirements for every kind of storage, each on a real file system created for the test.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -13,7 +13,7 @@ use super::*;
 mod engine;
 mod killed;
 
-/// A scratch folder, with a file system of its own if one is asked for; all of it is gone with the value.
+/// A temporary folder, with its own file system if requested; all of it is removed on drop.
 struct Ground {
     folder: tempfile::TempDir,
     mounted: bool,
@@ -116,7 +116,7 @@ fn assert_same(from: &Path, to: &Path) {
     assert_eq!(to.join("plain").metadata().unwrap().ino(), to.join("dir/again").metadata().unwrap().ino());
 }
 
-/// What every kind owes.
+/// The requirements for every kind of storage.
 async fn keeps_its_promises(storage: &Local) {
     let store = storage.store();
     let live = SetPath::live("aaaa00000001").unwrap();
@@ -127,7 +127,7 @@ async fn keeps_its_promises(storage: &Local) {
     assert!(matches!(storage.create(&data).await, Err(StorageError::Exists { .. })));
     fill(&folder);
 
-    // A clone is the same, and apart.
+    // A clone has the same contents and is independent.
     let other = volume(&SetPath::live("aaaa00000002").unwrap(), "data");
     storage.clone_volume(&data, &other).await.unwrap();
     assert!(storage.progress(&other).await.unwrap().is_none());
@@ -140,7 +140,7 @@ async fn keeps_its_promises(storage: &Local) {
     let free = volume(&live, "free");
     assert!(matches!(storage.clone_volume(&missing, &free).await, Err(StorageError::NotFound { .. })));
 
-    // What is published has a manifest, is there in one step, and only once.
+    // A published set has a manifest, appears atomically, and can be published only once.
     let baseline = SetPath::baseline("k1").unwrap();
     let making = storage.begin().await.unwrap();
     storage.clone_volume(&data, &volume(&making, "data")).await.unwrap();
@@ -157,21 +157,21 @@ async fn keeps_its_promises(storage: &Local) {
     let refused = storage.create(&volume(&baseline, "more")).await;
     assert!(matches!(refused, Err(StorageError::Refused { .. })), "{refused:?}");
 
-    // A reset puts the baseline in the place of what is there; an emptying leaves nothing.
+    // A reset replaces the existing data by the baseline; emptying leaves an empty volume.
     storage.replace(&volume(&baseline, "data"), &other).await.unwrap();
     assert_same(&folder, &store.join(other.relative()));
     storage.replace(&volume(&baseline, "data"), &free).await.unwrap();
     storage.empty(&free).await.unwrap();
     assert_eq!(fs::read_dir(store.join(free.relative())).unwrap().count(), 0);
 
-    // A note goes with its live set; what is published does not change.
+    // A note is deleted with its live set; published sets do not change.
     storage.note(&live, &json!({"first": 1})).await.unwrap();
     storage.note(&live, &manifest).await.unwrap();
     assert_eq!(storage.inspect(&live).await.unwrap().unwrap().manifest, Some(manifest.clone()));
     let refused = storage.note(&baseline, &manifest).await;
     assert!(matches!(refused, Err(StorageError::Refused { .. })), "{refused:?}");
 
-    // Use is noted.
+    // Use is recorded.
     let before = storage.inspect(&baseline).await.unwrap().unwrap().last_used;
     let file = store.join(baseline.relative()).join("manifest.json");
     fs::File::options().append(true).open(file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
@@ -189,7 +189,7 @@ async fn keeps_its_promises(storage: &Local) {
         assert!(size.shared >= 300_000 && size.own < 100_000, "{size:?}");
     }
 
-    // What was half-made goes; what is gone is gone, and its going twice is no error.
+    // Recovery removes incomplete data; deleting a missing set is not an error.
     let making = storage.begin().await.unwrap();
     storage.clone_volume(&data, &volume(&making, "data")).await.unwrap();
     storage.recover().await.unwrap();
@@ -254,7 +254,7 @@ async fn a_pool_is_found_again_with_its_data_while_something_still_uses_its_devi
     first.create(&data).await.unwrap();
     fs::write(first.store().join(data.relative()).join("kept"), b"x").unwrap();
 
-    // A volume of it stays mounted elsewhere while the keeper is started again.
+    // A volume of the pool stays mounted elsewhere while the keeper restarts.
     let elsewhere = ground.folder.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     let mounted = Command::new("mount")
@@ -327,7 +327,7 @@ async fn a_disk_that_is_nearly_full_refuses_new_work_and_gives_up_its_reserve() 
     assert!(!reserve.exists());
     drop(bulk);
     fs::remove_file(ground.root().join("bulk")).unwrap();
-    // A process that another test is starting may hold the file for a moment more.
+    // A process started by another test may hold the file for a moment.
     let patience = Instant::now() + Duration::from_secs(10);
     while storage.check().await.unwrap() != Pressure::Fine {
         assert!(Instant::now() < patience, "the pressure stays: {:?}", storage.usage(Detail::Totals).await);
@@ -375,7 +375,7 @@ async fn a_pool_that_turned_read_only_on_a_full_disk_is_attached_anew() {
     fs::write(folder.join("kept"), b"x").unwrap();
     storage.sync().await.unwrap();
 
-    // The host's disk fills behind the pool's back, and somebody goes on writing.
+    // The host's disk fills outside the pool while a writer continues.
     let bulk = fs::File::create(ground.root().join("bulk")).unwrap();
     let free = storage.usage(Detail::Totals).await.unwrap().host_free;
     rustix::fs::fallocate(&bulk, rustix::fs::FallocateFlags::empty(), 0, free - (1 << 20)).unwrap();

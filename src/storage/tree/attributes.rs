@@ -1,4 +1,4 @@
-//! Extended attributes of an entry, reached by its folder and name so that no link is followed.
+//! Extended attributes of an entry, accessed by its folder and name so that no symbolic link is followed.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -10,15 +10,15 @@ use rustix::io::Errno;
 /// An attribute's name and value.
 pub type Xattr = (CString, Vec<u8>);
 
-/// The entry's path by way of the open folder: the calls for links exist only for paths. Only the last name is an
-/// entry's own, and these calls do not follow it.
+/// The entry's path through the descriptor of the open folder, because the `l*xattr` calls take only paths. They do
+/// not follow a link in the last component, which is the entry's own name.
 fn path_of(folder: impl AsFd, name: &CStr) -> Vec<u8> {
     let mut path = format!("/proc/self/fd/{}/", folder.as_fd().as_raw_fd()).into_bytes();
     path.extend_from_slice(name.to_bytes());
     path
 }
 
-/// All attributes that are visible, sorted by name.
+/// Lists all visible attributes, sorted by name.
 pub fn list_xattrs(folder: impl AsFd, name: &CStr) -> io::Result<Vec<Xattr>> {
     let path = path_of(folder, name);
     let mut list = loop {
@@ -74,8 +74,8 @@ fn get(path: &[u8], key: &CStr) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Sets one attribute of an entry. One that belongs to the machine rather than to the data (see [`is_refusable`]) may
-/// be refused by the file system; that is no error.
+/// Sets one attribute of an entry. If the file system refuses one that belongs to the machine rather than to the data
+/// (see [`is_refusable`]), this is not an error.
 pub fn set_xattr(folder: impl AsFd, name: &CStr, key: &CStr, value: &[u8]) -> io::Result<()> {
     let path = path_of(folder, name);
     match rustix::fs::lsetxattr(&*path, key, value, XattrFlags::empty()) {
@@ -84,7 +84,7 @@ pub fn set_xattr(folder: impl AsFd, name: &CStr, key: &CStr, value: &[u8]) -> io
     }
 }
 
-/// Whether an attribute describes the machine that holds the data (its labels, its compression), not the data.
+/// Whether an attribute describes the machine that holds the data (security labels, compression), not the data.
 pub fn is_refusable(key: &CStr) -> bool {
     let key = key.to_bytes();
     !(key.starts_with(b"user.") || key == b"security.capability" || key.starts_with(b"system.posix_acl_"))

@@ -1,4 +1,4 @@
-//! A tree made again somewhere else: owners, modes, times, attributes, hard links, symbolic links and holes kept.
+//! Copies a tree with its owners, modes, times, attributes, hard links, symbolic links and holes.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -12,26 +12,26 @@ use rustix::io::Errno;
 
 use super::{Entry, EntryKind, TreeError, Visitor, set_xattr, walk};
 
-/// How a file's bytes come along.
+/// How a file's data is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cloning {
-    /// Its blocks are shared; a file that cannot be cloned is copied.
+    /// Blocks are shared; a file that cannot be cloned is copied.
     Reflink,
-    /// Its bytes are copied, its holes are not.
+    /// Bytes are copied; holes stay holes.
     Copy,
 }
 
-/// Bytes done, for whoever shows progress.
+/// Progress counter of a clone.
 #[derive(Debug, Default)]
 pub struct Counter {
-    /// Bytes done.
+    /// Bytes copied so far.
     pub done: AtomicU64,
-    /// Bytes in all; 0 while unknown.
+    /// Bytes in total; 0 while unknown.
     pub total: AtomicU64,
 }
 
-/// Makes the contents of `from`, and its own owner, mode and times, again in the existing folder `to`. Sockets are
-/// left out: nothing listens on a copy.
+/// Copies the contents of `from`, and its own owner, mode and times, to the existing folder `to`. Sockets are left
+/// out, because nothing listens on a copy.
 pub fn clone_tree(from: &Path, to: &Path, cloning: Cloning, counter: &Counter) -> Result<(), TreeError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(to, flags, Mode::empty()).map_err(|e| TreeError::new("open", to, e))?;
@@ -44,7 +44,7 @@ struct Cloner<'a> {
     /// The folders being filled, the root first.
     folders: Vec<OwnedFd>,
     root: OwnedFd,
-    /// Where the first name of a file with several names was put.
+    /// Path of the first copied name of each file that has several names.
     links: HashMap<(u64, u64), PathBuf>,
 }
 
@@ -122,8 +122,8 @@ fn node(parent: BorrowedFd<'_>, entry: &Entry<'_>, kind: FileType) -> Result<(),
         .map_err(|e| TreeError::new("make", entry.path, e))
 }
 
-/// Owner, attributes, mode and times, in the order in which none undoes another: a change of owner takes away set-id
-/// bits and file capabilities, and everything changes times.
+/// Sets owner, attributes, mode and times in the order in which none undoes another: changing the owner clears set-id
+/// bits and file capabilities, and every change modifies the times.
 fn dress(parent: BorrowedFd<'_>, name: &CStr, entry: &Entry<'_>) -> Result<(), TreeError> {
     let fail = |operation| move |e: io::Error| TreeError::new(operation, entry.path, e);
     let stat = entry.stat;
@@ -149,7 +149,7 @@ fn times(stat: &Stat) -> Timestamps {
     }
 }
 
-/// Copies the data of a file and leaves its holes holes.
+/// Copies the data of a file and keeps its holes.
 fn copy_data(source: &OwnedFd, made: &OwnedFd, counter: &Counter) -> io::Result<()> {
     let size = u64::try_from(rustix::fs::fstat(source)?.st_size).unwrap_or_default();
     rustix::fs::ftruncate(made, size)?;
@@ -175,7 +175,7 @@ fn copy_range(source: &OwnedFd, made: &OwnedFd, from: u64, to: u64, counter: &Co
     while read_at < to {
         let step = usize::try_from((to - read_at).min(STEP)).unwrap_or(1 << 20);
         match rustix::fs::copy_file_range(source, Some(&mut read_at), made, Some(&mut write_at), step) {
-            // The file became shorter meanwhile.
+            // The file was truncated during the copy.
             Ok(0) => return Ok(()),
             Ok(copied) => {
                 counter.done.fetch_add(copied as u64, Ordering::Relaxed);

@@ -1,7 +1,7 @@
-//! One way of walking a volume's files, shared by copies, archives and sizes.
+//! Walks the files of a volume; copies, archives and sizes share this code.
 //!
-//! Volumes are written by containers, possibly while they are read, so nothing is ever reached by a path of more than
-//! one name: every step is relative to an open folder and follows no link.
+//! Containers may modify volumes while they are read, so no path of more than one name is ever resolved: every step is
+//! relative to an open folder and follows no link.
 
 mod attributes;
 mod clone;
@@ -23,24 +23,24 @@ pub use pack::{pack_file, pack_tree};
 pub use remove::remove_tree;
 pub use size::{apparent_size, size_of_tree};
 
-/// Folders deeper than this are not walked.
+/// Maximum depth of folders that are walked.
 pub const MAX_DEPTH: usize = 2000;
 
-/// A step of a walk that failed.
+/// A failed step of a walk.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} `{}`", path.display())]
 pub struct TreeError {
-    /// What was being done, as a verb.
+    /// The operation that failed, as a verb.
     pub operation: &'static str,
-    /// To what, relative to the volume.
+    /// The path that it failed on, relative to the volume.
     pub path: PathBuf,
-    /// The system's answer.
+    /// The system's error.
     #[source]
     pub source: io::Error,
 }
 
 impl TreeError {
-    /// An error at a path.
+    /// Creates an error for a path.
     pub fn new(operation: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self { operation, path: path.to_owned(), source: source.into() }
     }
@@ -52,7 +52,7 @@ impl From<TreeError> for super::StorageError {
     }
 }
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the kinds of files that the kernel knows")]
 pub enum EntryKind {
@@ -79,7 +79,7 @@ impl EntryKind {
     }
 }
 
-/// One entry, as the walk meets it.
+/// One entry of a walk.
 pub struct Entry<'a> {
     /// Its path relative to the root of the walk; empty for the root.
     pub path: &'a Path,
@@ -87,9 +87,9 @@ pub struct Entry<'a> {
     pub folder: BorrowedFd<'a>,
     /// Its name in that folder (`.` for the root).
     pub name: &'a CStr,
-    /// Its metadata, of itself and not of what it may link to.
+    /// Its metadata; for a symbolic link, that of the link.
     pub stat: &'a Stat,
-    /// What it is.
+    /// Its type.
     pub kind: EntryKind,
 }
 
@@ -101,7 +101,7 @@ impl Entry<'_> {
             .map_err(|e| TreeError::new("open", self.path, e))
     }
 
-    /// What a symbolic link says.
+    /// The target of a symbolic link.
     pub fn link_target(&self) -> Result<CString, TreeError> {
         rustix::fs::readlinkat(self.folder, self.name, Vec::new())
             .map_err(|e| TreeError::new("read the link", self.path, e))
@@ -114,22 +114,22 @@ impl Entry<'_> {
     }
 }
 
-/// Who is told of what a walk meets: folders before and after what is in them, everything else once.
+/// Receives the entries of a walk: folders before and after their contents, everything else once.
 pub trait Visitor {
     /// The visitor's own errors.
     type Error: From<TreeError>;
 
-    /// A folder is about to be walked; the first is the root.
+    /// Called before a folder is walked; the first is the root.
     fn enter(&mut self, folder: &Entry<'_>) -> Result<(), Self::Error>;
 
-    /// Anything but a folder.
+    /// Called for every entry that is not a folder.
     fn visit(&mut self, entry: &Entry<'_>) -> Result<(), Self::Error>;
 
-    /// A folder has been walked.
+    /// Called after a folder has been walked.
     fn leave(&mut self, folder: &Entry<'_>) -> Result<(), Self::Error>;
 
-    /// Something that was listed cannot be reached: it was removed since, or lies too deep. What is walked to be made
-    /// again is not complete then, so by default the walk fails.
+    /// Called for a listed entry that cannot be reached, because it was removed in the meantime or lies too deep. A
+    /// copy would be incomplete then, so the walk fails by default.
     fn missed(&mut self, error: TreeError) -> Result<(), Self::Error> {
         Err(error.into())
     }
@@ -218,7 +218,7 @@ fn names(fd: &OwnedFd) -> io::Result<Vec<CString>> {
 mod tests {
     use super::*;
 
-    /// Removes everything once it was listed.
+    /// Removes everything after it has been listed.
     struct Thief<'a> {
         root: &'a Path,
         forgives: bool,

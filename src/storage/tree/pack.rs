@@ -1,4 +1,4 @@
-//! A tree as a tar for an engine.
+//! Writes a tree as a tar for the engine.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -15,7 +15,7 @@ use crate::host_files::{Owner, header};
 /// Sockets, pipes and devices have no contents and are left out.
 ///
 /// # Errors
-/// Names what cannot be read; a writer that hung up says so by its kind ([`io::ErrorKind::BrokenPipe`]).
+/// Returns the path that cannot be read. A closed writer is reported as [`io::ErrorKind::BrokenPipe`].
 pub fn pack_tree<W: Write>(
     root: &Path,
     name: &Path,
@@ -25,10 +25,10 @@ pub fn pack_tree<W: Write>(
     walk(root, &mut Packer { name, owner, out })
 }
 
-/// Writes one open file under a name. A file that grows or shrinks meanwhile does not shift what follows it.
+/// Writes one open file under a name. If the file grows or shrinks meanwhile, the entry keeps its announced size.
 ///
 /// # Errors
-/// When it cannot be read, or written.
+/// Fails if the file cannot be read or written.
 pub fn pack_file<W: Write>(
     file: File,
     name: &Path,

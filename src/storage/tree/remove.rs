@@ -1,8 +1,8 @@
-//! Removes a tree, whatever a service has made of it: folders nested deeper than a path or a process's open files
-//! reach, nested Btrfs subvolumes, read-only subvolumes, immutable and append-only flags.
+//! Removes a tree with anything that a service can create in it: folders nested deeper than a path or the open-file
+//! limit allows, nested Btrfs subvolumes, read-only subvolumes, immutable and append-only flags.
 //!
-//! `std::fs::remove_dir_all` holds one open folder for each level and knows neither flags nor subvolumes. Here a folder
-//! that lies too deep is moved up to the top of the tree and removed from there, so that depth costs nothing.
+//! `std::fs::remove_dir_all` holds one open folder for each level and handles neither flags nor subvolumes. This code
+//! moves a folder that lies too deep to the top of the tree and removes it from there, so depth has no limit.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
@@ -18,13 +18,13 @@ use crate::storage::btrfs::ioctl;
 
 /// A folder deeper than this is moved to the top before it is walked.
 const DEEP: usize = 64;
-/// Names that are read at once from a folder.
+/// Number of names read at once from a folder.
 const BATCH: usize = 1024;
 
-/// Removes a file, or a folder with everything below it; nothing there is success.
+/// Removes a file, or a folder with everything below it. A missing path is not an error.
 ///
 /// # Errors
-/// Names the entry that cannot be removed.
+/// Returns the path of the entry that cannot be removed.
 pub fn remove_tree(path: &Path) -> Result<(), TreeError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(TreeError::new("remove", path, io::ErrorKind::InvalidInput));
@@ -51,9 +51,9 @@ pub fn remove_tree(path: &Path) -> Result<(), TreeError> {
 
 struct Remover<'a> {
     top: BorrowedFd<'a>,
-    /// How many folders were moved to a top.
+    /// Number of folders moved to the top.
     moved: u64,
-    /// Where the walk is, for errors.
+    /// Current position of the walk, for errors.
     path: PathBuf,
 }
 
@@ -93,7 +93,7 @@ impl Remover<'_> {
             Err(_) => return Err(TreeError::new("remove", &self.path, failed)),
         };
         let is_subvolume = ioctl::is_subvolume(&folder);
-        // One level of subvolumes is open at most: a nested one is moved out of the one that holds it. The kernel moves
+        // At most one level of subvolumes is open: a nested one is first moved out of its parent. The kernel can move
         // a subvolume between subvolumes, but not a folder.
         let above = match (is_subvolume, depth) {
             (true, 1..) => Some(self.top),
@@ -126,7 +126,7 @@ impl Remover<'_> {
     }
 }
 
-/// Removes a file, an empty folder, or a subvolume that holds no other.
+/// Removes a file, an empty folder, or a subvolume that contains no other.
 fn delete(parent: BorrowedFd<'_>, name: &CStr, kind: FileType) -> io::Result<()> {
     match try_to_delete(parent, name, kind) {
         Err(Errno::PERM | Errno::ACCESS | Errno::ROFS) => {}
@@ -144,7 +144,7 @@ fn try_to_delete(parent: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix:
     if kind != FileType::Directory {
         match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => {}
-            // What unlinking a folder says on some file systems.
+            // Some file systems return this error when a folder is unlinked.
             Err(Errno::PERM) if open_folder(parent, name.to_bytes()).is_ok() => {}
             outcome => return outcome,
         }
@@ -170,8 +170,8 @@ fn open_entry(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd
     rustix::fs::openat(parent, name, flags, Mode::empty())
 }
 
-/// Takes away what keeps an entry from being changed or removed, as far as it can be: the deletion that follows tells
-/// what could not.
+/// Clears flags that prevent changes or removal, as far as possible. Errors are ignored, because the deletion that
+/// follows reports them.
 fn make_changeable(entry: BorrowedFd<'_>) {
     if ioctl::is_subvolume(entry) {
         let _ = ioctl::set_read_only(entry, false);
@@ -184,7 +184,7 @@ fn make_changeable(entry: BorrowedFd<'_>) {
     }
 }
 
-/// The first names of a folder: it may have millions.
+/// Returns only the first names of a folder, because it may have millions.
 fn some_names(folder: BorrowedFd<'_>) -> io::Result<Vec<(CString, FileType)>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
@@ -220,7 +220,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("tree");
         std::fs::create_dir(&root).unwrap();
-        // Longer than any path, deeper than the open files of a process.
+        // Deeper than the longest path and the open-file limit of a process.
         deep(&root, 5000);
         remove_tree(&root).unwrap();
         assert!(!root.exists());

@@ -1,4 +1,4 @@
-//! How many bytes a tree takes, and how many of them other trees share.
+//! Measures how many bytes a tree uses, and how many of them it shares with other trees.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -8,15 +8,15 @@ use rustix::ioctl::{self, Updater, opcode};
 use super::{Entry, EntryKind, TreeError, Visitor, walk};
 use crate::storage::SetSize;
 
-/// The sum of the sizes that the files of a tree claim, as far as they can be reached.
+/// Sum of the apparent sizes of the files in a tree, ignoring those that cannot be reached.
 pub fn apparent_size(root: &Path) -> Result<u64, TreeError> {
     let mut sizer = Sizer::default();
     walk(root, &mut sizer)?;
     Ok(sizer.apparent)
 }
 
-/// Own and shared bytes of a tree, as far as it can be reached: it may be in use. Sharing is asked of each file's extents, so
-/// this reads them all.
+/// Own and shared bytes of a tree. Entries that cannot be reached are ignored, because the tree may be in use.
+/// `sharing` reads every file's extents.
 pub fn size_of_tree(root: &Path, sharing: bool) -> Result<SetSize, TreeError> {
     let mut sizer = Sizer { sharing, ..Sizer::default() };
     walk(root, &mut sizer)?;
@@ -56,7 +56,7 @@ impl Visitor for Sizer {
         Ok(())
     }
 
-    /// What comes and goes while services run is counted as far as it is there.
+    /// Files that disappear while services run are not an error.
     fn missed(&mut self, _: TreeError) -> Result<(), TreeError> {
         Ok(())
     }
@@ -98,7 +98,7 @@ struct Fiemap {
 
 const FS_IOC_FIEMAP: ioctl::Opcode = opcode::read_write::<Header>(b'f', 11);
 
-/// The bytes of a file that others share. One that cannot be opened, or a file system that cannot tell, shares nothing.
+/// Bytes of a file that other files share; 0 if the file cannot be opened or the file system does not report sharing.
 fn shared_bytes(entry: &Entry<'_>) -> u64 {
     let Ok(fd) = entry.open() else { return 0 };
     let mut shared = 0;

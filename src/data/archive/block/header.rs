@@ -1,8 +1,8 @@
-//! A header: one block of fixed fields, numbers in octal digits.
+//! A tar header: one block of fixed fields, with numbers in octal digits.
 
 use super::BLOCK;
 
-/// The most that eleven and seven octal digits say.
+/// The largest numbers that eleven and seven octal digits can express.
 pub const OCTAL_11: u64 = 0o777_7777_7777;
 pub const OCTAL_7: u64 = 0o777_7777;
 
@@ -36,13 +36,13 @@ pub fn header(
     block
 }
 
-/// A field up to its first zero.
+/// A field's bytes up to the first zero.
 pub fn text(field: &[u8]) -> &[u8] {
     let end = field.iter().position(|b| *b == 0).unwrap_or(field.len());
     &field[..end]
 }
 
-/// An octal number; anything but digits around it is an error.
+/// Parses an octal number; `None` if it contains other characters.
 pub fn number(field: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(text(field)).ok()?.trim_matches(' ');
     if digits.is_empty() || !digits.bytes().all(|b| (b'0'..=b'7').contains(&b)) {

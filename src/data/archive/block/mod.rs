@@ -1,7 +1,7 @@
 //! The tar format itself: 512-byte headers and PAX records, written and read.
 //!
 //! The format is POSIX.1-2017's pax interchange format, with `SCHILY.xattr.` for extended attributes and GNU's sparse
-//! format 1.0, as GNU tar and libarchive read them. The reader knows what the writer writes and refuses all else.
+//! format 1.0, as GNU tar and libarchive read them. The reader accepts only what the writer produces.
 
 mod header;
 mod read;
@@ -15,7 +15,7 @@ pub use write::TarWriter;
 
 const BLOCK: usize = 512;
 
-/// What an entry is, by tar's letter.
+/// The type of an entry, as tar's type flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     File,
@@ -42,28 +42,28 @@ impl Kind {
 pub struct Member {
     /// Its path in the archive.
     pub path: Vec<u8>,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
-    /// Where it links to.
+    /// The target of a link.
     pub link: Vec<u8>,
     /// Permission bits, with set-id and sticky bits.
     pub mode: u32,
-    /// Its owner.
+    /// Numeric user id of the owner.
     pub uid: u32,
-    /// Its group.
+    /// Numeric group id of the owner.
     pub gid: u32,
-    /// When it was changed: seconds, nanoseconds.
+    /// Modification time: seconds, nanoseconds.
     pub mtime: (i64, u32),
     /// Extended attributes.
     pub xattrs: Vec<Xattr>,
-    /// Bytes that follow.
+    /// Number of data bytes that follow.
     pub size: u64,
-    /// Of a file with holes, its whole length; what follows begins with a map of its data.
+    /// The full length of a sparse file; its data then begins with a map of its extents.
     pub sparse: Option<u64>,
 }
 
 impl Member {
-    /// A file that carries our own words.
+    /// Metadata of a document that we write, such as the manifest.
     pub fn document(path: &[u8], size: u64) -> Self {
         Self {
             path: path.to_vec(),

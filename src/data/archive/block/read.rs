@@ -1,4 +1,4 @@
-//! Entries, read; what the writer would not have written is refused.
+//! Reads tar entries strictly; fails on anything that the writer does not produce.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -11,29 +11,29 @@ use crate::data::archive::buffer_pool::{BufferPool, PooledBuffer};
 use crate::data::archive::checksum::Checksum;
 use crate::data::archive::{ArchiveError, Limits};
 
-/// One entry's PAX records are at most this long.
+/// Maximum length of one entry's PAX records.
 const MAX_RECORDS: u64 = 1 << 20;
 
-/// Reads entries, and refuses what the writer would not have written.
+/// A strict tar reader: fails on anything that the writer does not produce.
 pub struct TarReader<R> {
     input: R,
     hash: Option<Checksum>,
-    /// The header read last, which is part of the checksum only once it is known to belong there.
+    /// The last header; it becomes part of the checksum only when the caller accepts the entry.
     pending: Vec<u8>,
-    /// Bytes read of the tar, and of the packed file.
+    /// Bytes read of the tar.
     read: u64,
     packed: PackedCount,
     limits: Limits,
-    /// The entry being read, for messages.
+    /// The current entry, for messages.
     entry: Vec<u8>,
     portions: BufferPool,
 }
 
-/// How many bytes of the packed file have been read, told by whoever reads them.
+/// Number of bytes read of the compressed file, updated by its reader.
 pub type PackedCount = Arc<AtomicU64>;
 
 impl<R: Read> TarReader<R> {
-    /// Reads from `input`.
+    /// Creates a reader.
     pub fn new(input: R, packed: PackedCount, limits: Limits) -> Self {
         Self {
             input,
@@ -47,24 +47,24 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// Begins a checksum, before the entry that [`TarReader::next`] answered last.
+    /// Starts a checksum before the entry that [`TarReader::next`] returned last.
     pub fn begin(&mut self) {
         self.hash = Some(Checksum::begin());
     }
 
-    /// Lets the entry that [`TarReader::next`] answered last be part of the checksum.
+    /// Includes the entry that [`TarReader::next`] returned last in the checksum.
     pub fn accept(&mut self) {
         if let Some(hash) = &mut self.hash {
             hash.update(&self.pending);
         }
     }
 
-    /// Ends the checksum, before the entry that [`TarReader::next`] answered last.
+    /// Ends the checksum before the entry that [`TarReader::next`] returned last.
     pub fn end(&mut self) -> String {
         self.hash.take().map_or_else(String::new, Checksum::end)
     }
 
-    /// Fills a buffer.
+    /// Fills a buffer with data of the entry.
     pub fn data(&mut self, buffer: &mut [u8]) -> Result<(), ArchiveError> {
         self.fill(buffer)?;
         if let Some(hash) = &mut self.hash {
@@ -73,7 +73,7 @@ impl<R: Read> TarReader<R> {
         Ok(())
     }
 
-    /// Reads much data of an entry: exactly so many bytes.
+    /// Reads exactly `length` bytes of an entry's data into a pooled buffer.
     pub fn portion(&mut self, length: usize) -> Result<PooledBuffer, ArchiveError> {
         let mut portions = std::mem::take(&mut self.portions);
         let portion = portions.fill(length, |buffer| self.fill(buffer).map(|()| length));
@@ -85,7 +85,7 @@ impl<R: Read> TarReader<R> {
         Ok(portion)
     }
 
-    /// Fills a buffer with what is part of a header.
+    /// Fills a buffer with header data.
     fn words(&mut self, buffer: &mut [u8]) -> Result<(), ArchiveError> {
         self.fill(buffer)?;
         self.pending.extend_from_slice(buffer);
@@ -106,7 +106,7 @@ impl<R: Read> TarReader<R> {
     fn failed(&self, error: io::Error) -> ArchiveError {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => ArchiveError::damaged(&self.entry, "it ends here"),
-            // What zstd says of bytes that it did not write.
+            // Zstd reports invalid input with these kinds.
             io::ErrorKind::Other | io::ErrorKind::InvalidData => {
                 ArchiveError::damaged(&self.entry, error.to_string())
             }
@@ -114,7 +114,7 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// Skips what fills the last block of `size` bytes; it must be zeros.
+    /// Skips the padding after `size` bytes of data; it must be zeros.
     pub fn skip_padding(&mut self, size: u64) -> Result<(), ArchiveError> {
         let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
         if over == 0 {
@@ -129,7 +129,7 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// A whole entry, of at most `limit` bytes.
+    /// Reads a whole entry of at most `limit` bytes.
     pub fn document(&mut self, member: &Member, limit: u64) -> Result<Vec<u8>, ArchiveError> {
         if member.kind != Kind::File || member.sparse.is_some() {
             return Err(ArchiveError::hostile(&member.path, "it is not a plain file"));
@@ -143,7 +143,7 @@ impl<R: Read> TarReader<R> {
         Ok(text)
     }
 
-    /// The next entry's metadata, `None` at the end. Its data must have been read.
+    /// Returns the next entry's metadata, `None` at the end. The data of the current entry must have been read.
     pub fn next(&mut self) -> Result<Option<Member>, ArchiveError> {
         self.pending.clear();
         let Some(first) = self.header()? else { return Ok(None) };
@@ -242,8 +242,8 @@ impl<R: Read> TarReader<R> {
         })
     }
 
-    /// Reads what is left of the file after the archive's end: only zeros may be there. The unpacker checks its own
-    /// checksum on the way.
+    /// Reads the rest of the file after the archive's end, which may contain only zeros. This lets the decompressor
+    /// verify its own checksum.
     pub fn drain(&mut self) -> Result<(), ArchiveError> {
         let mut buffer = [0u8; 4096];
         let mut left = 1 << 20;

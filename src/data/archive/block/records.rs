@@ -1,4 +1,4 @@
-//! PAX records: what a header's fields cannot hold, as lines of text in front of it.
+//! PAX records: values that do not fit into a header's fields, as lines of text before the header.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -43,7 +43,7 @@ pub fn records(member: &Member) -> Vec<u8> {
     records
 }
 
-/// Seconds and the nanoseconds after them as one number: -1.5 is written for (-2, 500000000).
+/// Formats seconds and nanoseconds as one decimal number: (-2, 500000000) is -1.5.
 fn decimal(seconds: i64, nanoseconds: u32) -> String {
     if seconds >= 0 || nanoseconds == 0 {
         return format!("{seconds}.{nanoseconds:09}");
@@ -66,7 +66,7 @@ fn parse_decimal(text: &str) -> Option<(i64, u32)> {
     Some((seconds, nanoseconds))
 }
 
-/// One record: its length, which counts itself, then `key=value`.
+/// Appends one record: its length, which includes the length field itself, then `key=value`.
 fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut digits = 1;
@@ -81,7 +81,7 @@ fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     records.push(b'\n');
 }
 
-/// The records of one entry, as they were read.
+/// The parsed records of one entry.
 #[derive(Default)]
 pub struct Records {
     pub path: Option<Vec<u8>>,
@@ -95,7 +95,7 @@ pub struct Records {
 }
 
 impl Records {
-    /// `None` for anything that the writer does not write, and for a key that is there twice.
+    /// Parses records; `None` for records that the writer does not produce, and for a repeated key.
     pub fn parse(mut rest: &[u8]) -> Option<Self> {
         let mut records = Self::default();
         let mut seen = std::collections::BTreeSet::new();
@@ -133,7 +133,7 @@ impl Records {
         Some(true)
     }
 
-    /// Of a file with holes, its name and whole length.
+    /// For a sparse file, its name and full length.
     pub fn sparse(&self) -> Result<Option<(Vec<u8>, u64)>, ArchiveError> {
         if self.gnu.is_empty() {
             return Ok(None);

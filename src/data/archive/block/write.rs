@@ -1,4 +1,4 @@
-//! Entries, written.
+//! Writes tar entries.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use super::{BLOCK, Member};
 use crate::data::archive::buffer_pool::PooledBuffer;
 use crate::data::archive::checksum::Checksum;
 
-/// Writes entries, and hashes what it writes on demand.
+/// A tar writer that can take a checksum of its output.
 pub struct TarWriter<W> {
     out: W,
     hash: Option<Checksum>,
@@ -16,22 +16,22 @@ pub struct TarWriter<W> {
 }
 
 impl<W: Write> TarWriter<W> {
-    /// Writes to `out`.
+    /// Creates a writer.
     pub fn new(out: W) -> Self {
         Self { out, hash: None, written: 0 }
     }
 
-    /// Begins a checksum.
+    /// Starts a checksum.
     pub fn begin(&mut self) {
         self.hash = Some(Checksum::begin());
     }
 
-    /// Ends the checksum.
+    /// Ends the checksum and returns it.
     pub fn end(&mut self) -> String {
         self.hash.take().map_or_else(String::new, Checksum::end)
     }
 
-    /// Writes an entry's header; its data is to follow by [`TarWriter::data`], then [`TarWriter::pad`].
+    /// Writes an entry's header; the caller then calls [`TarWriter::data`] and [`TarWriter::pad`].
     pub fn member(&mut self, member: &Member) -> io::Result<()> {
         let records = records(member);
         if !records.is_empty() {
@@ -57,7 +57,7 @@ impl<W: Write> TarWriter<W> {
         self.out.write_all(bytes)
     }
 
-    /// Writes much data of an entry.
+    /// Writes a pooled buffer of an entry's data without copying it for the checksum.
     pub fn portion(&mut self, portion: &PooledBuffer) -> io::Result<()> {
         if let Some(hash) = &mut self.hash {
             hash.share(portion);
@@ -66,20 +66,20 @@ impl<W: Write> TarWriter<W> {
         self.out.write_all(portion)
     }
 
-    /// Fills up to the next block.
+    /// Pads the data to the next block.
     pub fn pad(&mut self) -> io::Result<()> {
         let over = usize::try_from(self.written % BLOCK as u64).unwrap_or(0);
         if over > 0 { self.data(&[0; BLOCK][over..]) } else { Ok(()) }
     }
 
-    /// A whole entry of our own words.
+    /// Writes a complete entry with a document, such as the manifest.
     pub fn document(&mut self, path: &[u8], text: &[u8]) -> io::Result<()> {
         self.member(&Member::document(path, text.len() as u64))?;
         self.data(text)?;
         self.pad()
     }
 
-    /// Ends the archive and gives back what it was written to.
+    /// Ends the archive and returns the underlying writer.
     pub fn finish(mut self) -> io::Result<W> {
         self.data(&[0; 2 * BLOCK])?;
         Ok(self.out)
