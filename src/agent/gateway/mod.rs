@@ -83,7 +83,6 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::linux::memory;
 use config::{EdgeNetwork, GatewayConfig, GatewayMode};
 use context::Serving;
 use stats::GatewayEvent;
@@ -115,7 +114,7 @@ pub fn run() -> ExitCode {
     let config = GatewayConfig::from_environment(|name| std::env::var(name).ok());
     let served = config.map_err(GatewayError::Config).and_then(|config| {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = memory::keep_small(runtime.enable_all()).build();
+        let runtime = runtime.enable_all().build();
         runtime.map_err(failed_to("start its own loop"))?.block_on(serve(config))
     });
     match served {

@@ -26,7 +26,6 @@ use std::process::ExitCode;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
-use super::linux::memory;
 use bridges::Bridges;
 use edge::Edge;
 use protocol::{FilterReply, Request};
@@ -34,7 +33,9 @@ use protocol::{FilterReply, Request};
 /// `sandbox agent host-firewall`: answers requests until stdin ends.
 pub fn run() -> ExitCode {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let served = memory::keep_small(runtime.enable_all().max_blocking_threads(1))
+    let served = runtime
+        .enable_all()
+        .max_blocking_threads(1)
         .build()
         .and_then(|runtime| runtime.block_on(serve(BufReader::new(tokio::io::stdin()), io::stdout())));
     match served {

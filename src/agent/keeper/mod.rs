@@ -32,7 +32,6 @@ mod unfinished;
 use self::serve::{End, KeeperHome, Parts};
 use self::store::Store;
 use super::host_firewall::container::HostFirewall;
-use super::linux::memory;
 use super::protocol::{Build, Greeting};
 use crate::agent::client::{Limiting, Options, StorageServer, in_full, lock_beside};
 use crate::engine::docker::Docker;
@@ -142,7 +141,7 @@ fn start(args: &[String]) -> Result<End, StartError> {
         KeeperHome::Container => None,
     };
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    memory::keep_small(runtime.enable_all().max_blocking_threads(4)).build()?.block_on(run_with(arguments))
+    runtime.enable_all().max_blocking_threads(4).build()?.block_on(run_with(arguments))
 }
 
 /// Starts a session of its own and locks the socket; returns `None` if another keeper has locked it.

@@ -20,7 +20,6 @@ use super::unfinished::Unfinished;
 use super::{Arguments, cgroups, open_local};
 use crate::agent::cgroup::{self, Groups};
 use crate::agent::client::in_full;
-use crate::agent::linux::memory;
 use crate::agent::protocol::{Greeting, Line, Outcome, Refusal, RefusalKind, Reply, RequestKind};
 use crate::engine::identity::Scope;
 use crate::storage::{self, Namespace, Storage};
@@ -32,7 +31,7 @@ const DESERTED: Duration = Duration::from_mins(1);
 pub fn run(args: &[String]) -> ExitCode {
     let served = Arguments::parse(args).map_err(io::Error::other).and_then(|arguments| {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
-        memory::keep_small(runtime.enable_all().max_blocking_threads(4)).build()?.block_on(serve(arguments))
+        runtime.enable_all().max_blocking_threads(4).build()?.block_on(serve(arguments))
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
