@@ -138,7 +138,7 @@ pub fn bindings(labels: &BTreeMap<String, String>, bound: &[PublishedPort]) -> V
         .collect()
 }
 
-/// Fills in the known bindings while the gateway is stopped or missing for a moment.
+/// Completes the observed ports from earlier ones, for a gateway that is stopped or briefly missing.
 pub fn recall(observed: &mut Vec<PortBinding>, before: &[PortBinding]) {
     if observed.is_empty() {
         observed.extend_from_slice(before);

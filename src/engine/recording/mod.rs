@@ -82,6 +82,7 @@ impl Recording {
         engine
     }
 
+    /// Adds an image to the engine.
     pub fn add_image(&self, reference: &str, config: ImageConfig) -> Image {
         self.lock().add_image(reference, config)
     }

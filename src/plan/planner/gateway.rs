@@ -86,7 +86,7 @@ impl Planner<'_> {
     /// Lets services start before the gateway if there are enough of them to keep the host busy: starting a container
     /// takes CPU time, and a service's own startup overlaps with the gateway's start. The gateway starts once the
     /// first of them runs. It does not wait for services that depend on others or on the gateway, that are filled, or
-    /// that it probes itself: those may be ready at once.
+    /// that the gateway probes, because those may be ready immediately.
     pub(super) fn give_way(&mut self) {
         let gateway = StepId::new("start", self.wish.gateway());
         let waiting = self.plan.steps().iter().filter(|step| matches!(step.op, Op::Await { .. }));

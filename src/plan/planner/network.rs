@@ -36,7 +36,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Removes a network after its services and the gateway, all of which are recreated.
+    /// Removes a network, after its services and the gateway are removed; all of them are created again.
     fn unmake(&mut self, key: &NetworkName, network: &str) -> StepId {
         let on_it = |existing: &ExistingContainer| existing.addresses.contains_key(network);
         let containers = self.observed.containers.iter().filter(|(_, existing)| on_it(existing));
