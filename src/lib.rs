@@ -1,6 +1,6 @@
-//! An isolated, seeded, disposable environment from one spec, gone when you are done.
+//! Creates isolated, seeded, disposable environments from one spec and destroys them after use.
 //!
-//! The rooms, top to bottom; each may use only those below it (see `ARCHITECTURE.md`).
+//! The modules below are layers, listed from top to bottom; each may use only those below it (see `ARCHITECTURE.md`).
 
 pub mod cli;
 pub mod report;

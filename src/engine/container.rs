@@ -1,4 +1,4 @@
-//! Containers as the engine keeps them.
+//! Containers as the engine reports them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,51 +11,51 @@ use super::create::{Healthcheck, PublishedPort};
 /// A container in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerSummary {
-    /// Its id.
+    /// The container's id on the engine.
     pub id: String,
     /// Its name, without a leading slash.
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// What it does.
+    /// The current state.
     pub state: ContainerState,
-    /// The engine's words for it, such as `Up 3 minutes (healthy)`.
+    /// The engine's description of the state, such as `Up 3 minutes (healthy)`.
     pub status: String,
-    /// The image's reference as it was asked for.
+    /// The image's reference as it was requested.
     pub image: String,
     /// The image's id.
     pub image_id: String,
-    /// When it was made.
+    /// Creation time.
     pub created: Option<Timestamp>,
     /// Ports that are published now.
     pub ports: Vec<PublishedPort>,
     /// Its networks by name.
     pub networks: BTreeMap<String, Endpoint>,
-    /// What is mounted in it.
+    /// Mounts of the container.
     pub mounts: Vec<MountPoint>,
 }
 
-/// What a container does.
+/// The state of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ContainerState {
-    /// Made, never started.
+    /// Created, never started.
     Created,
-    /// Its process runs.
+    /// Its main process runs.
     Running,
-    /// Its processes are frozen.
+    /// Its processes are paused.
     Paused,
-    /// The engine starts it again.
+    /// The engine is restarting it.
     Restarting,
     /// It is being removed.
     Removing,
-    /// Its process has ended.
+    /// Its main process has exited.
     Exited,
     /// Its removal failed half-way.
     Dead,
 }
 
 impl ContainerState {
-    /// Whether it has processes.
+    /// Whether it has running or paused processes.
     pub fn is_alive(self) -> bool {
         matches!(self, Self::Running | Self::Paused | Self::Restarting)
     }
@@ -75,46 +75,46 @@ impl fmt::Display for ContainerState {
     }
 }
 
-/// All about one container.
+/// The full description of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
-    /// Its id.
+    /// The container's id on the engine.
     pub id: String,
     /// Its name, without a leading slash.
     pub name: String,
-    /// The image's reference as it was asked for.
+    /// The image's reference as it was requested.
     pub image: String,
     /// The image's id.
     pub image_id: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// What it does.
+    /// The current state.
     pub state: ContainerState,
-    /// The last exit code; `None` if it has never ended.
+    /// The last exit code; `None` if it never exited.
     pub exit_code: Option<i64>,
-    /// Whether the kernel killed it for want of memory.
+    /// Whether the kernel killed it because it exceeded its memory limit.
     pub oom_killed: bool,
-    /// Why it could not be started; mostly empty.
+    /// The error of a failed start; empty in most cases.
     pub error: String,
-    /// The process id on the engine's machine, if it runs.
+    /// The process id on the engine's host, if it runs.
     pub pid: Option<u32>,
-    /// Its health, if it has a healthcheck.
+    /// The health status, if it has a healthcheck.
     pub health: Option<Health>,
-    /// How often the engine started it again.
+    /// Number of restarts by the engine.
     pub restart_count: u64,
-    /// When it was made.
+    /// Creation time.
     pub created: Option<Timestamp>,
-    /// When it was last started.
+    /// Time of the last start.
     pub started_at: Option<Timestamp>,
-    /// When it last ended.
+    /// Time of the last exit.
     pub finished_at: Option<Timestamp>,
     /// Its networks by name.
     pub networks: BTreeMap<String, Endpoint>,
     /// Ports that are published now.
     pub ports: Vec<PublishedPort>,
-    /// What is mounted in it.
+    /// Mounts of the container.
     pub mounts: Vec<MountPoint>,
-    /// The `KEY=VALUE`s of its environment, the image's included.
+    /// Environment as `KEY=VALUE`, including the image's.
     pub env: Vec<String>,
     /// Its command.
     pub cmd: Vec<String>,
@@ -122,98 +122,98 @@ pub struct Container {
     pub entrypoint: Vec<String>,
     /// Its user.
     pub user: String,
-    /// Where it starts.
+    /// Working directory.
     pub workdir: String,
     /// Its hostname.
     pub hostname: String,
-    /// Whether it has a terminal.
+    /// Whether a terminal is allocated.
     pub tty: bool,
-    /// Whether its stdin is held open.
+    /// Whether stdin is kept open.
     pub stdin_open: bool,
     /// Its healthcheck.
     pub healthcheck: Option<Healthcheck>,
-    /// The signal that stops it.
+    /// The signal that requests a stop.
     pub stop_signal: Option<String>,
-    /// Seconds before a stop becomes a kill.
+    /// Seconds between the stop signal and the kill.
     pub stop_timeout: Option<i64>,
 }
 
-/// A container's place on a network.
+/// The endpoint of a container on a network.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoint {
     /// The network's id.
     pub network_id: String,
-    /// Its address; `None` while it does not run.
+    /// IPv4 address; `None` while the container is stopped.
     pub ipv4: Option<IpAddr>,
     /// Its IPv6 address.
     pub ipv6: Option<IpAddr>,
-    /// The address of its default route on this network.
+    /// The default gateway on this network.
     pub gateway: Option<IpAddr>,
-    /// Names that the network's resolver answers for it.
+    /// Names that the network's DNS resolves to this container.
     pub aliases: Vec<String>,
-    /// Its hardware address.
+    /// MAC address.
     pub mac: Option<String>,
 }
 
-/// A container's health.
+/// The health status of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// The verdict.
+    /// The current status.
     pub status: HealthStatus,
-    /// Failed probes in a row.
+    /// Consecutive failed probes.
     pub failing_streak: u64,
-    /// The last probes, oldest first.
+    /// The most recent probes, oldest first.
     pub log: Vec<HealthProbe>,
 }
 
-/// The engine's verdict on a container's health.
+/// The status that the engine derives from the probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HealthStatus {
-    /// No probe has succeeded and not enough have failed.
+    /// No probe has succeeded yet, and not enough have failed.
     Starting,
     /// The last probe succeeded.
     Healthy,
-    /// Too many probes failed in a row.
+    /// Too many consecutive probes failed.
     Unhealthy,
 }
 
-/// One probe of a container's health.
+/// The result of one health probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthProbe {
-    /// 0 is healthy.
+    /// 0 means healthy.
     pub exit_code: i64,
-    /// What it wrote.
+    /// The output of the probe.
     pub output: String,
-    /// When it began.
+    /// Start time.
     pub start: Option<Timestamp>,
-    /// When it ended.
+    /// End time.
     pub end: Option<Timestamp>,
 }
 
-/// Something that is mounted in a container.
+/// A mount of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountPoint {
-    /// What kind of thing.
+    /// The type of the mount.
     pub kind: MountPointKind,
-    /// The volume's name; empty for others.
+    /// The volume's name; empty for other types.
     pub name: String,
-    /// The path on the engine's machine.
+    /// The path on the engine's host.
     pub source: String,
     /// The path in the container.
     pub target: String,
-    /// Whether it cannot be written.
+    /// Whether it is mounted read-only.
     pub read_only: bool,
 }
 
-/// What kind of thing is mounted.
+/// The type of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MountPointKind {
     /// A volume.
     Volume,
-    /// A path of the engine's machine.
+    /// A path of the engine's host.
     Bind,
-    /// Memory.
+    /// A file system in memory.
     Tmpfs,
-    /// Something else.
+    /// Any other type.
     Other,
 }

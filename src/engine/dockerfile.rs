@@ -1,25 +1,25 @@
-//! What a Dockerfile needs, and how it is changed for what the engine's build call has no option for.
+//! Finds the images that a Dockerfile needs, and rewrites it for features that the engine's build call lacks.
 //!
-//! Additional contexts become stages before the first one, and a stage that must not come from the cache gets an argument
-//! of its own. So both work with every builder, BuildKit or not. Only what this takes is parsed: instructions, their
-//! continuation lines and here-documents.
+//! Additional contexts become stages before the first one, and a stage that must not come from the cache gets an
+//! argument with a fresh value. So both work with every builder, BuildKit or not. The parser handles only what this
+//! needs: instructions, their continuation lines and here-documents.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An instruction, with its continuation lines joined.
 #[derive(Debug, PartialEq, Eq)]
 struct Instruction {
-    /// The first line, from 0.
+    /// The index of the first line, from 0.
     line: usize,
-    /// The line after the last one.
+    /// The index after the last line.
     end: usize,
-    /// In capitals.
+    /// The keyword in capitals.
     keyword: String,
     arguments: String,
 }
 
-/// The images that a Dockerfile starts from or copies from, its own stages left out. Arguments of the build take the place of
-/// the Dockerfile's defaults.
+/// The images that a Dockerfile starts or copies from, without its own stages. Build arguments override the
+/// Dockerfile's defaults.
 pub fn base_images(text: &str, arguments: &BTreeMap<String, Option<String>>) -> BTreeSet<String> {
     let mut variables: BTreeMap<String, String> = BTreeMap::new();
     let (mut stages, mut images) = (BTreeSet::new(), BTreeSet::new());
@@ -39,7 +39,7 @@ pub fn base_images(text: &str, arguments: &BTreeMap<String, Option<String>>) -> 
                 if !stages.contains(&image.to_lowercase()) {
                     images.insert(image);
                 }
-                // A stage without a name is none that can be named, but ends the first arguments all the same.
+                // A stage without a name cannot be referenced, but it also ends the global arguments.
                 stages.insert(name.map(str::to_lowercase).unwrap_or_default());
             }
             "COPY" | "ADD" | "RUN" => {
@@ -64,8 +64,8 @@ pub fn base_images(text: &str, arguments: &BTreeMap<String, Option<String>>) -> 
     images
 }
 
-/// A Dockerfile that has these images as stages before its own, by the stages' names. A stage of its own with the same name gives way, as with BuildKit's
-/// named contexts.
+/// Adds these images as stages before the Dockerfile's own, keyed by stage name. A stage of the same name is replaced,
+/// as with BuildKit's named contexts.
 pub fn with_stages(text: &str, added: &BTreeMap<String, String>) -> String {
     if added.is_empty() {
         return text.to_owned();
@@ -90,8 +90,7 @@ pub fn with_stages(text: &str, added: &BTreeMap<String, String>) -> String {
     lines.join("\n") + "\n"
 }
 
-/// A Dockerfile of which these stages run anew: each gets an argument whose value has not
-/// been before.
+/// Rewrites a Dockerfile so that these stages are not taken from the cache: each gets an argument with a new value.
 pub fn with_fresh_stages(text: &str, stages: &[String], nonce: &str) -> String {
     let found = instructions(text);
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -105,7 +104,7 @@ pub fn with_fresh_stages(text: &str, stages: &[String], nonce: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The image of a `FROM`, and the name of its stage.
+/// Parses the arguments of a `FROM`: the image and the stage's name.
 fn from_parts(arguments: &str) -> (&str, Option<&str>) {
     let mut words = arguments.split_whitespace().filter(|word| !word.starts_with("--"));
     let image = words.next().unwrap_or_default();
@@ -113,7 +112,7 @@ fn from_parts(arguments: &str) -> (&str, Option<&str>) {
     (image, name)
 }
 
-/// `$NAME`, `${NAME}` and `${NAME:-DEFAULT}` in an image's name.
+/// Expands `$NAME`, `${NAME}` and `${NAME:-DEFAULT}` in an image's name.
 fn expanded(text: &str, variables: &BTreeMap<String, String>) -> String {
     let Some((before, rest)) = text.split_once('$') else { return text.to_owned() };
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -147,7 +146,7 @@ fn instructions(text: &str) -> Vec<Instruction> {
         loop {
             let part = lines[at].trim();
             at += 1;
-            // Comments and empty lines within an instruction are left out.
+            // Comments and empty lines within an instruction are dropped.
             let is_kept = !part.starts_with('#') && !part.is_empty();
             let continued = !is_kept || part.ends_with(escape);
             if is_kept {
@@ -179,7 +178,7 @@ fn is_backtick_directive(line: &str) -> bool {
     line.eq_ignore_ascii_case("#escape=`")
 }
 
-/// The words that end an instruction's here-documents.
+/// The terminators of an instruction's here-documents.
 fn here_documents(arguments: &str) -> Vec<String> {
     let words = arguments.split("<<").skip(1).filter(|after| !after.starts_with('<'));
     let ends = words.map(|after| {

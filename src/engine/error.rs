@@ -1,28 +1,28 @@
-//! What can go wrong with an engine, told apart by what one can do about it.
+//! Errors of engine calls, classified by how a caller can react to them.
 
 use std::fmt;
 
-/// The outcome of a call to the engine.
+/// The result of a call to the engine.
 pub type Result<T> = std::result::Result<T, EngineError>;
 
-/// A call to the engine that failed: what was tried, on what, and why.
+/// A failed call to the engine: the operation, its object, and the cause.
 ///
-/// Displays as ``cannot remove network `sbx-shop` ``; the engine's own words are the source.
+/// Displays as ``cannot remove network `sbx-shop` ``; the engine's message is the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineError {
-    /// What was tried, as a verb that follows "cannot": `create`, `pull`, `connect to`.
+    /// The operation, as a verb that follows "cannot": `create`, `pull`, `connect to`.
     pub operation: &'static str,
-    /// The kind of thing it was tried on.
+    /// The kind of the object.
     pub object: ObjectKind,
-    /// That thing's name; may be empty.
+    /// The object's name; may be empty.
     pub name: String,
     /// The class of the failure.
     pub kind: ErrorKind,
-    /// The engine's own words.
+    /// The engine's message.
     pub cause: Cause,
 }
 
-/// Why a call failed, in the words of whoever refused it.
+/// The message of the engine or registry that rejected a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause(pub String);
 
@@ -34,7 +34,7 @@ impl fmt::Display for Cause {
 
 impl std::error::Error for Cause {}
 
-/// What a call was about.
+/// The kind of object that a call concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ObjectKind {
     /// The engine itself.
@@ -67,43 +67,43 @@ impl fmt::Display for ObjectKind {
     }
 }
 
-/// The classes of failure.
+/// The classes of errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// There is no such thing.
+    /// The object does not exist.
     NotFound,
-    /// The name is taken, or the state forbids it.
+    /// The name is taken, or the object's state forbids the operation.
     Conflict,
-    /// Something else still uses it (a container its volume, an endpoint its network).
+    /// Another object still uses it (a container its volume, an endpoint its network).
     InUse,
     /// A disk is full.
     NoSpace,
-    /// The registry or the engine refuses us.
+    /// The registry or the engine denied access.
     Unauthorized,
-    /// A registry or another host cannot be reached.
+    /// A registry or another host is unreachable.
     NoNetwork,
-    /// Several things have the name.
+    /// Several objects have the name.
     Ambiguous,
-    /// The engine's own pool of addresses is used up.
+    /// The engine's default address pools are exhausted.
     AddressPool,
-    /// The subnet overlaps one that exists.
+    /// The subnet overlaps an existing one.
     SubnetOverlap,
-    /// A host port is taken.
+    /// A host port is in use.
     PortTaken,
     /// The engine does not answer.
     Unreachable,
-    /// It took too long.
+    /// The call timed out.
     Timeout,
-    /// This engine cannot do that.
+    /// The engine does not support the operation.
     Unsupported,
-    /// What was asked for makes no sense to the engine.
+    /// The engine rejected the parameters.
     Invalid,
     /// Anything else.
     Other,
 }
 
 impl EngineError {
-    /// A failure whose class is already known.
+    /// An error of a known class.
     pub fn new(
         operation: &'static str,
         object: ObjectKind,
@@ -114,7 +114,7 @@ impl EngineError {
         Self { operation, object, name: name.into(), kind, cause: Cause(cause.into()) }
     }
 
-    /// A failure whose class is read from the HTTP status (if there was an answer) and the engine's words.
+    /// An error whose class is derived from the HTTP status (if there was a response) and the engine's message.
     pub fn classified(
         operation: &'static str,
         object: ObjectKind,
@@ -127,12 +127,12 @@ impl EngineError {
         Self::new(operation, object, name, kind, cause)
     }
 
-    /// Whether the thing simply is not there.
+    /// Whether the object does not exist.
     pub fn is_not_found(&self) -> bool {
         self.kind == ErrorKind::NotFound
     }
 
-    /// Whether the same call may well succeed a moment later.
+    /// Whether a retry of the same call may succeed.
     pub fn is_transient(&self) -> bool {
         matches!(
             self.kind,
@@ -140,7 +140,7 @@ impl EngineError {
         )
     }
 
-    /// The way out, where we know one.
+    /// How the user can resolve the error, if known.
     pub fn hint(&self) -> Option<String> {
         hint(self.kind, self.object, &self.name)
     }
@@ -159,8 +159,8 @@ impl std::error::Error for EngineError {
     }
 }
 
-/// Phrases of engines 20.10 to 28 (and of the registries they quote), each with its class; the first that occurs
-/// decides, so the particular stand before the general.
+/// Phrases of engines 20.10 to 28 (and of the registries they quote), each with its class. The first match decides, so
+/// specific phrases precede general ones.
 const PHRASES: &[(&str, ErrorKind)] = &[
     ("no space left on device", ErrorKind::NoSpace),
     ("disk quota exceeded", ErrorKind::NoSpace),

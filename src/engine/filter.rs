@@ -1,4 +1,4 @@
-//! Which objects a listing is about.
+//! Selects the objects of a listing by label and name.
 
 use std::collections::BTreeMap;
 
@@ -7,26 +7,26 @@ use std::collections::BTreeMap;
 pub struct Filter {
     /// Label keys, each with the value it must have (`None`: any).
     pub labels: Vec<(String, Option<String>)>,
-    /// Whole names (not patterns); empty: any name.
+    /// Whole names (not patterns); empty for any name.
     pub names: Vec<String>,
-    /// Containers only: leave out those that do not run.
+    /// Containers only: exclude stopped ones.
     pub only_running: bool,
 }
 
 impl Filter {
-    /// Everything there is.
+    /// Selects all objects.
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// Also demands that the label `key` is there and has this value.
+    /// Also requires that the label `key` has this value.
     #[must_use]
     pub fn label(mut self, key: &str, value: impl Into<String>) -> Self {
         self.labels.push((key.to_owned(), Some(value.into())));
         self
     }
 
-    /// Also demands that the label `key` is there.
+    /// Also requires that the label `key` exists.
     #[must_use]
     pub fn has_label(mut self, key: &str) -> Self {
         self.labels.push((key.to_owned(), None));
@@ -40,24 +40,24 @@ impl Filter {
         self
     }
 
-    /// Leaves out containers that do not run.
+    /// Excludes containers that are not running.
     #[must_use]
     pub fn running(mut self) -> Self {
         self.only_running = true;
         self
     }
 
-    /// Whether an object of this name and these labels is selected.
+    /// Whether the filter selects an object with this name and these labels.
     pub fn matches(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
         self.matches_name(name) && self.matches_labels(labels)
     }
 
-    /// Whether the name is one of those asked for.
+    /// Whether the name is one of the accepted names.
     pub fn matches_name(&self, name: &str) -> bool {
         self.names.is_empty() || self.names.iter().any(|n| n == name)
     }
 
-    /// Whether all labels asked for are there.
+    /// Whether all required labels match.
     pub fn matches_labels(&self, labels: &BTreeMap<String, String>) -> bool {
         self.labels.iter().all(|(key, value)| match (labels.get(key), value) {
             (Some(_), None) => true,

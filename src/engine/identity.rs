@@ -1,7 +1,7 @@
-//! How our objects are labelled and named.
+//! Defines the labels and names of the objects that this program creates.
 //!
-//! The engine is the database: labels are all that is needed to find and to destroy what is ours, and names are
-//! derived, so that what is half-made is found again. Pure but for the look at `SANDBOX_SCOPE`.
+//! The engine is the database: the labels alone are enough to find and destroy an object, and names are derived from
+//! the spec, so that partially created objects are found again. Pure, except that it reads `SANDBOX_SCOPE`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,45 +14,45 @@ pub use crate::spec::SandboxName;
 
 /// The sandbox's name.
 pub const NAME: &str = "dev.sandbox.name";
-/// The sandbox's incarnation, a [`SandboxId`].
+/// The sandbox's instance id, a [`SandboxId`].
 pub const ID: &str = "dev.sandbox.id";
-/// What the object is for, a [`Role`].
+/// The object's purpose, a [`Role`].
 pub const ROLE: &str = "dev.sandbox.role";
-/// The folder that the sandbox was made from.
+/// The folder of the sandbox's spec.
 pub const FOLDER: &str = "dev.sandbox.folder";
 /// The hash of the resolved spec.
 pub const SPEC_HASH: &str = "dev.sandbox.spec";
 /// The first deadline, RFC 3339.
 pub const EXPIRES: &str = "dev.sandbox.expires";
-/// A container's service.
+/// The service of a container.
 pub const SERVICE: &str = "dev.sandbox.service";
 /// A replica's number, from 1 on.
 pub const REPLICA: &str = "dev.sandbox.replica";
-/// The [`Scope`], absent in the default one.
+/// The [`Scope`]; absent in the default scope.
 pub const SCOPE: &str = "dev.sandbox.scope";
-/// The table of published ports as JSON; on a sandbox's gateway.
+/// The table of published ports as JSON; only on gateways.
 pub const PORTS: &str = "dev.sandbox.ports";
 /// The key of a network or volume in the spec.
 pub const KEY: &str = "dev.sandbox.key";
-/// The name that an image was built under, if it is one of our making.
+/// The name that an image was built under, if the name was generated.
 pub const BUILT: &str = "dev.sandbox.built";
 /// The digest of what an image was built from: its context's files, Dockerfile, arguments and target.
 pub const INPUTS: &str = "dev.sandbox.inputs";
-/// The stored set that a volume's data was cloned from.
+/// The stored set that a volume was cloned from.
 pub const FROM: &str = "dev.sandbox.from";
-/// Label: that set's volume that a volume was cloned from, where it has another name there.
+/// The source volume in that set, if its name differs.
 pub const FROM_VOLUME: &str = "dev.sandbox.from.volume";
-/// The hash of one service's configuration, to tell what a second `up` changes.
+/// The hash of a service's configuration; a second `up` recreates the container if it changed.
 pub const CONFIG_HASH: &str = "dev.sandbox.config";
-/// A service's `restart` in Compose's words (`always`, `on-failure:3`), for whoever honours it; absent for `no`.
+/// A service's `restart` policy in Compose's form (`always`, `on-failure:3`), read by the keeper; absent for `no`.
 pub const RESTART: &str = "dev.sandbox.restart";
-/// What a fault does, as JSON; on the fault's container.
+/// The configuration of a fault as JSON; only on the fault's container.
 pub const FAULT: &str = "dev.sandbox.fault";
-/// The service's container that a fault is one of.
+/// The service's container that a fault affects.
 pub const FAULT_OF: &str = "dev.sandbox.fault-of";
-/// The repository of our own image.
+/// The repository of the agent image.
 pub const AGENT_IMAGE: &str = "sandbox-agent";
-/// All of the above.
+/// All label keys.
 const KEYS: [&str; 19] = [
     NAME,
     ID,
@@ -75,9 +75,9 @@ const KEYS: [&str; 19] = [
     FAULT_OF,
 ];
 
-/// The labels of a container or image of our making, complete: a container has its image's labels as well, and an image
-/// those of its base and its Dockerfile, so each of our keys that is absent is set to nothing. Our side of the engine
-/// takes an empty one for absent ([`read_back`]). What runs our own image needs none of that.
+/// Completes the labels of a container or image. A container inherits the labels of its image, and an image those of
+/// its base and Dockerfile, so each absent key of ours is set to the empty string. [`read_back`] treats an empty value
+/// as absent. Containers of the agent image do not need this.
 pub fn complete(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     if labels.get(ROLE).and_then(|role| role.parse().ok()).is_some_and(Role::runs_our_image) {
         return labels.clone();
@@ -88,13 +88,13 @@ pub fn complete(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     all
 }
 
-/// The labels that an engine reports, without those that [`complete`] has set to nothing.
+/// The labels that an engine reports, without the empty ones that [`complete`] added.
 pub fn read_back(labels: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
     let is_absent = |key: &str, value: &str| value.is_empty() && KEYS.contains(&key);
     labels.into_iter().filter(|(key, value)| !is_absent(key, value)).collect()
 }
 
-/// What an object is for.
+/// The purpose of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// A sandbox's gateway, which is also the lock on its name.
@@ -107,24 +107,24 @@ pub enum Role {
     Volume,
     /// A service's secrets.
     Secret,
-    /// A short-lived container that looks or carries.
+    /// A short-lived container that inspects or copies data.
     Probe,
     /// A fault of a service.
     Fault,
     /// The keeper's container.
     Keeper,
-    /// What keeps services' packets off the engine's machine.
+    /// The container that blocks packets from services to the engine's host.
     HostFirewall,
-    /// The network that gateways publish on.
+    /// The shared network that gateways publish on.
     Edge,
     /// The keeper's volume.
     Pool,
-    /// Our own image.
+    /// The agent image.
     Image,
 }
 
 impl Role {
-    /// All of them.
+    /// All roles.
     pub const ALL: [Self; 12] = [
         Self::Gateway,
         Self::Service,
@@ -140,7 +140,7 @@ impl Role {
         Self::Image,
     ];
 
-    /// The label's value.
+    /// The role as a label value.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
@@ -158,12 +158,12 @@ impl Role {
         }
     }
 
-    /// Whether containers of this role are made from our own image.
+    /// Whether containers of this role run the agent image.
     fn runs_our_image(self) -> bool {
         matches!(self, Self::Gateway | Self::Fault | Self::Keeper | Self::HostFirewall | Self::Pool)
     }
 
-    /// Whether objects of this role belong to one sandbox (and go with it).
+    /// Whether objects of this role belong to one sandbox and are destroyed with it.
     pub fn is_of_a_sandbox(self) -> bool {
         !matches!(self, Self::Keeper | Self::HostFirewall | Self::Edge | Self::Pool | Self::Image)
     }
@@ -175,7 +175,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// A label's value that is no role.
+/// The error for a label value that is not a role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a role")]
 pub struct NotARole(String);
@@ -188,17 +188,17 @@ impl FromStr for Role {
     }
 }
 
-/// A whole world of sandboxes on one engine: its own keeper, pool and edge network. The default one has no name.
+/// A namespace for sandboxes on one engine, with its own keeper, pool and edge network. The default scope has no name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Scope(String);
 
-/// A scope's name that is not letters and digits.
+/// The error for a scope name that is not letters and digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the scope `{0}` may have only letters and digits, at most 32")]
 pub struct NotAScope(String);
 
 impl Scope {
-    /// The variable of the environment that names it.
+    /// The environment variable with the scope's name.
     pub const VARIABLE: &str = "SANDBOX_SCOPE";
 
     /// The scope of this process.
@@ -206,24 +206,24 @@ impl Scope {
         std::env::var(Self::VARIABLE).unwrap_or_default().parse()
     }
 
-    /// Its name, empty for the default one.
+    /// The scope's name, empty for the default one.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Demands of a filter that objects are of this scope. The engine cannot be asked for "no such label": in the
-    /// default scope check [`Scope::owns`] as well.
+    /// Restricts a filter to this scope. The engine cannot filter for an absent label: in the default scope, check
+    /// [`Scope::owns`] as well.
     #[must_use]
     pub fn narrow(&self, filter: Filter) -> Filter {
         if self.0.is_empty() { filter } else { filter.label(SCOPE, &self.0) }
     }
 
-    /// Whether an object with these labels is of this scope.
+    /// Whether an object with these labels belongs to this scope.
     pub fn owns(&self, labels: &BTreeMap<String, String>) -> bool {
         labels.get(SCOPE).map_or("", String::as_str) == self.0
     }
 
-    /// Says in an object's labels that it is of this scope.
+    /// Adds the scope to an object's labels.
     pub fn mark(&self, labels: &mut BTreeMap<String, String>) {
         if !self.0.is_empty() {
             labels.insert(SCOPE.to_owned(), self.0.clone());
@@ -234,32 +234,32 @@ impl Scope {
         if self.0.is_empty() { name.to_owned() } else { format!("{name}-{}", self.0) }
     }
 
-    /// The keeper's container.
+    /// The name of the keeper's container.
     pub fn keeper(&self) -> String {
         self.suffixed("sandbox-keeper")
     }
 
-    /// The keeper's volume, which is also the pool.
+    /// The name of the keeper's volume, which is also the pool.
     pub fn pool(&self) -> String {
         self.suffixed("sandbox-pool")
     }
 
-    /// The container that serves the pool for a keeper which is a process.
+    /// The name of the container that serves the pool to a keeper that runs as a process.
     pub fn storage_server(&self) -> String {
         self.suffixed("sandbox-storage-server")
     }
 
-    /// The container that keeps services' packets off the engine's machine.
+    /// The name of the host firewall's container.
     pub fn host_firewall(&self) -> String {
         self.suffixed("sandbox-host-firewall")
     }
 
-    /// The network that gateways publish on.
+    /// The name of the network that gateways publish on.
     pub fn edge(&self) -> String {
         self.suffixed("sandbox-edge")
     }
 
-    /// The edge network's bridge, as the engine's machine names it: an interface's name has 15 letters at most.
+    /// The edge network's bridge on the engine's host; an interface name has at most 15 characters.
     pub fn edge_bridge(&self) -> String {
         use sha2::{Digest, Sha256};
         format!("sbx-{}", &hex::encode(Sha256::digest(self.edge().as_bytes()))[..11])
@@ -298,23 +298,23 @@ impl From<SandboxId> for String {
     }
 }
 
-/// One incarnation of a sandbox: 12 hex digits, at random.
+/// The id of one instance of a sandbox: 12 random hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SandboxId(String);
 
-/// Text that is not an incarnation.
+/// The error for text that is not an instance id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not 12 hex digits")]
 pub struct NotAnId(String);
 
 impl SandboxId {
-    /// A new one.
+    /// Generates a new id.
     pub fn random() -> Self {
         Self(hex::encode(rand::random::<[u8; 6]>()))
     }
 
-    /// Its digits.
+    /// The hex digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -339,74 +339,74 @@ impl FromStr for SandboxId {
     }
 }
 
-/// The container that is a sandbox's gateway and the lock on its name.
+/// The name of a sandbox's gateway container, which is also the lock on the sandbox's name.
 pub fn gateway(sandbox: &str) -> String {
     format!("sbx-{sandbox}")
 }
 
-/// The gateway of the sandbox that a service's container belongs to, by their names.
+/// The gateway's name, from the name of a service's container.
 pub fn gateway_of(service: &str) -> Option<&str> {
     service.split_once('.').map(|(gateway, _)| gateway).filter(|gateway| gateway.starts_with("sbx-"))
 }
 
-/// A service's container; `replica` counts from 1.
+/// The name of a service's container; `replica` counts from 1.
 pub fn service(sandbox: &str, service: &str, replica: u32) -> String {
     format!("sbx-{sandbox}.{}", replica_name(service, replica))
 }
 
-/// What a replica of a service is called within its sandbox. The first has no number, unless the service's own name ends in
-/// one: a service `web.2` beside two replicas of `web` has another name than the second of these.
+/// The name of a replica within its sandbox. The first replica has no number, unless the service's name ends in one,
+/// so that a service `web.2` does not conflict with the second replica of `web`.
 pub fn replica_name(service: &str, replica: u32) -> String {
     let is_number = |end: &str| !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_digit());
     let ambiguous = service.rsplit_once('.').is_some_and(|(_, end)| is_number(end));
     if replica <= 1 && !ambiguous { service.to_owned() } else { format!("{service}.{}", replica.max(1)) }
 }
 
-/// A network of the spec.
+/// The name of a network of the spec.
 pub fn network(sandbox: &str, key: &str) -> String {
     format!("sbx-{sandbox}.{key}")
 }
 
-/// A volume of the spec.
+/// The name of a volume of the spec.
 pub fn volume(sandbox: &str, key: &str) -> String {
     format!("sbx-{sandbox}.{key}")
 }
 
-/// The volume at a path of a service that names none: `HASH` is of the path.
+/// The name of a service's anonymous volume: it ends in a hash of the mount point.
 pub fn anonymous_volume(sandbox: &str, service: &str, target: &str) -> String {
     use sha2::{Digest, Sha256};
     let hash = hex::encode(Sha256::digest(target.as_bytes()));
     format!("sbx-{sandbox}..{service}.{}", &hash[..12])
 }
 
-/// The volume that holds a service's secrets.
+/// The name of the volume that holds a service's secrets.
 pub fn secrets_volume(sandbox: &str, service: &str) -> String {
     format!("sbx-{sandbox}..{service}.secrets")
 }
 
-/// A short-lived container of a sandbox that looks or carries.
+/// The name of a short-lived container that inspects or copies data.
 pub fn probe(sandbox: &str, what: &str) -> String {
     format!("sbx-{sandbox}..probe.{what}")
 }
 
-/// What stands for a sandbox's data among the names of what is kept still; nothing has that name.
+/// The placeholder for a sandbox's data in a set of quiesced containers; no object has this name.
 pub fn data(sandbox: &str) -> String {
     format!("sbx-{sandbox}..data")
 }
 
-/// Whether this stands for a sandbox's data.
+/// Whether the name is the placeholder for a sandbox's data.
 pub fn is_data(name: &str) -> bool {
     name.strip_prefix("sbx-")
         .and_then(|name| name.strip_suffix("..data"))
         .is_some_and(|name| !name.contains('.'))
 }
 
-/// The container that a fault of a service's container is.
+/// The name of the container that implements a fault.
 pub fn fault(container: &str) -> String {
     container.replacen('.', "..", 1) + ".fault"
 }
 
-/// Our own image, by the digest of the binary.
+/// The reference of the agent image with this digest of the binary.
 pub fn agent_image(digest: &str) -> String {
     format!("{AGENT_IMAGE}:{digest}")
 }
@@ -443,7 +443,7 @@ mod tests {
     fn an_image_s_labels_cannot_show_through_ours() {
         let ours = BTreeMap::from([(ROLE.to_owned(), "service".to_owned()), ("x".to_owned(), String::new())]);
         let image = [SCOPE, FROM, FAULT_OF, RESTART].map(|key| (key.to_owned(), "forged".to_owned()));
-        // As an engine merges them.
+        // Merged as the engine does it.
         let merged = BTreeMap::from(image).into_iter().chain(complete(&ours)).collect::<BTreeMap<_, _>>();
         assert_eq!(read_back(merged), ours);
     }

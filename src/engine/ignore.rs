@@ -1,8 +1,8 @@
-//! `.dockerignore`: which files of a context are left out.
+//! Parses `.dockerignore` and decides which files of a context are excluded.
 //!
-//! The rules are those of the Docker CLI (docs.docker.com, "`.dockerignore` files"): one pattern a line, relative to the
-//! context's root; `*` and `?` within a path's part, `**` across parts, `!` takes back, the last match decides, and
-//! what matches a folder matches all below it.
+//! The rules are those of the Docker CLI (docs.docker.com, "`.dockerignore` files"): one pattern per line, relative to
+//! the context's root; `*` and `?` match within a path component, `**` across components, `!` re-includes, the last
+//! match decides, and a pattern that matches a folder matches everything below it.
 
 use regex::Regex;
 
@@ -19,7 +19,7 @@ struct Rule {
 }
 
 impl Ignore {
-    /// Reads patterns; the error names the one that is none.
+    /// Parses the patterns; the error names an invalid one.
     pub fn parse(text: &str) -> Result<Self, String> {
         let lines = text.trim_start_matches('\u{feff}').lines();
         let lines =
@@ -28,7 +28,7 @@ impl Ignore {
         Ok(Self { rules: rules.into_iter().flatten().collect() })
     }
 
-    /// Whether a path, relative and with `/` between its parts, is left out.
+    /// Whether a path (relative, with `/` separators) is excluded.
     pub fn excludes(&self, path: &str) -> bool {
         let mut excluded = false;
         for rule in &self.rules {
@@ -39,7 +39,7 @@ impl Ignore {
         excluded
     }
 
-    /// Whether something below an excluded folder may be taken back.
+    /// Whether a pattern may re-include files below an excluded folder.
     pub fn takes_back(&self) -> bool {
         self.rules.iter().any(|rule| rule.takes_back)
     }
@@ -64,7 +64,7 @@ fn rule(line: &str) -> Result<Option<Rule>, String> {
     Ok(Some(Rule { takes_back, pattern }))
 }
 
-/// Without leading and trailing slashes, `.` and `..`.
+/// Removes leading and trailing slashes, `.` and `..`.
 fn clean(pattern: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in pattern.split('/') {
@@ -88,7 +88,7 @@ fn translate(pattern: &str) -> String {
                 rest.next();
                 if rest.peek() == Some(&'/') {
                     rest.next();
-                    // Any number of whole parts, none included.
+                    // Any number of whole components, including none.
                     regex.push_str("(?:.*/)?");
                 } else {
                     regex.push_str(".*");

@@ -1,4 +1,4 @@
-//! Images: what the engine has, what is to be pulled, built or imported.
+//! Images of the engine, and the parameters to pull, build and import them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,66 +9,67 @@ use sha2::{Digest, Sha256};
 
 use super::create::{Healthcheck, Port};
 
-/// An image of the engine.
+/// An image that the engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// `sha256:…` of its configuration (or, with containerd's store, of its manifest).
+    /// The digest (`sha256:…`) of its configuration or, with containerd's image store, of its manifest.
     pub id: String,
-    /// `REPOSITORY@sha256:…` of each registry it is known to be in.
+    /// `REPOSITORY@sha256:…` for each registry that it is known to be in.
     pub digests: Vec<String>,
-    /// `REPOSITORY:TAG`s.
+    /// The tags as `REPOSITORY:TAG`.
     pub tags: Vec<String>,
     /// The architecture: `amd64`, `arm64`, …
     pub arch: String,
     /// The architecture's variant, such as `v8`; often empty.
     pub variant: String,
-    /// The operating system.
+    /// The operating system, such as `linux`.
     pub os: String,
     /// The digests of its layers' uncompressed content (`diff_ids`), lowest first; empty in a listing.
     pub layers: Vec<String>,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// When it was made.
+    /// Creation time.
     pub created: Option<Timestamp>,
-    /// What containers of it start with.
+    /// The default configuration of its containers.
     pub config: ImageConfig,
 }
 
-/// What containers of an image start with, where they do not say otherwise.
+/// The default configuration of an image's containers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageConfig {
-    /// User, perhaps with a group; empty: root.
+    /// User, optionally with a group; empty for root.
     pub user: String,
-    /// `KEY=VALUE`s.
+    /// Environment as `KEY=VALUE`.
     pub env: Vec<String>,
     /// The command, or the arguments of the entrypoint.
     pub cmd: Vec<String>,
     /// The entrypoint.
     pub entrypoint: Vec<String>,
-    /// Ports that it listens on.
+    /// Exposed ports.
     pub exposed: Vec<Port>,
-    /// Folders that get an anonymous volume.
+    /// Paths that get an anonymous volume.
     pub volumes: Vec<String>,
-    /// Where it starts.
+    /// Working directory.
     pub workdir: String,
-    /// How its health is told.
+    /// The image's healthcheck.
     pub healthcheck: Option<Healthcheck>,
-    /// The signal that stops it.
+    /// The signal that requests a stop.
     pub stop_signal: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
 }
 
 impl Image {
-    /// The digest of the image's content. Every image store computes the same one, unlike `id`, which is a digest of the
+    /// The digest of the image's content. It is the same in every image store, unlike `id`, which is a digest of the
     /// configuration in one store and of the manifest in another. `None` in a listing, which has no layers.
     pub fn content(&self) -> Option<String> {
         content_digest(&self.os, &self.arch, &self.layers, &self.config)
     }
 }
 
-/// The digest of what a container gets from an image: the platform, the layers, and the configuration as far as all
-/// engines keep it. Labels and the health check are left out: engines write them differently, and labels differ by machine.
+/// The digest of what a container gets from an image: the platform, the layers, and the part of the configuration that
+/// all engines keep. Labels and the healthcheck are excluded: engines write them differently, and labels differ per
+/// machine.
 pub fn content_digest(os: &str, arch: &str, layers: &[String], config: &ImageConfig) -> Option<String> {
     if layers.is_empty() {
         return None;
@@ -79,7 +80,7 @@ pub fn content_digest(os: &str, arch: &str, layers: &[String], config: &ImageCon
         config.exposed.iter().map(|port| format!("{}/{}", port.number, port.protocol)).collect();
     exposed.sort();
     let stop = config.stop_signal.as_deref().unwrap_or_default();
-    // One store writes the default out, the other leaves it empty.
+    // One image store writes the default explicitly, the other leaves it empty.
     let workdir = if config.workdir == "/" { "" } else { &config.workdir };
     let user = [&config.user, workdir, stop];
     let value = serde_json::json!([
@@ -96,108 +97,108 @@ pub fn content_digest(os: &str, arch: &str, layers: &[String], config: &ImageCon
     Some(format!("sha256:{}", hex::encode(Sha256::digest(value.to_string().as_bytes()))))
 }
 
-/// An image to be fetched.
+/// The parameters of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullImage {
-    /// Such as `postgres:16-alpine` or `ghcr.io/a/b@sha256:…`.
+    /// The reference, such as `postgres:16-alpine` or `ghcr.io/a/b@sha256:…`.
     pub reference: String,
-    /// Such as `linux/arm64`; `None`: the engine's own.
+    /// The platform, such as `linux/arm64`; `None` for the engine's own.
     pub platform: Option<String>,
 }
 
-/// A step of a pull.
+/// A progress report of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullProgress {
     /// The layer's short id; empty for the image as a whole.
     pub layer: String,
-    /// What is done with it.
+    /// The phase of the layer.
     pub phase: PullPhase,
-    /// Bytes done.
+    /// Bytes processed.
     pub current: u64,
-    /// Bytes in all, where the engine says.
+    /// Total bytes, if the engine reports them.
     pub total: Option<u64>,
 }
 
-/// What is done with a layer.
+/// The phase of a layer during a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PullPhase {
-    /// It waits for its turn.
+    /// It is queued.
     Waiting,
-    /// It is being fetched.
+    /// The download is in progress.
     Downloading,
-    /// It is here, not yet unpacked.
+    /// It is downloaded, not yet extracted.
     Downloaded,
-    /// It is being unpacked.
+    /// The extraction is in progress.
     Extracting,
     /// It is complete.
     Done,
-    /// It was here already.
+    /// The engine already has it.
     Present,
-    /// The whole pull starts over.
+    /// The whole pull is retried.
     Retrying {
-        /// Which attempt follows, from 2 on.
+        /// The number of the next attempt, from 2 on.
         attempt: u32,
-        /// Why.
+        /// The error of the previous attempt.
         cause: String,
     },
-    /// Something else, in the engine's words.
+    /// Any other message of the engine.
     Note(String),
 }
 
-/// An image to be built.
+/// The parameters of a build.
 #[derive(Debug, Clone, Default)]
 pub struct BuildImage {
-    /// Where its files are.
+    /// The source of the build context.
     pub context: BuildContext,
-    /// Its recipe.
+    /// The source of the Dockerfile.
     pub dockerfile: Dockerfile,
-    /// References it gets.
+    /// References to tag the image with.
     pub tags: Vec<String>,
-    /// Arguments of the recipe (`None`: none given, the recipe's own default).
+    /// Build arguments (`None` uses the Dockerfile's default).
     pub args: BTreeMap<String, Option<String>>,
-    /// The stage to build; `None`: the last.
+    /// The stage to build; `None` for the last.
     pub target: Option<String>,
-    /// Such as `linux/arm64`.
+    /// The target platform, such as `linux/arm64`.
     pub platform: Option<String>,
-    /// Labels it gets.
+    /// Labels of the image.
     pub labels: BTreeMap<String, String>,
-    /// Build every step anew.
+    /// Build every step without the cache.
     pub no_cache: bool,
-    /// Look for newer base images.
+    /// Check for newer base images.
     pub pull: bool,
-    /// The network of the steps.
+    /// The network of `RUN` steps.
     pub network: Option<String>,
-    /// `HOST:ADDRESS`es of the steps.
+    /// Additional `HOST:ADDRESS` entries for `RUN` steps.
     pub extra_hosts: Vec<String>,
-    /// Bytes of `/dev/shm` in the steps.
+    /// Size of `/dev/shm` in `RUN` steps, in bytes.
     pub shm_size: Option<u64>,
-    /// Images whose layers may be taken.
+    /// Images to use as cache sources.
     pub cache_from: Vec<String>,
-    /// Whether the image says which layers it has, so that others may take them; BuildKit only.
+    /// Embed cache metadata, so that others can use the image as a cache source; BuildKit only.
     pub inline_cache: bool,
-    /// Stages that do not come from the cache.
+    /// Stages that are built without the cache.
     pub fresh_stages: Vec<String>,
-    /// Further contexts, by the name of the stage or image that they stand for.
+    /// Additional contexts, keyed by the stage or image name that they replace.
     pub contexts: BTreeMap<String, NamedContext>,
-    /// Secrets that steps may mount; needs BuildKit.
+    /// Secrets that steps may mount; requires BuildKit.
     pub secrets: Vec<BuildSecret>,
-    /// Agents or keys that steps may use (`default`, `ID=SOCKET`); needs BuildKit.
+    /// SSH agents or keys that steps may use (`default`, `ID=SOCKET`); requires BuildKit.
     pub ssh: Vec<String>,
 }
 
-/// Where the files of a build are.
+/// The source of a build context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildContext {
-    /// A folder of this machine.
+    /// A local folder.
     Folder(PathBuf),
     /// A repository or archive that the engine fetches itself.
     Remote(String),
 }
 
-/// A further context of a build.
+/// An additional build context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedContext {
-    /// A folder of this machine.
+    /// A local folder.
     Folder(PathBuf),
     /// An image's files.
     Image(String),
@@ -209,24 +210,24 @@ impl Default for BuildContext {
     }
 }
 
-/// The recipe of a build.
+/// The source of a Dockerfile.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Dockerfile {
     /// `Dockerfile` in the context.
     #[default]
     Default,
-    /// A path, absolute or relative to the context; may be outside it.
+    /// A path, absolute or relative to the context; may be outside the context.
     Path(PathBuf),
-    /// The text itself.
+    /// The text of the Dockerfile.
     Inline(String),
 }
 
-/// Something that steps of a build may read but that stays out of the image.
+/// A secret that build steps may read and that does not become part of the image.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BuildSecret {
-    /// Its id in the recipe.
+    /// The id in the Dockerfile.
     pub id: String,
-    /// Where it comes from.
+    /// The source of the value.
     pub source: SecretSource,
 }
 
@@ -236,37 +237,37 @@ impl fmt::Debug for BuildSecret {
     }
 }
 
-/// Where a build's secret comes from.
+/// The source of a build secret.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SecretSource {
-    /// A file of this machine.
+    /// A local file.
     File(PathBuf),
-    /// A variable of our environment.
+    /// An environment variable of this process.
     Environment(String),
 }
 
-/// A step of a build.
+/// A progress report of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildProgress {
-    /// A step begins, in the recipe's words.
+    /// A step begins; the text is its instruction.
     Step(String),
-    /// A line that a step (or the builder) wrote.
+    /// A line of output of a step or the builder.
     Line(String),
-    /// Bytes of the context sent so far.
+    /// Number of context bytes sent so far.
     Context(u64),
 }
 
-/// An image to be made from a root file system.
+/// The parameters of an image import from a root file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImportImage {
-    /// Its `REPOSITORY:TAG`.
+    /// The tag as `REPOSITORY:TAG`.
     pub tag: String,
-    /// Dockerfile instructions (`ENTRYPOINT ["/sandbox"]`, `ENV A=b`, `LABEL …`) that make its configuration.
+    /// Dockerfile instructions (`ENTRYPOINT ["/sandbox"]`, `ENV A=b`, `LABEL …`) that set its configuration.
     pub changes: Vec<String>,
-    /// Labels.
+    /// Labels of the image.
     pub labels: BTreeMap<String, String>,
-    /// Such as `linux/amd64`; `None`: the engine's own.
+    /// The platform, such as `linux/amd64`; `None` for the engine's own.
     pub platform: Option<String>,
-    /// A word about where it comes from.
+    /// A commit message.
     pub message: Option<String>,
 }

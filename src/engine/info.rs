@@ -1,18 +1,18 @@
-//! What an engine says about itself.
+//! The engine's description of itself and its host.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// An engine's own description of itself and of the machine it runs on.
+/// Version, host and features of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineInfo {
-    /// Docker or something that speaks its API.
+    /// Docker or Podman.
     pub kind: EngineKind,
     /// The engine's version, such as `20.10.24`.
     pub version: String,
-    /// The API version that we and the engine agreed on.
+    /// The negotiated API version.
     pub api: ApiVersion,
-    /// Where we reached it.
+    /// The address that this process reached it at.
     pub location: Location,
     /// The host's name.
     pub name: String,
@@ -22,38 +22,38 @@ pub struct EngineInfo {
     pub distribution: String,
     /// The kernel's version.
     pub kernel: String,
-    /// The architecture in the registries' words: `amd64`, `arm64`, …
+    /// The architecture in OCI notation: `amd64`, `arm64`, …
     pub arch: String,
-    /// Processors that containers may use.
+    /// Number of processors for containers.
     pub cpus: u32,
-    /// Bytes of memory of the engine's machine.
+    /// Memory of the engine's host in bytes.
     pub memory: u64,
-    /// Such as `overlay2`.
+    /// The storage driver, such as `overlay2`.
     pub storage_driver: String,
-    /// Where the engine keeps images and volumes, on its own machine.
+    /// The directory on the engine's host with images and volumes.
     pub root_dir: PathBuf,
-    /// What confines containers.
+    /// The security features that apply to containers.
     pub security: SecurityOptions,
-    /// Version of the control groups.
+    /// The cgroup version.
     pub cgroup: CgroupVersion,
-    /// Who makes the control groups: `cgroupfs` or `systemd`.
+    /// The cgroup driver: `cgroupfs` or `systemd`.
     pub cgroup_driver: String,
-    /// The log driver of containers that ask for none; empty if the engine does not say.
+    /// The default log driver; empty if the engine does not report it.
     pub log_driver: String,
-    /// Whether images can be built with BuildKit.
+    /// Whether the engine can build with BuildKit.
     pub buildkit: bool,
-    /// Whether containers survive the engine's restart.
+    /// Whether containers keep running while the engine restarts.
     pub live_restore: bool,
-    /// Runtimes that a container may ask for.
+    /// Available container runtimes.
     pub runtimes: Vec<String>,
-    /// What the engine itself warns about.
+    /// Warnings of the engine about its configuration.
     pub warnings: Vec<String>,
 }
 
-/// Whose engine it is.
+/// The product that implements the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineKind {
-    /// Docker Engine (Docker Desktop and its kin included).
+    /// Docker Engine (including Docker Desktop and similar products).
     Docker,
     /// Podman's service.
     Podman,
@@ -71,17 +71,17 @@ impl fmt::Display for EngineKind {
 /// A version of the engine's API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ApiVersion {
-    /// The first number.
+    /// The major version.
     pub major: u32,
-    /// The second number.
+    /// The minor version.
     pub minor: u32,
 }
 
 impl ApiVersion {
-    /// The oldest version that we speak (Docker Engine 20.10).
+    /// The oldest supported version (Docker Engine 20.10).
     pub const OLDEST: Self = Self { major: 1, minor: 41 };
 
-    /// Reads `1.41`.
+    /// Parses a version such as `1.41`.
     pub fn parse(text: &str) -> Option<Self> {
         let (major, minor) = text.trim().split_once('.')?;
         Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
@@ -94,19 +94,19 @@ impl fmt::Display for ApiVersion {
     }
 }
 
-/// How an engine is reached.
+/// The address of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// A socket of this machine.
+    /// A local unix socket.
     Unix(PathBuf),
-    /// `HOST:PORT`, encrypted or not.
+    /// `HOST:PORT`, with or without TLS.
     Tcp(String),
     /// `USER@HOST:PORT` through `ssh`.
     Ssh(String),
 }
 
 impl Location {
-    /// Whether the engine's file system is (as far as one can tell) this machine's.
+    /// Whether the engine appears to share this machine's file system.
     pub fn is_local(&self) -> bool {
         matches!(self, Self::Unix(_))
     }
@@ -122,7 +122,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// What confines containers on this engine.
+/// The security features that apply to containers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SecurityOptions {
     /// System calls are filtered.
@@ -131,22 +131,22 @@ pub struct SecurityOptions {
     pub apparmor: bool,
     /// SELinux labels are applied: bind mounts need `z` or `Z`.
     pub selinux: bool,
-    /// The engine runs without root.
+    /// The engine runs rootless.
     pub rootless: bool,
-    /// Containers' users are mapped to others on the host.
+    /// User namespaces map container users to other host users.
     pub userns: bool,
 }
 
-/// The generation of control groups.
+/// The version of the control groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupVersion {
-    /// One hierarchy for each controller.
+    /// A separate hierarchy per controller.
     V1,
     /// The unified hierarchy.
     V2,
 }
 
-/// An architecture's name, as the kernel and Rust have it, in the registries' words.
+/// Converts an architecture's kernel or Rust name to OCI notation.
 pub fn architecture(name: &str) -> &str {
     match name {
         "x86_64" => "amd64",

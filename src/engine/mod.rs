@@ -1,8 +1,8 @@
-//! The only room that knows the container engine's API.
+//! The only layer that accesses the container engine's API.
 //!
-//! [`Engine`] lists the few calls that we need, in our own words; `docker` performs them on a Docker (or Podman)
-//! engine and `recording` on a model in memory that can fail or stall at any call. [`identity`] says how our
-//! objects are labelled and named. This room decides nothing: no retries beyond transport, no policy.
+//! [`Engine`] lists the calls that this program needs. `docker` implements it for Docker and Podman, and `recording`
+//! for an in-memory model that can fail or stall at any call. [`identity`] defines the labels and names of our
+//! objects. This layer has no policy: it retries only transient failures of the transport and of pulls.
 
 use std::pin::Pin;
 
@@ -47,82 +47,82 @@ pub use stream::{
 };
 pub use volume::{CreateVolume, Volume};
 
-/// Bytes on their way to or from the engine, mostly a tar archive.
+/// A stream of bytes to or from the engine, in most cases a tar archive.
 pub type ByteStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
-/// What a container or an exec writes.
+/// The output of a container or exec.
 pub type LogStream = Pin<Box<dyn Stream<Item = Result<LogChunk>> + Send>>;
-/// What happens on the engine, as it happens.
+/// Events of the engine, as they happen.
 pub type EventStream = Pin<Box<dyn Stream<Item = Result<EngineEvent>> + Send>>;
-/// One container's use of resources, about one item a second.
+/// Resource usage of one container, about one sample per second.
 pub type StatsStream = Pin<Box<dyn Stream<Item = Result<Stats>> + Send>>;
-/// Told of every step of a pull.
+/// Callback for the progress of a pull.
 pub type OnPull<'a> = &'a mut (dyn FnMut(PullProgress) + Send);
-/// Told of every line of a build.
+/// Callback for the progress of a build.
 pub type OnBuild<'a> = &'a mut (dyn FnMut(BuildProgress) + Send);
 
 /// A container engine.
 ///
-/// Containers, networks, volumes and images are named by name or id. A look-up of one object answers `None` when
-/// there is none; every other call on a missing object fails with [`ErrorKind::NotFound`].
+/// Containers, networks, volumes and images are identified by name or id. A look-up of one object returns `None` if it
+/// does not exist; every other call on a missing object fails with [`ErrorKind::NotFound`].
 #[async_trait]
 pub trait Engine: Send + Sync {
-    /// What kind of engine this is and what it can do.
+    /// Returns the engine's version and features.
     async fn info(&self) -> Result<EngineInfo>;
 
-    /// An image that the engine has, by reference, digest or id.
+    /// Returns an image by reference, digest or id.
     async fn image(&self, reference: &str) -> Result<Option<Image>>;
-    /// The images with these labels, or with one of these references as a tag. Their `config` holds only labels.
+    /// Lists images with these labels, or with one of these references as a tag. Their `config` holds only labels.
     async fn images(&self, filter: &Filter) -> Result<Vec<Image>>;
-    /// Fetches an image from its registry, with the credentials of the user's Docker configuration.
+    /// Pulls an image with the credentials of the user's Docker configuration.
     async fn pull_image(&self, pull: &PullImage, progress: OnPull<'_>) -> Result<()>;
-    /// Builds an image and answers its id. What failed is in the error's cause.
+    /// Builds an image and returns its id. If a step fails, the error's cause describes it.
     async fn build_image(&self, build: &BuildImage, progress: OnBuild<'_>) -> Result<String>;
-    /// Makes an image of one layer from a tar of its root file system and answers its id.
+    /// Imports an image of one layer from a tar of its root file system and returns its id.
     async fn import_image(&self, import: &ImportImage, rootfs: ByteStream) -> Result<String>;
-    /// Images as one archive that [`Engine::load_images`] takes.
+    /// Exports images as one archive for [`Engine::load_images`].
     async fn save_images(&self, references: &[String]) -> Result<ByteStream>;
-    /// Loads an archive of images and answers the references (or ids) it held.
+    /// Loads an archive of images and returns the references (or ids) in it.
     async fn load_images(&self, archive: ByteStream) -> Result<Vec<String>>;
-    /// Gives an image one more reference.
+    /// Adds a tag to an image.
     async fn tag_image(&self, reference: &str, tag: &str) -> Result<()>;
     /// Removes an image or one of its tags.
     async fn remove_image(&self, reference: &str) -> Result<()>;
 
-    /// Creates a network and answers its id. Names are not unique: look first.
+    /// Creates a network and returns its id. Names are not unique: look for an existing one first.
     async fn create_network(&self, network: &CreateNetwork) -> Result<String>;
-    /// The networks with these labels and one of these names.
+    /// Lists networks with these labels and one of these names.
     async fn networks(&self, filter: &Filter) -> Result<Vec<Network>>;
-    /// A network with the containers that are on it.
+    /// Returns a network with its connected containers.
     async fn network(&self, name: &str) -> Result<Option<Network>>;
-    /// Puts a container on a network ([`Attachment::network`]).
+    /// Connects a container to a network ([`Attachment::network`]).
     async fn connect(&self, container: &str, attachment: &Attachment) -> Result<()>;
-    /// Takes a container off a network, by force if it is running.
+    /// Disconnects a container from a network, even if it is running.
     async fn disconnect(&self, network: &str, container: &str) -> Result<()>;
-    /// Removes a network that no container is on.
+    /// Removes a network without connected containers.
     async fn remove_network(&self, name: &str) -> Result<()>;
 
-    /// Creates a volume. If the name is taken, the engine silently answers the old one: compare the result.
+    /// Creates a volume. If the name is taken, the engine silently returns the existing one: compare the result.
     async fn create_volume(&self, volume: &CreateVolume) -> Result<Volume>;
-    /// The volumes with these labels and one of these names.
+    /// Lists volumes with these labels and one of these names.
     async fn volumes(&self, filter: &Filter) -> Result<Vec<Volume>>;
-    /// A volume by name.
+    /// Returns a volume by name.
     async fn volume(&self, name: &str) -> Result<Option<Volume>>;
-    /// Removes a volume that no container has.
+    /// Removes a volume that no container uses.
     async fn remove_volume(&self, name: &str) -> Result<()>;
 
-    /// Creates a container with all its networks; its id and what the engine warns about. Its name must be free.
+    /// Creates a container with all its networks; returns its id and the engine's warnings. The name must be free.
     async fn create_container_with_warnings(
         &self,
         container: &CreateContainer,
     ) -> Result<(String, Vec<String>)>;
-    /// The same without the warnings.
+    /// Like `create_container_with_warnings`, without the warnings.
     async fn create_container(&self, container: &CreateContainer) -> Result<String> {
         Ok(self.create_container_with_warnings(container).await?.0)
     }
-    /// Starts a container; one that runs already is success.
+    /// Starts a container; succeeds if it runs already.
     async fn start_container(&self, name: &str) -> Result<()>;
-    /// Stops a container: its stop signal (or this one), then a kill after `timeout` (its own when `None`). One that
-    /// is stopped already is success.
+    /// Stops a container: sends its stop signal (or this one) and kills it after `timeout` (`None` for the container's
+    /// own). Succeeds if it is stopped already.
     async fn stop_container(
         &self,
         name: &str,
@@ -131,48 +131,49 @@ pub trait Engine: Send + Sync {
     ) -> Result<()>;
     /// Sends a signal (`SIGKILL`, `HUP`, …) to a running container.
     async fn kill_container(&self, name: &str, signal: &str) -> Result<()>;
-    /// Freezes a running container's processes.
+    /// Pauses the processes of a running container.
     async fn pause_container(&self, name: &str) -> Result<()>;
-    /// Thaws a paused container.
+    /// Resumes a paused container.
     async fn unpause_container(&self, name: &str) -> Result<()>;
     /// Stops and starts a container.
     async fn restart_container(&self, name: &str, timeout: Option<std::time::Duration>) -> Result<()>;
-    /// Gives a container another name, which must be free.
+    /// Renames a container; the new name must be free.
     async fn rename_container(&self, name: &str, to: &str) -> Result<()>;
-    /// Removes a container; `force` kills it first, `volumes` takes its anonymous volumes along.
+    /// Removes a container; `force` kills it first, `volumes` also removes its anonymous volumes.
     async fn remove_container(&self, name: &str, force: bool, volumes: bool) -> Result<()>;
-    /// The containers with these labels and one of these names; stopped ones too unless the filter says otherwise.
+    /// Lists containers with these labels and one of these names, including stopped ones unless the filter excludes
+    /// them.
     async fn containers(&self, filter: &Filter) -> Result<Vec<ContainerSummary>>;
-    /// All about one container.
+    /// Returns the full description of a container.
     async fn container(&self, name: &str) -> Result<Option<Container>>;
-    /// Waits until a container is not running and answers its exit code. Waits as long as it takes.
+    /// Waits without a timeout until a container is not running, and returns its exit code.
     async fn wait_container(&self, name: &str) -> Result<i64>;
 
-    /// What a container has written and, with `follow`, writes.
+    /// Streams a container's logs; with `follow`, also new output.
     async fn logs(&self, name: &str, options: &LogOptions) -> Result<LogStream>;
-    /// A container's own stdin and output, from now on.
+    /// Attaches to a container's stdin and new output.
     async fn attach(&self, name: &str) -> Result<Attached>;
     /// Sets the size of a container's terminal.
     async fn resize_container(&self, name: &str, rows: u16, columns: u16) -> Result<()>;
-    /// A running container's use of resources, until the stream is dropped.
+    /// Streams a running container's resource usage until the stream is dropped.
     async fn stats(&self, name: &str) -> Result<StatsStream>;
-    /// The command lines of the processes that run in a container.
+    /// Lists the command lines of a container's processes.
     async fn processes(&self, name: &str) -> Result<Vec<String>>;
 
     /// Starts a command in a running container.
     async fn exec(&self, name: &str, exec: &Exec) -> Result<ExecSession>;
-    /// A command's exit code, `None` while it runs.
+    /// Returns a command's exit code; `None` while it runs.
     async fn exec_exit_code(&self, id: &str) -> Result<Option<i64>>;
     /// Sets the size of a command's terminal.
     async fn exec_resize(&self, id: &str, rows: u16, columns: u16) -> Result<()>;
 
-    /// Unpacks a tar below the folder `path` of a container, running or not.
+    /// Extracts a tar below the directory `path` of a container, running or not.
     async fn upload(&self, container: &str, path: &str, archive: ByteStream) -> Result<()>;
-    /// A file or folder of a container as a tar whose entries start with the path's last part.
+    /// Streams a file or directory of a container as a tar whose entries start with the path's last component.
     async fn download(&self, container: &str, path: &str) -> Result<ByteStream>;
-    /// What is at a path of a container.
+    /// Returns the metadata of a path in a container.
     async fn stat_path(&self, container: &str, path: &str) -> Result<Option<PathStat>>;
 
-    /// What happens to objects with these labels, from `since` (or now) on. Ends only with the connection.
+    /// Streams events of objects with these labels, from `since` (or now) on. Ends only with the connection.
     async fn events(&self, filter: &Filter, since: Option<Timestamp>) -> Result<EventStream>;
 }

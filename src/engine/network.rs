@@ -1,4 +1,4 @@
-//! Networks as the engine keeps them.
+//! Networks of the engine, and the parameters to create them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,46 +6,46 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 
-/// A network to be made.
+/// The parameters of a network to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateNetwork {
     /// Its name.
     pub name: String,
-    /// The driver, `bridge` as a rule.
+    /// The driver; normally `bridge`.
     pub driver: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// Whether packets stay on it.
+    /// Whether the network is internal (no route to the outside).
     pub internal: bool,
-    /// Whether containers may be put on it from outside a swarm service.
+    /// Whether standalone containers may be connected to a swarm network.
     pub attachable: bool,
     /// Whether it has IPv6 addresses.
     pub ipv6: bool,
-    /// Its subnets; empty: the engine's choice.
+    /// Its subnets; if empty, the engine chooses.
     pub subnets: Vec<Subnet>,
-    /// Options of its driver, see the constants of this type.
+    /// Options of the driver; see the constants of this type.
     pub options: BTreeMap<String, String>,
-    /// The driver that gives out addresses; `None`: `default`.
+    /// The IPAM driver; `None` for `default`.
     pub ipam_driver: Option<String>,
-    /// Options of that driver.
+    /// Options of the IPAM driver.
     pub ipam_options: BTreeMap<String, String>,
 }
 
 impl CreateNetwork {
-    /// `true`: the host has no IPv4 address on the bridge.
+    /// `true`: the host gets no IPv4 address on the bridge.
     pub const INHIBIT_IPV4: &str = "com.docker.network.bridge.inhibit_ipv4";
-    /// `false`: containers on the bridge do not reach each other.
+    /// `false`: containers on the bridge cannot reach each other.
     pub const ENABLE_ICC: &str = "com.docker.network.bridge.enable_icc";
-    /// `false`: addresses are not translated on the way out.
+    /// `false`: outgoing packets are not masqueraded.
     pub const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
-    /// The host's address that ports are published on by default.
+    /// The default host address for published ports.
     pub const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
     /// The bridge's name on the host.
     pub const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
-    /// The packets' greatest size.
+    /// The maximum packet size.
     pub const MTU: &str = "com.docker.network.driver.mtu";
 
-    /// A bridge of this name and nothing else.
+    /// A bridge network with this name and default settings.
     pub fn bridge(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -62,26 +62,26 @@ impl CreateNetwork {
     }
 }
 
-/// A range of addresses of a network.
+/// A subnet of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subnet {
-    /// All its addresses.
+    /// The whole address range.
     pub subnet: IpNet,
-    /// The address that the bridge has (or, with `inhibit_ipv4`, that is kept free).
+    /// The bridge's address (with `inhibit_ipv4`, a reserved address).
     pub gateway: Option<IpAddr>,
-    /// The part that addresses are given out from.
+    /// The range that addresses are assigned from.
     pub range: Option<IpNet>,
-    /// Addresses that must not be given out, by name.
+    /// Addresses that are never assigned, by name.
     pub reserved: BTreeMap<String, IpAddr>,
 }
 
 impl Subnet {
-    /// A subnet and nothing else.
+    /// A subnet with default settings.
     pub fn new(subnet: IpNet) -> Self {
         Self { subnet, gateway: None, range: None, reserved: BTreeMap::new() }
     }
 
-    /// Its addresses, if they are of IPv4.
+    /// The range, if it is IPv4.
     pub fn ipv4(&self) -> Option<Ipv4Net> {
         match self.subnet {
             IpNet::V4(net) => Some(net),
@@ -90,7 +90,7 @@ impl Subnet {
     }
 }
 
-/// A network of the engine.
+/// A network that the engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     /// Its id.
@@ -103,15 +103,15 @@ pub struct Network {
     pub labels: BTreeMap<String, String>,
     /// Options of its driver.
     pub options: BTreeMap<String, String>,
-    /// Whether packets stay on it.
+    /// Whether the network is internal (no route to the outside).
     pub internal: bool,
     /// Whether it has IPv6 addresses.
     pub ipv6: bool,
     /// Its subnets.
     pub subnets: Vec<Subnet>,
-    /// Names and ids of the running containers on it; empty in listings.
+    /// The running containers on it; empty in listings.
     pub containers: Vec<NetworkMember>,
-    /// When it was made.
+    /// Creation time.
     pub created: Option<Timestamp>,
 }
 
@@ -122,6 +122,6 @@ pub struct NetworkMember {
     pub id: String,
     /// The container's name.
     pub name: String,
-    /// Its address there.
+    /// Its address on the network.
     pub address: Option<IpAddr>,
 }

@@ -1,4 +1,4 @@
-//! What flows: logs, commands' input and output, events, use of resources.
+//! Types for streams: logs, commands' input and output, events, resource usage.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,89 +10,89 @@ use tokio::io::AsyncWrite;
 use super::LogStream;
 use super::error::ObjectKind;
 
-/// Which of a process's outputs.
+/// An output stream of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StdStream {
-    /// Standard output; with a terminal, everything.
+    /// Standard output; with a terminal, all output.
     Stdout,
     /// Standard error.
     Stderr,
 }
 
-/// A piece of output, cut anywhere.
+/// A chunk of output, split at any byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogChunk {
-    /// Where it was written to.
+    /// The stream it was written to.
     pub stream: StdStream,
-    /// What was written.
+    /// The bytes of the chunk.
     pub bytes: Bytes,
-    /// Whether this piece starts a message of the log. Known only where output is framed (no terminal).
+    /// Whether this chunk starts a log message. Known only for framed output (no terminal).
     pub starts_message: bool,
 }
 
-/// Which part of a container's logs.
+/// Selects a part of a container's logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogOptions {
-    /// Go on until the container ends.
+    /// Stream new output until the container exits.
     pub follow: bool,
-    /// Only what was written since.
+    /// Only output since this time.
     pub since: Option<Timestamp>,
-    /// Only what was written until then.
+    /// Only output until this time.
     pub until: Option<Timestamp>,
-    /// How many of the last lines.
+    /// Number of lines from the end.
     pub tail: Tail,
-    /// Put RFC 3339 times before lines.
+    /// Prefix lines with RFC 3339 timestamps.
     pub timestamps: bool,
 }
 
-/// How many of the last lines.
+/// Number of lines from the end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Tail {
-    /// All of them.
+    /// All lines.
     #[default]
     All,
-    /// That many.
+    /// At most this many lines.
     Lines(u64),
 }
 
-/// A command to be run in a container.
+/// The parameters of a command in a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exec {
     /// Program and arguments.
     pub cmd: Vec<String>,
-    /// Variables added to the container's.
+    /// Variables added to the container's environment.
     pub env: BTreeMap<String, String>,
-    /// User, perhaps with a group; `None`: the container's.
+    /// User, optionally with a group; `None` for the container's.
     pub user: Option<String>,
-    /// Where it starts; `None`: the container's.
+    /// Working directory; `None` for the container's.
     pub workdir: Option<String>,
-    /// Give it a terminal.
+    /// Allocate a terminal.
     pub tty: bool,
-    /// Give it a stdin; without, it reads end-of-file at once.
+    /// Attach stdin; without it, the command reads end-of-file immediately.
     pub stdin: bool,
-    /// Give it all capabilities.
+    /// Grant all capabilities.
     pub privileged: bool,
-    /// Size of the terminal at the start: rows, columns.
+    /// Initial size of the terminal: rows, columns.
     pub size: Option<(u16, u16)>,
 }
 
 impl Exec {
-    /// A command and nothing else.
+    /// A command with default settings.
     pub fn new<S: Into<String>>(cmd: impl IntoIterator<Item = S>) -> Self {
         Self { cmd: cmd.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 }
 
-/// A writer to a process's stdin; shutting it down (or dropping it) is end-of-file.
+/// A writer to a process's stdin; shutting it down (or dropping it) sends end-of-file.
 pub type Input = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// A command that has been started.
 pub struct ExecSession {
-    /// Its id, for the exit code and the terminal's size.
+    /// The exec id, for the exit code and the terminal's size.
     pub id: String,
-    /// Its stdin.
+    /// The command's stdin.
     pub input: Input,
-    /// What it writes; ends when it ends.
+    /// The command's output; ends when it exits.
     pub output: LogStream,
 }
 
@@ -102,11 +102,11 @@ impl fmt::Debug for ExecSession {
     }
 }
 
-/// A container's own stdin and output.
+/// A container's stdin and output.
 pub struct Attached {
-    /// Its stdin, if it was made with one.
+    /// The stdin, if the container was created with one.
     pub input: Input,
-    /// What it writes.
+    /// The container's output.
     pub output: LogStream,
 }
 
@@ -116,31 +116,31 @@ impl fmt::Debug for Attached {
     }
 }
 
-/// Something that happened on the engine.
+/// An event of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineEvent {
-    /// When.
+    /// The time of the event.
     pub time: Timestamp,
-    /// To what kind of thing.
+    /// The kind of the object.
     pub object: ObjectKind,
-    /// What, in the engine's words: `start`, `die`, `oom`, `health_status: healthy`, `exec_die`, …
+    /// The action in the engine's notation: `start`, `die`, `oom`, `health_status: healthy`, `exec_die`, …
     pub action: String,
-    /// The thing's id.
+    /// The object's id.
     pub id: String,
-    /// The thing's name.
+    /// The object's name.
     pub name: String,
-    /// Its labels and more, such as `exitCode`.
+    /// The object's labels and further attributes, such as `exitCode`.
     pub attributes: BTreeMap<String, String>,
 }
 
-/// A container's use of resources at a moment.
+/// A sample of a container's resource usage.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Stats {
-    /// Processors in use since the sample before: 1.0 is one whole processor.
+    /// Processors in use since the previous sample; 1.0 is one full processor.
     pub cpus: f64,
     /// Bytes of memory, without the page cache.
     pub memory: u64,
-    /// The limit of memory.
+    /// Memory limit in bytes.
     pub memory_limit: u64,
     /// Bytes received on all networks.
     pub received: u64,
@@ -150,21 +150,21 @@ pub struct Stats {
     pub read: u64,
     /// Bytes written to block devices.
     pub written: u64,
-    /// Processes and threads.
+    /// Number of processes and threads.
     pub pids: u64,
 }
 
-/// What is at a path of a container.
+/// The metadata of a path in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathStat {
-    /// The last part of the path.
+    /// The last component of the path.
     pub name: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Permission bits.
     pub mode: u32,
-    /// Whether it is a folder.
+    /// Whether it is a directory.
     pub is_dir: bool,
-    /// What it points to, if it is a symbolic link.
+    /// The target, if it is a symbolic link.
     pub link_target: Option<String>,
 }

@@ -1,10 +1,10 @@
-//! A service becomes a container, key by key as Compose does it, but for the deliberate differences:
+//! Translates a service into its container, key by key as Compose does it, except for these deliberate differences:
 //!
-//! - names, labels and networks are ours, addresses are fixed, the resolver is the sandbox's gateway;
-//! - ports are published by the gateway, restarts are done by the keeper;
-//! - secrets and configs are put in as files, never bound from the host;
-//! - `NET_RAW` is dropped, new privileges (of services that run as root) and fsync are off, and processes are limited,
-//!   unless the spec says otherwise.
+//! - names, labels and networks are generated, addresses are fixed, and the resolver is the sandbox's gateway;
+//! - the gateway publishes the ports, the keeper restarts the services;
+//! - secrets and configs are copied in as files, never bind-mounted from the host;
+//! - `NET_RAW` is dropped, new privileges (of services that run as root) and fsync are disabled, and the number of
+//!   processes is limited, unless the spec says otherwise.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,10 +20,9 @@ use crate::engine::{
 };
 use crate::spec::{self, Durability, Hook, MountKind, NetworkName, RestartPolicy, Service};
 
-/// Processes and threads that a service may have if its spec does not say.
+/// Default limit of processes and threads of a service (`pids_limit`).
 const PIDS: i64 = 8192;
 
-/// The container of one replica of a service.
 pub(super) fn create(
     wish: &DesiredState<'_>,
     service: &Service,
@@ -47,7 +46,7 @@ pub(super) fn create(
     create.logging = service.logging.as_ref().map(logging);
     let policy = Some(service.restart_policy()).filter(|policy| *policy != RestartPolicy::No);
     create.labels.extend(policy.map(|policy| (identity::RESTART.to_owned(), policy.to_string())));
-    // An image that was built or pulled anew is a change, too.
+    // A rebuilt or newly pulled image also changes the container.
     let hash = fingerprint(&create, &(image.map(|image| &image.id), &service.pre_start));
     create.labels.extend(wish.labels(Role::Service));
     create.labels.insert(identity::SERVICE.to_owned(), service.name.to_string());
@@ -56,8 +55,8 @@ pub(super) fn create(
     create
 }
 
-/// The container of a `pre_start` command: the service's own in all that the hook does not say, with its address, which is
-/// free until the service starts.
+/// The container of a `pre_start` command. What the hook does not set comes from the service, including its address,
+/// which is unused until the service starts.
 pub(super) fn init(
     wish: &DesiredState<'_>,
     service: &Service,
@@ -86,7 +85,7 @@ fn process(create: &mut CreateContainer, service: &Service) {
     create.platform.clone_from(&service.platform);
     create.cmd.clone_from(&service.command);
     create.entrypoint.clone_from(&service.entrypoint);
-    // One without a value takes the image's away.
+    // A variable without a value removes the one of the image.
     create.env = service.environment.clone().into_iter().collect();
     create.labels.clone_from(&service.labels);
     create.annotations.clone_from(&service.annotations);
@@ -117,7 +116,7 @@ fn process(create: &mut CreateContainer, service: &Service) {
         .collect();
 }
 
-/// Networks, addresses, names.
+/// Sets networks, addresses and names.
 fn place(
     create: &mut CreateContainer,
     wish: &DesiredState<'_>,
@@ -168,7 +167,7 @@ fn volumes_from(wish: &DesiredState<'_>, entry: &str) -> String {
     mode.map_or_else(|| container.clone(), |mode| format!("{container}:{mode}"))
 }
 
-/// `expose` and the targets of `ports`.
+/// Ports from `expose` and the targets of `ports`.
 fn exposed(service: &Service) -> Vec<engine::Port> {
     let published = service.ports.iter().map(|port| engine::Port {
         number: port.container,
@@ -185,7 +184,7 @@ fn exposed(service: &Service) -> Vec<engine::Port> {
     ports
 }
 
-/// `8080`, `53/udp`, `3000-3005`.
+/// Parses an `expose` entry: `8080`, `53/udp`, `3000-3005`.
 pub(super) fn expose(entry: &str) -> Vec<engine::Port> {
     let (range, protocol) = entry.split_once('/').unwrap_or((entry, "tcp"));
     let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -193,7 +192,7 @@ pub(super) fn expose(entry: &str) -> Vec<engine::Port> {
     (first..=last).filter_map(|number| format!("{number}/{protocol}").parse().ok()).collect()
 }
 
-/// The networks that a container is on, the one of the highest priority first.
+/// The networks of a container, the one with the highest priority first.
 fn attachments(
     wish: &DesiredState<'_>,
     service: &Service,
@@ -218,7 +217,7 @@ fn attachments(
         .collect()
 }
 
-/// `SERVICE` or `SERVICE:ALIAS` as `CONTAINER:ALIAS`.
+/// Translates `SERVICE` or `SERVICE:ALIAS` to `CONTAINER:ALIAS`.
 fn link(wish: &DesiredState<'_>, written: &str) -> Option<String> {
     let (service, alias) = written.split_once(':').unwrap_or((written, written));
     let service = spec::ServiceName::new(service).ok()?;
@@ -244,7 +243,7 @@ fn mounts(wish: &DesiredState<'_>, service: &Service, volumes: &Volumes) -> Vec<
     mounts
 }
 
-/// Mounts that are no volumes.
+/// Mounts other than volumes.
 fn other_mount(mount: &spec::Mount) -> Option<Mount> {
     let kind = match &mount.kind {
         MountKind::Named { .. } | MountKind::Anonymous { .. } => return None,
@@ -269,7 +268,7 @@ fn other_mount(mount: &spec::Mount) -> Option<Mount> {
     Some(Mount { target: mount.target.clone(), read_only: mount.read_only, kind })
 }
 
-/// `/run` or `/run:size=64m`.
+/// Parses `/run` or `/run:size=64m`.
 fn tmpfs(entry: &str) -> (String, String) {
     let (target, options) = entry.split_once(':').unwrap_or((entry, ""));
     (target.to_owned(), options.to_owned())
@@ -341,15 +340,15 @@ fn confine(create: &mut CreateContainer, wish: &DesiredState<'_>, service: &Serv
     }
 }
 
-/// Whether a service's process is the superuser's. One that is not has no capability to pass on, so without new privileges
-/// a hook or an `exec` of the superuser would have none either.
+/// Whether a service's process runs as root. A process of another user has no capabilities, so with
+/// `no-new-privileges` a hook or an `exec` that runs as root would have none either.
 fn runs_as_root(service: &Service, image: Option<&Image>) -> bool {
     let user = service.user.as_deref().filter(|user| !user.is_empty());
     let user = user.or(image.map(|image| image.config.user.as_str())).unwrap_or_default();
     matches!(user.split(':').next().unwrap_or_default(), "" | "0" | "root")
 }
 
-/// Compose writes `label:disable`, the engine `label=disable`; both understand the second form.
+/// Compose allows `label:disable`, the engine writes `label=disable`; both accept the second form.
 fn security_option(written: &str) -> String {
     match written.split_once(':') {
         Some((key, value)) if !key.contains('=') && key != "no-new-privileges" => format!("{key}={value}"),

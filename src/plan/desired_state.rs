@@ -1,4 +1,4 @@
-//! What is wanted: a spec, and the circumstances under which it is built.
+//! The desired state of a sandbox: its spec and the settings of this run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,63 +11,63 @@ use crate::engine::identity as label;
 use crate::engine::identity::{Role, SandboxId, Scope};
 use crate::spec::{Limits, SandboxName, ServiceName, Spec};
 
-/// What is to be built.
+/// The desired state that the planner reads.
 #[derive(Debug, Clone)]
 pub struct DesiredState<'a> {
-    /// The spec, with only the services that are asked for.
+    /// The spec, reduced to the requested services.
     pub spec: &'a Spec,
-    /// The sandbox's name.
+    /// The sandbox's name, which is also the prefix of its objects' names.
     pub name: SandboxName,
-    /// Its incarnation.
+    /// The sandbox's instance id.
     pub id: SandboxId,
-    /// Its world.
+    /// The scope on the engine that the sandbox belongs to.
     pub scope: Scope,
-    /// The first deadline, as the labels tell it.
+    /// The first deadline, as the labels record it.
     pub expires: Option<Timestamp>,
-    /// The reference of our own image.
+    /// The reference of the `sandbox-agent` image.
     pub agent_image: String,
-    /// Where volumes' first content comes from; a volume that is not named here starts empty.
+    /// Where the initial content of volumes comes from; a volume that is not listed starts empty.
     pub sources: BTreeMap<String, VolumeSource>,
-    /// Which seeds run.
+    /// Whether the seeds run.
     pub seeding: Seeding,
-    /// Whether it is being built for the first time: then what is there already was made a moment ago, by an attempt
-    /// that somebody else's took the better of, and has still to be filled.
+    /// Whether the sandbox is new. If it is, objects that exist already were created by an attempt that a conflict
+    /// stopped a moment ago, and still have to be filled.
     pub age: Age,
-    /// The seccomp profile under which fsync costs nothing; `None` where the engine refuses it.
+    /// The seccomp profile that turns fsync into a no-op; `None` if the engine rejects it.
     pub throwaway_seccomp: Option<String>,
-    /// The control group above those of the services' containers, in the engine's words; `None` where there can be none,
-    /// so that `limits` has to be divided.
+    /// The parent control group of the services' containers, in the engine's notation; `None` if there can be none, so
+    /// that `limits` is divided among the containers.
     pub group: Option<String>,
-    /// Where subnets come from.
+    /// The address ranges that subnets are allocated from.
     pub subnets: SubnetPool,
-    /// Services that are made and whose volumes are filled, but that are not started.
+    /// Services that are created and seeded through their volumes, but not started.
     pub only_made: BTreeSet<ServiceName>,
-    /// Whether services that the spec no longer has are removed. Not when only some were asked for.
+    /// Whether to remove services that the spec no longer has. False if only some services were requested.
     pub remove_orphans: bool,
-    /// Services that are made anew even if nothing about them changed.
+    /// Services to recreate even if nothing changed.
     pub recreate: BTreeSet<ServiceName>,
 }
 
-/// Which seeds run.
+/// Whether the seeds run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seeding {
-    /// All of them: the volumes start empty.
+    /// All seeds run: the volumes start empty.
     Run,
-    /// None: the volumes were cloned from data that was seeded.
+    /// No seed runs: the volumes were cloned from seeded data.
     Done,
 }
 
-/// Whether a sandbox is being built or changed.
+/// Whether a sandbox is created or updated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Age {
-    /// It is being built.
+    /// It is created by this plan.
     New,
-    /// It was built before, and is changed.
+    /// It exists, and this plan updates it.
     Standing,
 }
 
 impl DesiredState<'_> {
-    /// The labels of an object of this sandbox.
+    /// The complete labels of an object of this sandbox.
     pub fn labels(&self, role: Role) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::from([
             (label::NAME.to_owned(), self.name.to_string()),
@@ -84,19 +84,19 @@ impl DesiredState<'_> {
         labels
     }
 
-    /// Whether services share what the sandbox may use. One that had a control group keeps it: to leave it, its services
-    /// would have to be made anew.
+    /// The control group that services share, if any. A sandbox that was created with one keeps it: leaving it would
+    /// mean recreating all services.
     pub fn shared(&self, observed: &Observed) -> Option<&String> {
         let limited = self.spec.limits != Limits::default() || observed.limits.is_some();
         self.group.as_ref().filter(|_| limited)
     }
 
-    /// The container of a service's replica.
+    /// The name of a replica's container.
     pub fn container(&self, service: &ServiceName, replica: u32) -> String {
         label::service(self.name.as_str(), service.as_str(), replica)
     }
 
-    /// The gateway's container.
+    /// The name of the gateway's container.
     pub fn gateway(&self) -> String {
         label::gateway(self.name.as_str())
     }

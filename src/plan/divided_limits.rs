@@ -1,14 +1,14 @@
-//! What each container may use, so that all of a sandbox's stay within its `limits`.
+//! Computes each container's limits so that together they stay within the sandbox's `limits`.
 //!
-//! Where a control group above theirs binds them together, each has what its service says and no more is needed. Where
-//! there can be none, what the sandbox may use is divided: a service that has a limit of its own keeps it, the others
-//! get equal parts of the rest. Where the written ones alone are too much, all are made smaller in proportion.
+//! With a parent control group each container needs only the limits of its own service. Without one, the sandbox's
+//! limits are divided: a service with a limit of its own keeps it, and the others get equal parts of the rest. If the
+//! written limits alone exceed the total, all are reduced in proportion.
 
 use std::collections::BTreeMap;
 
 use crate::spec::{Limits, Service, ServiceName, Spec};
 
-/// What one container of a service may use, where anything limits it.
+/// Resource limits of one container of a service.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Share {
     /// Bytes of memory.
@@ -19,19 +19,19 @@ pub struct Share {
     pub pids: Option<i64>,
 }
 
-/// How all of a sandbox's containers are kept within its `limits`.
+/// How the containers of a sandbox are kept within its `limits`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// A control group above theirs does so.
+    /// A parent control group limits them together.
     Group,
-    /// Each gets a part.
+    /// Each container gets a part of the limits.
     Parts,
 }
 
-/// The period of which a processor's share is measured if a service does not say, in microseconds.
+/// Default CPU period (`cpu_period`) in microseconds.
 const PERIOD: i64 = 100_000;
 
-/// What so many processors are of a period.
+/// The CPU quota that equals this many processors.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -41,7 +41,7 @@ fn quota(cpus: f64, period: i64) -> i64 {
     (cpus * period as f64).round() as i64
 }
 
-/// Processors that a service's `cpu_quota` and `cpu_period` come to.
+/// The number of processors that a service's `cpu_quota` and `cpu_period` amount to.
 #[expect(clippy::cast_precision_loss, reason = "microseconds, far below 2^52")]
 fn cpus_of_quota(service: &Service) -> Option<f64> {
     let quota = service.resources.cpu_quota.filter(|quota| *quota > 0)?;
@@ -49,8 +49,8 @@ fn cpus_of_quota(service: &Service) -> Option<f64> {
     Some(quota as f64 / period as f64)
 }
 
-/// The quota of a service's containers: what is written, no more than what it may use. None where the share is told
-/// as processors; the engine does not take both.
+/// The CPU quota of a service's containers: the one in the spec, capped by the service's share. `None` if the share is
+/// given as a number of processors; the engine does not accept both.
 pub(super) fn quota_of(
     service: &Service,
     whole: Option<f64>,
@@ -68,20 +68,20 @@ pub(super) fn quota_of(
     }
 }
 
-/// Whether a service's processors are told as quota and period.
+/// Whether the spec limits a service's processors by quota and period.
 pub(super) fn told_by_quota(service: &Service) -> bool {
     let written = &service.resources;
     service.cpu_limit().is_none() && (written.cpu_quota.is_some() || written.cpu_period.is_some())
 }
 
-/// The shares of all services' containers. Without `limits`, what each service says itself.
+/// The shares of all services' containers. Without `limits`, each service has only the limits that it sets itself.
 pub fn shares(spec: &Spec, sharing: Sharing) -> BTreeMap<ServiceName, Share> {
     match sharing {
         Sharing::Parts => parts(spec),
         Sharing::Group => {
             let own = |service: &Service| Share {
                 memory: service.memory_limit(),
-                // No group may be granted more processors than the one above it (version 1 refuses it).
+                // A group must not be granted more processors than its parent (cgroup v1 rejects it).
                 cpus: service.cpu_limit().map(|own| spec.limits.cpus.map_or(own, |whole| own.min(whole))),
                 pids: service.pids_limit(),
             };
@@ -90,7 +90,7 @@ pub fn shares(spec: &Spec, sharing: Sharing) -> BTreeMap<ServiceName, Share> {
     }
 }
 
-/// What a sandbox may use, for people.
+/// Formats the limits of a sandbox for people.
 pub(super) fn words(limits: &Limits) -> String {
     let memory = limits.memory.map(|bytes| format!("{} MiB of memory", bytes >> 20));
     let cpus = limits.cpus.map(|cpus| format!("{cpus} cpus"));
@@ -116,7 +116,7 @@ fn parts(spec: &Spec) -> BTreeMap<ServiceName, Share> {
     });
     let share = |name: &ServiceName| Share {
         memory: memory.get(name).map(|bytes| *bytes as u64),
-        // The engine counts in hundredths of a percent at best.
+        // The engine's resolution is a hundredth of a percent at best.
         cpus: cpus.get(name).map(|cpus| (cpus * 1e4).round() / 1e4),
         pids: pids.get(name).map(|pids| (*pids as i64).max(1)),
     };
@@ -134,7 +134,7 @@ fn divide(
     let silent: f64 = services().filter(|service| own(service).is_none()).map(containers).sum();
     let part = whole.filter(|_| silent > 0.0).map(|whole| {
         let rest = whole - written;
-        // Where nothing is left they get what an equal part would be, and all shrink.
+        // If nothing is left, they get an equal part of the whole, and all are reduced.
         if rest > 0.0 { rest / silent } else { whole / services().map(containers).sum::<f64>() }
     });
     let asked = written + part.unwrap_or_default() * silent;

@@ -1,4 +1,4 @@
-//! What tells whether a second `up` has to make a container anew.
+//! Hashes a container's configuration, to decide whether `up` has to recreate the container.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -6,11 +6,11 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::{CreateContainer, MountKind};
 
-/// A hash of what a container is made from and of whatever else it depends on.
+/// Hashes the configuration of a container and whatever else it depends on.
 ///
-/// Equal containers have equal ones in every build of this program: the form that is hashed has its keys in order and
-/// leaves out what has its default, so that a setting that a later build knows more changes nothing where nobody uses
-/// it. The labels of volumes that come with the container (a deadline is one) are no part of it.
+/// The hash of equal containers is the same in every build of this program: the hashed form has its keys in order and
+/// omits default values, so that a setting added by a later version changes no hash where it is not used. The labels
+/// of volumes that are created with the container (a deadline is one) are not hashed.
 pub fn fingerprint(container: &CreateContainer, besides: &impl Serialize) -> String {
     let mut container = container.clone();
     for mount in &mut container.mounts {
@@ -25,11 +25,11 @@ pub fn fingerprint(container: &CreateContainer, besides: &impl Serialize) -> Str
 }
 
 fn json(value: &impl Serialize) -> Value {
-    // None of what is hashed has a form that JSON has not: keys are text, numbers are finite.
+    // JSON can represent everything that is hashed: keys are text, numbers are finite.
     serde_json::to_value(value).unwrap_or_default()
 }
 
-/// Takes away what is as in `default`.
+/// Removes values that equal those in `default`.
 fn leave_out(form: &mut Value, default: &Value) {
     let (Value::Object(form), Value::Object(default)) = (form, default) else { return };
     form.retain(|key, value| match default.get(key) {
@@ -59,7 +59,7 @@ mod tests {
         container
     }
 
-    /// A change of this figure makes every standing sandbox's containers anew at the next `up`.
+    /// Changing this value recreates the containers of every existing sandbox at the next `up`.
     #[test]
     fn every_build_of_this_program_comes_to_the_same() {
         assert_eq!(fingerprint(&container(), &"sha256:aa"), "d2ad6cc3549c71b4");

@@ -1,4 +1,4 @@
-//! The gateway's container and what it is told.
+//! Plans the gateway's container and its configuration.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ use crate::engine::{
 };
 use crate::spec::{NetworkMode, NetworkName, Service, Spec};
 
-/// The gateway's container, with all that it is told. Its creation claims the name, and brings the memory that secrets
-/// live in.
+/// The gateway's container with its whole configuration. Creating it claims the sandbox's name and allocates the
+/// memory that holds the secrets.
 pub(super) fn create(
     wish: &DesiredState<'_>,
     config: &GatewayConfig,
@@ -46,13 +46,13 @@ pub(super) fn create(
             ("max-file".to_owned(), "2".to_owned()),
         ]),
     });
-    // Docker's own setting; Podman has none, and the gateway answers at port 53 without a capability.
+    // Docker sets this by default, Podman does not; the gateway binds port 53 without a capability.
     create.sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
     let router = network::mode(wish.spec) == GatewayMode::Router;
     if router {
         create.cap_add = vec!["NET_ADMIN".to_owned()];
     }
-    // A new namespace has the engine's machine's own setting, which is to pass packets on. Without a filter none may be.
+    // A new network namespace inherits the host's default, which is to forward. Without a filter it must not.
     let forwards = if router { "1" } else { "0" };
     create.sysctls.insert("net.ipv4.ip_forward".to_owned(), forwards.to_owned());
     create.mounts = wish
@@ -68,7 +68,7 @@ pub(super) fn create(
     create
 }
 
-/// A service's secrets: memory, as a volume that the gateway and the service share.
+/// A service's secrets: a tmpfs volume that the gateway and the service share.
 pub(super) fn secrets_mount(wish: &DesiredState<'_>, service: &Service, target: String) -> Mount {
     let mut labels = wish.labels(Role::Secret);
     labels.insert(identity::SERVICE.to_owned(), service.name.to_string());
@@ -85,7 +85,7 @@ pub(super) fn secrets_mount(wish: &DesiredState<'_>, service: &Service, target: 
     Mount { target, read_only: true, kind: MountKind::NewVolume { create, no_copy: true } }
 }
 
-/// What the gateway is told.
+/// The gateway's configuration.
 pub(super) fn config(
     wish: &DesiredState<'_>,
     observed: &Observed,
@@ -129,7 +129,7 @@ fn forward(wish: &DesiredState<'_>, port: &PublishedService) -> Forward {
     }
 }
 
-/// Services on networks before those in the network of another, so that an address is the former's.
+/// Services with networks of their own first, before those that share another's, so that an address maps to its owner.
 fn owners_first(spec: &Spec) -> impl Iterator<Item = &Service> {
     let of = |joined: bool| {
         let joins = |service: &&Service| matches!(service.network_mode, Some(NetworkMode::Service(_)));
@@ -169,7 +169,7 @@ fn addresses(
         .collect()
 }
 
-/// The host and everything else on the engine, but for what a rule names on purpose.
+/// Addresses that egress never reaches: the host and everything else on the engine, unless a rule names it.
 fn forbidden(wish: &DesiredState<'_>, observed: &Observed) -> Vec<ipnet::Ipv4Net> {
     let rules = wish.spec.egress.rules().iter();
     let named: Vec<ipnet::Ipv4Net> = rules

@@ -1,4 +1,4 @@
-//! What the gateway is told: its configuration, which its environment carries.
+//! The gateway's configuration, which is passed in its environment.
 
 use std::{
     collections::BTreeMap,
@@ -10,38 +10,38 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::spec::{EgressPolicy, EgressRule, GatewayMode, NamePattern, RuleError, is_label};
 
-/// The variables of the gateway's environment that carry the configuration: this and a number from 0 on.
+/// Prefix of the environment variables that carry the configuration; a number from 0 follows.
 const VARIABLE: &str = "SANDBOX_GATEWAY_";
 
-/// The most that one variable carries, in bytes: the kernel takes none of 128 KiB or more (`MAX_ARG_STRLEN`).
+/// Maximum bytes per variable: the kernel rejects 128 KiB or more (`MAX_ARG_STRLEN`).
 const PIECE: usize = 100_000;
 
-/// Everything the gateway knows when it starts.
+/// Everything the gateway needs to know when it starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatewayConfig {
-    /// The sandbox's name; only for the log.
+    /// The sandbox's name, used only in log messages.
     pub sandbox: String,
     /// The sandbox's own networks.
     pub networks: Vec<GatewayNetwork>,
-    /// The shared bridge through which the host reaches us and we reach the outside; `None` if nothing is published
-    /// and nothing let out.
+    /// The shared bridge between the host, the gateway and the outside; `None` if no port is published and egress is
+    /// denied.
     #[serde(default)]
     pub edge: Option<EdgeNetwork>,
     /// Published ports.
     #[serde(default)]
     pub forwards: Vec<Forward>,
-    /// What may leave.
+    /// The egress policy of the sandbox.
     pub egress: EgressPolicy,
-    /// The services, their names and their addresses.
+    /// The services with their names and addresses.
     #[serde(default)]
     pub services: Vec<ServiceAddress>,
-    /// Never let out, whatever the policy says: the engine host's own addresses, the pool that sandboxes' subnets
-    /// come from, the engine's other networks. It wins over every rule, so what a spec names on purpose must not be
-    /// put here.
+    /// Destinations that are always blocked, whatever the policy says: the engine host's addresses, the ranges of
+    /// sandboxes' subnets, the engine's other networks. This takes precedence over every rule, so an address that a
+    /// spec names explicitly must not be listed here.
     #[serde(default)]
     pub forbidden: Vec<Ipv4Net>,
-    /// Who resolves outside names; the engine's own resolver if absent.
+    /// The DNS server for outside names; the engine's resolver if absent.
     #[serde(default)]
     pub resolver: Option<SocketAddr>,
 }
@@ -50,17 +50,17 @@ pub struct GatewayConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatewayNetwork {
-    /// The key in the spec, such as `default`.
+    /// The network's key in the spec, such as `default`.
     pub name: String,
     /// The network's subnet.
     pub subnet: Ipv4Net,
-    /// The gateway container's own fixed address.
+    /// The gateway's own fixed address.
     pub address: Ipv4Addr,
-    /// The address that IPAM keeps for "the gateway" and that services have as their default route; adopted in router
-    /// mode.
+    /// The address that IPAM reserves as "the gateway" and that services use as their default route; the gateway
+    /// adopts it in router mode.
     #[serde(default)]
     pub adopt: Option<Ipv4Addr>,
-    /// Whether the engine isolates the network (then nothing is ever routed from it).
+    /// Whether the engine isolates the network (nothing is routed from it).
     pub internal: bool,
 }
 
@@ -68,28 +68,28 @@ pub struct GatewayNetwork {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EdgeNetwork {
-    /// Its subnet; nothing in it is ever a destination.
+    /// Its subnet; addresses in it are never valid destinations.
     pub subnet: Ipv4Net,
-    /// The bridge's own address: the host's side, and our default route.
+    /// The bridge's own address: the host's side, and the gateway's default route.
     pub bridge: Ipv4Addr,
 }
 
-/// A published port: from the edge to a service.
+/// A published port, forwarded from the edge network to a service.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Forward {
-    /// The port we listen on at the edge; the engine publishes it on the host's loopback.
+    /// The port the gateway listens on at the edge; the engine publishes it on the host's loopback.
     pub edge_port: u16,
-    /// Of which protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// The service; one of [`GatewayConfig::services`].
+    /// The target service; one of [`GatewayConfig::services`].
     pub service: String,
-    /// Its only container that it leads to; absent if they take turns.
+    /// The only container to forward to; if absent, connections are distributed round-robin over the replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
     /// The port inside the service's container.
     pub container_port: u16,
-    /// The network to reach it by; any the service is on if absent.
+    /// The network to reach the service on; any common network if absent.
     #[serde(default)]
     pub network: Option<String>,
 }
@@ -104,26 +104,26 @@ pub enum Protocol {
     Udp,
 }
 
-/// A service's container: what it is called and where it is.
+/// A service's container with its names and addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceAddress {
     /// The service's name in the spec; replicas share it.
     pub service: String,
-    /// The container's name on the engine, asked of the engine's resolver when no address is known.
+    /// The container's name on the engine, looked up at the engine's resolver if no address is known.
     pub container: String,
-    /// Further names inside the sandbox (aliases, the hostname): these are never outside names.
+    /// Further names inside the sandbox (aliases, the hostname); they are never resolved outside.
     #[serde(default)]
     pub aliases: Vec<String>,
-    /// Its fixed address on each network, by the network's name.
+    /// The container's fixed address on each network, by the network's name.
     #[serde(default)]
     pub addresses: BTreeMap<String, Ipv4Addr>,
 }
 
 impl GatewayConfig {
-    /// The variables that carry it, as JSON: what is known before the container is made needs no file in it.
+    /// Encodes the configuration as JSON in environment variables, so that the container needs no configuration file.
     pub fn to_environment(&self) -> BTreeMap<String, String> {
-        // Keys are text and numbers are finite: JSON has a form for all of it.
+        // JSON can represent all of it: keys are text, numbers are finite.
         let json = serde_json::to_string(self).unwrap_or_default();
         let mut rest = json.as_str();
         let pieces = std::iter::from_fn(|| {
@@ -134,16 +134,16 @@ impl GatewayConfig {
         pieces.enumerate().map(|(number, piece)| (format!("{VARIABLE}{number}"), piece)).collect()
     }
 
-    /// Reads it from the variables that carry it.
+    /// Reads the configuration from environment variables.
     ///
     /// # Errors
-    /// When they are missing, or do not carry a configuration.
+    /// Fails if the variables are missing or do not contain a configuration.
     pub fn from_environment(value: impl Fn(&str) -> Option<String>) -> Result<Self, serde_json::Error> {
         let pieces = (0..).map_while(|number| value(&format!("{VARIABLE}{number}")));
         serde_json::from_str(&pieces.collect::<String>())
     }
 
-    /// How this policy is enforced.
+    /// How the gateway enforces this policy.
     pub fn mode(&self) -> GatewayMode {
         self.egress.mode()
     }

@@ -1,4 +1,4 @@
-//! Which images are fetched or built before anything else.
+//! Plans which images are pulled or built before anything else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,9 +13,9 @@ use crate::engine::{
 use crate::spec::reserved;
 use crate::spec::{self, Build, ImageSource, PullPolicy, Service, ServiceName, Spec};
 
-/// Plans the images of a spec: pulls what is missing (or must be fresh), builds what is missing (or in `rebuild`). An image
-/// that one service builds and another only names is built. An image is built after those that its Dockerfile and its
-/// contexts need.
+/// Plans the images of a spec: pulls what is missing (or must be fresh), builds what is missing (or in `rebuild`). An
+/// image that one service builds and another only references is built. Builds run after those that their Dockerfile
+/// and contexts need.
 pub fn plan_images(spec: &Spec, scope: &Scope, observed: &Observed, rebuild: &BTreeSet<ServiceName>) -> Plan {
     let mut plan = Plan::default();
     for (reference, service) in sources(spec) {
@@ -55,12 +55,12 @@ pub fn plan_images(spec: &Spec, scope: &Scope, observed: &Observed, rebuild: &BT
     plan
 }
 
-/// The images of a service's `pre_start` commands that are not its own.
+/// The images of a service's `pre_start` commands, other than the service's own.
 fn init_images(service: &Service) -> impl Iterator<Item = (usize, &str)> {
     service.pre_start.iter().enumerate().filter_map(|(index, hook)| Some((index, hook.image.as_deref()?)))
 }
 
-/// Every image that a spec's containers are made from.
+/// The references of all images that a spec's containers use.
 pub fn image_references(spec: &Spec) -> BTreeSet<String> {
     let services = spec.services.values().chain(spec.build_only.values());
     let all = services.flat_map(|service| {
@@ -70,7 +70,7 @@ pub fn image_references(spec: &Spec) -> BTreeSet<String> {
     all.collect()
 }
 
-/// The images of a spec, each with the service that says where it comes from: one that builds it, if there is one.
+/// The images of a spec, each with the service that defines its source: one that builds it, if any.
 fn sources(spec: &Spec) -> Vec<(String, &Service)> {
     let services = || spec.services.values().chain(spec.build_only.values());
     let builders = services().filter(|service| service.build().is_some());
@@ -87,7 +87,7 @@ fn sources(spec: &Spec) -> Vec<(String, &Service)> {
     in_order.collect()
 }
 
-/// Has each build wait for those that make what it needs, unless these wait for it.
+/// Makes each build wait for the builds that produce its inputs, unless that would be a cycle.
 fn order_builds(plan: &mut Plan, spec: &Spec, observed: &Observed) {
     let mut builds: BTreeMap<String, StepId> = BTreeMap::new();
     let mut needed: Vec<(StepId, Vec<String>)> = Vec::new();
@@ -101,7 +101,7 @@ fn order_builds(plan: &mut Plan, spec: &Spec, observed: &Observed) {
         });
         needed.push((step.id.clone(), contexts.chain(bases.into_iter().flatten()).cloned().collect()));
     }
-    // An image that a service pulls, or pulls anew, may be what a build starts from.
+    // A build may start from an image that a service pulls or refreshes.
     let pulled = sources(spec).into_iter().map(|(reference, _)| reference);
     for reference in pulled {
         let id = StepId::new("image", &reference);
@@ -120,7 +120,7 @@ fn order_builds(plan: &mut Plan, spec: &Spec, observed: &Observed) {
     plan.sort();
 }
 
-/// A reference with what is left out of it: Docker's own registry is not written, the tag `latest` is.
+/// Normalizes a reference: removes Docker's own registry, adds the tag `latest`.
 fn full_reference(reference: &str) -> String {
     let name = reference.strip_prefix("docker.io/").unwrap_or(reference);
     let name = name.strip_prefix("library/").unwrap_or(name);
@@ -128,19 +128,19 @@ fn full_reference(reference: &str) -> String {
     if last.contains([':', '@']) { name.to_owned() } else { format!("{name}:latest") }
 }
 
-/// The reference that a service's containers are made from. What is built is named after the spec and tagged with what
-/// it is built from, so that sandboxes of one folder share it and those of two folders of one name do not.
+/// The image reference of a service's containers. A built image is named after the spec and tagged with a hash of its
+/// sources, so that sandboxes of one folder share it and those of two folders with the same name do not.
 pub fn reference(spec: &Spec, service: &Service) -> String {
     match &service.source {
         ImageSource::Image(reference) => reference.clone(),
         ImageSource::Build(build) => {
-            // How it is built is not what it is built from.
+            // Options that do not change the result of the build are not hashed.
             let what =
                 Build { no_cache: false, no_cache_filter: Vec::new(), pull: false, ..(**build).clone() };
             let from = || hex::encode(&Sha256::digest(serde_json::json!(what).to_string().as_bytes())[..6]);
             let named = || {
                 let name = format!("{}-{}:{}", spec.name, service.name, from());
-                // The project may be called `sandbox-…`, which no archive of images may bring.
+                // The project may be called `sandbox-…`, a name that an image archive must not contain.
                 if reserved::is_image(&name) { format!("local/{name}") } else { name }
             };
             build.tag.clone().unwrap_or_else(named)
@@ -197,7 +197,7 @@ fn build_op(spec: &Spec, scope: &Scope, service: &Service, build: &Build, refere
         tags,
         args: build.args.clone(),
         target: build.target.clone(),
-        // Of several platforms a sandbox needs the one that it runs on, which is the engine's own.
+        // Of several platforms a sandbox needs only the engine's own.
         platform: service.platform.clone().or_else(|| match build.platforms.as_slice() {
             [only] => Some(only.clone()),
             _ => None,
@@ -221,7 +221,7 @@ fn build_op(spec: &Spec, scope: &Scope, service: &Service, build: &Build, refere
     }))
 }
 
-/// The additional contexts: a service's is its image.
+/// The additional contexts; a context `service:NAME` is that service's image.
 fn contexts(spec: &Spec, build: &Build) -> BTreeMap<String, NamedContext> {
     let of_service = |name: &str| {
         let service = spec.services.get(name).or_else(|| spec.build_only.get(name))?;
@@ -240,7 +240,7 @@ fn contexts(spec: &Spec, build: &Build) -> BTreeMap<String, NamedContext> {
     contexts.collect()
 }
 
-/// The spec's labels, and the folder that the image is built for. One whose name is of our making says so: it is ours to
+/// The spec's labels and the folder the image is built for. A label marks an image with a generated name as ours to
 /// remove.
 fn labels(spec: &Spec, scope: &Scope, build: &Build, reference: &str) -> BTreeMap<String, String> {
     let mut labels = build.labels.clone();
@@ -249,7 +249,7 @@ fn labels(spec: &Spec, scope: &Scope, build: &Build, reference: &str) -> BTreeMa
     if build.tag.is_none() {
         labels.insert(identity::BUILT.to_owned(), reference.to_owned());
     }
-    // What the Dockerfile or its base says in our name does not count.
+    // Overrides labels in our namespace that the Dockerfile or its base image sets.
     identity::complete(&labels)
 }
 
@@ -262,7 +262,7 @@ fn build_secret(spec: &Spec, secret: &spec::BuildSecret) -> Option<BuildSecret> 
     Some(BuildSecret { id: secret.target.clone().unwrap_or_else(|| secret.source.clone()), source })
 }
 
-/// `NAME:ADDRESS` lines, one for each address.
+/// Formats `NAME:ADDRESS` lines, one per address.
 pub(super) fn hosts(hosts: &BTreeMap<String, Vec<String>>) -> Vec<String> {
     hosts
         .iter()

@@ -1,8 +1,8 @@
-//! A spec and what is observed become a plan: a list of operations, each with its cause and its undo. Pure.
+//! Compares the desired and the observed state and returns a plan: a list of operations, each with its cause and undo.
 //!
-//! [`DesiredState`] (what is wanted) and [`Observed`] (what the engine has) go in, a [`Plan`] comes out; its `Display` is the
-//! dry run and the oracle of the tests. Nothing here asks an engine, a clock or a file. A running sandbox is planned
-//! for in the same way as a new one: what is there already is simply not in the plan.
+//! [`DesiredState`] (the spec) and [`Observed`] (what the engine has) go in, a [`Plan`] comes out; its `Display` is
+//! the output of the dry run and what the tests compare. The layer is pure: it does not access an engine, a clock or a
+//! file. An update of a running sandbox is planned like a new one: what exists already is not in the plan.
 
 mod container;
 mod desired_state;
@@ -47,7 +47,7 @@ pub use volume::{VolumeSource, Volumes, volumes_of};
 
 use crate::spec::ServiceName;
 
-/// What a step is called within its plan, such as `start db`. Other steps name it as their need.
+/// The name of a step within its plan, such as `start db`. Other steps refer to it in `needs`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(String);
 
@@ -63,23 +63,23 @@ impl fmt::Display for StepId {
     }
 }
 
-/// The part of a build that a step belongs to, in the order in which they are shown.
+/// The phase of a build that a step belongs to, in the order of display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// What has changed goes away.
+    /// Removes objects that have changed.
     Remove,
-    /// Images are fetched or built.
+    /// Pulls and builds images.
     Images,
-    /// The name is claimed, networks are made.
+    /// Claims the name and creates networks.
     Network,
-    /// Volumes are made and filled.
+    /// Creates and fills volumes.
     Data,
-    /// Containers are made.
+    /// Creates containers.
     Create,
-    /// They are started and waited for.
+    /// Starts containers and waits until they are ready.
     Start,
-    /// Services are seeded.
+    /// Runs the seeds of services.
     Seed,
 }
 
@@ -97,20 +97,20 @@ impl fmt::Display for Phase {
     }
 }
 
-/// One operation of a plan.
+/// One operation of a plan with its cause and its dependencies.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// What it is called.
+    /// The step's name within the plan.
     pub id: StepId,
-    /// What is done.
+    /// The operation to execute.
     pub op: Op,
-    /// Why: what in the spec or on the engine asks for it.
+    /// The reason for the step, in the spec or on the engine.
     pub cause: String,
-    /// The service it is done for.
+    /// The service that the step belongs to, if any.
     pub service: Option<ServiceName>,
-    /// The steps that must be done before. One that is not in the plan is met already.
+    /// Steps that must be done first. One that is not in the plan counts as done.
     pub needs: BTreeSet<StepId>,
-    /// Steps that it gives way to, if there are any: it begins once one of them is done. They do not wait for it.
+    /// If not empty, the step begins only once one of these is done. They do not wait for it.
     pub gives_way_to: BTreeSet<StepId>,
 }
 
@@ -120,29 +120,29 @@ impl fmt::Display for Step {
     }
 }
 
-/// Operations in an order in which each comes after what it needs.
+/// Operations in dependency order.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     steps: Vec<Step>,
 }
 
 impl Plan {
-    /// The operations.
+    /// The operations in order.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
 
-    /// The operations, to be run.
+    /// The operations in order, for the executor.
     pub fn into_steps(self) -> Vec<Step> {
         self.steps
     }
 
-    /// Whether nothing is to be done.
+    /// Whether the plan has no operations.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
 
-    /// Adds a step. Steps are added after those they need, so a plan has no cycle.
+    /// Adds a step. A step is added after those it needs, so a plan has no cycle.
     fn push(&mut self, step: Step) {
         debug_assert!(
             !self.steps.iter().any(|other| other.id == step.id),
@@ -152,7 +152,7 @@ impl Plan {
         self.steps.push(step);
     }
 
-    /// All steps that are done before this one, directly needed or not.
+    /// All steps that run before this one, as direct or transitive dependencies.
     fn before<'a>(&'a self, step: &'a Step) -> impl Iterator<Item = &'a Step> {
         let mut open: Vec<&StepId> = step.needs.iter().collect();
         let mut seen = BTreeSet::new();
@@ -168,7 +168,7 @@ impl Plan {
         })
     }
 
-    /// Has a step wait for another one that does not wait for it, directly or not; otherwise nothing changes.
+    /// Makes a step wait for another one, unless that would be a cycle.
     fn add_need(&mut self, id: &StepId, other: &StepId) {
         let waits = |step: &Step| step.id == *id;
         if let Some(step) = self.steps.iter().find(|step| step.id == *other)
@@ -180,7 +180,7 @@ impl Plan {
         }
     }
 
-    /// Puts steps after those they need, and otherwise leaves them in their order.
+    /// Sorts steps topologically; the sort is stable.
     fn sort(&mut self) {
         let mut open = std::mem::take(&mut self.steps);
         while !open.is_empty() {
@@ -191,21 +191,21 @@ impl Plan {
         }
     }
 
-    /// Has a step give way to others, which do not wait for it.
+    /// Makes a step give way to others, which do not wait for it.
     fn put_off(&mut self, id: &StepId, others: impl IntoIterator<Item = StepId>) {
         if let Some(step) = self.steps.iter_mut().find(|step| step.id == *id) {
             step.gives_way_to.extend(others);
         }
     }
 
-    /// Leaves a step out if nothing starts, which is what it is there for.
+    /// Removes the step if the plan starts nothing, since it only serves starts.
     fn spare(&mut self, id: &StepId) {
         if !self.steps.iter().any(|step| matches!(step.op, Op::Start { .. })) {
             self.steps.retain(|step| step.id != *id);
         }
     }
 
-    /// Puts one plan's steps behind another's.
+    /// Appends the steps of another plan.
     #[must_use]
     pub fn then(mut self, next: Self) -> Self {
         for step in next.steps {
@@ -236,19 +236,19 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Why no plan can be made.
+/// Why planning failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// Every subnet of the pool overlaps something.
+    /// Every subnet of the pool overlaps an existing network or route.
     #[error("no subnet is free for network `{network}`")]
     NoSubnet {
-        /// The network of the spec.
+        /// The network's key in the spec.
         network: String,
     },
 }
 
 impl PlanError {
-    /// The way out.
+    /// How the user can resolve the error.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NoSubnet { .. } => {
@@ -258,10 +258,10 @@ impl PlanError {
     }
 }
 
-/// Plans everything but the images: from the claim on the name to the last seed.
+/// Plans everything except the images: from the claim on the name to the last seed.
 ///
 /// # Errors
-/// When no subnet is free.
+/// Fails if no subnet is free.
 pub fn plan(wish: &DesiredState<'_>, observed: &Observed) -> Result<Plan, PlanError> {
     planner::draft(wish, observed)
 }

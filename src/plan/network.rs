@@ -1,4 +1,4 @@
-//! The networks of a sandbox: one of ours for each of the spec, and who has which address on them.
+//! Plans the networks of a sandbox (one per network of the spec) and the addresses on them.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -13,39 +13,36 @@ use crate::engine::identity::{self, Role, SandboxId};
 use crate::engine::network::Subnet as EngineSubnet;
 use crate::spec::{Network, NetworkName, Service, ServiceName, Spec};
 
-/// Whether a network is there.
+/// State of a network on the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It is not.
     Absent,
-    /// As it is to be.
+    /// It exists with the desired configuration.
     Kept,
-    /// As it is not to be: an engine cannot change it, so it is made anew, with all that is on it.
+    /// Its configuration differs. An engine cannot change a network, so it is recreated with everything on it.
     Outdated,
 }
 
-/// A network of the sandbox with its addresses.
+/// A network of the sandbox with its addresses assigned.
 #[derive(Debug, Clone)]
 pub(super) struct Laid {
-    /// Its name on the engine.
     pub name: String,
-    /// Its addresses.
     pub subnet: Subnet,
-    /// Whether packets stay on it.
+    /// Whether the network is internal (no route to the outside).
     pub internal: bool,
     /// Whether the engine has it already.
     pub standing: Standing,
-    /// The address of each service's replica.
+    /// The address of each replica.
     pub addresses: BTreeMap<(ServiceName, u32), Ipv4Addr>,
 }
 
-/// Gives every network of the spec a subnet and every service on it an address.
+/// Assigns a subnet to every network of the spec and an address to every service on it.
 pub(super) fn lay(
     wish: &DesiredState<'_>,
     observed: &Observed,
 ) -> Result<BTreeMap<NetworkName, Laid>, PlanError> {
     let mut taken = observed.taken.clone();
-    // Those that the spec has no longer are there until nothing is on them.
+    // Networks that the spec no longer has keep their subnets until nothing is on them.
     let stray = observed.networks.iter().filter(|(key, _)| !wish.spec.networks.contains_key(*key));
     taken.extend(stray.map(|(_, existing)| existing.subnet.net()));
     let routed = mode(wish.spec) == GatewayMode::Router;
@@ -88,7 +85,7 @@ pub(super) fn mode(spec: &Spec) -> GatewayMode {
     spec.egress.mode()
 }
 
-/// A free subnet from our own ranges: one that the spec writes (`ipam`) would keep a second sandbox from being built.
+/// Picks a free subnet from the pool. One written in the spec (`ipam`) would prevent a second sandbox.
 fn choose(
     wish: &DesiredState<'_>,
     key: &NetworkName,
@@ -100,8 +97,8 @@ fn choose(
     subnet.ok_or_else(|| PlanError::NoSubnet { network: key.to_string() })
 }
 
-/// The address that a container has already, so that a change of one service does not move the others; else the lowest
-/// free one after the gateway's, in the order of the services' names.
+/// Keeps the address of an existing container, so that a change of one service does not move the others; otherwise
+/// assigns the lowest free one after the gateway's, in the order of the services' names.
 fn addresses(
     key: &NetworkName,
     subnet: Subnet,
@@ -125,7 +122,7 @@ fn addresses(
     Ok(given)
 }
 
-/// The engine's network for one of the spec's.
+/// The engine's network for a network of the spec.
 pub(super) fn create(
     wish: &DesiredState<'_>,
     key: &NetworkName,
@@ -155,15 +152,14 @@ pub(super) fn create(
     create
 }
 
-/// A hash of what the spec says of a network and what the engine does not tell of it.
+/// Hashes what the spec says of a network but the engine does not report.
 pub(super) fn config_hash(network: &Network) -> String {
     use sha2::{Digest, Sha256};
     let said = serde_json::json!([network.labels, network.driver_opts, network.attachable]);
     hex::encode(&Sha256::digest(said.to_string().as_bytes())[..8])
 }
 
-/// A subnet for a network of an incarnation that nobody else has: of unique local addresses (RFC 4193, 3.2), with a global
-/// identifier of its own.
+/// A unique IPv6 subnet for a network of this instance: a unique local address (RFC 4193, 3.2) with its own global id.
 fn unique_local(id: &SandboxId, key: &NetworkName) -> Ipv6Net {
     use sha2::{Digest, Sha256};
     let hash = Sha256::digest(format!("{id} {key}").as_bytes());
@@ -173,14 +169,14 @@ fn unique_local(id: &SandboxId, key: &NetworkName) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::from(octets), 64)
 }
 
-/// The network that every gateway publishes on: containers on it do not reach each other.
+/// The network that all gateways publish on; containers on it cannot reach each other.
 pub(super) fn create_edge(wish: &DesiredState<'_>, subnet: Subnet) -> CreateNetwork {
     let mut create = CreateNetwork::bridge(wish.scope.edge());
     create.labels = BTreeMap::from([(identity::ROLE.to_owned(), Role::Edge.as_str().to_owned())]);
     if !wish.scope.as_str().is_empty() {
         create.labels.insert(identity::SCOPE.to_owned(), wish.scope.to_string());
     }
-    // Names of networks are not unique, those of bridges are: of several first sandboxes one makes it.
+    // Network names are not unique, bridge names are: if two first sandboxes race, only one creates it.
     create.options.insert(CreateNetwork::BRIDGE_NAME.to_owned(), wish.scope.edge_bridge());
     create.options.insert(CreateNetwork::ENABLE_ICC.to_owned(), "false".to_owned());
     create.options.insert(CreateNetwork::HOST_BINDING.to_owned(), "127.0.0.1".to_owned());

@@ -1,4 +1,4 @@
-//! What the engine has, as far as a plan needs to know it.
+//! The observed state: what the engine has, as far as the planner needs it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -10,74 +10,74 @@ use super::subnet::Subnet;
 use crate::engine::{Image, Port};
 use crate::spec::{Limits, NetworkName, ServiceName};
 
-/// What was found before planning.
+/// The observed state, collected before planning.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
-    /// Processors of the engine's machine; 0 if that is not known.
+    /// Number of processors of the engine's host; 0 if unknown.
     pub processors: u32,
-    /// Whether containers that name no log driver get one with which the engine sends away what they write.
+    /// Whether the engine's default log driver sends logs to another machine.
     pub sends_logs: bool,
-    /// Subnets that must not be used: the engine's networks and the host's routes.
+    /// Subnets that are in use: the engine's networks and the host's routes.
     pub taken: Vec<Ipv4Net>,
-    /// The images of the spec that the engine has, by the reference the spec uses.
+    /// Those images of the spec that the engine has, by the reference in the spec.
     pub images: BTreeMap<String, Image>,
-    /// The images that the Dockerfiles of services which are built name.
+    /// The images that the Dockerfiles of built services reference.
     pub base_images: BTreeMap<ServiceName, BTreeSet<String>>,
-    /// The edge network's subnet, if there is one.
+    /// The edge network's subnet, if the network exists.
     pub edge: Option<Subnet>,
-    /// The engine's host's own addresses, as far as they are known: nothing is let out to them.
+    /// The known addresses of the engine's host; egress to them is blocked.
     pub host_addresses: Vec<Ipv4Net>,
-    /// Host ports that the spec's ports wish for and that are not free.
+    /// Host ports that the spec asks for and that are in use.
     pub busy_ports: BTreeSet<Port>,
-    /// The published ports that are there.
+    /// The ports that are published now.
     pub ports: Vec<PortBinding>,
-    /// The sandbox's gateway, if it was claimed already.
+    /// The sandbox's gateway, if it exists.
     pub gateway: Option<ExistingGateway>,
-    /// Services that are stopped and whose secrets the gateway does not hold any more.
+    /// Stopped services whose secrets the gateway no longer holds.
     pub forgotten: BTreeSet<ServiceName>,
-    /// The sandbox's networks.
+    /// The sandbox's networks, by their key in the spec.
     pub networks: BTreeMap<NetworkName, ExistingNetwork>,
-    /// The sandbox's volumes, by the engine's name.
+    /// The sandbox's volumes, by their name on the engine.
     pub volumes: BTreeSet<String>,
-    /// What the sandbox's control group is limited to, if it has one.
+    /// The limits of the sandbox's control group, if it has one.
     pub limits: Option<Limits>,
-    /// The sandbox's services' containers, by the engine's name.
+    /// The containers of the sandbox's services, by their name on the engine.
     pub containers: BTreeMap<String, ExistingContainer>,
 }
 
-/// A network that is there.
+/// A network that the engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExistingNetwork {
-    /// The hash of what the spec says of it; empty if it is not known.
+    /// The hash of its configuration in the spec; empty if unknown.
     pub config_hash: String,
     /// Its addresses.
     pub subnet: Subnet,
-    /// Whether packets stay on it.
+    /// Whether it is internal (no route to the outside).
     pub internal: bool,
     /// Whether it has IPv6 addresses.
     pub ipv6: bool,
 }
 
-/// A gateway that is there.
+/// A gateway that the engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExistingGateway {
-    /// The hash of what it was made from.
+    /// The hash of its configuration.
     pub config_hash: String,
     /// Whether it runs.
     pub running: bool,
 }
 
-/// A service's container that is there.
+/// A service's container that the engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExistingContainer {
     /// Its service.
     pub service: ServiceName,
-    /// The hash of what it was made from.
+    /// The hash of its configuration.
     pub config_hash: String,
     /// Whether it runs.
     pub running: bool,
-    /// Its address on each network, by the engine's name.
+    /// Its address on each network, by the network's name on the engine.
     pub addresses: BTreeMap<String, Ipv4Addr>,
-    /// The code with which it ended; `None` if it never did.
+    /// Its exit code; `None` if it never exited.
     pub exit_code: Option<i64>,
 }

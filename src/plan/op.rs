@@ -10,72 +10,72 @@ use crate::engine::{Attachment, BuildImage, CreateContainer, CreateNetwork, Crea
 use crate::spec::{Condition, ConfigName, Hook, Limits, Probe, SecretName, Seed};
 use crate::storage::{SetPath, VolumePath};
 
-/// One operation.
+/// An operation of a plan, with its payload.
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Fetch an image.
+    /// Pull an image.
     PullImage(PullImage),
     /// Build an image.
     BuildImage(Box<BuildImage>),
-    /// Make the network that gateways publish on.
+    /// Create the edge network, which gateways publish on.
     CreateEdge(CreateNetwork),
     /// Create the gateway's container, which is also the claim on the sandbox's name.
     Claim(Box<CreateContainer>),
     /// Create a network of the spec.
     CreateNetwork(CreateNetwork),
-    /// Put a container on a network.
+    /// Connect a container to a network.
     Connect {
         /// The container.
         container: String,
-        /// The network and the address there.
+        /// The network and the container's address on it.
         attachment: Attachment,
     },
-    /// Have the keeper bind all services together by a control group above theirs.
+    /// Have the keeper limit all services together with a parent control group.
     Limit {
         /// The sandbox.
         sandbox: SandboxId,
-        /// What they may use together.
+        /// The limits for all services together.
         limits: Limits,
     },
-    /// Have the keeper see to it that the engine's machine takes in nothing from the sandbox's networks.
+    /// Have the keeper block packets from the sandbox's networks to the engine's host.
     ProtectHost(SandboxId),
-    /// Make a volume's data, empty or cloned.
+    /// Create a volume's data, empty or as a clone.
     ProvideData {
-        /// Where it lies.
+        /// Its path in the storage.
         path: VolumePath,
-        /// Where it comes from.
+        /// The source of its content.
         source: VolumeSource,
     },
-    /// Create the engine's volume on data. Its driver's options are the storage's to say.
+    /// Create the engine's volume for existing data. The storage determines the driver options.
     CreateVolume {
         /// The volume.
         volume: CreateVolume,
-        /// Its data.
+        /// The path of its data in the storage.
         path: VolumePath,
     },
     /// Create a service's container.
     CreateContainer(Box<CreateContainer>),
-    /// Fill a volume through a container that has it mounted and does not run yet.
+    /// Fill a volume through a container that mounts it and is not started yet.
     Fill {
         /// The container.
         container: String,
-        /// Where the volume is mounted in it.
+        /// The volume's mount point in the container.
         target: String,
-        /// With what.
+        /// The seed that fills it.
         seed: Seed,
     },
-    /// Keep the values of generated secrets beside the sandbox's data.
+    /// Store the values of generated secrets with the sandbox's data.
     Keep {
-        /// The sandbox's data.
+        /// The path of the sandbox's data.
         set: SetPath,
-        /// The secrets; what is in them is not known here.
+        /// The secrets' names; the plan does not contain their values.
         secrets: Vec<SecretName>,
     },
-    /// Put secrets and configs into a container that does not run yet.
+    /// Copy secrets and configs into a container that is not started yet.
     Upload {
         /// The container.
         container: String,
-        /// The files; what is in them is not known here.
+        /// The files' metadata; the plan does not contain their content.
         files: Vec<GrantedFile>,
     },
     /// Start a container.
@@ -83,113 +83,113 @@ pub enum Op {
         /// The container.
         container: String,
     },
-    /// Run a command to its end in a container of its own, which goes with it.
+    /// Run a command to completion in a container of its own, which is then removed.
     RunInit(Box<CreateContainer>),
-    /// Run a command in a container that has just been started.
+    /// Run a command in a container that has just started.
     RunHook {
         /// The container.
         container: String,
         /// The command.
         hook: Hook,
     },
-    /// Wait until a service's container is where it should be.
+    /// Wait until a service's container reaches a state.
     Await {
         /// The container.
         container: String,
-        /// What is waited for.
+        /// The state to wait for.
         until: Until,
-        /// How certain it must be that the image's entrypoint has handed over to its server.
+        /// How certain it must be that the image's entrypoint has started the real server.
         handover: Handover,
-        /// Whether only services that can do without it depend on it: a failure is a warning.
+        /// Whether all dependents tolerate a failure; it is then only a warning.
         optional: bool,
     },
     /// Seed a service that is ready.
     Seed {
         /// The container.
         container: String,
-        /// The service's image, which tells the client that `sql` uses.
+        /// The service's image, which determines the client of a `sql` seed.
         image: String,
         /// The seed.
         seed: Seed,
     },
-    /// Stop a container, in its own time.
+    /// Stop a container within its grace period.
     Stop {
         /// The container.
         container: String,
     },
-    /// Remove a network of the spec that has changed, whoever is on it.
+    /// Remove a network that has changed, with its connections.
     RemoveNetwork {
         /// The network.
         network: String,
     },
-    /// Remove a container that has changed or is not wanted any more.
+    /// Remove a container that has changed or is no longer wanted.
     RemoveContainer {
         /// The container.
         container: String,
     },
 }
 
-/// How certain it must be that an image's entrypoint, which may run a temporary server to initialize data, has handed over
-/// to the real one.
+/// How certain it must be that an image's entrypoint, which may run a temporary server to initialize data, has handed
+/// over to the real server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handover {
-    /// A script that runs on for a minute never does.
+    /// Best effort: a script that is still running after a minute is accepted.
     Expected,
-    /// The script is gone, or a server listens on the network: data is about to be kept.
+    /// The script has exited, or a server listens on the network: data is about to be kept.
     Required,
-    /// The script is gone: it runs files that the spec mounts.
+    /// The script has exited: it runs files that the spec mounts.
     Proven,
 }
 
-/// What a container is waited for.
+/// The state of a container to wait for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Until {
-    /// It is ready, or has completed with 0.
+    /// It is ready, or exited with 0.
     Ready {
-        /// What is tried.
+        /// The readiness probe.
         probe: Probe,
-        /// How long it may take; `None`: as long as `up` waits.
+        /// Maximum time to wait; `None` uses the timeout of `up`.
         timeout: Option<Duration>,
-        /// A port that must accept before a command is tried at all, since a command costs so much more.
+        /// A port that must accept connections before a command is tried, because a command is much more expensive.
         after_port: Option<u16>,
     },
-    /// It runs, or has completed with 0.
+    /// It runs, or exited with 0.
     Running {
-        /// Ports that will probably open. They are waited for, but not for long.
+        /// Ports that will probably open. They are waited for only briefly.
         ports: Vec<u16>,
     },
-    /// It has ended with 0.
+    /// It exited with 0.
     Completed,
 }
 
-/// A secret or config as a file.
+/// A secret or config that is mounted as a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantedFile {
-    /// Whose content.
+    /// Where the content comes from.
     pub source: FileSource,
-    /// The absolute path in the container.
+    /// Absolute path in the container.
     pub path: String,
-    /// Numeric owner.
+    /// Numeric user id of the owner.
     pub uid: u32,
-    /// Numeric group.
+    /// Numeric group id of the owner.
     pub gid: u32,
     /// Permission bits.
     pub mode: u32,
 }
 
-/// Whose content a file has.
+/// The source of a file's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileSource {
-    /// A secret's.
+    /// A secret's value.
     Secret(SecretName),
-    /// A config's.
+    /// A config's content.
     Config(ConfigName),
-    /// None of its own: a symbolic link to this path.
+    /// A symbolic link to this path.
     Link(String),
 }
 
 impl Until {
-    /// Whether it is the gateway that finds out, from inside.
+    /// Whether the gateway runs the probe, from inside the sandbox.
     pub(super) fn is_tried_by_gateway(&self) -> bool {
         match self {
             Self::Ready { probe, after_port, .. } => {
@@ -202,7 +202,7 @@ impl Until {
 }
 
 impl Op {
-    /// The part of a build that it belongs to.
+    /// The phase of the build that the operation belongs to.
     pub fn phase(&self) -> Phase {
         match self {
             Self::PullImage(_) | Self::BuildImage(_) => Phase::Images,
@@ -222,7 +222,7 @@ impl Op {
         }
     }
 
-    /// What takes it back; `None` where destroying what it was done to does, or where nothing has to be.
+    /// Describes the undo; `None` if destroying the operation's target undoes it, or if no undo is needed.
     pub fn undo(&self) -> Option<String> {
         match self {
             Self::Claim(container) | Self::CreateContainer(container) | Self::RunInit(container) => {
@@ -292,7 +292,7 @@ impl fmt::Display for Op {
 }
 
 impl Until {
-    /// What is waited for, as the object of "waits for".
+    /// Describes the goal, as the object of "waits for".
     pub fn goal(&self) -> String {
         match self {
             Self::Ready { probe: Probe::Exec(command), .. } => format!("`{}`", command.join(" ")),
@@ -330,13 +330,13 @@ impl fmt::Display for Until {
     }
 }
 
-/// `port 80`, or `port 80 or 443`.
+/// Formats `port 80`, or `port 80 or 443`.
 fn port_list(ports: &[u16]) -> String {
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
     format!("port {}", ports.join(" or "))
 }
 
-/// What a seed is, in a few words.
+/// Describes a seed in a few words.
 pub(super) fn seed_words(seed: &Seed) -> String {
     match seed {
         Seed::Copy { source, .. } => format!("copy of {}", source.display()),

@@ -1,7 +1,7 @@
-//! Published ports: which of the gateway's ports leads to which service.
+//! Maps published ports: which of the gateway's ports leads to which service.
 //!
-//! The table is keyed by service, replica and container port. Its entries stand in a label of the gateway, so that what is
-//! there is known without a spec, and an entry that stays keeps its numbers whatever else comes and goes.
+//! The table is keyed by service, replica and container port. A label of the gateway stores it, so that it can be read
+//! without a spec, and an unchanged entry keeps its port numbers when others are added or removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,33 +13,33 @@ use crate::engine::identity;
 use crate::engine::{Port, Protocol, PublishedPort};
 use crate::spec::{self, PortRange, Service, ServiceName, Spec};
 
-/// The first of the ports that the gateway listens on for the host.
+/// The first edge port of the gateway.
 const FIRST_EDGE_PORT: u16 = 20_000;
 
-/// A port of a service that the host reaches.
+/// A published port of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedService {
     /// The service.
     pub service: ServiceName,
-    /// The replica that it leads to; `None`: they take turns.
+    /// The target replica; `None` distributes connections over all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<u32>,
     /// The service's own port.
     pub target: u16,
     /// Its protocol.
     pub protocol: spec::Protocol,
-    /// The gateway's port that leads to it.
+    /// The gateway's port that forwards to it.
     pub edge_port: u16,
-    /// The host's ports that the spec wishes for: any of them.
+    /// The range of host ports that the spec asks for; any of them will do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<PortRange>,
-    /// Which of the host's two loopback addresses it is published on.
+    /// The loopback address of the host that it is published on.
     #[serde(default, skip_serializing_if = "is_ipv4")]
     pub loopback: Loopback,
-    /// The application's protocol.
+    /// The application protocol (`app_protocol`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_protocol: Option<String>,
-    /// The host's port that is asked of the engine; `None`: a free one.
+    /// The host port that the engine is asked for; `None` for any free one.
     #[serde(skip)]
     pub asked: Option<u16>,
 }
@@ -77,17 +77,17 @@ fn is_ipv4(loopback: &Loopback) -> bool {
     *loopback == Loopback::Ipv4
 }
 
-/// A published port that is there, and its number on the host.
+/// A published port that exists, with its host port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortBinding {
-    /// What it leads to.
+    /// The port's target.
     pub port: PublishedService,
     /// The host's port; `None` while the gateway does not run.
     pub host_port: Option<u16>,
 }
 
 impl PublishedService {
-    /// What the engine is asked to publish: always on loopback.
+    /// The engine's port binding: always on loopback.
     pub(super) fn publish(&self) -> PublishedPort {
         PublishedPort {
             container: Port { number: self.edge_port, protocol: self.transport() },
@@ -96,7 +96,7 @@ impl PublishedService {
         }
     }
 
-    /// Its protocol in the engine's words.
+    /// The transport protocol in the engine's type.
     pub fn transport(&self) -> Protocol {
         match self.protocol {
             spec::Protocol::Tcp => Protocol::Tcp,
@@ -105,25 +105,25 @@ impl PublishedService {
         }
     }
 
-    /// Whether it is published for a replica of a service. What all replicas share is told of the first.
+    /// Whether it is published for this replica. A port shared by all replicas belongs to the first.
     pub fn is_of(&self, service: &str, replica: u32) -> bool {
         self.service.as_str() == service && self.replica.unwrap_or(1) == replica
     }
 
-    /// Whether an entry of an earlier table stands for the same port.
+    /// Whether it is the same port as an entry of an earlier table.
     fn continues(&self, other: &Self) -> bool {
         self.service == other.service
             && self.replica.unwrap_or(1) == other.replica.unwrap_or(1)
             && (self.target, self.protocol, self.loopback) == (other.target, other.protocol, other.loopback)
     }
 
-    /// Whether the spec wishes for just one of the host's ports.
+    /// The host port, if the spec asks for exactly one.
     fn single(&self) -> Option<u16> {
         self.wanted.filter(|range| range.start == range.end).map(|range| range.start)
     }
 }
 
-/// The published ports of a gateway, as its labels and its bindings tell.
+/// Reads the published ports of a gateway from its labels and port bindings.
 pub fn bindings(labels: &BTreeMap<String, String>, bound: &[PublishedPort]) -> Vec<PortBinding> {
     let table: Vec<PublishedService> =
         labels.get(identity::PORTS).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
@@ -138,7 +138,7 @@ pub fn bindings(labels: &BTreeMap<String, String>, bound: &[PublishedPort]) -> V
         .collect()
 }
 
-/// Completes a look at a gateway that does not run, or is not there for a moment, by what was known before.
+/// Completes the observed ports from earlier ones, for a gateway that is stopped or briefly missing.
 pub fn recall(observed: &mut Vec<PortBinding>, before: &[PortBinding]) {
     if observed.is_empty() {
         observed.extend_from_slice(before);
@@ -149,8 +149,8 @@ pub fn recall(observed: &mut Vec<PortBinding>, before: &[PortBinding]) {
     }
 }
 
-/// Every published port of a spec, in the order of services and of their `ports`. One that is there already keeps its
-/// port of the gateway's and of the host's; of the others one port of the host's is given before any of a range.
+/// All published ports of a spec, in the order of services and of their `ports`. An existing entry keeps its edge port
+/// and host port; of the others, those that ask for one fixed host port get theirs before the ranges.
 pub fn published(spec: &Spec, observed: &Observed) -> Vec<PublishedService> {
     let mut all: Vec<PublishedService> = spec.services.values().flat_map(ports).collect();
     let kept = keep(&mut all, &observed.ports);
@@ -173,7 +173,7 @@ pub fn published(spec: &Spec, observed: &Observed) -> Vec<PublishedService> {
     all
 }
 
-/// The ports of the host that are given out.
+/// The host ports assigned so far.
 struct Given<'a> {
     busy: &'a BTreeSet<Port>,
     taken: BTreeSet<(Loopback, Port)>,
@@ -188,8 +188,8 @@ impl Given<'_> {
     }
 }
 
-/// Gives ports the numbers of the gateway's that they have. Which number of the host's each of them keeps: one that the
-/// spec wishes for, or one that was given for the same wish.
+/// Gives ports their existing edge ports. Returns the host port each of them keeps: one that the spec asks for, or one
+/// assigned earlier for the same request.
 fn keep(all: &mut [PublishedService], there: &[PortBinding]) -> Vec<Option<u16>> {
     let mut left: Vec<&PortBinding> = there.iter().collect();
     let mut kept = vec![None; all.len()];
@@ -208,7 +208,7 @@ fn keep(all: &mut [PublishedService], there: &[PortBinding]) -> Vec<Option<u16>>
     kept
 }
 
-/// The ports of the host that a spec wishes for, those of its ranges included.
+/// All host ports that a spec asks for, including those in its ranges.
 pub fn wished_ports(spec: &Spec) -> BTreeSet<Port> {
     let wishes = spec.services.values().flat_map(ports);
     wishes
@@ -217,7 +217,7 @@ pub fn wished_ports(spec: &Spec) -> BTreeSet<Port> {
         .collect()
 }
 
-/// A service's ports, not numbered yet. Where the host's port may be any of several each replica has one of its own.
+/// A service's ports, without numbers. If the host port may be any of several, each replica gets its own.
 fn ports(service: &Service) -> Vec<PublishedService> {
     let forwarded = service.ports.iter().filter(|port| port.protocol != spec::Protocol::Sctp);
     let each = forwarded.flat_map(|port| {
@@ -250,7 +250,7 @@ mod tests {
         service
     }
 
-    /// `80`, `8080:80`, `8080-8082:80`
+    /// Parses `80`, `8080:80`, `8080-8082:80`.
     fn port_of(written: &str) -> spec::Port {
         let (host, container) = written.split_once(':').unwrap_or(("", written));
         let (start, end) = host.split_once('-').unwrap_or((host, host));
@@ -269,7 +269,7 @@ mod tests {
         spec
     }
 
-    /// What is there after a spec was built; what asked for no port of the host's was given one from 40000 on.
+    /// The bindings after a spec was built; ports without a requested host port get one from 40000 on.
     fn built(spec: &Spec, before: &[PortBinding]) -> Vec<PortBinding> {
         let observed = Observed { ports: before.to_vec(), ..Observed::default() };
         let mut free = 40_000 + u16::try_from(before.len()).unwrap()..;

@@ -1,17 +1,17 @@
-//! When a service is ready: what is waited for, and what is tried to find out.
+//! Decides when a service is ready: what to wait for and which probe to run.
 
 use super::container::expose;
 use super::op::Until;
 use crate::engine::{self, Image, Protocol};
 use crate::spec::{self, Condition, HealthTest, NetworkMode, Probe, Service, ServiceName, Spec};
 
-/// How many ports are tried of a service that says nothing of its readiness.
+/// Maximum number of ports probed for a service without readiness settings.
 const MOST_PORTS: usize = 4;
 
-/// What is waited for: the spec's own `ready`, else the healthcheck (the image's too), else that it runs, as with
-/// `docker compose up --wait`. A TCP port must accept where a seed or a `service_healthy` needs more than that.
+/// What to wait for: the spec's `ready`, otherwise the healthcheck (or the image's), otherwise that it runs, as with
+/// `docker compose up --wait`. If a seed or a `service_healthy` needs more, a TCP port must accept connections.
 pub(super) fn until(spec: &Spec, service: &Service, image: Option<&Image>) -> Until {
-    // The gateway tries it, and is on the sandbox's own networks alone.
+    // The gateway runs the probe and is only on the sandbox's own networks.
     let mode = &spec.network_owner(service).network_mode;
     let apart = matches!(mode, Some(NetworkMode::None | NetworkMode::Host));
     let port = first_port(service, image).filter(|_| !apart);
@@ -42,13 +42,13 @@ pub(super) fn until(spec: &Spec, service: &Service, image: Option<&Image>) -> Un
     }
 }
 
-/// Whether a failure of this service is only a warning: some services depend on it, and all can do without.
+/// Whether a failure of this service is only a warning: it has dependents, and none requires it.
 pub fn is_optional(spec: &Spec, name: &ServiceName) -> bool {
     let mut on = spec.services.values().filter_map(|service| service.depends_on.get(name)).peekable();
     on.peek().is_some() && on.all(|dependency| !dependency.required)
 }
 
-/// Whether something is known by which a service serves: it is to run again if it was stopped.
+/// Whether the service is known to be a server, so that it must run again after a stop.
 pub(super) fn serves(spec: &Spec, service: &Service, image: Option<&Image>) -> bool {
     match until(spec, service, image) {
         Until::Ready { .. } => true,
@@ -61,12 +61,12 @@ fn awaited_port(probe: &Probe, port: Option<u16>) -> Option<u16> {
     matches!(probe, Probe::Exec(_)).then_some(port).flatten()
 }
 
-/// Whether some service waits for this one to complete.
+/// Whether a service depends on this one with `service_completed_successfully`.
 fn awaited_completion(spec: &Spec, name: &ServiceName) -> bool {
     is_awaited(spec, name, Condition::CompletedSuccessfully)
 }
 
-/// Whether some service waits for this one to be healthy.
+/// Whether a service depends on this one with `service_healthy`.
 fn awaited_health(spec: &Spec, name: &ServiceName) -> bool {
     is_awaited(spec, name, Condition::Healthy)
 }
@@ -81,7 +81,7 @@ fn first_port(service: &Service, image: Option<&Image>) -> Option<u16> {
     declared(image).chain(exposed(service)).chain(published(service)).next()
 }
 
-/// TCP ports that something says will open: published ones, and those of an image that runs its own command.
+/// TCP ports that will probably open: published ones, and those of an image that runs its own command.
 fn probable_ports(service: &Service, image: Option<&Image>) -> Vec<u16> {
     let image = image.filter(|_| service.command.is_none() && service.entrypoint.is_none());
     let mut ports: Vec<u16> = Vec::new();
@@ -110,7 +110,7 @@ fn tcp(port: &engine::Port) -> bool {
     port.protocol == Protocol::Tcp
 }
 
-/// The healthcheck's command, as a program with arguments. `None`: there is none, or it is disabled.
+/// The healthcheck's command as arguments; `None` if there is none or it is disabled.
 fn health_command(service: &Service, image: Option<&Image>) -> Option<Vec<String>> {
     let written = service.healthcheck.as_ref();
     if written.is_some_and(crate::spec::Healthcheck::is_disabled) {

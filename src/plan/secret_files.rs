@@ -1,19 +1,19 @@
-//! The files that a service is granted: secrets, which the gateway holds in memory for it, and configs.
+//! Lists the files of a service's secrets (held in the gateway's memory) and configs.
 
 use super::op::{FileSource, GrantedFile};
 use crate::spec::{ConfigName, FileGrant, SecretName, SecretSource, Service, Spec};
 
-/// Where a service's secrets are mounted in the gateway, which holds them in memory until the service starts.
+/// Where the gateway mounts a service's secrets, which it holds in memory until the service starts.
 pub(super) fn held_at(service: &Service) -> String {
     format!("/held/{}", service.name)
 }
 
-/// Where the gateway holds a service's secret.
+/// The path of a service's secret in the gateway.
 pub fn held_path(service: &str, grant: &FileGrant) -> String {
     format!("/held/{service}/{}", kept_as(grant))
 }
 
-/// A service's secrets, as files of the gateway.
+/// A service's secrets, as files in the gateway.
 pub fn held(service: &Service) -> Vec<GrantedFile> {
     let secret = |grant: &FileGrant| {
         let name = SecretName::new(grant.source.as_str()).ok()?;
@@ -22,8 +22,7 @@ pub fn held(service: &Service) -> Vec<GrantedFile> {
     service.secrets.iter().filter_map(secret).collect()
 }
 
-/// What is put into the service's own container: its configs, and links to secrets that it wants elsewhere than
-/// where they are mounted.
+/// Files in the service's own container: configs, and links to secrets whose target is outside the mount point.
 pub(super) fn placed(service: &Service) -> Vec<GrantedFile> {
     let link = |grant: &FileGrant| {
         let path = grant.secret_path();
@@ -37,7 +36,7 @@ pub(super) fn placed(service: &Service) -> Vec<GrantedFile> {
     service.secrets.iter().filter_map(link).chain(service.configs.iter().filter_map(config)).collect()
 }
 
-/// The generated ones among a service's secrets: nobody could say them again.
+/// The generated secrets of a service: they cannot be read again from elsewhere.
 pub(super) fn generated(spec: &Spec, service: &Service) -> Vec<SecretName> {
     let names = service.secrets.iter().filter_map(|grant| SecretName::new(grant.source.as_str()).ok());
     let is_generated = |name: &SecretName| {

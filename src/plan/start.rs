@@ -1,4 +1,4 @@
-//! The plan that starts services again that exist and are stopped: in order, each waited for.
+//! Plans the restart of stopped services, in dependency order, waiting for each.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::engine::identity::{self, SandboxId};
 use crate::spec::{SandboxName, SecretName, Service, ServiceName, Spec};
 use crate::storage::SetPath;
 
-/// Starts these services of a sandbox, whose gateway runs, each after those of them that it depends on is ready and
+/// Starts these services of a sandbox whose gateway runs. Each starts after its dependencies among them are ready and
 /// after the gateway holds its secrets again.
 pub fn plan_start(
     spec: &Spec,
@@ -50,7 +50,7 @@ pub fn plan_start(
     plan
 }
 
-/// Keeps the generated secrets that are about to be given out again: one of them may be a fresh one.
+/// Stores generated secrets before they are handed out again: one of them may be new.
 fn keep(plan: &mut Plan, spec: &Spec, id: &SandboxId, observed: &Observed) {
     let services = observed.forgotten.iter().filter_map(|name| spec.services.get(name));
     let secrets: BTreeSet<SecretName> =
@@ -62,7 +62,7 @@ fn keep(plan: &mut Plan, spec: &Spec, id: &SandboxId, observed: &Observed) {
     plan.push(Step { id: kept(), op, cause, service: None, needs, gives_way_to });
 }
 
-/// Gives the gateway a service's secrets.
+/// Copies a service's secrets to the gateway.
 fn hold(plan: &mut Plan, sandbox: &SandboxName, service: &Service) -> Option<StepId> {
     let files = secret_files::held(service);
     if files.is_empty() {

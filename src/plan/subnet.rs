@@ -1,26 +1,26 @@
-//! Which addresses a sandbox's networks take.
+//! Allocates the subnets of a sandbox's networks.
 //!
-//! The engine's default address pools give out after some thirty networks, so each network gets an explicit small
-//! subnet from ranges of our own. A subnet is cut in two: the lower half holds the addresses that are given by name
-//! (bridge, gateway), the upper half is the engine's to give to services, so that the two never meet.
+//! The engine's default address pools run out after some thirty networks, so each network gets an explicit small
+//! subnet from configurable ranges. A subnet is split in two: the lower half holds the fixed addresses (bridge,
+//! gateway), and the engine assigns services addresses from the upper half, so that the two never conflict.
 
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-/// Ranges that no engine takes by default and that few private networks use.
+/// Ranges that no engine uses by default and few private networks use.
 const DEFAULT_RANGES: [&str; 4] = ["10.213.0.0/16", "10.89.128.0/17", "172.22.0.0/16", "192.168.208.0/20"];
 
-/// The smallest subnet that is given out: 32 addresses, 15 of them for services.
+/// The smallest subnet: 32 addresses, 15 of them for services.
 const SMALLEST_PREFIX: u8 = 27;
 
-/// The ranges that subnets are cut from, in the order in which they are tried.
+/// The ranges that subnets are allocated from, in order of preference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubnetPool {
     ranges: Vec<Ipv4Net>,
 }
 
-/// A range of the pool that cannot be used, as it was written.
+/// An invalid range of the pool, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{written}` is not an IPv4 network of at least {SMALLEST_PREFIX} bits, such as 10.213.0.0/16")]
 pub struct InvalidRange {
@@ -35,10 +35,10 @@ impl Default for SubnetPool {
 }
 
 impl SubnetPool {
-    /// Reads a comma-separated list of IPv4 networks.
+    /// Parses a comma-separated list of IPv4 networks.
     ///
     /// # Errors
-    /// Names the first entry that is not a network, or that is too small to cut a subnet from.
+    /// Returns the first entry that is not a network or is too small for a subnet.
     pub fn parse(list: &str) -> Result<Self, InvalidRange> {
         let ranges = list
             .split(',')
@@ -56,13 +56,13 @@ impl SubnetPool {
         Ok(Self { ranges })
     }
 
-    /// The ranges.
+    /// The ranges in order of preference.
     pub fn ranges(&self) -> &[Ipv4Net] {
         &self.ranges
     }
 
-    /// The first subnet for `services` containers that overlaps none of `taken`, looking from a place that `seed`
-    /// chooses, so that sandboxes that start at the same moment rarely ask for the same one. `None`: all are taken.
+    /// The first subnet for `services` containers that overlaps none of `taken`. The search starts at an offset
+    /// derived from `seed`, so that sandboxes that start together rarely pick the same one. `None` if all are taken.
     pub fn pick(&self, services: usize, taken: &[Ipv4Net], seed: u64) -> Option<Subnet> {
         let prefix = prefix_for(services);
         self.ranges.iter().find_map(|range| {
@@ -79,14 +79,14 @@ impl SubnetPool {
     }
 }
 
-/// One network's addresses.
+/// One network's address range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Subnet {
     net: Ipv4Net,
 }
 
 impl Subnet {
-    /// Wraps a network that the engine already has, so that its fixed addresses can be told.
+    /// Wraps the range of an existing network, to derive its fixed addresses.
     pub fn of(net: Ipv4Net) -> Self {
         Self { net: net.trunc() }
     }
@@ -96,17 +96,17 @@ impl Subnet {
         self.net
     }
 
-    /// The address that the engine keeps for the bridge (the first one).
+    /// The address that the engine reserves for the bridge (the first one).
     pub fn bridge(self) -> Ipv4Addr {
         self.offset(1)
     }
 
-    /// The sandbox's gateway (the second one).
+    /// The address of the sandbox's gateway (the second one).
     pub fn gateway(self) -> Ipv4Addr {
         self.offset(2)
     }
 
-    /// The upper half, from which the engine gives addresses to services.
+    /// The upper half, from which the engine assigns addresses to services.
     pub fn services(self) -> Ipv4Net {
         let prefix = (self.net.prefix_len() + 1).min(32);
         Ipv4Net::new(self.offset(1 << (32 - prefix)), prefix).unwrap_or(self.net)
@@ -123,8 +123,8 @@ impl std::fmt::Display for Subnet {
     }
 }
 
-/// The longest prefix whose upper half holds every service twice (one being replaced by another), never longer
-/// than [`SMALLEST_PREFIX`].
+/// The longest prefix whose upper half has two addresses per service (for a replacement during an update), at most
+/// [`SMALLEST_PREFIX`].
 fn prefix_for(services: usize) -> u8 {
     (8..=SMALLEST_PREFIX).rev().find(|prefix| (1_usize << (31 - prefix)) > 2 * services).unwrap_or(8)
 }

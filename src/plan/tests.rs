@@ -1,4 +1,4 @@
-//! What a plan says, for a few specs and what may be there already. The plan's text is what `up --dry-run` prints.
+//! Compares plans for a few specs and observed states. The plan's text is what `up --dry-run` prints.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +35,7 @@ fn spec(yaml: &str) -> Spec {
         ..LoadRequest::default()
     };
     let mut spec = spec::load(&request).unwrap_or_else(|problems| panic!("{problems}")).spec;
-    // Where it lay is part of labels, which no plan shows.
+    // The folder is only in labels, which the plan does not print.
     spec.folder = "/shop".into();
     spec
 }
@@ -60,7 +60,7 @@ fn wish(spec: &Spec) -> DesiredState<'_> {
     }
 }
 
-/// An engine that has these images and nothing else.
+/// An engine that has only these images.
 fn with_images(references: &[&str]) -> Observed {
     let engine = Recording::new();
     let image = |reference: &&str| {
@@ -74,7 +74,7 @@ fn standing(spec: &Spec) -> DesiredState<'_> {
     DesiredState { age: Age::Standing, ..wish(spec) }
 }
 
-/// What is there once a plan has run, all services running.
+/// The observed state after a plan has run, with all services running.
 fn after(plan: &Plan, before: &Observed) -> Observed {
     let mut observed = before.clone();
     for step in plan.steps() {
@@ -132,7 +132,7 @@ fn a_second_up_of_what_has_not_changed_plans_nothing() {
     let spec = spec(SHOP);
     let observed = with_images(&["postgres:16", "web:1"]);
     let there = after(&plan(&wish(&spec), &observed).unwrap(), &observed);
-    // Its deadline is another one each time.
+    // The deadline differs every time.
     let expires = Some("2026-01-01T00:00:00Z".parse().unwrap());
     let again = plan(&DesiredState { expires, ..standing(&spec) }, &there).unwrap();
     assert!(again.is_empty(), "{again}");
@@ -222,7 +222,7 @@ services:
     );
     let observed = with_images(&["there:1", "always:1"]);
     let text = plan_images(&spec, &Scope::default(), &observed, &BTreeSet::new()).to_string();
-    // The tag is a hash of the folder, too.
+    // The tag also hashes the folder.
     let tag = regex::Regex::new("shop-built:[0-9a-f]{12}").unwrap();
     insta::assert_snapshot!(tag.replace_all(&text, "shop-built:TAG"));
 }
@@ -236,7 +236,7 @@ fn a_pool_of_subnets_that_is_exhausted_names_the_network_and_the_way_out() {
     insta::assert_snapshot!(format!("{error}\n{}", error.hint()));
 }
 
-/// All that a step waits for, directly or not.
+/// All steps that a step waits for, directly or transitively.
 fn needs<'a>(plan: &'a Plan, id: &StepId) -> BTreeSet<&'a StepId> {
     let mut all = BTreeSet::new();
     let mut open: Vec<&StepId> =
@@ -278,7 +278,7 @@ fn the_gateway_gives_way_to_services_that_keep_the_machine_busy() {
     };
     assert_eq!(waits_for(0), [""; 0]);
     assert_eq!(waits_for(3), [""; 0]);
-    // Neither one that waits for another, nor one whose secrets the gateway holds, nor one that it tries.
+    // Not for one that waits for another, one whose secrets the gateway holds, or one that it probes.
     assert_eq!(waits_for(2), ["start sbx-shop.a", "start sbx-shop.b"]);
 }
 
@@ -375,7 +375,7 @@ fn what_stopped_half_way_through_a_remade_network_is_taken_up_whole_and_seeds_no
     let open = spec(&format!("egress: allow\n{SHOP}"));
     let observed = with_images(&["postgres:16", "web:1"]);
     let there = after(&plan(&wish(&open), &observed).unwrap(), &observed);
-    // The gateway was claimed as it is to be; the network is not there yet, nor is any service.
+    // The gateway exists with the desired configuration; the network and the services do not exist yet.
     let mut half = Observed { networks: BTreeMap::new(), containers: BTreeMap::new(), ..there };
     half.gateway.as_mut().unwrap().running = false;
     let text = plan(&standing(&open), &half).unwrap().to_string();
@@ -397,7 +397,7 @@ fn a_service_that_has_done_its_work_is_not_run_again_because_its_network_is_rema
     let text = made.to_string();
     assert!(text.contains("create container `sbx-shop.app`") && !text.contains("sbx-shop.once"), "{text}");
 
-    // One that others depend on stops after them, and the gateway last.
+    // A service stops after its dependents, and the gateway stops last.
     there.containers.get_mut("sbx-shop.once").unwrap().running = true;
     let made = plan(&standing(&open), &there).unwrap();
     let stops = |name: &str| made.steps().iter().find(|step| step.id == StepId::new("stop", name)).unwrap();

@@ -1,7 +1,7 @@
-//! Which volumes a service needs, and where their content comes from.
+//! Lists the volumes of a service and where their content comes from.
 //!
-//! Every volume is one of ours and lies in the storage: those that the spec names, those that it leaves unnamed, and
-//! those that an image declares. So whatever a service keeps can be cloned, reset and kept.
+//! Every volume lies in the sandbox's storage: named and anonymous volumes of the spec, and those that an image
+//! declares. So all data of a service can be cloned, reset and saved.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,19 +11,19 @@ use crate::engine::{Image, identity};
 use crate::spec::{MountKind, Service, Spec, VolumeOptions};
 use crate::storage::{SetPath, VolumeName as StoredName, VolumePath};
 
-/// Where a volume's first content comes from.
+/// The source of a volume's initial content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeSource {
-    /// It is empty (and filled from the image when a container is created on it).
+    /// It starts empty (and is filled from the image when a container is created on it).
     Empty,
-    /// It is a clone.
+    /// It starts as a clone of this path.
     Clone(VolumePath),
-    /// It is there already: put there before, from what its data goes back to if that is known.
+    /// It exists already; the path is the origin of its data, if known.
     Given(Option<VolumePath>),
 }
 
 impl VolumeSource {
-    /// What the volume's data goes back to when it is reset; `None`: to what its image has, or nobody knows.
+    /// The origin that a reset restores the volume from; `None` if that is the image's content, or unknown.
     pub fn origin(&self) -> Option<&VolumePath> {
         match self {
             Self::Empty => None,
@@ -46,24 +46,24 @@ impl fmt::Display for VolumeSource {
 /// A volume of a service's container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceVolume {
-    /// Its name in the storage: the spec's key, or a derived one.
+    /// Its name in the storage: the key in the spec, or a derived one.
     pub key: String,
     /// Its name on the engine.
     pub name: String,
-    /// Where it is mounted.
+    /// Its mount point in the container.
     pub target: String,
-    /// Whether it cannot be written.
+    /// Whether it is mounted read-only.
     pub read_only: bool,
-    /// Options of the mount.
+    /// Mount options.
     pub options: Option<VolumeOptions>,
-    /// What asked for it.
+    /// What requires the volume.
     pub cause: String,
 }
 
-/// The volumes of a container, by target.
+/// The volumes of a container, by mount point.
 pub type Volumes = BTreeMap<String, ServiceVolume>;
 
-/// The volumes of a service's replica: named, anonymous, and the image's own.
+/// The volumes of a replica: named, anonymous, and the image's own.
 pub fn volumes_of(sandbox: &str, service: &Service, replica: u32, image: Option<&Image>) -> Volumes {
     let mut volumes = Volumes::new();
     for mount in &service.mounts {
@@ -115,13 +115,13 @@ fn anonymous(sandbox: &str, service: &Service, replica: u32, target: &str) -> (S
     (key, name)
 }
 
-/// Where a volume of this sandbox lies in the storage. `None`: the key is too long for a path.
+/// The path of a volume of this sandbox in the storage; `None` if the key is too long for a path.
 pub(super) fn stored(wish: &DesiredState<'_>, key: &str) -> Option<VolumePath> {
     let set = SetPath::live(wish.id.as_str()).ok()?;
     Some(set.volume(StoredName::new(key).ok()?))
 }
 
-/// Every volume that a spec's services use, by its name in the storage, with its first mount.
+/// All volumes that a spec's services use, by their name in the storage, with their first mount.
 pub(super) fn all(spec: &Spec, sandbox: &str, image: impl Fn(&str) -> Option<Image>) -> Vec<ServiceVolume> {
     let mut found: BTreeMap<String, ServiceVolume> = BTreeMap::new();
     for service in spec.services.values() {

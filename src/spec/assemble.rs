@@ -1,4 +1,4 @@
-//! Files → one canonical tree: documents, `extends`, `include`, merging.
+//! Assembles the spec's files into one canonical tree: applies `extends` and `include`, and merges.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -15,34 +15,34 @@ use super::problem::{Problem, ProblemKind, WarningKind, shown};
 use super::scope::{self, ScopedValues};
 use super::yaml;
 
-/// How deep includes may nest, and how long a chain of `extends` may be.
+/// Maximum depth of nested includes and of a chain of `extends`.
 const MAX_DEPTH: usize = 32;
-/// The most includes of a spec, those of included files among them.
+/// Maximum number of includes of a spec, including nested ones.
 const MAX_INCLUDES: usize = 500;
 
-/// What a group of files is read with.
+/// The variables and the base folder of a group of files.
 #[derive(Debug, Clone)]
 pub(super) struct Scope {
-    /// The variables it is interpolated with.
+    /// The variables for interpolation.
     pub variables: BTreeMap<String, String>,
-    /// The folder its relative paths begin at.
+    /// The base folder of relative paths.
     pub folder: PathBuf,
 }
 
-/// Reads files and puts them together.
+/// Reads and assembles files.
 pub(super) struct Assembler<'a> {
     pub log: &'a Log,
-    /// Paths are shown relative to this folder.
+    /// Messages show paths relative to this folder.
     pub standing_in: &'a Path,
-    /// Every file that was read.
+    /// All files that were read.
     pub files: Vec<PathBuf>,
-    /// Services of files that are extended from.
+    /// Services of files that `extends` refers to, by file.
     extended: HashMap<PathBuf, Rc<Map>>,
-    /// Circles of `extends` that were told of.
+    /// Cycles of `extends` that were reported.
     circles: BTreeSet<String>,
-    /// Values of secrets and configs that an included file takes from variables of its own.
+    /// Values of secrets and configs from variables of an included file.
     pub scoped: ScopedValues,
-    /// How many includes were followed.
+    /// Number of includes so far.
     includes: usize,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    /// The merged tree of some files. `trail` names the files that led here.
+    /// The merged tree of some files. `trail` lists the files that include these.
     pub fn model(&mut self, files: &[PathBuf], scope: &Scope, trail: &[PathBuf]) -> Option<Node> {
         let mut merged: Option<Node> = None;
         for file in files {
@@ -78,7 +78,7 @@ impl<'a> Assembler<'a> {
                         merged = Some(document);
                     }
                     Some(base) => {
-                        // A list that is laid on nothing is made unique as well.
+                        // Also removes duplicates from lists that are merged into nothing.
                         merge::merge(base, document);
                         merge::unique_all(base, &mut Vec::new());
                     }
@@ -134,7 +134,7 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    /// A service with what it extends under it, if it extends anything.
+    /// A service, merged over the service that it extends, if any.
     fn extended(
         &mut self,
         services: &Rc<Map>,
@@ -159,12 +159,12 @@ impl<'a> Assembler<'a> {
         merge::settle(&mut base);
         let tags = own.clone();
         merge::merge_service(&mut base, own);
-        // What is reset or overridden here is so for the files before this one, too.
+        // A reset or override also applies to the values of earlier files.
         merge::retag(&mut base, &tags);
         Some(base)
     }
 
-    /// The service that another one extends, itself extended.
+    /// The service that another one extends, with its own `extends` applied.
     fn extended_base(
         &mut self,
         services: &Rc<Map>,
@@ -207,7 +207,7 @@ impl<'a> Assembler<'a> {
             let mut names: Vec<&str> = trail.iter().map(|(_, name)| name.as_str()).collect();
             names.push(&of);
             let message = format!("services extend each other in a circle: {}", names.join(" → "));
-            // The same circle is met again from each of its services.
+            // Every service of the cycle finds the same cycle.
             names.sort_unstable();
             names.dedup();
             if self.circles.insert(names.join(" ")) {
@@ -225,7 +225,7 @@ impl<'a> Assembler<'a> {
         self.extended(&found, &of, &from, &scope, trail).or_else(|| Some(base.clone()))
     }
 
-    /// The services of a file that is extended from.
+    /// The services of a file that `extends` refers to.
     fn services_of(&mut self, path: &Path, scope: &Scope, span: Span) -> Option<Rc<Map>> {
         if !self.extended.contains_key(path) {
             if !path.is_file() {
@@ -243,7 +243,7 @@ impl<'a> Assembler<'a> {
                 self.files.push(path.to_owned());
             }
             let mut documents = self.documents(path, scope)?.into_iter();
-            // Tags stay: they hold for what the services of this file extend.
+            // Tags are kept: they also apply to what the services of this file extend.
             let mut all = documents.next()?;
             documents.for_each(|document| merge::merge(&mut all, document));
             let services = section(&all, "services").cloned().unwrap_or_default();
@@ -252,7 +252,7 @@ impl<'a> Assembler<'a> {
         self.extended.get(path).cloned()
     }
 
-    /// Brings in what a document includes.
+    /// Merges the files that a document includes.
     fn include_all(&mut self, document: &mut Node, scope: &Scope, trail: &[PathBuf]) {
         let Some(entry) = document.as_map_mut().and_then(|map| map.remove("include")) else { return };
         let Value::Seq(items) = entry.value.value else {
@@ -312,7 +312,7 @@ impl<'a> Assembler<'a> {
         }
         self.includes += 1;
         if self.includes > MAX_INCLUDES {
-            // One that includes the next one twice, and so on, would double the work with each file.
+            // Files that each include the next one twice would double the work at every level.
             if self.includes == MAX_INCLUDES + 1 {
                 let message = format!("more than {MAX_INCLUDES} files are included");
                 self.log.hinted(ProblemKind::Cycle, span, message, "include each file once");
@@ -359,7 +359,7 @@ impl<'a> Assembler<'a> {
         Some(model)
     }
 
-    /// Takes an included model's things in; two different ones of one name are a conflict.
+    /// Imports the sections of an included model; two different definitions of one name are a conflict.
     fn import(&self, document: &mut Node, included: Node) {
         let Value::Map(included) = included.value else { return };
         for part in included.entries {
@@ -391,8 +391,8 @@ impl<'a> Assembler<'a> {
 }
 
 impl Assembler<'_> {
-    /// What is no named thing of an included file: artifacts join those of the spec, the rest holds for the whole spec and
-    /// is not an included file's to say.
+    /// Handles other keys of an included file: artifacts are added to the spec's. The rest applies to the whole spec,
+    /// and an included file must not set it.
     fn not_imported(&self, document: &mut Node, part: Entry) {
         let key = part.key.as_str();
         match key {
@@ -445,11 +445,11 @@ fn without_extends(service: &Node) -> Node {
     service
 }
 
-/// What files of variables may refer to beside what they set themselves.
+/// Variables that files of variables may refer to, in addition to their own.
 pub(super) struct Known<'a> {
-    /// Goes before what they set.
+    /// Takes precedence over what they set.
     pub outer: &'a BTreeMap<String, String>,
-    /// What earlier files set: goes behind it.
+    /// Set by earlier files; the later files take precedence.
     pub earlier: &'a BTreeMap<String, String>,
 }
 
@@ -461,7 +461,7 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Reads files of variables, the later over the earlier.
+/// Reads files of variables; later files take precedence.
 pub(super) fn read_env_files(
     log: &Log,
     files: &[PathBuf],
@@ -519,7 +519,7 @@ fn read_text(log: &Log, file: &Path, name: &Path, span: Option<Span>) -> Option<
     yaml::read(log, file, name)
 }
 
-/// Warns of the obsolete `version`, and takes it out.
+/// Removes the obsolete `version`, with a warning.
 pub(super) fn drop_version(log: &Log, root: &mut Map) {
     if let Some(entry) = root.remove("version") {
         let message = "`version` is obsolete and means nothing";

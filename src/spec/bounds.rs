@@ -1,33 +1,33 @@
-//! How large a spec may be: well below what makes an engine, a bridge or a start fail.
+//! Limits the size of a spec, well below what an engine, a bridge or a process start can handle.
 
 use super::model::{ConfigSource, Service, Spec};
 
-/// The most containers of a spec. A Linux bridge takes 1,024 ports.
+/// Maximum number of containers of a spec. A Linux bridge has at most 1,024 ports.
 pub const MAX_CONTAINERS: u32 = 500;
-/// The most networks: each is a bridge of the engine's machine, and the gateway joins all of them.
+/// Maximum number of networks: each is a bridge on the engine's host, and the gateway joins all of them.
 const MAX_NETWORKS: usize = 60;
-/// The most volumes, those without a name included.
+/// Maximum number of volumes, including anonymous ones.
 const MAX_VOLUMES: usize = 2_000;
-/// The most published ports: the engine starts a process for each.
+/// Maximum number of published ports: the engine starts a process for each.
 const MAX_PORTS: usize = 1_000;
-/// The largest variable, its name included. The kernel refuses a start with 128 KiB (`MAX_ARG_STRLEN`).
+/// Maximum bytes of a variable with its name. The kernel rejects 128 KiB when a process starts (`MAX_ARG_STRLEN`).
 const MAX_VARIABLE: usize = 120 << 10;
-/// The most bytes of one service's variables, command and labels. The kernel refuses a start with 2 MiB of the former.
+/// Maximum bytes of a service's variables, command and labels. The kernel rejects 2 MiB of variables and arguments.
 const MAX_SERVICE: usize = 1 << 20;
-/// The most bytes of all configs that stand in the spec.
+/// Maximum bytes of all inline configs.
 const MAX_CONFIGS: usize = 16 << 20;
 
-/// One bound that a spec exceeds.
+/// A limit that a spec exceeds.
 pub(super) struct Excess<'a> {
-    /// The service with which it does.
+    /// The service that exceeds it.
     pub service: Option<&'a Service>,
-    /// The service's key.
+    /// The key in the service.
     pub key: Option<&'static str>,
     pub message: String,
     pub hint: &'static str,
 }
 
-/// Every bound that a spec exceeds.
+/// All limits that a spec exceeds.
 pub(super) fn exceeded(spec: &Spec) -> Vec<Excess<'_>> {
     let mut found = Vec::new();
     let replicas = |service: &Service| service.replicas() as usize;
@@ -61,7 +61,7 @@ pub(super) fn exceeded(spec: &Spec) -> Vec<Excess<'_>> {
     found
 }
 
-/// The service with which a total is too large.
+/// The service at which a total exceeds its limit.
 fn total<'a>(
     spec: &'a Spec,
     what: &str,

@@ -1,4 +1,4 @@
-//! What a `build` asks for that no build here can do, said where the spec is read.
+//! Rejects options of `build` that are not supported, while the spec is read.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::check::Checker;
 use super::model::{Build, Service, Spec};
 use super::problem::{ProblemKind, Warning, WarningKind};
 
-/// Networks of a build that give it no more than it has without: the engine's default one, or none.
+/// Build networks that grant no additional access: the engine's default, or none.
 const NETWORKS: [&str; 4] = ["", "default", "bridge", "none"];
 
 pub(super) fn check(checker: &Checker<'_>, spec: &Spec) {
@@ -27,7 +27,7 @@ pub(super) fn check(checker: &Checker<'_>, spec: &Spec) {
     }
 }
 
-/// `host` is access to the host, which the guard refuses.
+/// Checks `network`; `host` is host access, which the guard checks.
 fn network(checker: &Checker<'_>, service: &Service, build: &Build) {
     let Some(network) = build.network.as_deref() else { return };
     if network != "host" && !NETWORKS.contains(&network) {
@@ -69,7 +69,7 @@ fn contexts(checker: &Checker<'_>, spec: &Spec, service: &Service, build: &Build
     }
 }
 
-/// What is kept for other builds is no part of the image.
+/// Checks cache exports; a cache for other builds is not part of the image.
 fn cache(checker: &Checker<'_>, service: &Service, build: &Build) {
     if let Some(to) = build.cache_to.iter().find(|to| *to != "type=inline") {
         checker.log.push_warning(Warning {
@@ -84,7 +84,7 @@ fn cache(checker: &Checker<'_>, service: &Service, build: &Build) {
     }
 }
 
-/// The name of a stage, as Dockerfiles have it.
+/// Whether the text is a valid stage name of a Dockerfile.
 fn is_stage_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c))

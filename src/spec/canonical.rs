@@ -1,5 +1,6 @@
-//! Short forms → long forms, our words from `x-sandbox` into place, relative paths → absolute ones, so that merging
-//! and reading know one form of everything. What has a wrong shape is left for the reader to point at.
+//! Converts a document to its canonical form: short forms become long ones, keys under `x-sandbox` move into place,
+//! relative paths become absolute. So merging and reading handle only one form. A value of the wrong type is kept for
+//! the reader to report.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -9,18 +10,18 @@ use super::ports;
 use super::problem::ProblemKind;
 use super::volumes;
 
-/// Where the paths of a document begin, and where `~` is.
+/// The base folder of a document's paths, and the home folder for `~`.
 pub(super) struct Base<'a> {
     pub folder: &'a Path,
     pub home: Option<&'a str>,
 }
 
-/// Our words at the top level.
+/// Our own keys at the top level.
 pub(super) const TOP_WORDS: [&str; 6] = ["lifetime", "egress", "durable", "artifacts", "limits", "tasks"];
-/// Our words in a service.
+/// Our own keys in a service.
 pub(super) const SERVICE_WORDS: [&str; 3] = ["ready", "seed", "durable"];
 
-/// Brings a document into its canonical form.
+/// Converts a document to its canonical form.
 pub(super) fn document(log: &Log, root: &mut Node, base: &Base<'_>) {
     let Some(map) = root.as_map_mut() else { return };
     lift(log, map, &TOP_WORDS, "the top level");
@@ -43,7 +44,7 @@ pub(super) fn document(log: &Log, root: &mut Node, base: &Base<'_>) {
             .and_then(Node::as_map)
             .is_some_and(|words| words.get("generate").is_some());
         if generated {
-            // The file or variable is what the other tool takes; ours is generated.
+            // Compose uses the file or variable; here the value is generated.
             secret.remove("file");
             secret.remove("environment");
         }
@@ -65,7 +66,7 @@ pub(super) fn document(log: &Log, root: &mut Node, base: &Base<'_>) {
     }
 }
 
-/// Fills in what is not written, once files are merged: a default must not stand in the way of what another file says.
+/// Fills in defaults after the files are merged, because a default must not override what another file says.
 pub(super) fn defaults(root: &mut Node, folder: &Path) {
     let Some(map) = root.as_map_mut() else { return };
     each(map, "services", |service| {
@@ -78,7 +79,7 @@ pub(super) fn defaults(root: &mut Node, folder: &Path) {
     });
 }
 
-/// Moves our words from `x-sandbox` beside it.
+/// Moves our keys from `x-sandbox` one level up.
 fn lift(log: &Log, map: &mut Map, words: &[&str], place: &str) {
     let Some(entry) = map.remove("x-sandbox") else { return };
     let inner = match entry.value.value {
@@ -113,13 +114,13 @@ fn each(root: &mut Map, section: &str, mut f: impl FnMut(&mut Map)) {
     }
 }
 
-/// A text becomes a mapping with it under `key`.
+/// Wraps a text in a mapping, under `key`.
 fn wrap(node: &mut Node, key: &str, span: Span) {
     let inner = Node { value: std::mem::replace(&mut node.value, Value::Null), span, tag: None };
     node.value = Value::Map(Map { entries: vec![Entry { key: key.to_owned(), span, value: inner }] });
 }
 
-/// A single text becomes a list of it.
+/// Wraps a single text in a list.
 fn listed(map: &mut Map, key: &str) {
     let Some(node) = map.get_mut(key) else { return };
     if node.scalar().is_some() {
@@ -129,7 +130,7 @@ fn listed(map: &mut Map, key: &str) {
     }
 }
 
-/// A list of `KEY=VALUE` becomes a mapping; a key alone has no value.
+/// Converts a list of `KEY=VALUE` to a mapping; a key alone has no value.
 fn keyed(map: &mut Map, key: &str) {
     pairs(map, key, &['=']);
 }
@@ -152,7 +153,7 @@ fn pairs(map: &mut Map, key: &str, separators: &[char]) {
     node.value = Value::Map(result);
 }
 
-/// A list of names becomes a mapping of them.
+/// Converts a list of names to a mapping.
 fn named(map: &mut Map, key: &str, value: impl Fn(Span) -> Node) {
     let Some(node) = map.get_mut(key) else { return };
     let Value::Seq(items) = &node.value else { return };
@@ -166,7 +167,7 @@ fn named(map: &mut Map, key: &str, value: impl Fn(Span) -> Node) {
     node.value = Value::Map(result);
 }
 
-/// Each text in a list becomes a mapping with it under `inner`.
+/// Wraps each text of a list in a mapping, under `inner`.
 fn long(map: &mut Map, key: &str, inner: &str) {
     if let Some(Value::Seq(items)) = map.get_mut(key).map(|node| &mut node.value) {
         for item in items.iter_mut().filter(|item| item.scalar().is_some()) {
@@ -176,7 +177,7 @@ fn long(map: &mut Map, key: &str, inner: &str) {
     }
 }
 
-/// A command line becomes words, split as a shell would.
+/// Splits a command line into words like a shell.
 fn words(log: &Log, map: &mut Map, key: &str) {
     let Some(node) = map.get_mut(key) else { return };
     let Some(line) = node.as_str() else { return };
@@ -189,7 +190,8 @@ fn words(log: &Log, map: &mut Map, key: &str) {
     node.value = Value::Seq(parts.into_iter().map(|part| Node::str(part, span)).collect());
 }
 
-/// Splits as a shell does, but for comments: Compose has none in a command. `shlex` takes a `#` that begins a word for one.
+/// Splits like a shell, but without comments: Compose has none in a command, while `shlex` treats a word that begins
+/// with `#` as one.
 fn split_command(line: &str) -> Option<Vec<String>> {
     let bytes = line.as_bytes();
     let mut escaped = String::with_capacity(line.len());
@@ -319,14 +321,14 @@ fn build(map: &mut Map, base: &Base<'_>) {
     }
 }
 
-/// Whether a build's context is fetched by the builder.
+/// Whether the builder fetches the context.
 pub(super) fn is_remote(context: &str) -> bool {
     ["http://", "https://", "git://", "ssh://", "github.com/", "git@", "docker-image://", "oci-layout://"]
         .iter()
         .any(|prefix| context.starts_with(prefix))
 }
 
-/// `extra_hosts` becomes a mapping of names to lists of addresses.
+/// Converts `extra_hosts` to a mapping of names to lists of addresses.
 fn hosts(map: &mut Map, key: &str) {
     let Some(node) = map.get_mut(key) else { return };
     let mut result = Map::default();
@@ -393,12 +395,12 @@ fn watch(log: &Log, map: &mut Map, base: &Base<'_>) {
     });
 }
 
-/// The paths of seeds.
+/// Makes the paths of seeds absolute.
 fn seeds(map: &mut Map, base: &Base<'_>) {
     if let Some(node) = map.get_mut("seed")
         && node.as_map().is_some()
     {
-        // A single step needs no list.
+        // A single step may be written without a list.
         let inner =
             Node { value: std::mem::replace(&mut node.value, Value::Null), span: node.span, tag: None };
         node.value = Value::Seq(vec![inner]);
@@ -420,7 +422,7 @@ fn seeds(map: &mut Map, base: &Base<'_>) {
     });
 }
 
-/// Whether a snapshot is named by its file.
+/// Whether the reference is a snapshot file.
 pub(super) fn is_file_reference(text: &str) -> bool {
     text.contains('/') || text.ends_with(".sandbox.tar.zst")
 }
@@ -431,14 +433,14 @@ fn path(map: &mut Map, key: &str, base: &Base<'_>) {
     }
 }
 
-/// Makes a path absolute: `~` is the home folder, everything else begins at the base.
+/// Makes a path absolute: `~` is the home folder, other paths are relative to the base.
 pub(super) fn absolute(node: &mut Node, base: &Base<'_>) {
     let Some(text) = node.as_str().filter(|text| !text.is_empty()) else { return };
     let path = resolve(text, base);
     node.value = Value::Str(path.to_string_lossy().into_owned());
 }
 
-/// A path made absolute and cleaned of `.` and `..`.
+/// Returns an absolute path without `.` and `..`.
 pub(super) fn resolve(text: &str, base: &Base<'_>) -> PathBuf {
     let path = match (text.strip_prefix('~'), base.home) {
         (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
@@ -449,7 +451,7 @@ pub(super) fn resolve(text: &str, base: &Base<'_>) -> PathBuf {
     clean(&path)
 }
 
-/// A path without `.` and `..`, by its text alone.
+/// Removes `.` and `..` lexically.
 pub(super) fn clean(path: &Path) -> PathBuf {
     let mut result = PathBuf::new();
     for part in path.components() {

@@ -1,4 +1,4 @@
-//! What only the whole can show: references, cycles, a port twice, files that are not there.
+//! Checks the spec as a whole: references, cycles, port conflicts, missing files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::request::Refusals;
 use super::scope::ScopedValues;
 use super::{bounds, reserved};
 
-/// How far dependencies are followed, by functions that call themselves.
+/// Maximum recursion depth when dependencies are followed.
 const LONGEST_CHAIN: usize = 512;
 
 /// Checks a spec as a whole.
@@ -25,17 +25,17 @@ pub(super) struct Checker<'a> {
     pub standing_in: &'a Path,
     /// Services that exist but are not active.
     pub inactive: &'a BTreeSet<String>,
-    /// Active services that nothing asks for: what they need of the host is not looked for.
+    /// Active services that are not selected: the host files that they need are not checked.
     pub unselected: &'a BTreeSet<String>,
     pub variables: &'a BTreeMap<String, String>,
-    /// Values of secrets and configs that included files take from variables of their own.
+    /// Values of secrets and configs from variables of included files.
     pub scoped: &'a ScopedValues,
-    /// The tree it was read from.
+    /// The tree that the spec was read from.
     pub root: &'a Node,
 }
 
 impl Checker<'_> {
-    /// Checks everything.
+    /// Runs all checks.
     pub fn check(&self, spec: &mut Spec) {
         self.check_what_it_says(spec);
         if !matches!(self.refusals, Refusals::Warn) {
@@ -43,7 +43,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks all that needs nothing but the spec.
+    /// Runs the checks that need only the spec, not the files that it names.
     pub fn check_what_it_says(&self, spec: &mut Spec) {
         Self::join_default(spec);
         self.references(spec);
@@ -78,14 +78,14 @@ impl Checker<'_> {
         self.log.push(Problem::new(kind, message).hint(hint).at(self.log.place_of(at)));
     }
 
-    /// Where something is written in a service, or the service.
+    /// The location of a key in a service, otherwise of the service.
     fn spot(&self, service: &Service, path: &[&str]) -> At {
         let path: Vec<&str> =
             ["services", service.name.as_str()].into_iter().chain(path.iter().copied()).collect();
         self.root.key_span(&path).map_or_else(|| service.at.clone(), |span| self.log.at(span))
     }
 
-    /// A service without a network of its own is on the default one.
+    /// Connects services without networks to the default network.
     fn join_default(spec: &mut Spec) {
         let Ok(default) = super::model::NetworkName::new("default") else { return };
         for service in spec.services.values_mut() {
@@ -123,14 +123,14 @@ impl Checker<'_> {
                 self.problem(ProblemKind::Reference, &task.at, message, hint);
             }
         }
-        // What is not there and need not be is no dependency.
+        // A dependency that is missing and optional is dropped.
         let active: BTreeSet<ServiceName> = spec.services.keys().cloned().collect();
         for service in spec.services.values_mut() {
             service.depends_on.retain(|name, dependency| dependency.required || active.contains(name));
         }
     }
 
-    /// What a service waits for.
+    /// Checks the dependencies of a service.
     fn dependencies(&self, spec: &Spec, service: &Service, names: &[String]) {
         let what = format!("service `{}`", service.name);
         let others: Vec<&str> =
@@ -140,7 +140,7 @@ impl Checker<'_> {
                 continue;
             }
             if self.inactive.contains(name.as_str()) {
-                // What it joins it cannot do without, whatever it says.
+                // A service whose namespaces it joins is required, whatever the spec says.
                 if dependency.required || service.joined().any(|other| other == name.as_str()) {
                     let message =
                         format!("{what} depends on `{name}`, which has a profile that is not active");
@@ -157,7 +157,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Networks, volumes, secrets and configs of a service.
+    /// Checks references to networks, volumes, secrets and configs.
     fn used_things(&self, spec: &Spec, service: &Service) {
         let what = format!("service `{}`", service.name);
         for name in service.networks.keys().filter(|name| !spec.networks.contains_key(*name)) {
@@ -198,7 +198,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The gateway tries ports and pages, and it is on the sandbox's own networks alone.
+    /// Checks that the gateway can reach probed services: it is only on the sandbox's own networks.
     fn within_reach(&self, spec: &Spec) {
         for service in spec.services.values() {
             let mode = match spec.network_owner(service).network_mode {
@@ -220,7 +220,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Refuses a spec that is too large for an engine, before anything is made.
+    /// Rejects a spec that is too large for an engine, before anything is created.
     fn bounds(&self, spec: &Spec) {
         for excess in bounds::exceeded(spec) {
             let at = match (&excess.service, excess.key) {
@@ -232,7 +232,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Names that are sandbox's own, whatever else is allowed.
+    /// Rejects names that belong to sandbox itself.
     fn reserved(&self, spec: &Spec) {
         for reach in reserved::uses(spec) {
             let at = match &reach.key {
@@ -248,7 +248,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Finds circles of dependencies and names each in full, once.
+    /// Finds cycles of dependencies and reports each once, in full.
     fn cycles(&self, spec: &Spec) {
         let mut done: BTreeSet<&ServiceName> = BTreeSet::new();
         for start in spec.services.keys() {
@@ -274,7 +274,7 @@ impl Checker<'_> {
             self.problem(ProblemKind::Cycle, &place, message, "take one of these dependencies out");
             return;
         }
-        // Longer chains have more containers than any spec may.
+        // A longer chain has more containers than the limit.
         if done.contains(name) || trail.len() > LONGEST_CHAIN {
             return;
         }
@@ -287,7 +287,7 @@ impl Checker<'_> {
         done.insert(name);
     }
 
-    /// A host port that two want cannot be given to both.
+    /// Reports a host port that is requested twice.
     fn ports(&self, spec: &Spec) {
         let mut taken: BTreeMap<(u16, super::model::Protocol), (&ServiceName, u16, At)> = BTreeMap::new();
         for service in spec.services.values() {
@@ -324,7 +324,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Files that are named must be there.
+    /// Reports missing files.
     fn files(&self, spec: &Spec) {
         let selected =
             spec.services.values().filter(|service| !self.unselected.contains(service.name.as_str()));
@@ -421,7 +421,7 @@ fn declare(name: &str, known: &[&str], section: &str) -> String {
 }
 
 impl Log {
-    /// A place of the model as one that can be shown.
+    /// Converts a location in the model to one that can be displayed.
     pub(super) fn place_of(&self, at: &At) -> Option<SourceLocation> {
         let file = at.file.as_deref()?;
         let source = self.find(file)?;
@@ -443,7 +443,7 @@ impl Log {
         })
     }
 
-    /// Warns at a place of the model.
+    /// Adds a warning at a location in the model.
     pub(super) fn warn_at(&self, kind: WarningKind, at: &At, message: String, hint: String) {
         let place = self.place_of(at);
         self.push_warning(Warning { kind, message, hint: Some(hint), place });

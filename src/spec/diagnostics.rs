@@ -1,4 +1,4 @@
-//! The sources that were read, and everything found wrong or odd in them.
+//! Collects the source files and the problems and warnings found in them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -10,21 +10,21 @@ use super::model::At;
 use super::node::Span;
 use super::problem::{Problem, ProblemKind, SourceLocation, Warning, WarningKind};
 
-/// The most bytes of interpolated text of a spec.
+/// Maximum bytes of interpolated text of a spec.
 const MAX_INTERPOLATED: usize = 64 << 20;
 
-/// A file that was read.
+/// A source file.
 #[derive(Debug)]
 pub(super) struct Source {
     /// Its absolute path.
     pub path: PathBuf,
-    /// The path as the user would write it.
+    /// The path as messages show it.
     pub shown: PathBuf,
     /// Its text.
     pub text: Arc<str>,
 }
 
-/// Collects problems and warnings, so that all can be told at once.
+/// Collects problems and warnings, so that all are reported together.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     sources: RefCell<Vec<Rc<Source>>>,
@@ -34,53 +34,53 @@ pub(super) struct Log {
     read: RefCell<BTreeSet<PathBuf>>,
     /// Bytes of interpolated text so far.
     interpolated: Cell<usize>,
-    /// Whether it was reported that they are too many.
+    /// Whether exceeding the limit was reported.
     too_large: Cell<bool>,
-    /// Where values were filled in from the user's variables.
+    /// Locations of values that were interpolated with the user's variables.
     from_user: RefCell<BTreeSet<(u32, u32)>>,
-    /// The place of the file that is standard input, and what was read from there.
+    /// The path that stands for standard input, and its content.
     input: Option<(PathBuf, Vec<u8>)>,
 }
 
 impl Log {
-    /// A log of files of which one is standard input.
+    /// A log with a path that stands for standard input.
     pub fn with_input(path: PathBuf, bytes: Vec<u8>) -> Self {
         Self { input: Some((path, bytes)), ..Self::default() }
     }
 
-    /// What was read from standard input, if that is what the path stands for.
+    /// The content of standard input, if the path stands for it.
     pub fn input(&self, path: &Path) -> Option<&[u8]> {
         self.input.as_ref().filter(|(place, _)| place == path).map(|(_, bytes)| bytes.as_slice())
     }
 
-    /// Notes that a file was read, or would have been.
+    /// Records that a file was read, or would have been if it existed.
     pub fn note_read(&self, path: &Path) {
         self.read.borrow_mut().insert(path.to_owned());
     }
 
-    /// Notes that the value here has something of the user's variables.
+    /// Records that the value at this location contains one of the user's variables.
     pub fn note_user_value(&self, span: Span) {
         self.from_user.borrow_mut().insert((span.file, span.offset));
     }
 
-    /// Whether the value here has something of the user's variables.
+    /// Whether the value at this location contains one of the user's variables.
     pub fn is_user_value(&self, span: Span) -> bool {
         self.from_user.borrow().contains(&(span.file, span.offset))
     }
 
-    /// The files that were read.
+    /// The files that were read, or would have been if they existed.
     pub fn files_read(&self) -> BTreeSet<PathBuf> {
         self.read.borrow().clone()
     }
 
-    /// Takes a file's text in, and gives the number that spans refer to it by.
+    /// Adds a file's text and returns the number that spans use for it.
     pub fn add_source(&self, path: &Path, shown: PathBuf, text: Arc<str>) -> u32 {
         let mut sources = self.sources.borrow_mut();
         sources.push(Rc::new(Source { path: path.to_owned(), shown, text }));
         u32::try_from(sources.len() - 1).unwrap_or(u32::MAX)
     }
 
-    /// The file that a span lies in.
+    /// The file of a span.
     pub fn source(&self, span: Span) -> Option<Rc<Source>> {
         self.sources.borrow().get(span.file as usize).cloned()
     }
@@ -90,7 +90,7 @@ impl Log {
         self.sources.borrow().iter().find(|source| source.path == path).cloned()
     }
 
-    /// A span as a place that can be shown.
+    /// Converts a span to a location that can be displayed.
     pub fn place(&self, span: Span) -> Option<SourceLocation> {
         let source = self.source(span)?;
         let offset = (span.offset as usize).min(source.text.len());
@@ -107,32 +107,31 @@ impl Log {
         })
     }
 
-    /// A span as it is kept in the model.
+    /// Converts a span to the form that the model stores.
     pub fn at(&self, span: Span) -> At {
         At { file: self.source(span).map(|s| s.path.clone()), line: span.line, column: span.column }
     }
 
-    /// Notes a problem.
     pub fn push(&self, problem: Problem) {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Notes a problem at a place.
+    /// Adds a problem at a location.
     pub fn problem(&self, kind: ProblemKind, span: Span, message: impl Into<String>) {
         self.push(Problem::new(kind, message).at(self.place(span)));
     }
 
-    /// Notes a problem at a place, with a way out.
+    /// Adds a problem at a location, with a hint.
     pub fn hinted(&self, kind: ProblemKind, span: Span, message: impl Into<String>, hint: impl Into<String>) {
         self.push(Problem::new(kind, message).hint(hint).at(self.place(span)));
     }
 
-    /// Notes a warning at a place.
+    /// Adds a warning at a location.
     pub fn warn(&self, kind: WarningKind, span: Span, message: impl Into<String>, hint: Option<String>) {
         self.push_warning(Warning { kind, message: message.into(), hint, place: self.place(span) });
     }
 
-    /// Notes a warning, once.
+    /// Adds a warning, unless it was added before.
     pub fn push_warning(&self, warning: Warning) {
         let mut warnings = self.warnings.borrow_mut();
         if !warnings.contains(&warning) {
@@ -140,7 +139,7 @@ impl Log {
         }
     }
 
-    /// Notes, once for each variable, that it is not set.
+    /// Warns once per variable that it is not set.
     pub fn unset(&self, name: &str, span: Span) {
         if self.unset.borrow_mut().insert(name.to_owned()) {
             self.warn(
@@ -152,23 +151,22 @@ impl Log {
         }
     }
 
-    /// Counts bytes of interpolated text; whether all of them together are still few enough.
+    /// Counts bytes of interpolated text; returns whether the total is within the limit.
     pub fn may_grow(&self, bytes: usize) -> bool {
         self.interpolated.set(self.interpolated.get().saturating_add(bytes));
         self.interpolated.get() <= MAX_INTERPOLATED
     }
 
-    /// Whether it is the first time that there are too many.
+    /// Whether this is the first report that the limit is exceeded.
     pub fn grew_too_large(&self) -> bool {
         !self.too_large.replace(true)
     }
 
-    /// How many problems there are so far.
     pub fn problem_count(&self) -> usize {
         self.problems.borrow().len()
     }
 
-    /// Everything that was found.
+    /// All problems and warnings.
     pub fn into_parts(self) -> (Vec<Problem>, Vec<Warning>) {
         (self.problems.into_inner(), self.warnings.into_inner())
     }

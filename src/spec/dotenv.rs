@@ -1,4 +1,4 @@
-//! Files of variables (`.env`, `env_file`), as Compose reads them
+//! Parses files of variables (`.env`, `env_file`) as Compose does
 //! (<https://docs.docker.com/compose/how-tos/environment-variables/variable-interpolation/#env-file-syntax>).
 
 use std::cell::RefCell;
@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 
 use super::template::{self, Lookup, TemplateError};
 
-/// Why a file of variables cannot be read.
+/// A syntax error in a file of variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DotenvError {
     /// The line, from 1.
     pub line: u32,
-    /// What is wrong with it.
+    /// The error message.
     pub message: String,
 }
 
-/// Looks in the circumstances first, then at what the file itself has set so far.
+/// Looks up a variable in the outer variables first, then in what the file has set so far.
 struct Inside<'a> {
     outer: &'a dyn Fn(&str) -> Option<String>,
     earlier: &'a dyn Fn(&str) -> Option<String>,
@@ -33,17 +33,17 @@ impl Lookup for Inside<'_> {
     }
 }
 
-/// What a file of variables says, and which unset variables it uses.
+/// The variables of a file, and the unset variables that it uses.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Dotenv {
     /// The variables.
     pub variables: BTreeMap<String, String>,
-    /// Variables that it used and that were not set.
+    /// Variables that are used and not set.
     pub unset: Vec<String>,
 }
 
-/// Parses a file of variables. `outer` gives what was set before; it wins over the file in interpolation, and gives
-/// the values of variables that are only named. `earlier` gives what files before this one set, which the file wins over.
+/// Parses a file of variables. `outer` takes precedence over the file in interpolation and provides the values of
+/// names without a value. `earlier` has the variables of earlier files; the file takes precedence over them.
 pub(super) fn parse(
     text: &str,
     outer: &dyn Fn(&str) -> Option<String>,
@@ -104,7 +104,7 @@ struct Reader<'a> {
     rest: &'a str,
 }
 
-/// A space that is not a line break.
+/// Whether the character is white space within a line.
 fn is_space(c: char) -> bool {
     matches!(c, '\t' | '\u{b}' | '\u{c}' | '\r' | ' ' | '\u{85}' | '\u{a0}')
 }
@@ -119,7 +119,7 @@ impl Reader<'_> {
         Err(DotenvError { line: self.line(), message: message.into() })
     }
 
-    /// Skips space and comments; whether anything follows.
+    /// Skips white space and comments; returns whether anything follows.
     fn next_statement(&mut self) -> bool {
         loop {
             self.rest = self.rest.trim_start();
@@ -130,7 +130,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A variable's name, and whether a value follows.
+    /// Parses a variable's name; returns whether a value follows.
     fn key(&mut self) -> Result<(String, bool), DotenvError> {
         if let Some(after) = self.rest.strip_prefix("export")
             && after.starts_with(is_space)
@@ -170,7 +170,7 @@ impl Reader<'_> {
         Ok((key.to_owned(), assigned))
     }
 
-    /// A value with its escapes resolved, and whether variables in it are to be interpolated.
+    /// Parses a value with its escapes; returns whether to interpolate it.
     fn value(&mut self) -> Result<(String, bool), DotenvError> {
         let Some(quote) = self.rest.chars().next().filter(|c| matches!(c, '"' | '\'')) else {
             let (line, rest) = self.rest.split_once('\n').unwrap_or((self.rest, ""));
@@ -206,7 +206,7 @@ impl Reader<'_> {
     }
 }
 
-/// Resolves the escapes of a double-quoted value. `\$` becomes `$$`, which interpolation makes a dollar sign.
+/// Resolves the escapes of a double-quoted value. `\$` becomes `$$`, which interpolation turns into a dollar sign.
 fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();

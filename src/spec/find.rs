@@ -1,8 +1,8 @@
-//! Finding the spec's files, and what the folder says about them.
+//! Finds the spec's files, the git root and the git branch of a folder.
 
 use std::path::{Path, PathBuf};
 
-/// Names of a spec, first ours, then Compose's, in the order they are looked for.
+/// File names of a spec in search order: ours first, then Compose's.
 pub(super) const NAMES: [&str; 6] = [
     "sandbox.yaml",
     "sandbox.yml",
@@ -12,7 +12,7 @@ pub(super) const NAMES: [&str; 6] = [
     "docker-compose.yml",
 ];
 
-/// The spec of a folder or of the nearest folder above it, with its override file if there is one.
+/// The spec in a folder or its nearest ancestor, with the override file if there is one.
 pub fn files(folder: &Path) -> Option<Vec<PathBuf>> {
     for folder in folder.ancestors() {
         let Some(file) = NAMES.iter().map(|name| folder.join(name)).find(|file| file.is_file()) else {
@@ -28,16 +28,16 @@ pub fn files(folder: &Path) -> Option<Vec<PathBuf>> {
     None
 }
 
-/// The root of the git repository that a folder is in.
+/// The root of the git repository that contains the folder.
 pub fn git_root(folder: &Path) -> Option<PathBuf> {
     folder.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned)
 }
 
-/// The branch that is checked out in a folder's git repository; `None` outside of one and on no branch.
+/// The checked-out git branch; `None` outside a repository or with a detached HEAD.
 pub fn git_branch(folder: &Path) -> Option<String> {
     let git = git_root(folder)?.join(".git");
     let git = if git.is_file() {
-        // A worktree or submodule: the file names the real folder.
+        // In a worktree or submodule `.git` is a file with the path of the real folder.
         let text = std::fs::read_to_string(&git).ok()?;
         let named = text.strip_prefix("gitdir:")?.trim();
         git.parent()?.join(named)

@@ -1,4 +1,4 @@
-//! The host-access guard: what would let a sandbox touch the machine it runs on.
+//! The host-access guard: finds everything in a spec that gives a sandbox access to the host.
 
 use std::path::{Path, PathBuf};
 
@@ -14,24 +14,24 @@ use super::problem::{Problem, ProblemKind, Problems};
 use super::request::HostAccess;
 use super::seccomp::{self, Weakness};
 
-/// One way in which a spec reaches the host.
+/// One form of host access in a spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HostAccessPath {
     pub at: At,
     pub message: String,
-    /// The service and its key, where it is one key.
+    /// The service and its key, if it is a single key.
     pub key: Option<(String, &'static str)>,
 }
 
-/// As much of an option as is shown: a profile may stand in it.
+/// Maximum length of an option in a message: it may contain a whole profile.
 const SHOWN: usize = 80;
-/// Runtimes that isolate at least as well as the engine's own.
+/// Runtimes that isolate at least as well as the engine's default.
 const RUNTIMES: [&str; 6] = ["runc", "crun", "io.containerd.runc.v2", "runsc", "kata", "kata-runtime"];
 
-/// How such access is allowed.
+/// The hint that tells how to allow host access.
 pub(super) const WAY_OUT: &str = "if you trust this spec with your machine, add `--allow-host-access`";
 
-/// Checks that a spec, wherever it came from, does not reach the host, unless that is allowed.
+/// Checks that a spec, whatever its origin, does not access the host, unless that is allowed.
 pub fn guard(spec: &Spec, access: HostAccess) -> Result<(), Problems> {
     let planted = planted::links(spec);
     if !planted.is_empty() {
@@ -47,7 +47,7 @@ pub fn guard(spec: &Spec, access: HostAccess) -> Result<(), Problems> {
     if problems.is_empty() { Ok(()) } else { Err(Problems::new(problems)) }
 }
 
-/// Every way in which a spec reaches the host.
+/// All forms of host access in a spec.
 pub(super) fn reaches(spec: &Spec) -> Vec<HostAccessPath> {
     let root = find::git_root(&spec.folder).unwrap_or_else(|| spec.folder.clone());
     let folder = spec.folder.clone();
@@ -61,16 +61,16 @@ pub(super) fn reaches(spec: &Spec) -> Vec<HostAccessPath> {
 }
 
 struct Guard {
-    /// The spec's own ground.
+    /// The git root of the spec's folder, or the folder itself: paths below it are allowed.
     root: PathBuf,
-    /// Where its paths begin.
+    /// The base folder of its relative paths.
     folder: PathBuf,
     origin: SpecOrigin,
     found: Vec<HostAccessPath>,
 }
 
-/// Capabilities that do not reach beyond a container: those the engine gives, less `NET_RAW`, and a few that
-/// databases and debuggers ask for.
+/// Capabilities that do not reach beyond a container: the engine's defaults without `NET_RAW`, and a few that
+/// databases and debuggers need.
 const HARMLESS: [&str; 18] = [
     "AUDIT_WRITE",
     "CHOWN",
@@ -152,7 +152,7 @@ impl Guard {
         self.build(&what, service);
     }
 
-    /// What `--watch` copies into a service is read from the spec's own ground only.
+    /// Checks a path that `--watch` copies into a service: it must be in the spec's repository.
     fn watched(&mut self, what: &str, at: &At, path: &Path) {
         let asked = if self.is_foreign() {
             format!("{what}, which came out of a snapshot file, watches `{}` of this host", path.display())
@@ -168,10 +168,10 @@ impl Guard {
         self.origin != SpecOrigin::Local
     }
 
-    /// Security options that take away what stands between a container and the kernel.
+    /// Finds security options that weaken the isolation between a container and the kernel.
     ///
-    /// A profile of the user's own is theirs to write, but one that lets every call through is none.
-    /// A foreign spec has no say in this at all: it may only ask for what is so without it.
+    /// A custom profile is allowed in the user's own spec, unless it permits every system call. A foreign spec may
+    /// only request the defaults.
     fn walls(&self, service: &Service) -> Vec<String> {
         let mut found = Vec::new();
         for option in &service.security_opt {
@@ -254,7 +254,7 @@ impl Guard {
         let network = build.network.as_deref().unwrap_or("default");
         let network = match network {
             "host" => Some("a build on the host's network".to_owned()),
-            // `build_check` refuses every other network.
+            // `build_check` rejects all other networks.
             _ => None,
         };
         let asks = asks.into_iter().filter_map(|(asked, word)| asked.then_some(word)).chain(network);
@@ -287,7 +287,7 @@ impl Guard {
         }
     }
 
-    /// Stored data that a foreign spec names: it is somebody else's.
+    /// Finds stored data that a foreign spec names: it belongs to someone else.
     fn stored(&mut self, spec: &Spec) {
         for seed in spec.volumes.values().flat_map(|volume| &volume.seed) {
             if let Seed::Snapshot { snapshot: SnapshotRef::Stored(name), at, .. } = seed {
@@ -299,7 +299,7 @@ impl Guard {
         }
     }
 
-    /// Variables of the user's that a foreign spec asks for.
+    /// Finds the user's variables that a foreign spec reads.
     fn variables(&mut self, spec: &Spec) {
         let secrets = spec.secrets.iter().filter_map(|(name, secret)| match &secret.source {
             SecretSource::Environment(variable) => Some((&secret.at, format!("secret `{name}`"), variable)),
@@ -317,7 +317,7 @@ impl Guard {
         }
     }
 
-    /// Volumes that are folders or devices of the host; in a foreign spec, every file of the host.
+    /// Finds volumes that are folders or devices of the host; in a foreign spec, any file of the host.
     fn data(&mut self, spec: &Spec) {
         for (name, volume) in &spec.volumes {
             let kind = volume.driver_opts.get("type").map(String::as_str).unwrap_or_default();
@@ -381,7 +381,7 @@ impl Guard {
     }
 }
 
-/// Namespaces that are not the service's own or another's of the spec.
+/// Finds namespaces that are neither the service's own nor another service's.
 fn namespaces(service: &Service) -> Vec<(&'static str, String)> {
     let modes: [(&'static str, &Option<String>, &[&str]); 5] = [
         ("pid", &service.pid, &["private"]),
@@ -392,7 +392,7 @@ fn namespaces(service: &Service) -> Vec<(&'static str, String)> {
     ];
     let foreign = modes.into_iter().filter_map(|(key, mode, own)| {
         let mode = mode.as_deref().filter(|mode| !mode.is_empty())?;
-        // Podman's words may carry options: `keep-id:uid=0`.
+        // Podman's modes may have options: `keep-id:uid=0`.
         let word = mode.split(':').next().unwrap_or(mode);
         (!own.contains(&word) && word != "service").then_some((key, mode))
     });
@@ -410,7 +410,7 @@ fn is_harmless(capability: &str) -> bool {
     HARMLESS.contains(&name.strip_prefix("CAP_").unwrap_or(&name))
 }
 
-/// The folder of a cache of layers that lies on the host: `type=local,dest=PATH`.
+/// The folder of a layer cache on the host: `type=local,dest=PATH`.
 fn local_cache(cache: &str) -> Option<&str> {
     let fields = || cache.split(',').filter_map(|field| field.trim().split_once('='));
     let is_local = fields().any(|(key, value)| key.eq_ignore_ascii_case("type") && value == "local");
@@ -420,12 +420,12 @@ fn local_cache(cache: &str) -> Option<&str> {
     })
 }
 
-/// A path with its links followed, as far as it exists.
+/// Resolves the links of the part of a path that exists.
 fn real(path: &Path) -> PathBuf {
     let path = canonical::clean(path);
     for ancestor in path.ancestors() {
         if let Ok(real) = ancestor.canonicalize() {
-            // Joining nothing would add a slash.
+            // Joining an empty path would add a slash.
             let rest = path.strip_prefix(ancestor).unwrap_or(Path::new(""));
             return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
         }

@@ -1,26 +1,26 @@
-//! The guard against every key of the Compose Specification: what can name a path, a namespace, a device, a driver, an
-//! image, a network or a command of the host is refused, needs host access, or is harmless, from the user's own folder and
-//! from a snapshot file. A key that is in neither list fails the test, so that a new one is placed.
+//! Tests the guard with every key of the Compose Specification. A key that can name a path, namespace, device, driver,
+//! image, network or command of the host is rejected, needs host access, or is harmless, both in the user's folder and
+//! in a snapshot file. A key that is in neither list fails the test, so that new keys must be classified.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::*;
 
-/// What becomes of a spec.
+/// The verdict on a spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Placed {
-    /// Nothing of the host is reached.
+    /// It does not access the host.
     Harmless,
-    /// It needs `--allow-host-access`.
+    /// It requires `--allow-host-access`.
     Flag,
-    /// It is refused whatever is allowed.
+    /// It is always rejected.
     Refused,
 }
 
 use Placed::{Flag, Harmless, Refused};
 
-/// A key, a spec that uses it to reach as far as it can, and what becomes of that from the user's folder and from a
+/// A key, a spec that uses it for as much access as possible, and the verdicts for the user's folder and for a
 /// snapshot file.
 const MATRIX: &[(&str, &str, Placed, Placed)] = &[
     (
@@ -716,10 +716,10 @@ const MATRIX: &[(&str, &str, Placed, Placed)] = &[
     ),
 ];
 
-/// Keys that name nothing of the host: numbers, times, words of the sandbox's own, and the parents of keys above.
+/// Keys without a reference to the host: numbers, times, our own keys, and the parents of keys above.
 const NAMES_NOTHING: &str = include_str!("../../fixtures/compose/keys_naming_nothing.txt");
 
-/// The keys of the Compose Specification, one a line with its form.
+/// The keys of the Compose Specification, one per line with its form.
 const KEYS: &str = include_str!("../../fixtures/compose/keys.txt");
 
 fn loaded(folder: &Path, origin: SpecOrigin, access: HostAccess) -> Result<Loaded, Problems> {

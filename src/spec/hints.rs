@@ -1,14 +1,14 @@
-//! Ways out of a sandbox that do not pass its gateway, and so no egress policy: what the engine itself sends, and what
-//! changes how its networks are closed. The [`guard`](super::guard()) refuses them.
+//! Finds ways out of a sandbox that bypass its gateway and so the egress policy: traffic of the engine itself, and
+//! options that change the isolation of its networks. The [`guard`](super::guard()) rejects them.
 
 use super::guard::HostAccessPath;
 use super::model::{Network, Service, Spec};
 
-/// Drivers that keep what a service writes on the engine's machine.
+/// Log drivers that store output on the engine's host.
 const KEPT_LOGS: [&str; 5] = ["json-file", "local", "journald", "k8s-file", "none"];
 
-/// Options of log drivers that say how much is kept, and how it is written. Every other one may say where it is sent, and
-/// without a driver in the spec it is the engine's own choice that it is an option of.
+/// Options of log drivers that only set how much is kept and in which format. Any other option may set a destination,
+/// and without a driver in the spec it applies to the engine's default driver.
 const LOG_OPTIONS: [&str; 15] = [
     "cache-compress",
     "cache-disabled",
@@ -27,7 +27,7 @@ const LOG_OPTIONS: [&str; 15] = [
     "tag",
 ];
 
-/// Options of a bridge that open nothing: sizes, names, and what closes it further.
+/// Bridge options that grant no access: sizes, names, and stricter isolation.
 const HARMLESS_OPTIONS: [&str; 4] = [
     "com.docker.network.driver.mtu",
     "com.docker.network.container_iface_prefix",
@@ -35,15 +35,15 @@ const HARMLESS_OPTIONS: [&str; 4] = [
     "mtu",
 ];
 
-/// The option that names an interface in a container.
+/// The option that sets an interface's name in a container.
 const INTERFACE_NAME: &str = "com.docker.network.endpoint.ifname";
 
-/// Whether a log driver keeps what a service writes on the engine's machine.
+/// Whether a log driver stores output on the engine's host.
 pub fn keeps_logs(driver: &str) -> bool {
     KEPT_LOGS.contains(&driver)
 }
 
-/// What a service asks for, each with its key.
+/// Findings in a service, each with its key.
 pub(super) fn of_service(spec: &Spec, service: &Service) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     let driver = service.logging.as_ref().and_then(|logging| logging.driver.as_deref()).unwrap_or_default();
@@ -82,7 +82,7 @@ pub(super) fn of_service(spec: &Spec, service: &Service) -> Vec<(&'static str, S
     found
 }
 
-/// What the networks ask for.
+/// Findings in the networks.
 pub(super) fn of_networks(spec: &Spec) -> impl Iterator<Item = HostAccessPath> + '_ {
     spec.networks.iter().flat_map(|(name, network)| {
         let options =
@@ -95,7 +95,8 @@ pub(super) fn of_networks(spec: &Spec) -> impl Iterator<Item = HostAccessPath> +
     })
 }
 
-/// IPv6 is for services whose networks all ask for it: on others an IPv6 address of a bridge would be the host.
+/// Whether the option enables IPv6, which is only for services whose networks all request it: on other networks, the
+/// IPv6 address of a bridge would reach the host.
 fn turns_ipv6_on(name: &str, value: &str) -> bool {
     let name = name.replace('/', ".");
     name.starts_with("net.ipv6.conf.") && name.ends_with(".disable_ipv6") && value.trim() != "1"

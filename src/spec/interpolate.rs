@@ -1,4 +1,4 @@
-//! Interpolation of a whole tree. Values only: keys stay as they are written.
+//! Interpolates the values of a whole tree; keys are not interpolated.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ struct Vars<'a> {
 impl Lookup for Vars<'_> {
     fn get(&self, name: &str) -> Option<String> {
         let value = self.variables.get(name).cloned();
-        // The project's name is the spec's own.
+        // The project's name comes from the spec, not from the user.
         self.used.set(self.used.get() || (value.is_some() && name != "COMPOSE_PROJECT_NAME"));
         value
     }
@@ -32,7 +32,7 @@ impl Lookup for Vars<'_> {
     }
 }
 
-/// Interpolates every text below `node`; what does not parse and what must be set is noted.
+/// Interpolates every text below `node`; reports syntax errors and missing required variables.
 pub(super) fn interpolate(log: &Log, node: &mut Node, variables: &BTreeMap<String, String>) {
     if let Value::Seq(items) = &mut node.value {
         for item in items {
@@ -101,13 +101,13 @@ pub(super) fn interpolate(log: &Log, node: &mut Node, variables: &BTreeMap<Strin
     }
 }
 
-/// The place of `part` in a scalar's source, or the whole scalar.
+/// The location of `part` within a scalar's source, otherwise of the whole scalar.
 fn within(log: &Log, node: &Node, text: &str, part: &str) -> Span {
     let span = node.span;
     let Some(source) = log.source(span) else { return span };
     let start = (span.offset as usize).min(source.text.len());
     let Some(found) = source.text[start..].find(part) else { return span };
-    // A scalar is not written in more bytes than this, whatever its style.
+    // The source of a scalar is at most this long, whatever its style.
     if found > text.len() * 2 + 16 {
         return span;
     }

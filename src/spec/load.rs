@@ -1,4 +1,4 @@
-//! A request → a loaded spec.
+//! Loads a spec: runs all steps from a request to the checked model.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use super::yaml;
 
 /// Loads a spec: finds and reads its files, merges, interpolates, resolves and checks them.
 ///
-/// Every problem that can be found is reported at once.
+/// All problems are reported together.
 pub fn load(request: &LoadRequest) -> Result<Loaded, Problems> {
     let log = log_of(request);
     let loaded = run(request, &log);
@@ -104,11 +104,11 @@ fn log_of(request: &LoadRequest) -> Log {
     }
 }
 
-/// The files of the spec, absolute.
+/// The absolute paths of the spec's files.
 fn files(request: &LoadRequest, log: &Log) -> Option<Vec<PathBuf>> {
     let mut named: Vec<PathBuf> = request.files.clone();
     if named.is_empty() {
-        // What is wrong with the files of variables is said when they are read in earnest.
+        // Errors in files of variables are reported later, when the files are read again.
         let variables = variables(request, &request.folder, &Log::default());
         if let Some(list) = variables.get("COMPOSE_FILE").filter(|list| !list.is_empty()) {
             let separator = variables.get("COMPOSE_PATH_SEPARATOR").map_or(":", String::as_str);
@@ -130,14 +130,14 @@ fn files(request: &LoadRequest, log: &Log) -> Option<Vec<PathBuf>> {
     found
 }
 
-/// The variables of a folder's spec when it is not read again: the environment over `.env`.
+/// The variables of a folder's spec without loading it: the environment, then `.env`.
 pub fn variables_in(folder: &Path, env: BTreeMap<String, String>) -> Variables {
     let request = LoadRequest { folder: folder.to_owned(), env, ..LoadRequest::default() };
     Variables { by_name: variables(&request, folder, &Log::default()), ..Variables::default() }
 }
 
-/// The environment over the files of variables. Without those, `.env` beside the spec counts, and over it the one in the
-/// working folder where that was looked into for the spec.
+/// The environment, which takes precedence over files of variables. Without these, `.env` beside the spec is read, and
+/// with higher precedence the one in the working folder if the search for the spec read it.
 fn variables(request: &LoadRequest, folder: &Path, log: &Log) -> BTreeMap<String, String> {
     let mut files: Vec<PathBuf> =
         request.env_files.iter().map(|file| canonical::clean(&request.folder.join(file))).collect();
@@ -153,13 +153,13 @@ fn variables(request: &LoadRequest, folder: &Path, log: &Log) -> BTreeMap<String
     variables
 }
 
-/// The name as it is written, before anything else is read: `${COMPOSE_PROJECT_NAME}` stands for it.
+/// The project name in the spec, read before anything else because `${COMPOSE_PROJECT_NAME}` refers to it.
 fn written_name(
     request: &LoadRequest,
     files: &[PathBuf],
     variables: &BTreeMap<String, String>,
 ) -> Option<String> {
-    // What is wrong with the files is said when they are read in earnest.
+    // Errors in the files are reported later, when they are read again.
     let quiet = log_of(request);
     files.iter().rev().find_map(|file| {
         let text = yaml::read(&quiet, file, file)?;
@@ -175,7 +175,7 @@ fn default_name(folder: &Path) -> ProjectName {
     ProjectName::from_folder(folder.file_name().and_then(|name| name.to_str()).unwrap_or_default())
 }
 
-/// The spec's name: asked for, written, or the folder's.
+/// The project name: from the request, the spec, or the folder.
 fn project_name(
     log: &Log,
     root: &Node,
@@ -199,7 +199,7 @@ fn project_name(
     if name.is_empty() {
         return Some(fallback);
     }
-    // Like Compose: what a name cannot have is left out of a written one.
+    // Like Compose: characters that are not allowed are removed from the written name.
     let cleaned = ProjectName::cleaned(&name);
     if cleaned.is_none() {
         let hint = "it needs a letter or digit";
@@ -230,7 +230,7 @@ fn unknown_services(log: &Log, request: &LoadRequest, spec: &Spec, inactive: &BT
     }
 }
 
-/// Refuses, allows with a warning, or only tells of access to the host.
+/// Rejects host access, or allows or reports it with a warning.
 fn host_access(log: &Log, request: &LoadRequest, spec: &Spec, root: &Node) {
     for (at, problem) in planted::links(spec) {
         match request.refusals {

@@ -1,26 +1,25 @@
-//! Merging of canonical trees by Compose's rules
-//! (<https://github.com/compose-spec/compose-spec/blob/main/13-merge.md>): mappings key by key, lists appended and
-//! made unique by what their items are about, commands replaced.
+//! Merges canonical trees by Compose's rules (<https://github.com/compose-spec/compose-spec/blob/main/13-merge.md>):
+//! mappings by key, lists appended without duplicates (by the identity of their items), commands replaced.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::node::{Map, MergeTag, Node, Value};
 
-/// The sections whose keys are names.
+/// The sections whose keys are user-defined names.
 pub(super) const SECTIONS: [&str; 6] = ["services", "volumes", "networks", "secrets", "configs", "tasks"];
 
-/// Lays `over` on `base`.
+/// Merges `over` into `base`.
 pub(super) fn merge(base: &mut Node, over: Node) {
     at(base, over, &mut Vec::new());
 }
 
-/// Lays one service's mapping on another's, as `extends` does.
+/// Merges a service's mapping into another's, as `extends` does.
 pub(super) fn merge_service(base: &mut Node, over: Node) {
     at(base, over, &mut vec!["services".to_owned(), "*".to_owned()]);
 }
 
-/// Drops what is tagged `!reset`, and tags; for what was not laid on anything.
+/// Removes values tagged `!reset`, and all tags, from a tree that was not merged into another.
 pub(super) fn settle(node: &mut Node) {
     node.tag = None;
     match &mut node.value {
@@ -36,7 +35,7 @@ pub(super) fn settle(node: &mut Node) {
     }
 }
 
-/// Puts the tags that `over` had back on what came of laying it on something, so that they steer the next merge as well.
+/// Restores the tags of `over` on the merged result, so that they apply to the next merge as well.
 pub(super) fn retag(merged: &mut Node, over: &Node) {
     let (Some(map), Value::Map(other)) = (merged.as_map_mut(), &over.value) else { return };
     for entry in &other.entries {
@@ -49,15 +48,15 @@ pub(super) fn retag(merged: &mut Node, over: &Node) {
     }
 }
 
-/// How the value at a path takes one that is laid on it.
+/// How a value at a path is merged.
 enum Rule {
-    /// Key by key, or item after item.
+    /// Mappings by key, lists appended.
     Deep,
-    /// As a whole.
+    /// The later value replaces the earlier one.
     Replace,
-    /// Key by key, where a key without a value is one as well.
+    /// By key; a key without a value counts as a value.
     Keyed,
-    /// Key by key if the drivers are the same, else as a whole.
+    /// By key if the drivers are equal, otherwise replaced.
     Logging,
 }
 
@@ -136,13 +135,13 @@ fn mappings(base: &mut Map, over: Map, keyed: bool, path: &mut Vec<String>) {
     }
 }
 
-/// Whether the keys below a path are names of the user's, of which any may begin with `x-`.
+/// Whether the keys below a path are user-defined names, so that a name may begin with `x-`.
 fn holds_names(path: &[String]) -> bool {
     let [section] = path else { return false };
     SECTIONS.contains(&section.as_str())
 }
 
-/// Makes every list of a canonical document unique, as Compose does after each file.
+/// Removes duplicates from every list of a canonical document, as Compose does after each file.
 pub(super) fn unique_all(node: &mut Node, path: &mut Vec<String>) {
     match &mut node.value {
         Value::Map(map) => {
@@ -160,7 +159,7 @@ pub(super) fn unique_all(node: &mut Node, path: &mut Vec<String>) {
     }
 }
 
-/// Leaves of items that are about the same thing the last, in the place of the first.
+/// Keeps the last of the items with the same identity, at the position of the first.
 fn unique(items: &mut Vec<Node>, path: &[String]) {
     let words: Vec<&str> = path.iter().map(String::as_str).collect();
     let ["services", _, rest @ ..] = words.as_slice() else { return };

@@ -1,11 +1,11 @@
-//! What the user wrote, as a [`Spec`]: YAML, interpolation, merging, Compose's vocabulary, validation.
+//! Reads what the user wrote into a [`Spec`]: YAML, interpolation, merging, Compose's keys, validation.
 //!
-//! Pure but for reading the files that a spec names. No YAML type leaves this room.
+//! The layer is pure, except that it reads the files that a spec names. No YAML type leaves it.
 //!
-//! [`load`] goes through these steps: `find` the files; `yaml` parses each into `node`s that know their places;
-//! `interpolate` fills variables in; `canonical` turns short forms into long ones; `assemble` applies `extends` and
-//! `include` and `merge`s the files; `read` makes the model of it; `check` looks at the whole; `guard` at the host.
-//! What was kept beside data comes back through the last of these ([`readmitted`]).
+//! [`load`] runs these steps: `find` finds the files; `yaml` parses each into `node`s that know their locations;
+//! `interpolate` inserts variables; `canonical` converts short forms to long ones; `assemble` applies `extends` and
+//! `include` and `merge`s the files; `read` builds the model; `check` validates the whole; `guard` checks host access.
+//! A spec that was stored with data passes through the last of these steps again ([`readmitted`]).
 
 mod assemble;
 mod bounds;
@@ -66,12 +66,12 @@ pub use settings::Settings;
 pub use stored::readmitted;
 pub use widening::widened;
 
-/// Reads a duration as a spec writes it: `8h`, `1h30m`, `500ms`, `2d`.
+/// Parses a duration of a spec: `8h`, `1h30m`, `500ms`, `2d`.
 pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     units::duration(text)
 }
 
-/// Reads a size as a spec writes it: `64m`, `1.5gb`, `512`; units are powers of 1024.
+/// Parses a size of a spec: `64m`, `1.5gb`, `512`; units are powers of 1024.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     units::size(text)
 }

@@ -1,8 +1,8 @@
-//! Mounts in the form that they are made in: volumes that are a folder or memory by their driver's options, and configs of
+//! Decides how mounts are implemented: volumes whose driver options make them a folder or a tmpfs, and configs of
 //! read-only services.
 //!
-//! A sandbox's volumes lie in its own storage, so that they can be cloned, reset and kept. What is a folder of the host is
-//! a bind mount instead, which the guard of host access then knows as one.
+//! A sandbox's volumes lie in its own storage, so that they can be cloned, reset and saved. A volume that is a folder
+//! of the host becomes a bind mount instead, which the host-access guard then checks.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -14,21 +14,21 @@ use super::model::{
 use super::problem::{Problem, ProblemKind, Warning, WarningKind};
 use super::request::Refusals;
 
-/// What a volume is by its driver's options.
+/// What a volume is according to its driver options.
 enum Form {
     /// A folder of the host.
     Folder { device: String, read_only: bool },
-    /// Memory, with these options.
+    /// A tmpfs with these options.
     Memory { options: Vec<String> },
 }
 
-/// Why a volume cannot be made, and the way out.
+/// Why a volume is rejected, and a hint.
 type Refusal = (String, &'static str);
 
 const OWN: &str = "take `driver_opts` out, and seed the volume: `seed: [{ copy: … }]`";
 
-/// Brings a spec's mounts into the form that they are made in. Where a spec is only shown they stay as they are written, and
-/// what is refused is a warning.
+/// Converts a spec's mounts to the form in which they are implemented. In a spec that is only displayed they stay as
+/// written, and rejections become warnings.
 pub(super) fn settle(log: &Log, spec: &mut Spec, refusals: Refusals) {
     let shows_only = matches!(refusals, Refusals::Warn);
     let mut forms = BTreeMap::new();
@@ -62,7 +62,7 @@ pub(super) fn settle(log: &Log, spec: &mut Spec, refusals: Refusals) {
     }
 }
 
-/// How many containers mount a volume, or how often one does.
+/// The number of mounts of a volume in all containers.
 fn uses(spec: &Spec, volume: &VolumeName) -> u32 {
     let of = |service: &Service| {
         let mounts = service
@@ -74,7 +74,7 @@ fn uses(spec: &Spec, volume: &VolumeName) -> u32 {
     spec.services.values().map(of).fold(0, u32::saturating_add)
 }
 
-/// What the options of the engine's `local` driver make of a volume.
+/// Evaluates the options of the engine's `local` driver.
 fn form(name: &VolumeName, volume: &Volume) -> Result<Form, Refusal> {
     let option =
         |key: &str| volume.driver_opts.get(key).map(|value| value.trim()).filter(|it| !it.is_empty());
@@ -109,7 +109,7 @@ fn form(name: &VolumeName, volume: &Volume) -> Result<Form, Refusal> {
     }
 }
 
-/// Whether a volume can be of that form where it is mounted.
+/// Whether the form is possible where the volume is mounted.
 fn fits(spec: &Spec, name: &VolumeName, volume: &Volume, form: Form) -> Result<Form, Refusal> {
     let what = match &form {
         Form::Folder { .. } => "a folder of this machine",
@@ -135,7 +135,7 @@ fn refuse(log: &Log, volume: &Volume, shows_only: bool, message: String, hint: &
     }
 }
 
-/// Gives a service's mounts their forms.
+/// Converts a service's mounts.
 fn remount(service: &mut Service, forms: &BTreeMap<VolumeName, Form>) {
     let mut memory = Vec::new();
     service.mounts.retain_mut(|mount| {
@@ -161,14 +161,14 @@ fn remount(service: &mut Service, forms: &BTreeMap<VolumeName, Form>) {
 
 fn bound(device: &str, options: Option<&VolumeOptions>) -> MountKind {
     let subpath = options.and_then(|options| options.subpath.as_deref()).map(Path::new);
-    // A path that leads up is the guard's to judge as a whole.
+    // The guard checks a path with `..` as a whole.
     let inner =
         subpath.into_iter().flat_map(Path::components).filter(|part| !matches!(part, Component::RootDir));
     let source = inner.fold(Path::new(device).to_owned(), |path, part| path.join(part));
     MountKind::Bind { source: super::canonical::clean(&source), options: Some(BindOptions::default()) }
 }
 
-/// Mounts the file of a config: nothing can be put into a container whose root is read-only.
+/// Bind-mounts the file of a config: nothing can be copied into a container with a read-only root.
 fn bind_config(log: &Log, service: &mut Service, grant: &FileGrant, file: &Path) {
     if grant.uid.is_some() || grant.gid.is_some() || grant.mode.is_some() {
         let message = format!(
@@ -186,7 +186,7 @@ fn bind_config(log: &Log, service: &mut Service, grant: &FileGrant, file: &Path)
     });
 }
 
-/// Refuses what would have to be put into a container whose root is read-only.
+/// Rejects files that would have to be copied into a container with a read-only root.
 fn unplaceable(log: &Log, service: &Service) {
     let refuse = |grant: &FileGrant, what: String, hint: &str| {
         let message = format!(

@@ -1,6 +1,6 @@
-//! The name that was probably meant.
+//! Suggests the closest known name for a misspelt one.
 
-/// The known name nearest to what was written, if one is near.
+/// The closest known name, if one is close enough.
 pub(super) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = written.to_lowercase().replace('-', "_");
     known
@@ -11,7 +11,7 @@ pub(super) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
         .map(|(_, name)| name)
 }
 
-/// A hint with the nearest name, or with all of them where they are few.
+/// A hint with the closest name, or with all names if there are few.
 pub fn hint<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
     if let Some(name) = nearest(written, known.iter().copied()) {

@@ -1,8 +1,8 @@
-//! A YAML tree that remembers where each of its nodes was written.
+//! A YAML tree whose nodes know their source locations.
 
 use serde_json::Value as Json;
 
-/// Where a node stands: the number of its file, the byte offset, line and column (from 1), and its length in
+/// The location of a node: the number of its file, the byte offset, line and column (from 1), and its length in
 /// characters on that line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Span {
@@ -13,7 +13,7 @@ pub(super) struct Span {
     pub length: u32,
 }
 
-/// A node with its place and the tag that steers merging.
+/// A node with its location and its merge tag.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
     pub value: Value,
@@ -24,13 +24,13 @@ pub(super) struct Node {
 /// Compose's tags for merging files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MergeTag {
-    /// `!reset`: what earlier files said is forgotten.
+    /// `!reset`: discards the value of earlier files.
     Reset,
-    /// `!override`: it stands in place of what earlier files said.
+    /// `!override`: replaces the value of earlier files.
     Override,
 }
 
-/// What a node holds.
+/// The value of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Null,
@@ -42,7 +42,7 @@ pub(super) enum Value {
     Map(Map),
 }
 
-/// A mapping in its written order, each key once.
+/// A mapping in source order, with unique keys.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Map {
     pub entries: Vec<Entry>,
@@ -69,7 +69,7 @@ impl Map {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
-    /// Puts an entry in, in place of one with the same key.
+    /// Inserts an entry, replacing one with the same key.
     pub fn insert(&mut self, key: &str, span: Span, value: Node) {
         match self.entries.iter_mut().find(|entry| entry.key == key) {
             Some(entry) => {
@@ -99,7 +99,7 @@ impl Node {
         Self::new(Value::Map(Map { entries }), span)
     }
 
-    /// What a JSON value says, written nowhere.
+    /// Converts a JSON value; the nodes have no location.
     pub fn of_json(json: Json) -> Self {
         let value = match json {
             Json::Null => Value::Null,
@@ -150,7 +150,7 @@ impl Node {
         }
     }
 
-    /// A scalar's text as Compose writes it; `None` for null and for collections.
+    /// A scalar's text in Compose's notation; `None` for null and collections.
     pub fn scalar(&self) -> Option<String> {
         match &self.value {
             Value::Bool(b) => Some(b.to_string()),
@@ -161,7 +161,7 @@ impl Node {
         }
     }
 
-    /// What it is, for messages.
+    /// The type, for messages.
     pub fn kind(&self) -> &'static str {
         match &self.value {
             Value::Null => "nothing",
@@ -173,7 +173,7 @@ impl Node {
         }
     }
 
-    /// Where the key at the end of a path of keys is written.
+    /// The location of the key at the end of a path of keys.
     pub fn key_span(&self, path: &[&str]) -> Option<Span> {
         let (last, before) = path.split_last()?;
         let mut node = self;
@@ -183,7 +183,7 @@ impl Node {
         Some(node.as_map()?.entry(last)?.span)
     }
 
-    /// The whole tree as JSON.
+    /// Converts the whole tree to JSON.
     pub fn to_json(&self) -> Json {
         match &self.value {
             Value::Null => Json::Null,
@@ -199,7 +199,7 @@ impl Node {
     }
 }
 
-/// A number as Compose (Go's `%v`) writes it: an exponent only below 1e-4 and from 1e21 on.
+/// Formats a number like Compose (Go's `%v`): an exponent only below 1e-4 and from 1e21 on.
 pub(super) fn float_text(f: f64) -> String {
     let size = f.abs();
     if size != 0.0 && f.is_finite() && !(1e-4..1e21).contains(&size) {

@@ -1,5 +1,5 @@
-//! Links where a service can have put them. A path of the spec that leads below a folder that one of its services can
-//! write is taken as it is there, without following a link: whoever runs in the service could choose where it leads.
+//! Detects symbolic links that a service can have created. A path of the spec below a folder that one of its services
+//! can write is not followed through links: code in the service could choose their targets.
 
 use std::path::Path;
 
@@ -8,11 +8,11 @@ use super::model::{At, ConfigSource, MountKind, SecretSource, Seed, SnapshotRef,
 use super::problem::{Problem, ProblemKind};
 use crate::host_files::WritableFolders;
 
-/// How such a link is done without.
+/// The hint for such a link.
 const WAY_OUT: &str = "name what the link points to, or let the service only read the folder";
 
 impl Spec {
-    /// The folders of this machine that its services can write.
+    /// The folders of this machine that the services can write.
     pub fn writable_folders(&self) -> WritableFolders {
         let mounts = self.services.values().flat_map(|service| &service.mounts);
         WritableFolders::new(mounts.filter(|mount| !mount.read_only).filter_map(|mount| match &mount.kind {
@@ -22,7 +22,7 @@ impl Spec {
     }
 }
 
-/// Every path of a spec that leads through such a link.
+/// All paths of a spec that lead through such a link.
 pub(super) fn links(spec: &Spec) -> Vec<(At, Problem)> {
     let writable = spec.writable_folders();
     let found = paths(spec).into_iter().filter_map(|(at, what, path)| {
@@ -38,7 +38,7 @@ pub(super) fn links(spec: &Spec) -> Vec<(At, Problem)> {
     found.collect()
 }
 
-/// The paths of this machine that are mounted, read or sent.
+/// The local paths that are mounted, read or sent.
 fn paths(spec: &Spec) -> Vec<(&At, String, &Path)> {
     let mut paths: Vec<(&At, String, &Path)> = Vec::new();
     for service in spec.services.values() {

@@ -1,14 +1,14 @@
-//! Ports: `"8080"`, `"127.0.0.1:8080-8090:80/udp"`, ranges.
+//! Expands the short forms of ports: `"8080"`, `"127.0.0.1:8080-8090:80/udp"`, ranges.
 
 use super::diagnostics::Log;
 use super::model::PortRange;
 use super::node::{Entry, Map, Node, Span, Value};
 use super::problem::ProblemKind;
 
-/// The most ports of a service: all of two protocols.
+/// Maximum number of ports of a service: all ports of two protocols.
 const MOST: usize = 2 << 16;
 
-/// One port as its short form says it.
+/// A parsed short form.
 struct Short {
     ip: Option<String>,
     published: Option<String>,
@@ -16,7 +16,7 @@ struct Short {
     protocol: String,
 }
 
-/// Brings a service's `ports` into the long form, ranges spread out.
+/// Converts a service's `ports` to the long form and expands ranges.
 pub(super) fn expand(log: &Log, service: &mut Map) {
     let Some(Value::Seq(items)) = service.get_mut("ports").map(|node| &mut node.value) else { return };
     let mut result = Vec::new();
@@ -107,7 +107,7 @@ fn parse(text: &str) -> Result<Vec<Short>, String> {
                 Some(published) if published.end - published.start == count => {
                     Some((published.start + (target - targets.start)).to_string())
                 }
-                // One container port takes any of the range.
+                // A single container port uses any host port of the range.
                 Some(published) if count == 0 => Some(format!("{}-{}", published.start, published.end)),
                 Some(_) => return Err("the two ranges differ in length".to_owned()),
             };
@@ -116,7 +116,7 @@ fn parse(text: &str) -> Result<Vec<Short>, String> {
         .collect()
 }
 
-/// A port, or a range of ports.
+/// Parses a port or a range of ports.
 pub(super) fn range(text: &str) -> Result<PortRange, String> {
     let one = |text: &str| -> Result<u16, String> {
         let number: u32 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;

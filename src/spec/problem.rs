@@ -1,4 +1,4 @@
-//! What is wrong with a spec, or odd about it: where, why, and the way out.
+//! Problems and warnings of a spec: the location, the cause and a hint.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,87 +7,87 @@ use std::sync::Arc;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 use serde::Serialize;
 
-/// A place in a file, with the line it is on.
+/// A location in a file, with its line of text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SourceLocation {
-    /// The file, as the user would name it.
+    /// The file's path as messages show it.
     pub file: PathBuf,
     /// The line, from 1.
     pub line: u32,
     /// The column, from 1, in characters.
     pub column: u32,
-    /// How many characters it is long; at least 1.
+    /// Length in characters; at least 1.
     pub length: u32,
     /// The text of the line.
     pub snippet: String,
-    /// Offset of the place in the file, bytes.
+    /// Byte offset in the file.
     #[serde(skip)]
     pub offset: usize,
-    /// The whole file.
+    /// The text of the whole file.
     #[serde(skip)]
     pub source: Arc<str>,
 }
 
-/// The kind of a problem, for machines.
+/// The machine-readable kind of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
-    /// A file that cannot be found or read.
+    /// A file cannot be found or read.
     File,
-    /// Not YAML, not UTF-8, or beyond a bound.
+    /// Invalid YAML or UTF-8, or a limit exceeded.
     Syntax,
-    /// A key that is not known here.
+    /// An unknown key.
     UnknownKey,
-    /// A key written twice.
+    /// A duplicate key.
     DuplicateKey,
     /// A value of the wrong type.
     Type,
-    /// A value that does not parse: a duration, size, port, ….
+    /// A value that cannot be parsed: a duration, size, port, ….
     Value,
-    /// A name that breaks its rule.
+    /// An invalid name.
     Name,
-    /// A reference to something that is not there.
+    /// A reference to something that does not exist.
     Reference,
-    /// Things that depend on each other in a circle.
+    /// A dependency cycle.
     Cycle,
-    /// Two things that cannot both be.
+    /// Two settings that exclude each other.
     Conflict,
-    /// A variable that must be set is not, or an interpolation that does not parse.
+    /// A required variable that is not set, or invalid interpolation syntax.
     Variable,
-    /// Access to the host that was not allowed.
+    /// Host access that is not allowed.
     HostAccess,
-    /// Something that sandbox does not do, with the reason.
+    /// A feature that sandbox does not support, with the reason.
     Unsupported,
 }
 
-/// One thing that is wrong with a spec.
+/// An error in a spec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// Its kind.
+    /// The machine-readable kind.
     pub kind: ProblemKind,
-    /// What is wrong.
+    /// The error message.
     pub message: String,
-    /// The way out.
+    /// How the user can resolve it.
     pub hint: Option<String>,
-    /// Where; nothing where no file is concerned.
+    /// The location; `None` if no file is concerned.
     #[serde(flatten)]
     pub place: Option<SourceLocation>,
 }
 
 impl Problem {
-    /// A problem that is not at a place of a file.
+    /// A problem without a location.
     pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), hint: None, place: None }
     }
 
-    /// The same with a way out.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same at a place.
+    /// Sets the location.
     #[must_use]
     pub fn at(mut self, place: Option<SourceLocation>) -> Self {
         self.place = place;
@@ -96,7 +96,7 @@ impl Problem {
 }
 
 impl fmt::Display for Problem {
-    /// Plain text of several lines: the cause, the place with its line, the way out.
+    /// Formats several lines of plain text: the cause, the location with its line, the hint.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         if let Some(place) = &self.place {
@@ -117,7 +117,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The part of a long line that is worth showing, with the place's column (from 0) and length in it.
+/// The visible part of a long line, with the location's column (from 0) and length in it.
 fn window(place: &SourceLocation) -> (String, usize, usize) {
     const WIDTH: usize = 120;
     let column = place.column.saturating_sub(1) as usize;
@@ -131,7 +131,7 @@ fn window(place: &SourceLocation) -> (String, usize, usize) {
 
 impl std::error::Error for Problem {}
 
-/// A problem in the shape that miette draws: its message alone, the source and a label beside it.
+/// A problem as a miette diagnostic: message, source and label.
 #[derive(Debug)]
 pub struct Drawing {
     message: String,
@@ -163,7 +163,7 @@ impl Diagnostic for Drawing {
 }
 
 impl Problem {
-    /// The problem as a miette diagnostic with its source, for drawing on a terminal.
+    /// Converts the problem to a miette diagnostic for rendering on a terminal.
     pub fn drawing(&self) -> Drawing {
         let place = self.place.as_ref();
         Drawing {
@@ -180,7 +180,7 @@ impl Problem {
     }
 }
 
-/// Everything that is wrong with a spec, in the order of its files and lines. Never empty.
+/// All problems of a spec, ordered by file and line. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Problems {
@@ -188,7 +188,7 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// One or more problems.
+    /// Wraps one or more problems.
     pub fn new(mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| {
             problem.place.as_ref().map(|place| (place.file.clone(), place.line, place.column))
@@ -202,17 +202,17 @@ impl Problems {
         self.problems.iter()
     }
 
-    /// How many there are.
+    /// The number of problems.
     pub fn len(&self) -> usize {
         self.problems.len()
     }
 
-    /// Whether there is none, which does not happen.
+    /// Whether the list is empty, which never happens.
     pub fn is_empty(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// All problems drawn for a terminal of `width` columns: source lines, arrows, hints; in colour or not.
+    /// Renders all problems for a terminal of `width` columns: source lines, arrows, hints, optionally in colour.
     pub fn draw(&self, width: usize, colour: Colour) -> String {
         let theme = match colour {
             Colour::Always => miette::GraphicalTheme::unicode(),
@@ -221,7 +221,7 @@ impl Problems {
         let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(width.max(40));
         let mut text = String::new();
         for problem in &self.problems {
-            // Writing to a string does not fail; should drawing itself, the plain form says the same.
+            // Writing to a string cannot fail; if rendering fails, the plain form has the same content.
             if handler.render_report(&mut text, &problem.drawing()).is_err() {
                 text.push_str(&problem.to_string());
             }
@@ -231,12 +231,12 @@ impl Problems {
     }
 }
 
-/// Whether a drawing is in colour.
+/// Whether to render in colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
     /// With ANSI colours.
     Always,
-    /// Without.
+    /// Without colours.
     Never,
 }
 
@@ -250,7 +250,7 @@ impl<'a> IntoIterator for &'a Problems {
 }
 
 impl fmt::Display for Problems {
-    /// All problems as plain text, an empty line between two, and their number if there are several.
+    /// Formats all problems as plain text, separated by empty lines, and their number if there are several.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, problem) in self.problems.iter().enumerate() {
             if n > 0 {
@@ -273,38 +273,38 @@ impl From<Problem> for Problems {
     }
 }
 
-/// The kind of a warning, for machines.
+/// The machine-readable kind of a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WarningKind {
-    /// A variable that is not set was taken as empty.
+    /// An unset variable was replaced with an empty string.
     UnsetVariable,
-    /// A key that is not applied, with the reason.
+    /// A key is not applied, with the reason.
     NotApplied,
-    /// A key that is obsolete or means nothing.
+    /// A key is obsolete or has no effect.
     Obsolete,
-    /// Something that would be refused, in a spec that is only shown.
+    /// A spec that is only displayed contains something that would be rejected.
     Refused,
-    /// Access to the host that was allowed.
+    /// Host access was allowed.
     HostAccess,
 }
 
-/// Something odd about a spec that does not keep it from being used.
+/// A finding in a spec that does not prevent its use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Warning {
-    /// Its kind.
+    /// The machine-readable kind.
     pub kind: WarningKind,
-    /// What is odd.
+    /// The warning message.
     pub message: String,
-    /// What to do about it.
+    /// How the user can resolve it.
     pub hint: Option<String>,
-    /// Where.
+    /// The location; `None` if no file is concerned.
     #[serde(flatten)]
     pub place: Option<SourceLocation>,
 }
 
 impl fmt::Display for Warning {
-    /// One line: the place, then what is odd.
+    /// Formats one line: the location, then the message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
             write!(f, "{}:{}:{}: ", place.file.display(), place.line, place.column)?;
@@ -317,7 +317,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// A path as a user standing in `folder` would write it.
+/// A path as the user would write it in `folder`.
 pub(super) fn shown(path: &Path, folder: &Path) -> PathBuf {
     path.strip_prefix(folder).unwrap_or(path).to_owned()
 }

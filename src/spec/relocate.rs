@@ -1,4 +1,4 @@
-//! Moves a spec to another folder: a snapshot's spec names the project's files, which lie elsewhere on each machine.
+//! Moves a spec to another folder: a snapshot's spec names files of the project, whose path differs per machine.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use super::model::{
     Build, ConfigSource, Dockerfile, ImageSource, MountKind, SecretSource, Seed, Service, SnapshotRef, Spec,
 };
 
-/// The folder of a spec whose paths are relative to the project, wherever that is.
+/// The folder of a spec whose paths are relative to the project.
 pub const ANYWHERE: &str = ".";
 
-/// Has every path below the spec's folder begin at another one. Paths elsewhere stay as they are.
+/// Rebases all paths below the spec's folder. Other paths do not change.
 pub fn relocate(spec: &mut Spec, to: &Path) {
     let from = std::mem::replace(&mut spec.folder, to.to_owned());
     let mover = Mover { from, to: to.to_owned() };

@@ -1,4 +1,4 @@
-//! What is asked of [`super::load`], and what it gives.
+//! The input and output of [`super::load`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,78 +8,78 @@ use super::model::{ConfigName, SandboxName, SecretName, SecretSource, Spec, Spec
 use super::problem::Warning;
 use super::scope::ScopedValues;
 
-/// What to load, and under which circumstances. Nothing else is looked at: not the process's environment, not its
-/// working folder.
+/// What to load, with all its inputs: `load` reads neither the process's environment nor its working folder.
 #[derive(Debug, Clone, Default)]
 pub struct LoadRequest {
-    /// The spec's files, in the order of merging; `-` is [`LoadRequest::input`]. Empty: those that `COMPOSE_FILE` names
-    /// (in the environment, the files of variables or `.env`), else the default names are looked for in `folder`, then
-    /// in the folders above it.
+    /// The spec's files, in the order of merging; `-` is [`LoadRequest::input`]. If empty: the files in `COMPOSE_FILE`
+    /// (from the environment, the files of variables or `.env`), otherwise the default names in `folder` and then in
+    /// its parent folders.
     pub files: Vec<PathBuf>,
-    /// What stands for the file `-`: what was read from standard input.
+    /// The content of standard input, for the file `-`.
     pub input: Option<Vec<u8>>,
-    /// Where relative paths of this request begin: the user's working folder, absolute.
+    /// The base folder of relative paths in this request: the user's working folder, absolute.
     pub folder: PathBuf,
-    /// The folder that relative paths of the spec are resolved against, if not the first file's.
+    /// The base folder of relative paths in the spec, if not the first file's folder.
     pub project_folder: Option<PathBuf>,
     /// The process's environment.
     pub env: BTreeMap<String, String>,
-    /// Files with more variables (`--env-file`). Empty: `.env` beside the spec, if there is one.
+    /// Files of variables (`--env-file`). If empty: `.env` beside the spec, if it exists.
     pub env_files: Vec<PathBuf>,
-    /// Active profiles; `*` for all. Empty: those of `COMPOSE_PROFILES`, in the environment or the files of variables.
+    /// Active profiles; `*` for all. If empty: those in `COMPOSE_PROFILES`, from the environment or the files of
+    /// variables.
     pub profiles: Vec<String>,
-    /// Services asked for by name: they are active whatever their profiles, as in Compose.
+    /// Services selected by name: they are active whatever their profiles, as in Compose.
     pub services: Vec<String>,
-    /// The spec's name, if not the one written or the folder's.
+    /// The project name; overrides the one in the spec and the folder's.
     pub name: Option<String>,
-    /// Whether the spec may reach the host.
+    /// Whether to allow host access.
     pub allow_host_access: HostAccess,
-    /// Where the spec came from.
+    /// The origin of the spec.
     pub origin: SpecOrigin,
-    /// What happens to what sandbox refuses.
+    /// How rejections are reported.
     pub refusals: Refusals,
 }
 
-/// Whether a spec may reach the host: privileges, devices, the host's namespaces, paths outside its repository.
+/// Whether a spec may access the host: privileges, devices, the host's namespaces, paths outside its repository.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum HostAccess {
-    /// It may not.
+    /// Host access is an error.
     #[default]
     Refused,
-    /// `--allow-host-access`.
+    /// Host access is allowed (`--allow-host-access`).
     Allowed,
 }
 
-/// What happens to what sandbox refuses (host access, external networks, …).
+/// How rejected features (host access, external networks, …) are reported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Refusals {
-    /// It is a problem: the spec is to be built.
+    /// As problems: the spec is going to be built.
     #[default]
     Fail,
-    /// It is a warning: the spec is only to be shown.
+    /// As warnings: the spec is only displayed.
     Warn,
 }
 
-/// A spec that was loaded.
+/// The result of loading a spec.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The spec.
+    /// The resolved spec.
     pub spec: Spec,
-    /// What is odd about it.
+    /// All warnings about the spec.
     pub warnings: Vec<Warning>,
-    /// The variables it was interpolated with: the environment over `.env` or the given files.
+    /// The variables for interpolation: the environment, which takes precedence over `.env` or the given files.
     pub variables: Variables,
-    /// The name its sandbox has unless another is asked for: the spec's name and the git branch.
+    /// The default name of its sandbox: the project name and the git branch.
     pub sandbox: SandboxName,
-    /// The files that it was read from: its own, and those of variables (`.env`, `env_file`).
+    /// All files that were read: the spec's own, and files of variables (`.env`, `env_file`).
     pub read: BTreeSet<PathBuf>,
 }
 
-/// Variables with their values, which its `Debug` does not show.
+/// Variables with their values; `Debug` does not print the values.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Variables {
     pub(super) by_name: BTreeMap<String, String>,
-    /// What secrets and configs of included files take from variables of those files.
+    /// Values of secrets and configs that come from variables of included files.
     pub(super) scoped: ScopedValues,
 }
 
@@ -89,12 +89,12 @@ impl Variables {
         self.by_name.get(name).map(String::as_str)
     }
 
-    /// The value of a secret that comes from a variable.
+    /// The value of a secret whose source is a variable.
     pub fn of_secret(&self, secret: &SecretName, variable: &str) -> Option<&str> {
         self.of("secrets", secret.as_str(), variable)
     }
 
-    /// The value of a config that comes from a variable.
+    /// The value of a config whose source is a variable.
     pub fn of_config(&self, config: &ConfigName, variable: &str) -> Option<&str> {
         self.of("configs", config.as_str(), variable)
     }
@@ -104,7 +104,7 @@ impl Variables {
         scoped.map(String::as_str).or_else(|| self.get(variable))
     }
 
-    /// All of them, by name.
+    /// All variables, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.by_name.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -117,8 +117,8 @@ impl fmt::Debug for Variables {
 }
 
 impl Loaded {
-    /// The value of a secret that comes from the environment. `None` for other kinds, and where the variable is
-    /// not set.
+    /// The value of a secret whose source is the environment. `None` for other sources, and if the variable is not
+    /// set.
     pub fn secret_from_environment(&self, secret: &SecretName) -> Option<secrecy::SecretString> {
         match &self.spec.secrets.get(secret)?.source {
             SecretSource::Environment(name) => {

@@ -1,16 +1,16 @@
-//! Names that belong to sandbox itself: a spec, a build and an archive carry none of them.
+//! Rejects names that are reserved for sandbox itself in specs, builds and archives.
 
 use super::guard::HostAccessPath;
 use super::model::{At, Build, ImageSource, MountKind, Service, Spec};
 
-/// What the keys of sandbox's own labels start with.
+/// The prefix of sandbox's own label keys.
 pub const LABEL_PREFIX: &str = "dev.sandbox.";
-/// What the names of sandbox's own images, containers, networks and volumes start with.
+/// The prefixes of sandbox's own images, containers, networks and volumes.
 const NAME_PREFIXES: [&str; 2] = ["sandbox-", "sbx-"];
-/// Registries and folders that an engine adds to a short name by itself.
+/// Registries and folders that an engine adds to a short name.
 const IMPLIED: [&str; 5] =
     ["docker.io/", "index.docker.io/", "registry-1.docker.io/", "localhost/", "library/"];
-/// The repository of sandbox's own image.
+/// The repository of the agent image.
 const AGENT: &str = "sandbox-agent";
 
 /// Whether a label's key is reserved.
@@ -18,9 +18,9 @@ pub fn is_label(key: &str) -> bool {
     key.starts_with(LABEL_PREFIX) || key == LABEL_PREFIX.trim_end_matches('.')
 }
 
-/// Whether an image's reference is reserved, in any of the forms in which an engine takes it for one of ours:
-/// `sandbox-agent:1`, `docker.io/library/sandbox-agent@sha256:…`. Names in a registry or folder of somebody's own
-/// (`ghcr.io/me/sandbox-web`) are not.
+/// Whether an image reference is reserved, in any form that an engine resolves to one of our images:
+/// `sandbox-agent:1`, `docker.io/library/sandbox-agent@sha256:…`. Names in another registry or folder
+/// (`ghcr.io/me/sandbox-web`) are not reserved.
 pub fn is_image(reference: &str) -> bool {
     let mut name = reference.trim();
     while let Some(rest) = IMPLIED.iter().find_map(|implied| name.strip_prefix(implied)) {
@@ -29,7 +29,7 @@ pub fn is_image(reference: &str) -> bool {
     !name.contains('/') && NAME_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Every reserved name that a spec uses.
+/// All reserved names that a spec uses.
 pub(super) fn uses(spec: &Spec) -> Vec<HostAccessPath> {
     let mut found = Vec::new();
     for service in spec.services.values() {

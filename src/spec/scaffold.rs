@@ -1,60 +1,60 @@
-//! A first spec for a project, as text that a person goes on writing: from a few answers, or around a Compose file.
+//! Generates the initial spec of a project (`sandbox init`), from a few answers or around a Compose file.
 
 use std::fmt::{self, Display, Write as _};
 
 use super::model::ServiceName;
 
-/// What a first spec is made of.
+/// The parameters of the generated spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scaffold {
-    /// Its longest life, as it is written.
+    /// The `ttl` in the form of a spec.
     pub ttl: String,
-    /// What there is.
+    /// What the spec is based on.
     pub basis: Basis,
 }
 
-/// What a first spec is about.
+/// What a generated spec is based on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Basis {
-    /// A Compose file, which stays what it is: the path as it is written.
+    /// A Compose file, which does not change: its path as written.
     Compose(String),
-    /// Services that were asked for.
+    /// Services selected by the user.
     Services {
-        /// The project's own, if it is to run here.
+        /// The project's own service, if any.
         own: Option<OwnService>,
-        /// Its database.
+        /// The database service.
         database: Database,
-        /// Its cache.
+        /// The cache service.
         cache: Cache,
-        /// The SQL that the database begins with: a pattern of files.
+        /// The SQL files (a pattern) that seed the database.
         seed: Option<String>,
     },
 }
 
-/// The service that the project is about.
+/// The service that runs the project itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnService {
-    /// Its name.
+    /// The service's name.
     pub name: ServiceName,
-    /// Where its image comes from.
+    /// The source of its image.
     pub image: Origin,
-    /// The port that it listens on, if it does.
+    /// The port it listens on, if any.
     pub port: Option<u16>,
 }
 
-/// Where an image comes from.
+/// The source of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// It is built from this folder.
+    /// Built from this folder.
     Build(String),
-    /// It is there, or pulled.
+    /// An existing or pulled image.
     Image(String),
 }
 
-/// A database that a first spec knows how to set up.
+/// A database that a generated spec can set up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Database {
-    /// None.
+    /// No database.
     #[default]
     None,
     /// PostgreSQL.
@@ -65,17 +65,17 @@ pub enum Database {
     Mysql,
 }
 
-/// A cache that a first spec knows how to set up.
+/// A cache that a generated spec can set up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Cache {
-    /// None.
+    /// No cache.
     #[default]
     None,
     /// Redis.
     Redis,
 }
 
-/// What is to be known of a database's image.
+/// The settings of a database's image.
 struct Recipe {
     image: &'static str,
     environment: &'static str,
@@ -162,7 +162,7 @@ fn around(file: &str) -> String {
 fn services(own: Option<&OwnService>, database: Database, cache: Cache, seed: Option<&str>) -> String {
     let recipe = database.recipe();
     let mut text = String::from("services:\n");
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = own.map(|own| write_own(&mut text, own, recipe.as_ref(), cache));
     let _ = recipe.as_ref().map(|recipe| write_database(&mut text, recipe, seed));
     if cache == Cache::Redis {
@@ -236,7 +236,7 @@ fn write_database(text: &mut String, recipe: &Recipe, seed: Option<&str>) -> fmt
     }
 }
 
-/// A text as YAML takes it: in double quotes unless it is plain.
+/// Formats a text for YAML: in double quotes unless it is plain.
 fn quoted(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric() || "./".contains(c))
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:*@".contains(c))

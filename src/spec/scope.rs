@@ -1,4 +1,4 @@
-//! What an included file takes from variables of its own (`env_file` of `include`, the `.env` beside it).
+//! Resolves what an included file takes from its own variables (`env_file` of `include`, the `.env` beside it).
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::node::{Map, Node, Value};
 /// Values of secrets and configs, by section and name.
 pub(super) type ScopedValues = BTreeMap<(String, String), String>;
 
-/// Gives variables that are only named (`environment: [NAME]`) the values that they have for an included file.
+/// Sets variables without a value (`environment: [NAME]`) to the values that they have for an included file.
 pub(super) fn fill_in(model: &mut Node, variables: &BTreeMap<String, String>) {
     let services = model.as_map_mut().and_then(|map| map.get_mut("services")).and_then(Node::as_map_mut);
     for service in services.into_iter().flat_map(|services| &mut services.entries) {
@@ -44,7 +44,8 @@ fn fill(map: &mut Map, key: &str, variables: &BTreeMap<String, String>) {
     }
 }
 
-/// Notes the values of an included file's secrets and configs that come from variables which are not the same outside.
+/// Collects the values of an included file's secrets and configs that come from variables with a different value
+/// outside.
 pub(super) fn values(
     model: &Node,
     outer: &BTreeMap<String, String>,

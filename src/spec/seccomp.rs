@@ -1,17 +1,18 @@
-//! Whether a seccomp profile of a spec keeps what the engine's own profile keeps closed.
+//! Checks that a seccomp profile of a spec is not weaker than the engine's default.
 //!
-//! The engine reads the same text with a parser that ignores case and takes the last of two equal keys. So a profile
-//! that has a field which this module does not know, or has one twice, is not believed.
+//! The engine parses the same text, ignores case in keys and takes the last of two equal keys. So a profile with an
+//! unknown or duplicate field counts as unreadable.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
-/// The largest profile that is read, bytes. The engine's own is 20 KiB.
+/// Maximum size of a profile in bytes. The engine's default has 20 KiB.
 const LARGEST: u64 = 4 << 20;
 
-/// System calls that the engine's own profile denies to a container without capabilities, and that lead beyond it: to
-/// the kernel's modules, keys, memory and mounts. Browsers' profiles, which open `clone` and `unshare`, keep them closed.
+/// System calls that the engine's default profile denies to a container without capabilities and that reach beyond it:
+/// kernel modules, keys, memory and mounts. Profiles for browsers, which allow `clone` and `unshare`, keep them
+/// denied.
 const GUARDED: [&str; 21] = [
     "add_key",
     "bpf",
@@ -36,14 +37,14 @@ const GUARDED: [&str; 21] = [
     "userfaultfd",
 ];
 
-/// Why a profile is not taken without host access.
+/// Why a profile requires host access.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Weakness {
-    /// It cannot be read, or not without doubt.
+    /// It cannot be read, or its meaning is ambiguous.
     Unreadable,
-    /// It lets this call through.
+    /// It allows this system call.
     LetsThrough(&'static str),
-    /// It hands calls to a program of the host.
+    /// It delegates calls to a program on the host.
     Notifies,
 }
 
@@ -115,13 +116,13 @@ impl Rule {
         self.names.iter().flatten().chain(&self.name).any(|name| name == call)
     }
 
-    /// Whether it holds whatever the container, the arguments and the kernel are.
+    /// Whether the rule applies to every container, argument and kernel.
     fn always_holds(&self) -> bool {
         self.args.as_ref().is_none_or(Vec::is_empty)
             && [&self.includes, &self.excludes].into_iter().flatten().all(Condition::is_empty)
     }
 
-    /// Whether it needs a capability that only host access gives.
+    /// Whether the rule requires a capability that needs host access.
     fn needs_host_access(&self, is_harmless: &dyn Fn(&str) -> bool) -> bool {
         self.includes
             .iter()
@@ -142,8 +143,8 @@ fn denies(action: &str) -> bool {
     )
 }
 
-/// What is weak about a profile: its text, or the path of its file below `folder`. `is_harmless` says which capabilities
-/// a container may have without host access.
+/// Finds the weakness of a profile, given as text or as the path of a file below `folder`. `is_harmless` tells which
+/// capabilities a container may have without host access.
 pub(super) fn weakness(profile: &str, folder: &Path, is_harmless: &dyn Fn(&str) -> bool) -> Option<Weakness> {
     let read = if profile.starts_with('{') {
         serde_json::from_str::<Profile>(profile).ok()

@@ -1,4 +1,4 @@
-//! The user's own settings for every sandbox on a machine: `config.yaml` in the user's configuration folder.
+//! The user's settings for all sandboxes on a machine: `config.yaml` in the user's configuration folder.
 
 use std::fmt;
 
@@ -6,24 +6,24 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::units;
 
-/// What the user has set.
+/// The user's settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The most sandboxes at once.
+    /// Maximum number of sandboxes at the same time.
     pub max_sandboxes: Option<usize>,
-    /// The most bytes of memory that all sandboxes may use together, by their limits.
+    /// Maximum memory of all sandboxes together in bytes, by their limits.
     #[serde(deserialize_with = "size")]
     pub max_memory: Option<u64>,
-    /// The ranges that sandboxes' subnets are cut from, in the order in which they are tried.
+    /// The ranges that subnets are allocated from, in order of preference.
     pub subnets: Option<Vec<String>>,
 }
 
 impl Settings {
-    /// Reads the file's text; nothing is set by an empty one.
+    /// Parses the file's text; an empty file sets nothing.
     ///
     /// # Errors
-    /// What is wrong, and where.
+    /// Returns the cause and its location.
     pub fn parse(text: &str) -> Result<Self, String> {
         let is_content = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
         if !text.lines().any(is_content) {
@@ -33,7 +33,7 @@ impl Settings {
     }
 }
 
-/// A size as a spec writes it: `16g`, or bytes.
+/// Parses a size of a spec: `16g`, or bytes.
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     struct Size;
     impl de::Visitor<'_> for Size {

@@ -1,8 +1,7 @@
-//! A spec that was kept beside data.
+//! Validates a spec that was stored with data.
 //!
-//! It is no file of the user's: whoever made a snapshot file wrote what they liked, in the words of the model and not in
-//! those of a spec. So it is read again as a file that says the same would be, and what is built is what the reader
-//! made of it. What no file may say, no kept spec may either.
+//! It is not the user's file: whoever made a snapshot file could write anything in the form of the model, even what no
+//! spec file can express. So it is rendered and read again like a file, and only the result is built.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,13 +17,13 @@ use super::read::{Profiles, Reader};
 use super::render;
 use super::request::{HostAccess, Refusals};
 
-/// A kept spec, as a file of the same words would be read, once it is known not to reach the host unless that is
+/// Reads a stored spec like a file with the same content, and checks that it does not access the host unless that is
 /// allowed.
 ///
-/// Files and variables that it names are not looked for: what needs them says so.
+/// Files and variables that it names are not checked here; they are reported where they are used.
 ///
 /// # Errors
-/// Whatever is wrong with it, all at once.
+/// Returns all problems of the spec.
 pub fn readmitted(kept: &Spec, access: HostAccess) -> Result<Spec, Problems> {
     let log = Log::default();
     let mut root = Node::of_json(render::to_tree(kept));
@@ -62,7 +61,7 @@ pub fn readmitted(kept: &Spec, access: HostAccess) -> Result<Spec, Problems> {
     Ok(spec)
 }
 
-/// Services that were not asked for when the spec was kept, and that something in it may name all the same.
+/// Services that were not selected when the spec was stored, and that it may still refer to.
 fn left_out(spec: &Spec) -> BTreeSet<String> {
     let optional = spec.services.values().flat_map(|service| {
         service.depends_on.iter().filter(|(_, dependency)| !dependency.required).map(|(name, _)| name)

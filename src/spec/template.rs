@@ -1,20 +1,20 @@
-//! Compose's interpolation of one text: `$V`, `${V}`, `${V:-d}`, `${V-d}`, `${V:+x}`, `${V+x}`, `${V:?m}`, `${V?m}`,
-//! nested, and `$$` for a dollar sign
+//! Implements Compose's interpolation of a text: `$V`, `${V}`, `${V:-d}`, `${V-d}`, `${V:+x}`, `${V+x}`, `${V:?m}`,
+//! `${V?m}`, nested, and `$$` for a dollar sign
 //! (<https://github.com/compose-spec/compose-spec/blob/main/12-interpolation.md>).
 
-/// Why a text cannot be interpolated.
+/// Why interpolation failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TemplateError {
-    /// What stands at this byte is not a variable.
+    /// The text at this byte is not a variable.
     Invalid {
         /// Offset of the `$`.
         offset: usize,
     },
-    /// A variable that must be set is not.
+    /// A required variable is not set.
     Required {
-        /// Its name.
+        /// The variable's name.
         name: String,
-        /// What the spec says about it.
+        /// The error message in the spec.
         message: String,
     },
     /// Variables are nested deeper than [`MAX_DEPTH`].
@@ -26,13 +26,13 @@ pub(super) enum TemplateError {
     TooLarge,
 }
 
-/// How deep variables may be nested in the defaults of other variables.
+/// Maximum nesting of variables in default values.
 pub(super) const MAX_DEPTH: usize = 32;
-/// The most bytes of one interpolated text.
+/// Maximum bytes of one interpolated text.
 pub(super) const MAX_BYTES: usize = 4 << 20;
 
 impl TemplateError {
-    /// The same error, at the place where the outermost variable begins.
+    /// The same error at the offset of the outermost variable.
     fn at(self, offset: usize) -> Self {
         match self {
             Self::Invalid { .. } => Self::Invalid { offset },
@@ -42,11 +42,11 @@ impl TemplateError {
     }
 }
 
-/// Variables by name, and what is told of those that are not set.
+/// A source of variables, which is notified of unset ones.
 pub(super) trait Lookup {
     /// A variable's value, if it is set.
     fn get(&self, name: &str) -> Option<String>;
-    /// Is told of a variable that is used without a default and is not set.
+    /// Records that a variable without a default is not set.
     fn unset(&self, name: &str);
 }
 
@@ -71,11 +71,11 @@ fn nested(text: &str, vars: &dyn Lookup, depth: usize) -> Result<String, Templat
             }
             let end = closing(inner).ok_or(TemplateError::Invalid { offset })?;
             let value = braced(&inner[..end], offset, vars, depth + 1);
-            // A reader looks for the place in the whole text, not in a default.
+            // The offset must refer to the whole text, not to the default value.
             out.push_str(&value.map_err(|error| error.at(offset))?);
             rest = &inner[end + 1..];
         } else {
-            // A sign that no name follows stands for itself.
+            // A dollar sign without a name is literal.
             let length = name_length(after);
             if length == 0 {
                 out.push('$');
@@ -99,13 +99,13 @@ fn plain(name: &str, vars: &dyn Lookup) -> String {
     })
 }
 
-/// Where the brace that is open before `text` is closed. Braces of a default such as `{"a": 1}` are part of it, as with
-/// Compose; where they do not balance, only those of variables count.
+/// The position of the closing brace. Braces in a default such as `{"a": 1}` belong to it, as in Compose; if they are
+/// not balanced, only the braces of variables count.
 fn closing(text: &str) -> Option<usize> {
     balanced(text, |_, _| true).or_else(|| balanced(text, |bytes, at| at > 0 && bytes[at - 1] == b'$'))
 }
 
-/// Where the brace that is open before `text` is closed, if the opening braces that `counts` are closed before it.
+/// The position of the closing brace, considering nested opening braces for which `counts` is true.
 fn balanced(text: &str, counts: impl Fn(&[u8], usize) -> bool) -> Option<usize> {
     let mut depth = 1_usize;
     let bytes = text.as_bytes();

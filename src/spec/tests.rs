@@ -1,4 +1,4 @@
-//! Specs under `fixtures/specs/`, good and bad, through the whole of `load`.
+//! Loads the valid and invalid specs under `fixtures/specs/` with all steps of `load`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ fn every_problem_of_a_bad_spec_is_told_with_its_place_and_the_way_out() {
         let began = Instant::now();
         let problems = load(&request).expect_err(&name);
         assert!(began.elapsed() < Duration::from_secs(5), "{name} took {:?}", began.elapsed());
-        // Where the checkout lies is nobody's business.
+        // The path of the checkout differs per machine.
         let said = problems.to_string().replace(env!("CARGO_MANIFEST_DIR"), "REPO");
         insta::with_settings!({ snapshot_path => "../../fixtures/specs/invalid/snapshots", prepend_module_to_snapshot => false }, {
             insta::assert_snapshot!(name, said);
@@ -57,7 +57,7 @@ fn every_problem_of_a_bad_spec_is_told_with_its_place_and_the_way_out() {
     }
 }
 
-/// Every spec of `fixtures/compose`, as a folder or a file of it.
+/// All specs of `fixtures/compose`, as folders or files.
 fn good() -> Vec<LoadRequest> {
     let folder = fixtures().join("../compose").canonicalize().unwrap();
     let mut paths: Vec<PathBuf> =
@@ -217,7 +217,7 @@ fn a_foreign_spec_may_not_touch_any_file_of_the_host() {
     assert!(guard(&loaded.spec, HostAccess::Allowed).is_ok());
 }
 
-/// What a kept spec of these services is refused for.
+/// The problems for which a stored spec of these services is rejected.
 fn kept_refused(services: &str, change: impl FnOnce(&mut Spec)) -> String {
     let mut spec = text(&format!("{{ services: {{ {services} }} }}")).unwrap().spec;
     spec.origin = SpecOrigin::SnapshotFile;
@@ -269,7 +269,7 @@ fn a_kept_spec_joins_nothing_that_is_not_its_own() {
         let said = kept_refused("a: { image: x }", |spec| {
             let a = spec.services.values_mut().next().unwrap();
             a.volumes_from.push(from.to_owned());
-            // That it could do without is not believed of what it joins.
+            // A joined service is required, whatever the spec says.
             a.depends_on.insert(
                 ServiceName::new("sandbox-keeper").unwrap(),
                 Dependency { required: false, ..Dependency::default() },
@@ -299,7 +299,7 @@ fn a_kept_spec_says_no_more_than_a_file_may() {
     });
     assert!(said.contains("external"), "{said}");
     let mut spec = text("services: { a: { image: x } }").unwrap().spec;
-    // A free key is none that means something.
+    // An extension key must not act as a real key.
     let words = ["include", "x-sandbox"].map(|key| (key.to_owned(), serde_json::json!(["/etc/passwd"])));
     spec.extensions.extend(words.clone());
     spec.services.values_mut().for_each(|a| {
@@ -438,7 +438,7 @@ fn standard_input_is_a_spec_whose_paths_begin_at_the_folder() {
     assert!(said.contains("-:1:"), "{said}");
 }
 
-/// A folder with two specs and a `.env` that names the second and a profile.
+/// A folder with two specs and a `.env` that selects the second one and a profile.
 fn chosen_by_env_file() -> (tempfile::TempDir, LoadRequest) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("compose.yaml"), "services: { first: { image: x } }").unwrap();

@@ -1,8 +1,8 @@
-//! Durations and sizes, read as Compose reads them and written as it writes them.
+//! Parses and formats durations and sizes like Compose.
 
 use std::time::Duration;
 
-/// Reads a duration: `1h30m`, `1.5s`, `500ms`; days and weeks too.
+/// Parses a duration: `1h30m`, `1.5s`, `500ms`, also days and weeks.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     if text == "0" {
@@ -36,11 +36,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         total += number * seconds;
         rest = &rest[end..];
     }
-    // Rounded to nanoseconds, so that 0.1s is a tenth of a second.
+    // Rounded to nanoseconds, so that 0.1s is exactly a tenth of a second.
     Duration::try_from_secs_f64((total * 1e9).round() / 1e9).map_err(|_| "it is too long".to_owned())
 }
 
-/// Writes a duration as Go does: `1m30s`, `500ms`, `1h0m0s`.
+/// Formats a duration like Go: `1m30s`, `500ms`, `1h0m0s`.
 pub(super) fn duration_text(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     if nanos == 0 {
@@ -66,7 +66,7 @@ pub(super) fn duration_text(duration: Duration) -> String {
     }
 }
 
-/// `n` over ten to the power of `scale`, without zeros at the end.
+/// Formats `n` divided by ten to the power of `scale`, without trailing zeros.
 fn decimal(n: u128, scale: u32) -> String {
     let unit = 10_u128.pow(scale);
     let (whole, part) = (n / unit, n % unit);
@@ -77,7 +77,7 @@ fn decimal(n: u128, scale: u32) -> String {
     format!("{whole}.{}", digits.trim_end_matches('0'))
 }
 
-/// Reads a size: `64m`, `1.5gb`, `1GiB`, `512`; all units are powers of 1024.
+/// Parses a size: `64m`, `1.5gb`, `1GiB`, `512`; all units are powers of 1024.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

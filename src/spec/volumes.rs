@@ -1,4 +1,4 @@
-//! Mounts: `name:/data`, `./folder:/data:ro,z`, `/data`.
+//! Expands the short forms of mounts: `name:/data`, `./folder:/data:ro,z`, `/data`.
 
 use super::canonical::{Base, absolute};
 use super::diagnostics::Log;
@@ -7,7 +7,7 @@ use super::problem::ProblemKind;
 
 const PROPAGATIONS: [&str; 6] = ["rprivate", "private", "rshared", "shared", "rslave", "slave"];
 
-/// Brings a service's `volumes` into the long form, the host's paths absolute.
+/// Converts a service's `volumes` to the long form with absolute host paths.
 pub(super) fn expand(log: &Log, service: &mut Map, base: &Base<'_>) {
     let Some(Value::Seq(items)) = service.get_mut("volumes").map(|node| &mut node.value) else { return };
     items.retain_mut(|item| {
@@ -61,7 +61,7 @@ fn short(text: &str, span: Span) -> Result<Map, String> {
             option if is_path && PROPAGATIONS.contains(&option) => {
                 details.insert("propagation", span, text_node(option));
             }
-            // Hints to engines of other systems, without meaning here.
+            // Hints for other platforms, without effect here.
             "cached" | "delegated" | "consistent" | "z" | "Z" | "nocopy" => {}
             option => return Err(format!("the option `{option}` is not known")),
         }

@@ -1,5 +1,6 @@
-//! What a changed spec asks for beyond the one before it: egress, files and folders of the host, host access. A service
-//! that has the project mounted can change the spec, so a session that follows the spec does not apply these by itself.
+//! Lists what a changed spec requests beyond the previous one: egress, files and folders of the host, host access. A
+//! service that mounts the project can change the spec, so a session that follows the spec does not apply such a
+//! change; the user has to restart the session.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,8 +10,8 @@ use super::model::{
     Build, ConfigSource, Dockerfile, EgressPolicy, MountKind, SecretSource, Seed, Service, SnapshotRef, Spec,
 };
 
-/// Everything that `after` asks for and `before` does not, as a person reads it. `environment` is the user's own: a value
-/// of it that newly stands in the spec is named by its variable.
+/// Everything that `after` requests and `before` does not, as text for the user. `environment` is the user's own: if a
+/// value of it newly appears in the spec, the result names its variable.
 pub fn widened(before: &Spec, after: &Spec, environment: &BTreeMap<String, String>) -> Vec<String> {
     let mut found = egress(&before.egress, &after.egress);
     let reaches = |spec: &Spec| guard::reaches(spec).into_iter().map(|reach| reach.message).collect();
@@ -41,7 +42,7 @@ fn egress(before: &EgressPolicy, after: &EgressPolicy) -> Vec<String> {
     }
 }
 
-/// Every file, folder and variable of the host that a spec names.
+/// All files, folders and variables of the host that a spec names.
 fn files(spec: &Spec) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut add = |what: &str, path: &Path| {
@@ -111,7 +112,7 @@ fn of_seed(seed: &Seed, add: &mut impl FnMut(&str, &Path)) {
     }
 }
 
-/// The shortest value that is looked for: shorter ones stand anywhere.
+/// Minimum length of a value to search for: shorter ones occur by chance.
 const SHORTEST: usize = 6;
 
 fn variables(before: &Spec, after: &Spec, environment: &BTreeMap<String, String>) -> Vec<String> {

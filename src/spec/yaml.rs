@@ -1,4 +1,5 @@
-//! Text → spanned trees: anchors, aliases and `<<` merges resolved, duplicates and bombs refused.
+//! Parses YAML into trees with source locations; resolves anchors, aliases and `<<`, rejects duplicate keys and alias
+//! bombs.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -11,19 +12,19 @@ use super::diagnostics::Log;
 use super::node::{Entry, Map, MergeTag, Node, Span, Value};
 use super::problem::{Problem, ProblemKind};
 
-/// The largest file that is read, bytes. Real specs are a thousandth of it.
+/// Maximum size of a file in bytes. Real specs have a thousandth of it.
 pub(super) const MAX_BYTES: u64 = 4 * 1024 * 1024;
-/// Stands for the size of a folder.
+/// The sentinel size of a folder.
 const FOLDER: u64 = u64::MAX;
-/// The most nodes a file may stand for once its aliases are followed.
+/// Maximum number of nodes of a file after its aliases are expanded.
 const MAX_NODES: usize = 250_000;
 
-/// How deep collections may be nested: what walks the tree does so by calling itself.
+/// Maximum nesting of collections: the tree is traversed recursively.
 const MAX_DEPTH: usize = 100;
-/// The most entries of one list or mapping.
+/// Maximum number of entries of one list or mapping.
 const MAX_ENTRIES: usize = 10_000;
 
-/// Reads a file; what keeps it from being read is noted.
+/// Reads a file; reports why it cannot be read.
 pub(super) fn read(log: &Log, path: &Path, shown: &Path) -> Option<Arc<str>> {
     log.note_read(path);
     let fail = |kind, message: String, hint: &str| {
@@ -79,14 +80,14 @@ pub(super) fn read(log: &Log, path: &Path, shown: &Path) -> Option<Arc<str>> {
     }
 }
 
-/// A file's bytes, or as many that it is known to have too many: some files do not say how large they are.
+/// Reads a file up to just above the limit: some files do not report their size.
 fn read_some(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// An I/O error without the system's number.
+/// Formats an I/O error without its error number.
 pub(super) fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
@@ -95,8 +96,8 @@ pub(super) fn reason(error: &std::io::Error) -> String {
     }
 }
 
-/// Parses a text that `log` knows under the number `file` into its documents. A syntax error is noted, and the
-/// documents before it are given.
+/// Parses a text, which `log` knows as number `file`, into its documents. If the text is invalid, reports the error
+/// and returns no documents.
 pub(super) fn parse(log: &Log, file: u32, text: &str) -> Vec<Node> {
     let mut builder = Builder {
         log,
@@ -107,7 +108,7 @@ pub(super) fn parse(log: &Log, file: u32, text: &str) -> Vec<Node> {
         documents: Vec::new(),
         nodes: 0,
     };
-    // Documents end in a line break to Compose's parser as well as to this one.
+    // A byte order mark is not part of the document; `skipped` corrects the offsets.
     let parser = Parser::new_from_str(text.trim_start_matches('\u{feff}'));
     let skipped = text.len() - text.trim_start_matches('\u{feff}').len();
     for event in parser {
@@ -127,14 +128,14 @@ pub(super) fn parse(log: &Log, file: u32, text: &str) -> Vec<Node> {
     builder.documents
 }
 
-/// Parsing cannot go on; why is noted.
+/// Parsing cannot continue; the reason was reported.
 struct Stop;
 
-/// A collection whose end has not been seen.
+/// A collection whose end has not been reached.
 struct Open {
     anchor: usize,
     node: Node,
-    /// The key that waits for its value.
+    /// The key that is waiting for its value.
     key: Option<(String, Span, bool)>,
     merges: Vec<Node>,
 }
@@ -263,7 +264,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Puts a complete node where it belongs.
+    /// Adds a complete node to its parent.
     fn complete(&mut self, node: Node, anchor: usize, plain: bool) -> Result<(), Stop> {
         self.count(1, node.span)?;
         if anchor > 0 {
@@ -321,7 +322,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Applies a mapping's `<<` entries: what is written wins, then the first that is merged in.
+    /// Applies a mapping's `<<` entries: explicit keys take precedence, then the first merged mapping.
     fn merged(&self, open: Open) -> Node {
         let mut node = open.node;
         let Value::Map(map) = &mut node.value else { return node };
@@ -413,8 +414,8 @@ fn size(node: &Node) -> usize {
     }
 }
 
-/// What a plain scalar means, by the rules of Compose's parser: YAML 1.2's core schema, with octal numbers that
-/// begin with 0 and underscores in numbers.
+/// Resolves a plain scalar by the rules of Compose's parser: YAML 1.2's core schema, with octal numbers that begin
+/// with 0 and underscores in numbers.
 fn resolve(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,

@@ -1,42 +1,42 @@
-//! How a container is seen to be healthy, and what happens when it ends.
+//! The healthcheck and the restart policy of a container.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// How a container's health is told.
+/// A healthcheck; unset fields use the engine's defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Healthcheck {
-    /// The probe.
+    /// The command of the probe.
     pub test: HealthTest,
     /// Time between probes.
     pub interval: Option<Duration>,
-    /// Time a probe may take.
+    /// Maximum time of a probe.
     pub timeout: Option<Duration>,
-    /// Failures in a row that make it unhealthy.
+    /// Consecutive failures after which the container is unhealthy.
     pub retries: Option<u32>,
-    /// Time at the start in which failures do not count.
+    /// Time after the start during which failures do not count.
     pub start_period: Option<Duration>,
-    /// Time between probes in that time; engines from API 1.44 on.
+    /// Time between probes during `start_period`; API 1.44 and later.
     pub start_interval: Option<Duration>,
 }
 
-/// A probe of health.
+/// The command of a health probe.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub enum HealthTest {
-    /// The image's.
+    /// The image's healthcheck.
     #[default]
     Inherit,
-    /// None, not even the image's.
+    /// No healthcheck, not even the image's.
     Disabled,
-    /// A program with arguments.
+    /// A command as arguments.
     Exec(Vec<String>),
-    /// A line for the container's shell.
+    /// A command line for the container's shell.
     Shell(String),
 }
 
 impl HealthTest {
-    /// From the engine's (and Compose's) list: `["CMD", …]`, `["CMD-SHELL", LINE]`, `["NONE"]`, `[]`.
+    /// Parses the engine's (and Compose's) list form: `["CMD", …]`, `["CMD-SHELL", LINE]`, `["NONE"]`, `[]`.
     pub fn from_list(list: &[String]) -> Self {
         match list {
             [] => Self::Inherit,
@@ -47,7 +47,7 @@ impl HealthTest {
         }
     }
 
-    /// As the engine's list.
+    /// Returns the engine's list form.
     pub fn to_list(&self) -> Vec<String> {
         match self {
             Self::Inherit => Vec::new(),
@@ -58,17 +58,17 @@ impl HealthTest {
     }
 }
 
-/// Whether the engine starts a container again.
+/// Whether the engine restarts a container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub enum RestartPolicy {
-    /// Never.
+    /// The engine never restarts it.
     #[default]
     No,
-    /// Whenever it ends, and after the engine's own restart.
+    /// Restart it after every exit and when the engine restarts.
     Always,
-    /// The same, unless it was stopped on purpose.
+    /// Like `Always`, unless it was stopped explicitly.
     UnlessStopped,
-    /// When it fails, at most that often.
+    /// Restart it when it fails, at most this often.
     OnFailure(Option<u32>),
 }
 

@@ -1,7 +1,7 @@
-//! A container to be made, in full.
+//! The parameters of a container to create.
 //!
-//! The fields cover what the Compose Specification's service keys ask of an engine; their meanings are those of the
-//! Docker Engine API's `ContainerCreate`.
+//! The fields cover what the service keys of the Compose Specification need; they mean the same as in
+//! `ContainerCreate` of the Docker Engine API.
 
 mod health;
 mod mount;
@@ -20,143 +20,143 @@ pub use network::{Attachment, NetworkMode};
 pub use port::{NotAPort, Port, Protocol, PublishedPort};
 pub use resources::{BlkioLimit, Device, DeviceRequest, Resources, Ulimit};
 
-/// A container to be made.
+/// The parameters of a container to create.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CreateContainer {
-    /// Its name, which must be free.
+    /// The name, which must be free.
     pub name: String,
     /// The image's reference or id.
     pub image: String,
-    /// Such as `linux/arm64`; `None`: the engine's own.
+    /// The platform, such as `linux/arm64`; `None` for the engine's own.
     pub platform: Option<String>,
-    /// The command; `None`: the image's.
+    /// The command; `None` for the image's.
     pub cmd: Option<Vec<String>>,
-    /// The entrypoint; `None`: the image's, empty: none at all.
+    /// The entrypoint; `None` for the image's, empty for no entrypoint.
     pub entrypoint: Option<Vec<String>>,
-    /// Variables; `None` takes away one of the image.
+    /// Environment variables; `None` removes one of the image.
     pub env: BTreeMap<String, Option<String>>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Annotations for the runtime.
     pub annotations: BTreeMap<String, String>,
-    /// User, perhaps with a group; `None`: the image's.
+    /// User, optionally with a group; `None` for the image's.
     pub user: Option<String>,
-    /// Groups that the process is in besides.
+    /// Additional groups of the process.
     pub group_add: Vec<String>,
-    /// Where it starts; `None`: the image's.
+    /// Working directory; `None` for the image's.
     pub workdir: Option<String>,
-    /// Its host name; `None`: its short id.
+    /// Host name; `None` for the short id of the container.
     pub hostname: Option<String>,
     /// Its domain name.
     pub domainname: Option<String>,
-    /// Give it a terminal.
+    /// Allocate a terminal.
     pub tty: bool,
-    /// Hold its stdin open.
+    /// Keep stdin open.
     pub stdin_open: bool,
-    /// Its stdin ends with the first client that was attached to it.
+    /// Close stdin when the first attached client disconnects.
     pub stdin_once: bool,
-    /// Run a small init as its first process.
+    /// Run an init process as process 1.
     pub init: Option<bool>,
     /// The runtime, such as `runsc`.
     pub runtime: Option<String>,
-    /// The signal that stops it.
+    /// The signal that requests a stop.
     pub stop_signal: Option<String>,
-    /// How long a stop waits before it kills.
+    /// Time between the stop signal and the kill.
     pub stop_timeout: Option<Duration>,
-    /// How its health is told; `None`: the image's way.
+    /// The healthcheck; `None` for the image's.
     pub healthcheck: Option<Healthcheck>,
-    /// Whether the engine starts it again.
+    /// The engine's restart policy.
     pub restart: RestartPolicy,
-    /// Remove it, with its anonymous volumes, when it ends.
+    /// Remove the container and its anonymous volumes when it exits.
     pub auto_remove: bool,
 
-    /// Which network stack it has.
+    /// The network stack of the container.
     pub network_mode: NetworkMode,
-    /// The networks it is on; the first is its main one.
+    /// The networks to connect to; the first is the main one.
     pub networks: Vec<Attachment>,
-    /// Ports it listens on.
+    /// Ports that are exposed to other containers.
     pub exposed: Vec<Port>,
     /// Ports that the engine publishes on the host.
     pub published: Vec<PublishedPort>,
-    /// Servers that its resolver asks.
+    /// DNS servers.
     pub dns: Vec<String>,
-    /// Domains that its resolver appends.
+    /// DNS search domains.
     pub dns_search: Vec<String>,
-    /// Options of its resolver.
+    /// DNS resolver options.
     pub dns_options: Vec<String>,
-    /// `HOST:ADDRESS` lines of its `/etc/hosts`.
+    /// Additional `HOST:ADDRESS` entries for `/etc/hosts`.
     pub extra_hosts: Vec<String>,
     /// `CONTAINER:ALIAS` links of the default bridge.
     pub links: Vec<String>,
 
-    /// What is mounted in it.
+    /// Mounts of the container.
     pub mounts: Vec<Mount>,
-    /// Folders in memory, each with its mount options (`size=64m,mode=1777`).
+    /// Mounted tmpfs paths, each with its mount options (`size=64m,mode=1777`).
     pub tmpfs: BTreeMap<String, String>,
-    /// Containers whose mounts it gets too (`NAME[:ro]`).
+    /// Containers whose mounts are also mounted (`NAME[:ro]`).
     pub volumes_from: Vec<String>,
-    /// The driver of volumes made along the way.
+    /// The driver of volumes that are created with the container.
     pub volume_driver: Option<String>,
-    /// Its root file system cannot be written.
+    /// Mount the root file system read-only.
     pub read_only: bool,
     /// Options of the storage driver, such as `size`.
     pub storage_opt: BTreeMap<String, String>,
-    /// Bytes of `/dev/shm`.
+    /// Size of `/dev/shm` in bytes.
     pub shm_size: Option<u64>,
 
-    /// All capabilities, all devices, no confinement.
+    /// Grant all capabilities and devices, without confinement.
     pub privileged: bool,
-    /// Capabilities added.
+    /// Capabilities to add.
     pub cap_add: Vec<String>,
-    /// Capabilities taken away.
+    /// Capabilities to drop.
     pub cap_drop: Vec<String>,
-    /// `seccomp=JSON`, `no-new-privileges:true`, …
+    /// Security options: `seccomp=JSON`, `no-new-privileges:true`, …
     pub security_opt: Vec<String>,
-    /// Kernel parameters of its own.
+    /// Namespaced kernel parameters.
     pub sysctls: BTreeMap<String, String>,
-    /// Limits of its processes.
+    /// Resource limits of its processes (`setrlimit`).
     pub ulimits: Vec<Ulimit>,
-    /// Devices of the host.
+    /// Devices of the host to add.
     pub devices: Vec<Device>,
-    /// `b 7:* rwm` and the like.
+    /// Device rules of the control group, such as `b 7:* rwm`.
     pub device_cgroup_rules: Vec<String>,
-    /// GPUs and their kin.
+    /// Requests for GPUs and similar devices.
     pub device_requests: Vec<DeviceRequest>,
-    /// What of `/proc` is read-only; `None`: what the engine has so.
+    /// Read-only paths in `/proc`; `None` for the engine's default.
     pub readonly_paths: Option<Vec<String>>,
-    /// `private`, `shareable`, `host`, `container:NAME`.
+    /// IPC namespace: `private`, `shareable`, `host`, `container:NAME`.
     pub ipc: Option<String>,
-    /// `host`, `container:NAME`.
+    /// PID namespace: `host`, `container:NAME`.
     pub pid: Option<String>,
-    /// `host`.
+    /// UTS namespace: `host`.
     pub uts: Option<String>,
-    /// `host`.
+    /// User namespace: `host`.
     pub userns: Option<String>,
-    /// `private`, `host`.
+    /// Control group namespace: `private`, `host`.
     pub cgroup: Option<String>,
-    /// The control group above its own.
+    /// The parent control group.
     pub cgroup_parent: Option<String>,
-    /// Windows: `process`, `hyperv`, `default`.
+    /// Isolation on Windows: `process`, `hyperv`, `default`.
     pub isolation: Option<String>,
 
-    /// How much it may use.
+    /// Resource limits.
     pub resources: Resources,
-    /// Where its output goes; `None`: the engine's default.
+    /// The log driver; `None` for the engine's default.
     pub logging: Option<Logging>,
 }
 
 impl CreateContainer {
-    /// A container of this name and image and nothing else; on no network.
+    /// A container with this name and image and default settings, on no network.
     pub fn new(name: impl Into<String>, image: impl Into<String>) -> Self {
         Self { name: name.into(), image: image.into(), ..Self::default() }
     }
 }
 
-/// Where a container's output goes.
+/// The log driver of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Logging {
-    /// Such as `json-file`; `None`: the engine's default.
+    /// The driver, such as `json-file`; `None` for the engine's default.
     pub driver: Option<String>,
-    /// Its options.
+    /// Options of the log driver.
     pub options: BTreeMap<String, String>,
 }

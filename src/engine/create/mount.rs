@@ -1,72 +1,72 @@
-//! What is mounted in a container.
+//! The mounts of a container to create.
 
 use serde::Serialize;
 
-/// Something to be mounted in a container.
+/// A mount of a container to create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Mount {
     /// The path in the container.
     pub target: String,
-    /// Whether it cannot be written.
+    /// Mount read-only.
     pub read_only: bool,
-    /// What is mounted.
+    /// The type and source of the mount.
     pub kind: MountKind,
 }
 
-/// What is mounted.
+/// The type and source of a mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum MountKind {
     /// A volume.
     Volume {
-        /// Its name; empty: an anonymous one.
+        /// The volume's name; empty for an anonymous volume.
         name: String,
-        /// Do not fill an empty volume with the image's files.
+        /// Do not copy the image's files into an empty volume.
         no_copy: bool,
-        /// Mount only this path of it; engines from API 1.45 on.
+        /// Mount only this path of the volume; API 1.45 and later.
         subpath: Option<String>,
     },
-    /// A volume that the engine makes along with the container, as described, if there is none of the name.
+    /// A volume that the engine creates with the container if no volume has its name.
     NewVolume {
-        /// The volume.
+        /// The parameters of the volume.
         create: crate::engine::CreateVolume,
-        /// Do not fill an empty volume with the image's files.
+        /// Do not copy the image's files into an empty volume.
         no_copy: bool,
     },
-    /// A path of the engine's machine.
+    /// A path of the engine's host.
     Bind {
-        /// That path.
+        /// The path on the engine's host.
         source: String,
         /// `rprivate`, `rshared`, …
         propagation: Option<String>,
-        /// Make a folder where there is nothing.
+        /// Create a directory if the path does not exist.
         create_host_path: bool,
-        /// Relabel for SELinux.
+        /// Relabel the path for SELinux.
         selinux: Option<SelinuxLabel>,
     },
-    /// Memory.
+    /// A file system in memory.
     Tmpfs {
-        /// Bytes at most.
+        /// Maximum size in bytes.
         size: Option<u64>,
         /// Permission bits of its root.
         mode: Option<u32>,
     },
-    /// An image's files; engines from API 1.48 on.
+    /// An image's files; API 1.48 and later.
     Image {
         /// The image's reference.
         reference: String,
-        /// Mount only this path of it.
+        /// Mount only this path of the image.
         subpath: Option<String>,
     },
 }
 
 impl Mount {
-    /// A volume at a path, filled from the image if it is empty.
+    /// Mounts a volume; an empty volume is filled from the image.
     pub fn volume(name: impl Into<String>, target: impl Into<String>) -> Self {
         let kind = MountKind::Volume { name: name.into(), no_copy: false, subpath: None };
         Self { target: target.into(), read_only: false, kind }
     }
 
-    /// A path of the engine's machine (which must exist) at a path.
+    /// Bind-mounts a path of the engine's host, which must exist.
     pub fn bind(source: impl Into<String>, target: impl Into<String>) -> Self {
         let kind = MountKind::Bind {
             source: source.into(),
@@ -77,7 +77,7 @@ impl Mount {
         Self { target: target.into(), read_only: false, kind }
     }
 
-    /// The same, but not to be written.
+    /// Makes the mount read-only.
     #[must_use]
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
@@ -85,11 +85,11 @@ impl Mount {
     }
 }
 
-/// How a bind mount is relabelled.
+/// The SELinux label of a bind mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum SelinuxLabel {
-    /// `z`: for all containers.
+    /// `z`: shared by all containers.
     Shared,
-    /// `Z`: for this container only.
+    /// `Z`: private to this container.
     Private,
 }

@@ -1,63 +1,63 @@
-//! Which networks a container is on, and where.
+//! The networks of a container to create, and its addresses on them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Serialize;
 
-/// Which network stack a container has.
+/// The network stack of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub enum NetworkMode {
-    /// Its own, on the networks that it is attached to; with none, only loopback.
+    /// Its own, connected to the networks in `networks`; loopback only if there are none.
     #[default]
     Attached,
     /// Its own, with loopback only.
     None,
     /// The engine's default bridge.
     Bridge,
-    /// The host's.
+    /// The host's network stack.
     Host,
-    /// Another container's.
+    /// The network stack of this container.
     Container(String),
 }
 
-/// A container's place on a network, to be made.
+/// A connection of a container to a network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Attachment {
     /// The network's name or id.
     pub network: String,
-    /// Names that the network's resolver answers for it.
+    /// Names that the network's DNS resolves to this container.
     pub aliases: Vec<String>,
-    /// A fixed address.
+    /// A fixed IPv4 address.
     pub ipv4: Option<IpAddr>,
     /// A fixed IPv6 address.
     pub ipv6: Option<IpAddr>,
-    /// More addresses, of the link only.
+    /// Additional link-local addresses.
     pub link_local: Vec<IpAddr>,
-    /// A fixed hardware address.
+    /// A fixed MAC address.
     pub mac: Option<String>,
-    /// Names of other containers on this network: `CONTAINER:ALIAS`.
+    /// Links to other containers on this network: `CONTAINER:ALIAS`.
     pub links: Vec<String>,
     /// Options of the network's driver.
     pub options: BTreeMap<String, String>,
-    /// Which network the default route takes: the highest; engines from API 1.48 on.
+    /// The network with the highest priority provides the default route; API 1.48 and later.
     pub gateway_priority: Option<i64>,
 }
 
 impl Attachment {
-    /// A place on this network and nothing else.
+    /// A connection to this network with default settings.
     pub fn new(network: impl Into<String>) -> Self {
         Self { network: network.into(), ..Self::default() }
     }
 
-    /// With one more name.
+    /// Adds an alias.
     #[must_use]
     pub fn alias(mut self, alias: impl Into<String>) -> Self {
         self.aliases.push(alias.into());
         self
     }
 
-    /// At a fixed address.
+    /// Sets a fixed address.
     #[must_use]
     pub fn at(mut self, address: IpAddr) -> Self {
         match address {

@@ -1,4 +1,4 @@
-//! Ports of a container, and where they are published.
+//! Ports of a container and their bindings on the host.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -55,7 +55,7 @@ impl fmt::Display for Port {
     }
 }
 
-/// Text that is not a port.
+/// The error for text that is not a port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a port such as `80` or `53/udp`")]
 pub struct NotAPort(String);
@@ -76,14 +76,14 @@ impl FromStr for Port {
     }
 }
 
-/// A container's port on the host.
+/// A port of a container, bound to a port of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct PublishedPort {
     /// The container's port.
     pub container: Port,
-    /// The host's address; `None`: all of them.
+    /// The host's address; `None` for all addresses.
     pub host_ip: Option<IpAddr>,
-    /// The host's port; `None`: a free one.
+    /// The host's port; `None` for a free one.
     pub host_port: Option<u16>,
 }
 

@@ -1,102 +1,102 @@
-//! What a container may use.
+//! Resource limits and devices of a container to create.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// A limit of a container's processes.
+/// A resource limit of a container's processes (`setrlimit`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ulimit {
-    /// Such as `nofile`.
+    /// The resource, such as `nofile`.
     pub name: String,
-    /// The soft limit; -1: none.
+    /// The soft limit; -1 for unlimited.
     pub soft: i64,
-    /// The hard limit; -1: none.
+    /// The hard limit; -1 for unlimited.
     pub hard: i64,
 }
 
-/// A device of the host in a container.
+/// A device of the host that is added to a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Device {
     /// The path on the host.
     pub source: String,
     /// The path in the container.
     pub target: String,
-    /// Of `rwm`.
+    /// A subset of `rwm`.
     pub permissions: String,
 }
 
 /// A request for devices that a driver provides, such as GPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DeviceRequest {
-    /// Such as `nvidia`.
+    /// The driver, such as `nvidia`.
     pub driver: Option<String>,
-    /// How many; -1: all.
+    /// Number of devices; -1 for all.
     pub count: Option<i64>,
-    /// Which ones.
+    /// Ids of specific devices.
     pub ids: Vec<String>,
-    /// Sets of capabilities, one of which must be met.
+    /// Alternative sets of capabilities; a device must have all of one set.
     pub capabilities: Vec<Vec<String>>,
     /// Options of the driver.
     pub options: BTreeMap<String, String>,
 }
 
-/// How much a container may use.
+/// The resource limits of a container.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Resources {
     /// Bytes of memory.
     pub memory: Option<i64>,
-    /// Bytes of memory and swap together; -1: any.
+    /// Bytes of memory and swap together; -1 for unlimited.
     pub memory_swap: Option<i64>,
-    /// Bytes of memory that are kept when memory is short.
+    /// Soft memory limit in bytes, used when the host's memory is low.
     pub memory_reservation: Option<i64>,
-    /// 0 to 100.
+    /// Swappiness from 0 to 100.
     pub memory_swappiness: Option<i64>,
-    /// Processors, in parts.
+    /// Number of processors, may be fractional.
     pub cpus: Option<f64>,
-    /// Weight among others.
+    /// Relative CPU weight.
     pub cpu_shares: Option<i64>,
-    /// Microseconds of a scheduling period.
+    /// CPU period in microseconds.
     pub cpu_period: Option<i64>,
-    /// Microseconds in each such period.
+    /// CPU time per period in microseconds.
     pub cpu_quota: Option<i64>,
-    /// Microseconds of a real-time period.
+    /// Real-time CPU period in microseconds.
     pub cpu_rt_period: Option<i64>,
-    /// Microseconds in each such period.
+    /// Real-time CPU time per period in microseconds.
     pub cpu_rt_runtime: Option<i64>,
-    /// Windows: processors.
+    /// Number of processors (Windows).
     pub cpu_count: Option<i64>,
-    /// Windows: percent.
+    /// Percentage of the processors (Windows).
     pub cpu_percent: Option<i64>,
-    /// Such as `0-2,4`.
+    /// Usable processors, such as `0-2,4`.
     pub cpuset_cpus: Option<String>,
-    /// Memory nodes, such as `0`.
+    /// Usable memory nodes, such as `0`.
     pub cpuset_mems: Option<String>,
-    /// Processes and threads; -1: any number.
+    /// Maximum number of processes and threads; -1 for unlimited.
     pub pids_limit: Option<i64>,
-    /// Do not kill it for want of memory.
+    /// Disable the OOM killer.
     pub oom_kill_disable: Option<bool>,
-    /// -1000 to 1000.
+    /// OOM score adjustment, -1000 to 1000.
     pub oom_score_adj: Option<i64>,
-    /// Weight of block I/O, 10 to 1000.
+    /// Block I/O weight, 10 to 1000.
     pub blkio_weight: Option<u16>,
-    /// The same by device.
+    /// Block I/O weight per device.
     pub blkio_weight_device: Vec<BlkioLimit>,
-    /// Bytes read a second, by device.
+    /// Bytes read per second, per device.
     pub blkio_read_bps: Vec<BlkioLimit>,
-    /// Reads a second, by device.
+    /// Reads per second, per device.
     pub blkio_read_iops: Vec<BlkioLimit>,
-    /// Bytes written a second, by device.
+    /// Bytes written per second, per device.
     pub blkio_write_bps: Vec<BlkioLimit>,
-    /// Writes a second, by device.
+    /// Writes per second, per device.
     pub blkio_write_iops: Vec<BlkioLimit>,
 }
 
-/// A figure for one block device.
+/// A block I/O limit or weight of one device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BlkioLimit {
     /// The device's path on the host.
     pub path: String,
-    /// The figure.
+    /// The limit or weight.
     pub value: i64,
 }

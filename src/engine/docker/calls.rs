@@ -1,4 +1,4 @@
-//! The trait's calls, each handed to the file that knows its object.
+//! Implements the `Engine` trait by delegating each call to the file of its object.
 
 use std::path::PathBuf;
 use std::time::Duration;

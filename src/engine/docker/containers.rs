@@ -1,4 +1,4 @@
-//! Calls on containers.
+//! Calls of the API for containers.
 
 use std::time::Duration;
 
@@ -42,11 +42,11 @@ impl Docker {
         Ok((id, warnings.filter_map(|it| it.as_str()).map(str::to_owned).collect()))
     }
 
-    /// Older engines create a container on one network only.
+    /// Connects the remaining networks: older engines accept only one on create.
     async fn connect_rest(&self, id: &str, container: &CreateContainer) -> Result<()> {
         for attachment in container.networks.iter().skip(1) {
             if let Err(error) = self.attach_to_network(id, attachment).await {
-                // Half a container is none; should this fail too, its labels still tell whose it is.
+                // Do not leave a partial container. If removal fails too, its labels still identify it.
                 let _ = self.remove(id, true, true).await;
                 return Err(error);
             }
@@ -85,7 +85,7 @@ impl Docker {
             let options = query::StopContainerOptions { signal: Some(signal.to_owned()), t };
             return self.patient.stop_container(name, Some(options)).await.map_err(call.on_failed());
         }
-        // An older engine stops with the container's own signal only.
+        // An older engine accepts no signal for stop, only the container's own.
         let grace = timeout.unwrap_or(Duration::from_secs(10));
         match self.kill(name, signal).await {
             Ok(()) => {}
@@ -114,7 +114,7 @@ impl Docker {
 
     pub(super) async fn command_lines(&self, name: &str) -> Result<Vec<String>> {
         let call = call("list the processes of", ObjectKind::Container, name);
-        // Podman reads the names of columns, an engine of Docker's the arguments of `ps`, which must show the ids.
+        // Podman expects column names, Docker the arguments of `ps`, which must include the process ids.
         let columns = if self.kind == EngineKind::Podman { "pid,args" } else { "-eo pid,args" };
         let options = query::TopOptions { ps_args: columns.to_owned() };
         let table = self.api.top_processes(name, Some(options)).await.map_err(call.on_failed())?;
@@ -154,7 +154,7 @@ impl Docker {
         let mut answers = Box::pin(self.patient.wait_container(name, Some(options)));
         match answers.try_next().await {
             Ok(Some(answer)) => Ok(answer.status_code),
-            // bollard's name for any code but zero.
+            // bollard returns this error for every non-zero exit code.
             Err(bollard::errors::Error::DockerContainerWaitError { code, .. }) => Ok(code),
             Ok(None) => Err(nonsense(&call, "an exit code")),
             Err(error) => Err(call.failed(error)),
@@ -163,7 +163,6 @@ impl Docker {
 }
 
 impl super::Wire {
-    /// Posts JSON and reads JSON.
     pub(super) async fn post_json(
         &self,
         path: &str,

@@ -1,4 +1,4 @@
-//! [`CreateContainer`] as the API's body.
+//! Converts [`CreateContainer`] to the body of the API request.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -11,15 +11,15 @@ use crate::engine::{
     PublishedPort, Resources, RestartPolicy, SelinuxLabel,
 };
 
-/// From this version on a container can be created on several networks.
+/// The first API version that accepts several networks on create.
 const SEVERAL_NETWORKS: ApiVersion = ApiVersion { major: 1, minor: 44 };
 
-/// Whether all networks can be given at once.
+/// Whether create accepts several networks.
 pub(super) fn takes_several_networks(version: ApiVersion) -> bool {
     version >= SEVERAL_NETWORKS
 }
 
-/// The body of the call.
+/// The body of the create request.
 pub(super) fn body(
     container: &CreateContainer,
     version: ApiVersion,
@@ -56,17 +56,17 @@ pub(super) fn body(
     if let (Some(object), Some(Attachment { mac: Some(mac), .. })) = (object, c.networks.first())
         && !takes_several_networks(version)
     {
-        // Older engines take the address only from here, and bollard no longer knows the field.
+        // Older engines read the MAC address only from here, and bollard no longer has the field.
         object.insert("MacAddress".into(), mac.clone().into());
     }
     if c.entrypoint.as_deref() == Some(&[]) {
-        // "None at all": an empty list would mean the image's.
+        // "No entrypoint": an empty list would mean the image's.
         body["Entrypoint"] = serde_json::json!([""]);
     }
     Ok(body)
 }
 
-/// A whole number of seconds, rounded up: half a second of grace must not become none.
+/// Whole seconds, rounded up: half a second of grace must not become zero.
 pub(super) fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).unwrap_or(i64::MAX)
 }
@@ -80,7 +80,7 @@ fn at_create(c: &CreateContainer, version: ApiVersion) -> HashMap<String, api::E
         .collect()
 }
 
-/// A place on a network.
+/// Converts a network connection.
 pub(super) fn endpoint(attachment: &Attachment) -> api::EndpointSettings {
     let a = attachment;
     let fixed = a.ipv4.is_some() || a.ipv6.is_some() || !a.link_local.is_empty();
@@ -252,7 +252,7 @@ fn healthcheck(check: &Healthcheck) -> api::HealthConfig {
     }
 }
 
-/// Binds that may create their source or are relabelled need the API's older, textual form.
+/// Splits mounts: binds that create their source or are relabelled need the API's older, textual form.
 fn split_mounts(list: &[Mount]) -> (Vec<String>, Vec<api::Mount>) {
     let mut binds = Vec::new();
     let mut mounts = Vec::new();

@@ -1,4 +1,4 @@
-//! Credentials for registries, from the user's Docker configuration: `credHelpers`, `credsStore`, `auths`.
+//! Reads registry credentials from the user's Docker configuration: `credHelpers`, `credsStore`, `auths`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,9 +11,9 @@ use bollard::auth::DockerCredentials;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// The key under which Docker Hub's credentials are kept.
+/// The key of Docker Hub's credentials.
 const HUB: &str = "https://index.docker.io/v1/";
-/// A helper says this user when what follows is a token.
+/// The user name that a helper returns if the secret is a token.
 const TOKEN_USER: &str = "<token>";
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -35,7 +35,7 @@ struct Auth {
     registrytoken: String,
 }
 
-/// The registry that a reference names, in the words of the Docker configuration.
+/// The registry of an image reference, as the Docker configuration names it.
 pub(super) fn registry_of(reference: &str) -> &str {
     match reference.split_once('/') {
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => match host {
@@ -46,7 +46,7 @@ pub(super) fn registry_of(reference: &str) -> &str {
     }
 }
 
-/// Credentials for a registry; `None` where the configuration has none (or cannot be read).
+/// Credentials for a registry; `None` if the configuration has none or cannot be read.
 pub(super) async fn credentials(folder: Option<&Path>, registry: &str) -> Option<DockerCredentials> {
     let config = read(folder?)?;
     let helper =
@@ -60,7 +60,7 @@ pub(super) async fn credentials(folder: Option<&Path>, registry: &str) -> Option
     decode(auth, registry)
 }
 
-/// All credentials that the configuration has, by registry: a build may need any of them.
+/// All configured credentials by registry: a build may need any of them.
 pub(super) async fn all_credentials(
     folder: Option<&Path>,
 ) -> std::collections::HashMap<String, DockerCredentials> {
@@ -69,7 +69,7 @@ pub(super) async fn all_credentials(
     for registry in config.auths.keys().chain(config.cred_helpers.keys()) {
         if let Some(found) = credentials(folder, registry).await {
             if registry == HUB {
-                // BuildKit asks for the registry itself.
+                // BuildKit uses the name of the registry host.
                 all.insert("registry-1.docker.io".to_owned(), found.clone());
                 all.insert("docker.io".to_owned(), found.clone());
             }
@@ -92,7 +92,7 @@ fn read(folder: &Path) -> Option<Config> {
     }
 }
 
-/// Old configurations have whole URLs as keys.
+/// The host of a key: old configurations use whole URLs as keys.
 fn host(key: &str) -> &str {
     let key = key.split_once("://").map_or(key, |(_, rest)| rest);
     key.split('/').next().unwrap_or(key)
@@ -147,7 +147,7 @@ async fn ask_helper(helper: &str, registry: &str) -> Option<DockerCredentials> {
         }
     };
     let mut stdin = child.stdin.take()?;
-    // A helper that does not read says so by its exit code.
+    // If the helper does not read its stdin, its exit code reports the failure.
     let _ = stdin.write_all(registry.as_bytes()).await;
     drop(stdin);
     let output = tokio::time::timeout(std::time::Duration::from_secs(30), child.wait_with_output())

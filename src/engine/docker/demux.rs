@@ -1,4 +1,4 @@
-//! What a process writes, as it comes over the wire: raw with a terminal, else in frames of eight bytes of header.
+//! Demultiplexes process output: raw with a terminal, otherwise in frames with a header of eight bytes.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -13,12 +13,12 @@ use super::wire::Duplex;
 use crate::engine::stream::Input;
 use crate::engine::{ByteStream, ErrorKind, LogChunk, LogStream, StdStream};
 
-/// How output is put on the wire.
+/// The wire format of process output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// As it is.
+    /// Unframed bytes.
     Raw,
-    /// Each piece behind a header: stream, three zeros, length.
+    /// A header before each chunk: stream, three zero bytes, length.
     Frames,
 }
 
@@ -26,21 +26,21 @@ struct Demux<S> {
     source: S,
     framing: Framing,
     buffer: BytesMut,
-    /// The frame that is being read.
+    /// The frame that is being decoded.
     frame: Option<Frame>,
 }
 
 #[derive(Clone, Copy)]
 struct Frame {
     stream: StdStream,
-    /// How many of its bytes are still to come.
+    /// Remaining bytes of the frame.
     left: usize,
-    /// Whether none of it was passed on yet.
+    /// Whether no byte of it was emitted yet.
     fresh: bool,
 }
 
 impl<S> Demux<S> {
-    /// The next piece of what has arrived, even of a frame that has not arrived in full.
+    /// Decodes the next chunk of the received bytes, even if its frame is incomplete.
     fn decode(&mut self) -> Option<LogChunk> {
         if self.framing == Framing::Raw {
             let bytes = self.buffer.split().freeze();
@@ -66,7 +66,7 @@ impl<S> Demux<S> {
                 None => {
                     let stream = if self.buffer[0] == 2 { StdStream::Stderr } else { StdStream::Stdout };
                     self.buffer.advance(4);
-                    // A frame is never longer than a few megabytes, and a u32 fits into the usize of our targets.
+                    // A frame is at most a few megabytes, and a u32 fits into the usize of our targets.
                     let left = self.buffer.get_u32() as usize;
                     self.frame = Some(Frame { stream, left, fresh: true });
                 }
@@ -75,7 +75,7 @@ impl<S> Demux<S> {
     }
 }
 
-/// Bytes of the wire as output.
+/// Decodes a byte stream to output chunks.
 pub(super) fn output<S>(source: S, framing: Framing, call: Call) -> LogStream
 where
     S: Stream<Item = std::io::Result<bytes::Bytes>> + Send + Unpin + 'static,
@@ -100,19 +100,19 @@ where
     }))
 }
 
-/// An upgraded connection as stdin and output.
+/// Splits an upgraded connection into stdin and output.
 pub(super) fn session(duplex: Duplex, framing: Framing, call: Call) -> (Input, LogStream) {
     let (read, write) = tokio::io::split(duplex);
     let source: ByteStream = Box::pin(ReaderStream::new(read));
     (Box::new(Stdin(write)), output(source, framing, call))
 }
 
-/// A process's stdin; dropping it is end-of-file, too.
+/// A process's stdin; dropping it sends end-of-file.
 struct Stdin(WriteHalf<Duplex>);
 
 impl Drop for Stdin {
     fn drop(&mut self) {
-        // On a socket this is one call that does not wait; if it would, closing the connection says the same later.
+        // On a socket this call does not block; if it did, closing the connection would have the same effect later.
         let _ = Pin::new(&mut self.0).poll_shutdown(&mut Context::from_waker(Waker::noop()));
     }
 }

@@ -1,4 +1,4 @@
-//! Opening one connection to the engine.
+//! Opens a connection to the engine.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,19 +14,19 @@ use tokio::process::{Child, Command};
 
 use super::wire::Io;
 
-/// Where connections lead.
+/// The address of the engine.
 pub(super) enum Dial {
-    /// A socket of this machine.
+    /// A local unix socket.
     Unix(PathBuf),
-    /// `HOST:PORT` in the clear.
+    /// `HOST:PORT` without encryption.
     Tcp(String),
-    /// `HOST:PORT`, encrypted.
+    /// `HOST:PORT` with TLS.
     Tls(Box<Tls>),
-    /// `docker system dial-stdio` behind `ssh`.
+    /// `docker system dial-stdio` over `ssh`.
     Ssh(Ssh),
 }
 
-/// An encrypted engine.
+/// An engine behind TLS.
 pub(super) struct Tls {
     pub(super) address: String,
     pub(super) name: ServerName<'static>,
@@ -39,7 +39,7 @@ pub(super) struct Ssh {
     pub(super) user: Option<String>,
     pub(super) host: String,
     pub(super) port: Option<u16>,
-    /// The engine's socket over there, where it is not the default one.
+    /// The engine's socket on the remote host, if not the default one.
     pub(super) socket: Option<String>,
 }
 
@@ -65,7 +65,7 @@ async fn tcp(address: &str) -> io::Result<TcpStream> {
 }
 
 impl Ssh {
-    /// The arguments of `ssh`. No master process: it would outlive us.
+    /// The arguments of `ssh`. They disable connection sharing: its master process would outlive this one.
     pub(super) fn arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> =
             ["-T", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "ConnectTimeout=30"]
@@ -103,7 +103,7 @@ impl Ssh {
             };
             io::Error::new(error.kind(), why)
         })?;
-        // The command holds our copies of the child's end; with them open we would never read its end-of-file.
+        // The command holds copies of the child's end of the pipes; while they are open, we never read end-of-file.
         drop(command);
         ours.set_nonblocking(true)?;
         let stream = UnixStream::from_std(ours)?;
@@ -111,21 +111,21 @@ impl Ssh {
     }
 }
 
-/// The child is killed when we die, however we die.
+/// Kills the child when this process dies, even by a signal.
 fn die_with_us(command: &mut Command) {
     // SAFETY: prctl is async-signal-safe, and the closure allocates nothing.
     unsafe {
         command.pre_exec(|| {
             rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-            // A session of its own: Ctrl-C is for us to act on while this still carries our calls, and a question
-            // for a password fails instead of hanging in the background.
+            // A new session: Ctrl-C is handled by this process while the connection still carries its calls, and a
+            // password prompt fails instead of hanging in the background.
             rustix::process::setsid()?;
             Ok(())
         });
     }
 }
 
-/// The two ends of a running `ssh`, which dies when this is dropped.
+/// The pipes of a running `ssh`, which is killed on drop.
 struct SshStream {
     stream: UnixStream,
     child: Child,
@@ -133,7 +133,7 @@ struct SshStream {
 }
 
 impl AsyncRead for SshStream {
-    /// An end-of-file before anything was read becomes what `ssh` complained about.
+    /// Converts an end-of-file before the first byte to an error with the message of `ssh`.
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -149,7 +149,7 @@ impl AsyncRead for SshStream {
             };
             this.complaint = Some(Box::pin(async move {
                 let mut text = String::new();
-                // Whatever could be read is better than nothing.
+                // A partial message is better than none.
                 let _ = (&mut stderr).take(4096).read_to_string(&mut text).await;
                 text.trim().to_owned()
             }));

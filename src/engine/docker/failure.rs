@@ -1,11 +1,11 @@
-//! bollard's and our own transport's errors become [`EngineError`]s.
+//! Converts errors of bollard and of the transport to [`EngineError`].
 
 use bollard::errors::Error;
 
 use super::wire::{WireError, with_sources};
 use crate::engine::{EngineError, ErrorKind, ObjectKind};
 
-/// What a call is about, to be put into its error.
+/// The operation and object of a call, which become part of its error.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     operation: &'static str,
@@ -13,13 +13,13 @@ pub(super) struct Call {
     name: String,
 }
 
-/// "cannot `operation` `object` `name`".
+/// A call described as "cannot `operation` `object` `name`".
 pub(super) fn call(operation: &'static str, object: ObjectKind, name: impl Into<String>) -> Call {
     Call { operation, object, name: name.into() }
 }
 
 impl Call {
-    /// For errors of bollard.
+    /// Converts an error of bollard.
     pub(super) fn failed(&self, error: Error) -> EngineError {
         match error {
             Error::DockerResponseServerError { status_code, message } => {
@@ -33,12 +33,12 @@ impl Call {
         }
     }
 
-    /// The same, for `map_err`.
+    /// Like `failed`, for `map_err`.
     pub(super) fn on_failed(self) -> impl FnOnce(Error) -> EngineError {
         move |error| self.failed(error)
     }
 
-    /// For errors of our own transport.
+    /// Converts an error of the transport.
     pub(super) fn broke(&self, error: WireError) -> EngineError {
         match error {
             WireError::Dial(error) => self.unreachable(&error),
@@ -48,12 +48,12 @@ impl Call {
         }
     }
 
-    /// For the engine's words.
+    /// An error whose class is derived from the engine's message.
     pub(super) fn refused(&self, status: Option<u16>, words: impl Into<String>) -> EngineError {
         EngineError::classified(self.operation, self.object, &self.name, status, words)
     }
 
-    /// For a class that is known.
+    /// An error of a known class.
     pub(super) fn of(&self, kind: ErrorKind, words: impl Into<String>) -> EngineError {
         EngineError::new(self.operation, self.object, &self.name, kind, words)
     }
@@ -67,7 +67,7 @@ impl Call {
     }
 }
 
-/// `None` where there is no such thing.
+/// Converts a "not found" error to `None`.
 pub(super) fn found<T>(outcome: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
     match outcome {
         Ok(thing) => Ok(Some(thing)),

@@ -1,8 +1,8 @@
-//! In debug builds only: ends or stops this process at a chosen call, so that tests can kill it at every step.
+//! Kills or stops this process at a chosen call (debug builds only), so that tests can interrupt it at every step.
 //!
-//! `SANDBOX_FAULT` is `kill@N` (dies before call N is sent), `late@N` (dies once call N was answered), `stop@N` (stops,
-//! as by Ctrl-Z, before call N) or `count@FILE` (writes the number of calls to a file, to learn how many there are).
-//! Calls that change something are counted, from 1 on.
+//! `SANDBOX_FAULT` is `kill@N` (dies before call N is sent), `late@N` (dies after the response to call N), `stop@N`
+//! (stops, as with Ctrl-Z, before call N) or `count@FILE` (writes the number of calls to a file). Only calls that
+//! change something are counted, from 1 on.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ enum Fault {
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static FAULT: OnceLock<Option<Fault>> = OnceLock::new();
 
-/// Notes a call that is about to be sent and answers its number, if faults are wanted and it changes something.
+/// Registers a call that is about to be sent. Returns its number if faults are enabled and it changes something.
 pub(super) fn before(method: &Method) -> Option<u64> {
     if method == Method::GET || method == Method::HEAD {
         return None;
@@ -29,7 +29,7 @@ pub(super) fn before(method: &Method) -> Option<u64> {
     before_change()
 }
 
-/// The same for a change that is asked of somebody else than the engine.
+/// Like `before`, for a change that is not sent to the engine.
 pub fn before_change() -> Option<u64> {
     let fault = FAULT.get_or_init(|| read(&std::env::var("SANDBOX_FAULT").ok()?)).as_ref()?;
     let number = CALLS.fetch_add(1, Ordering::SeqCst) + 1;
@@ -42,7 +42,7 @@ pub fn before_change() -> Option<u64> {
     Some(number)
 }
 
-/// Notes that a call was answered.
+/// Registers the response to a call.
 pub fn after(number: Option<u64>) {
     if let (Some(Some(Fault::Late(n))), Some(number)) = (FAULT.get(), number)
         && *n == number
@@ -52,7 +52,7 @@ pub fn after(number: Option<u64>) {
 }
 
 fn send(signal: Signal) {
-    // Only a test asks for this; there is nothing to do about a failure.
+    // Used only by tests; a failure cannot be handled here.
     let _ = kill_process(getpid(), signal);
 }
 

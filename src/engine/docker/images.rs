@@ -1,4 +1,4 @@
-//! Calls on images that the engine has or is given.
+//! Calls of the API for images, except pull and build.
 
 use bollard::models as api;
 use bollard::query_parameters as query;
@@ -46,7 +46,7 @@ impl Docker {
             self.wire.send_archive(Method::POST, &path, rootfs).await.map_err(|error| call.broke(error))?;
         let mut id = None;
         drain(body_bytes(response), &call, |item| {
-            // The last status of an import is the image's id.
+            // The last status message of an import is the image's id.
             id = item["status"]
                 .as_str()
                 .filter(|status| status.starts_with("sha256:"))
@@ -91,7 +91,7 @@ impl Docker {
     }
 }
 
-/// `REPOSITORY` and `TAG` (by default `latest`); a port's colon is not a tag's.
+/// Splits a reference into `REPOSITORY` and `TAG` (`latest` by default); the colon of a port does not start a tag.
 pub(super) fn split_reference(reference: &str) -> (&str, &str) {
     match reference.rsplit_once(':') {
         Some((repo, tag)) if !tag.contains('/') => (repo, tag),
@@ -103,7 +103,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$"))
 }
 
-/// Reads a stream of JSON items to its end; an item that is an error ends it.
+/// Reads a stream of JSON items to its end; returns the first item that is an error.
 pub(super) async fn drain(
     bytes: ByteStream,
     call: &Call,

@@ -1,4 +1,4 @@
-//! Which engine the user means: `DOCKER_HOST`, else the context, else the sockets that engines have by default.
+//! Finds the engine's address: from `DOCKER_HOST`, the Docker context, or the default sockets.
 //!
 //! The order is the Docker CLI's: `DOCKER_CONTEXT` and `DOCKER_HOST` before the configuration's `currentContext`.
 
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::dial::{Dial, Ssh, Tls};
 use crate::engine::{EngineError, ErrorKind, Location, ObjectKind, Result};
 
-/// What decides which engine is meant, mostly variables of the environment.
+/// The settings that select an engine, most of them environment variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConnectRequest {
     /// `DOCKER_HOST`.
@@ -26,14 +26,14 @@ pub struct ConnectRequest {
     pub tls: bool,
     /// `DOCKER_CERT_PATH`, by default the configuration's folder.
     pub certificates: Option<PathBuf>,
-    /// Sockets to try when nothing else says which engine is meant, best first.
+    /// Sockets to try if no other setting selects an engine, in order of preference.
     pub sockets: Vec<PathBuf>,
-    /// Whether `DOCKER_BUILDKIT` is `0`: build with the classic builder.
+    /// Whether `DOCKER_BUILDKIT` is `0`, which selects the classic builder.
     pub classic_builder: bool,
 }
 
 impl ConnectRequest {
-    /// What this process's environment says.
+    /// Reads the settings from this process's environment.
     pub fn from_env() -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let home = std::env::home_dir();
@@ -50,7 +50,7 @@ impl ConnectRequest {
         }
     }
 
-    /// A socket of this machine, whatever the environment says.
+    /// Selects a local socket and ignores the environment.
     pub fn socket(path: impl Into<PathBuf>) -> Self {
         Self { sockets: vec![path.into()], ..Self::default() }
     }
@@ -104,7 +104,7 @@ impl ConnectRequest {
 
     fn default_socket(&self) -> Result<(Location, Dial)> {
         let there = self.sockets.iter().find(|path| path.exists());
-        // With none there, the error should name the one that everybody expects.
+        // If none exists, the error names the most common one.
         match there.or(self.sockets.first()) {
             Some(path) => Ok((Location::Unix(path.clone()), Dial::Unix(path.clone()))),
             None => Err(refusal("an engine", "there is no socket to try".into())),
@@ -150,7 +150,7 @@ fn refusal(name: impl Into<String>, why: String) -> EngineError {
     EngineError::new("connect to", ObjectKind::Engine, name, ErrorKind::Invalid, why)
 }
 
-/// Docker's, the rootless one's, Docker Desktop's and its kin's, Podman's.
+/// The sockets of Docker, rootless Docker, Docker Desktop and similar products, and Podman.
 fn default_sockets(home: Option<&Path>, runtime: Option<&str>) -> Vec<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
     let runtime = runtime.map_or_else(|| PathBuf::from(format!("/run/user/{uid}")), PathBuf::from);
@@ -194,12 +194,12 @@ fn parse_ssh(rest: &str) -> Option<Ssh> {
         _ => (address, None),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    // A host or user that `ssh` would read as an option is an attack, not a name.
+    // A host or user that `ssh` would parse as an option is an injection attempt.
     if host.is_empty() || host.starts_with('-') || user.as_deref().is_some_and(|user| user.starts_with('-')) {
         return None;
     }
     let socket = Some(format!("/{path}")).filter(|path| path != "/");
-    // It becomes a word of the other side's shell.
+    // It becomes an argument in a remote shell.
     if socket
         .as_deref()
         .is_some_and(|path| !path.bytes().all(|c| c.is_ascii_alphanumeric() || b"/._-".contains(&c)))

@@ -1,8 +1,8 @@
-//! The `Engine` of a Docker (or Podman) engine.
+//! Implements `Engine` for Docker and Podman.
 //!
-//! bollard knows the API's types and BuildKit's protocol; the connection below it is ours ([`dial`], [`wire`]), so
-//! that contexts, TLS and `ssh` work alike, streams are read without bollard's line buffering, and a missing thing is
-//! told before its stream begins.
+//! bollard provides the API's types and BuildKit's protocol. The connection ([`dial`], [`wire`]) is our own, so that
+//! contexts, TLS and `ssh` work alike, streams are read without bollard's line buffering, and a missing object is
+//! reported before its stream begins.
 
 mod build;
 mod calls;
@@ -33,11 +33,11 @@ pub use self::locate::ConnectRequest;
 use self::wire::{Wire, WireError};
 use super::{ApiVersion, Engine, EngineError, EngineKind, ErrorKind, Location, ObjectKind, Result};
 
-/// For calls that an engine answers soon, even one that is busy.
+/// Timeout for calls that even a busy engine answers soon.
 const SOON: Duration = Duration::from_mins(5);
-/// For calls that take as long as they take: pulls, builds, uploads, stops.
+/// Timeout for calls of unlimited duration: pulls, builds, uploads, stops.
 const AT_LENGTH: Duration = Duration::from_hours(24);
-/// For the first word of an engine; `ssh` may have to log in.
+/// Timeout for the first response; `ssh` may have to log in.
 const FIRST_WORD: Duration = Duration::from_secs(45);
 
 /// A Docker (or Podman) engine.
@@ -53,7 +53,7 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Connects to the engine that the request means and agrees on a version of the API.
+    /// Connects to the engine that the request selects and negotiates the API version.
     pub async fn connect(request: &ConnectRequest) -> Result<Arc<dyn Engine>> {
         let (location, dial) = request.resolve()?;
         let wire = Arc::new(Wire::new(dial));
@@ -74,7 +74,7 @@ impl Docker {
         }))
     }
 
-    /// Connects to the engine that the environment means.
+    /// Connects to the engine that the environment selects.
     pub async fn connect_from_env() -> Result<Arc<dyn Engine>> {
         Self::connect(&ConnectRequest::from_env()).await
     }
@@ -171,7 +171,7 @@ fn for_bollard(error: WireError) -> bollard::errors::Error {
     }
 }
 
-/// An answer that should not be possible but came.
+/// The error for a response that violates the API.
 fn nonsense(call: &failure::Call, what: &str) -> EngineError {
     call.of(ErrorKind::Other, format!("the engine's answer lacks {what}"))
 }

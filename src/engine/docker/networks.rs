@@ -1,4 +1,4 @@
-//! Calls on networks.
+//! Calls of the API for networks.
 
 use bollard::models as api;
 use bollard::query_parameters as query;

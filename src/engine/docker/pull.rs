@@ -1,4 +1,4 @@
-//! Pulling an image: per-layer progress, credentials, another try where one may help.
+//! Pulls an image: per-layer progress, credentials, and retries of transient failures.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use super::images::{drain, split_reference};
 use super::wire::{body_bytes, escape};
 use crate::engine::{EngineError, ErrorKind, ObjectKind, OnPull, PullImage, PullPhase, PullProgress, Result};
 
-/// Tries in all, the first included.
+/// Maximum number of attempts, including the first.
 const ATTEMPTS: u32 = 4;
-/// The pause before the second try; it doubles.
+/// Delay before the second attempt; it doubles each time.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Docker {
@@ -57,7 +57,7 @@ impl Docker {
         if let Some(credentials) = credentials
             && let Ok(json) = serde_json::to_string(&credentials)
         {
-            // bollard's own alphabet is one that the engine cannot read; it would silently pull without credentials.
+            // The engine cannot decode bollard's base64 alphabet and would silently pull without credentials.
             request = request.header("X-Registry-Auth", URL_SAFE.encode(json));
         }
         let request = request.body(bollard::body_full(Bytes::new()));
@@ -72,8 +72,8 @@ impl Docker {
     }
 }
 
-/// A registry that does not answer, or answers with a fault of its own, may recover; a host that cannot be resolved or
-/// refuses will not within seconds.
+/// Whether to retry. A registry that times out or returns a server error may recover; a host that cannot be resolved
+/// or refuses connections will not within seconds.
 fn is_worth_another_try(error: &EngineError) -> bool {
     let words = error.cause.0.to_lowercase();
     let hopeless =
@@ -98,7 +98,7 @@ fn step(item: &serde_json::Value) -> Option<PullProgress> {
         "Extracting" => PullPhase::Extracting,
         "Pull complete" => PullPhase::Done,
         "Already exists" => PullPhase::Present,
-        // "Pulling from REPOSITORY" has the tag as its id.
+        // The message "Pulling from REPOSITORY" has the tag as its id.
         other => {
             return Some(PullProgress {
                 layer: String::new(),

@@ -1,4 +1,4 @@
-//! The API's types read as ours.
+//! Converts the API's types to the types of this layer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::engine::{
     Healthcheck, MountPoint, MountPointKind, Port, PublishedPort,
 };
 
-/// The label and name conditions of a filter in the API's form.
+/// Converts the label and name conditions of a filter to the API's form.
 pub(super) fn labels_filter(labels: &[(String, Option<String>)]) -> HashMap<String, Vec<String>> {
     let words = labels.iter().map(|(key, value)| match value {
         Some(value) => format!("{key}={value}"),
@@ -27,12 +27,11 @@ pub(super) fn sorted<V>(map: Option<HashMap<String, V>>) -> BTreeMap<String, V> 
     map.unwrap_or_default().into_iter().collect()
 }
 
-/// An object's labels.
 pub(super) fn labels(map: Option<HashMap<String, String>>) -> BTreeMap<String, String> {
     identity::read_back(map.unwrap_or_default())
 }
 
-/// A moment of bollard's, by its nanoseconds.
+/// Converts a time in nanoseconds.
 pub(super) fn moment(nanoseconds: i128) -> Option<Timestamp> {
     Timestamp::from_nanosecond(nanoseconds).ok().filter(|time| *time > Timestamp::UNIX_EPOCH)
 }
@@ -41,7 +40,7 @@ fn moment_text(text: Option<&String>) -> Option<Timestamp> {
     text?.parse::<Timestamp>().ok().filter(|time| *time > Timestamp::UNIX_EPOCH)
 }
 
-/// An address, perhaps with the length of its network behind it.
+/// Parses an address with an optional prefix length.
 pub(super) fn address(text: Option<&String>) -> Option<IpAddr> {
     let text = text?;
     text.split('/').next().and_then(|address| address.parse().ok())
@@ -71,7 +70,7 @@ pub(super) fn ports(list: Option<Vec<String>>) -> Vec<Port> {
 pub(super) fn summary(summary: api::ContainerSummary) -> ContainerSummary {
     let name =
         summary.names.unwrap_or_default().into_iter().map(|name| name.trim_start_matches('/').to_owned());
-    // Links give a container more names, each below another container's.
+    // Links add names to a container, each prefixed with another container's name.
     let name = name.min_by_key(|name| name.contains('/')).unwrap_or_default();
     let networks = summary.network_settings.and_then(|settings| settings.networks);
     ContainerSummary {
@@ -89,7 +88,7 @@ pub(super) fn summary(summary: api::ContainerSummary) -> ContainerSummary {
     }
 }
 
-/// A state by the engine's word for it, which a list and a single container have in two types.
+/// Parses a container state, which listing and inspection return in two different types.
 fn state(word: &str) -> ContainerState {
     match word {
         "created" => ContainerState::Created,

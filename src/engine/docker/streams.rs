@@ -1,4 +1,4 @@
-//! What flows: logs, commands, archives, events, use of resources.
+//! Calls of the API that stream: logs, commands, archives, events, statistics.
 
 use bollard::models as api;
 use bollard::query_parameters as query;
@@ -15,11 +15,11 @@ use crate::engine::{
     LogOptions, LogStream, ObjectKind, PathStat, Result, Stats, StatsStream, Tail,
 };
 
-/// Go's bits of a file's mode beside the permissions.
+/// The directory bit in a Go file mode.
 const GO_DIR: u32 = 1 << 31;
 
 impl Docker {
-    /// Whether a container's output comes raw.
+    /// Whether a container's output is raw or framed.
     async fn framing(&self, name: &str) -> Result<Framing> {
         match self.inspect(name).await? {
             Some(container) if container.tty => Ok(Framing::Raw),
@@ -83,7 +83,7 @@ impl Docker {
         let duplex = self.wire.hijack(&format!("/exec/{id}/start"), start.to_string()).await;
         let duplex = duplex.map_err(|error| call.broke(error))?;
         if let (Some((rows, columns)), None) = (exec.size, initial) {
-            // An older engine has no initial size; a command that has ended already does not need one.
+            // An older engine ignores the initial size; a command that has already exited does not need one.
             let _ = self.resize_exec(&id, rows, columns).await;
         }
         let framing = if exec.tty { Framing::Raw } else { Framing::Frames };

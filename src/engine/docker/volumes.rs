@@ -1,4 +1,4 @@
-//! Calls on volumes.
+//! Calls of the API for volumes.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ impl Docker {
         self.api.create_volume(request).await.map(convert).map_err(call.on_failed())
     }
 
-    /// Makes the volumes that a container's mounts describe, where the engine would drop their labels: Podman does.
+    /// Creates the volumes of a container's mounts in advance if the engine would drop their labels, as Podman does.
     pub(super) async fn make_new_volumes(&self, container: &CreateContainer) -> Result<()> {
         for mount in &container.mounts {
             if let MountKind::NewVolume { create, .. } = &mount.kind {
@@ -43,7 +43,7 @@ impl Docker {
         let options = query::ListVolumesOptions { filters: Some(filters) };
         let list = self.api.list_volumes(Some(options)).await.map_err(call.on_failed())?;
         let list = list.volumes.unwrap_or_default().into_iter().map(convert);
-        // Podman 4 takes any of the labels for enough.
+        // Podman 4 matches any of the labels instead of all.
         Ok(list.filter(|volume| filter.matches(&volume.name, &volume.labels)).collect())
     }
 
@@ -58,7 +58,7 @@ impl Docker {
     }
 }
 
-/// A volume's options as the engine takes them: to Podman a size is a quota on its own disk, even of memory.
+/// Removes volume options that the engine misinterprets: Podman takes a size as a disk quota, even for a tmpfs.
 fn understood(options: &BTreeMap<String, String>, kind: EngineKind) -> BTreeMap<String, String> {
     let mut options = options.clone();
     let in_memory = options.get("type").is_some_and(|kind| kind == "tmpfs");

@@ -1,7 +1,7 @@
-//! HTTP to the engine over whatever leads there: a socket, TCP, TLS, or a child that runs `ssh`.
+//! HTTP client for the engine over a unix socket, TCP, TLS, or a child process that runs `ssh`.
 //!
-//! One connection carries one request at a time; an idle one is used again (a new `ssh` costs a log-in). Every path
-//! gets the API version that was agreed on, which bollard loses when it joins URLs.
+//! A connection carries one request at a time and is reused when idle (a new `ssh` costs a log-in). Every path gets
+//! the negotiated API version, which bollard loses when it joins URLs.
 
 use std::io;
 use std::pin::Pin;
@@ -20,39 +20,39 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::dial::Dial;
 use crate::engine::{ApiVersion, ByteStream};
 
-/// What a request carries, the same type as bollard's.
+/// The body of a request, the same type as bollard's.
 pub(super) type Body =
     Either<Full<Bytes>, StreamBody<Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, io::Error>> + Send>>>>;
 
 /// An upgraded connection.
 pub(super) type Duplex = TokioIo<hyper::upgrade::Upgraded>;
 
-/// Idle connections that are kept; more would only hold descriptors.
+/// Maximum number of idle connections; more would only hold file descriptors.
 const IDLE: usize = 8;
 
-/// What can go wrong on the way to an answer.
+/// Errors of the transport.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WireError {
-    /// No connection.
+    /// The connection could not be opened.
     #[error("{0}")]
     Dial(io::Error),
-    /// A connection that broke.
+    /// The connection broke.
     #[error("{}", with_sources(.0))]
     Http(#[from] hyper::Error),
-    /// Not a request at all.
+    /// The request is invalid.
     #[error("{0}")]
     Request(String),
-    /// The engine refused.
+    /// The engine returned an error status.
     #[error("{message}")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// The engine's words.
+        /// The engine's message.
         message: String,
     },
 }
 
-/// An error and all its sources in one line.
+/// Formats an error and all its sources in one line.
 pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -66,7 +66,7 @@ pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A way to the engine.
+/// A pool of connections to one engine.
 pub(super) struct Wire {
     dial: Dial,
     version: OnceLock<ApiVersion>,
@@ -78,13 +78,13 @@ impl Wire {
         Self { dial, version: OnceLock::new(), idle: Arc::default() }
     }
 
-    /// From now on, speak this version.
+    /// Sets the API version for all further requests.
     pub(super) fn speak(&self, version: ApiVersion) {
-        // A second agreement could only be the same one.
+        // A second negotiation would return the same version.
         let _ = self.version.set(version);
     }
 
-    /// Sends a request and answers whatever comes, refusals included.
+    /// Sends a request and returns the response, even one with an error status.
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, WireError> {
         #[cfg(debug_assertions)]
         let number = super::fault::before(request.method());
@@ -120,7 +120,7 @@ impl Wire {
         Ok(response)
     }
 
-    /// Sends a request; a refusal is an error.
+    /// Sends a request; an error status becomes an error.
     pub(super) async fn call(&self, request: Request<Body>) -> Result<Response<Incoming>, WireError> {
         let response = self.send(request).await?;
         let status = response.status();
@@ -134,7 +134,7 @@ impl Wire {
         Err(WireError::Refused { status: status.as_u16(), message: refusal(&body, status) })
     }
 
-    /// Asks, and answers the body as it comes.
+    /// Sends a GET request; the response body is streamed.
     pub(super) async fn get(&self, path: &str) -> Result<Response<Incoming>, WireError> {
         self.call(request(Method::GET, path, Body::Left(Full::default()))?).await
     }
@@ -150,7 +150,7 @@ impl Wire {
         Ok(TokioIo::new(hyper::upgrade::on(response).await?))
     }
 
-    /// Posts nothing and takes over the connection, to speak another protocol on it.
+    /// Posts an empty body and upgrades the connection to another protocol.
     pub(super) async fn upgrade(
         &self,
         path: &str,
@@ -170,7 +170,7 @@ impl Wire {
         Ok(TokioIo::new(hyper::upgrade::on(response).await?))
     }
 
-    /// Sends an archive and answers the body as it comes.
+    /// Sends an archive; the response body is streamed.
     pub(super) async fn send_archive(
         &self,
         method: Method,
@@ -182,7 +182,7 @@ impl Wire {
         self.call(request).await
     }
 
-    /// Turns bollard's absolute address into the path that the engine is asked for.
+    /// Converts bollard's absolute URI to the path of the request.
     fn address(&self, request: &mut Request<Body>) -> Result<(), WireError> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let path = match self.version.get() {
@@ -204,7 +204,7 @@ impl Wire {
         None
     }
 
-    /// Once the answer has been read to its end, the connection is free.
+    /// Returns the connection to the pool once the response has been read to its end.
     fn keep(&self, mut sender: SendRequest<Body>) {
         let idle = Arc::clone(&self.idle);
         tokio::spawn(async move {
@@ -218,12 +218,12 @@ impl Wire {
     }
 }
 
-/// A stream of bytes as a request's body.
+/// Converts a byte stream to a request body.
 pub(super) fn streamed(bytes: ByteStream) -> Body {
     Body::Right(StreamBody::new(Box::pin(bytes.map_ok(Frame::data))))
 }
 
-/// An answer's body as a stream of bytes.
+/// Converts a response body to a byte stream.
 pub(super) fn body_bytes(response: Response<Incoming>) -> ByteStream {
     let frames = http_body_util::BodyDataStream::new(response.into_body());
     Box::pin(frames.map(|chunk| chunk.map_err(|error| io::Error::other(with_sources(&error)))))
@@ -251,7 +251,7 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Escapes text for one value of a query.
+/// Percent-encodes a query value.
 pub(super) fn escape(text: &str) -> String {
     use std::fmt::Write;
     let mut escaped = String::with_capacity(text.len());

@@ -1,4 +1,4 @@
-//! The trait's calls on the model.
+//! Implements the `Engine` trait on the in-memory model.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -326,7 +326,7 @@ impl Engine for Recording {
         self.until(|model| match model.kept(&id, "wait for") {
             Ok(kept) if kept.seen.state.is_alive() => None,
             Ok(kept) => Some(Ok(kept.seen.exit_code.unwrap_or(0))),
-            // Gone while we waited: the engine answers as if it had been killed.
+            // The container was removed during the wait: the engine returns the exit code of a kill.
             Err(_) => Some(Ok(137)),
         })
         .await
@@ -347,7 +347,7 @@ impl Engine for Recording {
                 Ok(chunks)
             })
             .await?;
-        // The model does not follow: its containers write before anybody reads.
+        // The model does not follow: its containers write all output in advance.
         Ok(Box::pin(stream::iter(chunks.into_iter().map(Ok))))
     }
 
@@ -372,7 +372,7 @@ impl Engine for Recording {
             model.kept(&wanted, "measure").map(drop)
         })
         .await?;
-        // A sample a second, as an engine gives them.
+        // One sample per second, like a real engine.
         let second = tokio::time::interval(Duration::from_secs(1));
         let samples = stream::unfold(second, |mut second| async {
             second.tick().await;

@@ -1,4 +1,4 @@
-//! Commands in containers: each plays its script beside the caller.
+//! Runs the scripts of commands in containers, concurrently with the caller.
 
 use std::sync::{Arc, PoisonError};
 
@@ -11,10 +11,10 @@ use super::Recording;
 use super::script::Script;
 use crate::engine::{LogChunk, LogStream, Result, StdStream};
 
-/// What a pipe of the model holds.
+/// Buffer size of the model's pipes in bytes.
 pub(super) const PIPE: usize = 64 * 1024;
 impl Recording {
-    /// Runs a command's script beside the caller.
+    /// Runs a command's script in a task.
     pub(super) fn perform(
         &self,
         id: String,
@@ -33,8 +33,8 @@ impl Recording {
         Box::pin(stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) }))
     }
 
-    /// Notes an exit code where [`Engine::exec_exit_code`] finds it. The codes are shared, since the script outlives
-    /// the borrow of the engine.
+    /// Stores an exit code for [`Engine::exec_exit_code`]. The map is shared, because the script outlives the borrow
+    /// of the engine.
     fn exec_done(&self, id: String) -> impl FnOnce(i64) + Send + 'static {
         let codes = self.lock().execs_shared();
         move |code| {
@@ -51,7 +51,7 @@ async fn play(
 ) -> i64 {
     let write = |stream, bytes: Bytes| {
         if !bytes.is_empty() {
-            // The reader may have gone.
+            // Ignored if the reader was dropped.
             let _ = output.send(Ok(LogChunk { stream, bytes, starts_message: false }));
         }
     };

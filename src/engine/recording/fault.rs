@@ -1,22 +1,22 @@
-//! What goes wrong, and when.
+//! The faults that a test can inject into calls.
 
 use crate::engine::ErrorKind;
 
-/// How a call goes wrong.
+/// How a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It is not performed and fails.
+    /// It is not executed and returns an error.
     Refuse(ErrorKind),
-    /// It is performed, but the caller sees an error.
+    /// It is executed, but the caller gets an error.
     LoseAnswer,
-    /// The caller sees an error at once, and that many calls later it is performed after all.
+    /// The caller gets an error immediately, and the call is executed some calls later.
     Late {
-        /// How many calls later.
+        /// The number of calls until it is executed.
         calls: usize,
     },
-    /// It is not performed and never answered.
+    /// It is not executed and never returns.
     Stall,
-    /// It is performed and never answered.
+    /// It is executed and never returns.
     StallDone,
 }
 

@@ -1,9 +1,8 @@
-//! An engine in memory: it keeps a model of its objects, records every call as a line, and fails or stalls where a
-//! test wants it to.
+//! An in-memory engine for tests: it models the objects, records every call as a line, and injects faults.
 //!
-//! The model has the rules that destruction depends on: a container's name is unique, a network with running
-//! containers and a volume that any container has cannot be removed, a subnet must not overlap, removing a running
-//! container needs force. It is for the tests of every room above and does nothing by itself.
+//! The model has the rules that teardown depends on: a container's name is unique, a network with running containers
+//! and a volume that any container uses cannot be removed, a subnet must not overlap, and removing a running container
+//! needs force. The tests of all layers above use it.
 
 mod calls;
 mod exec;
@@ -25,10 +24,10 @@ pub use self::script::{Behaviour, Script, Serve};
 use super::error::{EngineError, ErrorKind, ObjectKind, Result};
 use super::{EngineEvent, Exec, HealthStatus, Image, ImageConfig, StdStream};
 
-/// Decides what a command in a container does.
+/// Chooses the script of a command in a container.
 pub type OnExec = Box<dyn Fn(&str, &Exec) -> Script + Send + Sync>;
 
-/// The engine in memory, as one client sees it.
+/// One client's connection to the in-memory engine.
 pub struct Recording {
     model: Arc<Mutex<Model>>,
     own: Mutex<Own>,
@@ -37,17 +36,17 @@ pub struct Recording {
     on_exec: Arc<Mutex<OnExec>>,
 }
 
-/// What is left to do of a call that was answered early.
+/// The remaining work of a call that returned early.
 type Rest = Box<dyn FnOnce(&mut Model) + Send>;
 
-/// What concerns one client's calls only.
+/// The state of one client: its calls and faults.
 #[derive(Default)]
 struct Own {
     calls: Vec<String>,
-    /// How long each container was given when it was stopped last.
+    /// The timeout of each container's last stop.
     stops: BTreeMap<String, Option<Duration>>,
     plan: Plan,
-    /// Calls that were answered with an error but are still under way: what is left to do, and after which call.
+    /// Calls that returned an error but are still in progress: the remaining work, and after which call it runs.
     later: Vec<(usize, Rest)>,
 }
 
@@ -63,7 +62,7 @@ impl Recording {
         })
     }
 
-    /// The same engine as another client sees it: the same objects, but calls and faults of its own.
+    /// Another client of the same engine, with its own calls and faults.
     pub fn sibling(&self) -> Arc<Self> {
         Arc::new(Self {
             model: Arc::clone(&self.model),
@@ -74,7 +73,7 @@ impl Recording {
         })
     }
 
-    /// An engine that has images of these references.
+    /// An engine that has images with these references.
     pub fn with_images(references: &[&str]) -> Arc<Self> {
         let engine = Self::new();
         for reference in references {
@@ -83,7 +82,7 @@ impl Recording {
         engine
     }
 
-    /// Adds an image.
+    /// Adds an image to the engine.
     pub fn add_image(&self, reference: &str, config: ImageConfig) -> Image {
         self.lock().add_image(reference, config)
     }
@@ -93,68 +92,69 @@ impl Recording {
         self.lock().registry.insert(reference.to_owned(), config);
     }
 
-    /// Every call so far, one line each: `create container sbx-a.db`, `remove network sbx-a.default`, `list volumes`.
+    /// All calls so far, one line each: `create container sbx-a.db`, `remove network sbx-a.default`, `list volumes`.
     pub fn calls(&self) -> Vec<String> {
         self.own().calls.clone()
     }
 
-    /// How long a container was given to end when it was stopped last; `None` if it was not, or by the engine's own rule.
+    /// The timeout of a container's last stop; `None` if it was not stopped, or with the engine's default.
     pub fn patience_of_stop(&self, container: &str) -> Option<Duration> {
         self.own().stops.get(container).copied().flatten()
     }
 
-    /// Takes a label away from every volume.
+    /// Removes a label from every volume.
     pub fn unlabel_volumes(&self, label: &str) {
         self.lock().volumes.iter_mut().for_each(|volume| drop(volume.labels.remove(label)));
     }
 
-    /// Returns once `n` calls were made.
+    /// Waits until `n` calls were made.
     pub async fn called(&self, n: usize) {
         self.until(|_| (self.own().calls.len() >= n).then_some(())).await;
     }
 
-    /// Performs what was answered early and is still under way.
+    /// Executes the calls that returned early and are still in progress.
     pub fn land_late_calls(&self) {
         let late = std::mem::take(&mut self.own().later);
         self.with_model(|model| late.into_iter().for_each(|(_, perform)| perform(model)));
     }
 
-    /// Forgets the calls so far; the next one is number 1 again.
+    /// Clears the recorded calls; the next one is number 1 again.
     pub fn forget_calls(&self) {
         self.own().calls.clear();
     }
 
-    /// What exists besides images: `container sbx-a.db`, `network sbx-a.default`, `volume sbx-a.data`, sorted.
+    /// All objects except images: `container sbx-a.db`, `network sbx-a.default`, `volume sbx-a.data`, sorted.
     pub fn objects(&self) -> Vec<String> {
         self.lock().objects()
     }
 
-    /// Makes call number `n` (from 1 on) go wrong, once.
+    /// Injects a fault into call number `n` (from 1 on), once.
     pub fn fail_at(&self, n: usize, fault: Fault) {
         self.own().plan.at(n, fault);
     }
 
-    /// Makes every call from number `n` (from 1 on) go wrong.
+    /// Injects a fault into every call from number `n` (from 1 on).
     pub fn fail_from(&self, n: usize, fault: Fault) {
         self.own().plan.from(n, fault);
     }
 
-    /// Makes the next `times` calls whose line contains `words` go wrong.
+    /// Injects a fault into the next `times` calls whose line contains `words`.
     pub fn fail_when(&self, words: &str, times: usize, fault: Fault) {
         self.own().plan.when(words, times, fault);
     }
 
-    /// From now on nothing goes wrong.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.own().plan = Plan::default();
     }
 
-    /// What containers of this name, service name's end or image do when they are started; they run by default.
+    /// Sets what containers do when they start, by name, suffix with the service's name, or image; by default they
+    /// run.
     pub fn behave(&self, name_or_image: &str, behaviour: Behaviour) {
         self.lock().behaviours.insert(name_or_image.to_owned(), behaviour);
     }
 
-    /// Ends a running container.
+    /// Makes a running container exit.
     pub fn exit(&self, name: &str, code: i64) {
         self.with_model(|model| model.exit(name, code));
     }
@@ -164,22 +164,22 @@ impl Recording {
         self.with_model(|model| model.set_health(name, status, output));
     }
 
-    /// Lets a container write something.
+    /// Makes a container write output.
     pub fn write(&self, name: &str, stream: StdStream, text: &str) {
         self.with_model(|model| model.write(name, stream, text));
     }
 
-    /// Decides what commands do, by the container's name and the command.
+    /// Sets the callback that chooses the scripts of commands, by the container's name and the command.
     pub fn on_exec(&self, decide: impl Fn(&str, &Exec) -> Script + Send + Sync + 'static) {
         *self.on_exec.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(decide);
     }
 
-    /// What was uploaded: container, path, archive.
+    /// All uploads: container, path, archive.
     pub fn uploads(&self) -> Vec<(String, String, Vec<u8>)> {
         self.lock().uploads.clone()
     }
 
-    /// What a download of this path answers.
+    /// Sets the archive that a download of this path returns.
     pub fn add_download(&self, container: &str, path: &str, archive: Vec<u8>) {
         self.lock().downloads.insert((container.to_owned(), path.to_owned()), archive);
     }
@@ -188,7 +188,7 @@ impl Recording {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locked after the model, where both are.
+    /// Locks the client's state; if both locks are needed, lock the model first.
     fn own(&self) -> MutexGuard<'_, Own> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -205,13 +205,13 @@ impl Recording {
 
     fn tell(&self, events: Vec<EngineEvent>) {
         for event in events {
-            // Nobody needs to listen.
+            // Ignored if there is no subscriber.
             let _ = self.events.send(event);
         }
         self.changed.notify_waiters();
     }
 
-    /// One call: it is recorded, then performed, refused, lost, late or stalled as planned.
+    /// Records a call, then executes it or applies its fault.
     async fn call<T, F>(
         &self,
         operation: &'static str,
@@ -263,12 +263,12 @@ impl Recording {
         }
     }
 
-    /// Waits until the look at the model answers something.
+    /// Waits until the closure returns a value.
     async fn until<T>(&self, mut look: impl FnMut(&mut Model) -> Option<T>) -> T {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // Registered before the look, so that no change falls between the two.
+            // Registered before the check, so that no change is missed between the two.
             changed.as_mut().enable();
             if let Some(seen) = look(&mut self.lock()) {
                 return seen;

@@ -1,4 +1,4 @@
-//! The gateway: it claims the name first of all, and starts once it stands on every network.
+//! Plans the gateway: its creation claims the name, and it starts once it is connected to every network.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::plan::published_ports::PublishedService;
 use crate::plan::{StepId, Subnet, gateway, network};
 
 impl Planner<'_> {
-    /// The claim on the name, before anything else of the sandbox.
+    /// Plans the claim on the name, before any other object of the sandbox.
     pub(super) fn gateway(&mut self, edge: Subnet) {
         let config = gateway::config(self.wish, self.observed, &self.laid, edge, &self.published);
         let mut create = gateway::create(self.wish, &config, &self.published);
@@ -30,7 +30,7 @@ impl Planner<'_> {
                 [],
             );
         }
-        // One that is remade or missing is to be connected anew, and a gateway is connected before it starts.
+        // A network that is recreated or missing must be connected again, and only before the gateway starts.
         let moves = self.laid.values().any(|laid| laid.standing != Standing::Kept);
         let cause = match &self.observed.gateway {
             Some(existing) if existing.config_hash == hash && !moves => return,
@@ -38,7 +38,7 @@ impl Planner<'_> {
                 let cause = "its ports, networks or egress have changed";
                 if existing.running {
                     let op = Op::Stop { container: name.clone() };
-                    // What is on its way out may still need it.
+                    // Containers that are about to be removed may still need it.
                     let after = self.observed.containers.keys().map(|name| StepId::new("stop", name));
                     self.add(StepId::new("stop", &name), op, cause, after.collect::<Vec<_>>());
                 }
@@ -67,7 +67,7 @@ impl Planner<'_> {
             return;
         }
         let claim = StepId::new("claim", &name);
-        // The gateway runs: the sandbox stands, and the keeper may start its services.
+        // Once the gateway runs the sandbox exists, and the keeper may start its services.
         let mut before: Vec<StepId> = vec![claim.clone(), host_firewall()];
         let laid = self.laid.clone();
         for (key, laid) in &laid {
@@ -83,10 +83,10 @@ impl Planner<'_> {
         self.add(start, Op::Start { container: name }, "names, ports and egress pass through it", before);
     }
 
-    /// Lets services start before the gateway where there are enough of them to keep the engine's machine busy: starts
-    /// are work, and what a service does next goes on beside the gateway's start. Once the first of them runs its turn has
-    /// come. Those that wait for others, or for the gateway, or are filled, do not hold it up, nor do those that it tries:
-    /// they may be ready at once.
+    /// Lets services start before the gateway if there are enough of them to keep the host busy: starting a container
+    /// takes CPU time, and a service's own startup overlaps with the gateway's start. The gateway starts once the
+    /// first of them runs. It does not wait for services that depend on others or on the gateway, that are filled, or
+    /// that the gateway probes, because those may be ready immediately.
     pub(super) fn give_way(&mut self) {
         let gateway = StepId::new("start", self.wish.gateway());
         let waiting = self.plan.steps().iter().filter(|step| matches!(step.op, Op::Await { .. }));
@@ -111,22 +111,22 @@ impl Planner<'_> {
     }
 }
 
-/// Whether it waits for something to happen in a container, or fills one: it may take long.
+/// Whether the operation fills a container or waits for one, and so may take long.
 fn takes_long(op: &Op) -> bool {
     matches!(op, Op::Await { .. } | Op::Fill { .. } | Op::Seed { .. } | Op::RunHook { .. } | Op::RunInit(_))
 }
 
-/// The gateway depends on all that it is told, too, and on the ports of the host that the spec wishes for.
+/// Hashes the gateway's container together with its configuration and the requested host ports.
 fn gateway_hash(create: &CreateContainer, config: &GatewayConfig, published: &[PublishedService]) -> String {
     let mut whole = create.clone();
     whole.labels.clear();
-    // Which host port was free is no reason to make it anew, nor are networks that came and went meanwhile.
+    // A different free host port does not recreate the gateway, nor do networks that came and went meanwhile.
     whole.published.iter_mut().for_each(|port| port.host_port = None);
     whole.env.clear();
     let table: Vec<_> =
         published.iter().map(|port| (port.edge_port, port.wanted, &port.app_protocol)).collect();
     let told = (&config.networks, &config.forwards, &config.egress, &config.services, table);
-    // Another build of this program serves a standing sandbox as well.
+    // Another build of this program can still serve an existing sandbox.
     whole.image.clear();
     fingerprint(&whole, &told)
 }

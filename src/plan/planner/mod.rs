@@ -1,4 +1,4 @@
-//! Puts the operations together: what is missing is made, what has changed is made anew, what is there stays.
+//! The planner: plans what is missing, recreates what has changed and keeps the rest.
 
 mod gateway;
 mod network;
@@ -16,9 +16,9 @@ use crate::engine::identity::{self, Role};
 use crate::engine::{CreateVolume, Image};
 use crate::spec::{NetworkName, Service, ServiceName};
 
-/// Sizes of the edge network, which has an address for each sandbox's gateway: the first that there is room for. The
-/// largest is a /22, since a bridge of the kernel's has 1024 ports and no more. Where many have taken small subnets
-/// here and there, little is left in one piece.
+/// Sizes of the edge network, which has an address for each sandbox's gateway; the first that fits is used. The
+/// largest is a /22, because a kernel bridge has at most 1024 ports. If many small subnets are taken, the free space
+/// is fragmented.
 const EDGE_CONTAINERS: [usize; 3] = [250, 60, 14];
 
 pub(super) fn draft(wish: &DesiredState<'_>, observed: &Observed) -> Result<Plan, PlanError> {
@@ -33,7 +33,7 @@ pub(super) fn draft(wish: &DesiredState<'_>, observed: &Observed) -> Result<Plan
     around.taken.push(edge.net());
     let laid = lay(wish, &around)?;
     let mut published = published_ports::published(wish.spec, observed);
-    // In the order of the gateway's numbers: the order in the spec is no reason to make it anew.
+    // Sorted by the gateway's port: a different order in the spec does not recreate the gateway.
     published.sort_by_key(|port| port.edge_port);
     let mut draft =
         Planner { wish, observed, laid, published, plan: Plan::default(), last_on: BTreeMap::new() };
@@ -57,7 +57,7 @@ struct Planner<'a> {
     laid: BTreeMap<NetworkName, Laid>,
     published: Vec<PublishedService>,
     plan: Plan,
-    /// The last container that is created on each new volume.
+    /// The step that creates the last container on each new volume.
     last_on: BTreeMap<String, StepId>,
 }
 
@@ -83,7 +83,7 @@ impl Planner<'_> {
         self.observed.images.get(&images::reference(self.wish.spec, service))
     }
 
-    /// Containers of services (or replicas) that the spec does not have any more.
+    /// Removes containers of services (or replicas) that the spec no longer has.
     fn orphans(&mut self) {
         for (name, existing) in &self.observed.containers {
             let service = self.wish.spec.services.get(&existing.service);
@@ -110,7 +110,7 @@ impl Planner<'_> {
         self.add_for(Some(service), StepId::new("remove", name), op, cause, needs);
     }
 
-    /// The containers of services that depend on one: they stop before it does.
+    /// Containers of services that depend on this one: they stop before it does.
     fn dependents(&self, on: &ServiceName) -> impl Iterator<Item = &String> {
         let depends = move |other: &ServiceName| {
             let other = self.wish.spec.services.get(other);
@@ -120,7 +120,7 @@ impl Planner<'_> {
         containers.filter(move |(_, existing)| depends(&existing.service)).map(|(name, _)| name)
     }
 
-    /// What binds all services together is there before the first of them.
+    /// Sets up the shared limits before the first service is created.
     fn limit(&mut self) {
         let wanted = &self.wish.spec.limits;
         if self.wish.shared(self.observed).is_some() && self.observed.limits.as_ref() != Some(wanted) {
@@ -165,12 +165,12 @@ impl Planner<'_> {
     }
 }
 
-/// The step after which all services are bound together.
+/// The step after which the shared limits apply.
 fn limit() -> StepId {
     StepId::new("limit", "services")
 }
 
-/// Services after those they depend on. The spec has refused cycles.
+/// Services in dependency order. The spec reader has rejected cycles.
 pub fn in_order(services: &BTreeMap<ServiceName, Service>) -> Vec<ServiceName> {
     fn visit(name: &ServiceName, services: &BTreeMap<ServiceName, Service>, order: &mut Vec<ServiceName>) {
         let Some(service) = services.get(name).filter(|_| !order.contains(name)) else { return };

@@ -1,4 +1,4 @@
-//! The networks: made, made anew where they are to be others, and kept off the engine's machine.
+//! Plans the networks: creates them, recreates changed ones, and shields the engine's host from them.
 
 use super::Planner;
 use crate::engine::identity;
@@ -25,7 +25,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Removes the networks that the spec does not have any more. What was on them is made anew.
+    /// Removes networks that the spec no longer has. Containers on them are recreated.
     pub(super) fn stray_networks(&mut self) {
         if !self.wish.remove_orphans {
             return;
@@ -36,7 +36,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Removes a network once what is on it has gone: its services and the gateway, all of which are made anew.
+    /// Removes a network, after its services and the gateway are removed; all of them are created again.
     fn unmake(&mut self, key: &NetworkName, network: &str) -> StepId {
         let on_it = |existing: &ExistingContainer| existing.addresses.contains_key(network);
         let containers = self.observed.containers.iter().filter(|(_, existing)| on_it(existing));
@@ -53,7 +53,7 @@ impl Planner<'_> {
         id
     }
 
-    /// Why a service's containers are made anew though they have not changed themselves: what they are on or in is.
+    /// Why a service's unchanged containers are recreated: their network or the container they share changed.
     pub(super) fn displaced(&self, service: &Service) -> Option<&'static str> {
         let outdated = |key| self.laid.get(key).is_some_and(|laid| laid.standing == Standing::Outdated);
         let made = |other: &str| {
@@ -68,8 +68,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Bridges that are new, or that a start of the engine's machine has made anew, are as open as any other. Done again
-    /// whenever something starts: it may have been refused the last time.
+    /// Plans the host firewall. New bridges, and those that a reboot of the host recreated, are unfiltered. Repeated
+    /// at every start, because the firewall may have failed the last time.
     pub(super) fn filter_host_firewall(&mut self) {
         let before: Vec<StepId> = self.laid.keys().map(|key| StepId::new("network", key)).collect();
         if !before.is_empty() {
@@ -79,7 +79,7 @@ impl Planner<'_> {
     }
 }
 
-/// The step after which nothing reaches the engine's machine from the sandbox's networks.
+/// The step after which packets from the sandbox's networks no longer reach the engine's host.
 pub(super) fn host_firewall() -> StepId {
     StepId::new("host-firewall", "networks")
 }

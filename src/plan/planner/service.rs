@@ -1,4 +1,4 @@
-//! A service's containers: made, given their files and their volumes' first content.
+//! Plans a service's containers: creates them and provides their files and the initial content of their volumes.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +29,7 @@ impl Planner<'_> {
         let image = self.image(service);
         let mut create = container::create(self.wish, service, replica, image, &volumes, &self.laid, group);
         if self.observed.sends_logs {
-            // What a service writes would leave past its gateway.
+            // A log driver that sends logs away would bypass the egress policy.
             create.logging.get_or_insert_default().driver.get_or_insert_with(|| "json-file".to_owned());
         }
         let hash = create.labels.get(identity::CONFIG_HASH).cloned().unwrap_or_default();
@@ -68,7 +68,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether a service is to be restarted because one that it depends on stops in this plan.
+    /// Whether a service restarts because one that it depends on stops in this plan.
     fn follows_a_restart(&self, service: &Service) -> bool {
         let stops = |container: String| {
             let (stop, remove) = (StepId::new("stop", &container), StepId::new("remove", &container));
@@ -80,7 +80,7 @@ impl Planner<'_> {
         })
     }
 
-    /// Stops a container that stays as it is, and starts it again.
+    /// Stops an unchanged container and starts it again.
     fn restart(&mut self, service: &Service, name: &str) {
         let cause = format!("services.{}.depends_on: what it depends on is made anew", service.name);
         let stop = StepId::new("stop", name);
@@ -91,14 +91,14 @@ impl Planner<'_> {
         self.start(service, name, &cause, [stop]);
     }
 
-    /// Whether a container is as it is to be and has done its work: what it is on or in no longer matters to it.
+    /// Whether an unchanged container has completed: changes of its network or shared container no longer matter.
     fn is_over(&self, service: &Service, name: &str, hash: &str) -> bool {
         let existing = self.observed.containers.get(name).filter(|existing| existing.config_hash == hash);
         existing.is_some_and(|existing| !existing.running && self.is_done(service, existing))
     }
 
-    /// Whether a container that ended has done its work: it succeeded, and nothing is known by which it would serve. One
-    /// that serves, and ended well because somebody stopped it, is to run again.
+    /// Whether an exited container has completed: it exited with 0 and is not known to be a server. A server that was
+    /// stopped and exited with 0 must run again.
     fn is_done(&self, service: &Service, existing: &ExistingContainer) -> bool {
         existing.exit_code == Some(0) && !readiness::serves(self.wish.spec, service, self.image(service))
     }
@@ -126,8 +126,8 @@ impl Planner<'_> {
             needs.push(StepId::new("create", other.split(':').next().unwrap_or(other)));
         }
         let made = StepId::new("create", name);
-        // The engine fills an empty volume from the image of the first container that is created on it: that of the
-        // service that the others depend on.
+        // The engine fills an empty volume from the image of the first container created on it: the service that the
+        // others depend on.
         for volume in volumes.values() {
             let before = self.last_on.insert(volume.key.clone(), made.clone());
             needs.extend(before.filter(|_| self.is_new(&volume.key)));
@@ -136,13 +136,13 @@ impl Planner<'_> {
         self.furnish(service, name, volumes, cause);
     }
 
-    /// Whether a volume is made in this plan.
+    /// Whether this plan creates the volume.
     fn is_new(&self, volume: &str) -> bool {
         let id = StepId::new("volume", volume);
         self.plan.steps().iter().any(|step| step.id == id)
     }
 
-    /// Gives a container that was just made its files and its volumes' seeds, and starts it.
+    /// Provides a new container's files and its volumes' seeds, and starts it.
     fn furnish(&mut self, service: &Service, name: &str, volumes: &Volumes, cause: &str) {
         let made = StepId::new("create", name);
         let mut before = vec![made.clone()];
@@ -153,7 +153,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Secrets go to the gateway, which holds their memory; configs (and links to secrets) into the container.
+    /// Copies secrets to the gateway, which holds them in memory, and configs (and links to secrets) to the container.
     fn upload(&mut self, service: &Service, name: &str, made: &StepId) -> Vec<StepId> {
         let mut done: Vec<StepId> = self.hold(service, name, [made.clone()]).into_iter().collect();
         let placed = secret_files::placed(service);
@@ -167,7 +167,7 @@ impl Planner<'_> {
         done
     }
 
-    /// Gives the gateway a service's secrets, once the generated ones among them are kept for good.
+    /// Copies a service's secrets to the gateway, once the generated ones are stored.
     fn hold(
         &mut self,
         service: &Service,
@@ -189,7 +189,7 @@ impl Planner<'_> {
         Some(id)
     }
 
-    /// Keeps the generated secrets with the data that is made with them: memory does not outlive a reboot.
+    /// Stores the generated secrets with the data that depends on them, because memory does not survive a reboot.
     fn keep(&mut self) -> Option<StepId> {
         let spec = self.wish.spec;
         let secrets: BTreeSet<_> =
@@ -205,12 +205,12 @@ impl Planner<'_> {
         Some(id)
     }
 
-    /// Whether the gateway does not hold a service's secrets any more.
+    /// Whether the gateway no longer holds a service's secrets.
     fn forgot(&self, service: &Service) -> bool {
         self.claims() || self.observed.forgotten.contains(&service.name)
     }
 
-    /// Copy seeds of volumes that are new, each through the first container that mounts it.
+    /// Copy seeds of new volumes, each run through the first container that mounts the volume.
     fn fills(&mut self, service: &Service, name: &str, volumes: &Volumes, made: &StepId) -> Vec<StepId> {
         let mut after = Vec::new();
         for volume in volumes.values() {

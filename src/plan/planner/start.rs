@@ -1,4 +1,4 @@
-//! A container's start: what it waits for, what follows it, and the seeds that run once it is ready.
+//! Plans a container's start: what it waits for, the hooks around it, and the seeds that run once it is ready.
 
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Runs the `pre_start` commands of a service one after the other, before its first replica starts, or this one.
+    /// Runs the `pre_start` commands of a service in sequence, before its first replica (or this one) starts.
     fn pre_start(&mut self, service: &Service, name: &str, needs: &mut BTreeSet<StepId>) {
         let first = self.wish.container(&service.name, 1);
         for (index, hook) in service.pre_start.iter().enumerate() {
@@ -82,7 +82,7 @@ impl Planner<'_> {
             .unwrap_or(1)
     }
 
-    /// The seeds of a service that run in this plan: of its first container, if its data is new.
+    /// The seeds of a service that run in this plan: in its first container, if its data is new.
     fn seeds<'s>(
         &self,
         service: &'s Service,
@@ -99,8 +99,8 @@ impl Planner<'_> {
             .map(move |(index, seed)| (StepId::new("seed", format!("{name}.{index}")), seed))
     }
 
-    /// Whether neither a service's container nor any volume of it is there. A container alone may have been on its way to
-    /// be made anew.
+    /// Whether neither a service's container nor any of its volumes exists. A missing container alone may have been in
+    /// the middle of a recreation.
     fn has_nothing_of(&self, service: &Service, container: &str) -> bool {
         let volumes = volume::volumes_of(self.wish.name.as_str(), service, 1, self.image(service));
         let kept = volumes.values().any(|volume| self.observed.volumes.contains(&volume.name));

@@ -1,12 +1,13 @@
-//! Every key of the Compose Specification's schema (`fixtures/compose/keys.txt`) is applied, refused where the spec is read,
-//! or warned about. `fixtures/compose/key-samples.txt` has a minimal spec for each, and which of these it must be:
+//! Checks that every key of the Compose Specification's schema (`fixtures/compose/keys.txt`) is applied, rejected by
+//! the spec reader, or warned about. `fixtures/compose/key-samples.txt` has a minimal spec and the expected outcome
+//! for each:
 //!
-//! - `plan`: with the key the plan is another one;
-//! - `spec`: the plan is the same, and somebody else applies the key: who is in the last column;
-//! - `refused`, `warned`: with the key's name;
-//! - `unsettled`: not looked at yet.
+//! - `plan`: the key changes the plan;
+//! - `spec`: the plan does not change, and another component applies the key (named in the last column);
+//! - `refused`, `warned`: the message names the key;
+//! - `unsettled`: not examined yet.
 //!
-//! A schema that is renewed has keys without a sample, which fails here.
+//! If a newer schema has keys without a sample, the test fails.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +20,7 @@ use crate::spec::{HostAccess, Loaded, ProblemKind, Problems, WarningKind};
 struct Sample {
     outcome: String,
     spec: Json,
-    /// Who applies what no plan shows.
+    /// The component that applies a key that no plan shows.
     by: String,
 }
 
@@ -39,7 +40,7 @@ fn samples() -> BTreeMap<String, Sample> {
     lines.map(sample).collect()
 }
 
-/// A folder with what the samples name.
+/// A folder with the files that the samples reference.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("app")).unwrap();
@@ -71,7 +72,7 @@ fn read(spec: &Json, folder: &Path) -> Result<Loaded, Problems> {
     spec::load(&request)
 }
 
-/// Takes a key out. `<name>` stands for every name, `[]` for every item.
+/// Removes a key. `<name>` matches every name, `[]` every item.
 fn without(spec: &mut Json, path: &[&str]) {
     let Some((first, rest)) = path.split_first() else { return };
     let (key, is_list) = first.strip_suffix("[]").map_or((*first, false), |key| (key, true));
@@ -89,7 +90,7 @@ fn without(spec: &mut Json, path: &[&str]) {
     }
 }
 
-/// All that is planned for a spec: images, and the sandbox.
+/// The complete plan of a spec: images and the sandbox.
 fn planned(spec: &Spec) -> String {
     let mut observed = with_images(&["i", "j", "i:none", "i:included"]);
     let built = spec.services.values().filter(|service| service.build().is_some());
@@ -102,7 +103,7 @@ fn planned(spec: &Spec) -> String {
     format!("{images:?} {:?}", plan(&wish(spec), &observed).map_err(|error| error.to_string()))
 }
 
-/// Whether a message names a key: the key itself anywhere, or what it stands below at the beginning.
+/// Whether a message names a key: the key itself anywhere, or its parent at the beginning.
 fn names(message: &str, key: &str) -> bool {
     let parts: Vec<&str> = key.split('.').map(|part| part.trim_end_matches("[]")).collect();
     let leaf = parts.iter().rev().find(|part| **part != "<name>").copied().unwrap_or_default();
@@ -112,7 +113,7 @@ fn names(message: &str, key: &str) -> bool {
         || parts.iter().skip(2).any(|part| message.starts_with(&format!("`{part}`")))
 }
 
-/// What becomes of a key.
+/// The outcome of a key.
 fn outcome(key: &str, sample: &Json, folder: &Path) -> String {
     let with = match read(sample, folder) {
         Ok(loaded) => loaded,
@@ -129,7 +130,7 @@ fn outcome(key: &str, sample: &Json, folder: &Path) -> String {
     }
     let mut sample = sample.clone();
     without(&mut sample, &key.split('.').collect::<Vec<_>>());
-    // What cannot be read without the key needs it.
+    // If the spec is invalid without the key, the key has an effect.
     let Ok(without) = read(&sample, folder) else { return "plan".to_owned() };
     if planned(&with.spec) != planned(&without.spec) {
         return "plan".to_owned();

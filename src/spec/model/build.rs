@@ -1,4 +1,4 @@
-//! Where a service's image comes from.
+//! The source of a service's image: a reference or a build.
 
 use std::collections::BTreeMap;
 
@@ -6,61 +6,61 @@ use serde::{Deserialize, Serialize};
 
 use super::{At, Json, Ulimit};
 
-/// Where a service's image comes from.
+/// The source of a service's image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageSource {
-    /// An image that exists or is pulled, by reference.
+    /// An existing or pulled image, by reference.
     Image(String),
-    /// An image that is built.
+    /// An image that is built from a context.
     Build(Box<Build>),
 }
 
-/// How an image is built (`build`).
+/// The parameters of an image build (`build`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Build {
     /// The context: an absolute folder, or a URL that the builder fetches.
     pub context: String,
-    /// The Dockerfile.
+    /// The source of the Dockerfile.
     pub dockerfile: Dockerfile,
-    /// Build arguments; one without a value is left out.
+    /// Build arguments; an argument without a value is omitted.
     pub args: BTreeMap<String, Option<String>>,
     /// The stage to build.
     pub target: Option<String>,
-    /// The service's `image`, which then names the result.
+    /// The service's `image`, which is then the tag of the result.
     pub tag: Option<String>,
-    /// More names for the result.
+    /// Additional tags of the result.
     pub tags: Vec<String>,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
-    /// Where layers may be taken from.
+    /// Cache sources.
     pub cache_from: Vec<String>,
-    /// Where layers are kept.
+    /// Cache destinations.
     pub cache_to: Vec<String>,
-    /// Whether to ignore all cached layers.
+    /// Whether to build without the cache.
     pub no_cache: bool,
-    /// Stages that are built without the cache.
+    /// Stages to build without the cache.
     pub no_cache_filter: Vec<String>,
-    /// Whether to pull base images anew.
+    /// Whether to pull newer base images.
     pub pull: bool,
     /// The network of the build's `RUN` steps.
     pub network: Option<String>,
-    /// Further contexts: name → absolute folder or URL.
+    /// Additional contexts: name → absolute folder or URL.
     pub additional_contexts: BTreeMap<String, String>,
     /// Entries for `/etc/hosts` during the build: name → addresses.
     pub extra_hosts: BTreeMap<String, Vec<String>>,
     /// Secrets that `RUN --mount=type=secret` may read.
     pub secrets: Vec<BuildSecret>,
-    /// Agents or keys that `RUN --mount=type=ssh` may use: id → path, empty for the default agent.
+    /// SSH agents or keys for `RUN --mount=type=ssh`: id → path, empty for the default agent.
     pub ssh: BTreeMap<String, Option<String>>,
-    /// Size of `/dev/shm` in the build, bytes.
+    /// Size of `/dev/shm` in the build, in bytes.
     pub shm_size: Option<u64>,
     /// Ulimits of the build.
     pub ulimits: BTreeMap<String, Ulimit>,
     /// Platforms to build for.
     pub platforms: Vec<String>,
-    /// Rights of the build, such as `network.host`.
+    /// Entitlements of the build, such as `network.host`.
     pub entitlements: Vec<String>,
     /// Whether the build runs privileged.
     pub privileged: bool,
@@ -68,7 +68,7 @@ pub struct Build {
     pub isolation: Option<String>,
     /// Free `x-` keys.
     pub extensions: BTreeMap<String, Json>,
-    /// Where `build` stands.
+    /// The location of `build`.
     #[serde(skip)]
     pub at: At,
 }
@@ -80,13 +80,13 @@ impl Build {
     }
 }
 
-/// A build's Dockerfile.
+/// The source of a Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dockerfile {
     /// A file, relative to the context unless absolute.
     File(String),
-    /// Its text.
+    /// The text of the Dockerfile.
     Inline(String),
 }
 
@@ -100,15 +100,15 @@ impl Default for Dockerfile {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BuildSecret {
-    /// The secret of the spec.
+    /// The key of the secret in the spec.
     pub source: String,
-    /// The id it is asked for by; `source` if none.
+    /// The id in the Dockerfile; `source` if `None`.
     pub target: Option<String>,
-    /// Owner, if written.
+    /// Numeric user id of the owner, if set.
     pub uid: Option<String>,
-    /// Group, if written.
+    /// Numeric group id, if set.
     pub gid: Option<String>,
-    /// Mode, if written.
+    /// Permission bits, if set.
     pub mode: Option<u32>,
 }
 
@@ -120,18 +120,18 @@ pub enum PullPolicy {
     Always,
     /// Never pulled.
     Never,
-    /// Pulled if absent: the default.
+    /// Pulled if absent; the default.
     Missing,
-    /// Pulled if absent, under the older word `if_not_present`.
+    /// Pulled if absent; the older name `if_not_present`.
     IfNotPresent,
     /// Always built.
     Build,
-    /// Pulled if the last pull is a day ago.
+    /// Pulled if the last pull is older than a day.
     Daily,
-    /// Pulled if the last pull is a week ago.
+    /// Pulled if the last pull is older than a week.
     Weekly,
-    /// Pulled if the last pull is so many seconds ago.
+    /// Pulled if the last pull is older than this many seconds.
     Every(u64),
-    /// Pulled as often as `pull_refresh_after` says.
+    /// Pulled at the interval in `pull_refresh_after`.
     Refresh,
 }

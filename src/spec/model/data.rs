@@ -1,4 +1,4 @@
-//! Volumes, seeds, secrets and configs.
+//! Volumes, seeds, secrets and configs of the model.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,163 +11,164 @@ use super::{At, Json, VolumeName};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Volume {
-    /// The name written in the spec. Never applied: a sandbox's volumes are its own.
+    /// The name in the spec. Never applied: a sandbox's volumes are its own.
     pub written_name: Option<String>,
-    /// The driver, if written; only `local` is taken.
+    /// The driver, if set; only `local` is accepted.
     pub driver: Option<String>,
     /// The driver's options.
     pub driver_opts: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Whether it was declared external. Such a spec is refused, unless it is only shown.
+    /// Whether it is external. Such a spec is rejected, unless it is only displayed.
     pub external: bool,
-    /// What it holds before anything starts, in order.
+    /// The seeds that fill it before any service starts, in order.
     pub seed: Vec<Seed>,
-    /// Free `x-` keys, `x-sandbox` excepted.
+    /// Extension keys (`x-…`) except `x-sandbox`.
     pub extensions: BTreeMap<String, Json>,
-    /// Where it stands.
+    /// Its location in the spec.
     #[serde(skip)]
     pub at: At,
 }
 
-/// One step of seeding. Volumes take `Copy` and `Snapshot`, services `Sql` and `Exec`.
+/// One seed. Volumes accept `Copy` and `Snapshot`, services `Sql` and `Exec`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Seed {
-    /// A folder, a file, or an archive (tar, tar.gz, tar.zst; unpacked) into a volume, before anything starts.
+    /// Copies a folder, a file, or an archive (tar, tar.gz, tar.zst; extracted) into a volume, before any service
+    /// starts.
     Copy {
-        /// The absolute path.
+        /// The absolute path of the source.
         source: PathBuf,
-        /// Where below the volume's root it goes, if not at the root.
+        /// The target below the volume's root, if not the root.
         to: Option<String>,
-        /// `uid:gid` for everything, if written.
+        /// `uid:gid` of all files, if set.
         owner: Option<String>,
-        /// Where it stands.
+        /// Its location in the spec.
         #[serde(skip)]
         at: At,
     },
-    /// SQL through the image's own client, once the service is ready.
+    /// Runs SQL with the image's own client, once the service is ready.
     Sql {
-        /// What was written, for messages and the baseline's key.
+        /// The pattern in the spec, for messages and the baseline's key.
         pattern: String,
-        /// The files it matches, absolute, in order; they may be compressed (`.gz`, `.zst`).
+        /// The matching files: absolute, sorted, optionally compressed (`.gz`, `.zst`).
         files: Vec<PathBuf>,
         /// The database, if not the image's default.
         database: Option<String>,
         /// The user, if not the image's default.
         user: Option<String>,
-        /// Where it stands.
+        /// Its location in the spec.
         #[serde(skip)]
         at: At,
     },
-    /// A command in the service, once it is ready.
+    /// Runs a command in the service, once it is ready.
     Exec {
-        /// The command.
+        /// The command as arguments.
         command: Vec<String>,
-        /// An absolute file for its stdin; decompressed if it is `.gz` or `.zst`.
+        /// An absolute file for its stdin; `.gz` and `.zst` are decompressed.
         stdin: Option<PathBuf>,
         /// The user, if not the service's.
         user: Option<String>,
-        /// Where it stands.
+        /// Its location in the spec.
         #[serde(skip)]
         at: At,
     },
-    /// A volume of a snapshot.
+    /// Clones a volume of a snapshot.
     Snapshot {
-        /// Which snapshot.
+        /// The snapshot to clone from.
         snapshot: SnapshotRef,
-        /// Which of its volumes, if not the one of the same name.
+        /// The source volume, if its name differs.
         volume: Option<VolumeName>,
-        /// Where it stands.
+        /// Its location in the spec.
         #[serde(skip)]
         at: At,
     },
 }
 
-/// A snapshot, by name or as a file.
+/// A reference to a snapshot, by name or as a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SnapshotRef {
-    /// One that the engine's storage holds.
+    /// A snapshot in the engine's storage.
     Stored(String),
-    /// A snapshot file, absolute.
+    /// The absolute path of a snapshot file.
     File(PathBuf),
 }
 
-/// A secret (`secrets`): where its value comes from, never the value.
+/// A secret (`secrets`): the source of its value, never the value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Secret {
-    /// Where its value comes from.
+    /// The source of the value.
     pub source: SecretSource,
-    /// The name written in the spec, not applied.
+    /// The name in the spec, not applied.
     #[serde(default)]
     pub written_name: Option<String>,
     /// Labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Free `x-` keys, `x-sandbox` excepted.
+    /// Extension keys (`x-…`) except `x-sandbox`.
     #[serde(default)]
     pub extensions: BTreeMap<String, Json>,
-    /// Where it stands.
+    /// Its location in the spec.
     #[serde(skip)]
     pub at: At,
 }
 
-/// Where a secret's value comes from.
+/// The source of a secret's value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretSource {
-    /// An absolute file.
+    /// The absolute path of a file.
     File(PathBuf),
     /// A variable of the environment or of `.env`.
     Environment(String),
-    /// Random letters and digits, so many.
+    /// Generated: this many random letters and digits.
     Generate(u32),
-    /// Declared external. Such a spec is refused, unless it is only shown.
+    /// External. Such a spec is rejected, unless it is only displayed.
     External,
 }
 
-/// A config (`configs`): a file given to services.
+/// A config (`configs`): a file that services mount.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
-    /// Where its bytes come from.
+    /// The source of its content.
     pub source: ConfigSource,
-    /// The name written in the spec, not applied.
+    /// The name in the spec, not applied.
     #[serde(default)]
     pub written_name: Option<String>,
     /// Labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Free `x-` keys.
+    /// Extension keys (`x-…`).
     #[serde(default)]
     pub extensions: BTreeMap<String, Json>,
-    /// Where it stands.
+    /// Its location in the spec.
     #[serde(skip)]
     pub at: At,
 }
 
-/// Where a config's bytes come from.
+/// The source of a config's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConfigSource {
-    /// An absolute file.
+    /// The absolute path of a file.
     File(PathBuf),
     /// A variable of the environment or of `.env`.
     Environment(String),
-    /// The text itself.
+    /// The content itself.
     Content(String),
-    /// Declared external. Such a spec is refused, unless it is only shown.
+    /// External. Such a spec is rejected, unless it is only displayed.
     External,
 }
 
-/// A secret or config that a service is given as a file.
+/// A secret or config that is mounted into a service as a file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FileGrant {
     /// The key of the secret or config.
     pub source: String,
-    /// Where it appears: for secrets a name below `/run/secrets` or an absolute path (default: the source's
-    /// name), for configs an absolute path (default: `/` and the source's name).
+    /// The path in the container. For secrets: a name below `/run/secrets` or an absolute path (default: the source's
+    /// name). For configs: an absolute path (default: `/` and the source's name).
     pub target: Option<String>,
     /// Numeric owner, if not root.
     pub uid: Option<String>,
@@ -175,7 +176,7 @@ pub struct FileGrant {
     pub gid: Option<String>,
     /// Mode, if not 0444.
     pub mode: Option<u32>,
-    /// Where it stands.
+    /// Its location in the spec.
     #[serde(skip)]
     pub at: At,
 }

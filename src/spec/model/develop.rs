@@ -1,4 +1,4 @@
-//! What a changed file does (`develop`).
+//! The rules of `develop.watch`: what a change of a file triggers.
 
 use std::path::PathBuf;
 
@@ -9,43 +9,43 @@ use super::Hook;
 /// One rule of `develop.watch`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchRule {
-    /// The absolute path that is watched.
+    /// The absolute path to watch.
     pub path: PathBuf,
-    /// What a change does.
+    /// The action on a change.
     pub action: WatchAction,
-    /// Where in the container it is copied to.
+    /// The target path in the container.
     #[serde(default)]
     pub target: Option<String>,
-    /// Patterns that are left out.
+    /// Patterns of files to exclude.
     #[serde(default)]
     pub ignore: Vec<String>,
-    /// Patterns that alone are looked at.
+    /// If set, only files that match these patterns are watched.
     #[serde(default)]
     pub include: Vec<String>,
-    /// Whether everything is copied once before watching begins.
+    /// Whether to copy everything once before watching begins.
     #[serde(default)]
     pub initial_sync: bool,
-    /// The command of `sync+exec`.
+    /// The command for `sync+exec`.
     #[serde(default)]
     pub exec: Option<Hook>,
 }
 
-/// What a change of a watched file does.
+/// The action on a change of a watched file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WatchAction {
-    /// The image is built anew and the service replaced.
+    /// Rebuild the image and replace the service.
     #[serde(rename = "rebuild")]
     Rebuild,
-    /// It is copied into the container.
+    /// Copy the file into the container.
     #[serde(rename = "sync")]
     Sync,
-    /// It is copied, then the service restarts.
+    /// Copy the file, then restart the service.
     #[serde(rename = "sync+restart")]
     SyncRestart,
-    /// It is copied, then a command runs.
+    /// Copy the file, then run a command.
     #[serde(rename = "sync+exec")]
     SyncExec,
-    /// The service restarts.
+    /// Restart the service.
     #[serde(rename = "restart")]
     Restart,
 }

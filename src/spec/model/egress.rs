@@ -1,4 +1,4 @@
-//! The egress policy's vocabulary: what may leave a sandbox, and how its text is read and written.
+//! The egress policy: which outbound connections of a sandbox are allowed, and its text form.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -7,89 +7,89 @@ use std::str::FromStr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// What may leave a sandbox. In JSON: `"deny"`, `"allow"` or a list of rules as a spec writes them.
+/// The egress policy of a sandbox. In JSON: `"deny"`, `"allow"` or a list of rules in the form of the spec.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum EgressPolicy {
-    /// Nothing.
+    /// Block all outbound connections.
     #[default]
     Deny,
-    /// Everything but the host and other sandboxes.
+    /// Allow everything except the host and other sandboxes.
     Allow,
-    /// Exactly these.
+    /// Allow only what these rules match.
     List(Vec<EgressRule>),
 }
 
-/// How the gateway enforces a policy, and so how the networks must be made.
+/// How the gateway enforces a policy, which determines how the networks are created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GatewayMode {
-    /// The networks are internal; an allowed name resolves to the gateway, which passes connections on.
+    /// The networks are internal. Allowed names resolve to the gateway, which proxies the connections.
     Proxy,
-    /// The networks are routed by the gateway, which adopts their gateway address and translates and filters.
+    /// The gateway routes the networks: it adopts their gateway address, does NAT and filters.
     Router,
 }
 
-/// One line of a list: a name or an address, with or without a port.
+/// A rule of an egress list: a name or an address, with an optional port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum EgressRule {
-    /// `api.stripe.com`, `*.npmjs.org`, `example.com:8443`. Without a port: 80 and 443.
+    /// `api.stripe.com`, `*.npmjs.org`, `example.com:8443`. Without a port: ports 80 and 443.
     Name {
-        /// Which names.
+        /// The names to match.
         pattern: NamePattern,
-        /// On which port.
+        /// The port to match.
         port: Option<u16>,
     },
     /// `10.1.2.3`, `10.1.0.0/16`, `10.1.2.3:5432`, `10.1.0.0/16:5432`. Without a port: any port and ICMP.
     Net {
-        /// Which addresses.
+        /// The addresses to match.
         net: Ipv4Net,
-        /// On which port, TCP and UDP alike.
+        /// The port to match, for TCP and UDP.
         port: Option<u16>,
     },
 }
 
-/// A name, or every name below one.
+/// A name, or all names below it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum NamePattern {
-    /// This name alone (lower case, no final dot).
+    /// Only this name (lower case, no final dot).
     Exact(String),
-    /// Any name that ends in a dot and this one, at any depth; not this one itself.
+    /// Any subdomain of this name at any depth, but not the name itself.
     Below(String),
 }
 
-/// Why a rule cannot be let out.
+/// Why a rule is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    /// It has a scheme.
+    /// It contains a scheme.
     #[error("it is a URL; a name alone is meant")]
     Url,
-    /// Egress is by IPv4 only.
+    /// It is an IPv6 address; egress is IPv4 only.
     #[error("it is an IPv6 address, and what leaves a sandbox leaves by IPv4")]
     Ipv6,
-    /// A port that is not 1–65535.
+    /// The port is not in 1–65535.
     #[error("`{0}` is not a port")]
     Port(String),
-    /// What stands before a `/` is no address.
+    /// The part before `/` is not an address.
     #[error("`{0}` is not an address")]
     Address(String),
-    /// What stands behind a `/` is no length.
+    /// The part after `/` is not a prefix length.
     #[error("`{0}` is not the length of a prefix")]
     Prefix(String),
-    /// Neither form.
+    /// It is neither a name nor an address.
     #[error("it is neither a name nor an address")]
     Unreadable,
-    /// Part of an address.
+    /// It is an incomplete address.
     #[error("it is neither a name nor a whole address")]
     PartOfAddress,
-    /// A name without a dot.
+    /// The name has no dot.
     #[error("a name without a dot is looked for inside the sandbox alone")]
     Inside,
-    /// A name at the port of the gateway's own resolver.
+    /// It names the DNS port, which the gateway's own resolver handles.
     #[error("the gateway itself answers at port 53; to reach a resolver outside, write its address")]
     Resolver,
 }
 
 impl EgressPolicy {
-    /// How this policy is enforced: an address needs a router, a name does not.
+    /// How this policy is enforced: an address rule requires router mode, name rules do not.
     pub fn mode(&self) -> GatewayMode {
         match self {
             Self::Deny => GatewayMode::Proxy,
@@ -101,7 +101,7 @@ impl EgressPolicy {
         }
     }
 
-    /// The rules of a list; none for the other two.
+    /// The rules of a list; empty for `deny` and `allow`.
     pub fn rules(&self) -> &[EgressRule] {
         match self {
             Self::Deny | Self::Allow => &[],
@@ -111,7 +111,7 @@ impl EgressPolicy {
 }
 
 impl NamePattern {
-    /// Whether `name` (lower case, no final dot) is meant.
+    /// Whether the pattern matches `name` (lower case, no final dot).
     pub fn matches(&self, name: &str) -> bool {
         match self {
             Self::Exact(exact) => exact == name,
@@ -123,8 +123,8 @@ impl NamePattern {
     }
 }
 
-/// Whether a part of a name is of letters, digits, `-` and `_` alone. What is written with an escape (`x\.example`) may
-/// read as a part of one name and be looked up as another.
+/// Whether a label of a name has only letters, digits, `-` and `_`. A name with escapes (`x\.example`) could be parsed
+/// as one label and resolved as another name.
 pub fn is_label(part: &str) -> bool {
     (1..=63).contains(&part.len())
         && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
@@ -188,20 +188,20 @@ impl FromStr for EgressRule {
     }
 }
 
-/// A rule of a list that cannot be let out, and why.
+/// An invalid rule of a list, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{rule}` cannot be let out: {reason}")]
 pub struct PolicyError {
-    /// The rule as it is written.
+    /// The rule as it was written.
     pub rule: String,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: RuleError,
 }
 
 impl FromStr for EgressPolicy {
     type Err = PolicyError;
 
-    /// `deny`, `allow`, or rules separated by commas.
+    /// Parses `deny`, `allow`, or rules separated by commas.
     fn from_str(text: &str) -> Result<Self, PolicyError> {
         match text.trim() {
             "deny" => return Ok(Self::Deny),

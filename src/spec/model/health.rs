@@ -1,4 +1,4 @@
-//! When a service counts as healthy, as ready, and who waits for it.
+//! Healthchecks, readiness probes and dependency conditions of a service.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,28 +7,28 @@ use serde::{Deserialize, Serialize};
 
 use super::At;
 
-/// Compose's healthcheck: overrides the image's, field by field.
+/// Compose's `healthcheck`: overrides the image's, field by field.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Healthcheck {
-    /// The test; the image's if none.
+    /// The test; the image's if `None`.
     pub test: Option<HealthTest>,
-    /// Whether `disable: true` was written.
+    /// Whether `disable: true` is set.
     pub disable: bool,
     /// Time between two checks.
     pub interval: Option<Duration>,
-    /// The longest a check may take.
+    /// Maximum time of a check.
     pub timeout: Option<Duration>,
-    /// Failures in a row that make it unhealthy.
+    /// Consecutive failures after which the service is unhealthy.
     pub retries: Option<u64>,
-    /// Time in which failures do not count.
+    /// Time after the start during which failures do not count.
     pub start_period: Option<Duration>,
-    /// Time between two checks while in the start period.
+    /// Time between two checks during `start_period`.
     pub start_interval: Option<Duration>,
 }
 
 impl Healthcheck {
-    /// Whether there is no check, whatever the image says.
+    /// Whether the healthcheck is disabled, including the image's.
     pub fn is_disabled(&self) -> bool {
         self.disable || matches!(self.test, Some(HealthTest::None))
     }
@@ -38,7 +38,7 @@ impl Healthcheck {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthTest {
-    /// None: the image's check is disabled (`["NONE"]`).
+    /// The image's check is disabled (`["NONE"]`).
     None,
     /// A command without a shell (`["CMD", …]`).
     Exec(Vec<String>),
@@ -47,7 +47,7 @@ pub enum HealthTest {
 }
 
 impl HealthTest {
-    /// In the engine's words: `["CMD", …]`.
+    /// Returns the engine's list form: `["CMD", …]`.
     pub fn to_words(&self) -> Vec<String> {
         match self {
             Self::None => vec!["NONE".to_owned()],
@@ -57,67 +57,67 @@ impl HealthTest {
     }
 }
 
-/// How a service is seen to be ready (`ready`).
+/// The readiness settings of a service (`ready`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Readiness {
-    /// What is tried.
+    /// The readiness probe.
     pub probe: Probe,
-    /// How long it may take before `up` gives up.
+    /// Time after which `up` gives up.
     #[serde(default)]
     pub timeout: Option<Duration>,
-    /// Where it stands.
+    /// Its location in the spec.
     #[serde(skip)]
     pub at: At,
 }
 
-/// What is tried until a service is ready.
+/// A readiness probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Probe {
-    /// Nothing: the service is ready once it runs (`ready: none`).
+    /// No probe: the service is ready once it runs (`ready: none`).
     None,
-    /// A command in the container that must succeed.
+    /// A command in the container must succeed.
     Exec(Vec<String>),
-    /// A port that must accept.
+    /// A port must accept connections.
     Tcp {
         /// The container's port.
         port: u16,
     },
-    /// A request that must be answered.
+    /// An HTTP request must get a response.
     Http {
-        /// The container's port; its first exposed one if none.
+        /// The container's port; its first exposed one if `None`.
         port: Option<u16>,
         /// The path, with its query.
         path: String,
-        /// The status that is asked for; any from 200 to 399 if none.
+        /// The expected status; any from 200 to 399 if `None`.
         status: Option<u16>,
         /// Headers to send.
         headers: BTreeMap<String, String>,
     },
-    /// A line of the log that must appear.
+    /// A line must appear in the log.
     Log {
         /// A regular expression.
         pattern: String,
     },
 }
 
-/// What must be true of a service before one that depends on it starts.
+/// The condition that a dependency must meet before its dependent starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
-    /// It was started.
+    /// It has started.
     #[default]
     #[serde(rename = "service_started")]
     Started,
     /// It is healthy (or ready, or its seeds have run).
     #[serde(rename = "service_healthy")]
     Healthy,
-    /// It ran and exited with 0.
+    /// It exited with 0.
     #[serde(rename = "service_completed_successfully")]
     CompletedSuccessfully,
 }
 
 impl Condition {
-    /// Compose's word for it.
+    /// The keyword in Compose.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Started => "service_started",
@@ -130,11 +130,11 @@ impl Condition {
 /// One entry of `depends_on`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dependency {
-    /// What is waited for.
+    /// The condition to wait for.
     pub condition: Condition,
-    /// Whether its absence is an error.
+    /// Whether it is an error if the dependency is missing.
     pub required: bool,
-    /// Whether the dependent is restarted when this one is.
+    /// Whether the dependent restarts when the dependency restarts.
     pub restart: bool,
 }
 

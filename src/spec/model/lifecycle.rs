@@ -1,4 +1,4 @@
-//! What happens at the turns of a container's life.
+//! Restart policy, logging and hooks of a service.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,26 +6,26 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What happens when a service's container exits.
+/// The action when a service's container exits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RestartPolicy {
-    /// Nothing.
+    /// Never restart.
     #[default]
     No,
-    /// It is started again.
+    /// Always restart.
     Always,
-    /// It is started again if it failed.
+    /// Restart after a failure.
     OnFailure {
-        /// So often at most.
+        /// Maximum number of restarts.
         max: Option<u32>,
     },
-    /// It is started again unless it was stopped on purpose.
+    /// Restart unless the container was stopped explicitly.
     UnlessStopped,
 }
 
 impl RestartPolicy {
-    /// Whether a container is started again that ended by itself with this code, after so many restarts.
+    /// Whether to restart a container that exited with this code, after this many restarts.
     pub fn wants(self, code: i64, restarts: u32) -> bool {
         match self {
             Self::No => false,
@@ -35,7 +35,7 @@ impl RestartPolicy {
     }
 }
 
-/// As it is written.
+/// Formats the policy as in a spec.
 impl fmt::Display for RestartPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -48,7 +48,7 @@ impl fmt::Display for RestartPolicy {
     }
 }
 
-/// Words that are no restart policy.
+/// The error for text that is not a restart policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a restart policy")]
 pub struct NotARestartPolicy(pub String);
@@ -72,33 +72,33 @@ impl FromStr for RestartPolicy {
     }
 }
 
-/// `logging`.
+/// The log driver (`logging`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Logging {
     /// The driver.
     pub driver: Option<String>,
-    /// Its options; one without a value is left out.
+    /// Driver options; an option without a value is omitted.
     pub options: BTreeMap<String, Option<String>>,
 }
 
-/// A command that runs at a turn of a service's life: in its container, or before its start in one of its own.
+/// A hook: a command that runs in a service's container, or before its start in a container of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Hook {
-    /// The command.
+    /// The command as arguments.
     pub command: Vec<String>,
     /// The user, if not the service's.
     pub user: Option<String>,
     /// Whether it runs privileged (host access).
     pub privileged: bool,
-    /// The folder it runs in.
+    /// The working directory.
     pub working_dir: Option<String>,
-    /// More environment.
+    /// Additional environment variables.
     pub environment: BTreeMap<String, Option<String>>,
-    /// Of `pre_start`: the image, if not the service's.
+    /// The image of a `pre_start` command, if not the service's.
     pub image: Option<String>,
-    /// Of `pre_start`: whether it runs before each replica's start, not once for all.
+    /// Whether a `pre_start` command runs for each replica instead of once.
     pub per_replica: bool,
 }
 

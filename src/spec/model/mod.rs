@@ -1,8 +1,8 @@
-//! The resolved model: everything a spec says, with nothing left to look up, interpolate or merge.
+//! The resolved model of a spec: everything is looked up, interpolated and merged.
 //!
 //! Keys of the Compose Specification keep their names and meanings
-//! (<https://github.com/compose-spec/compose-spec/blob/main/spec.md>). Sizes are bytes, durations
-//! [`std::time::Duration`]. Secrets' values are never in here.
+//! (<https://github.com/compose-spec/compose-spec/blob/main/spec.md>). Sizes are in bytes, durations are
+//! [`std::time::Duration`]. The model never contains the values of secrets.
 
 mod build;
 mod data;
@@ -40,32 +40,32 @@ pub use resources::{
 pub use sandbox_policy::{Artifact, Lifetime, Limits, Task};
 pub use service::Service;
 
-/// How many services a network is followed through: more than any spec may have containers.
+/// Maximum length of a chain of shared networks: more than the maximum number of containers.
 const LONGEST_CHAIN: usize = 512;
 
-/// A free value under an `x-` key, or a driver's option.
+/// A value of an extension key (`x-…`), or of a driver's option.
 pub type Json = serde_json::Value;
 
 /// A fully resolved spec.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
-    /// The spec's name; a sandbox's own name adds the git branch.
+    /// The project name; a sandbox's own name adds the git branch.
     pub name: ProjectName,
     /// The folder that relative paths were resolved against.
     pub folder: PathBuf,
-    /// The files that it was read from, in the order of merging.
+    /// The files of the spec, in the order of merging.
     #[serde(default)]
     pub files: Vec<PathBuf>,
-    /// The profiles that were active.
+    /// The active profiles.
     #[serde(default)]
     pub profiles: Vec<String>,
-    /// Where the spec came from, hence how far it is trusted.
+    /// The origin of the spec, which determines how far it is trusted.
     #[serde(default)]
     pub origin: SpecOrigin,
-    /// How long a sandbox lives.
+    /// The lifetime settings of a sandbox.
     #[serde(default)]
     pub lifetime: Lifetime,
-    /// What may leave it.
+    /// The egress policy of a sandbox.
     #[serde(default)]
     pub egress: EgressPolicy,
     /// Limits shared by all its services.
@@ -74,37 +74,37 @@ pub struct Spec {
     /// The active services.
     #[serde(default)]
     pub services: BTreeMap<ServiceName, Service>,
-    /// Services that are not asked for, and whose images builds of others need.
+    /// Services that are not selected, but whose images are contexts of other builds.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub build_only: BTreeMap<ServiceName, Service>,
     /// The networks that active services use.
     #[serde(default)]
     pub networks: BTreeMap<NetworkName, Network>,
-    /// The named volumes.
+    /// The named volumes that active services use.
     #[serde(default)]
     pub volumes: BTreeMap<VolumeName, Volume>,
-    /// Secrets: where their values come from, never the values.
+    /// Secrets: the sources of their values, never the values.
     #[serde(default)]
     pub secrets: BTreeMap<SecretName, Secret>,
-    /// Configs.
+    /// The configs that active services use.
     #[serde(default)]
     pub configs: BTreeMap<ConfigName, Config>,
-    /// Whether fsync means fsync.
+    /// Whether fsync writes to disk.
     #[serde(default)]
     pub durable: Durability,
-    /// What is brought out before anything is destroyed.
+    /// Files that are copied out before a sandbox is destroyed.
     #[serde(default)]
     pub artifacts: Vec<Artifact>,
-    /// Named commands.
+    /// Named commands (`sandbox task`).
     #[serde(default)]
     pub tasks: BTreeMap<TaskName, Task>,
-    /// Free `x-` keys at the top level, `x-sandbox` excepted.
+    /// Extension keys (`x-…`) at the top level, except `x-sandbox`.
     #[serde(default)]
     pub extensions: BTreeMap<String, Json>,
 }
 
 impl Spec {
-    /// A spec with nothing in it.
+    /// An empty spec.
     pub fn new(name: ProjectName, folder: &Path) -> Self {
         Self {
             name,
@@ -128,10 +128,10 @@ impl Spec {
         }
     }
 
-    /// The service whose network a service is in: itself, if not that of another's first container.
+    /// The service whose network namespace this service uses: itself, unless it joins another's.
     pub fn network_owner<'a>(&'a self, service: &'a Service) -> &'a Service {
         let mut owner = service;
-        // One that is in its own network, by whatever circle, has none.
+        // In a cycle no service owns the network; the loop is bounded.
         for _ in 0..self.services.len().min(LONGEST_CHAIN) {
             match &owner.network_mode {
                 Some(NetworkMode::Service(other)) => match self.services.get(other) {
@@ -144,12 +144,12 @@ impl Spec {
         owner
     }
 
-    /// Whether a network has IPv6.
+    /// Whether any network has IPv6.
     pub fn has_ipv6(&self) -> bool {
         self.networks.values().any(Network::has_ipv6)
     }
 
-    /// The most memory that all its services together may use, bytes; `None` if one of them may use any.
+    /// Maximum memory of all services together, in bytes; `None` if one of them is unlimited.
     pub fn memory_limit(&self) -> Option<u64> {
         let each =
             |service: &Service| Some(service.memory_limit()?.saturating_mul(u64::from(service.replicas())));
@@ -158,34 +158,34 @@ impl Spec {
     }
 }
 
-/// Where a spec came from.
+/// The origin of a spec.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SpecOrigin {
     /// The user's own files.
     #[default]
     Local,
-    /// A snapshot file that someone else may have made: not trusted with the host.
+    /// A snapshot file that someone else may have made: not trusted with host access.
     SnapshotFile,
 }
 
-/// Whether what a service syncs must survive a crash of the host.
+/// Whether synced data must survive a crash of the host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
-    /// fsync is answered at once: a crash of the host is the end of a sandbox anyway.
+    /// fsync is a no-op: after a crash of the host the sandbox is lost anyway.
     #[default]
     Throwaway,
-    /// fsync means fsync.
+    /// fsync writes to disk.
     Durable,
 }
 
-/// A place in one of the spec's files, for errors that are found later.
+/// A location in one of the spec's files, for errors that are found later.
 ///
-/// It is not part of what a spec means: any two are equal, and it is never written out.
+/// It is not part of a spec's meaning: all locations compare as equal, and none is serialized.
 #[derive(Debug, Clone, Default)]
 pub struct At {
-    /// The file, if the thing was written in one.
+    /// The file, if there is one.
     pub file: Option<PathBuf>,
     /// The line, from 1.
     pub line: u32,

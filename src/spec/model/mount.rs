@@ -1,4 +1,4 @@
-//! What is mounted into a container.
+//! The mounts of a service.
 
 use std::path::PathBuf;
 
@@ -9,33 +9,33 @@ use super::{At, VolumeName};
 /// One mount (`volumes` of a service).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mount {
-    /// What is mounted.
+    /// The type and source of the mount.
     pub kind: MountKind,
-    /// Where: an absolute path in the container.
+    /// The absolute mount point in the container.
     pub target: String,
-    /// Whether it cannot be written to.
+    /// Whether it is mounted read-only.
     #[serde(default)]
     pub read_only: bool,
-    /// Consistency, kept for display; engines on Linux ignore it.
+    /// `consistency`, kept only for display; engines on Linux ignore it.
     #[serde(default)]
     pub consistency: Option<String>,
-    /// Where it stands.
+    /// Its location in the spec.
     #[serde(skip)]
     pub at: At,
 }
 
-/// What is mounted. `options` is `None` where none were written.
+/// The type and source of a mount. `options` is `None` if the spec has none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MountKind {
-    /// A volume of the spec.
+    /// A named volume of the spec.
     Named {
         /// Its key.
         volume: VolumeName,
         /// Its options.
         options: Option<VolumeOptions>,
     },
-    /// A volume without a name: the container's own.
+    /// An anonymous volume, owned by the container.
     Anonymous {
         /// Its options.
         options: Option<VolumeOptions>,
@@ -47,7 +47,7 @@ pub enum MountKind {
         /// Its options.
         options: Option<BindOptions>,
     },
-    /// Memory.
+    /// A file system in memory (tmpfs).
     Tmpfs {
         /// Its options.
         options: Option<TmpfsOptions>,
@@ -61,13 +61,13 @@ pub enum MountKind {
     },
 }
 
-/// Options of a volume's mount.
+/// Options of a volume mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VolumeOptions {
-    /// Whether the image's content at the target is *not* copied into an empty volume.
+    /// Whether to skip copying the image's content into an empty volume.
     pub nocopy: bool,
-    /// A path in the volume to mount in place of its root.
+    /// A path in the volume to mount instead of its root.
     pub subpath: Option<String>,
 }
 
@@ -77,26 +77,26 @@ pub struct VolumeOptions {
 pub struct BindOptions {
     /// Propagation: `rprivate`, `rslave`, ….
     pub propagation: Option<String>,
-    /// Whether a folder is made on the host if nothing is there.
+    /// Whether to create a folder on the host if the source does not exist.
     pub create_host_path: bool,
     /// SELinux relabelling: `z` or `Z`.
     pub selinux: Option<String>,
-    /// `enabled`, `disabled`, `writable` or `readonly`: how mounts below the source are treated.
+    /// `enabled`, `disabled`, `writable` or `readonly`: how mounts below the source are handled.
     pub recursive: Option<String>,
 }
 
-/// Options of a tmpfs.
+/// Options of a tmpfs mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TmpfsOptions {
-    /// Bytes; unlimited if none.
+    /// Maximum size in bytes; unlimited if `None`.
     pub size: Option<u64>,
-    /// Mode of its root.
+    /// Permission bits of its root.
     pub mode: Option<u32>,
 }
 
 impl Mount {
-    /// Whether the images of databases read seeds from here, at their first start.
+    /// Whether database images run the files at this mount point when they initialize.
     pub fn is_initdb(&self) -> bool {
         self.target.trim_end_matches('/') == "/docker-entrypoint-initdb.d"
             || self.target.starts_with("/docker-entrypoint-initdb.d/")

@@ -1,4 +1,4 @@
-//! Names: what may be called what, and how a sandbox gets its own name.
+//! Validated names, and the derivation of a sandbox's name.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -7,15 +7,15 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// A name that breaks the rule of its kind.
+/// The error for a name that violates the rule of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{name}` cannot be {kind}: {rule}")]
 pub struct InvalidName {
-    /// What was written.
+    /// The invalid name.
     pub name: String,
-    /// What it was to name, with its article: `a service`.
+    /// The kind of object with its article: `a service`.
     pub kind: &'static str,
-    /// The rule it breaks.
+    /// The violated rule.
     pub rule: &'static str,
 }
 
@@ -27,7 +27,7 @@ macro_rules! name {
         pub struct $type(String);
 
         impl $type {
-            /// Takes a name that follows the rule of its kind.
+            /// Validates a name.
             pub fn new(name: impl Into<String>) -> Result<Self, InvalidName> {
                 let name = name.into();
                 let check: fn(&str) -> bool = $check;
@@ -104,7 +104,7 @@ name!(
     }
 );
 name!(
-    /// The name of a spec (Compose's project name): what a sandbox's own name is derived from.
+    /// The project name of a spec, from which a sandbox's name is derived.
     ProjectName,
     "a spec's name",
     "it takes lower-case letters, digits, hyphens and underscores, and begins with a letter or digit",
@@ -160,13 +160,13 @@ name!(
 );
 
 impl SandboxName {
-    /// The longest name, in characters.
+    /// Maximum length in characters.
     pub const MAX: usize = 40;
 
-    /// The sandbox's own name: the spec's name and, in a git repository, the branch.
+    /// Derives the sandbox's name from the project name and, in a git repository, the branch.
     ///
-    /// What a DNS label cannot hold becomes a hyphen. A result that is too long is cut. Where a branch is not wholly in the
-    /// name it ends in a hash, so that `feat/one` and `feat-one` stay apart.
+    /// Characters that a DNS label cannot contain become hyphens, and a long result is truncated. If the name does not
+    /// contain the whole branch it ends in a hash, so that `feat/one` and `feat-one` get different names.
     pub fn derive(project: &str, branch: Option<&str>) -> Self {
         let whole = match branch {
             Some(branch) => format!("{project}-{branch}"),
@@ -192,12 +192,12 @@ impl SandboxName {
 }
 
 impl ProjectName {
-    /// Compose's way from a folder's name to a project's name: lower-cased, what it cannot hold left out.
+    /// Derives a project name from a folder's name like Compose: lower case, invalid characters removed.
     pub fn from_folder(folder: &str) -> Self {
         Self::cleaned(folder).unwrap_or_else(|| Self("sandbox".to_owned()))
     }
 
-    /// A text lower-cased and without what no name has; `None` if nothing is left.
+    /// Converts a text to lower case and removes invalid characters; `None` if nothing is left.
     pub fn cleaned(text: &str) -> Option<Self> {
         let kept: String = text
             .chars()

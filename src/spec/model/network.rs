@@ -1,4 +1,4 @@
-//! Networks, what a service does on them, and what may leave them.
+//! Networks, and a service's attachments and published ports.
 
 use std::collections::BTreeMap;
 
@@ -10,44 +10,44 @@ use super::{At, Json, ServiceName};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Network {
-    /// The name written in the spec. Never applied: a sandbox's networks are its own.
+    /// The name in the spec. Never applied: a sandbox's networks are its own.
     pub written_name: Option<String>,
-    /// The driver, if written; only `bridge` is taken.
+    /// The driver, if set; only `bridge` is accepted.
     pub driver: Option<String>,
     /// The driver's options.
     pub driver_opts: BTreeMap<String, String>,
-    /// Whether nothing leaves it, whatever the egress policy.
+    /// Whether the network has no egress, whatever the policy.
     pub internal: bool,
-    /// `attachable`, kept for display.
+    /// `attachable`, kept only for display.
     pub attachable: bool,
-    /// Whether it has IPv6.
+    /// Whether IPv6 is enabled, if set.
     pub enable_ipv6: Option<bool>,
-    /// Address management as written. Never applied: each sandbox gets subnets of its own.
+    /// Address management (`ipam`). Never applied: each sandbox gets subnets of its own.
     pub ipam: Ipam,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Whether it was declared external. Such a spec is refused, unless it is only shown.
+    /// Whether it is external. Such a spec is rejected, unless it is only displayed.
     pub external: bool,
-    /// Free `x-` keys.
+    /// Extension keys (`x-…`).
     pub extensions: BTreeMap<String, Json>,
-    /// Where it stands.
+    /// Its location in the spec.
     #[serde(skip)]
     pub at: At,
 }
 
-/// Address management of a network, as written.
+/// Address management of a network (`ipam`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ipam {
-    /// The driver.
+    /// The IPAM driver.
     pub driver: Option<String>,
-    /// Its pools.
+    /// The address pools.
     pub config: Vec<IpamPool>,
     /// Options of the driver.
     pub options: BTreeMap<String, String>,
 }
 
-/// One pool of addresses, as written.
+/// One address pool.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IpamPool {
@@ -55,109 +55,109 @@ pub struct IpamPool {
     pub subnet: Option<String>,
     /// The gateway.
     pub gateway: Option<String>,
-    /// The range that addresses are given from.
+    /// The range that addresses are assigned from.
     pub ip_range: Option<String>,
-    /// Addresses kept for others.
+    /// Reserved addresses.
     pub aux_addresses: BTreeMap<String, String>,
 }
 
-/// A service on one network.
+/// A service's attachment to a network.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Attachment {
-    /// More names it is found by.
+    /// Additional DNS names on the network.
     pub aliases: Vec<String>,
-    /// A fixed address as written. Never applied: subnets are the sandbox's own.
+    /// A fixed address. Never applied: subnets are the sandbox's own.
     pub ipv4_address: Option<String>,
-    /// A fixed IPv6 address as written. Never applied.
+    /// A fixed IPv6 address. Never applied.
     pub ipv6_address: Option<String>,
     /// Link-local addresses.
     pub link_local_ips: Vec<String>,
-    /// Its hardware address.
+    /// The MAC address.
     pub mac_address: Option<String>,
-    /// Order of connecting, highest first.
+    /// Order of connection, highest first.
     pub priority: i64,
     /// Options of the driver.
     pub driver_opts: BTreeMap<String, String>,
-    /// Whether anything was written beyond the network's name.
+    /// Whether the spec sets anything beyond the network's name.
     pub written: bool,
-    /// Free `x-` keys.
+    /// Extension keys (`x-…`).
     pub extensions: BTreeMap<String, Json>,
 }
 
 impl Network {
-    /// Whether it has IPv6, too: off unless it is asked for.
+    /// Whether the network has IPv6; disabled by default.
     pub fn has_ipv6(&self) -> bool {
         self.enable_ipv6 == Some(true)
     }
 }
 
-/// `network_mode`.
+/// The network namespace of a service (`network_mode`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkMode {
-    /// No network at all.
+    /// Loopback only.
     None,
-    /// The host's (host access).
+    /// The host's network (host access).
     Host,
-    /// The engine's own bridge or default; refused, since it is shared.
+    /// The engine's default bridge; rejected, because it is shared.
     Bridge(String),
-    /// Another service's.
+    /// The network of another service.
     Service(ServiceName),
-    /// A foreign container's; refused.
+    /// The network of a foreign container; rejected.
     Container(String),
-    /// A network by its engine name; refused.
+    /// A network by its name on the engine; rejected.
     Other(String),
 }
 
-/// One published port (`ports`), ranges already spread out.
+/// One published port (`ports`); ranges are expanded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Port {
-    /// The host's address as written. Published ports are on 127.0.0.1 whatever it says.
+    /// The host address in the spec. Not applied: ports are always published on 127.0.0.1.
     #[serde(default)]
     pub host_ip: Option<String>,
-    /// The wish for a host port: one, or any of a range; none means any free one.
+    /// The requested host ports: one, or any of a range; `None` for any free port.
     #[serde(default)]
     pub host: Option<PortRange>,
     /// The container's port.
     pub container: u16,
-    /// Its protocol.
+    /// The transport protocol.
     #[serde(default)]
     pub protocol: Protocol,
-    /// Its name in the spec.
+    /// The port's name in the spec.
     #[serde(default)]
     pub name: Option<String>,
-    /// The application's protocol, such as `http`.
+    /// The application protocol, such as `http`.
     #[serde(default)]
     pub app_protocol: Option<String>,
-    /// `host` or `ingress`, kept for display.
+    /// `host` or `ingress`, kept only for display.
     #[serde(default)]
     pub mode: Option<String>,
-    /// Free `x-` keys.
+    /// Extension keys (`x-…`).
     #[serde(default)]
     pub extensions: BTreeMap<String, Json>,
-    /// Where it stands.
+    /// Its location in the spec.
     #[serde(skip)]
     pub at: At,
 }
 
-/// Ports from `start` to `end`, both included.
+/// An inclusive range of ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PortRange {
-    /// The first.
+    /// The first port.
     pub start: u16,
-    /// The last.
+    /// The last port.
     pub end: u16,
 }
 
 impl PortRange {
-    /// Whether a port is one of them.
+    /// Whether the port is in the range.
     pub fn contains(self, port: u16) -> bool {
         (self.start..=self.end).contains(&port)
     }
 }
 
-/// A transport.
+/// A transport protocol.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
@@ -166,12 +166,12 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
-    /// SCTP; refused, the gateway does not forward it.
+    /// SCTP; rejected, because the gateway does not forward it.
     Sctp,
 }
 
 impl Protocol {
-    /// Its lower-case name.
+    /// The lower-case name.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",

@@ -1,4 +1,4 @@
-//! What a service may use of the machine.
+//! Resource limits, devices and `deploy` of a service.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{At, Json};
 
-/// A ulimit. `-1` is unlimited.
+/// A ulimit; `-1` is unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ulimit {
@@ -14,12 +14,12 @@ pub struct Ulimit {
     pub soft: i64,
     /// The hard limit.
     pub hard: i64,
-    /// Whether it was written as a single number.
+    /// Whether the spec has a single number for both.
     pub single: bool,
 }
 
-/// The service-level limits, as written. What holds is [`super::Service::memory_limit`] and its siblings,
-/// which also look at `deploy.resources`.
+/// The service-level limits in the spec. The effective values are in [`super::Service::memory_limit`] and similar
+/// methods, which also consider `deploy.resources`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resources {
@@ -69,31 +69,31 @@ pub struct Resources {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BlkioConfig {
-    /// Share of I/O, 10 to 1000.
+    /// I/O weight, 10 to 1000.
     pub weight: Option<u16>,
-    /// Shares of single devices.
+    /// I/O weights per device.
     pub weight_device: Vec<DeviceWeight>,
-    /// Bytes per second read from a device.
+    /// Bytes read per second, per device.
     pub device_read_bps: Vec<DeviceRate>,
-    /// Operations per second read from a device.
+    /// Reads per second, per device.
     pub device_read_iops: Vec<DeviceRate>,
-    /// Bytes per second written to a device.
+    /// Bytes written per second, per device.
     pub device_write_bps: Vec<DeviceRate>,
-    /// Operations per second written to a device.
+    /// Writes per second, per device.
     pub device_write_iops: Vec<DeviceRate>,
 }
 
-/// A device's share of I/O.
+/// The I/O weight of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceWeight {
     /// The device's path.
     pub path: String,
-    /// Its share.
+    /// The I/O weight.
     pub weight: u16,
 }
 
-/// A device's rate.
+/// An I/O limit of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceRate {
@@ -103,49 +103,48 @@ pub struct DeviceRate {
     pub rate: u64,
 }
 
-/// A device given to a container (`devices`; host access).
+/// A host device that is added to a container (`devices`; host access).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Device {
-    /// The host's path, or the qualified name of a CDI device.
+    /// The path on the host, or the qualified name of a CDI device.
     pub source: String,
-    /// The container's path.
+    /// The path in the container.
     pub target: String,
-    /// Some of `rwm`.
+    /// A subset of `rwm`.
     pub permissions: String,
-    /// Where it stands.
+    /// Its location in the spec.
     #[serde(skip)]
     pub at: At,
 }
 
-/// A request for devices of a driver, such as GPUs.
+/// A request for devices that a driver provides, such as GPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceRequest {
-    /// What they must be able to do.
+    /// Required capabilities.
     pub capabilities: Vec<String>,
     /// The driver.
     pub driver: Option<String>,
-    /// How many; `-1` is all.
+    /// Number of devices; `-1` for all.
     pub count: Option<i64>,
-    /// Which.
+    /// Ids of specific devices.
     pub device_ids: Vec<String>,
     /// Options of the driver.
     pub options: BTreeMap<String, String>,
 }
 
-/// `deploy`. Replicas, restart policy and resources are applied; the rest speaks of a swarm and is kept for
-/// display.
+/// `deploy`. Replicas, restart policy and resources are applied; the swarm-specific rest is kept only for display.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Deploy {
-    /// How many containers.
+    /// Number of replicas.
     pub replicas: Option<u32>,
-    /// The most the service may use.
+    /// The resource limits.
     pub limits: Option<ResourceBounds>,
-    /// What it is promised.
+    /// The resource reservations.
     pub reservations: Option<ResourceBounds>,
-    /// The restart policy, as written.
+    /// The restart policy in the form of the spec.
     pub restart_policy: Option<Json>,
     /// Labels of the (swarm) service.
     pub labels: BTreeMap<String, String>,
@@ -159,28 +158,28 @@ pub struct Deploy {
     pub update_config: Option<Json>,
     /// `rollback_config`.
     pub rollback_config: Option<Json>,
-    /// Free `x-` keys.
+    /// Extension keys (`x-…`).
     pub extensions: BTreeMap<String, Json>,
 }
 
-/// One side of `deploy.resources`.
+/// The limits or the reservations of `deploy.resources`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ResourceBounds {
-    /// Processors, as written; parse with [`ResourceBounds::cpus`].
+    /// Number of processors as text; [`ResourceBounds::cpus`] parses it.
     pub cpus: Option<String>,
-    /// Bytes.
+    /// Memory in bytes.
     pub memory: Option<u64>,
-    /// Processes.
+    /// Number of processes.
     pub pids: Option<i64>,
     /// Devices.
     pub devices: Vec<DeviceRequest>,
-    /// `generic_resources`, kept for display.
+    /// `generic_resources`, kept only for display.
     pub generic_resources: Vec<Json>,
 }
 
 impl ResourceBounds {
-    /// Processors as a number.
+    /// The number of processors.
     pub fn cpus(&self) -> Option<f64> {
         self.cpus.as_deref().and_then(|text| text.parse().ok())
     }

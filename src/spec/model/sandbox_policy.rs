@@ -1,4 +1,4 @@
-//! Our own words at the top level: lifetime, limits, artifacts, tasks.
+//! Our own top-level keys: lifetime, limits, artifacts, tasks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,31 +7,31 @@ use serde::{Deserialize, Serialize};
 
 use super::{At, ServiceName};
 
-/// How long a sandbox lives.
+/// The lifetime of a sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Lifetime {
-    /// Its longest life, if written.
+    /// Maximum lifetime (`ttl`), if set.
     pub ttl: Option<Duration>,
-    /// How long it may be unused, if written.
+    /// Maximum idle time, if set.
     pub idle: Option<Duration>,
-    /// How long a lost lease may stay lost, if written.
+    /// Time to re-acquire a lost lease, if set.
     pub grace: Option<Duration>,
 }
 
 impl Lifetime {
-    /// How long a lost lease may stay lost, if nothing is written.
+    /// Default time to re-acquire a lost lease.
     pub const GRACE: Duration = Duration::from_secs(10);
-    /// How long after its last use a detached sandbox without a written `ttl` ends.
+    /// Default idle time after which a detached sandbox without a `ttl` is destroyed.
     pub const DETACHED_IDLE: Duration = Duration::from_hours(4);
 
-    /// How long a lost lease may stay lost.
+    /// Time to re-acquire a lost lease.
     pub fn grace(&self) -> Duration {
         self.grace.unwrap_or(Self::GRACE)
     }
 }
 
-/// Limits shared by all services of a sandbox.
+/// Resource limits that all services of a sandbox share.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
@@ -43,14 +43,14 @@ pub struct Limits {
     pub pids: Option<u64>,
 }
 
-/// Something that is brought out of a service before it is destroyed.
+/// A path that is copied out of a service before it is destroyed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
-    /// The service.
+    /// The service to copy from.
     pub service: ServiceName,
-    /// An absolute path in it.
+    /// The absolute path in the container.
     pub path: String,
-    /// Where it stands.
+    /// Its location in the spec.
     #[serde(skip)]
     pub at: At,
 }
@@ -58,21 +58,21 @@ pub struct Artifact {
 /// A named command of the spec (`sandbox task NAME`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
-    /// The command; a single line was written for a shell and is `["sh", "-c", line]`.
+    /// The command; a command line becomes `["sh", "-c", line]`.
     pub command: Vec<String>,
-    /// The service it runs in; on the host, with the sandbox's addresses, if none.
+    /// The service to run in; `None` runs it on the host, with the sandbox's addresses.
     #[serde(default)]
     pub service: Option<ServiceName>,
-    /// What it is for.
+    /// A description for listings.
     #[serde(default)]
     pub description: Option<String>,
-    /// More environment.
+    /// Additional environment variables.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// The folder it runs in.
+    /// The working directory.
     #[serde(default)]
     pub working_dir: Option<String>,
-    /// Where it stands.
+    /// Its location in the spec.
     #[serde(skip)]
     pub at: At,
 }

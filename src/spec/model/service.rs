@@ -1,4 +1,4 @@
-//! A service.
+//! A service of the model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,12 +11,12 @@ use super::{
     Seed, ServiceName, WatchRule,
 };
 
-/// A service, fully resolved. `None` and empty mean "not written": the image's or the engine's default holds.
+/// A resolved service. `None` and empty mean "not set": the image's or the engine's default applies.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Service {
-    /// Its key.
+    /// The key in the spec.
     pub name: ServiceName,
-    /// Where its image comes from.
+    /// The source of its image.
     pub source: ImageSource,
     /// `platform`.
     #[serde(default)]
@@ -27,13 +27,13 @@ pub struct Service {
     /// `command`.
     #[serde(default)]
     pub command: Option<Vec<String>>,
-    /// `entrypoint`; empty means that the image's is cleared.
+    /// `entrypoint`; empty clears the image's.
     #[serde(default)]
     pub entrypoint: Option<Vec<String>>,
-    /// The keys of `environment` whose values have something of the user's own variables.
+    /// The keys of `environment` whose values contain the user's variables.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub user_environment: BTreeSet<String>,
-    /// `environment`, `env_file`s included. A variable without a value is not set.
+    /// `environment`, including `env_file`s. A variable without a value is not set.
     #[serde(default)]
     pub environment: BTreeMap<String, Option<String>>,
     /// `working_dir`.
@@ -54,8 +54,8 @@ pub struct Service {
     /// `mac_address`.
     #[serde(default)]
     pub mac_address: Option<String>,
-    /// `container_name`: a host name inside the sandbox. As the container's name it would keep two sandboxes from running
-    /// side by side.
+    /// `container_name`: applied as a host name inside the sandbox. As a container name it would prevent two sandboxes
+    /// from running at the same time.
     #[serde(default)]
     pub container_name: Option<String>,
     /// `labels`.
@@ -130,7 +130,7 @@ pub struct Service {
     /// `sysctls`.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
-    /// Memory, processors, processes and the like.
+    /// Limits of memory, processors, processes and the like.
     #[serde(default)]
     pub resources: Resources,
     /// `deploy`.
@@ -142,7 +142,7 @@ pub struct Service {
     /// `network_mode`.
     #[serde(default)]
     pub network_mode: Option<NetworkMode>,
-    /// The networks it is on. Never empty unless `network_mode` is set.
+    /// `networks`. Never empty unless `network_mode` is set.
     #[serde(default)]
     pub networks: BTreeMap<NetworkName, Attachment>,
     /// `ports`.
@@ -151,10 +151,10 @@ pub struct Service {
     /// `expose`: `8080`, `53/udp`, `3000-3005`.
     #[serde(default)]
     pub expose: Vec<String>,
-    /// `links`, as written: `SERVICE` or `SERVICE:ALIAS`.
+    /// `links` as written: `SERVICE` or `SERVICE:ALIAS`.
     #[serde(default)]
     pub links: Vec<String>,
-    /// `external_links`, as written; refused.
+    /// `external_links` as written; rejected.
     #[serde(default)]
     pub external_links: Vec<String>,
     /// `extra_hosts`: name → addresses.
@@ -172,7 +172,7 @@ pub struct Service {
     /// `volumes`, in order.
     #[serde(default)]
     pub mounts: Vec<Mount>,
-    /// `volumes_from`, as written.
+    /// `volumes_from` as written.
     #[serde(default)]
     pub volumes_from: Vec<String>,
     /// `tmpfs`: `/run` or `/run:size=64m`.
@@ -184,13 +184,13 @@ pub struct Service {
     /// `configs`.
     #[serde(default)]
     pub configs: Vec<FileGrant>,
-    /// `depends_on`, with what `links`, `volumes_from` and the `service:` modes imply.
+    /// `depends_on`, and dependencies implied by `links`, `volumes_from` and the `service:` modes.
     #[serde(default)]
     pub depends_on: BTreeMap<ServiceName, Dependency>,
     /// `healthcheck`.
     #[serde(default)]
     pub healthcheck: Option<Healthcheck>,
-    /// `restart`; honoured by the session or the keeper, never handed to the engine.
+    /// `restart`; implemented by the keeper, never passed to the engine.
     #[serde(default)]
     pub restart: Option<RestartPolicy>,
     /// `logging`.
@@ -202,10 +202,10 @@ pub struct Service {
     /// `stop_grace_period`.
     #[serde(default)]
     pub stop_grace_period: Option<Duration>,
-    /// `pre_start`: commands that complete, each in a container of its own, before it starts.
+    /// `pre_start`: commands that run to completion before the start, each in a container of its own.
     #[serde(default)]
     pub pre_start: Vec<Hook>,
-    /// `post_start`: commands in the container after it started.
+    /// `post_start`: commands in the container after it has started.
     #[serde(default)]
     pub post_start: Vec<Hook>,
     /// `pre_stop`: commands in the container before it is stopped.
@@ -214,25 +214,25 @@ pub struct Service {
     /// `develop.watch`.
     #[serde(default)]
     pub watch: Vec<WatchRule>,
-    /// `ready`: our word for readiness.
+    /// `ready`: the readiness probe (our own key).
     #[serde(default)]
     pub ready: Option<Readiness>,
-    /// `seed`: what runs once it is ready, in order.
+    /// `seed`: seeds that run once the service is ready, in order.
     #[serde(default)]
     pub seed: Vec<Seed>,
-    /// `durable`, if written here.
+    /// `durable`, if set for this service.
     #[serde(default)]
     pub durable: Option<Durability>,
-    /// Free `x-` keys, `x-sandbox` excepted.
+    /// Extension keys (`x-…`) except `x-sandbox`.
     #[serde(default)]
     pub extensions: BTreeMap<String, Json>,
-    /// Where it stands.
+    /// Its location in the spec.
     #[serde(skip)]
     pub at: At,
 }
 
 impl Service {
-    /// A service that runs an image, with nothing else said.
+    /// A service with this image and default settings.
     pub fn new(name: ServiceName, image: impl Into<String>) -> Self {
         Self {
             name,
@@ -310,7 +310,7 @@ impl Service {
         }
     }
 
-    /// The image it runs: the reference, or what a build is tagged with, if that is written.
+    /// The image reference, or the tag of a build if it is set.
     pub fn image(&self) -> Option<&str> {
         match &self.source {
             ImageSource::Image(reference) => Some(reference),
@@ -318,7 +318,7 @@ impl Service {
         }
     }
 
-    /// How it is built, if it is.
+    /// The build parameters, if the image is built.
     pub fn build(&self) -> Option<&Build> {
         match &self.source {
             ImageSource::Image(_) => None,
@@ -326,7 +326,7 @@ impl Service {
         }
     }
 
-    /// The services whose network, namespaces or volumes it is in, by name.
+    /// Names of the services whose network, namespaces or volumes it shares.
     pub fn joined(&self) -> impl Iterator<Item = &str> {
         let network = match &self.network_mode {
             Some(NetworkMode::Service(name)) => Some(name.as_str()),
@@ -338,36 +338,36 @@ impl Service {
         network.into_iter().chain(modes).chain(volumes)
     }
 
-    /// How many containers it has.
+    /// Number of containers.
     pub fn replicas(&self) -> u32 {
         self.scale.or_else(|| self.deploy.as_ref().and_then(|deploy| deploy.replicas)).unwrap_or(1)
     }
 
-    /// The most memory it may use, bytes: `deploy.resources.limits.memory`, else `mem_limit`.
+    /// Memory limit in bytes: `deploy.resources.limits.memory`, otherwise `mem_limit`.
     pub fn memory_limit(&self) -> Option<u64> {
         let deploy = self.deploy.as_ref().and_then(|deploy| deploy.limits.as_ref()?.memory);
         deploy.or(self.resources.mem_limit)
     }
 
-    /// The memory it is promised, bytes: `deploy.resources.reservations.memory`, else `mem_reservation`.
+    /// Memory reservation in bytes: `deploy.resources.reservations.memory`, otherwise `mem_reservation`.
     pub fn memory_reservation(&self) -> Option<u64> {
         let deploy = self.deploy.as_ref().and_then(|deploy| deploy.reservations.as_ref()?.memory);
         deploy.or(self.resources.mem_reservation)
     }
 
-    /// Processors it may use: `deploy.resources.limits.cpus`, else `cpus`.
+    /// CPU limit: `deploy.resources.limits.cpus`, otherwise `cpus`.
     pub fn cpu_limit(&self) -> Option<f64> {
         let deploy = self.deploy.as_ref().and_then(|deploy| deploy.limits.as_ref()?.cpus());
         deploy.or(self.resources.cpus)
     }
 
-    /// Processes it may have: `deploy.resources.limits.pids`, else `pids_limit`.
+    /// Process limit: `deploy.resources.limits.pids`, otherwise `pids_limit`.
     pub fn pids_limit(&self) -> Option<i64> {
         let deploy = self.deploy.as_ref().and_then(|deploy| deploy.limits.as_ref()?.pids);
         deploy.or(self.resources.pids_limit)
     }
 
-    /// What happens when it exits: `restart`, else `deploy.restart_policy.condition`, else nothing.
+    /// Restart policy: `restart`, otherwise `deploy.restart_policy.condition`, otherwise none.
     pub fn restart_policy(&self) -> RestartPolicy {
         if let Some(policy) = self.restart {
             return policy;
@@ -384,12 +384,12 @@ impl Service {
         }
     }
 
-    /// Mounts whose content the images of databases run at their first start.
+    /// Mounts whose files database images run when they initialize.
     pub fn initdb_mounts(&self) -> impl Iterator<Item = &Mount> {
         self.mounts.iter().filter(|mount| mount.is_initdb())
     }
 
-    /// Whether data has to be made before it can be used: it has seeds, or mounts that count as seeds.
+    /// Whether its data must be prepared: it has seeds, or mounts that count as seeds.
     pub fn is_seeded(&self) -> bool {
         !self.seed.is_empty() || self.initdb_mounts().next().is_some()
     }

@@ -1,4 +1,4 @@
-//! `build`, `pull_policy`.
+//! Reads `build` and `pull_policy`.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,6 @@ use super::super::units;
 use super::{Fields, Reader};
 
 impl Reader<'_> {
-    /// Reads `build`.
     pub(super) fn build(&self, fields: Fields<'_>, at: At) -> Build {
         let file = fields.text("dockerfile");
         let inline = fields.text("dockerfile_inline");
@@ -24,7 +23,7 @@ impl Reader<'_> {
         };
         let context = fields.text("context").unwrap_or_default();
         let texts = |key| fields.texts(key).unwrap_or_default();
-        // An argument without a value takes that of the environment, or is left out.
+        // An argument without a value gets it from the environment, or is omitted.
         let args = fields.pairs("args").into_iter().filter_map(|(name, value)| {
             let value = value.or_else(|| self.variables.get(&name).cloned())?;
             Some((name, Some(value)))
@@ -93,7 +92,6 @@ impl Reader<'_> {
             .collect()
     }
 
-    /// Reads `extra_hosts`.
     pub(super) fn hosts(&self, fields: &Fields<'_>) -> BTreeMap<String, Vec<String>> {
         let Some(node) = fields.node("extra_hosts") else { return BTreeMap::new() };
         let Some(map) = node.as_map() else {
@@ -118,7 +116,6 @@ impl Reader<'_> {
         hosts
     }
 
-    /// Reads `pull_policy`.
     pub(super) fn pull_policy(&self, fields: &Fields<'_>) -> Option<PullPolicy> {
         if let Some(every) = fields.node("pull_policy").and_then(|node| node.as_str()?.strip_prefix("every_"))
         {
@@ -149,7 +146,7 @@ impl Reader<'_> {
         policy
     }
 
-    /// Says that a policy about the age of an image has no effect.
+    /// Warns that a policy about an image's age has no effect.
     fn not_refreshed(&self, fields: &Fields<'_>, policy: &str) {
         let message = format!(
             "`pull_policy: {policy}` of {} is taken as `missing`: images are not pulled by their age",

@@ -1,4 +1,4 @@
-//! `egress`: what may leave.
+//! Reads `egress`.
 
 use super::super::model::{EgressPolicy, EgressRule};
 use super::super::node::{Node, Value};

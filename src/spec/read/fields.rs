@@ -1,4 +1,4 @@
-//! A mapping being read: each key asked for once, each value of the type asked for, the rest unknown.
+//! Reads a mapping key by key with typed accessors, and reports keys that were not read as unknown.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use super::super::problem::ProblemKind;
 use super::super::units;
 use crate::spec::diagnostics::Log;
 
-/// A mapping being read.
+/// A mapping that is being read.
 pub(in crate::spec) struct Fields<'a> {
     pub log: &'a Log,
     pub map: &'a Map,
@@ -24,7 +24,7 @@ pub(in crate::spec) struct Fields<'a> {
 static NOTHING: Map = Map { entries: Vec::new() };
 
 impl<'a> Fields<'a> {
-    /// Takes a node that must be a mapping; nothing at all counts as an empty one.
+    /// Wraps a node that must be a mapping; null counts as an empty one.
     pub fn of(log: &'a Log, node: &'a Node, what: impl Into<String>) -> Option<Self> {
         let what = what.into();
         let map = match &node.value {
@@ -45,7 +45,7 @@ impl<'a> Fields<'a> {
         self.map.get(key).filter(|node| !node.is_null())
     }
 
-    /// Where a key is written, or else the whole mapping.
+    /// The location of a key, otherwise of the whole mapping.
     pub fn key_span(&self, key: &str) -> Span {
         self.map.entry(key).map_or(self.span, |entry| entry.span)
     }
@@ -62,7 +62,7 @@ impl<'a> Fields<'a> {
         self.log.hinted(ProblemKind::Value, node.span, message, format!("it is `{key}` of {}", self.what));
     }
 
-    /// A text, or a number taken as text.
+    /// A text, or a number converted to text.
     pub fn text(&self, key: &'static str) -> Option<String> {
         let node = self.node(key)?;
         match &node.value {
@@ -74,12 +74,12 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A text that means something: an empty one, such as `${UNSET:-}`, is none, as with Compose.
+    /// A non-empty text: an empty one, such as `${UNSET:-}`, counts as absent, as in Compose.
     pub fn filled(&self, key: &'static str) -> Option<String> {
         self.text(key).filter(|text| !text.is_empty())
     }
 
-    /// A text that is one of a few words.
+    /// A text that must be one of these keywords.
     pub fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
@@ -91,7 +91,7 @@ impl<'a> Fields<'a> {
         None
     }
 
-    /// A boolean, or a word for one.
+    /// A boolean, or a keyword for one.
     pub fn flag(&self, key: &'static str) -> Option<bool> {
         let node = self.node(key)?;
         match &node.value {
@@ -133,7 +133,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A whole number within bounds.
+    /// A whole number within a range.
     pub fn int_in<T: TryFrom<i64>>(&self, key: &'static str, bounds: &str) -> Option<T> {
         let n = self.int(key)?;
         let value = T::try_from(n).ok();
@@ -205,7 +205,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A list of texts; `None` where it is not written.
+    /// A list of texts; `None` if it is absent.
     pub fn texts(&self, key: &'static str) -> Option<Vec<String>> {
         let node = self.node(key)?;
         let Some(items) = node.as_seq() else {
@@ -224,7 +224,7 @@ impl<'a> Fields<'a> {
         Some(texts)
     }
 
-    /// A mapping of texts, a value being absent where none is written.
+    /// A mapping of texts; a value may be absent.
     pub fn pairs(&self, key: &'static str) -> BTreeMap<String, Option<String>> {
         let Some(node) = self.node(key) else { return BTreeMap::new() };
         let Some(map) = node.as_map() else {
@@ -249,25 +249,25 @@ impl<'a> Fields<'a> {
         pairs
     }
 
-    /// A mapping of texts, an absent value being empty.
+    /// A mapping of texts; an absent value becomes empty.
     pub fn texts_by_name(&self, key: &'static str) -> BTreeMap<String, String> {
         self.pairs(key).into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect()
     }
 
-    /// A mapping below a key.
+    /// The mapping at a key.
     pub fn inner(&self, key: &'static str) -> Option<Fields<'a>> {
         let node = self.node(key)?;
         Fields::of(self.log, node, format!("`{key}` of {}", self.what))
     }
 
-    /// Free keys, ours excepted.
+    /// Extension keys (`x-…`) except ours.
     pub fn extensions(&self) -> BTreeMap<String, Json> {
         let free = |key: &str| key.starts_with("x-") && key != "x-sandbox";
         let entries = self.map.entries.iter().filter(|entry| free(&entry.key));
         entries.map(|entry| (entry.key.clone(), entry.value.to_json())).collect()
     }
 
-    /// Notes the keys that nobody asked for. `elsewhere` says of a known word where it belongs.
+    /// Reports keys that were not read. `elsewhere` says where a known keyword belongs.
     pub fn finish_with(self, elsewhere: &[(&str, &str)]) {
         let seen = self.seen.into_inner();
         for entry in &self.map.entries {
@@ -284,13 +284,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Notes the keys that nobody asked for.
+    /// Reports keys that were not read as unknown.
     pub fn finish(self) {
         self.finish_with(&[]);
     }
 }
 
-/// A word for yes or no.
+/// Parses a keyword for a boolean.
 pub(in crate::spec) fn flag(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "yes" | "y" | "on" | "1" => Some(true),

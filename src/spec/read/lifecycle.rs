@@ -1,4 +1,4 @@
-//! The turns of a service's life: what it waits for, how it is seen to be healthy, what runs when.
+//! Reads `depends_on`, `healthcheck`, `restart`, `logging` and the hooks of a service.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ impl Reader<'_> {
         read
     }
 
-    /// What `links`, `volumes_from` and shared namespaces imply.
+    /// Adds the dependencies that `links`, `volumes_from` and shared namespaces imply.
     pub(super) fn implied_dependencies(&self, service: &mut Service) {
         let mut implied: Vec<(String, bool)> = Vec::new();
         implied.extend(service.links.iter().map(|link| {

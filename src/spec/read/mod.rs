@@ -1,4 +1,5 @@
-//! A canonical tree → the model. Hand-written, so that every problem is found in one go and points at its place.
+//! Reads a canonical tree into the model. Hand-written, so that all problems are found in one pass, each with its
+//! location.
 
 mod build;
 mod egress;
@@ -27,26 +28,26 @@ use super::node::{Map, Node, Span};
 use super::problem::{ProblemKind, WarningKind};
 use super::request::Refusals;
 
-/// What reading needs to know beside the tree.
+/// Reads a tree with the given variables and settings.
 pub(super) struct Reader<'a> {
     pub log: &'a Log,
-    /// The variables that values without a text are looked up in.
+    /// The variables for keys without a value.
     pub variables: &'a BTreeMap<String, String>,
-    /// Paths are shown relative to this folder.
+    /// Messages show paths relative to this folder.
     pub standing_in: &'a Path,
-    /// What happens to what is refused.
+    /// How rejections are reported.
     pub refusals: Refusals,
-    /// Whether what is being read is used by an active service; what is not is neither refused nor warned about.
+    /// Whether an active service uses the current item; otherwise it is neither rejected nor warned about.
     pub used: Cell<bool>,
-    /// Whether what is being read is a service that is asked for, or that one of those needs.
+    /// Whether the current service is selected, or required by a selected one.
     pub selected: Cell<bool>,
 }
 
-/// The spec as read, and services that no active profile asks for.
+/// The model, and the services without an active profile.
 pub(super) struct Read {
     pub spec: Spec,
     pub inactive: BTreeSet<String>,
-    /// Active services that are neither asked for nor needed by one that is.
+    /// Active services that are neither selected nor required by a selected one.
     pub unselected: BTreeSet<String>,
 }
 
@@ -149,7 +150,7 @@ impl Reader<'_> {
         .ok()
     }
 
-    /// Says that something is not done, with the reason.
+    /// Reports that something is not supported, with the reason.
     pub(super) fn refuse(&self, span: Span, message: impl Into<String>, hint: &str) {
         if !self.used.get() {
             return;
@@ -160,7 +161,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Says that a key is not applied, with the reason.
+    /// Warns that a key is not applied, with the reason.
     fn not_applied(&self, span: Span, message: impl Into<String>) {
         if self.used.get() {
             self.log.warn(WarningKind::NotApplied, span, message, None);
@@ -168,7 +169,7 @@ impl Reader<'_> {
     }
 }
 
-/// What the active services use, by name.
+/// The names that active services use.
 #[derive(Debug, Default)]
 pub(super) struct Used {
     pub networks: BTreeSet<String>,
@@ -178,7 +179,7 @@ pub(super) struct Used {
 }
 
 impl Used {
-    /// Looks through a spec's services.
+    /// Collects the names that a spec's services use.
     pub fn of(spec: &Spec) -> Self {
         let mut used = Self::default();
         for service in spec.services.values() {
@@ -199,7 +200,7 @@ impl Used {
         used
     }
 
-    /// Takes out of a spec what no service uses.
+    /// Removes what no service uses from a spec.
     pub fn keep(spec: &mut Spec) {
         let used = Self::of(spec);
         spec.networks.retain(|name, _| used.networks.contains(name.as_str()));

@@ -1,4 +1,4 @@
-//! `networks`, `network_mode`, `ports`.
+//! Reads `networks`, `network_mode` and `ports`.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use super::super::ports;
 use super::super::problem::ProblemKind;
 use super::{Fields, Reader};
 
-/// The driver's option that names a bridge.
+/// The driver option that sets a bridge's name.
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 const OWN_SUBNETS: &str = "each sandbox gets a subnet of its own, so that any number run side by side";
 
 impl Reader<'_> {
-    /// Reads a network of the top level.
+    /// Reads a top-level network.
     pub(super) fn network(&self, name: &NetworkName, span: Span, node: &Node) -> Network {
         let Some(fields) = Fields::of(self.log, node, format!("network `{name}`")) else {
             return Network::default();
@@ -116,12 +116,12 @@ impl Reader<'_> {
         (fields.flag("external").unwrap_or(false), None)
     }
 
-    /// Reads `labels`, a label without a value being empty.
+    /// Reads `labels`; a label without a value is empty.
     pub(super) fn labels(&self, fields: &Fields<'_>) -> BTreeMap<String, String> {
         if let Some(node) = fields.node("labels")
             && let Some(items) = node.as_seq()
         {
-            // Lists of services are mappings by now; those of networks, volumes and secrets are not.
+            // In services, lists are mappings by now; in networks, volumes and secrets they are not.
             return items
                 .iter()
                 .filter_map(Node::scalar)
@@ -134,7 +134,7 @@ impl Reader<'_> {
         fields.texts_by_name("labels")
     }
 
-    /// Reads `networks` of a service.
+    /// Reads the `networks` of a service.
     pub(super) fn attachments(&self, fields: &Fields<'_>) -> BTreeMap<NetworkName, Attachment> {
         let mut attachments = BTreeMap::new();
         let Some(node) = fields.node("networks") else { return attachments };
@@ -182,7 +182,6 @@ impl Reader<'_> {
         attachments
     }
 
-    /// Reads `network_mode`.
     pub(super) fn network_mode(&self, fields: &Fields<'_>) -> Option<NetworkMode> {
         let text = fields.filled("network_mode")?;
         let span = fields.key_span("network_mode");
@@ -209,7 +208,6 @@ impl Reader<'_> {
         })
     }
 
-    /// Reads `ports`.
     pub(super) fn ports(&self, fields: &Fields<'_>) -> Vec<Port> {
         let mut read = Vec::new();
         for node in fields.list("ports") {

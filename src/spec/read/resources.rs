@@ -1,4 +1,4 @@
-//! Limits of a service, `deploy`.
+//! Reads the limits, devices and `deploy` of a service.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::super::problem::ProblemKind;
 use super::{Fields, Reader};
 
 impl Reader<'_> {
-    /// Reads the limits that stand in the service itself.
+    /// Reads the service-level limits.
     pub(super) fn resources(&self, fields: &Fields<'_>) -> Resources {
         for key in ["cpu_count", "cpu_percent", "isolation"] {
             if fields.node(key).is_some() {
@@ -43,7 +43,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Microseconds, or a duration.
+    /// Reads microseconds, or a duration.
     fn micros(&self, fields: &Fields<'_>, key: &'static str) -> Option<i64> {
         let node = fields.node(key)?;
         if node.as_str().is_some_and(|text| text.parse::<i64>().is_err()) {
@@ -98,7 +98,6 @@ impl Reader<'_> {
         Some(read)
     }
 
-    /// Reads `ulimits`.
     pub(super) fn ulimits(&self, fields: &Fields<'_>) -> BTreeMap<String, Ulimit> {
         let Some(inner) = fields.inner("ulimits") else { return BTreeMap::new() };
         let mut limits = BTreeMap::new();
@@ -127,7 +126,6 @@ impl Reader<'_> {
         Some(Ulimit { soft: soft?, hard: hard?, single: false })
     }
 
-    /// Reads `devices` of a service.
     pub(super) fn devices(&self, fields: &Fields<'_>) -> Vec<Device> {
         let read = fields.list("devices").iter().filter_map(|node| {
             let inner = Fields::of(self.log, node, format!("a device of {}", fields.what))?;
@@ -161,7 +159,6 @@ impl Reader<'_> {
         read.collect()
     }
 
-    /// Reads `deploy`.
     pub(super) fn deploy(&self, fields: &Fields<'_>) -> Option<Deploy> {
         let deploy = fields.inner("deploy")?;
         let swarm = "it speaks of a swarm";
@@ -237,7 +234,7 @@ impl Reader<'_> {
         read
     }
 
-    /// Reads a mapping that is kept as it is written, durations and numbers normalised.
+    /// Reads a mapping that is kept as written, with normalized durations and numbers.
     fn swarm_words(
         &self,
         deploy: &Fields<'_>,

@@ -1,4 +1,4 @@
-//! Our own words: lifetime, limits, artifacts, tasks, readiness. Egress and seeds have a room of their own.
+//! Reads our own keys except `egress` and `seed`: lifetime, limits, artifacts, tasks, readiness.
 
 use super::{Fields, Reader};
 use crate::spec::model::{
@@ -8,7 +8,7 @@ use crate::spec::node::{Node, Value};
 use crate::spec::problem::ProblemKind;
 
 impl Reader<'_> {
-    /// Reads our words at the top level.
+    /// Reads our own top-level keys.
     pub(super) fn top_words(&self, fields: &Fields<'_>, spec: &mut Spec) {
         if let Some(inner) = fields.inner("lifetime") {
             spec.lifetime = Lifetime {
@@ -41,7 +41,6 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads `durable`.
     pub(super) fn durability(&self, fields: &Fields<'_>) -> Option<Durability> {
         Some(if fields.flag("durable")? { Durability::Durable } else { Durability::Throwaway })
     }
@@ -89,7 +88,7 @@ impl Reader<'_> {
         (!task.command.is_empty()).then_some(task)
     }
 
-    /// A command: a list as it is, a line for a shell.
+    /// Reads a command: a list of arguments, or a line for a shell.
     pub(super) fn command_of(&self, node: &Node, what: &str) -> Option<Vec<String>> {
         let words = match &node.value {
             Value::Str(line) if !line.trim().is_empty() => {
@@ -106,7 +105,6 @@ impl Reader<'_> {
         Some(words)
     }
 
-    /// Reads `ready`.
     pub(super) fn ready(&self, fields: &Fields<'_>) -> Option<Readiness> {
         let node = fields.node("ready")?;
         if node.as_str() == Some("none") {
@@ -184,7 +182,7 @@ impl Reader<'_> {
             self.log.problem(ProblemKind::Type, node.span, message);
             return None;
         };
-        // `:8080/healthz` names the port as well.
+        // `:8080/healthz` also sets the port.
         if let Some((before, after)) = path.strip_prefix(':').and_then(|rest| rest.split_once('/'))
             && let Ok(number) = before.parse()
         {

@@ -1,4 +1,4 @@
-//! `seed`, of a service and of a volume.
+//! Reads `seed` of a service and of a volume.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,6 @@ use super::storage::names_a_file;
 use super::{Fields, Reader};
 
 impl Reader<'_> {
-    /// Reads the seeds of a service.
     pub(super) fn service_seeds(&self, fields: &Fields<'_>) -> Vec<Seed> {
         let seeds = fields.list("seed").iter().filter_map(|node| {
             let inner = Fields::of(self.log, node, format!("a seed of {}", fields.what))?;
@@ -52,7 +51,6 @@ impl Reader<'_> {
         seeds.collect()
     }
 
-    /// Reads the seeds of a volume.
     pub(super) fn volume_seeds(&self, fields: &Fields<'_>) -> Vec<Seed> {
         let seeds = fields.list("seed").iter().filter_map(|node| {
             let inner = Fields::of(self.log, node, format!("a seed of {}", fields.what))?;
@@ -112,7 +110,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The files that a pattern stands for, in order.
+    /// The files that match a pattern, sorted.
     fn matching(&self, pattern: &str, span: Span) -> Vec<PathBuf> {
         if !pattern.contains(['*', '?', '[']) {
             self.must_exist(Path::new(pattern), span);

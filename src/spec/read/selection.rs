@@ -1,23 +1,23 @@
-//! Which services are active, and which of them are asked for.
+//! Decides which services are active and which are selected.
 
 use std::collections::BTreeSet;
 
 use super::super::node::{Node, Span};
 
-/// A service as it is written: its name, its place, its keys.
+/// A service in the tree: its name, location and value.
 type Written<'n> = (&'n str, Span, &'n Node);
 
-/// Which services are active.
+/// The profiles and services that determine which services are active.
 #[derive(Debug, Default)]
 pub(in crate::spec) struct Profiles {
     /// The active profiles.
     pub profiles: BTreeSet<String>,
-    /// Services asked for by name.
+    /// Services that are selected by name.
     pub services: BTreeSet<String>,
 }
 
 impl Profiles {
-    /// With the profiles of the services that are asked for: as in Compose these are active, too.
+    /// Adds the profiles of the selected services: as in Compose, these are active too.
     pub(super) fn with_those_of_services(&self, services: &[Written<'_>]) -> Self {
         let asked = services.iter().filter(|(name, _, _)| self.services.contains(*name));
         let implied =
@@ -44,7 +44,7 @@ pub(super) fn profiles_of(service: &Node) -> Vec<String> {
     profiles.unwrap_or_default().iter().filter_map(Node::scalar).collect()
 }
 
-/// Services that are asked for, and what these need; `None` if all are.
+/// The selected services and those they require; `None` if all are selected.
 pub(super) fn closure(services: &[Written<'_>], asked: &BTreeSet<String>) -> Option<BTreeSet<String>> {
     if asked.is_empty() {
         return None;
@@ -61,7 +61,7 @@ pub(super) fn closure(services: &[Written<'_>], asked: &BTreeSet<String>) -> Opt
     Some(found)
 }
 
-/// Names of the services that a service needs, in whichever way it says so.
+/// Names of the services that a service requires, by any key.
 fn needs(service: &Node) -> Vec<String> {
     let Some(map) = service.as_map() else { return Vec::new() };
     let mut names = Vec::new();

@@ -1,4 +1,4 @@
-//! A service: every key of the Compose Specification, applied, refused or warned about.
+//! Reads a service: every key of the Compose Specification is applied, rejected or warned about.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use super::super::problem::{ProblemKind, WarningKind, shown};
 use super::{Fields, Reader};
 use crate::spec::diagnostics::Log;
 
-/// What a file of variables says without those of the user. What is wrong with it is said elsewhere.
+/// The variables of a file without the user's own. Errors are reported elsewhere.
 fn read_alone(path: &Path) -> BTreeMap<String, String> {
     let nothing = BTreeMap::new();
     read_env_files(&Log::default(), &[path.to_owned()], &Known::outer(&nothing), Path::new("/"), None)
 }
 
-/// Words of older files or of other places, and what to write.
+/// Keys of older files or of other sections, and what to use instead.
 const ELSEWHERE: [(&str, &str); 9] = [
     ("net", "it is `network_mode` today"),
     ("log_driver", "it is `logging: { driver: … }` today"),
@@ -31,7 +31,6 @@ const ELSEWHERE: [(&str, &str); 9] = [
 ];
 
 impl Reader<'_> {
-    /// Reads a service.
     pub(super) fn service(&self, name: &ServiceName, span: Span, node: &Node) -> Service {
         let at = self.log.at(span);
         let mut service = Service { at: at.clone(), ..Service::new(name.clone(), "") };
@@ -62,7 +61,7 @@ impl Reader<'_> {
             self.build(inner, at)
         });
         let written = |key| fields.map.get(key).is_some_and(|node| !node.is_null());
-        // What was to be extended and could not be is told of already.
+        // A failed `extends` has been reported already.
         let misspelt = |key: &str| nearest(key, ["image", "build"]).is_some();
         let lacks_both = !written("image")
             && !written("build")
@@ -88,7 +87,7 @@ impl Reader<'_> {
         service.pull_policy = self.pull_policy(fields);
     }
 
-    /// What runs in the container.
+    /// Reads the keys about the process.
     fn process(&self, fields: &Fields<'_>, service: &mut Service) {
         service.command = fields.texts("command");
         service.entrypoint = fields.texts("entrypoint");
@@ -110,7 +109,7 @@ impl Reader<'_> {
         });
     }
 
-    /// What it may do.
+    /// Reads the keys about privileges.
     fn rights(&self, fields: &Fields<'_>, service: &mut Service) {
         service.read_only = fields.flag("read_only").unwrap_or(false);
         service.privileged = fields.flag("privileged").unwrap_or(false);
@@ -140,7 +139,7 @@ impl Reader<'_> {
                 self.foreign(fields, key, "use `service:NAME`");
             }
         }
-        // Engines have words of their own for whose numbers its users have; none of them names another container.
+        // Engines have modes of their own for the user namespace; none of them names another container.
         if service
             .userns_mode
             .as_deref()
@@ -150,7 +149,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Refuses to be in what is another container's.
+    /// Rejects joining a foreign container.
     fn foreign(&self, fields: &Fields<'_>, key: &str, hint: &str) {
         let message = format!(
             "`{key}` of {} is refused: a sandbox does not join containers that are not its own",
@@ -159,7 +158,7 @@ impl Reader<'_> {
         self.refuse(fields.key_span(key), message, hint);
     }
 
-    /// Networks, names, files.
+    /// Reads networks, names and files.
     fn surroundings(&self, fields: &Fields<'_>, service: &mut Service) {
         service.hostname = fields.filled("hostname");
         service.domainname = fields.filled("domainname");
@@ -208,7 +207,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Start, health, end.
+    /// Reads the keys about start, health and stop.
     fn life(&self, fields: &Fields<'_>, service: &mut Service) {
         service.depends_on = self.depends_on(fields);
         service.healthcheck = self.healthcheck(fields);
@@ -225,7 +224,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Keys that are warned about or refused.
+    /// Reads keys that are warned about or rejected.
     fn not_for_us(&self, fields: &Fields<'_>, service: &mut Service) {
         service.container_name = fields.filled("container_name");
         if service.container_name.is_some() {
@@ -266,8 +265,8 @@ impl Reader<'_> {
         }
     }
 
-    /// `environment` over `env_file`s; a variable without a value takes that of the environment. Also the names of those
-    /// whose values have something of the user's own variables.
+    /// Reads `environment`, which takes precedence over `env_file`s; a variable without a value gets it from the
+    /// environment. Also returns the names of variables whose values contain the user's variables.
     fn environment(&self, fields: &Fields<'_>) -> (BTreeMap<String, Option<String>>, BTreeSet<String>) {
         let mut environment: BTreeMap<String, Option<String>> = BTreeMap::new();
         let mut from_user = BTreeSet::new();
@@ -287,7 +286,7 @@ impl Reader<'_> {
                 }
                 continue;
             }
-            // The file of the user's own variables, given whole.
+            // This file consists of the user's own variables.
             let is_users = path.file_name().is_some_and(|name| name == ".env");
             let found = if raw {
                 self.raw_env_file(&path, node.span)
@@ -330,7 +329,7 @@ impl Reader<'_> {
         (environment, from_user)
     }
 
-    /// Says that a file of variables is not there. Only what is selected counts, as in Compose.
+    /// Reports a missing file of variables. Only selected services count, as in Compose.
     fn missing(&self, span: Span, message: String, hint: &str) {
         match (self.used.get(), self.selected.get()) {
             (true, true) => self.log.hinted(ProblemKind::File, span, message, hint),
@@ -376,7 +375,7 @@ impl Reader<'_> {
         labels
     }
 
-    /// Limits that are written twice must agree.
+    /// Checks that limits that are set twice agree.
     fn distinct(&self, fields: &Fields<'_>, service: &Service) {
         let Some(deploy) = &service.deploy else { return };
         let conflict = |key: &'static str, other: &str| {
@@ -403,18 +402,17 @@ impl Reader<'_> {
     }
 }
 
-/// All ports of three protocols.
+/// The number of ports of three protocols.
 const PORTS: u32 = 3 << 16;
 
-/// What names a namespace that is neither the host's, a service's nor a container's own.
+/// Prefixes that name a foreign namespace.
 const FOREIGN: [&str; 2] = ["container:", "ns:"];
 
-/// Whether a mode is `service:NAME`.
 fn is_of_a_service(mode: &str) -> bool {
     mode.strip_prefix("service:").is_some_and(|name| ServiceName::new(name).is_ok())
 }
 
-/// Whether two things are both written, and differ.
+/// Whether both are set and differ.
 fn differ<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
     matches!((a, b), (Some(a), Some(b)) if a != b)
 }

@@ -1,4 +1,4 @@
-//! Mounts, volumes, secrets and configs.
+//! Reads mounts, volumes, secrets and configs.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use super::{Fields, Reader};
 const ALONE: &str = "a sandbox's data is its own";
 
 impl Reader<'_> {
-    /// Reads `volumes` of a service.
+    /// Reads the `volumes` of a service.
     pub(super) fn mounts(&self, fields: &Fields<'_>) -> Vec<Mount> {
         fields.list("volumes").iter().filter_map(|node| self.mount(fields, node)).collect()
     }
@@ -122,7 +122,7 @@ impl Reader<'_> {
         Some(read)
     }
 
-    /// A file's mode: a number, or text that is read as octal.
+    /// Reads a file mode: a number, or text in octal.
     fn mode(&self, fields: &Fields<'_>) -> Option<u32> {
         let node = fields.node("mode")?;
         let mode = match node.as_str() {
@@ -136,7 +136,7 @@ impl Reader<'_> {
         mode
     }
 
-    /// Reads `secrets` and `configs` of a service.
+    /// Reads the `secrets` or `configs` of a service.
     pub(super) fn grants(&self, fields: &Fields<'_>, key: &'static str) -> Vec<FileGrant> {
         let read = fields.list(key).iter().filter_map(|node| {
             let inner = Fields::of(self.log, node, format!("an entry of `{key}` of {}", fields.what))?;
@@ -159,7 +159,7 @@ impl Reader<'_> {
         read.collect()
     }
 
-    /// Reads a volume of the top level.
+    /// Reads a top-level volume.
     pub(super) fn volume(&self, name: &VolumeName, span: Span, node: &Node) -> Volume {
         let Some(fields) = Fields::of(self.log, node, format!("volume `{name}`")) else {
             return Volume::default();
@@ -197,7 +197,7 @@ impl Reader<'_> {
         volume
     }
 
-    /// Reads a secret of the top level.
+    /// Reads a top-level secret.
     pub(super) fn secret(&self, name: &SecretName, span: Span, node: &Node) -> Option<Secret> {
         let fields = Fields::of(self.log, node, format!("secret `{name}`"))?;
         let (external, external_name) = self.swarm_s(&fields, "use `file:`, `environment:` or `generate:`");
@@ -243,7 +243,7 @@ impl Reader<'_> {
         Some(secret)
     }
 
-    /// Reads a config of the top level.
+    /// Reads a top-level config.
     pub(super) fn config(&self, name: &ConfigName, span: Span, node: &Node) -> Option<Config> {
         let fields = Fields::of(self.log, node, format!("config `{name}`"))?;
         let (external, external_name) = self.swarm_s(&fields, "use `file:`, `environment:` or `content:`");
@@ -276,7 +276,7 @@ impl Reader<'_> {
         Some(config)
     }
 
-    /// Warns of keys that are written and mean nothing here.
+    /// Warns about keys that have no effect here.
     pub(super) fn without_meaning(&self, fields: &Fields<'_>, keys: &[&'static str], reason: &str) {
         for key in keys.iter().filter(|key| fields.node(key).is_some()) {
             let message = format!("`{key}` of {} is not applied: {reason}", fields.what);
@@ -284,7 +284,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether a secret or config is a swarm's, which is refused, and the name it has there.
+    /// Whether a secret or config belongs to a swarm, which is rejected, and its name there.
     fn swarm_s(&self, fields: &Fields<'_>, hint: &str) -> (bool, Option<String>) {
         let (external, name) = self.external(fields);
         if external {
@@ -295,7 +295,7 @@ impl Reader<'_> {
         (external, name)
     }
 
-    /// The one source of a value; that there is none, or more than one, is a problem.
+    /// The one source of a value; no source, or more than one, is a problem.
     fn one_source<S>(&self, fields: &Fields<'_>, sources: Vec<(&str, S)>, hint: &str) -> Option<S> {
         match sources.as_slice() {
             [_] => {}
@@ -317,7 +317,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a text names a snapshot by its file.
+/// Whether a text refers to a snapshot file.
 pub(super) fn names_a_file(text: &str) -> bool {
     canonical::is_file_reference(text)
 }

@@ -1,6 +1,6 @@
-//! The model → the JSON of `docker compose config --format json`, and YAML that loads again.
+//! Renders the model as the JSON of `docker compose config --format json`, and as YAML that can be loaded again.
 //!
-//! Our own words stand under `x-sandbox`, so that the result is a Compose file.
+//! Our own keys are under `x-sandbox`, so that the result is a valid Compose file.
 
 mod sandbox_keys;
 mod service;
@@ -12,18 +12,18 @@ use serde_json::{Map, Value as Json, json};
 
 use super::model::Spec;
 
-/// An object under construction: what says nothing is left out.
+/// A JSON object under construction; empty values are omitted.
 #[derive(Default)]
 struct Object(Map<String, Json>);
 
 impl Object {
-    /// Puts a value in as it is.
+    /// Inserts a value.
     fn set(&mut self, key: &str, value: impl Into<Json>) -> &mut Self {
         self.0.insert(key.to_owned(), value.into());
         self
     }
 
-    /// Puts a value in if there is one.
+    /// Inserts a value unless it is `None`.
     fn some<T: Into<Json>>(&mut self, key: &str, value: Option<T>) -> &mut Self {
         match value {
             Some(value) => self.set(key, value),
@@ -31,32 +31,32 @@ impl Object {
         }
     }
 
-    /// Puts `true` in.
+    /// Inserts `true` unless the flag is false.
     fn flag(&mut self, key: &str, value: bool) -> &mut Self {
         if value { self.set(key, true) } else { self }
     }
 
-    /// Puts a list in unless it is empty.
+    /// Inserts a list unless it is empty.
     fn list(&mut self, key: &str, values: Vec<Json>) -> &mut Self {
         if values.is_empty() { self } else { self.set(key, values) }
     }
 
-    /// Puts a list of texts in unless it is empty.
+    /// Inserts a list of texts unless it is empty.
     fn texts(&mut self, key: &str, values: &[String]) -> &mut Self {
         self.list(key, values.iter().map(|text| json!(text)).collect())
     }
 
-    /// Puts a mapping of texts in unless it is empty.
+    /// Inserts a mapping of texts unless it is empty.
     fn pairs(&mut self, key: &str, values: &BTreeMap<String, String>) -> &mut Self {
         if values.is_empty() { self } else { self.set(key, json!(values)) }
     }
 
-    /// Puts a mapping of texts that may lack in unless it is empty.
+    /// Inserts a mapping of optional texts unless it is empty.
     fn options(&mut self, key: &str, values: &BTreeMap<String, Option<String>>) -> &mut Self {
         if values.is_empty() { self } else { self.set(key, json!(values)) }
     }
 
-    /// Puts an object in unless it is empty.
+    /// Inserts an object unless it is empty.
     fn object(&mut self, key: &str, value: Object) -> &mut Self {
         if value.0.is_empty() { self } else { self.set(key, Json::Object(value.0)) }
     }
@@ -68,27 +68,27 @@ impl From<Object> for Json {
     }
 }
 
-/// A number, without a fraction where it has none.
+/// Formats a number, without a fraction if it is whole.
 fn number(n: f64) -> Json {
     #[expect(clippy::cast_possible_truncation, reason = "only whole numbers of that range are cast")]
     if n.fract() == 0.0 && n.abs() < 1e15 { json!(n as i64) } else { json!(n) }
 }
 
-/// Who the result is for.
+/// The purpose of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// Compared with Compose's: the names it derives, free keys of the top level only.
+    /// For comparison with Compose: derived names included, extension keys only at the top level.
     Compose,
-    /// Loaded again: everything that is in the spec, nothing derived.
+    /// For loading again: everything in the spec, nothing derived.
     Spec,
 }
 
-/// The spec in the JSON of `docker compose config --format json` (2.26), dollar signs doubled as there.
+/// Renders the JSON of `docker compose config --format json` (2.26), with dollar signs doubled as there.
 pub fn to_compose_json(spec: &Spec) -> Json {
     doubled(top::spec(spec, Form::Compose))
 }
 
-/// The spec as YAML that loads again as the same spec.
+/// Renders YAML that loads as the same spec.
 pub fn to_yaml(spec: &Spec) -> String {
     let value = doubled(top::spec(spec, Form::Spec));
     let mut text = String::new();
@@ -96,12 +96,12 @@ pub fn to_yaml(spec: &Spec) -> String {
     text
 }
 
-/// The spec as a tree to be read again, with nothing in it that a reader would look up elsewhere.
+/// Renders a tree for reading again, without anything that a reader would look up elsewhere.
 pub(super) fn to_tree(spec: &Spec) -> Json {
     top::spec(spec, Form::Spec)
 }
 
-/// Dollar signs doubled everywhere, so that a second interpolation changes nothing.
+/// Doubles all dollar signs, so that another interpolation changes nothing.
 fn doubled(value: Json) -> Json {
     match value {
         Json::String(text) => Json::String(text.replace('$', "$$")),
@@ -113,7 +113,7 @@ fn doubled(value: Json) -> Json {
     }
 }
 
-/// Writes a value as block YAML; every text that could be read as something else is quoted.
+/// Writes a value as block YAML; ambiguous text is quoted.
 fn yaml(value: &Json, depth: usize, out: &mut String) {
     let indent = "  ".repeat(depth);
     match value {
@@ -131,7 +131,7 @@ fn yaml(value: &Json, depth: usize, out: &mut String) {
                 out.push('-');
                 match item {
                     Json::Object(map) if !map.is_empty() => {
-                        // The first key stands beside the dash.
+                        // The first key is on the line of the dash.
                         let mut inner = String::new();
                         yaml(item, depth + 1, &mut inner);
                         out.push(' ');
@@ -171,7 +171,7 @@ fn yaml_scalar(value: &Json) -> String {
     }
 }
 
-/// A text as a plain scalar if nobody could take it for anything else, else in double quotes (JSON's are YAML's).
+/// Formats a text as a plain scalar if it is unambiguous, otherwise in double quotes (JSON strings are valid YAML).
 fn yaml_text(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '_')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || " _-./@+".contains(c))

@@ -1,4 +1,4 @@
-//! Our own words, as they stand under `x-sandbox`.
+//! Renders our own keys, for `x-sandbox`.
 
 use serde_json::{Value as Json, json};
 

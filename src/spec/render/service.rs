@@ -1,4 +1,4 @@
-//! A service.
+//! Renders a service.
 
 use serde_json::{Value as Json, json};
 
@@ -34,7 +34,7 @@ fn image(object: &mut Object, service: &Service, form: Form) {
 fn process(object: &mut Object, service: &Service, form: Form) {
     for (key, words) in [("command", &service.command), ("entrypoint", &service.entrypoint)] {
         match (words, form) {
-            // Compose's JSON tells "not written" from "emptied" by null.
+            // Compose's JSON uses null for "not set", an empty list for "cleared".
             (None, Form::Compose) => object.set(key, Json::Null),
             (words, _) => object.some(key, words.clone()),
         };
@@ -83,7 +83,7 @@ fn rights(object: &mut Object, service: &Service) {
 }
 
 fn resources(object: &mut Object, resources: &Resources, form: Form) {
-    // Compose's JSON takes zero for "not written".
+    // Compose's JSON treats zero as "not set".
     let text = |size: u64| size.to_string();
     let given = |n: Option<f64>| n.filter(|n| *n != 0.0).map(number);
     object
@@ -110,7 +110,7 @@ fn resources(object: &mut Object, resources: &Resources, form: Form) {
 }
 
 fn blkio(blkio: &BlkioConfig, form: Form) -> Object {
-    // Compose's JSON has these in capitals, which it does not read.
+    // Compose's JSON has these keys in capitals, which Compose itself does not read.
     let (path, rate, weight) =
         if form == Form::Compose { ("Path", "Rate", "Weight") } else { ("path", "rate", "weight") };
     let rates = |rates: &[DeviceRate]| {
@@ -291,7 +291,7 @@ fn life(object: &mut Object, service: &Service, form: Form) {
             .flag("restart", dependency.restart)
             .set("required", dependency.required);
         if !dependency.required {
-            // Compose's JSON leaves a false one out; it is read as such only where it is written.
+            // Compose's JSON omits `false`, but the reader only takes it from an explicit value.
             one.set("required", false);
         }
         dependencies.set(name.as_str(), one);
@@ -356,7 +356,7 @@ fn healthcheck(check: &Healthcheck) -> Object {
     object
 }
 
-/// A file's mode as it is written.
+/// Formats a file mode in octal.
 fn octal(mode: u32) -> String {
     format!("{mode:04o}")
 }

@@ -1,4 +1,4 @@
-//! The top level.
+//! Renders the top level.
 
 use serde_json::{Value as Json, json};
 
@@ -79,7 +79,7 @@ pub(super) fn spec(spec: &Spec, form: Form) -> Json {
     root.into()
 }
 
-/// External things keep the name that they have outside, which is the key if none is written.
+/// External objects keep their outside name, which defaults to the key.
 fn external_name(external: bool, name: Option<String>, key: &str) -> Option<String> {
     match name {
         Some(name) if external && name.ends_with(&format!("_{key}")) => Some(key.to_owned()),
@@ -88,7 +88,7 @@ fn external_name(external: bool, name: Option<String>, key: &str) -> Option<Stri
     }
 }
 
-/// Free keys, which Compose's JSON leaves out below the top level.
+/// Adds extension keys, which Compose's JSON omits below the top level.
 pub(super) fn extended(
     object: &mut Object,
     extensions: &std::collections::BTreeMap<String, Json>,
@@ -99,7 +99,7 @@ pub(super) fn extended(
     }
 }
 
-/// A spec that was not read from files may call anything a free key: what is none is no word of ours.
+/// Adds only keys with the prefix `x-`: the extensions of a spec that was not read from files may contain any key.
 fn free(object: &mut Object, extensions: &std::collections::BTreeMap<String, Json>) {
     let is_free = |key: &str| key.starts_with("x-") && key != "x-sandbox";
     for (key, value) in extensions.iter().filter(|(key, _)| is_free(key)) {

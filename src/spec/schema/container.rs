@@ -1,4 +1,4 @@
-//! The parts of a service.
+//! JSON Schema of the nested parts of a service.
 
 use serde_json::{Map, Value as Json, json};
 

@@ -1,4 +1,4 @@
-//! The spec's JSON Schema, for editors: what may be written, with a word about each key.
+//! Generates the JSON Schema of a spec for editors, with a description of each key.
 
 mod container;
 mod sandbox_keys;
@@ -14,7 +14,7 @@ use service::service;
 use shape::{any, closed, keys, list, named, reference, text};
 use top_level::{config, include, network, secret, volume};
 
-/// The JSON Schema (2020-12) of a spec.
+/// Returns the JSON Schema (2020-12) of a spec.
 pub fn schema() -> Json {
     let mut all = keys(&[
         ("version", text("Obsolete; ignored.")),

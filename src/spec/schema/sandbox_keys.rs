@@ -1,4 +1,4 @@
-//! Our own words.
+//! JSON Schema of our own keys.
 
 use serde_json::{Map, Value as Json, json};
 

@@ -1,4 +1,4 @@
-//! A service: every key that may be written, with a word about it.
+//! JSON Schema of a service: all keys with their descriptions.
 
 use serde_json::Value as Json;
 

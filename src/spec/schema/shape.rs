@@ -1,4 +1,4 @@
-//! The shapes that values may have.
+//! Building blocks of the JSON Schema: the shapes of values.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -75,7 +75,7 @@ pub(super) fn texts(description: &str) -> Json {
     list(scalar(), description)
 }
 
-/// One text or a list of them.
+/// A text or a list of texts.
 pub(super) fn one_or_more(description: &str) -> Json {
     json!({ "type": ["string", "array", "null"], "items": scalar(), "description": description })
 }
@@ -95,7 +95,7 @@ pub(super) fn mapping(description: &str) -> Json {
     json!({ "type": ["object", "null"], "description": description })
 }
 
-/// A text in the short form, a mapping in the long one.
+/// A text (short form) or a mapping (long form).
 pub(super) fn short_or(long: &Json) -> Json {
     json!({ "anyOf": [scalar(), long] })
 }

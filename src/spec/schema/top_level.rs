@@ -1,4 +1,4 @@
-//! What services share: networks, volumes, secrets, configs, and other files.
+//! JSON Schema of the top-level sections: networks, volumes, secrets, configs, and `include`.
 
 use serde_json::Value as Json;
 

@@ -1,4 +1,4 @@
-//! What several files, includes, selections and odd values come to.
+//! Tests reading of several files, includes, selections and unusual values.
 
 use super::*;
 

@@ -1,6 +1,6 @@
-//! Whatever is written, the reader neither panics nor hangs nor runs out of stack. The same as the fuzz targets `spec` and
-//! `interpolation`, as a short search that needs no other toolchain: `SANDBOX_FUZZ_SECONDS=600 cargo test --lib robustness`
-//! searches for so long.
+//! Checks that the reader never panics, hangs or overflows the stack, whatever the input. A short version of the fuzz
+//! targets `spec` and `interpolation` that needs no other toolchain; `SANDBOX_FUZZ_SECONDS=600 cargo test --lib
+//! robustness` runs it for that long.
 
 use std::fmt::Write;
 
@@ -10,10 +10,10 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 
-/// How long one input may take where many tests run at once.
+/// Maximum time for one input while many tests run in parallel.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Reads bytes as a spec and writes what comes of it, as often as that is possible.
+/// Loads bytes as a spec, renders it and loads the result again.
 fn read(bytes: &[u8]) -> Result<Loaded, Problems> {
     let dir = tempfile::tempdir().unwrap();
     let mut request = request(dir.path());
@@ -38,7 +38,7 @@ fn read(bytes: &[u8]) -> Result<Loaded, Problems> {
     loaded
 }
 
-/// Reads on a thread with as little stack as any that reads specs has.
+/// Loads on a thread with the smallest stack that any caller has.
 fn read_on_a_small_stack(bytes: Vec<u8>) -> Result<Loaded, Problems> {
     std::thread::Builder::new().stack_size(2 << 20).spawn(move || read(&bytes)).unwrap().join().unwrap()
 }
@@ -120,7 +120,7 @@ fn files_that_include_one_another_twice_have_a_bound() {
     assert!(load(&request).unwrap_err().to_string().contains("included"));
 }
 
-/// Pieces that mean something to the reader.
+/// Fragments that are significant to the reader.
 const PIECES: [&str; 64] = [
     "services:",
     "\n",

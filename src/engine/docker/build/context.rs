@@ -1,4 +1,4 @@
-//! A build's context as a tar: what `.dockerignore` leaves, and the recipe wherever it is.
+//! Packs a build context as a tar archive: the files that `.dockerignore` does not exclude, and the Dockerfile.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,33 +12,33 @@ use tokio::sync::mpsc;
 use crate::engine::ignore::Ignore;
 use crate::engine::{ByteStream, Dockerfile};
 
-/// Bytes that are sent at once.
+/// Bytes per chunk of the archive.
 const PIECE: usize = 128 * 1024;
 
-/// A context that is ready to be sent.
+/// A build context that is ready to be sent.
 pub(super) struct Context {
     folder: PathBuf,
     ignore: Ignore,
-    /// The recipe's path in the archive.
+    /// The Dockerfile's path in the archive.
     pub(super) dockerfile: String,
-    /// The recipe as it was written.
+    /// The Dockerfile's original text.
     pub(super) text: String,
-    /// Files that are not in the folder, or not like this.
+    /// Files that are added to the folder's or replace them.
     added: Vec<(String, Vec<u8>)>,
     patterns: String,
     buildkit: bool,
 }
 
-/// Whether the archive says of files what no build depends on.
+/// Whether headers of the archive contain metadata that builds do not depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Headers {
     AsTheyAre,
-    /// Times are left out, and of modes all but whether it can be run: checkouts differ in them.
+    /// Modification times are zero and modes reduced to the executable bit, because checkouts differ in them.
     Normal,
 }
 
 impl Context {
-    /// Looks at the folder and finds the recipe; the error says what is wrong.
+    /// Reads the folder and finds the Dockerfile; the error is a message.
     pub(super) fn open(folder: &Path, recipe: &Dockerfile, buildkit: bool) -> Result<Self, String> {
         let folder =
             folder.canonicalize().map_err(|error| format!("context `{}`: {error}", folder.display()))?;
@@ -47,7 +47,7 @@ impl Context {
         }
         let (place, text) = find_recipe(&folder, recipe)?;
         let patterns = patterns(&folder, place.as_deref().unwrap_or_default())?;
-        // The builder needs these two even if the build must not see them.
+        // The builder needs these two files even if `.dockerignore` excludes them.
         let needed = place.as_deref().map_or_else(String::new, |place| format!("!{place}\n"));
         let ignore = Ignore::parse(&format!("{patterns}\n{needed}!.dockerignore\n"))?;
         let dockerfile = place.clone().unwrap_or_default();
@@ -59,21 +59,21 @@ impl Context {
         Ok(context)
     }
 
-    /// Has the build follow another recipe than the one in the folder.
+    /// Replaces the folder's Dockerfile.
     pub(super) fn replace_recipe(&mut self, text: &str) {
-        // Named by its text, so that a second build finds its steps in the cache.
+        // The name is a hash of the text, so that a second build hits the cache.
         let digest = hex::encode(Sha256::digest(text));
         self.dockerfile = format!(".dockerfile.{}", &digest[..12]);
         self.added.clear();
         if !self.buildkit {
-            // The classic builder removes from the context what this file names, the recipe included.
+            // The classic builder removes what this file lists from the context, including the Dockerfile.
             let extended = format!("{}\n{}\n.dockerignore\n", self.patterns, self.dockerfile);
             self.added.push((".dockerignore".to_owned(), extended.into_bytes()));
         }
         self.added.push((self.dockerfile.clone(), text.as_bytes().to_vec()));
     }
 
-    /// The digest of the folder's files as the build sees them, the same on every machine.
+    /// The digest of the files in the context; the same on every machine.
     pub(super) fn digest(&self) -> io::Result<String> {
         let mut hash = HashWriter(Sha256::new());
         let mut tar = tar::Builder::new(&mut hash);
@@ -83,14 +83,14 @@ impl Context {
         Ok(hex::encode(hash.0.finalize()))
     }
 
-    /// The archive, made as it is read.
+    /// The archive, generated while it is read.
     pub(super) fn archive(self) -> ByteStream {
         let (sender, receiver) = mpsc::channel(8);
         tokio::task::spawn_blocking(move || {
             let failed = sender.clone();
             let pipe = io::BufWriter::with_capacity(PIECE, Pipe(sender));
             if let Err(error) = self.write(pipe) {
-                // The reader may have gone, and then nobody minds.
+                // Ignored if the reader was dropped.
                 let _ = failed.blocking_send(Err(error));
             }
         });
@@ -140,7 +140,7 @@ impl Context {
     }
 }
 
-/// As the Docker CLI does, everything belongs to root.
+/// Adds an entry that root owns, as the Docker CLI does.
 fn add_entry(
     tar: &mut tar::Builder<impl Write>,
     entry: &fs::DirEntry,
@@ -165,15 +165,15 @@ fn add_entry(
         tar.append_data(&mut header, path, io::empty())
     } else if kind.is_file() {
         let file = fs::File::open(entry.path())?;
-        // A file that grows meanwhile must not break the archive.
+        // Reads at most the size in the header: a file that grows meanwhile must not corrupt the archive.
         tar.append_data(&mut header, path, io::Read::take(file, metadata.len()))
     } else {
-        // Sockets and devices mean nothing elsewhere.
+        // Sockets and devices are skipped.
         Ok(())
     }
 }
 
-/// The recipe's path in the folder, if it is in there, and its text.
+/// The Dockerfile's path relative to the folder (if it is inside) and its text.
 fn find_recipe(folder: &Path, recipe: &Dockerfile) -> Result<(Option<String>, String), String> {
     let path = match recipe {
         Dockerfile::Inline(text) => return Ok((None, text.clone())),
@@ -189,7 +189,7 @@ fn find_recipe(folder: &Path, recipe: &Dockerfile) -> Result<(Option<String>, St
     Ok((inside, String::from_utf8_lossy(&text).into_owned()))
 }
 
-/// `DOCKERFILE.dockerignore` stands before `.dockerignore`.
+/// The patterns to ignore; `DOCKERFILE.dockerignore` takes precedence over `.dockerignore`.
 fn patterns(folder: &Path, dockerfile: &str) -> Result<String, String> {
     for name in [format!("{dockerfile}.dockerignore"), ".dockerignore".into()] {
         match fs::read_to_string(folder.join(&name)) {
@@ -201,7 +201,7 @@ fn patterns(folder: &Path, dockerfile: &str) -> Result<String, String> {
     Ok(String::new())
 }
 
-/// Hashes what is written.
+/// A writer that hashes its input.
 struct HashWriter(Sha256);
 
 impl Write for &mut HashWriter {
@@ -215,7 +215,7 @@ impl Write for &mut HashWriter {
     }
 }
 
-/// Written here, read there.
+/// A blocking writer whose chunks are received on the other side of a channel.
 struct Pipe(mpsc::Sender<io::Result<Bytes>>);
 
 impl Write for Pipe {

@@ -1,7 +1,7 @@
-//! Building an image: BuildKit where the engine has it, the classic builder elsewhere.
+//! Builds an image, with BuildKit if the engine has it, otherwise with the classic builder.
 //!
-//! Either way the context is one tar in the body of `POST /build`; with BuildKit a session stands beside it, through which
-//! the engine asks for credentials, secrets and keys.
+//! Both receive the context as one tar in the body of `POST /build`. With BuildKit there is an additional session
+//! through which the engine requests credentials, secrets and SSH keys.
 
 mod context;
 mod provided;
@@ -30,7 +30,7 @@ use crate::engine::{
     NamedContext, ObjectKind, OnBuild, PullImage, Result, dockerfile, identity,
 };
 
-/// The repository of images that are a build's further contexts. No spec can name it.
+/// The repository of images that contain additional build contexts. A spec cannot name it.
 const CONTEXT_IMAGES: &str = "sbx-context";
 
 impl Docker {
@@ -49,7 +49,7 @@ impl Docker {
         let mut build = build.clone();
         let contexts = self.context_images(&build, progress).await?;
         if build.pull && !contexts.is_empty() {
-            // The engine would look for the images of contexts in a registry as well.
+            // Otherwise the engine would look up the context images in a registry.
             self.pull_bases(&build, &contexts, &call).await?;
             build.pull = false;
         }
@@ -65,8 +65,8 @@ impl Docker {
         }
     }
 
-    /// The images of a build's further contexts; a folder becomes one first. (Within the build's own context it would be
-    /// copied along by every `COPY .`.)
+    /// The images of the additional contexts; a folder is built into an image first. (Inside the main context, every
+    /// `COPY .` would copy it too.)
     async fn context_images(
         &self,
         build: &BuildImage,
@@ -102,7 +102,7 @@ impl Docker {
         };
         let contents = prepare(&of, &BTreeMap::new(), true, &call).await?.inputs.unwrap_or_default();
         let tag = format!("{CONTEXT_IMAGES}:{}", &contents[..contents.len().min(24)]);
-        // Ours to remove, as any image that is built under a name of our making.
+        // The label marks the image as ours to remove, like any image built under a generated name.
         of.labels.insert(identity::BUILT.to_owned(), tag.clone());
         of.tags = vec![tag.clone()];
         self.build(&of, progress).await?;
@@ -188,14 +188,14 @@ impl Docker {
     }
 }
 
-/// What is sent.
+/// The body of a build request and what it was made from.
 struct Prepared {
     archive: ByteStream,
-    /// The recipe's path in the archive.
+    /// The Dockerfile's path in the archive.
     dockerfile: String,
-    /// The recipe as it was written.
+    /// The Dockerfile's original text.
     text: String,
-    /// The digest of all that the image is built from, as far as it is on this machine.
+    /// The digest of all inputs of the image that are on this machine.
     inputs: Option<String>,
 }
 
@@ -230,7 +230,7 @@ async fn prepare(
     prepared.map_err(|why: String| call.of(ErrorKind::Invalid, why))
 }
 
-/// A context that the engine fetches, with its Dockerfile.
+/// A context that the engine fetches itself, with its Dockerfile.
 fn remote(build: &BuildImage, contexts: &BTreeMap<String, String>, call: &Call) -> Result<Prepared> {
     let dockerfile = match &build.dockerfile {
         Dockerfile::Path(path) => path.display().to_string(),
@@ -247,7 +247,7 @@ fn remote(build: &BuildImage, contexts: &BTreeMap<String, String>, call: &Call) 
     Ok(Prepared { archive, dockerfile, text: String::new(), inputs: None })
 }
 
-/// The digest of what an image is built from: the same in every checkout, whatever the folder is called.
+/// The digest of an image's inputs. It is the same in every checkout and does not depend on the folder's name.
 fn inputs(build: &BuildImage, recipe: &str, files: &str, contexts: &BTreeMap<String, String>) -> String {
     let value = serde_json::json!([
         recipe,
@@ -275,7 +275,7 @@ fn query(build: &BuildImage, dockerfile: &str) -> String {
         ("labels", serde_json::to_string(&build.labels), build.labels.is_empty()),
         ("cachefrom", serde_json::to_string(&build.cache_from), build.cache_from.is_empty()),
     ];
-    // Maps of strings always become JSON.
+    // Serializing a map of strings to JSON cannot fail.
     pairs.extend(
         json.into_iter().filter(|(_, _, empty)| !empty).filter_map(|(key, text, _)| Some((key, text.ok()?))),
     );
@@ -310,7 +310,7 @@ fn tell_line(text: &str, progress: &mut (dyn FnMut(BuildProgress) + Send)) {
     }
 }
 
-/// A step that failed quotes its command, whose words say nothing about the class of the failure.
+/// Resets the class of a failed build step: its message quotes the command, whose words do not indicate the class.
 fn tidied(mut error: EngineError) -> EngineError {
     let words = &error.cause.0;
     if words.contains("exit code:") || words.contains("returned a non-zero code") {

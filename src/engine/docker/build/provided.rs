@@ -1,4 +1,4 @@
-//! The values of a build's secrets, and the sockets of its SSH agents.
+//! Reads the values of build secrets and finds the sockets of SSH agents.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use super::session::LARGEST_SECRET;
 use crate::engine::{BuildSecret, SecretSource};
 
-/// Where the user's own agent listens.
+/// The environment variable with the socket of the user's SSH agent.
 const AGENT: &str = "SSH_AUTH_SOCK";
 
-/// The values of secrets, by their ids.
+/// Reads the secrets' values, keyed by id.
 pub(super) fn secrets(secrets: &[BuildSecret]) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let values = secrets.iter().map(|secret| {
         let id = &secret.id;
@@ -33,7 +33,7 @@ pub(super) fn secrets(secrets: &[BuildSecret]) -> Result<BTreeMap<String, Vec<u8
     values.collect()
 }
 
-/// The sockets of agents (`default`, `ID=SOCKET`), by their ids.
+/// Parses agent sockets (`default`, `ID=SOCKET`), keyed by id.
 pub(super) fn agents(agents: &[String]) -> Result<BTreeMap<String, PathBuf>, String> {
     let sockets = agents.iter().map(|agent| {
         let (id, socket) = if let Some((id, path)) = agent.split_once('=') { (id, PathBuf::from(path)) } else {

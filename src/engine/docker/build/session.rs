@@ -1,8 +1,8 @@
-//! What BuildKit asks the client for during a build: registries' credentials, secrets, and the user's SSH agent.
+//! Serves BuildKit's requests during a build: registry credentials, secrets, and the user's SSH agent.
 //!
-//! `POST /session` turns a connection to the engine around: the engine calls, over gRPC, what is served here. bollard has
-//! such services as well, but offers secrets and keys only with a build call that has no output and holds the whole context
-//! in memory.
+//! `POST /session` reverses the roles on a connection: the engine becomes the gRPC client of the services in this
+//! file. bollard has such services as well, but offers secrets and SSH keys only with a build call that has no output
+//! and holds the whole context in memory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -28,26 +28,26 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::engine::docker::wire::{Wire, WireError};
 
-/// The largest secret that BuildKit takes, bytes.
+/// Maximum size of a secret in bytes (BuildKit's limit).
 pub(super) const LARGEST_SECRET: usize = 500 * 1024;
-/// How much is read of an agent's answer at once, bytes.
+/// Bytes per read from the agent's socket.
 const PIECE: usize = 16 * 1024;
-/// Bytes on the way between the engine's connection and the services.
+/// Buffer size in bytes between the engine's connection and the services.
 const BUFFER: usize = 64 * 1024;
-/// The agent that `RUN --mount=type=ssh` without an id means.
+/// The agent id that `RUN --mount=type=ssh` uses without an id.
 const DEFAULT_AGENT: &str = "default";
 
-/// What a build may ask for.
+/// Secrets and agents that a build may request.
 #[derive(Default)]
 pub(super) struct Provided {
     pub credentials: HashMap<String, DockerCredentials>,
-    /// Values by the ids of the recipe.
+    /// Secret values by their id in the Dockerfile.
     pub secrets: BTreeMap<String, Vec<u8>>,
-    /// Agents' sockets by the ids of the recipe.
+    /// Agent sockets by their id in the Dockerfile.
     pub agents: BTreeMap<String, PathBuf>,
 }
 
-/// Serves a build for as long as this lives.
+/// A session of a build; the services stop when it is dropped.
 pub(super) struct Session {
     pub id: String,
     server: tokio::task::JoinHandle<()>,
@@ -60,7 +60,7 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Opens a session at the engine and serves it.
+    /// Opens a session on the engine and starts serving it.
     pub(super) async fn open(wire: &Wire, provided: Provided) -> Result<Self, WireError> {
         let id = format!("sandbox-{}", hex::encode(rand::random::<[u8; 12]>()));
         let mut headers = vec![("X-Docker-Expose-Session-Uuid", id.clone())];
@@ -74,7 +74,7 @@ impl Session {
         let methods = methods.into_iter().chain(ssh);
         headers.extend(methods.map(|method| ("X-Docker-Expose-Session-Grpc-Method", method.to_owned())));
         let mut engine = wire.upgrade("/session", "h2c", &headers).await?;
-        // The server takes connections of a few types only.
+        // The server accepts only a few connection types.
         let (ours, mut theirs) = tokio::io::duplex(BUFFER);
         let router = tonic::transport::Server::builder()
             .add_service(HealthServer::new(Alive))
@@ -113,7 +113,7 @@ impl Health for Alive {
 
 struct Credentials(HashMap<String, DockerCredentials>);
 
-/// The engine fetches tokens itself where these are not offered.
+/// The status for a service that is not offered; the engine then fetches tokens itself.
 fn not_offered() -> Status {
     Status::unimplemented("only credentials are offered")
 }
@@ -125,7 +125,7 @@ impl Auth for Credentials {
         request: Request<CredentialsRequest>,
     ) -> Result<Response<CredentialsResponse>, Status> {
         let host = request.into_inner().host;
-        // Docker's own registry has two names.
+        // Docker Hub has two host names.
         let host = if host == "registry-1.docker.io" { "https://index.docker.io/v1/" } else { &host };
         let known = self.0.get(host).cloned().unwrap_or_default();
         let answer = match known.identitytoken {

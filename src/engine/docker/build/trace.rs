@@ -1,4 +1,4 @@
-//! BuildKit's account of a build, as steps and lines.
+//! Converts BuildKit's status messages to build steps and output lines.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,22 +9,22 @@ use prost::Message;
 
 use crate::engine::BuildProgress;
 
-/// Reads one message of the account.
+/// Decodes one status message.
 pub(super) fn decode(text: &str) -> Option<StatusResponse> {
     StatusResponse::decode(STANDARD.decode(text).ok()?.as_slice()).ok()
 }
 
-/// What has been told so far.
+/// What has been reported so far.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
-    /// Steps that have been announced.
+    /// Steps that were reported.
     begun: BTreeSet<String>,
-    /// The unfinished line of each step.
+    /// The incomplete last line of each step.
     pending: BTreeMap<String, String>,
 }
 
 impl Trace {
-    /// Tells what is new in a status.
+    /// Reports what is new in a status.
     pub(super) fn tell(&mut self, status: StatusResponse, progress: &mut (dyn FnMut(BuildProgress) + Send)) {
         for step in status.vertexes {
             if (step.started.is_some() || step.cached) && self.begun.insert(step.digest.clone()) {

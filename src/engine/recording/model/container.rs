@@ -1,4 +1,4 @@
-//! Containers as objects: a name that none shares, what is mounted, and their end.
+//! Containers as objects of the model: unique names, mounts, and removal.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +58,7 @@ impl Model {
         Ok(id)
     }
 
-    /// What is mounted, and the volumes made for it that go with the container.
+    /// Resolves the mounts, and creates the volumes that are removed with the container.
     fn mounts(&mut self, create: &CreateContainer, image: &Image) -> (Vec<MountPoint>, Vec<String>) {
         let mut mounts = Vec::new();
         let mut anonymous = Vec::new();
@@ -99,7 +99,7 @@ impl Model {
             }
         }
         for mount in mounts.iter().filter(|mount| mount.kind == MountPointKind::Volume) {
-            // As the engine does: a volume that is not there is made, without labels.
+            // Like a real engine: a missing volume is created, without labels.
             self.create_volume(&CreateVolume { name: mount.name.clone(), ..CreateVolume::default() });
         }
         (mounts, anonymous)
@@ -210,7 +210,7 @@ fn described(
     }
 }
 
-/// As an engine merges them.
+/// Merges labels as the engine does.
 fn labels(image: BTreeMap<String, String>, create: &CreateContainer) -> BTreeMap<String, String> {
     let mut merged = image;
     merged.extend(identity::complete(&create.labels));

@@ -1,4 +1,4 @@
-//! Containers as processes: they start, write, are well or not, and end.
+//! Containers as processes of the model: start, output, health, and exit.
 
 use std::collections::BTreeSet;
 
@@ -74,7 +74,6 @@ impl Model {
         Ok(bound)
     }
 
-    /// Ends a container's processes, if it has any.
     pub(in crate::engine::recording) fn exit(&mut self, name: &str, code: i64) {
         let Ok(index) = self.container_index(name, "end") else { return };
         let seen = &mut self.containers[index].seen;

@@ -1,4 +1,4 @@
-//! The objects of the engine in memory and the rules among them.
+//! The objects of the in-memory engine and the rules between them.
 
 mod container;
 mod life;
@@ -17,7 +17,7 @@ use crate::engine::{
 };
 
 type Labels = BTreeMap<String, String>;
-/// Exit codes of commands; `None` while they run. Shared with the commands, which outlive a look at the model.
+/// Exit codes of commands; `None` while they run. Shared with the commands, which outlive a borrow of the model.
 pub(super) type ExitCodes = Arc<Mutex<BTreeMap<String, Option<i64>>>>;
 
 #[derive(Default)]
@@ -32,16 +32,16 @@ pub(super) struct Model {
     pub(super) uploads: Vec<(String, String, Vec<u8>)>,
     pub(super) downloads: BTreeMap<(String, String), Vec<u8>>,
     execs: ExitCodes,
-    /// What has happened and was not told yet.
+    /// Events that were not emitted yet.
     pub(super) events: Vec<EngineEvent>,
 }
 
-/// A container as it was asked for and as it is.
+/// A container: its parameters and its state.
 pub(super) struct ModelContainer {
     pub(super) create: CreateContainer,
     pub(super) seen: Container,
     pub(super) logs: Vec<(Timestamp, LogChunk)>,
-    /// Volumes that go with it.
+    /// Anonymous volumes that are removed with it.
     anonymous: Vec<String>,
 }
 

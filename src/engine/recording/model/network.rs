@@ -1,4 +1,4 @@
-//! Networks: a subnet each, which none shares, and who stands on them.
+//! Networks of the model: their subnets do not overlap, and each knows its containers.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
