@@ -26,7 +26,11 @@ fn pages(folder: &Path) -> BTreeMap<String, String> {
         let path = entry.unwrap().path();
         (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(&path).unwrap())
     };
-    std::fs::read_dir(folder).map(|entries| entries.map(read).collect()).unwrap_or_default()
+    let Ok(entries) = std::fs::read_dir(folder) else { return BTreeMap::new() };
+    let is_page = |entry: &std::io::Result<std::fs::DirEntry>| {
+        entry.as_ref().is_ok_and(|it| it.path().extension().is_some_and(|it| it == "1"))
+    };
+    entries.filter(is_page).map(read).collect()
 }
 
 /// `UPDATE_MAN=1 cargo test --lib cli` regenerates them.
@@ -36,7 +40,9 @@ fn the_manual_pages_say_what_the_command_line_says() {
     let made = tempfile::tempdir().unwrap();
     completions::write_pages(made.path()).unwrap();
     if std::env::var_os("UPDATE_MAN").is_some() {
-        let _ = std::fs::remove_dir_all(&folder);
+        for name in pages(&folder).keys() {
+            std::fs::remove_file(folder.join(name)).unwrap();
+        }
         completions::write_pages(&folder).unwrap();
     }
     let (made, kept) = (pages(made.path()), pages(&folder));
