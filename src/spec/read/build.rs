@@ -35,6 +35,15 @@ impl Reader<'_> {
                 self.not_applied(fields.key_span(key), message);
             }
         }
+        for key in ["entitlements", "isolation", "privileged", "ulimits"] {
+            if fields.node(key).is_some() {
+                let message = format!(
+                    "`{key}` of {} is not applied: the engine's build call has no such option",
+                    fields.what
+                );
+                self.not_applied(fields.key_span(key), message);
+            }
+        }
         let build = Build {
             context,
             dockerfile,
