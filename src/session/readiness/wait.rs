@@ -39,6 +39,8 @@ const ENTRYPOINT_WITHIN: Duration = Duration::from_mins(1);
 const ENTRYPOINT_PAUSE: Duration = Duration::from_millis(500);
 /// How long an open port may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+/// How long a service that would be restarted must have run when its probe succeeds.
+const OUTLIVES_ITS_PROBE: Duration = Duration::from_millis(500);
 /// How often to check whether a container that exited was restarted.
 const AGAIN: Duration = Duration::from_millis(50);
 /// A service keeps exiting if it has exited this many times.
@@ -165,14 +167,43 @@ impl ReadinessWait<'_> {
                 Ok(())
             }
             Until::Ready { probe: Probe::None, .. } => self.running().await,
-            Until::Ready { probe: Probe::Exec(command), after_port, .. } => {
-                self.command(command, *after_port, began, last).await
-            }
-            Until::Ready { probe: Probe::Log { pattern }, .. } => self.log(pattern, began, last).await,
-            Until::Ready { probe, .. } => {
-                self.prober.until_ready(self.service, self.container, probe, last).await
-            }
+            Until::Ready { probe, after_port, .. } => loop {
+                self.probed(probe, *after_port, began, last).await?;
+                if self.outlives_its_probe().await? {
+                    return Ok(());
+                }
+            },
         }
+    }
+
+    /// Returns when a probe succeeds.
+    async fn probed(
+        &self,
+        probe: &Probe,
+        after_port: Option<u16>,
+        began: Instant,
+        last: &watch::Sender<String>,
+    ) -> Result<(), SessionError> {
+        match probe {
+            Probe::Exec(command) => self.command(command, after_port, began, last).await,
+            Probe::Log { pattern } => self.log(pattern, began, last).await,
+            probe => self.prober.until_ready(self.service, self.container, probe, last).await,
+        }
+    }
+
+    /// Whether a service that would be restarted still runs a moment after its start: a probe can succeed just before a
+    /// service exits.
+    async fn outlives_its_probe(&self) -> Result<bool, SessionError> {
+        if self.restart == RestartPolicy::No {
+            return Ok(true);
+        }
+        let Some(started) = self.running_since().await? else { return Ok(false) };
+        let age = started.and_then(|it| Duration::try_from(jiff::Timestamp::now().duration_since(it)).ok());
+        let rest = OUTLIVES_ITS_PROBE.saturating_sub(age.unwrap_or_default());
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
+        }
+        Ok(self.running_since().await? == Some(started))
     }
 
     /// Whether the image's entrypoint has not been replaced by its server yet. True if the processes cannot be listed:
