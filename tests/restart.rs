@@ -120,8 +120,8 @@ fn what_was_stopped_on_purpose_stays_stopped() {
 fn looping() -> (World, support::Session) {
     let how = "restart: always\n    ready: { exec: [\"true\"] }";
     let world = World::with_spec(&counted("looping", "exit 1", how));
-    // It is never ready; what counts is that it lives and dies.
-    let up = world.spawn(["up", "--no-logs"]);
+    // It is never ready; it stays to be restarted.
+    let up = world.spawn(["up", "--no-logs", "--keep-on-failure"]);
     eventually("it has lived four times", || lives(&world) >= 4);
     (world, up)
 }
