@@ -544,10 +544,7 @@ services:
 "#,
     );
     let session = world.spawn(["up"]);
-    eventually("it runs", || {
-        world.engine().runs(&world.container("polite")) && world.engine().runs(&world.container("deaf"))
-    });
-    std::thread::sleep(Duration::from_millis(500));
+    eventually("it is up", || session.stderr().contains("Ctrl-C destroys it"));
 
     let down = world.sandbox(["down"]).success();
 
