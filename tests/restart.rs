@@ -4,9 +4,9 @@ mod support;
 
 use support::{World, eventually};
 
-/// A service that leaves a mark and ends after a second.
+/// A service that leaves a mark and ends after three seconds, longer than `up` takes to see that it runs.
 fn mortal(policy: &str, code: u8) -> String {
-    counted("mortal", &format!("sleep 1; exit {code}"), &format!("restart: {policy}"))
+    counted("mortal", &format!("sleep 3; exit {code}"), &format!("restart: {policy}"))
 }
 
 /// A service that leaves a mark each time, and one that looks at them.
