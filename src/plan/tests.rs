@@ -512,4 +512,15 @@ fn containers_are_created_on_a_new_volume_in_the_order_of_their_dependencies() {
     assert!(create.needs.iter().any(|need| need.to_string() == "create sbx-shop.b"), "{plan}");
 }
 
+#[test]
+fn a_container_that_mounts_a_new_volume_twice_does_not_wait_for_itself() {
+    const TWICE: &str =
+        "services:\n  a: { image: a, volumes: [\"c:/c\", \"c:/ro:ro\"] }\nvolumes: { c: {} }\n";
+    let spec = spec(TWICE);
+    let plan = plan(&wish(&spec), &with_images(&["a"])).unwrap();
+    for step in plan.steps() {
+        assert!(!step.needs.contains(&step.id), "{plan}");
+    }
+}
+
 mod compose_keys;

@@ -130,7 +130,8 @@ impl Planner<'_> {
         // others depend on.
         for volume in volumes.values() {
             let before = self.last_on.insert(volume.key.clone(), made.clone());
-            needs.extend(before.filter(|_| self.is_new(&volume.key)));
+            // One container may mount a volume at several targets.
+            needs.extend(before.filter(|before| *before != made && self.is_new(&volume.key)));
         }
         self.add_for(Some(&service.name), made.clone(), Op::CreateContainer(Box::new(create)), cause, needs);
         self.furnish(service, name, volumes, cause);

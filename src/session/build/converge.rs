@@ -158,10 +158,7 @@ pub async fn images(
     }
     let prober = GatewayProber::new(Arc::clone(&site.engine), String::new());
     let workshop = workshop(site, spec, &Arc::new(Values::default()), prober, Duration::MAX);
-    run(workshop, plan, token).await.map_err(|halt| match halt {
-        Halt::Failed(_, error) => error,
-        Halt::Cancelled => SessionError::Cancelled,
-    })?;
+    run(workshop, plan, token).await.map_err(error_of)?;
     Ok(observe::images(&*site.engine, spec).await?)
 }
 
@@ -243,7 +240,6 @@ pub async fn raise(
                 break;
             }
             Ok(()) => break,
-            Err(Halt::Cancelled) => return Err(SessionError::Cancelled),
             Err(Halt::Failed(step, error)) if attempt < ATTEMPTS => {
                 let whose = PlanOwner { spec: &order.spec, ports: order.ports, gateway };
                 if !lost.to_others(&*site.engine, &whose, &survey.observed, &step.op, &error).await? {
@@ -251,6 +247,7 @@ pub async fn raise(
                 }
             }
             Err(Halt::Failed(step, error)) => return Err(named(order, &step.op, error)),
+            Err(halt) => return Err(error_of(halt)),
         }
     }
     Ok(())
@@ -347,10 +344,7 @@ pub async fn start(
     let plan = plan::plan_start(spec, name, id, &observed, which);
     let prober = GatewayProber::new(Arc::clone(&site.engine), identity::gateway(name.as_str()));
     let workshop = workshop(site, spec, &values, prober, patience);
-    run(workshop, plan, token).await.map_err(|halt| match halt {
-        Halt::Failed(_, error) => error,
-        Halt::Cancelled => SessionError::Cancelled,
-    })
+    run(workshop, plan, token).await.map_err(error_of)
 }
 
 /// Checks for services that failed after they were ready and that will not be restarted.
@@ -460,4 +454,21 @@ fn moved<'a>(spec: &Spec, services: &'a [ServiceStatus]) -> impl Iterator<Item =
         let (service, target, wanted) = (port.service.to_string(), port.target, wanted.start);
         Some(Event::PortMoved { service, target, wanted, given: *given.first()? })
     })
+}
+
+/// Why a plan stopped, without the step.
+fn error_of(halt: Halt<SessionError>) -> SessionError {
+    match halt {
+        Halt::Failed(_, error) => error,
+        Halt::Cancelled => SessionError::Cancelled,
+        Halt::Stuck(steps) => {
+            let steps: Vec<String> = steps.iter().map(|step| format!("`{step}`")).collect();
+            SessionError::Data {
+                what: format!("these steps of the plan wait for each other: {}", steps.join(", ")),
+                hint: Some(
+                    "this is a fault of sandbox; `sandbox up --dry-run` shows the plan to report".to_owned(),
+                ),
+            }
+        }
+    }
 }

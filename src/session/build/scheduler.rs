@@ -60,13 +60,15 @@ pub enum Halt<E> {
     Failed(Box<Step>, E),
     /// The token was cancelled.
     Cancelled,
+    /// These steps wait for each other.
+    Stuck(Vec<StepId>),
 }
 
 /// Runs every step of `plan` through `perform`.
 ///
 /// # Errors
 /// The first failure, once all running steps have ended; [`Halt::Cancelled`] if the caller cancelled `token` before
-/// every step was done.
+/// every step was done; [`Halt::Stuck`] if steps remain that can never start.
 pub async fn run<E, F, Fut>(plan: Plan, token: &CancellationToken, perform: F) -> Result<(), Halt<E>>
 where
     E: Send + 'static,
@@ -107,8 +109,9 @@ where
     match failure {
         Some(_) if token.is_cancelled() => Err(Halt::Cancelled),
         Some((step, error)) => Err(Halt::Failed(Box::new(Arc::unwrap_or_clone(step)), error)),
-        None if token.is_cancelled() && !waiting.is_empty() => Err(Halt::Cancelled),
-        None => Ok(()),
+        None if waiting.is_empty() => Ok(()),
+        None if token.is_cancelled() => Err(Halt::Cancelled),
+        None => Err(Halt::Stuck(waiting.into_keys().collect())),
     }
 }
 
