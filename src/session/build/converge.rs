@@ -381,7 +381,7 @@ async fn none_failed(
 pub async fn tell_up(
     site: &Context,
     order: &BuildRequest,
-    manner: &SnapshotMode,
+    manner: &AttachMode,
     elapsed: Duration,
 ) -> Result<(), SessionError> {
     let Some(sighting) = inspect::sandbox(&*site.engine, &site.scope, &order.name).await? else {
@@ -399,8 +399,8 @@ pub async fn tell_up(
         .into_iter()
         .for_each(|event| site.events.emit(event));
     let end = match manner {
-        SnapshotMode::Detached(lifetime) => lifetime.end(Timestamp::now(), Attachment::Detached),
-        SnapshotMode::Session | SnapshotMode::Visit => end(site, order).await,
+        AttachMode::Detached(lifetime) => lifetime.end(Timestamp::now(), Attachment::Detached),
+        AttachMode::Session | AttachMode::Visit => end(site, order).await,
     };
     site.events.emit(Event::Up {
         name: order.name.to_string(),
@@ -408,15 +408,15 @@ pub async fn tell_up(
         deadline: end.map(|end| end.at),
         if_unused: end.is_some_and(|end| end.unless_used),
         elapsed,
-        attached: !matches!(manner, SnapshotMode::Detached(_)),
-        stays: !matches!(manner, SnapshotMode::Session),
+        attached: !matches!(manner, AttachMode::Detached(_)),
+        stays: !matches!(manner, AttachMode::Session),
     });
     Ok(())
 }
 
 /// How a client relates to a sandbox that it has brought up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SnapshotMode {
+pub enum AttachMode {
     /// It is the sandbox's session: when it ends, the sandbox is destroyed.
     Session,
     /// It is attached to a sandbox that outlives it.

@@ -18,7 +18,7 @@ use crate::agent::client::{Keeper, KeeperError, Lease};
 use crate::agent::protocol::{ExitAction, Lifetime, Notice, Reason};
 use crate::engine::identity;
 use crate::session::build::bake::Missing;
-use crate::session::build::converge::{BuildRequest, Context, SnapshotMode};
+use crate::session::build::converge::{AttachMode, BuildRequest, Context};
 use crate::session::build::limits;
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
@@ -236,11 +236,11 @@ impl Running {
         self.on_failure == OnFailure::Keep && !self.existed && failed
     }
 
-    fn manner(&self) -> SnapshotMode {
+    fn manner(&self) -> AttachMode {
         match &self.purpose {
-            Some(Purpose::Detached { lifetime }) => SnapshotMode::Detached(lifetime.clone()),
-            _ if self.existed => SnapshotMode::Visit,
-            _ => SnapshotMode::Session,
+            Some(Purpose::Detached { lifetime }) => AttachMode::Detached(lifetime.clone()),
+            _ if self.existed => AttachMode::Visit,
+            _ => AttachMode::Session,
         }
     }
 
@@ -300,11 +300,11 @@ impl Running {
         let manner = self.manner();
         // A client that continues to change the sandbox keeps the lease for it.
         let changes = matches!(self.purpose, Some(Purpose::Attached { beside: Some(_), .. }));
-        if let (SnapshotMode::Visit, false, Some(lease)) = (&manner, changes, &mut self.lease) {
+        if let (AttachMode::Visit, false, Some(lease)) = (&manner, changes, &mut self.lease) {
             lease.watch().await?;
             self.use_on();
         }
-        if !matches!(manner, SnapshotMode::Detached(_)) {
+        if !matches!(manner, AttachMode::Detached(_)) {
             let (site, name) = (&self.site, &self.order.name);
             refusals::follow(&site.engine, &site.events, name, self.began, &self.token);
         }
@@ -370,7 +370,7 @@ impl Running {
         });
     }
 
-    fn run_beside(&mut self, beside: SideTask, manner: SnapshotMode) {
+    fn run_beside(&mut self, beside: SideTask, manner: AttachMode) {
         let raised = RunningSandbox {
             site: self.site.clone(),
             keeper: self.keeper.clone(),

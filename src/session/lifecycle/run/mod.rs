@@ -24,7 +24,7 @@ use crate::agent::client::{Keeper, Lease};
 use crate::agent::protocol::{Lifetime, Reason};
 use crate::plan::Age;
 use crate::session::build::bake::{self, Missing};
-use crate::session::build::converge::{self, BuildRequest, Context, SnapshotMode};
+use crate::session::build::converge::{self, AttachMode, BuildRequest, Context};
 use crate::session::data::from_snapshot;
 use crate::session::data::secret_store;
 use crate::session::error::SessionError;
@@ -75,7 +75,7 @@ pub struct RunningSandbox {
     /// When it ends at the latest.
     pub deadline: Option<Timestamp>,
     /// How this client relates to it.
-    pub(crate) manner: SnapshotMode,
+    pub(crate) manner: AttachMode,
     /// Cancelled when the session ends.
     pub token: CancellationToken,
     /// Follows logs, if they are shown.
@@ -188,7 +188,7 @@ async fn build(
     keeper: &Keeper,
     order: BuildRequest,
     missing: Missing,
-    manner: &SnapshotMode,
+    manner: &AttachMode,
     token: &CancellationToken,
 ) -> Result<(), SessionError> {
     let began = Instant::now();
