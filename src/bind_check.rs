@@ -19,6 +19,15 @@ use crate::engine::{
 /// # Errors
 /// Fails if the engine fails, or with an error of kind [`ErrorKind::Invalid`] that names the link.
 pub async fn start(engine: &dyn Engine, container: &str) -> Result<()> {
+    check(engine, container).await?;
+    engine.start_container(container).await
+}
+
+/// Checks the binds of a service's container as [`start`] does, without starting it.
+///
+/// # Errors
+/// As [`start`].
+pub async fn check(engine: &dyn Engine, container: &str) -> Result<()> {
     if let Some(planted) = find_link(engine, container).await? {
         return Err(EngineError::new(
             "start",
@@ -28,7 +37,7 @@ pub async fn start(engine: &dyn Engine, container: &str) -> Result<()> {
             planted.to_string(),
         ));
     }
-    engine.start_container(container).await
+    Ok(())
 }
 
 /// A symbolic link in the path of a bind's source.

@@ -20,7 +20,8 @@ services:
         echo life >> /src/lives
         ls /data > /src/seen
         [ -h /src/data ] || { mv /src/data /src/moved; ln -s / /src/data; }
-        sleep 1
+        sleep "$${LIFE:-5}"
+    environment: { LIFE: "${LIFE:-}" }
     restart: always
     volumes: [".:/src", "./data:/data"]
   watcher:
@@ -53,6 +54,18 @@ fn a_bind_that_a_service_replaced_by_a_link_is_not_mounted_at_the_next_start() {
     world.sandbox(["down"]).success();
     world.sandbox(["up", "-d"]).exits(2).says("is a symbolic link");
     assert_eq!(read(&world.project().join("seen")), "mine\n");
+}
+
+#[test]
+fn up_ends_when_a_service_may_not_start_again() {
+    let world = World::with_spec(REPLACING);
+    world.file("data/mine", "").file("seen", "");
+
+    let failed = world.command(["up", "-d"]).env("LIFE", "0.1").run();
+
+    failed.exits(1).says("is a symbolic link").says("thief");
+    assert_eq!(read(&world.project().join("seen")), "mine\n");
+    world.engine().becomes_clean();
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::attempt::{self, Backoff, LogReader};
 use super::gateway_probe::GatewayProber;
 use super::log_tail::tail;
 use super::takeover::entrypoint_runs;
+use crate::bind_check;
 use crate::engine::{Container, ContainerState, Engine, EngineError, HealthStatus, LogOptions};
 use crate::plan::{Handover, Until};
 use crate::session::error::SessionError;
@@ -321,10 +322,16 @@ impl ReadinessWait<'_> {
         }
     }
 
-    /// Returns when the container runs again, or has exited again, since it exited at that time.
+    /// Returns when the container runs again, or has exited again, since it exited at that time. Fails if the keeper
+    /// refuses to start it again, because a service replaced part of a bind's source with a link.
     async fn started_after(&self, finished: Option<jiff::Timestamp>) -> Result<(), EngineError> {
+        let mut checked = Instant::now();
         loop {
             tokio::time::sleep(AGAIN).await;
+            if checked.elapsed() >= VERDICT_PAUSE {
+                bind_check::check(&**self.engine, self.container).await?;
+                checked = Instant::now();
+            }
             let now = self.engine.container(self.container).await?;
             if now.is_none_or(|now| !has_ended(Some(&now)) || now.finished_at != finished) {
                 return Ok(());
