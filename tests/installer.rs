@@ -37,10 +37,16 @@ fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
     let file = path.rsplit('/').next().unwrap_or_default();
     match fs::read(folder.join(file)) {
         Ok(bytes) => {
-            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", bytes.len())?;
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                bytes.len()
+            )?;
             stream.write_all(&bytes)
         }
-        Err(_) => stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+        Err(_) => {
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        }
     }
 }
 

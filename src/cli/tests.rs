@@ -52,3 +52,34 @@ fn the_manual_pages_say_what_the_command_line_says() {
         assert!(kept[&name] == page, "man/{name} is out of step: UPDATE_MAN=1 cargo test --lib cli");
     }
 }
+
+/// The lines of a document's console blocks that are commands of ours, without comments and redirections.
+fn commands(document: &str) -> Vec<String> {
+    let blocks = document.split("```").skip(1).step_by(2);
+    let consoles = blocks.filter(|block| block.starts_with(['\n', 'c']) || block.starts_with("sh\n"));
+    let lines = consoles.flat_map(|block| block.lines().skip(1)).map(|line| line.trim_start_matches("$ "));
+    lines
+        .filter(|line| line.starts_with("sandbox "))
+        .map(|line| line.split(" #").next().unwrap_or_default().trim())
+        .map(|line| line.split([';', '|', '>']).next().unwrap_or_default().trim_end_matches(" 2").to_owned())
+        .collect()
+}
+
+#[test]
+fn the_command_line_accepts_every_command_in_the_documents() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let markdown = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|it| it == "md")).collect::<Vec<_>>()
+    };
+    let mut accepted = 0;
+    for path in markdown(root).into_iter().chain(markdown(&root.join("man"))) {
+        for command in commands(&std::fs::read_to_string(&path).unwrap()) {
+            let words = shlex::split(&command).expect("a document has no unclosed quotes");
+            let parsed = Cli::try_parse_from(words);
+            assert!(parsed.is_ok(), "{}: {command}\n{}", path.display(), parsed.err().unwrap());
+            accepted += 1;
+        }
+    }
+    assert!(accepted > 40, "only {accepted} commands were found");
+}
