@@ -170,13 +170,17 @@ fn is_said(source: &str, part: &str) -> bool {
 
 /// The source as one line, without the marks of code in messages.
 fn sources(folder: &Path) -> String {
+    let continued = Regex::new(r"\\\n\s*").unwrap();
+    continued.replace_all(&source_of(folder), "").replace('`', "")
+}
+
+fn source_of(folder: &Path) -> String {
     let mut text = String::new();
     for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
-            text.push_str(&sources(&path));
+            text.push_str(&source_of(&path));
         } else if path.extension().is_some_and(|it| it == "rs") {
-            let continued = Regex::new(r"\\\n\s*").unwrap();
-            text.push_str(&continued.replace_all(&fs::read_to_string(path).unwrap(), "").replace('`', ""));
+            text.push_str(&fs::read_to_string(path).unwrap());
         }
     }
     text

@@ -10,7 +10,7 @@ use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
 
 /// The grace of a sandbox whose lease request is unknown.
-pub const GRACE: Duration = Duration::from_secs(10);
+pub const GRACE: Duration = crate::spec::Lifetime::GRACE;
 
 /// The state of the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
