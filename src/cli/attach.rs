@@ -18,7 +18,7 @@ pub struct Args {
     /// Do not attach standard input
     #[arg(long)]
     no_stdin: bool,
-    /// Whether signals are passed on to the process
+    /// Proxy received signals to the process
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", action = clap::ArgAction::Set)]
     sig_proxy: bool,

@@ -21,7 +21,7 @@ pub struct Args {
     /// Sandbox (default: that of the directory) and time to add to what it has left
     #[arg(value_name = "[NAME] DURATION", num_args = 0..=2, add = ArgValueCandidates::new(complete::sandboxes))]
     words: Vec<String>,
-    /// Set the deadline instead: a time of day (18:00), a moment, or a length from now (2h)
+    /// Set the deadline instead: a time of day (18:00), a timestamp, or a duration from now (2h)
     #[arg(long, visible_alias = "to", value_name = "TIME", value_parser = moment)]
     until: Option<Timestamp>,
 }

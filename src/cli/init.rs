@@ -47,7 +47,7 @@ pub struct Args {
     /// Longest life of a sandbox (default: 8h)
     #[arg(long, value_name = "DURATION", value_parser = ttl)]
     ttl: Option<String>,
-    /// Do not ask; use the defaults for what no option says
+    /// Do not prompt; use the defaults for options that are not given
     #[arg(long, short = 'y')]
     yes: bool,
     /// Overwrite an existing spec

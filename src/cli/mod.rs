@@ -89,7 +89,7 @@ pub struct Cli {
 pub enum Verb {
     /// Write a first spec, from a Compose file or from a few questions
     Init(Box<init::Args>),
-    /// Build the sandbox and show how to reach it; leaving destroys it
+    /// Build the sandbox and show how to reach it; Ctrl-C destroys it
     Up(Box<up::Args>),
     /// Destroy sandboxes with all their data
     Down(down::Args),
@@ -97,7 +97,7 @@ pub enum Verb {
     Run(Box<run::Args>),
     /// Build a sandbox, open a shell with its addresses, destroy it
     Shell(Box<run::ShellArgs>),
-    /// Move a sandbox's deadline
+    /// Add to a sandbox's remaining time, or set its deadline
     Extend(extend::Args),
     /// Create the containers without starting them
     Create(Box<create::Args>),
@@ -109,9 +109,9 @@ pub enum Verb {
     Restart(lifecycle::StopArgs),
     /// Send a signal to services
     Kill(kill::Args),
-    /// Freeze the processes of services
+    /// Pause the processes of services
     Pause(pause::Args),
-    /// Let the processes of paused services go on
+    /// Resume the processes of paused services
     Unpause(pause::Args),
     /// Remove the containers of stopped services
     Rm(rm::Args),
@@ -127,11 +127,11 @@ pub enum Verb {
     Images(images::Args),
     /// Run the seeds ahead of the first `up`
     Bake(Box<bake::Args>),
-    /// Put data back to its first state, or to a snapshot
+    /// Restore data to its initial state, or to a snapshot
     Reset(reset::Args),
     /// Copy a sandbox with its current data
     Fork(fork::Args),
-    /// Keep data under a name
+    /// Take, list, export and import snapshots of data
     Snapshot(snapshot::Args),
     /// List a sandbox's volumes
     Volumes(volumes::Args),
@@ -141,7 +141,7 @@ pub enum Verb {
     Egress(egress::Args),
     /// Add latency, loss or a cut to a service's traffic
     Fault(fault::Args),
-    /// Show the disk use of snapshots and baselines, and free it
+    /// Show the disk use of snapshots and baselines, and remove unused ones
     Gc(gc::Args),
     /// List sandboxes
     Ls(ls::Args),
@@ -163,7 +163,7 @@ pub enum Verb {
     Cp(cp::Args),
     /// Open a service in the browser
     Open(open::Args),
-    /// Show what happens to a sandbox, as it happens
+    /// Show the events of a sandbox, and follow them
     Events(events::Args),
     /// Wait until services stop
     Wait(wait::Args),

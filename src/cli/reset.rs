@@ -14,10 +14,10 @@ use clap_complete::engine::ArgValueCandidates;
 /// Arguments of `reset`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Service or volume to put back (default: everything)
+    /// Service or volume to restore (default: everything)
     #[arg(value_name = "SERVICE|VOLUME", add = ArgValueCandidates::new(complete::services))]
     what: Option<String>,
-    /// Snapshot to go back to (default: what the data was made from)
+    /// Snapshot to restore (default: the baseline or snapshot that the data was cloned from)
     #[arg(long, value_name = "SNAPSHOT", value_parser = named, add = ArgValueCandidates::new(complete::snapshots))]
     to: Option<SetPath>,
 }

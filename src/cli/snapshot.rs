@@ -31,12 +31,12 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Keep a sandbox's current data
+    /// Take a snapshot of a sandbox's current data
     Create {
         /// Name of the snapshot
         #[arg(value_name = "SNAPSHOT", value_parser = named)]
         snapshot: SetPath,
-        /// Freeze the services for a moment instead of stopping them
+        /// Pause the services during the copy instead of stopping them: faster, but as after a power failure
         #[arg(long)]
         crash: bool,
         /// Note to keep with the snapshot

@@ -125,7 +125,7 @@ impl Display for Scaffold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = match &self.basis {
             Basis::Compose(file) => {
-                format!("What `sandbox up` adds to {file}, which goes on serving Compose as well.")
+                format!("What `sandbox up` adds to {file}; Compose reads that file as before.")
             }
             Basis::Services { .. } => "What `sandbox up` builds here.".to_owned(),
         };
@@ -147,7 +147,7 @@ impl Display for Scaffold {
 fn around(file: &str) -> String {
     format!(
         "include: [{}]\n\n\
-         # Data that services begin with, and how they are seen to be ready, stand in the Compose file under\n\
+         # Seeds and readiness checks go into the Compose file, under\n\
          # `x-sandbox` in a service or volume:\n\
          #\n\
          #   services:\n\

@@ -32,7 +32,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("down", &["sandbox down", "sandbox down shop-main shop-fix", "sandbox down --all"]),
     ("run", &["sandbox run -- npm test", "sandbox run --in web -- pytest -x"]),
-    ("shell", &["sandbox shell", "sandbox shell --egress deny"]),
+    ("shell", &["sandbox shell", "sandbox shell --egress allow"]),
     ("extend", &["sandbox extend 2h", "sandbox extend shop-main 90m", "sandbox extend --until 18:00"]),
     ("create", &["sandbox create", "sandbox create db"]),
     ("start", &["sandbox start", "sandbox start db"]),
