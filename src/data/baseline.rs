@@ -10,7 +10,7 @@ use super::manifest::FORMAT;
 use super::seed::Inputs;
 use crate::engine::Image;
 use crate::plan::volumes_of;
-use crate::spec::{Mount, MountKind, NetworkMode, Seed, Service, ServiceName, SnapshotRef, Spec};
+use crate::spec::{Mount, MountKind, NetworkMode, Service, ServiceName, Spec};
 use crate::storage::{Namespace, SetName, SetPath, VolumeName};
 
 /// Version of the bake rules. Baselines made under earlier rules may be incomplete and are not reused.
@@ -108,9 +108,7 @@ pub fn key(
         .volumes
         .iter()
         .filter(|(name, _)| set.volumes.iter().any(|kept| kept.as_str() == name.as_str()))
-        .map(|(name, volume)| {
-            (name.as_str(), volume.seed.iter().map(|seed| seed_shape(&spec.folder, seed)).collect())
-        })
+        .map(|(name, volume)| (name.as_str(), volume.seed.iter().map(|seed| seed.kind().shape()).collect()))
         .collect();
     let secrets: BTreeMap<&str, Value> =
         spec.secrets.iter().map(|(name, secret)| (name.as_str(), json!(secret.source))).collect();
@@ -152,7 +150,7 @@ fn shape(spec: &Spec, service: &Service, image: Option<&Image>) -> Value {
         "depends_on": service.depends_on.keys().collect::<Vec<_>>(),
         "pre_start": service.pre_start,
         "post_start": service.post_start,
-        "seed": service.seed.iter().map(|seed| seed_shape(&spec.folder, seed)).collect::<Vec<_>>(),
+        "seed": service.seed.iter().map(|seed| seed.kind().shape()).collect::<Vec<_>>(),
     });
     relative(&spec.folder, shape)
 }
@@ -180,20 +178,6 @@ fn mount_shape(mount: &Mount) -> Value {
     json!([mount.target, what, mount.read_only])
 }
 
-/// A seed without its files' paths, because files count by name and content.
-fn seed_shape(folder: &Path, seed: &Seed) -> Value {
-    let shape = match seed {
-        Seed::Copy { to, owner, .. } => json!({"copy": [to, owner]}),
-        Seed::Sql { database, user, .. } => json!({"sql": [database, user]}),
-        Seed::Exec { command, user, stdin, .. } => json!({"exec": [command, user, stdin.is_some()]}),
-        Seed::Snapshot { snapshot, volume, .. } => match snapshot {
-            SnapshotRef::Stored(name) => json!({"snapshot": [name, volume]}),
-            SnapshotRef::File(_) => json!({"snapshot": [null, volume]}),
-        },
-    };
-    relative(folder, shape)
-}
-
 /// Removes the spec's folder from paths, so that all checkouts of a spec have the same key.
 fn relative(folder: &Path, value: Value) -> Value {
     match value {
@@ -210,18 +194,20 @@ fn relative(folder: &Path, value: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{At, Dependency, Port, VolumeName as SpecVolume, VolumeOptions};
+    use crate::spec::{
+        At, CopySeed, Dependency, Port, Seed, SqlSeed, VolumeName as SpecVolume, VolumeOptions,
+    };
 
     fn spec() -> Spec {
         let mut db = service("db");
         db.mounts.push(mount("pgdata", "/var/lib/postgresql/data"));
-        db.seed.push(Seed::Sql {
+        db.seed.push(Seed::Sql(SqlSeed {
             pattern: "*.sql".to_owned(),
             files: vec!["/repo/a.sql".into()],
             database: None,
             user: None,
             at: At::default(),
-        });
+        }));
         db.depends_on.insert(ServiceName::new("net").unwrap(), Dependency::default());
         let mut cache = service("cache");
         cache.mounts.push(mount("cache", "/data"));
@@ -229,7 +215,12 @@ mod tests {
         web.mounts.push(mount("uploads", "/uploads"));
         let services = [db, cache, web, service("net")];
         let mut volume = crate::spec::Volume::default();
-        volume.seed.push(Seed::Copy { source: "/repo/up".into(), to: None, owner: None, at: At::default() });
+        volume.seed.push(Seed::Copy(CopySeed {
+            source: "/repo/up".into(),
+            to: None,
+            owner: None,
+            at: At::default(),
+        }));
         Spec {
             name: crate::spec::ProjectName::new("shop").unwrap(),
             folder: "/repo".into(),

@@ -264,7 +264,7 @@ impl fmt::Display for Op {
                 write!(f, "create container `{}` from `{}`", container.name, container.image)
             }
             Self::Fill { container, target, seed } => {
-                write!(f, "fill `{target}` of `{container}` with {}", seed_words(seed))
+                write!(f, "fill `{target}` of `{container}` with {seed}")
             }
             Self::Keep { secrets, .. } => {
                 f.write_str("keep beside the data: secret")?;
@@ -283,7 +283,7 @@ impl fmt::Display for Op {
                 write!(f, "run in `{container}`: {}", hook.command.join(" "))
             }
             Self::Await { container, until, .. } => write!(f, "wait until `{container}` {until}"),
-            Self::Seed { container, seed, .. } => write!(f, "seed `{container}` with {}", seed_words(seed)),
+            Self::Seed { container, seed, .. } => write!(f, "seed `{container}` with {seed}"),
             Self::Stop { container } => write!(f, "stop `{container}`"),
             Self::RemoveNetwork { network } => write!(f, "remove network `{network}`"),
             Self::RemoveContainer { container } => write!(f, "remove container `{container}`"),
@@ -334,20 +334,4 @@ impl fmt::Display for Until {
 fn port_list(ports: &[u16]) -> String {
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
     format!("port {}", ports.join(" or "))
-}
-
-/// Describes a seed in a few words.
-pub(super) fn seed_words(seed: &Seed) -> String {
-    match seed {
-        Seed::Copy { source, .. } => format!("copy of {}", source.display()),
-        Seed::Sql { pattern, .. } => format!("sql {pattern}"),
-        Seed::Exec { command, stdin: Some(file), .. } => {
-            format!("exec {} < {}", command.join(" "), file.display())
-        }
-        Seed::Exec { command, .. } => format!("exec {}", command.join(" ")),
-        Seed::Snapshot { snapshot, .. } => match snapshot {
-            crate::spec::SnapshotRef::Stored(name) => format!("snapshot {name}"),
-            crate::spec::SnapshotRef::File(path) => format!("snapshot {}", path.display()),
-        },
-    }
 }

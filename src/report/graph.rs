@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::style::{Glyphs, OutputStyle, Tint};
-use crate::spec::{self, Condition, EgressPolicy, ImageSource, MountKind, Seed, Service, SnapshotRef, Spec};
+use crate::spec::{self, Condition, EgressPolicy, ImageSource, MountKind, Seed, Service, Spec};
 
 /// The content of the graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -143,15 +143,7 @@ fn mounted(spec: &Spec, mount: &spec::Mount) -> Mount {
 }
 
 fn seeded(spec: &Spec, seed: &Seed) -> String {
-    let path = |path: &std::path::Path| near(spec, &path.to_string_lossy());
-    match seed {
-        Seed::Copy { source, .. } => format!("copy {}", path(source)),
-        Seed::Sql { pattern, .. } => format!("sql {}", near(spec, pattern)),
-        Seed::Exec { command, stdin: Some(file), .. } => format!("{} < {}", command.join(" "), path(file)),
-        Seed::Exec { command, .. } => command.join(" "),
-        Seed::Snapshot { snapshot: SnapshotRef::Stored(name), .. } => format!("snapshot {name}"),
-        Seed::Snapshot { snapshot: SnapshotRef::File(file), .. } => format!("snapshot {}", path(file)),
-    }
+    seed.kind().describe(&|path| near(spec, &path.to_string_lossy()))
 }
 
 /// A path as it is written in the spec.

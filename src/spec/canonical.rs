@@ -405,21 +405,7 @@ fn seeds(map: &mut Map, base: &Base<'_>) {
             Node { value: std::mem::replace(&mut node.value, Value::Null), span: node.span, tag: None };
         node.value = Value::Seq(vec![inner]);
     }
-    items(map, "seed", |seed| {
-        for key in ["copy", "stdin"] {
-            path(seed, key, base);
-        }
-        match seed.get_mut("sql") {
-            Some(Node { value: Value::Seq(list), .. }) => list.iter_mut().for_each(|one| absolute(one, base)),
-            Some(one) => absolute(one, base),
-            None => {}
-        }
-        if let Some(snapshot) = seed.get_mut("snapshot")
-            && is_file_reference(snapshot.as_str().unwrap_or_default())
-        {
-            absolute(snapshot, base);
-        }
-    });
+    items(map, "seed", |seed| super::seed::SYNTAX.iter().for_each(|kind| (kind.resolve)(seed, base)));
 }
 
 /// Whether the reference is a snapshot file.
@@ -427,7 +413,8 @@ pub(super) fn is_file_reference(text: &str) -> bool {
     text.contains('/') || text.ends_with(".sandbox.tar.zst")
 }
 
-fn path(map: &mut Map, key: &str, base: &Base<'_>) {
+/// Makes the path at a key absolute.
+pub(super) fn path(map: &mut Map, key: &str, base: &Base<'_>) {
     if let Some(node) = map.get_mut(key) {
         absolute(node, base);
     }

@@ -6,8 +6,7 @@ use super::canonical;
 use super::find;
 use super::hints;
 use super::model::{
-    At, ConfigSource, Mount, MountKind, NetworkMode, SecretSource, Seed, Service, SnapshotRef, Spec,
-    SpecOrigin,
+    At, ConfigSource, Mount, MountKind, NetworkMode, SecretSource, Service, Spec, SpecOrigin,
 };
 use super::planted;
 use super::problem::{Problem, ProblemKind, Problems};
@@ -290,11 +289,11 @@ impl Guard {
     /// Finds stored data that a foreign spec names: it belongs to someone else.
     fn stored(&mut self, spec: &Spec) {
         for seed in spec.volumes.values().flat_map(|volume| &volume.seed) {
-            if let Seed::Snapshot { snapshot: SnapshotRef::Stored(name), at, .. } = seed {
+            if let Some(name) = seed.kind().stored_snapshot() {
                 let message = format!(
                     "the spec, which came out of a snapshot file, takes data of the snapshot `{name}`"
                 );
-                self.push(at, message);
+                self.push(seed.kind().at(), message);
             }
         }
     }
@@ -360,17 +359,8 @@ impl Guard {
             seeds.chain(spec.volumes.iter().map(|(name, volume)| (format!("volume `{name}`"), &volume.seed)));
         for (what, seeds) in seeds {
             for seed in seeds {
-                match seed {
-                    Seed::Copy { source, at, .. } => files.push((at, what.clone(), source)),
-                    Seed::Sql { files: sql, at, .. } => {
-                        files.extend(sql.iter().map(|file| (at, what.clone(), file.as_path())));
-                    }
-                    Seed::Exec { stdin: Some(file), at, .. }
-                    | Seed::Snapshot { snapshot: SnapshotRef::File(file), at, .. } => {
-                        files.push((at, what.clone(), file));
-                    }
-                    Seed::Exec { .. } | Seed::Snapshot { .. } => {}
-                }
+                let seed = seed.kind();
+                files.extend(seed.files().into_iter().map(|file| (seed.at(), what.clone(), file)));
             }
         }
         for (at, what, file) in files {

@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use super::canonical;
-use super::model::{At, ConfigSource, MountKind, SecretSource, Seed, SnapshotRef, Spec};
+use super::model::{At, ConfigSource, MountKind, SecretSource, Spec};
 use super::problem::{Problem, ProblemKind};
+use super::seed::Seed;
 use crate::host_files::WritableFolders;
 
 /// The hint for such a link.
@@ -72,18 +73,8 @@ fn paths(spec: &Spec) -> Vec<(&At, String, &Path)> {
 }
 
 fn add_seed<'a>(paths: &mut Vec<(&'a At, String, &'a Path)>, what: &str, seed: &'a Seed) {
-    let what = format!("a seed of {what}");
-    match seed {
-        Seed::Copy { source, at, .. } => paths.push((at, what, source)),
-        Seed::Sql { files, at, .. } => {
-            paths.extend(files.iter().map(|file| (at, what.clone(), file.as_path())));
-        }
-        Seed::Exec { stdin: Some(file), at, .. }
-        | Seed::Snapshot { snapshot: SnapshotRef::File(file), at, .. } => {
-            paths.push((at, what, file));
-        }
-        Seed::Exec { .. } | Seed::Snapshot { .. } => {}
-    }
+    let seed = seed.kind();
+    paths.extend(seed.files().into_iter().map(|file| (seed.at(), format!("a seed of {what}"), file)));
 }
 
 #[cfg(test)]

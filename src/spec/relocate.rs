@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::canonical;
-use super::model::{
-    Build, ConfigSource, Dockerfile, ImageSource, MountKind, SecretSource, Seed, Service, SnapshotRef, Spec,
-};
+use super::model::{Build, ConfigSource, Dockerfile, ImageSource, MountKind, SecretSource, Service, Spec};
+use super::seed::Seed;
 
 /// The folder of a spec whose paths are relative to the project.
 pub const ANYWHERE: &str = ".";
@@ -86,15 +85,7 @@ impl Mover {
     }
 
     fn seed(&self, seed: &mut Seed) {
-        match seed {
-            Seed::Copy { source, .. } => self.path(source),
-            Seed::Sql { files, .. } => files.iter_mut().for_each(|file| self.path(file)),
-            Seed::Exec { stdin: Some(file), .. }
-            | Seed::Snapshot { snapshot: SnapshotRef::File(file), .. } => {
-                self.path(file);
-            }
-            Seed::Exec { .. } | Seed::Snapshot { .. } => {}
-        }
+        seed.kind_mut().files_mut().into_iter().for_each(|file| self.path(file));
     }
 }
 

@@ -129,13 +129,15 @@ fn our_own_words_arrive_in_the_model() {
     assert_eq!(db.durable, Some(Durability::Durable));
     let ready = db.ready.as_ref().unwrap();
     assert_eq!(ready.probe, Probe::Exec(vec!["pg_isready".into(), "-U".into(), "postgres".into()]));
-    let [Seed::Sql { files, .. }, Seed::Exec { stdin: Some(stdin), .. }] = db.seed.as_slice() else {
+    let [Seed::Sql(SqlSeed { files, .. }), Seed::Exec(ExecSeed { stdin: Some(stdin), .. })] =
+        db.seed.as_slice()
+    else {
         panic!("{:?}", db.seed)
     };
     assert_eq!(files.len(), 2);
     assert!(stdin.is_absolute());
     assert_eq!(spec.secrets["db_password"].source, SecretSource::Generate(24));
-    let Seed::Snapshot { snapshot, .. } = &spec.volumes["search"].seed[0] else { panic!() };
+    let Seed::Snapshot(SnapshotSeed { snapshot, .. }) = &spec.volumes["search"].seed[0] else { panic!() };
     assert_eq!(*snapshot, SnapshotRef::Stored("prod-2026-11-01".into()));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 }

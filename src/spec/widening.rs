@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::guard;
-use super::model::{
-    Build, ConfigSource, Dockerfile, EgressPolicy, MountKind, SecretSource, Seed, Service, SnapshotRef, Spec,
-};
+use super::model::{Build, ConfigSource, Dockerfile, EgressPolicy, MountKind, SecretSource, Service, Spec};
+use super::seed::Seed;
 
 /// Everything that `after` requests and `before` does not, as text for the user. `environment` is the user's own: if a
 /// value of it newly appears in the spec, the result names its variable.
@@ -102,14 +101,8 @@ fn of_build(build: &Build, add: &mut impl FnMut(&str, &Path)) {
 }
 
 fn of_seed(seed: &Seed, add: &mut impl FnMut(&str, &Path)) {
-    match seed {
-        Seed::Copy { source, .. } => add("the file or folder", source),
-        Seed::Sql { files, .. } => files.iter().for_each(|file| add("the file", file)),
-        Seed::Exec { stdin: Some(file), .. } => add("the file", file),
-        Seed::Snapshot { snapshot: SnapshotRef::File(file), .. } => add("the file", file),
-        Seed::Snapshot { snapshot: SnapshotRef::Stored(name), .. } => add("the snapshot", Path::new(name)),
-        Seed::Exec { stdin: None, .. } => {}
-    }
+    seed.kind().files().into_iter().for_each(|file| add("the file or folder", file));
+    seed.kind().stored_snapshot().into_iter().for_each(|name| add("the snapshot", Path::new(name)));
 }
 
 /// Minimum length of a value to search for: shorter ones occur by chance.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::SeedError;
-use crate::spec::{ConfigSource, FileGrant, MountKind, SecretSource, Seed, Service, SnapshotRef, Spec};
+use crate::spec::{ConfigSource, FileGrant, MountKind, SecretSource, Seed, Service, Spec};
 
 /// Digests of all inputs, by name (`services.db.seed[0]`, `volumes.uploads.seed[1]`, …).
 pub type Inputs = BTreeMap<String, String>;
@@ -73,14 +73,7 @@ pub fn digest_inputs<'a>(
 
 /// Adds a seed's files, each by its index and its path below the spec's folder, because names can repeat.
 fn add_seed(inputs: &mut Inputs, spec: &Spec, place: &str, seed: &Seed) -> Result<(), SeedError> {
-    let files: Vec<&PathBuf> = match seed {
-        Seed::Copy { source, .. } => vec![source],
-        Seed::Sql { files, .. } => files.iter().collect(),
-        Seed::Exec { stdin, .. } => stdin.iter().collect(),
-        Seed::Snapshot { snapshot: SnapshotRef::File(file), .. } => vec![file],
-        Seed::Snapshot { .. } => Vec::new(),
-    };
-    for (number, file) in files.into_iter().enumerate() {
+    for (number, file) in seed.kind().files().into_iter().enumerate() {
         // Another checkout has the same seeds, and the location of files outside the folder does not matter.
         let name = file.strip_prefix(&spec.folder).ok();
         let name = name.or_else(|| file.file_name().map(Path::new)).unwrap_or(file).display();
@@ -273,13 +266,13 @@ mod tests {
             std::fs::write(file, "one").unwrap();
         }
         let mut spec = spec(folder.path());
-        spec.services.get_mut("db").unwrap().seed.push(Seed::Sql {
+        spec.services.get_mut("db").unwrap().seed.push(Seed::Sql(crate::spec::SqlSeed {
             pattern: "migrations/*/up.sql".to_owned(),
             files: files.to_vec(),
             database: None,
             user: None,
             at: crate::spec::At::default(),
-        });
+        }));
         let first = inputs(&spec);
         assert_eq!(first.len(), 2, "{first:?}");
         assert!(first.keys().all(|key| !key.contains(folder.path().to_str().unwrap())), "{first:?}");

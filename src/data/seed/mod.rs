@@ -1,18 +1,20 @@
 //! Seeds: files that are copied into volumes before a service starts, and statements and commands that run when it is
-//! ready. This module prepares the commands and data; the session runs and sends them.
+//! ready. This module prepares the commands and data, one file
+//! for each kind; the session runs and sends them.
 
+mod copy;
 mod digest;
+mod exec;
 mod source;
 mod sql;
 
 use std::path::PathBuf;
 
-use crate::engine::{Exec, Image};
+use crate::engine::{ByteStream, Exec, Image};
 use crate::spec::{Seed, Service};
 
 pub use digest::{Inputs, differ, digest_inputs};
-pub use source::{copy_tar, open_input, parse_owner};
-pub use sql::SqlClient;
+pub use source::open_input;
 
 /// A seed that cannot be applied.
 #[derive(Debug, thiserror::Error)]
@@ -71,31 +73,27 @@ pub struct SeedCommand {
     pub input: Option<PathBuf>,
 }
 
-/// The commands of a service's seed. `copy` seeds have none (see [`copy_tar`]), nor have `snapshot` seeds (their
-/// volumes are cloned).
+/// What a seed puts into a volume.
+pub struct VolumeContents {
+    /// The folder in the volume, if not its root.
+    pub folder: Option<String>,
+    /// The files as a tar.
+    pub archive: ByteStream,
+}
+
+/// The commands that a seed runs in a service.
 pub fn commands(service: &Service, image: &Image, seed: &Seed) -> Result<Vec<SeedCommand>, SeedError> {
     match seed {
-        Seed::Copy { .. } | Seed::Snapshot { .. } => Ok(Vec::new()),
-        Seed::Sql { pattern, files, database, user, .. } => {
-            if files.is_empty() {
-                return Err(SeedError::NoMatch { pattern: pattern.clone() });
-            }
-            let reference = service.image().unwrap_or_default();
-            let client = SqlClient::of(reference, image)
-                .ok_or_else(|| SeedError::UnknownClient { image: reference.to_owned() })?;
-            let mut files = files.clone();
-            files.sort();
-            let command = |file: PathBuf| SeedCommand {
-                label: file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned(),
-                exec: Exec { stdin: true, ..client.command(database.as_deref(), user.as_deref()) },
-                input: Some(file),
-            };
-            Ok(files.into_iter().map(command).collect())
-        }
-        Seed::Exec { command, stdin, user, .. } => {
-            let exec =
-                Exec { user: user.clone(), stdin: stdin.is_some(), ..Exec::new(command.iter().cloned()) };
-            Ok(vec![SeedCommand { label: command.join(" "), exec, input: stdin.clone() }])
-        }
+        Seed::Sql(sql) => sql::commands(sql, service, image),
+        Seed::Exec(exec) => Ok(exec::commands(exec)),
+        Seed::Copy(_) | Seed::Snapshot(_) => Ok(Vec::new()),
+    }
+}
+
+/// What a seed puts into a volume before a service starts. Blocking.
+pub fn contents(seed: &Seed) -> Result<Option<VolumeContents>, SeedError> {
+    match seed {
+        Seed::Copy(copy) => copy::contents(copy).map(Some),
+        Seed::Sql(_) | Seed::Exec(_) | Seed::Snapshot(_) => Ok(None),
     }
 }

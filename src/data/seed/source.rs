@@ -14,7 +14,7 @@ use crate::host_files::Owner;
 use crate::storage::tree;
 
 /// Parses `UID` (the group id is the same number) or `UID:GID`.
-pub fn parse_owner(text: &str) -> Result<Owner, SeedError> {
+pub(super) fn parse_owner(text: &str) -> Result<Owner, SeedError> {
     let (uid, gid) = text.split_once(':').unwrap_or((text, text));
     match (uid.parse(), gid.parse()) {
         (Ok(uid), Ok(gid)) => Ok(Owner { uid, gid }),
@@ -80,7 +80,7 @@ pub fn open_input(path: &Path) -> Result<ByteStream, SeedError> {
 /// The source is a folder's contents, a single file, or an archive (`tar`, plain or compressed with gzip or zstd).
 /// Files of the host belong to root unless an owner is given, because the host's ids mean nothing in a container; an
 /// archive's owners are kept.
-pub fn copy_tar(source: &Path, owner: Option<Owner>) -> Result<ByteStream, SeedError> {
+pub(super) fn copy_tar(source: &Path, owner: Option<Owner>) -> Result<ByteStream, SeedError> {
     let fail = |source_error| SeedError::Unreadable { path: source.to_owned(), source: source_error };
     let kind = std::fs::metadata(source).map_err(fail)?;
     let path = source.to_owned();

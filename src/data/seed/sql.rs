@@ -1,10 +1,36 @@
-//! Runs SQL through the image's own client, with the credentials in the container's environment.
+//! `sql`: the commands that run SQL through the image's own client, with the credentials in the container's environment.
 
+use std::path::PathBuf;
+
+use super::{SeedCommand, SeedError};
 use crate::engine::{Exec, Image};
+use crate::spec::{Service, SqlSeed};
+
+/// One command for each file, in the order of their names.
+pub(super) fn commands(
+    seed: &SqlSeed,
+    service: &Service,
+    image: &Image,
+) -> Result<Vec<SeedCommand>, SeedError> {
+    if seed.files.is_empty() {
+        return Err(SeedError::NoMatch { pattern: seed.pattern.clone() });
+    }
+    let reference = service.image().unwrap_or_default();
+    let client = SqlClient::of(reference, image)
+        .ok_or_else(|| SeedError::UnknownClient { image: reference.to_owned() })?;
+    let mut files = seed.files.clone();
+    files.sort();
+    let command = |file: PathBuf| SeedCommand {
+        label: file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned(),
+        exec: Exec { stdin: true, ..client.command(seed.database.as_deref(), seed.user.as_deref()) },
+        input: Some(file),
+    };
+    Ok(files.into_iter().map(command).collect())
+}
 
 /// A database client of the official images, and of images built on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SqlClient {
+enum SqlClient {
     /// `psql`
     Postgres,
     /// `mysql`
@@ -33,7 +59,7 @@ exec "$c" -u "${SEED_USER:-root}" ${d:+"$d"}"#;
 
 impl SqlClient {
     /// Detects the client of an image by the variables that official images set, else by the image's name.
-    pub fn of(reference: &str, image: &Image) -> Option<Self> {
+    fn of(reference: &str, image: &Image) -> Option<Self> {
         let set = |name: &str| {
             image.config.env.iter().any(|env| env.split('=').next().is_some_and(|key| key == name))
         };
@@ -62,7 +88,7 @@ impl SqlClient {
 
     /// The command that reads statements from its standard input and stops at the first failure. It runs as the
     /// container's own user.
-    pub fn command(self, database: Option<&str>, user: Option<&str>) -> Exec {
+    fn command(self, database: Option<&str>, user: Option<&str>) -> Exec {
         let script = match self {
             Self::Postgres => POSTGRES,
             Self::Mysql => MYSQL,

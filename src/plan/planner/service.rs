@@ -8,7 +8,7 @@ use crate::plan::desired_state::{Age, Seeding};
 use crate::plan::op::Op;
 use crate::plan::volume::{self, Volumes};
 use crate::plan::{ExistingContainer, StepId, container, readiness, secret_files};
-use crate::spec::{Seed, Service};
+use crate::spec::{SeedStage, Service};
 use crate::storage::SetPath;
 
 impl Planner<'_> {
@@ -221,7 +221,7 @@ impl Planner<'_> {
             let Some(written) = written.filter(|_| fresh && self.wish.seeding == Seeding::Run) else {
                 continue;
             };
-            let seeds = written.seed.iter().filter(|seed| matches!(seed, Seed::Copy { .. })).cloned();
+            let seeds = written.seed.iter().filter(|seed| seed.stage() == SeedStage::Fill).cloned();
             let mut previous = made.clone();
             for (index, seed) in seeds.enumerate() {
                 let id = StepId::new("fill", format!("{}.{index}", volume.key));

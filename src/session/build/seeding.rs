@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 
-use crate::data::seed::{self, SeedCommand};
+use crate::data::seed::{self, SeedCommand, VolumeContents};
 use crate::engine::{ByteStream, Engine, ExecSession};
 use crate::host_files::{Owner, header};
 use crate::session::error::SessionError;
@@ -25,24 +25,23 @@ pub(crate) async fn fill(
     target: &str,
     seed: &Seed,
 ) -> Result<(), SessionError> {
-    let Seed::Copy { source, to, owner, .. } = seed else { return Ok(()) };
     let tell = |done| {
-        let what = format!("copy of {}", source.display());
+        let what = seed.to_string();
         events.emit(Event::Seed { target: target.to_owned(), what, progress: None, done });
     };
     tell(false);
-    let owner = owner.as_deref().map(seed::parse_owner).transpose()?;
-    let source = source.clone();
-    let archive = tokio::task::spawn_blocking(move || seed::copy_tar(&source, owner));
-    let archive = archive.await.map_err(joined)??;
-    let folder = match to.as_deref().map(|to| to.trim_matches('/')).filter(|to| !to.is_empty()) {
-        Some(to) => {
-            engine.upload(container, target, folders(to)?).await?;
-            format!("{}/{to}", target.trim_end_matches('/'))
-        }
-        None => target.to_owned(),
-    };
-    engine.upload(container, &folder, archive).await?;
+    let source = seed.clone();
+    let contents = tokio::task::spawn_blocking(move || seed::contents(&source)).await.map_err(joined)??;
+    if let Some(VolumeContents { folder, archive }) = contents {
+        let folder = match folder {
+            Some(folder) => {
+                engine.upload(container, target, folders(&folder)?).await?;
+                format!("{}/{folder}", target.trim_end_matches('/'))
+            }
+            None => target.to_owned(),
+        };
+        engine.upload(container, &folder, archive).await?;
+    }
     tell(true);
     Ok(())
 }

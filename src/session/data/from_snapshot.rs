@@ -11,7 +11,7 @@ use crate::session::build::bake;
 use crate::session::build::converge::{BuildRequest, Context};
 use crate::session::error::SessionError;
 use crate::session::event::Event;
-use crate::spec::{Seed, SnapshotRef, Spec};
+use crate::spec::{self, Seed, SnapshotRef, Spec};
 use crate::storage::{SetPath, VolumeName};
 
 /// Whether the images may differ from those that the data was made with.
@@ -115,7 +115,7 @@ pub fn seeds(spec: &Spec) -> Result<Vec<SnapshotSeed>, SessionError> {
     let mut seeds = Vec::new();
     for (name, volume) in &spec.volumes {
         for seed in &volume.seed {
-            let Seed::Snapshot { snapshot, volume: of, .. } = seed else { continue };
+            let Seed::Snapshot(spec::SnapshotSeed { snapshot, volume: of, .. }) = seed else { continue };
             let of = of.as_ref().map_or(name.as_str(), |of| of.as_str());
             let from = match snapshot {
                 SnapshotRef::Stored(stored) => From::Stored(SetPath::snapshot(stored).map_err(wrong)?),

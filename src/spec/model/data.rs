@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{At, Json, VolumeName};
+use super::super::seed::Seed;
+use super::{At, Json};
 
 /// A named volume (`volumes`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -28,61 +29,6 @@ pub struct Volume {
     /// Its location in the spec.
     #[serde(skip)]
     pub at: At,
-}
-
-/// One seed. Volumes accept `Copy` and `Snapshot`, services `Sql` and `Exec`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Seed {
-    /// Copies a folder, a file, or an archive (tar, tar.gz, tar.zst; extracted) into a volume, before any service
-    /// starts.
-    Copy {
-        /// The absolute path of the source.
-        source: PathBuf,
-        /// The target below the volume's root, if not the root.
-        to: Option<String>,
-        /// `uid:gid` of all files, if set.
-        owner: Option<String>,
-        /// Its location in the spec.
-        #[serde(skip)]
-        at: At,
-    },
-    /// Runs SQL with the image's own client, once the service is ready.
-    Sql {
-        /// The pattern in the spec, for messages and the baseline's key.
-        pattern: String,
-        /// The matching files: absolute, sorted, optionally compressed (`.gz`, `.zst`).
-        files: Vec<PathBuf>,
-        /// The database, if not the image's default.
-        database: Option<String>,
-        /// The user, if not the image's default.
-        user: Option<String>,
-        /// Its location in the spec.
-        #[serde(skip)]
-        at: At,
-    },
-    /// Runs a command in the service, once it is ready.
-    Exec {
-        /// The command as arguments.
-        command: Vec<String>,
-        /// An absolute file for its stdin; `.gz` and `.zst` are decompressed.
-        stdin: Option<PathBuf>,
-        /// The user, if not the service's.
-        user: Option<String>,
-        /// Its location in the spec.
-        #[serde(skip)]
-        at: At,
-    },
-    /// Clones a volume of a snapshot.
-    Snapshot {
-        /// The snapshot to clone from.
-        snapshot: SnapshotRef,
-        /// The source volume, if its name differs.
-        volume: Option<VolumeName>,
-        /// Its location in the spec.
-        #[serde(skip)]
-        at: At,
-    },
 }
 
 /// A reference to a snapshot, by name or as a file.

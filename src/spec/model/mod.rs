@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use build::{Build, BuildSecret, Dockerfile, ImageSource, PullPolicy};
-pub use data::{Config, ConfigSource, FileGrant, Secret, SecretSource, Seed, SnapshotRef, Volume};
+pub use data::{Config, ConfigSource, FileGrant, Secret, SecretSource, SnapshotRef, Volume};
 pub use develop::{WatchAction, WatchRule};
 pub use egress::{EgressPolicy, EgressRule, GatewayMode, NamePattern, PolicyError, RuleError, is_label};
 pub use health::{Condition, Dependency, HealthTest, Healthcheck, Probe, Readiness};

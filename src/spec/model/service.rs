@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::seed::Seed;
 use super::{
     At, Attachment, Build, Dependency, Deploy, Device, Durability, FileGrant, Healthcheck, Hook, ImageSource,
     Json, Logging, Mount, NetworkMode, NetworkName, Port, PullPolicy, Readiness, Resources, RestartPolicy,
-    Seed, ServiceName, WatchRule,
+    ServiceName, WatchRule,
 };
 
 /// A resolved service. `None` and empty mean "not set": the image's or the engine's default applies.

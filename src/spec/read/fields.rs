@@ -50,6 +50,11 @@ impl<'a> Fields<'a> {
         self.map.entry(key).map_or(self.span, |entry| entry.span)
     }
 
+    /// The location of a key's value, otherwise of the whole mapping.
+    pub fn value_span(&self, key: &str) -> Span {
+        self.map.get(key).map_or(self.span, |node| node.span)
+    }
+
     fn wrong(&self, key: &str, node: &Node, wanted: &str) {
         let message = format!("`{key}` of {} must be {wanted}, this is {}", self.what, node.kind());
         self.log.problem(ProblemKind::Type, node.span, message);

@@ -142,7 +142,7 @@ impl Reader<'_> {
         map.entries.iter().map(|entry| (entry.key.as_str(), entry.span, &entry.value)).collect()
     }
 
-    fn name<T>(&self, name: Result<T, InvalidName>, span: Span) -> Option<T> {
+    pub(in crate::spec) fn name<T>(&self, name: Result<T, InvalidName>, span: Span) -> Option<T> {
         name.map_err(|error| {
             let message = format!("`{}` cannot be {}", error.name, error.kind);
             self.log.hinted(ProblemKind::Name, span, message, error.rule);

@@ -89,7 +89,7 @@ impl Reader<'_> {
     }
 
     /// Reads a command: a list of arguments, or a line for a shell.
-    pub(super) fn command_of(&self, node: &Node, what: &str) -> Option<Vec<String>> {
+    pub(in crate::spec) fn command_of(&self, node: &Node, what: &str) -> Option<Vec<String>> {
         let words = match &node.value {
             Value::Str(line) if !line.trim().is_empty() => {
                 vec!["sh".to_owned(), "-c".to_owned(), line.clone()]

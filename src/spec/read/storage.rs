@@ -316,8 +316,3 @@ impl Reader<'_> {
         sources.into_iter().next_back().map(|(_, source)| source)
     }
 }
-
-/// Whether a text refers to a snapshot file.
-pub(super) fn names_a_file(text: &str) -> bool {
-    canonical::is_file_reference(text)
-}

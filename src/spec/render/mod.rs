@@ -14,17 +14,17 @@ use super::model::Spec;
 
 /// A JSON object under construction; empty values are omitted.
 #[derive(Default)]
-struct Object(Map<String, Json>);
+pub(super) struct Object(Map<String, Json>);
 
 impl Object {
     /// Inserts a value.
-    fn set(&mut self, key: &str, value: impl Into<Json>) -> &mut Self {
+    pub(super) fn set(&mut self, key: &str, value: impl Into<Json>) -> &mut Self {
         self.0.insert(key.to_owned(), value.into());
         self
     }
 
     /// Inserts a value unless it is `None`.
-    fn some<T: Into<Json>>(&mut self, key: &str, value: Option<T>) -> &mut Self {
+    pub(super) fn some<T: Into<Json>>(&mut self, key: &str, value: Option<T>) -> &mut Self {
         match value {
             Some(value) => self.set(key, value),
             None => self,
@@ -42,7 +42,7 @@ impl Object {
     }
 
     /// Inserts a list of texts unless it is empty.
-    fn texts(&mut self, key: &str, values: &[String]) -> &mut Self {
+    pub(super) fn texts(&mut self, key: &str, values: &[String]) -> &mut Self {
         self.list(key, values.iter().map(|text| json!(text)).collect())
     }
 

@@ -4,8 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Object, number};
 use crate::spec::model::{
-    Durability, EgressPolicy, Probe, Readiness, Seed, Service, ServiceName, SnapshotRef, Spec, Task, Volume,
-    VolumeName,
+    Durability, EgressPolicy, Probe, Readiness, Service, ServiceName, Spec, Task, Volume,
 };
 use crate::spec::units::duration_text;
 
@@ -58,14 +57,14 @@ pub(super) fn service(service: &Service) -> Object {
     let mut object = Object::default();
     object
         .some("ready", service.ready.as_ref().map(ready))
-        .list("seed", service.seed.iter().map(seed).collect())
+        .list("seed", service.seed.iter().map(|seed| seed.kind().render()).collect())
         .some("durable", service.durable.map(|durable| durable == Durability::Durable));
     object
 }
 
 pub(super) fn volume(volume: &Volume) -> Object {
     let mut object = Object::default();
-    object.list("seed", volume.seed.iter().map(seed).collect());
+    object.list("seed", volume.seed.iter().map(|seed| seed.kind().render()).collect());
     object
 }
 
@@ -90,30 +89,5 @@ fn ready(ready: &Readiness) -> Json {
         }
     };
     object.some("timeout", ready.timeout.map(duration_text));
-    object.into()
-}
-
-fn seed(seed: &Seed) -> Json {
-    let mut object = Object::default();
-    match seed {
-        Seed::Copy { source, to, owner, .. } => {
-            object.set("copy", source.to_string_lossy()).some("to", to.clone()).some("owner", owner.clone())
-        }
-        Seed::Sql { files, database, user, .. } => {
-            let files: Vec<Json> = files.iter().map(|file| json!(file.to_string_lossy())).collect();
-            object.set("sql", files).some("database", database.clone()).some("user", user.clone())
-        }
-        Seed::Exec { command, stdin, user, .. } => object
-            .texts("exec", command)
-            .some("stdin", stdin.as_ref().map(|file| file.to_string_lossy().into_owned()))
-            .some("user", user.clone()),
-        Seed::Snapshot { snapshot, volume, .. } => {
-            match snapshot {
-                SnapshotRef::Stored(name) => object.set("snapshot", name.as_str()),
-                SnapshotRef::File(file) => object.set("snapshot", file.to_string_lossy()),
-            };
-            object.some("volume", volume.as_ref().map(VolumeName::as_str))
-        }
-    };
     object.into()
 }

@@ -3,7 +3,7 @@
 mod container;
 mod sandbox_keys;
 mod service;
-mod shape;
+pub(super) mod shape;
 mod top_level;
 
 use serde_json::{Map, Value as Json, json};

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::super::seed::SYNTAX;
 use super::shape::{
     closed, duration, flag, int, keys, list, number, one_or_more, pairs, reference, scalar, short_or, size,
     text, texts, words,
@@ -78,19 +79,5 @@ pub(super) fn service_words() -> Map<String, Json> {
 }
 
 pub(super) fn seed() -> Json {
-    closed(
-        "One step of seeding.",
-        keys(&[
-            ("sql", one_or_more("Files of SQL, run by the image's own client. Of a service.")),
-            ("database", text("The database for `sql`.")),
-            ("exec", one_or_more("A command in the service.")),
-            ("stdin", text("A file for the command's stdin; unpacked if it is .gz or .zst.")),
-            ("user", text("The user that runs it.")),
-            ("copy", text("A folder, file or archive to put into a volume.")),
-            ("to", text("Where in the volume.")),
-            ("owner", text("`UID:GID` for everything copied.")),
-            ("snapshot", text("A stored snapshot, or a snapshot file, to start a volume from.")),
-            ("volume", text("Which of the snapshot's volumes.")),
-        ]),
-    )
+    closed("One step of seeding.", keys(&SYNTAX.iter().flat_map(|kind| (kind.schema)()).collect::<Vec<_>>()))
 }

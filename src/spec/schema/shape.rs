@@ -34,7 +34,7 @@ pub(super) fn any(description: &str) -> Json {
     json!({ "description": description })
 }
 
-pub(super) fn text(description: &str) -> Json {
+pub(in crate::spec) fn text(description: &str) -> Json {
     json!({ "type": ["string", "number", "null"], "description": description })
 }
 
@@ -76,7 +76,7 @@ pub(super) fn texts(description: &str) -> Json {
 }
 
 /// A text or a list of texts.
-pub(super) fn one_or_more(description: &str) -> Json {
+pub(in crate::spec) fn one_or_more(description: &str) -> Json {
     json!({ "type": ["string", "array", "null"], "items": scalar(), "description": description })
 }
 
