@@ -63,7 +63,7 @@ impl World {
         let mut container = CreateContainer::new(self.name(part), IMAGE);
         container.cmd = Some(cmd.iter().map(ToString::to_string).collect());
         container.labels = self.labels();
-        container.stop_timeout = Some(Duration::ZERO);
+        container.settings.stop_grace_period = Some(Duration::ZERO);
         container
     }
 

@@ -133,15 +133,15 @@ fn shape(spec: &Spec, service: &Service, image: Option<&Image>) -> Value {
     let shape = json!({
         "image": image.map(|image| image.id.as_str()).or_else(|| service.image()),
         "platform": service.platform,
-        "hostname": [&service.hostname, &service.domainname],
+        "hostname": [&service.settings.hostname, &service.settings.domainname],
         "extra_hosts": service.extra_hosts,
-        "group_add": service.group_add,
+        "group_add": service.settings.group_add,
         "volumes_from": service.volumes_from,
         "command": service.command,
         "entrypoint": service.entrypoint,
         "environment": service.environment,
-        "working_dir": service.working_dir,
-        "user": service.user,
+        "working_dir": service.settings.working_dir,
+        "user": service.settings.user,
         "replicas": service.replicas(),
         "mounts": mounts,
         "tmpfs": service.tmpfs,
@@ -300,7 +300,7 @@ mod tests {
         assert!(!changed(&|db| {
             db.labels.insert("a".to_owned(), "b".to_owned());
         }));
-        assert!(changed(&|db| db.hostname = Some("primary".to_owned())));
+        assert!(changed(&|db| db.settings.hostname = Some("primary".to_owned())));
         assert!(changed(&|db| {
             db.extra_hosts.insert("a".to_owned(), vec!["10.0.0.1".to_owned()]);
         }));

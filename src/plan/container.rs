@@ -39,7 +39,7 @@ pub(super) fn create(
     create.mounts = mounts(wish, service, volumes);
     create.tmpfs = service.tmpfs.iter().map(|entry| tmpfs(entry)).collect();
     confine(&mut create, wish, service, image);
-    create.cgroup_parent = create.cgroup_parent.or_else(|| group.cloned());
+    create.settings.cgroup_parent = create.settings.cgroup_parent.or_else(|| group.cloned());
     let sharing = if group.is_some() { Sharing::Group } else { Sharing::Parts };
     create.resources = resources(wish, service, sharing);
     create.healthcheck = service.healthcheck.as_ref().map(healthcheck);
@@ -74,9 +74,9 @@ pub(super) fn init(
     init.cmd = Some(hook.command.clone());
     init.entrypoint = None;
     init.env.extend(hook.environment.clone());
-    init.user = hook.user.clone().or(init.user);
-    init.workdir = hook.working_dir.clone().or(init.workdir);
-    init.privileged |= hook.privileged;
+    init.settings.user = hook.user.clone().or(init.settings.user);
+    init.settings.working_dir = hook.working_dir.clone().or(init.settings.working_dir);
+    init.settings.privileged |= hook.privileged;
     init.healthcheck = Some(Healthcheck { test: HealthTest::Disabled, ..Healthcheck::default() });
     init
 }
@@ -88,26 +88,9 @@ fn process(create: &mut CreateContainer, service: &Service) {
     // A variable without a value removes the one of the image.
     create.env = service.environment.clone().into_iter().collect();
     create.labels.clone_from(&service.labels);
-    create.annotations.clone_from(&service.annotations);
-    create.user.clone_from(&service.user);
-    create.group_add.clone_from(&service.group_add);
-    create.workdir.clone_from(&service.working_dir);
-    create.hostname.clone_from(&service.hostname);
-    create.domainname.clone_from(&service.domainname);
-    create.tty = service.tty;
-    create.stdin_open = service.stdin_open;
-    create.init = service.init;
-    create.runtime.clone_from(&service.runtime);
-    create.stop_signal.clone_from(&service.stop_signal);
-    create.stop_timeout = service.stop_grace_period;
-    create.read_only = service.read_only;
+    create.settings.clone_from(&service.settings);
     create.storage_opt.clone_from(&service.storage_opt);
-    create.shm_size = service.resources.shm_size;
-    create.isolation.clone_from(&service.isolation);
     create.cgroup.clone_from(&service.cgroup);
-    create.cgroup_parent.clone_from(&service.cgroup_parent);
-    create.uts.clone_from(&service.uts);
-    create.userns.clone_from(&service.userns_mode);
     create.ulimits = service
         .resources
         .ulimits
@@ -275,11 +258,6 @@ fn tmpfs(entry: &str) -> (String, String) {
 }
 
 fn confine(create: &mut CreateContainer, wish: &DesiredState<'_>, service: &Service, image: Option<&Image>) {
-    create.privileged = service.privileged;
-    create.cap_add.clone_from(&service.cap_add);
-    create.cap_drop.clone_from(&service.cap_drop);
-    create.sysctls.clone_from(&service.sysctls);
-    create.device_cgroup_rules.clone_from(&service.device_cgroup_rules);
     create.devices = service
         .devices
         .iter()
@@ -312,38 +290,40 @@ fn confine(create: &mut CreateContainer, wish: &DesiredState<'_>, service: &Serv
             options: request.options.clone(),
         })
         .collect();
-    create.security_opt = service.security_opt.iter().map(|option| security_option(option)).collect();
-    if service.privileged {
+    create.settings.security_opt =
+        service.settings.security_opt.iter().map(|option| security_option(option)).collect();
+    if service.settings.privileged {
         return;
     }
     let asks = |capability: &str| {
-        create.cap_add.iter().any(|added| {
+        create.settings.cap_add.iter().any(|added| {
             let added = added.to_ascii_uppercase();
             let added = added.strip_prefix("CAP_").unwrap_or(&added).to_owned();
             added == capability || added == "ALL"
         })
     };
-    if !asks("NET_RAW") && !create.cap_drop.iter().any(|dropped| dropped.eq_ignore_ascii_case("all")) {
-        create.cap_drop.push("NET_RAW".to_owned());
-        create.cap_drop.sort_unstable();
-        create.cap_drop.dedup();
+    if !asks("NET_RAW") && !create.settings.cap_drop.iter().any(|dropped| dropped.eq_ignore_ascii_case("all"))
+    {
+        create.settings.cap_drop.push("NET_RAW".to_owned());
+        create.settings.cap_drop.sort_unstable();
+        create.settings.cap_drop.dedup();
     }
-    let says = |what: &str| create.security_opt.iter().any(|option| option.starts_with(what));
+    let says = |what: &str| create.settings.security_opt.iter().any(|option| option.starts_with(what));
     let (privileges, seccomp) = (says("no-new-privileges"), says("seccomp"));
     if !privileges && runs_as_root(service, image) {
-        create.security_opt.push("no-new-privileges:true".to_owned());
+        create.settings.security_opt.push("no-new-privileges:true".to_owned());
     }
     if let (Some(profile), false, Durability::Throwaway) =
         (&wish.throwaway_seccomp, seccomp, service.durable.unwrap_or(wish.spec.durable))
     {
-        create.security_opt.push(format!("seccomp={profile}"));
+        create.settings.security_opt.push(format!("seccomp={profile}"));
     }
 }
 
 /// Whether a service's process runs as root. A process of another user has no capabilities, so with
 /// `no-new-privileges` a hook or an `exec` that runs as root would have none either.
 fn runs_as_root(service: &Service, image: Option<&Image>) -> bool {
-    let user = service.user.as_deref().filter(|user| !user.is_empty());
+    let user = service.settings.user.as_deref().filter(|user| !user.is_empty());
     let user = user.or(image.map(|image| image.config.user.as_str())).unwrap_or_default();
     matches!(user.split(':').next().unwrap_or_default(), "" | "0" | "root")
 }
@@ -370,19 +350,14 @@ fn resources(wish: &DesiredState<'_>, service: &Service, sharing: Sharing) -> Re
         memory_reservation: service.memory_reservation().map(whole),
         memory_swappiness: written.mem_swappiness.map(whole),
         cpus: share.cpus.filter(|_| !divided_limits::told_by_quota(service)),
-        cpu_shares: written.cpu_shares,
         cpu_period: written.cpu_period,
         cpu_quota: divided_limits::quota_of(service, wish.spec.limits.cpus, share.cpus, sharing),
         cpu_rt_period: written.cpu_rt_period,
         cpu_rt_runtime: written.cpu_rt_runtime,
-        cpu_count: written.cpu_count,
         #[expect(clippy::cast_possible_truncation, reason = "a share of 100")]
         cpu_percent: written.cpu_percent.map(|percent| percent as i64),
-        cpuset_cpus: written.cpuset.clone(),
         cpuset_mems: None,
         pids_limit: Some(share.pids.or(service.pids_limit()).unwrap_or(PIDS)),
-        oom_kill_disable: written.oom_kill_disable.then_some(true),
-        oom_score_adj: written.oom_score_adj,
         blkio_weight: blkio.weight,
         blkio_weight_device: blkio
             .weight_device

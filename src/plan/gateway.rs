@@ -30,14 +30,14 @@ pub(super) fn create(
     create.entrypoint = Some(vec!["/sandbox".to_owned()]);
     create.cmd = Some(["agent", "gateway"].map(str::to_owned).to_vec());
     create.env = config.to_environment().into_iter().map(|(key, value)| (key, Some(value))).collect();
-    create.user = Some("0".to_owned());
+    create.settings.user = Some("0".to_owned());
     create.networks = vec![Attachment::new(wish.scope.edge())];
     create.exposed =
         published.iter().map(|port| Port { number: port.edge_port, protocol: port.transport() }).collect();
     create.published = published.iter().map(PublishedService::publish).collect();
-    create.read_only = true;
-    create.cap_drop = vec!["ALL".to_owned()];
-    create.security_opt = vec!["no-new-privileges:true".to_owned()];
+    create.settings.read_only = true;
+    create.settings.cap_drop = vec!["ALL".to_owned()];
+    create.settings.security_opt = vec!["no-new-privileges:true".to_owned()];
     create.resources = Resources { pids_limit: Some(64), ..Resources::default() };
     create.logging = Some(Logging {
         driver: Some("json-file".to_owned()),
@@ -47,14 +47,14 @@ pub(super) fn create(
         ]),
     });
     // Docker sets this by default, Podman does not; the gateway binds port 53 without a capability.
-    create.sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+    create.settings.sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
     let router = network::mode(wish.spec) == GatewayMode::Router;
     if router {
-        create.cap_add = vec!["NET_ADMIN".to_owned()];
+        create.settings.cap_add = vec!["NET_ADMIN".to_owned()];
     }
     // A new network namespace inherits the host's default, which is to forward. Without a filter it must not.
     let forwards = if router { "1" } else { "0" };
-    create.sysctls.insert("net.ipv4.ip_forward".to_owned(), forwards.to_owned());
+    create.settings.sysctls.insert("net.ipv4.ip_forward".to_owned(), forwards.to_owned());
     create.mounts = wish
         .spec
         .services
@@ -153,7 +153,7 @@ fn addresses(
                 .networks
                 .values()
                 .flat_map(|on| on.aliases.iter().cloned())
-                .chain(service.hostname.clone())
+                .chain(service.settings.hostname.clone())
                 .chain(service.container_name.clone())
                 .collect(),
             addresses: owner

@@ -314,7 +314,7 @@ fn what_binds_services_together_is_there_before_them_and_is_changed_without_maki
     for step in made.steps() {
         if let Op::CreateContainer(container) = &step.op {
             assert!(step.needs.contains(&limit.id), "{step}");
-            assert_eq!(container.cgroup_parent.as_deref(), Some("/docker/sandbox_0123456789ab"));
+            assert_eq!(container.settings.cgroup_parent.as_deref(), Some("/docker/sandbox_0123456789ab"));
             assert_eq!(container.resources.memory, None);
         }
     }
@@ -460,7 +460,7 @@ fn only_a_gateway_that_routes_passes_packets_on() {
         let spec = spec(&format!("egress: {egress}\n{SHOP}"));
         let plan = plan(&wish(&spec), &with_images(&["postgres:16", "web:1"])).unwrap();
         plan.steps().iter().find_map(|step| match &step.op {
-            Op::Claim(gateway) => gateway.sysctls.get("net.ipv4.ip_forward").cloned(),
+            Op::Claim(gateway) => gateway.settings.sysctls.get("net.ipv4.ip_forward").cloned(),
             _ => None,
         })
     };

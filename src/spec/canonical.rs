@@ -4,6 +4,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::container_settings;
 use super::diagnostics::Log;
 use super::node::{Entry, Map, Node, Span, Value};
 use super::ports;
@@ -215,7 +216,7 @@ fn split_command(line: &str) -> Option<Vec<String>> {
 
 fn service(log: &Log, map: &mut Map, base: &Base<'_>) {
     build(map, base);
-    for key in ["environment", "labels", "annotations", "sysctls"] {
+    for key in ["environment", "labels"].into_iter().chain(container_settings::maps()) {
         keyed(map, key);
     }
     for key in ["command", "entrypoint"] {

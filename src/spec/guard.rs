@@ -99,26 +99,26 @@ impl Guard {
     fn service(&mut self, spec: &Spec, service: &Service) {
         let what = format!("service `{}`", service.name);
         let mut words: Vec<(&'static str, String)> = Vec::new();
-        if service.privileged {
+        if service.settings.privileged {
             words.push(("privileged", "`privileged`, which is every right on the host".to_owned()));
         }
         if service.network_mode == Some(NetworkMode::Host) {
             words.push(("network_mode", "`network_mode: host`, the host's own network".to_owned()));
         }
         words.extend(namespaces(service));
-        if let Some(runtime) = service.runtime.as_deref().filter(|name| !RUNTIMES.contains(name)) {
+        if let Some(runtime) = service.settings.runtime.as_deref().filter(|name| !RUNTIMES.contains(name)) {
             words.push(("runtime", format!("the runtime `{runtime}`, a program of the host")));
         }
-        for capability in &service.cap_add {
+        for capability in &service.settings.cap_add {
             if !is_harmless(capability) {
                 words.push(("cap_add", format!("the capability `{capability}`")));
             }
         }
         words.extend(self.walls(service).into_iter().map(|word| ("security_opt", word)));
-        if !service.device_cgroup_rules.is_empty() {
+        if !service.settings.device_cgroup_rules.is_empty() {
             words.push(("device_cgroup_rules", "`device_cgroup_rules`, devices of the host".to_owned()));
         }
-        if service.cgroup_parent.is_some() {
+        if service.settings.cgroup_parent.is_some() {
             words.push(("cgroup_parent", "`cgroup_parent`, a control group of the host".to_owned()));
         }
         let reserved = service.deploy.as_ref().and_then(|deploy| deploy.reservations.as_ref());
@@ -173,7 +173,7 @@ impl Guard {
     /// only request the defaults.
     fn walls(&self, service: &Service) -> Vec<String> {
         let mut found = Vec::new();
-        for option in &service.security_opt {
+        for option in &service.settings.security_opt {
             let (key, value) =
                 option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, ""));
             let (key, value) = (key.trim().to_ascii_lowercase(), value.trim());
@@ -376,9 +376,9 @@ fn namespaces(service: &Service) -> Vec<(&'static str, String)> {
     let modes: [(&'static str, &Option<String>, &[&str]); 5] = [
         ("pid", &service.pid, &["private"]),
         ("ipc", &service.ipc, &["private", "shareable", "none"]),
-        ("uts", &service.uts, &["private"]),
+        ("uts", &service.settings.uts, &["private"]),
         ("cgroup", &service.cgroup, &["private"]),
-        ("userns_mode", &service.userns_mode, &["private", "auto", "keep-id", "nomap"]),
+        ("userns_mode", &service.settings.userns_mode, &["private", "auto", "keep-id", "nomap"]),
     ];
     let foreign = modes.into_iter().filter_map(|(key, mode, own)| {
         let mode = mode.as_deref().filter(|mode| !mode.is_empty())?;

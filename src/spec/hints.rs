@@ -62,7 +62,7 @@ pub(super) fn of_service(spec: &Spec, service: &Service) -> Vec<(&'static str, S
     }
     let mut networks = service.networks.keys().map(|key| spec.networks.get(key));
     let asks = !service.networks.is_empty() && networks.all(|it| it.is_some_and(Network::has_ipv6));
-    for (name, value) in service.sysctls.iter().filter(|_| !asks) {
+    for (name, value) in service.settings.sysctls.iter().filter(|_| !asks) {
         if turns_ipv6_on(name, value) {
             let message = format!("`sysctls: {name}={value}`, by which IPv6 reaches the host past `egress`");
             found.push(("sysctls", message));

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use super::container_settings;
 use super::node::{Map, MergeTag, Node, Value};
 
 /// The sections whose keys are user-defined names.
@@ -67,9 +68,8 @@ fn rule(path: &[String]) -> Rule {
         ["services", _, rest @ ..] => match rest {
             ["command" | "entrypoint" | "ready"] | ["healthcheck", "test"] | ["ulimits", _] => Rule::Replace,
             ["logging"] => Rule::Logging,
-            ["environment" | "labels" | "annotations" | "sysctls"]
-            | ["build", "args" | "labels"]
-            | ["deploy", "labels"] => Rule::Keyed,
+            [key] if container_settings::is_map(key) => Rule::Keyed,
+            ["environment" | "labels"] | ["build", "args" | "labels"] | ["deploy", "labels"] => Rule::Keyed,
             _ => Rule::Deep,
         },
         _ => Rule::Deep,
@@ -169,20 +169,9 @@ fn unique(items: &mut Vec<Node>, path: &[String]) {
         ["secrets"] => |node| grant_index(node, "/run/secrets/"),
         ["configs"] => |node| grant_index(node, "/"),
         ["env_file"] => |node| text(node, "path"),
+        [key] if container_settings::is_list(key) => Node::scalar,
         [
-            "cap_add"
-            | "cap_drop"
-            | "dns"
-            | "dns_opt"
-            | "dns_search"
-            | "expose"
-            | "links"
-            | "tmpfs"
-            | "label_file"
-            | "profiles"
-            | "group_add"
-            | "security_opt"
-            | "device_cgroup_rules"
+            "dns" | "dns_opt" | "dns_search" | "expose" | "links" | "tmpfs" | "label_file" | "profiles"
             | "volumes_from",
         ]
         | ["build", "tags" | "platforms"]

@@ -49,7 +49,7 @@ pub(super) fn settle(log: &Log, spec: &mut Spec, refusals: Refusals) {
     let configs = spec.configs.clone();
     for service in spec.services.values_mut() {
         remount(service, &forms);
-        if service.read_only {
+        if service.settings.read_only {
             for grant in std::mem::take(&mut service.configs) {
                 match configs.iter().find(|(name, _)| name.as_str() == grant.source).map(|(_, it)| &it.source)
                 {

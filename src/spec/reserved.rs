@@ -49,7 +49,7 @@ fn of_service(spec: &Spec, service: &Service, found: &mut Vec<HostAccessPath>) {
     let what = format!("service `{}`", service.name);
     let key = |key: &'static str| Some((service.name.to_string(), key));
     found.extend(reserved_keys(service.labels.keys()).map(|it| label(&what, it, &service.at, key("labels"))));
-    let annotations = reserved_keys(service.annotations.keys());
+    let annotations = reserved_keys(service.settings.annotations.keys());
     found.extend(annotations.map(|it| label(&what, it, &service.at, key("annotations"))));
     let deploy = service.deploy.iter().flat_map(|deploy| reserved_keys(deploy.labels.keys()));
     found.extend(deploy.map(|it| label(&what, it, &service.at, key("deploy"))));

@@ -252,8 +252,8 @@ fn a_kept_spec_joins_nothing_that_is_not_its_own() {
     assert!(with(|a| a.pid = Some("service:../x".to_owned())).contains(foreign));
     assert!(with(|a| a.pid = Some("service:b".to_owned())).contains("`b`, which is not a service"));
     assert!(with(|a| a.ipc = Some("container:sandbox-keeper".to_owned())).contains(foreign));
-    assert!(with(|a| a.uts = Some("container:sandbox-keeper".to_owned())).contains(foreign));
-    assert!(with(|a| a.userns_mode = Some("container:sandbox-keeper".to_owned())).contains(foreign));
+    assert!(with(|a| a.settings.uts = Some("container:sandbox-keeper".to_owned())).contains(foreign));
+    assert!(with(|a| a.settings.userns_mode = Some("container:sandbox-keeper".to_owned())).contains(foreign));
     assert!(
         with(|a| a.cgroup = Some("container:sandbox-keeper".to_owned())).contains("not a value of `cgroup`")
     );

@@ -90,7 +90,7 @@ impl Starter {
             // It has no access to the engine, so it cannot remove itself when its keeper is gone.
             ContainerRole::StorageServer => container.auto_remove = true,
         }
-        container.stop_timeout = Some(Duration::from_secs(5));
+        container.settings.stop_grace_period = Some(Duration::from_secs(5));
         container.mounts = socket.map(|socket| Mount::bind(socket, ENGINE_SOCKET)).into_iter().collect();
         container.mounts.push(Mount::volume(&volume.name, VOLUME));
         if groups.is_ok() {
@@ -100,22 +100,22 @@ impl Starter {
             container.mounts.push(Mount::bind(cgroup::BUS, cgroup::BUS));
         }
         container.tmpfs = [("/run".to_owned(), "size=64k,mode=700".to_owned())].into();
-        container.read_only = true;
-        container.security_opt = vec!["no-new-privileges:true".to_owned()];
+        container.settings.read_only = true;
+        container.settings.security_opt = vec!["no-new-privileges:true".to_owned()];
         if info.security.selinux {
             // SELinux denies confined containers access to the engine's socket.
-            container.security_opt.push("label=disable".to_owned());
+            container.settings.security_opt.push("label=disable".to_owned());
         }
         if powers == Powers::Pool {
             // `LINUX_IMMUTABLE` is needed to delete files that a service has made immutable.
             let added = ["SYS_ADMIN", "MKNOD", "LINUX_IMMUTABLE"];
-            container.cap_add = added.map(str::to_owned).to_vec();
-            container.device_cgroup_rules = vec!["b 7:* rwm".to_owned(), "c 10:237 rwm".to_owned()];
+            container.settings.cap_add = added.map(str::to_owned).to_vec();
+            container.settings.device_cgroup_rules = vec!["b 7:* rwm".to_owned(), "c 10:237 rwm".to_owned()];
         }
         let asks_systemd = *groups == Ok(cgroup::Driver::Systemd);
         if info.security.apparmor && (powers == Powers::Pool || asks_systemd) {
             // The default profile denies every mount, whatever the capabilities, and every D-Bus message.
-            container.security_opt.push("apparmor=unconfined".to_owned());
+            container.settings.security_opt.push("apparmor=unconfined".to_owned());
         }
         container
     }

@@ -77,12 +77,12 @@ fn container(target: &str, of: &BTreeMap<String, String>, image: &str, fault: &F
     let json = serde_json::to_string(fault).unwrap_or_default();
     create.entrypoint = Some(vec!["/sandbox".to_owned()]);
     create.cmd = Some(vec!["agent".to_owned(), "fault".to_owned(), json]);
-    create.user = Some("0".to_owned());
+    create.settings.user = Some("0".to_owned());
     create.network_mode = NetworkMode::Container(target.to_owned());
-    create.read_only = true;
-    create.cap_drop = vec!["ALL".to_owned()];
-    create.cap_add = vec!["NET_ADMIN".to_owned()];
-    create.security_opt = vec!["no-new-privileges:true".to_owned()];
+    create.settings.read_only = true;
+    create.settings.cap_drop = vec!["ALL".to_owned()];
+    create.settings.cap_add = vec!["NET_ADMIN".to_owned()];
+    create.settings.security_opt = vec!["no-new-privileges:true".to_owned()];
     create.resources = Resources { pids_limit: Some(16), ..Resources::default() };
     create
 }

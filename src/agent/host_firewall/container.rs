@@ -253,26 +253,26 @@ impl HostFirewall {
         self.scope.mark(&mut create.labels);
         create.entrypoint = Some(vec![image::PATH.to_owned()]);
         create.cmd = Some(vec!["agent".to_owned(), "host-firewall".to_owned()]);
-        create.user = Some("0".to_owned());
+        create.settings.user = Some("0".to_owned());
         create.network_mode = NetworkMode::Host;
         if info.security.userns {
             // The root user of another user namespace has no rights in this network namespace.
-            create.userns = Some("host".to_owned());
+            create.settings.userns_mode = Some("host".to_owned());
         }
-        create.stdin_open = true;
+        create.settings.stdin_open = true;
         create.stdin_once = true;
-        create.stop_signal = Some("SIGKILL".to_owned());
-        create.read_only = true;
+        create.settings.stop_signal = Some("SIGKILL".to_owned());
+        create.settings.read_only = true;
         create.readonly_paths = Some(READ_ONLY.map(str::to_owned).to_vec());
-        create.cap_drop = vec!["ALL".to_owned()];
-        create.cap_add = vec!["NET_ADMIN".to_owned()];
-        create.security_opt = vec!["no-new-privileges:true".to_owned()];
+        create.settings.cap_drop = vec!["ALL".to_owned()];
+        create.settings.cap_add = vec!["NET_ADMIN".to_owned()];
+        create.settings.security_opt = vec!["no-new-privileges:true".to_owned()];
         // The default profiles deny containers access to `/proc/sys/net`.
         if info.security.apparmor {
-            create.security_opt.push("apparmor=unconfined".to_owned());
+            create.settings.security_opt.push("apparmor=unconfined".to_owned());
         }
         if info.security.selinux {
-            create.security_opt.push("label=disable".to_owned());
+            create.settings.security_opt.push("label=disable".to_owned());
         }
         create.resources = Resources { pids_limit: Some(16), ..Resources::default() };
         create

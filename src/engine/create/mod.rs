@@ -10,9 +10,10 @@ mod port;
 mod resources;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::Serialize;
+
+use crate::spec::ContainerSettings;
 
 pub use health::{HealthTest, Healthcheck, RestartPolicy};
 pub use mount::{Mount, MountKind, SelinuxLabel};
@@ -37,32 +38,10 @@ pub struct CreateContainer {
     pub env: BTreeMap<String, Option<String>>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Annotations for the runtime.
-    pub annotations: BTreeMap<String, String>,
-    /// User, optionally with a group; `None` for the image's.
-    pub user: Option<String>,
-    /// Additional groups of the process.
-    pub group_add: Vec<String>,
-    /// Working directory; `None` for the image's.
-    pub workdir: Option<String>,
-    /// Host name; `None` for the short id of the container.
-    pub hostname: Option<String>,
-    /// Its domain name.
-    pub domainname: Option<String>,
-    /// Allocate a terminal.
-    pub tty: bool,
-    /// Keep stdin open.
-    pub stdin_open: bool,
+    /// The settings that come from the spec as they are written.
+    pub settings: ContainerSettings,
     /// Close stdin when the first attached client disconnects.
     pub stdin_once: bool,
-    /// Run an init process as process 1.
-    pub init: Option<bool>,
-    /// The runtime, such as `runsc`.
-    pub runtime: Option<String>,
-    /// The signal that requests a stop.
-    pub stop_signal: Option<String>,
-    /// Time between the stop signal and the kill.
-    pub stop_timeout: Option<Duration>,
     /// The healthcheck; `None` for the image's.
     pub healthcheck: Option<Healthcheck>,
     /// The engine's restart policy.
@@ -97,29 +76,13 @@ pub struct CreateContainer {
     pub volumes_from: Vec<String>,
     /// The driver of volumes that are created with the container.
     pub volume_driver: Option<String>,
-    /// Mount the root file system read-only.
-    pub read_only: bool,
     /// Options of the storage driver, such as `size`.
     pub storage_opt: BTreeMap<String, String>,
-    /// Size of `/dev/shm` in bytes.
-    pub shm_size: Option<u64>,
 
-    /// Grant all capabilities and devices, without confinement.
-    pub privileged: bool,
-    /// Capabilities to add.
-    pub cap_add: Vec<String>,
-    /// Capabilities to drop.
-    pub cap_drop: Vec<String>,
-    /// Security options: `seccomp=JSON`, `no-new-privileges:true`, …
-    pub security_opt: Vec<String>,
-    /// Namespaced kernel parameters.
-    pub sysctls: BTreeMap<String, String>,
     /// Resource limits of its processes (`setrlimit`).
     pub ulimits: Vec<Ulimit>,
     /// Devices of the host to add.
     pub devices: Vec<Device>,
-    /// Device rules of the control group, such as `b 7:* rwm`.
-    pub device_cgroup_rules: Vec<String>,
     /// Requests for GPUs and similar devices.
     pub device_requests: Vec<DeviceRequest>,
     /// Read-only paths in `/proc`; `None` for the engine's default.
@@ -128,16 +91,8 @@ pub struct CreateContainer {
     pub ipc: Option<String>,
     /// PID namespace: `host`, `container:NAME`.
     pub pid: Option<String>,
-    /// UTS namespace: `host`.
-    pub uts: Option<String>,
-    /// User namespace: `host`.
-    pub userns: Option<String>,
     /// Control group namespace: `private`, `host`.
     pub cgroup: Option<String>,
-    /// The parent control group.
-    pub cgroup_parent: Option<String>,
-    /// Isolation on Windows: `process`, `hyperv`, `default`.
-    pub isolation: Option<String>,
 
     /// Resource limits.
     pub resources: Resources,

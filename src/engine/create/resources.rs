@@ -54,8 +54,6 @@ pub struct Resources {
     pub memory_swappiness: Option<i64>,
     /// Number of processors, may be fractional.
     pub cpus: Option<f64>,
-    /// Relative CPU weight.
-    pub cpu_shares: Option<i64>,
     /// CPU period in microseconds.
     pub cpu_period: Option<i64>,
     /// CPU time per period in microseconds.
@@ -64,20 +62,12 @@ pub struct Resources {
     pub cpu_rt_period: Option<i64>,
     /// Real-time CPU time per period in microseconds.
     pub cpu_rt_runtime: Option<i64>,
-    /// Number of processors (Windows).
-    pub cpu_count: Option<i64>,
     /// Percentage of the processors (Windows).
     pub cpu_percent: Option<i64>,
-    /// Usable processors, such as `0-2,4`.
-    pub cpuset_cpus: Option<String>,
     /// Usable memory nodes, such as `0`.
     pub cpuset_mems: Option<String>,
     /// Maximum number of processes and threads; -1 for unlimited.
     pub pids_limit: Option<i64>,
-    /// Disable the OOM killer.
-    pub oom_kill_disable: Option<bool>,
-    /// OOM score adjustment, -1000 to 1000.
-    pub oom_score_adj: Option<i64>,
     /// Block I/O weight, 10 to 1000.
     pub blkio_weight: Option<u16>,
     /// Block I/O weight per device.

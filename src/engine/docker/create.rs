@@ -10,6 +10,7 @@ use crate::engine::{
     ApiVersion, Attachment, BlkioLimit, CreateContainer, Healthcheck, Mount, MountKind, NetworkMode,
     PublishedPort, Resources, RestartPolicy, SelinuxLabel,
 };
+use crate::spec::ContainerSettings;
 
 /// The first API version that accepts several networks on create.
 const SEVERAL_NETWORKS: ApiVersion = ApiVersion { major: 1, minor: 44 };
@@ -24,16 +25,16 @@ pub(super) fn body(
     container: &CreateContainer,
     version: ApiVersion,
 ) -> serde_json::Result<serde_json::Value> {
-    let c = container;
+    let (c, s) = (container, &container.settings);
     let typed = api::ContainerCreateBody {
-        hostname: c.hostname.clone(),
-        domainname: c.domainname.clone(),
-        user: c.user.clone(),
+        hostname: s.hostname.clone(),
+        domainname: s.domainname.clone(),
+        user: s.user.clone(),
         exposed_ports: listed(
             c.exposed.iter().chain(c.published.iter().map(|p| &p.container)).map(ToString::to_string),
         ),
-        tty: Some(c.tty),
-        open_stdin: Some(c.stdin_open),
+        tty: Some(s.tty),
+        open_stdin: Some(s.stdin_open),
         stdin_once: Some(c.stdin_once),
         env: listed(c.env.iter().map(|(key, value)| match value {
             Some(value) => format!("{key}={value}"),
@@ -43,10 +44,10 @@ pub(super) fn body(
         entrypoint: c.entrypoint.clone(),
         healthcheck: c.healthcheck.as_ref().map(healthcheck),
         image: Some(c.image.clone()),
-        working_dir: c.workdir.clone(),
+        working_dir: s.working_dir.clone(),
         labels: mapped(&identity::complete(&c.labels)),
-        stop_signal: c.stop_signal.clone(),
-        stop_timeout: c.stop_timeout.map(seconds),
+        stop_signal: s.stop_signal.clone(),
+        stop_timeout: s.stop_grace_period.map(seconds),
         host_config: Some(host_config(c)),
         networking_config: Some(api::NetworkingConfig { endpoints_config: Some(at_create(c, version)) }),
         ..Default::default()
@@ -101,8 +102,8 @@ pub(super) fn endpoint(attachment: &Attachment) -> api::EndpointSettings {
 
 fn host_config(c: &CreateContainer) -> api::HostConfig {
     let (binds, mounts) = split_mounts(&c.mounts);
-    let r = &c.resources;
-    let limits = resources(r);
+    let s = &c.settings;
+    let limits = resources(&c.resources, s);
     api::HostConfig {
         binds: some(binds),
         mounts: some(mounts),
@@ -110,10 +111,10 @@ fn host_config(c: &CreateContainer) -> api::HostConfig {
         port_bindings: published(&c.published),
         restart_policy: Some(restart_policy(c.restart)),
         auto_remove: Some(c.auto_remove),
-        annotations: mapped(&c.annotations),
-        group_add: listed(c.group_add.iter().cloned()),
-        init: c.init,
-        runtime: c.runtime.clone(),
+        annotations: mapped(&s.annotations),
+        group_add: listed(s.group_add.iter().cloned()),
+        init: s.init,
+        runtime: s.runtime.clone(),
         dns: listed(c.dns.iter().cloned()),
         dns_search: listed(c.dns_search.iter().cloned()),
         dns_options: listed(c.dns_options.iter().cloned()),
@@ -122,14 +123,14 @@ fn host_config(c: &CreateContainer) -> api::HostConfig {
         tmpfs: mapped(&c.tmpfs),
         volumes_from: listed(c.volumes_from.iter().cloned()),
         volume_driver: c.volume_driver.clone(),
-        readonly_rootfs: Some(c.read_only),
+        readonly_rootfs: Some(s.read_only),
         storage_opt: mapped(&c.storage_opt),
-        shm_size: c.shm_size.and_then(|bytes| i64::try_from(bytes).ok()),
-        privileged: Some(c.privileged),
-        cap_add: listed(c.cap_add.iter().cloned()),
-        cap_drop: listed(c.cap_drop.iter().cloned()),
-        security_opt: listed(c.security_opt.iter().cloned()),
-        sysctls: mapped(&c.sysctls),
+        shm_size: s.shm_size.and_then(|bytes| i64::try_from(bytes).ok()),
+        privileged: Some(s.privileged),
+        cap_add: listed(s.cap_add.iter().cloned()),
+        cap_drop: listed(s.cap_drop.iter().cloned()),
+        security_opt: listed(s.security_opt.iter().cloned()),
+        sysctls: mapped(&s.sysctls),
         ulimits: listed(c.ulimits.iter().map(|limit| api::ResourcesUlimits {
             name: Some(limit.name.clone()),
             soft: Some(limit.soft),
@@ -140,7 +141,7 @@ fn host_config(c: &CreateContainer) -> api::HostConfig {
             path_in_container: Some(device.target.clone()),
             cgroup_permissions: Some(device.permissions.clone()),
         })),
-        device_cgroup_rules: listed(c.device_cgroup_rules.iter().cloned()),
+        device_cgroup_rules: listed(s.device_cgroup_rules.iter().cloned()),
         device_requests: listed(c.device_requests.iter().map(|request| api::DeviceRequest {
             driver: request.driver.clone(),
             count: request.count,
@@ -151,11 +152,11 @@ fn host_config(c: &CreateContainer) -> api::HostConfig {
         readonly_paths: c.readonly_paths.clone(),
         ipc_mode: c.ipc.clone(),
         pid_mode: c.pid.clone(),
-        uts_mode: c.uts.clone(),
-        userns_mode: c.userns.clone(),
+        uts_mode: s.uts.clone(),
+        userns_mode: s.userns_mode.clone(),
         cgroupns_mode: c.cgroup.as_deref().and_then(|mode| mode.parse().ok()),
-        cgroup_parent: c.cgroup_parent.clone(),
-        isolation: c.isolation.as_deref().and_then(|isolation| isolation.parse().ok()),
+        cgroup_parent: s.cgroup_parent.clone(),
+        isolation: s.isolation.as_deref().and_then(|isolation| isolation.parse().ok()),
         log_config: c.logging.as_ref().map(|logging| api::HostConfigLogConfig {
             typ: logging.driver.clone(),
             config: mapped(&logging.options),
@@ -164,7 +165,7 @@ fn host_config(c: &CreateContainer) -> api::HostConfig {
     }
 }
 
-fn resources(r: &Resources) -> api::HostConfig {
+fn resources(r: &Resources, s: &ContainerSettings) -> api::HostConfig {
     let throttle = |limits: &[BlkioLimit]| {
         listed(
             limits
@@ -180,18 +181,18 @@ fn resources(r: &Resources) -> api::HostConfig {
         memory_reservation: r.memory_reservation,
         memory_swappiness: r.memory_swappiness,
         nano_cpus,
-        cpu_shares: r.cpu_shares,
+        cpu_shares: s.cpu_shares,
         cpu_period: r.cpu_period,
         cpu_quota: r.cpu_quota,
         cpu_realtime_period: r.cpu_rt_period,
         cpu_realtime_runtime: r.cpu_rt_runtime,
-        cpu_count: r.cpu_count,
+        cpu_count: s.cpu_count,
         cpu_percent: r.cpu_percent,
-        cpuset_cpus: r.cpuset_cpus.clone(),
+        cpuset_cpus: s.cpuset.clone(),
         cpuset_mems: r.cpuset_mems.clone(),
         pids_limit: r.pids_limit,
-        oom_kill_disable: r.oom_kill_disable,
-        oom_score_adj: r.oom_score_adj,
+        oom_kill_disable: s.oom_kill_disable.then_some(true),
+        oom_score_adj: s.oom_score_adj,
         blkio_weight: r.blkio_weight,
         blkio_weight_device: listed(r.blkio_weight_device.iter().map(|limit| {
             api::ResourcesBlkioWeightDevice {

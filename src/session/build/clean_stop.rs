@@ -129,7 +129,7 @@ async fn stop_one(
     let mut ended = found.exit_code;
     if found.state.is_alive() {
         let told = Stopping::tell(&site.events, service, &container);
-        let within = Some(haste.patience(service.stop_grace_period, has_data));
+        let within = Some(haste.patience(service.settings.stop_grace_period, has_data));
         match hooks::stop_container(&*site.engine, &site.events, Some(service), &container, within).await {
             Err(error) if error.is_not_found() => return Ok(Consistency::Clean),
             other => other?,
@@ -148,7 +148,7 @@ async fn stop_one(
 
 /// Whether the spec wants it killed. It then keeps no data in memory that it would have to write.
 fn is_to_be_killed(service: &Service) -> bool {
-    let signal = service.stop_signal.as_deref().unwrap_or_default().to_ascii_uppercase();
+    let signal = service.settings.stop_signal.as_deref().unwrap_or_default().to_ascii_uppercase();
     matches!(signal.strip_prefix("SIG").unwrap_or(&signal), "KILL" | "9")
 }
 
@@ -244,10 +244,10 @@ mod tests {
         let mut service = Service::new(ServiceName::new("db").unwrap(), "db");
         assert!(!is_to_be_killed(&service));
         for signal in ["SIGKILL", "kill", "9"] {
-            service.stop_signal = Some(signal.to_owned());
+            service.settings.stop_signal = Some(signal.to_owned());
             assert!(is_to_be_killed(&service), "{signal}");
         }
-        service.stop_signal = Some("SIGINT".to_owned());
+        service.settings.stop_signal = Some("SIGINT".to_owned());
         assert!(!is_to_be_killed(&service));
     }
 }

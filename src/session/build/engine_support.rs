@@ -13,7 +13,7 @@ const IGNORED: [Key; 3] = [
     ("healthcheck.start_interval", ApiVersion { major: 1, minor: 44 }, |service| {
         service.healthcheck.as_ref().is_some_and(|check| check.start_interval.is_some())
     }),
-    ("annotations", ApiVersion { major: 1, minor: 43 }, |service| !service.annotations.is_empty()),
+    ("annotations", ApiVersion { major: 1, minor: 43 }, |service| !service.settings.annotations.is_empty()),
     // An impossible version: we never pass this key on.
     ("volumes.bind.recursive", ApiVersion { major: u32::MAX, minor: 0 }, |service| {
         service.mounts.iter().any(|mount| match &mount.kind {

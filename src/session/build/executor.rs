@@ -167,9 +167,10 @@ impl PlanExecutor {
         let service = step.service.as_ref().and_then(|name| self.spec.services.get(name));
         let durability = service.and_then(|service| service.durable).unwrap_or(self.spec.durable);
         let mut container = container.clone();
-        let (mut options, folder) = (std::mem::take(&mut container.security_opt), self.spec.folder.clone());
+        let (mut options, folder) =
+            (std::mem::take(&mut container.settings.security_opt), self.spec.folder.clone());
         let read = move || seccomp_profile::read(&mut options, &folder, durability).map(|()| options);
-        container.security_opt = tokio::task::spawn_blocking(read).await.map_err(joined)??;
+        container.settings.security_opt = tokio::task::spawn_blocking(read).await.map_err(joined)??;
         let (_, warnings) = self.engine.create_container_with_warnings(&container).await?;
         for warning in warnings {
             let of = step

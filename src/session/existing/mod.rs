@@ -199,7 +199,7 @@ impl ExistingSandbox {
         let mut spec = (*self.spec).clone();
         spec.services.retain(|name, _| which.contains(name));
         for service in spec.services.values_mut() {
-            service.stop_grace_period = within.or(service.stop_grace_period);
+            service.settings.stop_grace_period = within.or(service.settings.stop_grace_period);
         }
         stop(&self.site, &self.keeper, &spec, &self.name).await
     }

@@ -37,7 +37,7 @@ fn end_matters(spec: &Spec, service: &Service) -> bool {
     let writes_here = |mount: &Mount| !mount.read_only && matches!(mount.kind, MountKind::Bind { .. });
     spec.artifacts.iter().any(|one| one.service == service.name)
         || !service.pre_stop.is_empty()
-        || service.stop_grace_period.is_some()
+        || service.settings.stop_grace_period.is_some()
         || service.mounts.iter().any(writes_here)
 }
 

@@ -80,7 +80,7 @@ fn others(number: usize) -> String {
 
 /// The owner of copied files: the service's user if the spec gives numeric ids, otherwise root.
 fn owner(service: &Service) -> Owner {
-    let written = service.user.as_deref().unwrap_or_default();
+    let written = service.settings.user.as_deref().unwrap_or_default();
     let (user, group) = written.split_once(':').unwrap_or((written, ""));
     Owner { uid: user.parse().unwrap_or(0), gid: group.parse().unwrap_or(0) }
 }

@@ -33,12 +33,8 @@ pub struct Resources {
     pub memswap_limit: Option<i64>,
     /// `cpus`.
     pub cpus: Option<f64>,
-    /// `cpu_count` (Windows).
-    pub cpu_count: Option<i64>,
     /// `cpu_percent` (Windows).
     pub cpu_percent: Option<f64>,
-    /// `cpu_shares`.
-    pub cpu_shares: Option<i64>,
     /// `cpu_period`, microseconds.
     pub cpu_period: Option<i64>,
     /// `cpu_quota`, microseconds.
@@ -47,16 +43,8 @@ pub struct Resources {
     pub cpu_rt_period: Option<i64>,
     /// `cpu_rt_runtime`, microseconds.
     pub cpu_rt_runtime: Option<i64>,
-    /// `cpuset`.
-    pub cpuset: Option<String>,
     /// `pids_limit`; `-1` is unlimited.
     pub pids_limit: Option<i64>,
-    /// `oom_kill_disable`.
-    pub oom_kill_disable: bool,
-    /// `oom_score_adj`.
-    pub oom_score_adj: Option<i64>,
-    /// `shm_size`, bytes.
-    pub shm_size: Option<u64>,
     /// `blkio_config`.
     pub blkio: Option<BlkioConfig>,
     /// `ulimits`.

@@ -1,10 +1,10 @@
 //! A service of the model.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::container_settings::ContainerSettings;
 use super::super::seed::Seed;
 use super::{
     At, Attachment, Build, Dependency, Deploy, Device, Durability, FileGrant, Healthcheck, Hook, ImageSource,
@@ -37,21 +37,9 @@ pub struct Service {
     /// `environment`, including `env_file`s. A variable without a value is not set.
     #[serde(default)]
     pub environment: BTreeMap<String, Option<String>>,
-    /// `working_dir`.
+    /// The keys that its container gets as they are written.
     #[serde(default)]
-    pub working_dir: Option<String>,
-    /// `user`.
-    #[serde(default)]
-    pub user: Option<String>,
-    /// `group_add`.
-    #[serde(default)]
-    pub group_add: Vec<String>,
-    /// `hostname`.
-    #[serde(default)]
-    pub hostname: Option<String>,
-    /// `domainname`.
-    #[serde(default)]
-    pub domainname: Option<String>,
+    pub settings: ContainerSettings,
     /// `mac_address`.
     #[serde(default)]
     pub mac_address: Option<String>,
@@ -62,75 +50,27 @@ pub struct Service {
     /// `labels`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// `annotations`.
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
     /// `profiles`.
     #[serde(default)]
     pub profiles: Vec<String>,
     /// `attach`: whether `up` follows its logs.
     #[serde(default)]
     pub attach: Option<bool>,
-    /// `stdin_open`.
-    #[serde(default)]
-    pub stdin_open: bool,
-    /// `tty`.
-    #[serde(default)]
-    pub tty: bool,
-    /// `init`.
-    #[serde(default)]
-    pub init: Option<bool>,
-    /// `read_only`.
-    #[serde(default)]
-    pub read_only: bool,
-    /// `privileged` (host access).
-    #[serde(default)]
-    pub privileged: bool,
-    /// `cap_add`.
-    #[serde(default)]
-    pub cap_add: Vec<String>,
-    /// `cap_drop`.
-    #[serde(default)]
-    pub cap_drop: Vec<String>,
-    /// `security_opt`.
-    #[serde(default)]
-    pub security_opt: Vec<String>,
     /// `devices` (host access).
     #[serde(default)]
     pub devices: Vec<Device>,
-    /// `device_cgroup_rules` (host access).
-    #[serde(default)]
-    pub device_cgroup_rules: Vec<String>,
     /// `cgroup`: `host` or `private`.
     #[serde(default)]
     pub cgroup: Option<String>,
-    /// `cgroup_parent`.
-    #[serde(default)]
-    pub cgroup_parent: Option<String>,
     /// `pid`: `host` (host access) or `service:NAME`.
     #[serde(default)]
     pub pid: Option<String>,
     /// `ipc`: `shareable`, `private`, `none`, `service:NAME` or `host` (host access).
     #[serde(default)]
     pub ipc: Option<String>,
-    /// `uts`.
-    #[serde(default)]
-    pub uts: Option<String>,
-    /// `userns_mode`.
-    #[serde(default)]
-    pub userns_mode: Option<String>,
-    /// `runtime`.
-    #[serde(default)]
-    pub runtime: Option<String>,
-    /// `isolation`.
-    #[serde(default)]
-    pub isolation: Option<String>,
     /// `storage_opt`.
     #[serde(default)]
     pub storage_opt: BTreeMap<String, String>,
-    /// `sysctls`.
-    #[serde(default)]
-    pub sysctls: BTreeMap<String, String>,
     /// Limits of memory, processors, processes and the like.
     #[serde(default)]
     pub resources: Resources,
@@ -197,12 +137,6 @@ pub struct Service {
     /// `logging`.
     #[serde(default)]
     pub logging: Option<Logging>,
-    /// `stop_signal`.
-    #[serde(default)]
-    pub stop_signal: Option<String>,
-    /// `stop_grace_period`.
-    #[serde(default)]
-    pub stop_grace_period: Option<Duration>,
     /// `pre_start`: commands that run to completion before the start, each in a container of its own.
     #[serde(default)]
     pub pre_start: Vec<Hook>,
@@ -244,37 +178,17 @@ impl Service {
             entrypoint: None,
             user_environment: BTreeSet::new(),
             environment: BTreeMap::new(),
-            working_dir: None,
-            user: None,
-            group_add: Vec::new(),
-            hostname: None,
-            domainname: None,
+            settings: ContainerSettings::default(),
             mac_address: None,
             container_name: None,
             labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
             profiles: Vec::new(),
             attach: None,
-            stdin_open: false,
-            tty: false,
-            init: None,
-            read_only: false,
-            privileged: false,
-            cap_add: Vec::new(),
-            cap_drop: Vec::new(),
-            security_opt: Vec::new(),
             devices: Vec::new(),
-            device_cgroup_rules: Vec::new(),
             cgroup: None,
-            cgroup_parent: None,
             pid: None,
             ipc: None,
-            uts: None,
-            userns_mode: None,
-            runtime: None,
-            isolation: None,
             storage_opt: BTreeMap::new(),
-            sysctls: BTreeMap::new(),
             resources: Resources::default(),
             deploy: None,
             scale: None,
@@ -297,8 +211,6 @@ impl Service {
             healthcheck: None,
             restart: None,
             logging: None,
-            stop_signal: None,
-            stop_grace_period: None,
             pre_start: Vec::new(),
             post_start: Vec::new(),
             pre_stop: Vec::new(),
@@ -333,7 +245,7 @@ impl Service {
             Some(NetworkMode::Service(name)) => Some(name.as_str()),
             _ => None,
         };
-        let modes = [&self.ipc, &self.pid, &self.uts, &self.cgroup];
+        let modes = [&self.ipc, &self.pid, &self.settings.uts, &self.cgroup];
         let modes = modes.into_iter().filter_map(|mode| mode.as_deref()?.strip_prefix("service:"));
         let volumes = self.volumes_from.iter().map(|from| from.split(':').next().unwrap_or(from));
         network.into_iter().chain(modes).chain(volumes)

@@ -43,7 +43,7 @@ impl Reader<'_> {
         if let Some(crate::spec::model::NetworkMode::Service(name)) = &service.network_mode {
             implied.push((name.to_string(), true));
         }
-        for mode in [&service.ipc, &service.pid, &service.uts, &service.cgroup] {
+        for mode in [&service.ipc, &service.pid, &service.settings.uts, &service.cgroup] {
             let name = mode.as_deref().and_then(|mode| mode.strip_prefix("service:"));
             implied.extend(name.map(|name| (name.to_owned(), true)));
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::super::assemble::{Known, read_env_files};
+use super::super::container_settings::ContainerSettings;
 use super::super::model::{ImageSource, Logging, Service, ServiceName};
 use super::super::nearest::nearest;
 use super::super::node::{Node, Span};
@@ -35,6 +36,7 @@ impl Reader<'_> {
         let at = self.log.at(span);
         let mut service = Service { at: at.clone(), ..Service::new(name.clone(), "") };
         let Some(fields) = Fields::of(self.log, node, format!("service `{name}`")) else { return service };
+        service.settings = ContainerSettings::read(&fields);
         self.image(&fields, &mut service);
         self.process(&fields, &mut service);
         self.rights(&fields, &mut service);
@@ -92,14 +94,7 @@ impl Reader<'_> {
         service.command = fields.texts("command");
         service.entrypoint = fields.texts("entrypoint");
         (service.environment, service.user_environment) = self.environment(fields);
-        service.working_dir = fields.filled("working_dir");
-        service.user = fields.filled("user");
-        service.group_add = fields.texts("group_add").unwrap_or_default();
-        service.stdin_open = fields.flag("stdin_open").unwrap_or(false);
-        service.tty = fields.flag("tty").unwrap_or(false);
-        service.init = fields.flag("init");
         service.labels = self.labels_with_files(fields);
-        service.annotations = fields.texts_by_name("annotations");
         service.profiles = fields.texts("profiles").unwrap_or_default();
         service.attach = fields.flag("attach");
         service.logging = fields.inner("logging").map(|inner| {
@@ -111,28 +106,16 @@ impl Reader<'_> {
 
     /// Reads the keys about privileges.
     fn rights(&self, fields: &Fields<'_>, service: &mut Service) {
-        service.read_only = fields.flag("read_only").unwrap_or(false);
-        service.privileged = fields.flag("privileged").unwrap_or(false);
-        service.cap_add = fields.texts("cap_add").unwrap_or_default();
-        service.cap_drop = fields.texts("cap_drop").unwrap_or_default();
-        service.security_opt = fields.texts("security_opt").unwrap_or_default();
         service.devices = self.devices(fields);
-        service.device_cgroup_rules = fields.texts("device_cgroup_rules").unwrap_or_default();
         service.cgroup =
             fields.word("cgroup", &[("host", "host"), ("private", "private")]).map(str::to_owned);
-        service.cgroup_parent = fields.filled("cgroup_parent");
         service.pid = fields.filled("pid");
         service.ipc = fields.filled("ipc");
-        service.uts = fields.filled("uts");
-        service.userns_mode = fields.filled("userns_mode");
-        service.runtime = fields.filled("runtime");
-        service.isolation = fields.text("isolation");
         service.storage_opt = fields.texts_by_name("storage_opt");
-        service.sysctls = fields.texts_by_name("sysctls");
         let modes = [
             ("pid", &service.pid, ["host", "private", ""].as_slice()),
             ("ipc", &service.ipc, &["host", "private", "shareable", "none", ""]),
-            ("uts", &service.uts, &["host", "private", ""]),
+            ("uts", &service.settings.uts, &["host", "private", ""]),
         ];
         for (key, mode, own) in modes {
             if mode.as_deref().is_some_and(|mode| !own.contains(&mode) && !is_of_a_service(mode)) {
@@ -141,6 +124,7 @@ impl Reader<'_> {
         }
         // Engines have modes of their own for the user namespace; none of them names another container.
         if service
+            .settings
             .userns_mode
             .as_deref()
             .is_some_and(|mode| FOREIGN.iter().any(|word| mode.starts_with(word)))
@@ -160,8 +144,6 @@ impl Reader<'_> {
 
     /// Reads networks, names and files.
     fn surroundings(&self, fields: &Fields<'_>, service: &mut Service) {
-        service.hostname = fields.filled("hostname");
-        service.domainname = fields.filled("domainname");
         service.mac_address = fields.filled("mac_address");
         service.network_mode = self.network_mode(fields);
         service.networks = self.attachments(fields);
@@ -212,8 +194,6 @@ impl Reader<'_> {
         service.depends_on = self.depends_on(fields);
         service.healthcheck = self.healthcheck(fields);
         service.restart = self.restart(fields);
-        service.stop_signal = fields.filled("stop_signal");
-        service.stop_grace_period = fields.duration("stop_grace_period");
         service.pre_start = self.hooks(fields, "pre_start");
         service.post_start = self.hooks(fields, "post_start");
         service.pre_stop = self.hooks(fields, "pre_stop");

@@ -32,7 +32,7 @@ impl Object {
     }
 
     /// Inserts `true` unless the flag is false.
-    fn flag(&mut self, key: &str, value: bool) -> &mut Self {
+    pub(super) fn flag(&mut self, key: &str, value: bool) -> &mut Self {
         if value { self.set(key, true) } else { self }
     }
 
@@ -47,7 +47,7 @@ impl Object {
     }
 
     /// Inserts a mapping of texts unless it is empty.
-    fn pairs(&mut self, key: &str, values: &BTreeMap<String, String>) -> &mut Self {
+    pub(super) fn pairs(&mut self, key: &str, values: &BTreeMap<String, String>) -> &mut Self {
         if values.is_empty() { self } else { self.set(key, json!(values)) }
     }
 

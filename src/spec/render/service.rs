@@ -14,6 +14,7 @@ pub(super) fn service(service: &Service, form: Form) -> Object {
     let mut object = Object::default();
     image(&mut object, service, form);
     process(&mut object, service, form);
+    service.settings.render(&mut object);
     rights(&mut object, service);
     resources(&mut object, &service.resources, form);
     surroundings(&mut object, service, form);
@@ -41,14 +42,7 @@ fn process(object: &mut Object, service: &Service, form: Form) {
     }
     object
         .options("environment", &service.environment)
-        .some("working_dir", service.working_dir.clone())
-        .some("user", service.user.clone())
-        .texts("group_add", &service.group_add)
-        .flag("stdin_open", service.stdin_open)
-        .flag("tty", service.tty)
-        .some("init", service.init)
         .pairs("labels", &service.labels)
-        .pairs("annotations", &service.annotations)
         .texts("profiles", &service.profiles)
         .some("attach", service.attach);
     if let Some(logging) = &service.logging {
@@ -60,22 +54,10 @@ fn process(object: &mut Object, service: &Service, form: Form) {
 
 fn rights(object: &mut Object, service: &Service) {
     object
-        .flag("read_only", service.read_only)
-        .flag("privileged", service.privileged)
-        .texts("cap_add", &service.cap_add)
-        .texts("cap_drop", &service.cap_drop)
-        .texts("security_opt", &service.security_opt)
-        .texts("device_cgroup_rules", &service.device_cgroup_rules)
         .some("cgroup", service.cgroup.clone())
-        .some("cgroup_parent", service.cgroup_parent.clone())
         .some("pid", service.pid.clone())
         .some("ipc", service.ipc.clone())
-        .some("uts", service.uts.clone())
-        .some("userns_mode", service.userns_mode.clone())
-        .some("runtime", service.runtime.clone())
-        .some("isolation", service.isolation.clone())
-        .pairs("storage_opt", &service.storage_opt)
-        .pairs("sysctls", &service.sysctls);
+        .pairs("storage_opt", &service.storage_opt);
     let devices = service.devices.iter().map(|device| {
         json!({ "source": device.source, "target": device.target, "permissions": device.permissions })
     });
@@ -92,18 +74,12 @@ fn resources(object: &mut Object, resources: &Resources, form: Form) {
         .some("mem_swappiness", resources.mem_swappiness.filter(|n| *n > 0 || form == Form::Spec).map(text))
         .some("memswap_limit", resources.memswap_limit.map(|size| size.to_string()))
         .some("cpus", given(resources.cpus))
-        .some("cpu_count", resources.cpu_count)
         .some("cpu_percent", given(resources.cpu_percent))
-        .some("cpu_shares", resources.cpu_shares)
         .some("cpu_period", resources.cpu_period)
         .some("cpu_quota", resources.cpu_quota)
         .some("cpu_rt_period", resources.cpu_rt_period)
         .some("cpu_rt_runtime", resources.cpu_rt_runtime)
-        .some("cpuset", resources.cpuset.clone())
         .some("pids_limit", resources.pids_limit)
-        .flag("oom_kill_disable", resources.oom_kill_disable)
-        .some("oom_score_adj", resources.oom_score_adj)
-        .some("shm_size", resources.shm_size.filter(|n| *n > 0).map(text))
         .some("blkio_config", resources.blkio.as_ref().map(|one| blkio(one, form)))
         .some("ulimits", ulimits(&resources.ulimits))
         .list("gpus", resources.gpus.iter().map(request).collect());
@@ -153,8 +129,6 @@ fn request(request: &DeviceRequest) -> Json {
 
 fn surroundings(object: &mut Object, service: &Service, form: Form) {
     object
-        .some("hostname", service.hostname.clone())
-        .some("domainname", service.domainname.clone())
         .some("mac_address", service.mac_address.clone())
         .some("container_name", service.container_name.clone())
         .some("network_mode", service.network_mode.as_ref().map(network_mode))
@@ -300,8 +274,6 @@ fn life(object: &mut Object, service: &Service, form: Form) {
         .object("depends_on", dependencies)
         .some("healthcheck", service.healthcheck.as_ref().map(healthcheck))
         .some("restart", service.restart.map(|policy| policy.to_string()))
-        .some("stop_signal", service.stop_signal.clone())
-        .some("stop_grace_period", service.stop_grace_period.map(duration_text))
         .list("pre_start", service.pre_start.iter().map(hook).collect())
         .list("post_start", service.post_start.iter().map(hook).collect())
         .list("pre_stop", service.pre_stop.iter().map(hook).collect())

@@ -2,6 +2,7 @@
 
 use serde_json::Value as Json;
 
+use super::super::container_settings::ContainerSettings;
 use super::container::{build, deploy, device_request, grant, healthcheck, mount, port};
 use super::sandbox_keys::service_words;
 use super::shape::{
@@ -43,11 +44,6 @@ pub(super) fn service() -> Json {
         ("entrypoint", one_or_more("The entrypoint.")),
         ("environment", pairs("The environment.")),
         ("env_file", any("Files of variables: paths, or mappings of `path`, `required`, `format`.")),
-        ("working_dir", text("The folder it runs in.")),
-        ("user", text("The user.")),
-        ("group_add", texts("More groups.")),
-        ("hostname", text("The host's name.")),
-        ("domainname", text("The domain's name.")),
         ("mac_address", text("The hardware address.")),
         (
             "container_name",
@@ -55,29 +51,13 @@ pub(super) fn service() -> Json {
         ),
         ("labels", pairs("Labels.")),
         ("label_file", one_or_more("Files of labels.")),
-        ("annotations", pairs("Annotations.")),
         ("profiles", texts("Active only with one of these profiles.")),
         ("attach", flag("Whether `up` shows its log.")),
-        ("stdin_open", flag("Keep stdin open.")),
-        ("tty", flag("With a terminal.")),
-        ("init", flag("With an init process.")),
-        ("read_only", flag("Without writing to its root.")),
-        ("privileged", flag("Host access.")),
-        ("cap_add", texts("More capabilities.")),
-        ("cap_drop", texts("Fewer capabilities.")),
-        ("security_opt", texts("Security options.")),
         ("devices", any("Devices (host access).")),
-        ("device_cgroup_rules", texts("Host access.")),
         ("cgroup", words(&["host", "private"], "The control groups it sees.")),
-        ("cgroup_parent", text("Host access.")),
         ("pid", text("`service:NAME`, or `host` (host access).")),
         ("ipc", text("`shareable`, `private`, `none`, `service:NAME`, or `host` (host access).")),
-        ("uts", text("`host` (host access).")),
-        ("userns_mode", text("`host` (host access).")),
-        ("runtime", text("The runtime.")),
-        ("isolation", text("Windows only.")),
         ("storage_opt", mapping("Options of the storage.")),
-        ("sysctls", pairs("Parameters of the kernel.")),
         ("network_mode", text("`none`, `service:NAME`, or `host` (host access).")),
         ("networks", any("Its networks: a list of names, or a mapping with aliases and the like.")),
         ("ports", list(port(), "Published ports, on 127.0.0.1.")),
@@ -106,8 +86,6 @@ pub(super) fn service() -> Json {
                 keys(&[("driver", text("The driver.")), ("options", mapping("Its options."))]),
             ),
         ),
-        ("stop_signal", text("The signal that stops it.")),
-        ("stop_grace_period", duration("The time it has to stop.")),
         (
             "pre_start",
             list(
@@ -126,18 +104,12 @@ pub(super) fn service() -> Json {
         ("mem_swappiness", int("From 0 to 100.")),
         ("memswap_limit", size("Memory and swap; -1 is unlimited.")),
         ("cpus", number("Processors.")),
-        ("cpu_count", int("Windows only.")),
         ("cpu_percent", number("Windows only.")),
-        ("cpu_shares", int("Its weight.")),
         ("cpu_period", int("Microseconds.")),
         ("cpu_quota", int("Microseconds.")),
         ("cpu_rt_period", int("Microseconds.")),
         ("cpu_rt_runtime", int("Microseconds.")),
-        ("cpuset", text("Which processors.")),
         ("pids_limit", int("Processes.")),
-        ("oom_kill_disable", flag("Never killed for memory.")),
-        ("oom_score_adj", int("From -1000 to 1000.")),
-        ("shm_size", size("Its /dev/shm.")),
         ("blkio_config", mapping("Limits of I/O.")),
         ("ulimits", reference("ulimits")),
         ("gpus", device_request("GPUs (host access).")),
@@ -146,6 +118,7 @@ pub(super) fn service() -> Json {
         ("models", any("Refused.")),
         ("use_api_socket", flag("Refused.")),
     ]);
+    all.extend(keys(&ContainerSettings::schema()));
     let ours = service_words();
     all.insert("x-sandbox".to_owned(), closed("Our words.", ours.clone()));
     all.extend(ours);

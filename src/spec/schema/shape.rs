@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value as Json, json};
 
-pub(super) fn keys(keys: &[(&'static str, Json)]) -> Map<String, Json> {
+pub(in crate::spec) fn keys(keys: &[(&'static str, Json)]) -> Map<String, Json> {
     keys.iter().map(|(key, schema)| ((*key).to_owned(), schema.clone())).collect()
 }
 
-pub(super) fn closed(description: &str, properties: impl Into<Json>) -> Json {
+pub(in crate::spec) fn closed(description: &str, properties: impl Into<Json>) -> Json {
     let properties: Json = properties.into();
     json!({
         "type": ["object", "null"],
@@ -17,11 +17,11 @@ pub(super) fn closed(description: &str, properties: impl Into<Json>) -> Json {
     })
 }
 
-pub(super) fn reference(name: &str) -> Json {
+pub(in crate::spec) fn reference(name: &str) -> Json {
     json!({ "$ref": format!("#/$defs/{name}") })
 }
 
-pub(super) fn named(definition: &str, description: &str) -> Json {
+pub(in crate::spec) fn named(definition: &str, description: &str) -> Json {
     json!({
         "type": ["object", "null"],
         "description": description,
@@ -30,7 +30,7 @@ pub(super) fn named(definition: &str, description: &str) -> Json {
     })
 }
 
-pub(super) fn any(description: &str) -> Json {
+pub(in crate::spec) fn any(description: &str) -> Json {
     json!({ "description": description })
 }
 
@@ -38,40 +38,40 @@ pub(in crate::spec) fn text(description: &str) -> Json {
     json!({ "type": ["string", "number", "null"], "description": description })
 }
 
-pub(super) fn words(words: &[&str], description: &str) -> Json {
+pub(in crate::spec) fn words(words: &[&str], description: &str) -> Json {
     json!({ "enum": words, "description": description })
 }
 
-pub(super) fn flag(description: &str) -> Json {
+pub(in crate::spec) fn flag(description: &str) -> Json {
     json!({ "type": ["boolean", "string", "null"], "description": description })
 }
 
-pub(super) fn int(description: &str) -> Json {
+pub(in crate::spec) fn int(description: &str) -> Json {
     json!({ "type": ["integer", "string", "null"], "description": description })
 }
 
-pub(super) fn number(description: &str) -> Json {
+pub(in crate::spec) fn number(description: &str) -> Json {
     json!({ "type": ["number", "string", "null"], "description": description })
 }
 
-pub(super) fn size(description: &str) -> Json {
+pub(in crate::spec) fn size(description: &str) -> Json {
     json!({ "type": ["integer", "string", "null"], "description": format!("{description} A size: `64m`, `1.5g`.") })
 }
 
-pub(super) fn duration(description: &str) -> Json {
+pub(in crate::spec) fn duration(description: &str) -> Json {
     json!({ "type": ["string", "null"], "description": format!("{description} A duration: `1m30s`, `500ms`.") })
 }
 
-pub(super) fn list(items: impl Into<Json>, description: &str) -> Json {
+pub(in crate::spec) fn list(items: impl Into<Json>, description: &str) -> Json {
     let items: Json = items.into();
     json!({ "type": ["array", "null"], "items": items, "description": description })
 }
 
-pub(super) fn scalar() -> Json {
+pub(in crate::spec) fn scalar() -> Json {
     json!({ "type": ["string", "number", "boolean"] })
 }
 
-pub(super) fn texts(description: &str) -> Json {
+pub(in crate::spec) fn texts(description: &str) -> Json {
     list(scalar(), description)
 }
 
@@ -81,7 +81,7 @@ pub(in crate::spec) fn one_or_more(description: &str) -> Json {
 }
 
 /// A mapping or a list of `NAME=value`.
-pub(super) fn pairs(description: &str) -> Json {
+pub(in crate::spec) fn pairs(description: &str) -> Json {
     json!({
         "type": ["object", "array", "null"],
         "items": scalar(),
@@ -91,11 +91,11 @@ pub(super) fn pairs(description: &str) -> Json {
 }
 
 /// A mapping of names to lists or single values.
-pub(super) fn mapping(description: &str) -> Json {
+pub(in crate::spec) fn mapping(description: &str) -> Json {
     json!({ "type": ["object", "null"], "description": description })
 }
 
 /// A text (short form) or a mapping (long form).
-pub(super) fn short_or(long: &Json) -> Json {
+pub(in crate::spec) fn short_or(long: &Json) -> Json {
     json!({ "anyOf": [scalar(), long] })
 }

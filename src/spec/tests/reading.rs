@@ -175,7 +175,7 @@ fn empty_values_are_none() {
     .unwrap();
     let service = service(&loaded, "a");
 
-    assert_eq!((service.restart, service.network_mode, service.cgroup_parent), (None, None, None));
+    assert_eq!((service.restart, service.network_mode, service.settings.cgroup_parent), (None, None, None));
     assert!(service.pid.is_none() && service.dns.is_empty() && service.networks.contains_key("default"));
 }
 

@@ -178,7 +178,7 @@ fn described(
     });
     let env = inherited.cloned().chain(given).collect();
     Container {
-        hostname: create.hostname.clone().unwrap_or_else(|| id[..12].to_owned()),
+        hostname: create.settings.hostname.clone().unwrap_or_else(|| id[..12].to_owned()),
         id,
         name: create.name.clone(),
         image: create.image.clone(),
@@ -200,13 +200,16 @@ fn described(
         env,
         cmd: create.cmd.clone().unwrap_or(image.config.cmd),
         entrypoint: create.entrypoint.clone().unwrap_or(image.config.entrypoint),
-        user: create.user.clone().unwrap_or(image.config.user),
-        workdir: create.workdir.clone().unwrap_or(image.config.workdir),
-        tty: create.tty,
-        stdin_open: create.stdin_open,
+        user: create.settings.user.clone().unwrap_or(image.config.user),
+        workdir: create.settings.working_dir.clone().unwrap_or(image.config.workdir),
+        tty: create.settings.tty,
+        stdin_open: create.settings.stdin_open,
         healthcheck: create.healthcheck.clone().or(image.config.healthcheck),
-        stop_signal: create.stop_signal.clone().or(image.config.stop_signal),
-        stop_timeout: create.stop_timeout.and_then(|timeout| i64::try_from(timeout.as_secs()).ok()),
+        stop_signal: create.settings.stop_signal.clone().or(image.config.stop_signal),
+        stop_timeout: create
+            .settings
+            .stop_grace_period
+            .and_then(|timeout| i64::try_from(timeout.as_secs()).ok()),
     }
 }
 
