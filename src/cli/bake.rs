@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::up::BuildOptions;
+use super::build_options::BuildOptions;
 use super::{Context, Exit, Failure, SpecOptions};
 use crate::agent::client::{Keeper, Options};
 use crate::session::build::bake::{self, Missing};

@@ -1,4 +1,4 @@
-//! `config` and `schema`: prints the resolved spec, and the JSON Schema of specs.
+//! `config`: prints the resolved spec.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -152,10 +152,4 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         None => Output::stdout().text(&text),
     }
     Ok(Exit::Done)
-}
-
-/// Runs `schema`.
-pub fn schema() -> Exit {
-    Output::stdout().json(&spec::schema());
-    Exit::Done
 }

@@ -1,20 +1,13 @@
 //! `create`: creates a sandbox's containers without starting them.
 
-use clap_complete::engine::ArgValueCandidates;
-
-use super::up::{self, BuildOptions};
-use super::{Context, Exit, Failure, SpecOptions, complete};
+use super::build_options::BuildArgs;
+use super::{Context, Exit, Failure, up};
 
 /// Arguments of `create`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Services to create, with their dependencies (default: all)
-    #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
-    services: Vec<String>,
     #[command(flatten)]
-    spec: SpecOptions,
-    #[command(flatten)]
-    build: BuildOptions,
+    target: BuildArgs,
     /// Do not show the progress of pulls
     #[arg(long)]
     quiet_pull: bool,
@@ -25,7 +18,6 @@ pub struct Args {
 
 /// Runs `create`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
-    let Args { services, spec, build, quiet_pull, .. } = args;
-    let up = up::Args { services, spec, build, quiet_pull, no_start: true, ..up::Args::default() };
-    up::run(up, context).await
+    let Args { target, quiet_pull, .. } = args;
+    up::run(up::Args { target, quiet_pull, no_start: true, ..up::Args::default() }, context).await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::civil::Time;
 use jiff::{Timestamp, ZonedDateTime};
 
-use super::up::duration;
+use super::build_options::duration;
 use super::{Context, Exit, Failure, complete};
 use crate::agent::client::{Keeper, Options};
 use crate::agent::protocol::Extension;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::lifecycle::present;
+use super::change::present;
 use super::up::lifetime;
 use super::{Context, Exit, Failure, complete};
 use crate::agent::protocol::Reason;

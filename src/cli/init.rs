@@ -256,5 +256,5 @@ fn tell(context: &Context, folder: &Path, loaded: &Loaded, print: bool) {
 }
 
 fn ttl(text: &str) -> Result<String, String> {
-    super::up::duration(text).map(|_| text.to_owned())
+    super::build_options::duration(text).map(|_| text.to_owned())
 }

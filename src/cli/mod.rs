@@ -26,7 +26,6 @@ mod images;
 mod init;
 mod keeper;
 mod kill;
-mod lifecycle;
 mod logs;
 mod ls;
 mod open;
@@ -35,18 +34,24 @@ mod port;
 mod ps;
 mod pull;
 mod reset;
+mod restart;
 mod rm;
 mod run;
 mod scale;
+mod schema;
+mod shell;
 mod snapshot;
 mod snapshot_spec;
+mod start;
 mod stats;
+mod stop;
 mod support;
 mod task;
 #[cfg(test)]
 mod tests;
 mod timeline;
 mod ui;
+mod unpause;
 mod up;
 mod version;
 mod volumes;
@@ -58,7 +63,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use support::options::LeadingOptions;
-use support::{command, complete, compose, consent, context, failure, help, moment};
+use support::{build_options, change, command, complete, compose, consent, context, failure, help, moment};
 
 pub use support::context::Context;
 pub use support::exit::Exit;
@@ -96,23 +101,23 @@ pub enum Verb {
     /// Build a sandbox, run a command with its addresses, destroy it
     Run(Box<run::Args>),
     /// Build a sandbox, open a shell with its addresses, destroy it
-    Shell(Box<run::ShellArgs>),
+    Shell(Box<shell::Args>),
     /// Add to a sandbox's remaining time, or set its deadline
     Extend(extend::Args),
     /// Create the containers without starting them
     Create(Box<create::Args>),
     /// Start stopped services
-    Start(lifecycle::Args),
+    Start(start::Args),
     /// Stop services; their data stays
-    Stop(lifecycle::StopArgs),
+    Stop(stop::Args),
     /// Stop and start services
-    Restart(lifecycle::StopArgs),
+    Restart(restart::Args),
     /// Send a signal to services
     Kill(kill::Args),
     /// Pause the processes of services
     Pause(pause::Args),
     /// Resume the processes of paused services
-    Unpause(pause::Args),
+    Unpause(unpause::Args),
     /// Remove the containers of stopped services
     Rm(rm::Args),
     /// Change how many containers services have
@@ -195,15 +200,15 @@ impl Verb {
             Self::Up(args) => up::run(*args, context).await,
             Self::Down(args) => down::run(args, context).await,
             Self::Run(args) => run::run(*args, context).await,
-            Self::Shell(args) => run::shell(*args, context).await,
+            Self::Shell(args) => shell::run(*args, context).await,
             Self::Extend(args) => extend::run(args, context).await,
             Self::Create(args) => create::run(*args, context).await,
-            Self::Start(args) => lifecycle::run(args, lifecycle::Change::Start, context).await,
-            Self::Stop(args) => args.stop(context).await,
-            Self::Restart(args) => args.restart(context).await,
+            Self::Start(args) => start::run(args, context).await,
+            Self::Stop(args) => stop::run(args, context).await,
+            Self::Restart(args) => restart::run(args, context).await,
             Self::Kill(args) => kill::run(args, context).await,
-            Self::Pause(args) => pause::pause(args, context).await,
-            Self::Unpause(args) => pause::unpause(args, context).await,
+            Self::Pause(args) => pause::run(args, context).await,
+            Self::Unpause(args) => unpause::run(args, context).await,
             Self::Rm(args) => rm::run(args, context).await,
             Self::Scale(args) => scale::run(args, context).await,
             Self::Watch(args) => watch::run(*args, context).await,
@@ -234,7 +239,7 @@ impl Verb {
             Self::Stats(args) => stats::run(args, context).await,
             Self::Ui(args) => ui::run(args, context).await,
             Self::Config(args) => config::run(&args, context),
-            Self::Schema => Ok(config::schema()),
+            Self::Schema => Ok(schema::run()),
             Self::Graph(args) => graph::run(&args, context),
             Self::Timeline(args) => timeline::run(args, context).await,
             Self::Doctor(args) => doctor::run(args, context).await,

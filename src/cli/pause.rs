@@ -1,4 +1,4 @@
-//! `pause` and `unpause`: freeze and resume the processes of services.
+//! `pause`: freezes the processes of services.
 
 use clap_complete::engine::ArgValueCandidates;
 
@@ -11,28 +11,17 @@ use crate::engine::ContainerState;
 pub struct Args {
     /// Services (default: all)
     #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
-    services: Vec<String>,
+    pub(super) services: Vec<String>,
 }
 
 /// Runs `pause`.
-pub async fn pause(args: Args, context: &Context) -> Result<Exit, Failure> {
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     let sighting = context.chosen().await?;
     let chosen = containers::chosen(&sighting, &args.services)?;
     let chosen = containers::running(&sighting, chosen, &args.services)?;
     for container in chosen.into_iter().filter(|one| one.state != ContainerState::Paused) {
         engine.pause_container(&container.name).await?;
-    }
-    Ok(Exit::Done)
-}
-
-/// Runs `unpause`.
-pub async fn unpause(args: Args, context: &Context) -> Result<Exit, Failure> {
-    let engine = context.engine().await?;
-    let sighting = context.chosen().await?;
-    let chosen = containers::chosen(&sighting, &args.services)?;
-    for container in chosen.into_iter().filter(|one| one.state == ContainerState::Paused) {
-        engine.unpause_container(&container.name).await?;
     }
     Ok(Exit::Done)
 }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use clap_complete::engine::ArgValueCandidates;
 
-use super::lifecycle::present;
+use super::change::present;
 use super::support::containers;
 use super::{Context, Exit, Failure, complete};
 use crate::engine::ContainerSummary;

@@ -1,14 +1,12 @@
-//! `sandbox run` and `sandbox shell`: run a command with a sandbox. `run` builds a new sandbox; `shell` uses an
-//! existing one if there is one.
+//! `run`: runs a command with a new sandbox, or with an existing one that stays.
 
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use super::build_options::BuildOptions;
 use super::command::{Command, CommandTarget, OURS, Target};
-use super::up::BuildOptions;
 use super::{Context, Exit, Failure, SpecOptions, complete};
 use crate::agent::client::{Keeper, Options};
-use crate::agent::protocol::LeaseStatus;
 use crate::session::error::SessionError;
 use crate::session::inspect::NoSandbox;
 use crate::session::lifecycle::control::StopReason;
@@ -36,15 +34,6 @@ pub struct Args {
     command: Vec<OsString>,
 }
 
-/// Arguments of `shell`.
-#[derive(Debug, clap::Args)]
-pub struct ShellArgs {
-    #[command(flatten)]
-    spec: SpecOptions,
-    #[command(flatten)]
-    build: BuildOptions,
-}
-
 /// Runs `run`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let command =
@@ -55,28 +44,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     }
 }
 
-/// Runs `shell`.
-pub async fn shell(args: ShellArgs, context: &Context) -> Result<Exit, Failure> {
-    let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-    let command = Command::new(CommandTarget::Host, vec![shell]);
-    match held_elsewhere(context).await? {
-        Some(name) => visit(&name, command, context).await,
-        None => build(&args.spec, &args.build, None, command, Which::Named, context).await,
-    }
-}
-
-/// The sandbox of the folder, if another session holds its lease.
-async fn held_elsewhere(context: &Context) -> Result<Option<SandboxName>, Failure> {
-    let Some(name) = context.derived_name() else { return Ok(None) };
-    let Some(keeper) = super::keeper::running(&context.engine().await?).await? else { return Ok(None) };
-    let held = keeper.sandboxes().await?.into_iter().any(|standing| {
-        standing.name == name && matches!(standing.hold, LeaseStatus::Held | LeaseStatus::Suspended)
-    });
-    Ok(Some(name).filter(|_| held))
-}
-
 /// Runs a command with an existing sandbox and leaves the sandbox running.
-async fn visit(name: &SandboxName, command: Command, context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn visit(name: &SandboxName, command: Command, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
     let standings = keeper.sandboxes().await?;
@@ -97,7 +66,8 @@ fn start(command: Command, target: Target) -> StartCommand {
     Box::new(move |stop| -> CommandFuture { Box::pin(async move { command.run_until(&target, stop).await }) })
 }
 
-async fn build(
+/// Builds a sandbox, runs a command with it and destroys it.
+pub(super) async fn build(
     spec: &SpecOptions,
     build: &BuildOptions,
     service: Option<ServiceName>,

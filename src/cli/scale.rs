@@ -1,7 +1,7 @@
 //! `scale`: changes how many containers services have.
 
-use super::up::{self, BuildOptions, scale};
-use super::{Context, Exit, Failure, SpecOptions};
+use super::build_options::{BuildArgs, BuildOptions, scale};
+use super::{Context, Exit, Failure, SpecOptions, up};
 use crate::spec::ServiceName;
 
 /// Arguments of `scale`.
@@ -21,13 +21,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let services = args.services.iter().map(|(name, _)| name.to_string()).collect();
     let build = BuildOptions { scale: args.services, ..BuildOptions::default() };
-    let up = up::Args {
-        services,
-        spec: args.spec,
-        build,
-        detach: true,
-        no_deps: args.no_deps,
-        ..up::Args::default()
-    };
+    let target = BuildArgs { services, spec: args.spec, build };
+    let up = up::Args { target, detach: true, no_deps: args.no_deps, ..up::Args::default() };
     up::run(up, context).await
 }

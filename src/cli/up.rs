@@ -7,33 +7,27 @@ use jiff::{SignedDuration, Timestamp};
 
 use clap_complete::engine::ArgValueCandidates;
 
+use super::build_options::BuildArgs;
 use super::context::ReportOptions;
-use super::snapshot_spec::{Source, loaded, source};
-use super::{Context, Exit, Failure, SpecOptions, complete};
+use super::snapshot_spec::{loaded, source};
+use super::{Context, Exit, Failure, complete};
 use crate::agent::protocol::Lifetime;
-use crate::plan;
 use crate::report::Output;
 use crate::report::logs::{LogFormat, Names, Times};
 use crate::report::style::{Colours, set_colours};
-use crate::session::build::converge::{self, PreferredPort};
-use crate::session::data::from_snapshot::Drift;
+use crate::session::build::converge;
 use crate::session::inspect::{self, Passwords};
 use crate::session::lifecycle::control::StopReason;
 use crate::session::lifecycle::open::{self, UpOptions};
 use crate::session::lifecycle::run::{EndsWith, Follow, LogSelection, OnFailure, Outcome, Purpose};
 use crate::session::watch::{self, Watching};
-use crate::spec::{self, ImageSource, Loaded, PullPolicy, Refusals, ServiceName, Spec};
+use crate::spec::{self, Loaded, Refusals, ServiceName, Spec};
 
 /// Arguments of `up`.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
-    /// Services to build, with their dependencies (default: all)
-    #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
-    pub services: Vec<String>,
     #[command(flatten)]
-    pub spec: SpecOptions,
-    #[command(flatten)]
-    pub build: BuildOptions,
+    pub target: BuildArgs,
     /// Leave the sandbox running and return once it is ready
     #[arg(long, short)]
     pub detach: bool,
@@ -107,130 +101,6 @@ pub struct Args {
     pub yes: bool,
 }
 
-/// How a sandbox is built; shared by the verbs that build one.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct BuildOptions {
-    /// Longest life of the sandbox: `90m`, `8h`, `2h30m`
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub ttl: Option<Duration>,
-    /// Start with the data (and the spec, unless one is named) of a snapshot, by name or file
-    #[arg(long, value_name = "SNAPSHOT", add = ArgValueCandidates::new(complete::snapshots))]
-    pub from: Option<String>,
-    /// Allowed outbound connections: deny, allow, or names and addresses separated by commas
-    #[arg(long, value_name = "POLICY")]
-    pub egress: Option<String>,
-    /// Build images even if they exist
-    #[arg(long, conflicts_with = "no_build")]
-    pub build: bool,
-    /// Do not build images; fail if one is missing
-    #[arg(long)]
-    pub no_build: bool,
-    /// When to pull images, whatever the spec says
-    #[arg(long, value_name = "WHEN", value_enum)]
-    pub pull: Option<Pull>,
-    /// Number of containers of a service
-    #[arg(long, value_name = "SERVICE=NUMBER", value_parser = scale)]
-    pub scale: Vec<(ServiceName, u32)>,
-    /// Remove containers of services that the spec has no longer; an `up` of the whole spec always does
-    #[arg(long, hide = true)]
-    pub remove_orphans: bool,
-    /// Recreate containers even if nothing has changed
-    #[arg(long)]
-    pub force_recreate: bool,
-    /// Fail if a fixed host port is taken, instead of using another one
-    #[arg(long)]
-    pub strict_ports: bool,
-    /// Seconds to wait for a service to get ready (default: 300)
-    #[arg(long, value_name = "SECONDS")]
-    pub wait_timeout: Option<u64>,
-    /// Use a snapshot although an image differs from the one it was made with
-    #[arg(long)]
-    pub allow_image_drift: bool,
-}
-
-/// Default timeout for a service to become ready, in seconds.
-const PATIENCE: u64 = 300;
-
-/// When images are pulled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Pull {
-    /// Every time
-    Always,
-    /// Only if the engine does not have them
-    Missing,
-    /// Never
-    Never,
-}
-
-impl From<Pull> for PullPolicy {
-    fn from(pull: Pull) -> Self {
-        match pull {
-            Pull::Always => Self::Always,
-            Pull::Missing => Self::Missing,
-            Pull::Never => Self::Never,
-        }
-    }
-}
-
-impl BuildOptions {
-    /// Applies these options to a spec's services.
-    fn apply(&self, spec: &mut Spec) {
-        for service in spec.services.values_mut().filter(|service| service.build().is_none()) {
-            service.pull_policy = self.pull.map(PullPolicy::from).or(service.pull_policy);
-        }
-        if self.no_build {
-            without_builds(spec);
-        }
-        for (name, number) in &self.scale {
-            if let Some(service) = spec.services.get_mut(name) {
-                service.scale = Some(*number);
-            }
-        }
-    }
-
-    /// Returns a spec with these options applied.
-    ///
-    /// # Errors
-    /// Fails if the spec does not have a service that is scaled.
-    pub(super) fn applied(&self, mut loaded: Loaded) -> Result<Loaded, Failure> {
-        let services = &loaded.spec.services;
-        if let Some((name, _)) = self.scale.iter().find(|(name, _)| !services.contains_key(name)) {
-            let known: Vec<&str> = services.keys().map(ServiceName::as_str).collect();
-            let hint = format!("the services are {}", known.join(", "));
-            return Err(Failure::usage(
-                format!("cannot scale `{name}`: there is no such service"),
-                Some(hint),
-            ));
-        }
-        self.apply(&mut loaded.spec);
-        Ok(loaded)
-    }
-
-    /// Converts these options to [`UpOptions`].
-    pub(super) fn opening(
-        &self,
-        context: &Context,
-        spec: &SpecOptions,
-        services: &[String],
-        from: Option<&Source>,
-    ) -> UpOptions {
-        UpOptions {
-            services: services.to_vec(),
-            name: context.globals.name.clone(),
-            ttl: self.ttl,
-            from: from.map(|source| source.set.clone()),
-            egress: self.egress.clone(),
-            rebuild: self.build,
-            recreate: self.force_recreate,
-            ports: if self.strict_ports { PreferredPort::Strict } else { PreferredPort::Any },
-            patience: Duration::from_secs(self.wait_timeout.unwrap_or(PATIENCE)),
-            drift: if self.allow_image_drift { Drift::Allowed } else { Drift::Refused },
-            allow_host_access: context.spec_options(spec).allow_host_access,
-            ..UpOptions::default()
-        }
-    }
-}
-
 impl Args {
     fn is_detached(&self) -> bool {
         self.detach || self.wait || self.no_start
@@ -291,12 +161,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if args.no_color {
         set_colours(Colours::Never);
     }
-    let from = source(context, args.build.from.as_deref()).await?;
-    let loaded = loaded(context, &args.spec, from.as_ref(), &args.services).await?;
-    let mut loaded = args.build.applied(loaded)?;
+    let from = source(context, args.target.build.from.as_deref()).await?;
+    let loaded = loaded(context, &args.target.spec, from.as_ref(), &args.target.services).await?;
+    let mut loaded = args.target.build.applied(loaded)?;
     args.check_services(&loaded.spec)?;
     if args.no_deps {
-        without_dependencies(&mut loaded.spec, &args.services);
+        without_dependencies(&mut loaded.spec, &args.target.services);
     }
     let engine = context.engine().await?;
     let reporting = context.reporter_with(args.report());
@@ -304,7 +174,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let opening = UpOptions {
         on_failure: if args.keep_on_failure { OnFailure::Keep } else { OnFailure::Destroy },
         only_create: args.no_start,
-        ..args.build.opening(context, &args.spec, &args.services, from.as_ref())
+        ..args.target.build.opening(context, &args.target.spec, &args.target.services, from.as_ref())
     };
     if args.dry_run {
         let plan = open::dry_run(&engine, &context.scope()?, &loaded, &opening).await?;
@@ -326,19 +196,6 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     Ok(exit(outcome))
 }
 
-/// Uses existing images instead of building them.
-fn without_builds(spec: &mut Spec) {
-    let built = spec.services.values().filter(|service| service.build().is_some());
-    let references: Vec<_> =
-        built.map(|service| (service.name.clone(), plan::image_reference(spec, service))).collect();
-    for (name, reference) in references {
-        if let Some(service) = spec.services.get_mut(&name) {
-            service.source = ImageSource::Image(reference);
-            service.pull_policy = Some(PullPolicy::Never);
-        }
-    }
-}
-
 /// Removes dependencies of the named services on services that are not named.
 fn without_dependencies(spec: &mut Spec, named: &[String]) {
     for service in spec.services.values_mut().filter(|one| named.iter().any(|name| name == one.name.as_str()))
@@ -354,8 +211,8 @@ fn watching(
     loaded: &Loaded,
     opening: UpOptions,
 ) -> Result<Watching, Failure> {
-    let options = context.spec_options(&args.spec);
-    if args.build.from.is_some() && options.files.is_empty() {
+    let options = context.spec_options(&args.target.spec);
+    if args.target.build.from.is_some() && options.files.is_empty() {
         return Err(Failure::usage(
             "a snapshot's own spec does not change: there is nothing to watch",
             Some("name a spec with `-f`".to_owned()),
@@ -367,13 +224,13 @@ fn watching(
             Some("name a file with `-f`".to_owned()),
         ));
     }
-    let request = context.load_request(&args.spec, &args.services, Refusals::Fail)?;
+    let request = context.load_request(&args.target.spec, &args.target.services, Refusals::Fail)?;
     let folder = &request.folder;
     let mut beside: Vec<PathBuf> = request.env_files.iter().map(|file| folder.join(file)).collect();
     if beside.is_empty() {
         beside.push(loaded.spec.folder.join(".env"));
     }
-    let build = args.build.clone();
+    let build = args.target.build.clone();
     let reload = move || {
         let mut loaded = spec::load(&request)?;
         build.apply(&mut loaded.spec);
@@ -401,22 +258,4 @@ fn exit(outcome: Outcome) -> Exit {
         }
         Outcome::Ended(reason) => Exit::of_signal(reason).unwrap_or(Exit::Failed),
     }
-}
-
-/// Parses `web=3`.
-pub(super) fn scale(text: &str) -> Result<(ServiceName, u32), String> {
-    let (name, number) = text.split_once('=').ok_or("not a service and a number such as web=3")?;
-    let number = number
-        .parse()
-        .ok()
-        .filter(|number| *number <= spec::MAX_CONTAINERS)
-        .ok_or_else(|| format!("`{number}` is not a number of containers"))?;
-    Ok((name.parse().map_err(|error: crate::spec::InvalidName| error.to_string())?, number))
-}
-
-/// Parses `90m`, `8h`, `2h30m`, `1d`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    super::moment::duration(text)
-        .filter(|length| !length.is_zero())
-        .ok_or_else(|| "not a duration such as 90m, 8h or 2h30m".to_owned())
 }

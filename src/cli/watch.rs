@@ -1,20 +1,13 @@
 //! `watch`: an attached `up` that applies changes of files and of the spec.
 
-use clap_complete::engine::ArgValueCandidates;
-
-use super::up::{self, BuildOptions};
-use super::{Context, Exit, Failure, SpecOptions, complete};
+use super::build_options::BuildArgs;
+use super::{Context, Exit, Failure, up};
 
 /// Arguments of `watch`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Services to build, with their dependencies (default: all)
-    #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
-    services: Vec<String>,
     #[command(flatten)]
-    spec: SpecOptions,
-    #[command(flatten)]
-    build: BuildOptions,
+    target: BuildArgs,
     /// Do not show the output of builds
     #[arg(long)]
     quiet: bool,
@@ -25,15 +18,7 @@ pub struct Args {
 
 /// Runs `watch`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
-    let Args { services, spec, build, quiet, .. } = args;
-    let up = up::Args {
-        services,
-        spec,
-        build,
-        watch: true,
-        no_logs: true,
-        quiet_build: quiet,
-        ..up::Args::default()
-    };
+    let Args { target, quiet, .. } = args;
+    let up = up::Args { target, watch: true, no_logs: true, quiet_build: quiet, ..up::Args::default() };
     up::run(up, context).await
 }

@@ -1,16 +1,17 @@
-//! `start`, `stop`, `restart`: change the state of services of an existing sandbox.
+//! What `start`, `stop` and `restart` share: a change of services of an existing sandbox.
 
 use std::time::Duration;
+
+use clap_complete::engine::ArgValueCandidates;
 
 use super::context::Reporting;
 use super::{Context, Exit, Failure, complete};
 use crate::session::existing::ExistingSandbox;
 use crate::spec::ServiceName;
-use clap_complete::engine::ArgValueCandidates;
 
 /// Arguments of `start`, `stop` and `restart`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ChangeArgs {
     /// Services (default: all)
     #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
     pub services: Vec<ServiceName>,
@@ -26,13 +27,20 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 pub struct StopArgs {
     #[command(flatten)]
-    pub args: Args,
+    pub args: ChangeArgs,
     /// Seconds to wait for each service to stop, before it is killed (default: the spec's `stop_grace_period`)
     #[arg(long, short = 't', value_name = "SECONDS")]
     pub timeout: Option<u64>,
     /// Accepted for Compose; dependents are not restarted
     #[arg(long, hide = true)]
     pub no_deps: bool,
+}
+
+impl StopArgs {
+    /// The timeout for each service, if given.
+    pub fn within(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_secs)
+    }
 }
 
 /// The requested change.
@@ -56,22 +64,8 @@ impl Change {
     }
 }
 
-impl StopArgs {
-    /// Runs `stop`.
-    pub(super) async fn stop(self, context: &Context) -> Result<Exit, Failure> {
-        let within = self.timeout.map(Duration::from_secs);
-        run(self.args, Change::Stop(within), context).await
-    }
-
-    /// Runs `restart`.
-    pub(super) async fn restart(self, context: &Context) -> Result<Exit, Failure> {
-        let within = self.timeout.map(Duration::from_secs);
-        run(self.args, Change::Restart(within), context).await
-    }
-}
-
 /// Runs `start`, `stop` or `restart`.
-pub async fn run(args: Args, change: Change, context: &Context) -> Result<Exit, Failure> {
+pub async fn change(args: ChangeArgs, change: Change, context: &Context) -> Result<Exit, Failure> {
     let reporting = context.reporter();
     let outcome = perform(&args, change, context, &reporting).await;
     reporting.finish().await;
@@ -79,7 +73,7 @@ pub async fn run(args: Args, change: Change, context: &Context) -> Result<Exit, 
 }
 
 async fn perform(
-    args: &Args,
+    args: &ChangeArgs,
     change: Change,
     context: &Context,
     reporting: &Reporting,
@@ -104,7 +98,7 @@ async fn perform(
 }
 
 /// Opens the selected sandbox for a change.
-pub(super) async fn present(context: &Context, reporting: &Reporting) -> Result<ExistingSandbox, Failure> {
+pub async fn present(context: &Context, reporting: &Reporting) -> Result<ExistingSandbox, Failure> {
     let engine = context.engine().await?;
     let sighting = context.chosen().await?;
     Ok(ExistingSandbox::of(&engine, &context.scope()?, sighting, reporting.events.clone()).await?)

@@ -1,0 +1,12 @@
+//! `stop`: stops services of an existing sandbox.
+
+use super::change::{Change, change};
+use super::{Context, Exit, Failure};
+
+pub use super::change::StopArgs as Args;
+
+/// Runs `stop`.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let within = args.within();
+    change(args.args, Change::Stop(within), context).await
+}
