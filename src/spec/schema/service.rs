@@ -6,8 +6,8 @@ use super::super::container_settings::ContainerSettings;
 use super::container::{build, deploy, device_request, grant, healthcheck, mount, port};
 use super::sandbox_keys::service_words;
 use super::shape::{
-    any, closed, duration, flag, int, keys, list, mapping, number, one_or_more, pairs, reference, size, text,
-    texts, words,
+    any, closed, flag, int, keys, list, mapping, number, one_or_more, pairs, reference, size, text, texts,
+    words,
 };
 
 fn develop() -> Json {
