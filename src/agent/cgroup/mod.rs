@@ -208,6 +208,34 @@ pub trait Groups: Send + Sync {
     async fn perform(&self, request: Request) -> Result<Reply, GroupError>;
 }
 
+/// The requests, each with the type of its reply.
+impl dyn Groups + '_ {
+    /// Creates the group of a sandbox, or changes its limits.
+    pub async fn limit(&self, sandbox: &SandboxId, limits: &Limits) -> Result<(), GroupError> {
+        let (sandbox, limits) = (sandbox.clone(), limits.clone());
+        self.perform(Request::Limit { sandbox, limits }).await.map(drop)
+    }
+
+    /// Removes the group of a sandbox.
+    pub async fn remove(&self, sandbox: &SandboxId) -> Result<(), GroupError> {
+        self.perform(Request::Remove { sandbox: sandbox.clone() }).await.map(drop)
+    }
+
+    /// Removes the empty groups of all sandboxes except these.
+    pub async fn keep(&self, sandboxes: Vec<SandboxId>) -> Result<(), GroupError> {
+        self.perform(Request::Keep { sandboxes }).await.map(drop)
+    }
+
+    /// Finds out whose limit was reached when a container ran out of memory.
+    pub async fn starved(&self, sandbox: &SandboxId, container: &str) -> Result<Starved, GroupError> {
+        let (sandbox, container) = (sandbox.clone(), container.to_owned());
+        match self.perform(Request::Starved { sandbox, container }).await? {
+            Reply::Starved(starved) => Ok(starved),
+            Reply::Done => Err(GroupError("an answer of another kind came".to_owned())),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Arguments;
 use super::state::{Discovered, Event};
-use crate::agent::cgroup::{self, GroupError, Groups, Local, Reply, Request, Starved};
+use crate::agent::cgroup::{self, GroupError, Groups, Local, Starved};
 use crate::agent::client::StorageServer;
 use crate::agent::protocol::{Line, Outcome, Refusal, RefusalKind, Reply as RequestResult};
 use crate::engine::identity::{SandboxId, Scope};
@@ -67,8 +67,7 @@ pub async fn take_up(groups: &dyn Groups, found: &[Discovered]) -> Vec<SandboxId
     let mut failed = Vec::new();
     let limited = found.iter().filter_map(|it| Some((it, it.kept.as_ref()?.limits.clone()?)));
     for (sandbox, limits) in limited {
-        let request = Request::Limit { sandbox: sandbox.sandbox.clone(), limits };
-        if let Err(error) = groups.perform(request).await {
+        if let Err(error) = groups.limit(&sandbox.sandbox, &limits).await {
             tracing::warn!(name = %sandbox.name, %error, "its services are not limited together");
             failed.push(sandbox.sandbox.clone());
         }
@@ -79,7 +78,7 @@ pub async fn take_up(groups: &dyn Groups, found: &[Discovered]) -> Vec<SandboxId
 /// Removes the groups that belong to no sandbox. No group may be created meanwhile.
 pub async fn remove_others(groups: &dyn Groups, found: &[Discovered]) {
     let sandboxes = found.iter().map(|it| it.sandbox.clone()).collect();
-    if let Err(error) = groups.perform(Request::Keep { sandboxes }).await {
+    if let Err(error) = groups.keep(sandboxes).await {
         tracing::warn!(%error, "cannot remove control groups of sandboxes that are gone");
     }
 }
@@ -93,10 +92,7 @@ pub async fn limit(
     limits: Limits,
 ) -> Event {
     let done = match groups {
-        Some(groups) => {
-            let request = Request::Limit { sandbox: sandbox.clone(), limits: limits.clone() };
-            groups.perform(request).await.map(drop)
-        }
+        Some(groups) => groups.limit(&sandbox, &limits).await,
         None => Err(GroupError("this keeper makes no control groups".to_owned())),
     };
     let (outcome, event) = match done {
@@ -117,13 +113,10 @@ pub async fn diagnose(groups: Option<Arc<dyn Groups>>, sandbox: &SandboxId, cont
     let Some(groups) = groups else { return unknown };
     let begin = Instant::now();
     loop {
-        let request = Request::Starved { sandbox: sandbox.clone(), container: container.clone() };
-        match groups.perform(request).await {
-            Ok(Reply::Starved(Starved { killed: Some(0), .. })) if begin.elapsed() < AFTERWARDS => {
-                sleep(LOOK).await;
-            }
-            Ok(Reply::Starved(starved)) => return starved,
-            _ => return unknown,
+        match groups.starved(sandbox, &container).await {
+            Ok(Starved { killed: Some(0), .. }) if begin.elapsed() < AFTERWARDS => sleep(LOOK).await,
+            Ok(starved) => return starved,
+            Err(_) => return unknown,
         }
     }
 }
@@ -131,7 +124,7 @@ pub async fn diagnose(groups: Option<Arc<dyn Groups>>, sandbox: &SandboxId, cont
 /// Removes groups that were created after their sandbox was destroyed.
 pub async fn remove_late(groups: &dyn Groups, gone: &[SandboxId]) {
     for sandbox in gone {
-        if let Err(error) = groups.perform(Request::Remove { sandbox: sandbox.clone() }).await {
+        if let Err(error) = groups.remove(sandbox).await {
             tracing::warn!(%error, "cannot remove the control group of a sandbox that is gone");
         }
     }

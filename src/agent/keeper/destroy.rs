@@ -14,7 +14,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::state::Gather;
 use super::store::Store;
-use crate::agent::cgroup::{self, Groups};
+use crate::agent::cgroup::Groups;
 use crate::agent::protocol::Destroyed;
 use crate::engine::identity::{self, Role, SandboxId, SandboxName, Scope};
 use crate::engine::{ContainerSummary, Engine, Filter, LogOptions, Tail};
@@ -139,7 +139,7 @@ impl Aftermath for Data<'_> {
     async fn sandbox_gone(&self, id: &str) -> Result<(), String> {
         let mut left = Vec::new();
         if let (Some(groups), Ok(sandbox)) = (self.groups, id.parse())
-            && let Err(error) = groups.perform(cgroup::Request::Remove { sandbox }).await
+            && let Err(error) = groups.remove(&sandbox).await
         {
             left.push(format!("control group of `{}`: {error}", self.name));
         }

@@ -237,7 +237,7 @@ mod tests {
         let client = house.clients.add(theirs);
         assert_eq!(house.take(Event::Connected(client)), Next::Serve);
         let mut wire = Wire::of_pipe(ours);
-        wire.send(&Request { id: 1, ask: RequestKind::Storage { request: storage::Request::Begin } })
+        wire.send(&Request { id: 1, ask: RequestKind::Storage { request: storage::Request::Begin {} } })
             .await
             .unwrap();
         let asked = events.recv().await.unwrap();

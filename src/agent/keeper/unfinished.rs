@@ -90,7 +90,7 @@ impl Unfinished {
         {
             client.sets.remove(&set);
         }
-        if let Reply::Set(begun) = &reply
+        if let Reply::Begin(begun) = &reply
             && !self.note(client, begun)
         {
             storage.delete_set(begun).await?;
@@ -112,8 +112,8 @@ mod tests {
     const CLIENT: ConnectionId = ConnectionId(7);
 
     async fn begun(half_made: &Unfinished, storage: Arc<dyn Storage>) -> SetPath {
-        match half_made.perform(storage, CLIENT, Request::Begin).await.unwrap() {
-            Reply::Set(set) => set,
+        match half_made.perform(storage, CLIENT, Request::Begin {}).await.unwrap() {
+            Reply::Begin(set) => set,
             other => panic!("{other:?}"),
         }
     }
@@ -151,7 +151,7 @@ mod tests {
         let (_folder, storage) = storage();
         let half_made = Unfinished::default();
         half_made.opened(CLIENT);
-        let asked = half_made.perform(Arc::clone(&storage), CLIENT, Request::Begin);
+        let asked = half_made.perform(Arc::clone(&storage), CLIENT, Request::Begin {});
 
         let mut deleted = std::pin::pin!(half_made.closed(CLIENT).delete(&*storage));
         assert!(futures_util::poll!(&mut deleted).is_pending());
