@@ -8,18 +8,18 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-pub mod built_images;
-pub mod cgroup;
+pub(crate) mod built_images;
+pub(crate) mod cgroup;
 pub mod client;
 mod connect;
 mod container_log;
 mod digest_cache;
-pub mod fault_injector;
+pub(crate) mod fault_injector;
 pub mod gateway;
-pub mod host_firewall;
+pub(crate) mod host_firewall;
 pub mod image;
-pub mod keeper;
-pub mod linux;
+pub(crate) mod keeper;
+pub(crate) mod linux;
 pub mod protocol;
 mod snapshot_transfer;
 

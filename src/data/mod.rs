@@ -4,11 +4,11 @@
 //! to remove, and converts between sets and files. It starts no container and has no state; the storage has.
 
 pub mod archive;
-pub mod baseline;
-pub mod budget;
-pub mod fsync_profile;
+pub(crate) mod baseline;
+pub(crate) mod budget;
+pub(crate) mod fsync_profile;
 pub mod manifest;
-pub mod seed;
-pub mod snapshot;
+pub(crate) mod seed;
+pub(crate) mod snapshot;
 #[cfg(test)]
 mod testing;

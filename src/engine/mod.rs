@@ -11,20 +11,21 @@ use bytes::Bytes;
 use futures_util::Stream;
 use jiff::Timestamp;
 
-pub mod container;
-pub mod create;
+pub(crate) mod container;
+pub(crate) mod create;
 pub mod docker;
-pub mod dockerfile;
-pub mod error;
-pub mod filter;
+pub(crate) mod dockerfile;
+pub(crate) mod error;
+pub(crate) mod filter;
 pub mod identity;
-pub mod ignore;
-pub mod image;
-pub mod info;
+pub(crate) mod ignore;
+pub(crate) mod image;
+pub(crate) mod info;
 pub mod network;
-pub mod recording;
-pub mod stream;
-pub mod volume;
+#[cfg(test)]
+pub(crate) mod recording;
+pub(crate) mod stream;
+pub(crate) mod volume;
 
 pub use container::{
     Container, ContainerState, ContainerSummary, Endpoint, Health, HealthProbe, HealthStatus, MountPoint,

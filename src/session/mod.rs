@@ -1,15 +1,15 @@
 //! Sessions: execute a plan, hold the lease, handle signals and deadlines in one loop, and list existing sandboxes.
 
 pub mod build;
-pub mod data;
-pub mod error;
+pub(crate) mod data;
+pub(crate) mod error;
 pub mod event;
-pub mod exec;
-pub mod existing;
-pub mod inspect;
+pub(crate) mod exec;
+pub(crate) mod existing;
+pub(crate) mod inspect;
 pub mod lifecycle;
 pub mod readiness;
 pub mod settings;
 #[cfg(test)]
 mod tests;
-pub mod watch;
+pub(crate) mod watch;

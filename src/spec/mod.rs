@@ -38,7 +38,7 @@ mod read;
 mod relocate;
 mod render;
 mod request;
-pub mod reserved;
+pub(crate) mod reserved;
 mod scaffold;
 mod schema;
 mod scope;
