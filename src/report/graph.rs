@@ -16,7 +16,6 @@ pub struct Picture {
     pub name: String,
     /// Its services, in the spec's order.
     pub services: Vec<Node>,
-    /// Its networks.
     pub networks: Vec<String>,
     /// The networks without outbound connections, whatever the egress policy.
     pub internal: Vec<String>,
@@ -27,7 +26,6 @@ pub struct Picture {
 /// One service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Node {
-    /// Its name.
     pub name: String,
     /// Its image, or "build ./web".
     pub image: String,
@@ -35,7 +33,6 @@ pub struct Node {
     pub needs: Vec<Need>,
     /// The networks it is on.
     pub networks: Vec<String>,
-    /// Its mounts.
     pub mounts: Vec<Mount>,
     /// Its seeds, in order.
     pub seeds: Vec<String>,

@@ -81,7 +81,6 @@ pub enum Times {
 
 /// A line of a service's log.
 pub struct LogLine<'a> {
-    /// The service.
     pub service: &'a str,
     /// Number of the replica, from 1.
     pub replica: u32,

@@ -29,7 +29,6 @@ pub enum Tint {
 pub enum Glyph {
     /// Done successfully.
     Done,
-    /// Failed.
     Failed,
     /// Needs attention.
     Warning,

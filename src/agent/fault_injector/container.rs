@@ -33,7 +33,6 @@ pub enum FaultError {
 pub struct Imposed {
     /// The fault's own container.
     pub container: ContainerSummary,
-    /// The fault.
     pub fault: Fault,
 }
 

@@ -24,7 +24,6 @@ pub(super) enum Edge {
 /// A bridge of a sandbox.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Bridge {
-    /// Its name.
     pub name: String,
     /// Whether the network has IPv6.
     pub ipv6: bool,

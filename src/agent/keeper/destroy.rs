@@ -33,7 +33,6 @@ const LOG_LINES: u64 = 20_000;
 /// The dependencies of a destruction.
 #[derive(Clone)]
 pub struct Destroyer {
-    /// The engine.
     pub engine: Arc<dyn Engine>,
     /// The scope of our objects.
     pub scope: Scope,

@@ -39,7 +39,6 @@ pub struct DiskPressure {
 /// What has to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PoolRecovery {
-    /// Nothing.
     Nothing,
     /// Pause the writers.
     Freeze,
@@ -68,7 +67,6 @@ impl DiskPressure {
 
 /// The dependencies of a disk check.
 pub struct PressureRelief {
-    /// The engine.
     pub engine: Arc<dyn Engine>,
     /// The scope of our objects.
     pub scope: Scope,

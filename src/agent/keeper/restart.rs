@@ -24,9 +24,7 @@ const LATE: Duration = Duration::from_mins(10);
 /// A container that exited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Death {
-    /// Its sandbox.
     pub sandbox: SandboxId,
-    /// Its service.
     pub service: String,
     /// The container's name.
     pub container: String,

@@ -57,7 +57,6 @@ pub enum KeeperHome {
 pub struct Parts {
     /// Where it runs.
     pub home: KeeperHome,
-    /// The engine.
     pub engine: Arc<dyn Engine>,
     /// The scope of its objects.
     pub scope: Scope,

@@ -41,9 +41,7 @@ pub enum Hook {
 /// What a rule does with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleAction<'a> {
-    /// Drop it.
     Drop,
-    /// Accept it.
     Accept,
     /// Continue in another chain of the table.
     GoTo(&'a str),
@@ -121,7 +119,6 @@ impl<'a> Table<'a> {
         Rule { table: self, chain, expressions: Attributes::new() }
     }
 
-    /// Its name.
     pub fn name(self) -> &'a str {
         self.name
     }

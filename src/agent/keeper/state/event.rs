@@ -66,7 +66,6 @@ pub struct Remembered {
 /// A sandbox that has objects on the engine or a record in the volume.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Discovered {
-    /// Its name.
     pub name: SandboxName,
     /// Its instance id.
     pub sandbox: SandboxId,
@@ -87,7 +86,6 @@ pub enum Event {
     Appeared(SandboxId),
     /// A container of a sandbox started.
     Started {
-        /// Its sandbox.
         sandbox: SandboxId,
         /// Its name.
         container: String,
@@ -139,7 +137,6 @@ pub enum Action {
     Hangup(ConnectionId),
     /// Clean up after a connection: delete what its client left half-made.
     Part {
-        /// The connection.
         client: ConnectionId,
         /// The containers it had quiesced: resume them after that, then send [`Event::WentOn`].
         still: Vec<String>,
@@ -152,7 +149,6 @@ pub enum Action {
     Forget(SandboxId),
     /// Destroy everything of a sandbox, then send [`Event::Destroyed`].
     Destroy {
-        /// Its name.
         name: SandboxName,
         /// Its instance id.
         sandbox: SandboxId,
@@ -161,7 +157,6 @@ pub enum Action {
     },
     /// Find out when a sandbox was last used, then send [`Event::Use`].
     AskUse {
-        /// Its name.
         name: SandboxName,
         /// Its instance id.
         sandbox: SandboxId,
@@ -200,11 +195,9 @@ pub enum Action {
     ProtectHost(ConnectionId, u64, SandboxId),
     /// Find out why a container ran out of memory, then send [`Event::Diagnosed`].
     Diagnose {
-        /// Its sandbox.
         sandbox: SandboxId,
         /// Its name.
         container: String,
-        /// Its id.
         id: String,
     },
     /// Perform a storage operation and reply.

@@ -12,7 +12,6 @@ use crate::spec::Limits;
 /// The grace of a sandbox whose lease request is unknown.
 pub const GRACE: Duration = crate::spec::Lifetime::GRACE;
 
-/// The state of the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LeaseState {
     Held(ConnectionId),
