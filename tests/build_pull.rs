@@ -44,7 +44,7 @@ fn a_service_is_built_with_its_arguments_and_without_what_is_ignored() {
 }
 
 #[test]
-fn a_changed_context_is_built_anew_when_asked() {
+fn a_changed_context_is_rebuilt_when_asked() {
     let world = built();
     world.up();
     world.file("app/new.txt", "new");
@@ -526,7 +526,7 @@ fn a_build_speaks_to_the_users_ssh_agent() {
 }
 
 #[test]
-fn only_the_stage_that_is_named_is_built_anew() {
+fn only_the_named_stage_is_rebuilt() {
     let world = World::with_spec(
         "services:\n  app:\n    build:\n      dockerfile_inline: |\n        FROM sbx-test/busybox AS kept\n        RUN cat \
          /proc/sys/kernel/random/uuid > /kept\n        FROM sbx-test/busybox AS anew\n        RUN cat \

@@ -217,7 +217,7 @@ fn run(program: &str, arguments: &[&str]) {
 }
 
 #[test]
-fn a_pool_whose_node_is_gone_and_whose_device_is_somebody_elses_now_is_attached_anew_after_a_reboot() {
+fn a_pool_whose_device_another_file_has_is_attached_again_after_a_reboot() {
     let mut engine = SecondEngine::start(&["--fs", "ext4"], &[BUSYBOX]);
     let mut world = engine.world(IDLE);
     world.env("SANDBOX_STORAGE", "pool");

@@ -106,7 +106,7 @@ fn bandwidth_is_shared_out_at_the_rate_that_was_asked_for() {
 }
 
 #[test]
-fn a_service_that_is_cut_off_is_reached_by_nobody_until_it_is_joined_again() {
+fn a_service_that_is_cut_off_is_unreachable_until_it_is_joined_again() {
     let world = World::with_spec(PAIR);
     world.up();
     let address = world.address("web", 80);

@@ -97,7 +97,7 @@ fn network(world: &World) -> serde_json::Value {
 }
 
 #[test]
-fn services_speak_ipv6_with_each_other_and_with_nobody_else() {
+fn services_speak_ipv6_only_with_each_other() {
     let world = World::with_spec(SPEC);
     world.up();
     assert!(ask(&world, "app").contains("HELLO"), "{}", ask(&world, "app"));

@@ -293,7 +293,7 @@ fn the_host_hears_nothing_from_who_goes_past_all_routers_or_speaks_to_everybody(
 }
 
 #[test]
-fn the_filter_has_one_power_is_made_anew_when_somebody_removes_it_and_ends_with_its_keeper() {
+fn the_filter_has_one_capability_returns_when_removed_and_ends_with_its_keeper() {
     let world = World::with_spec(SPEAKER);
     let [filter, keeper] = ["host-firewall", "keeper"].map(|what| format!("sandbox-{what}-{}", world.name()));
     world.up();

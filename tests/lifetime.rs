@@ -272,7 +272,7 @@ fn run_attach_works_in_a_sandbox_that_stands_and_leaves_it() {
 }
 
 #[test]
-fn a_session_whose_sandbox_somebody_destroys_says_who_and_ends_with_1() {
+fn a_session_whose_sandbox_is_destroyed_says_by_whom_and_exits_with_1() {
     let world = World::with_spec(IDLE);
     let mut up = world.spawn(["up"]);
     up.says("the app is here");
@@ -291,7 +291,7 @@ fn a_session_whose_sandbox_somebody_destroys_says_who_and_ends_with_1() {
 }
 
 #[test]
-fn a_session_whose_objects_somebody_removes_ends_with_1() {
+fn a_session_whose_objects_are_removed_exits_with_1() {
     let world = World::with_spec(IDLE);
     let mut up = world.spawn(["up"]);
     up.says("the app is here");
@@ -372,7 +372,7 @@ fn a_session_is_warned_before_its_time_is_over() {
 }
 
 #[test]
-fn one_that_nobody_uses_ends_and_that_is_on_record() {
+fn an_unused_sandbox_ends_and_the_event_log_says_so() {
     let world = World::with_spec(&format!("lifetime: {{ idle: 3s }}\n{IDLE}"));
     world.up();
 

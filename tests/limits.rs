@@ -104,7 +104,7 @@ fn a_service_that_uses_up_its_own_limit_is_told_of_as_such() {
 }
 
 #[test]
-fn whoever_holds_the_session_is_told_when_the_sandbox_s_memory_is_used_up() {
+fn the_session_reports_that_the_sandbox_s_memory_is_used_up() {
     let take = take(300, 0).replace('\'', "''");
     let spec = format!(
         "limits: {{ memory: 96m }}\nservices:\n  app: {{ image: sbx-test/busybox, command: [sh, -c, 'sleep 1; {take}; sleep infinity'], stop_signal: SIGKILL }}\n"

@@ -267,7 +267,7 @@ services:
 }
 
 #[test]
-fn a_command_is_tried_even_if_nobody_listens_on_an_exposed_port() {
+fn a_command_is_tried_even_if_no_exposed_port_is_open() {
     let world = World::with_spec(
         r#"
 services:

@@ -148,7 +148,7 @@ fn a_log_is_told_line_by_line_as_it_is_written() {
 }
 
 #[test]
-fn whoever_does_not_know_the_address_gets_and_changes_nothing() {
+fn without_the_address_nothing_is_read_or_changed() {
     let world = World::with_spec(SPEC);
     world.up();
     let page = Page::of(&world);

@@ -236,8 +236,8 @@ services:
 
     let after =
         ["same", "other"].map(|service| world.engine().inspect(&world.container(service))["Id"].clone());
-    assert_eq!(before[0], after[0], "what has not changed was made anew");
-    assert_ne!(before[1], after[1], "what has changed was not made anew");
+    assert_eq!(before[0], after[0], "what has not changed was recreated");
+    assert_ne!(before[1], after[1], "what has changed was not recreated");
     assert!(world.in_container("other", &["env"]).stdout.contains("GREETING=bonjour"));
 }
 

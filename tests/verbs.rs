@@ -404,7 +404,7 @@ fn data_goes_to_stdout_and_everything_else_to_stderr() {
 }
 
 #[test]
-fn a_session_is_told_when_somebody_extends_it() {
+fn a_session_learns_of_an_extension() {
     let world = World::with_spec(TWO);
     let mut session = world.spawn(["up", "--ttl", "2h"]);
     session.says("is up after");
@@ -555,7 +555,7 @@ services:
 }
 
 #[test]
-fn the_superuser_has_its_rights_in_a_service_that_runs_as_somebody_else() {
+fn root_has_its_rights_in_a_service_of_another_user() {
     let world = World::with_spec(
         r#"
 services:

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_somebody_wrote_to_meanwhile_is_not_published() {
+    async fn a_volume_that_was_written_meanwhile_is_not_published() {
         let storage = TestStorage::new();
         storage.write(&live("0a"), "data", "row", "one").await;
         let kept = SetPath::baseline("k").unwrap();

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_stages_that_are_named_run_anew() {
+    fn only_the_named_stages_run_again() {
         let text = "FROM a AS one\nRUN x\nFROM b AS two\nRUN y\n";
         assert_eq!(
             with_fresh_stages(text, &["two".to_owned()], "7"),

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_that_nobody_has_a_part_of_yet_is_divided_equally() {
+    fn an_unclaimed_limit_is_divided_equally() {
         let mut spec = spec(None, &[("a", None), ("b", None)]);
         spec.limits.cpus = Some(1.5);
         spec.limits.pids = Some(100);

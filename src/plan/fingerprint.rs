@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn another_deadline_is_no_reason_to_make_a_container_anew() {
+    fn another_deadline_does_not_recreate_a_container() {
         let mut later = container();
         if let MountKind::NewVolume { create, .. } = &mut later.mounts[0].kind {
             create.labels = BTreeMap::from([("dev.sandbox.expires".to_owned(), "2026-01-01".to_owned())]);

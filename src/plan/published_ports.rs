@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_stays_keeps_its_numbers_whoever_comes_or_goes() {
+    fn a_port_keeps_its_number_when_others_come_and_go() {
         let first = built(&spec(&[("web", &["80", "8080:81"], 1)]), &[]);
         let more = [("api", &["80"][..], 1), ("web", &["80", "8080:81"], 1), ("zoo", &["80"], 1)];
         let second = built(&spec(&more), &first);

@@ -153,7 +153,7 @@ fn a_second_up_starts_what_serves_and_was_stopped_and_leaves_what_has_done_its_w
 }
 
 #[test]
-fn a_second_up_makes_only_the_changed_service_anew() {
+fn a_second_up_recreates_only_the_changed_service() {
     let before = spec(SHOP);
     let observed = with_images(&["postgres:16", "web:1"]);
     let there = after(&plan(&wish(&before), &observed).unwrap(), &observed);
@@ -299,7 +299,7 @@ fn the_edge_network_makes_do_with_what_is_left() {
 }
 
 #[test]
-fn what_binds_services_together_is_there_before_them_and_is_changed_without_making_them_anew() {
+fn a_shared_group_precedes_its_services_and_changes_without_recreating_them() {
     fn grouped(spec: &Spec) -> DesiredState<'_> {
         DesiredState { group: Some("/docker/sandbox_0123456789ab".to_owned()), ..wish(spec) }
     }
@@ -330,7 +330,7 @@ fn what_binds_services_together_is_there_before_them_and_is_changed_without_maki
 }
 
 #[test]
-fn a_range_gives_the_first_of_its_ports_that_nobody_has_and_takes_none_from_who_wants_just_that() {
+fn a_range_gives_its_first_free_port_and_spares_fixed_ones() {
     let spec = spec(
         "services:\n  a: { image: \"app:1\", ports: [\"8000-8003:80\"] }\n  b: { image: \"app:1\", ports: [\"8000:80\", \"8001:53/udp\"] }\n",
     );
@@ -345,7 +345,7 @@ fn a_range_gives_the_first_of_its_ports_that_nobody_has_and_takes_none_from_who_
 }
 
 #[test]
-fn ipv6_is_off_unless_it_is_asked_for_and_its_subnet_is_nobody_else_s() {
+fn ipv6_is_off_by_default_and_its_subnet_is_unique() {
     let observed = with_images(&["postgres:16", "web:1"]);
     let asking = spec(&format!("{SHOP}\nnetworks: {{ default: {{ enable_ipv6: true }} }}\n"));
     let subnets = |spec: &Spec, wish: DesiredState<'_>| {
@@ -408,7 +408,7 @@ fn a_service_that_has_done_its_work_is_not_run_again_because_its_network_is_rema
 }
 
 #[test]
-fn a_network_that_is_to_let_out_what_it_does_not_is_made_anew_with_all_that_is_on_it() {
+fn a_network_whose_egress_widens_is_recreated_with_its_containers() {
     let closed = spec(SHOP);
     let observed = with_images(&["postgres:16", "web:1"]);
     let there = after(&plan(&wish(&closed), &observed).unwrap(), &observed);

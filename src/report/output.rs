@@ -191,8 +191,8 @@ mod tests {
     #[test]
     fn a_closed_pipe_is_no_error_and_is_noticed() {
         let mut output = Output::new(Box::new(Broken), OutputStyle::BARE);
-        output.line("to nobody");
+        output.line("to no reader");
         assert!(output.is_closed());
-        output.line("to nobody again");
+        output.line("to no reader again");
     }
 }

@@ -202,7 +202,7 @@ pub enum SessionError {
         hint: Option<String>,
     },
     /// Another client created a network of this name at the same time.
-    #[error("network `{network}` was made by somebody else at the same time")]
+    #[error("network `{network}` was created by another client at the same time")]
     Overtaken {
         /// The network's name.
         network: String,

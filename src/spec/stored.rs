@@ -1,6 +1,6 @@
 //! Validates a spec that was stored with data.
 //!
-//! It is not the user's file: whoever made a snapshot file could write anything in the form of the model, even what no
+//! It is not the user's file: the maker of a snapshot file could write anything in the form of the model, even what no
 //! spec file can express. So it is rendered and read again like a file, and only the result is built.
 
 use std::cell::Cell;

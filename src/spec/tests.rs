@@ -522,7 +522,7 @@ mod reading;
 mod robustness;
 
 #[test]
-fn labels_and_image_names_of_sandbox_itself_are_nobody_else_s() {
+fn labels_and_image_names_of_sandbox_itself_are_reserved() {
     for spec in [
         "services: { a: { image: x, labels: { dev.sandbox.scope: x } } }",
         "services: { a: { image: x, labels: ['dev.sandbox.from=a'] } }",

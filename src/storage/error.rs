@@ -96,7 +96,7 @@ impl StorageError {
                 "`sandbox gc --baselines` removes every baseline that no sandbox uses, `sandbox snapshot rm NAME` a snapshot",
             ),
             Self::ReadOnly => Some(
-                "free some disk space and end the sandboxes that run (`sandbox down --all`): the pool is then attached anew",
+                "free some disk space and end the sandboxes that run (`sandbox down --all`): the pool is then attached again",
             ),
             Self::Unavailable { .. } => {
                 Some("unset SANDBOX_STORAGE to let the best kind that works be chosen")

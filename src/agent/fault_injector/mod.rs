@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_fault_adds_to_the_first_and_overrides_what_it_says_anew() {
+    fn a_second_fault_adds_to_the_first_and_overrides_what_it_repeats() {
         let first = Fault { latency: Some(Duration::from_millis(100)), loss: Some(0.1), ..Fault::default() };
         let second = Fault { loss: Some(0.2), ..Fault::default() };
         assert_eq!(first.and(&second).to_string(), "latency 100ms, loss 20%");

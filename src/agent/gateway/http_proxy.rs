@@ -104,7 +104,7 @@ async fn ask(server: TcpStream, mut request: Request<Incoming>) -> Result<Respon
     tokio::spawn(connection.with_upgrades());
     let upgrading = request.headers().contains_key(header::UPGRADE);
     let client_upgrade = upgrading.then(|| hyper::upgrade::on(&mut request));
-    make_anew(&mut request, upgrading);
+    rewrite(&mut request, upgrading);
     let mut response = sender.send_request(request).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         if let Some(client_upgrade) = client_upgrade {
@@ -117,7 +117,7 @@ async fn ask(server: TcpStream, mut request: Request<Incoming>) -> Result<Respon
 }
 
 /// Rewrites the target to its origin form, with the host in `Host`, and removes `Expect` and hop-by-hop headers.
-fn make_anew(request: &mut Request<Incoming>, upgrading: bool) {
+fn rewrite(request: &mut Request<Incoming>, upgrading: bool) {
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     if let Some(authority) = authority.and_then(|authority| HeaderValue::from_str(&authority).ok()) {
         request.headers_mut().insert(header::HOST, authority);

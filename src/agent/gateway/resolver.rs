@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listed_name_is_us_and_nobody_is_asked() {
+    async fn a_listed_name_is_answered_without_a_query() {
         let resolver = resolver(r#"["*.example.com"]"#, nowhere());
         let ours = (ResponseCode::NoError, vec![Ipv4Addr::new(10, 200, 0, 2)]);
         assert_eq!(answered(&resolver, "API.example.com.", RecordType::A).await, ours);

@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_stopped_or_started_meanwhile_is_left_alone() {
+    fn containers_that_a_user_stopped_or_started_meanwhile_are_ignored() {
         let mut bench = Harness::new();
         assert_eq!(bench.is_stopped(RestartPolicy::Always), None);
         let rest: fn(&mut Restarts) = |restarts| assert_eq!(restarts.rest(&web()), web());
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rests_is_not_started_again_until_somebody_has_started_it() {
+    fn a_suppressed_container_is_not_restarted_until_a_user_starts_it() {
         let mut bench = Harness::new();
         assert_eq!(bench.restarts.rest(&web()), [""; 0]);
         assert_eq!(bench.ends(RestartPolicy::Always, 1), None);

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_serves_the_storage_and_ends_only_once_nobody_is_connected() {
+    async fn it_serves_the_storage_and_ends_after_the_last_connection() {
         let (_folder, mut house, mut events) = house();
         let (ours, theirs) = tokio::io::duplex(4096);
         let client = house.clients.add(theirs);

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extension_to_a_time_holds_although_nobody_uses_it() {
+    fn an_extension_to_a_time_holds_for_an_unused_sandbox() {
         let both = Lifetime { until: Some(at(8)), idle: Some(hours(1)), not_before: None };
         assert_eq!(extended(both, Attachment::Session, Extension::To(at(5))), Some((5, false)));
     }

@@ -185,11 +185,11 @@ impl fmt::Display for Reason {
             Self::SessionEnded => "its session ended",
             Self::LeaseLost => "its session is gone without a word",
             Self::Ttl => "its time was over",
-            Self::Idle => "nobody used it",
+            Self::Idle => "it was not used",
             Self::Down => "`sandbox down`",
             Self::Failed => "it could not be built",
             Self::Replaced => "a new sandbox of its name takes its place",
-            Self::Vanished => "somebody else removed it",
+            Self::Vanished => "another client removed it",
             Self::Swept => "its time was over, and no keeper had seen to it",
         })
     }

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_is_not_filled_again_while_somebody_reads_it() {
+    fn a_buffer_is_not_reused_while_it_is_read() {
         let mut portions = BufferPool::default();
         let mut filled = |byte: u8| {
             let fill = |buffer: &mut [u8]| {

@@ -36,9 +36,9 @@ impl Planner<'_> {
         let owner = format!("services.{}", service.name);
         let displaced = self.displaced(service);
         let recreate = self.wish.recreate.contains(&service.name);
-        let anew = recreate || displaced.is_some_and(|_| !self.is_over(service, &name, &hash));
+        let renewed = recreate || displaced.is_some_and(|_| !self.is_over(service, &name, &hash));
         match self.observed.containers.get(&name) {
-            Some(existing) if existing.config_hash == hash && !anew => {
+            Some(existing) if existing.config_hash == hash && !renewed => {
                 if existing.running && self.follows_a_restart(service) {
                     self.restart(service, &name);
                     self.settle(service, &name);
@@ -82,7 +82,7 @@ impl Planner<'_> {
 
     /// Stops an unchanged container and starts it again.
     fn restart(&mut self, service: &Service, name: &str) {
-        let cause = format!("services.{}.depends_on: what it depends on is made anew", service.name);
+        let cause = format!("services.{}.depends_on: what it depends on is recreated", service.name);
         let stop = StepId::new("stop", name);
         let first: Vec<StepId> =
             self.dependents(&service.name).map(|name| StepId::new("stop", name)).collect();

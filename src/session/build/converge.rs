@@ -201,7 +201,7 @@ pub async fn raise(
         for volume in survey.relabelled.iter().filter(|_| attempt == 1) {
             site.events.emit(Event::Warning {
                 text: format!("the labels of volume `{volume}` have changed: the engine changes none of a volume that is there"),
-                hint: Some("`sandbox down` and `sandbox up` make it anew".to_owned()),
+                hint: Some("`sandbox down` and `sandbox up` create a new one".to_owned()),
             });
         }
         let observed = &mut survey.observed.ports;

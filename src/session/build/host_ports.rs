@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_we_may_not_have_is_not_taken_unless_somebody_answers_there() {
+    fn a_forbidden_port_counts_as_taken_only_if_it_answers() {
         let refused = || Err(io::Error::from(ErrorKind::PermissionDenied));
         assert!(!tells_of_another(refused(), || false));
         assert!(tells_of_another(refused(), || true));

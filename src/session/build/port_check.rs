@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_nobody_listens_on_is_told_and_one_that_somebody_does_is_not() {
+    fn only_a_port_without_a_listener_is_reported() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         assert!(unreached(&spec(), &[status(Some(port))], true).is_empty());

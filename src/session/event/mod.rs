@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_nobody_listens_to_is_no_error() {
-        Events::nowhere().emit(Event::Notice { text: "nobody".into() });
+    fn an_event_without_a_listener_is_no_error() {
+        Events::nowhere().emit(Event::Notice { text: "no reader".into() });
     }
 }

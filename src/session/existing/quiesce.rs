@@ -45,7 +45,7 @@ impl QuiesceHandle<'_> {
     /// Checks that the containers were quiesced without interruption, so that their data did not change.
     pub(crate) async fn undisturbed(&self) -> Result<(), SessionError> {
         if !self.still.is_empty() && !self.present.keeper.still(self.still.clone()).await? {
-            return Err(disturbed("the keeper was started anew and had the services go on"));
+            return Err(disturbed("the keeper was restarted and resumed the services"));
         }
         match self.stopped {
             Some(whose) => none_of_these_runs(&self.present.containers(whose).await?),

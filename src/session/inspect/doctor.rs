@@ -221,8 +221,8 @@ fn keeper(keeper: &Keeper) -> Finding {
         Keeper::Answers { version, .. } => Finding::ok("keeper", format!("answers, version {version}")),
         Keeper::Down => Finding::fail(
             "keeper",
-            "its container does not run, so nobody watches deadlines",
-            "any `sandbox up` starts it anew; `docker logs sandbox-keeper` says why it left",
+            "its container does not run, so no deadline is enforced",
+            "any `sandbox up` starts it again; `docker logs sandbox-keeper` says why it left",
         ),
         Keeper::Fails { cause } => Finding::fail(
             "keeper",

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_moves_away_is_warned_of_anew() {
+    fn a_later_deadline_gets_a_new_warning() {
         let mut control = Control::default();
         let mut minutes = |left| control.handle(LoopEvent::DeadlineIn(Duration::from_mins(left)));
         assert_eq!(minutes(1), Response::Warn(Duration::from_mins(1)));
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sandbox_that_somebody_else_destroys_is_left_to_them() {
+    fn a_sandbox_that_another_client_destroys_is_left_to_it() {
         let mut control = Control::default();
         let _ = control.handle(LoopEvent::Built);
         assert_eq!(control.handle(LoopEvent::Vanished), Response::Leave);

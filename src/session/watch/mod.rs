@@ -95,7 +95,7 @@ impl Watch {
                 () = self.raised.token.cancelled() => break,
             };
             if self.spec_files(&written).any(|file| changed.contains(&file)) {
-                self.read_anew(&mut written).await;
+                self.reload(&mut written).await;
                 rules = self.rules(&written.spec);
                 self.cover(&mut files, &rules, &written)?;
             }
@@ -144,7 +144,7 @@ impl Watch {
     }
 
     /// Reads the spec again and applies the changes.
-    async fn read_anew(&mut self, written: &mut Written) {
+    async fn reload(&mut self, written: &mut Written) {
         let loaded = match (self.watching.reload)() {
             Ok(loaded) => loaded,
             Err(problems) => {
@@ -215,7 +215,7 @@ impl Watch {
     /// Performs the actions for changed files.
     async fn work(&mut self, work: Work) {
         if !work.rebuild.is_empty() {
-            let why = format!("building {} anew", listed(&work.rebuild));
+            let why = format!("rebuilding {}", listed(&work.rebuild));
             let order = BuildRequest { rebuild: work.rebuild.clone(), ..self.raised.order.clone() };
             self.change(order, why, Missing::Leave).await;
         }

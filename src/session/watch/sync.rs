@@ -52,11 +52,13 @@ async fn remove(engine: &dyn Engine, container: &str, paths: &[String]) -> Resul
     for some in paths.chunks(AT_ONCE) {
         let words = ["rm", "-rf", "--"].into_iter().map(str::to_owned).chain(some.iter().cloned());
         let exec = Exec { user: Some("0".to_owned()), ..Exec::new(words) };
-        let failed = |cause: String| SessionError::Data {
+        let failed = |cause: String| {
+            SessionError::Data {
             what: format!("cannot remove `{}`{}: {cause}", some[0], others(some.len() - 1)),
             hint: Some(
-                "what is removed here stays in the service until it is removed there or made anew".to_owned(),
+                "what is removed here stays in the service until it is removed there or the service is recreated".to_owned(),
             ),
+        }
         };
         let mut session =
             engine.exec(container, &exec).await.map_err(|error| failed(error.cause.to_string()))?;

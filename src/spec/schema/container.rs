@@ -73,7 +73,7 @@ pub(super) fn build() -> Json {
             ("network", text("The network of its steps.")),
             ("provenance", any("Not applied.")),
             ("sbom", any("Not applied.")),
-            ("pull", flag("Pull base images anew.")),
+            ("pull", flag("Pull newer base images.")),
             ("shm_size", size("Its /dev/shm.")),
             ("extra_hosts", pairs("Entries for /etc/hosts.")),
             ("isolation", text("Windows only.")),

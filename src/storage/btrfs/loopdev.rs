@@ -119,7 +119,7 @@ impl LoopDevice {
                 Err(e) => return Err(e),
             }
         }
-        Err(io::Error::other("every free loop device was taken by somebody else"))
+        Err(io::Error::other("other programs took every free loop device"))
     }
 
     /// Finds the device that holds a file.

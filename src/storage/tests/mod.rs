@@ -366,7 +366,7 @@ async fn the_engine_is_told_the_path_that_its_host_sees() {
 }
 
 #[tokio::test]
-async fn a_pool_that_turned_read_only_on_a_full_disk_is_attached_anew() {
+async fn a_pool_that_turned_read_only_on_a_full_disk_is_attached_again() {
     let Some(ground) = Ground::new(Some("ext4")) else { return };
     let storage = ground.open(StorageKind::Pool);
     let data = volume(&SetPath::live("abab00000001").unwrap(), "data");

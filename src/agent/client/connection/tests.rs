@@ -55,7 +55,7 @@ fn ask(commands: &mpsc::UnboundedSender<Command>) -> oneshot::Receiver<Result<Va
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_connection_that_nobody_needs_is_made_anew_when_something_is_asked() {
+async fn an_idle_broken_connection_is_replaced_at_the_next_request() {
     let (keeper, mut kept, commands) = broken(2).await;
     sleep(PATIENCE).await;
     assert_eq!(keeper.dials.load(Ordering::SeqCst), 1);
@@ -69,7 +69,7 @@ async fn a_broken_connection_that_nobody_needs_is_made_anew_when_something_is_as
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_dialled_any_more_once_the_last_handle_is_gone() {
+async fn no_dial_follows_the_drop_of_the_last_handle() {
     let (keeper, _kept, commands) = broken(1).await;
     let answered = ask(&commands);
     sleep(PATIENCE / 2).await;

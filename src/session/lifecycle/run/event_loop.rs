@@ -554,8 +554,8 @@ fn in_words(reason: StopReason) -> &'static str {
     match reason {
         StopReason::CommandEnded(_) => "the command or service has ended",
         StopReason::ServicesEnded => "all its services have ended",
-        StopReason::Vanished => "somebody else destroys it",
-        StopReason::Unused => "nobody used it",
+        StopReason::Vanished => "another client destroys it",
+        StopReason::Unused => "it was not used",
         StopReason::Lost => "it cannot be held any longer",
         StopReason::EngineRestarted => "the engine restarted, which ended its services",
         StopReason::DeadlinePassed => "its time is over",

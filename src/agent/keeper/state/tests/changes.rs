@@ -21,7 +21,7 @@ fn ends(bench: &Harness) -> Option<Timestamp> {
 }
 
 #[test]
-fn one_that_is_being_changed_outlives_whoever_changes_it() {
+fn a_detached_sandbox_outlives_the_client_that_changes_it() {
     let mut bench = changed();
     let until = ends(&bench);
     bench.take(Event::Disconnected(OTHER));

@@ -104,7 +104,7 @@ fn nothing_is_started_again_of_a_sandbox_that_ends() {
 }
 
 #[test]
-fn what_is_stopped_on_purpose_stays_so_until_somebody_starts_it() {
+fn a_deliberate_stop_lasts_until_a_user_starts_the_container() {
     let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
     bench.dies();
