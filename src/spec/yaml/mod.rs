@@ -1,10 +1,10 @@
 //! Parses YAML into trees with source locations; resolves anchors, aliases and `<<`, rejects duplicate keys and alias
 //! bombs.
 
+mod file;
+mod scalar;
+
 use std::collections::HashMap;
-use std::io::Read;
-use std::path::Path;
-use std::sync::Arc;
 
 use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, Tag};
 
@@ -12,10 +12,9 @@ use super::diagnostics::Log;
 use super::node::{Entry, Map, MergeTag, Node, Span, Value};
 use super::problem::{Problem, ProblemKind};
 
-/// Maximum size of a file in bytes. Real specs have a thousandth of it.
-pub(super) const MAX_BYTES: u64 = 4 * 1024 * 1024;
-/// The sentinel size of a folder.
-const FOLDER: u64 = u64::MAX;
+pub(super) use file::{MAX_BYTES, read, reason};
+use scalar::resolve;
+
 /// Maximum number of nodes of a file after its aliases are expanded.
 const MAX_NODES: usize = 250_000;
 
@@ -23,78 +22,6 @@ const MAX_NODES: usize = 250_000;
 const MAX_DEPTH: usize = 100;
 /// Maximum number of entries of one list or mapping.
 const MAX_ENTRIES: usize = 10_000;
-
-/// Reads a file; reports why it cannot be read.
-pub(super) fn read(log: &Log, path: &Path, shown: &Path) -> Option<Arc<str>> {
-    log.note_read(path);
-    let fail = |kind, message: String, hint: &str| {
-        log.push(Problem::new(kind, message).hint(hint));
-        None
-    };
-    let name = shown.display();
-    let input = log.input(path);
-    let size = match input {
-        Some(bytes) => Ok(bytes.len() as u64),
-        None => std::fs::metadata(path).map(|meta| if meta.is_dir() { FOLDER } else { meta.len() }),
-    };
-    match size {
-        Ok(FOLDER) => return fail(ProblemKind::File, format!("`{name}` is a folder"), "name a file in it"),
-        Ok(size) if size > MAX_BYTES => {
-            let size = size / (1024 * 1024);
-            let message = format!("`{name}` is too large for a spec: {size} MiB, at most 4 are read");
-            return fail(
-                ProblemKind::Syntax,
-                message,
-                "keep data in files of its own and name them in the spec",
-            );
-        }
-        Ok(_) => {}
-        Err(error) => {
-            return fail(
-                ProblemKind::File,
-                format!("cannot read `{name}`: {}", reason(&error)),
-                "check the path",
-            );
-        }
-    }
-    match input.map_or_else(|| read_some(path), |bytes| Ok(bytes.to_vec())) {
-        Ok(bytes) if bytes.len() as u64 > MAX_BYTES => fail(
-            ProblemKind::Syntax,
-            format!("`{name}` is too large for a spec: at most 4 MiB are read"),
-            "keep data in files of its own and name them in the spec",
-        ),
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => Some(Arc::from(text)),
-            Err(error) => {
-                let valid = error.utf8_error().valid_up_to();
-                let bytes = error.as_bytes();
-                let line = String::from_utf8_lossy(&bytes[..valid]).matches('\n').count() + 1;
-                let byte = bytes.get(valid).copied().unwrap_or_default();
-                let message = format!("`{name}` is not UTF-8: line {line} has the byte 0x{byte:02x}");
-                fail(ProblemKind::Syntax, message, "save the file as UTF-8")
-            }
-        },
-        Err(error) => {
-            fail(ProblemKind::File, format!("cannot read `{name}`: {}", reason(&error)), "check the path")
-        }
-    }
-}
-
-/// Reads a file up to just above the limit: some files do not report their size.
-fn read_some(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Formats an I/O error without its error number.
-pub(super) fn reason(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "access is denied".to_owned(),
-        _ => error.to_string(),
-    }
-}
 
 /// Parses a text, which `log` knows as number `file`, into its documents. If the text is invalid, reports the error
 /// and returns no documents.
@@ -412,70 +339,4 @@ fn size(node: &Node) -> usize {
         Value::Map(map) => map.entries.iter().map(|entry| 1 + size(&entry.value)).sum(),
         _ => 0,
     }
-}
-
-/// Resolves a plain scalar by the rules of Compose's parser: YAML 1.2's core schema, with octal numbers that begin
-/// with 0 and underscores in numbers.
-fn resolve(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" => return Value::Bool(true),
-        "false" | "False" | "FALSE" => return Value::Bool(false),
-        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Value::Float(f64::INFINITY),
-        "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY),
-        ".nan" | ".NaN" | ".NAN" => return Value::Float(f64::NAN),
-        _ => {}
-    }
-    if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
-        return Value::Str(text.to_owned());
-    }
-    let digits = text.replace('_', "");
-    if let Some(n) = integer(&digits) {
-        return Value::Int(n);
-    }
-    if is_float(&digits)
-        && let Ok(f) = digits.parse()
-    {
-        return Value::Float(f);
-    }
-    Value::Str(text.to_owned())
-}
-
-fn integer(text: &str) -> Option<i64> {
-    let (negative, digits) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
-    };
-    let lower = digits.to_ascii_lowercase();
-    let (radix, digits) = if let Some(hex) = lower.strip_prefix("0x") {
-        (16, hex)
-    } else if let Some(octal) = lower.strip_prefix("0o") {
-        (8, octal)
-    } else if let Some(binary) = lower.strip_prefix("0b") {
-        (2, binary)
-    } else if lower.len() > 1 && lower.starts_with('0') {
-        (8, &lower[1..])
-    } else {
-        (10, lower.as_str())
-    };
-    if digits.is_empty() || digits.starts_with(['+', '-']) {
-        return None;
-    }
-    let n = i64::from_str_radix(digits, radix).ok()?;
-    Some(if negative { -n } else { n })
-}
-
-fn is_float(text: &str) -> bool {
-    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let (mantissa, exponent) = text.split_once(['e', 'E']).map_or((text, None), |(m, e)| (m, Some(e)));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let all_digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-    all_digits(whole)
-        && all_digits(fraction)
-        && !(whole.is_empty() && fraction.is_empty())
-        && exponent.is_none_or(|e| {
-            let e = e.strip_prefix(['+', '-']).unwrap_or(e);
-            !e.is_empty() && all_digits(e)
-        })
 }

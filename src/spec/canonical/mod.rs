@@ -2,7 +2,9 @@
 //! relative paths become absolute. So merging and reading handle only one form. A value of the wrong type is kept for
 //! the reader to report.
 
-use std::path::{Component, Path, PathBuf};
+mod path;
+
+use std::path::Path;
 
 use super::container_settings;
 use super::diagnostics::Log;
@@ -11,11 +13,7 @@ use super::ports;
 use super::problem::ProblemKind;
 use super::volumes;
 
-/// The base folder of a document's paths, and the home folder for `~`.
-pub(super) struct Base<'a> {
-    pub folder: &'a Path,
-    pub home: Option<&'a str>,
-}
+pub(super) use path::{Base, absolute, clean, is_file_reference, is_remote, path, resolve};
 
 /// Our own keys at the top level.
 pub(super) const TOP_WORDS: [&str; 6] = ["lifetime", "egress", "durable", "artifacts", "limits", "tasks"];
@@ -322,13 +320,6 @@ fn build(map: &mut Map, base: &Base<'_>) {
     }
 }
 
-/// Whether the builder fetches the context.
-pub(super) fn is_remote(context: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "github.com/", "git@", "docker-image://", "oci-layout://"]
-        .iter()
-        .any(|prefix| context.starts_with(prefix))
-}
-
 /// Converts `extra_hosts` to a mapping of names to lists of addresses.
 fn hosts(map: &mut Map, key: &str) {
     let Some(node) = map.get_mut(key) else { return };
@@ -407,49 +398,4 @@ fn seeds(map: &mut Map, base: &Base<'_>) {
         node.value = Value::Seq(vec![inner]);
     }
     items(map, "seed", |seed| super::seed::SYNTAX.iter().for_each(|kind| (kind.resolve)(seed, base)));
-}
-
-/// Whether the reference is a snapshot file.
-pub(super) fn is_file_reference(text: &str) -> bool {
-    text.contains('/') || text.ends_with(".sandbox.tar.zst")
-}
-
-/// Makes the path at a key absolute.
-pub(super) fn path(map: &mut Map, key: &str, base: &Base<'_>) {
-    if let Some(node) = map.get_mut(key) {
-        absolute(node, base);
-    }
-}
-
-/// Makes a path absolute: `~` is the home folder, other paths are relative to the base.
-pub(super) fn absolute(node: &mut Node, base: &Base<'_>) {
-    let Some(text) = node.as_str().filter(|text| !text.is_empty()) else { return };
-    let path = resolve(text, base);
-    node.value = Value::Str(path.to_string_lossy().into_owned());
-}
-
-/// Returns an absolute path without `.` and `..`.
-pub(super) fn resolve(text: &str, base: &Base<'_>) -> PathBuf {
-    let path = match (text.strip_prefix('~'), base.home) {
-        (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
-            Path::new(home).join(rest.trim_start_matches('/'))
-        }
-        _ => base.folder.join(text),
-    };
-    clean(&path)
-}
-
-/// Removes `.` and `..` lexically.
-pub(super) fn clean(path: &Path) -> PathBuf {
-    let mut result = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                result.pop();
-            }
-            part => result.push(part),
-        }
-    }
-    result
 }
