@@ -9,7 +9,7 @@ mod desired_state;
 mod divided_limits;
 mod fingerprint;
 mod gateway;
-pub(crate) mod gateway_config;
+pub mod gateway_config;
 mod images;
 mod network;
 mod observed;

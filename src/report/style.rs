@@ -89,6 +89,7 @@ pub enum Glyphs {
 
 impl OutputStyle {
     /// No colour, Unicode marks: for files and pipes.
+    #[cfg(test)]
     pub const BARE: Self = Self { colour: Colour::Off, glyphs: Glyphs::Unicode };
 
     /// Detects the style for an output that is or is not a terminal, from `NO_COLOR`, `CLICOLOR_FORCE`, `TERM`, and

@@ -17,7 +17,7 @@ use super::{ImageError, MADE, PATH, VARIABLE};
 use crate::agent::digest_cache;
 use crate::agent::linux::elf::Elf;
 use crate::agent::protocol::{self, Build};
-use crate::engine::identity;
+use crate::engine::identity::{self, Role};
 use crate::engine::image::content_digest;
 use crate::engine::{Image, ImageConfig, architecture};
 

@@ -201,11 +201,6 @@ impl State {
         self.sandboxes.values().any(Sandbox::is_ending)
     }
 
-    /// Whether a newer keeper waits for this one to exit.
-    pub fn is_retiring(&self) -> bool {
-        self.retiring
-    }
-
     /// How long the keeper stays without sandboxes.
     fn lingers(&self) -> Duration {
         if self.met { self.linger } else { self.linger.max(WELCOME) }

@@ -137,11 +137,6 @@ impl Context {
         })
     }
 
-    /// The name of the sandbox that `up` creates from a spec.
-    pub fn sandbox_name(&self, loaded: &Loaded) -> SandboxName {
-        self.globals.name.clone().unwrap_or_else(|| loaded.sandbox.clone())
-    }
-
     /// The selected sandbox: the named one, that of the branch, or the folder's only one.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use crate::spec::ContainerSettings;
 pub use health::{HealthTest, Healthcheck, RestartPolicy};
 pub use mount::{Mount, MountKind, SelinuxLabel};
 pub use network::{Attachment, NetworkMode};
-pub use port::{NotAPort, Port, Protocol, PublishedPort};
+pub use port::{Port, Protocol, PublishedPort};
 pub use resources::{BlkioLimit, Device, DeviceRequest, Resources, Ulimit};
 
 /// The parameters of a container to create.

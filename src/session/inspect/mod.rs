@@ -22,8 +22,8 @@ use crate::engine::{
 use crate::host_files::WritableFolders;
 use crate::session::event::{ServiceState, ServiceStatus};
 
+pub use address::Passwords;
 pub(in crate::session) use address::read_whole;
-pub use address::{Passwords, connection};
 pub use build_history::recollection;
 pub use choose::{Choice, NoSandbox, choose, own};
 pub use environment::environment;

@@ -1,9 +1,10 @@
 //! Applies `extends`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::{Assembler, MAX_DEPTH, Scope};
+use super::{Assembler, MAX_DEPTH, Scope, section, section_mut};
+use crate::spec::canonical;
 use crate::spec::merge;
 use crate::spec::nearest;
 use crate::spec::node::{Map, Node, Span};

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::{Assembler, Known, MAX_DEPTH, MAX_INCLUDES, Scope, read_env_files};
-use crate::spec::canonical::{self, Base};
+use crate::spec::canonical;
 use crate::spec::merge;
 use crate::spec::nearest;
 use crate::spec::node::{Entry, Map, Node, Value};
-use crate::spec::problem::{ProblemKind, shown};
+use crate::spec::problem::{ProblemKind, WarningKind, shown};
 use crate::spec::scope;
 
 impl Assembler<'_> {
@@ -184,12 +184,4 @@ impl Assembler<'_> {
             }
         }
     }
-}
-
-pub(super) fn section<'n>(document: &'n Node, key: &str) -> Option<&'n Map> {
-    document.as_map()?.get(key)?.as_map()
-}
-
-pub(super) fn section_mut<'n>(document: &'n mut Node, key: &str) -> Option<&'n mut Map> {
-    document.as_map_mut()?.get_mut(key)?.as_map_mut()
 }

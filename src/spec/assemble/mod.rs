@@ -13,7 +13,7 @@ use super::diagnostics::Log;
 use super::interpolate::interpolate;
 use super::merge;
 use super::node::{Map, Node};
-use super::problem::{WarningKind, shown};
+use super::problem::{Problem, ProblemKind, WarningKind, shown};
 use super::scope::ScopedValues;
 use super::yaml;
 
@@ -124,12 +124,18 @@ impl<'a> Assembler<'a> {
     }
 }
 
-impl Assembler<'_> {}
-
 /// Removes the obsolete `version`, with a warning.
 pub(super) fn drop_version(log: &Log, root: &mut Map) {
     if let Some(entry) = root.remove("version") {
         let message = "`version` is obsolete and means nothing";
         log.warn(WarningKind::Obsolete, entry.span, message, Some("take it out".to_owned()));
     }
+}
+
+fn section<'n>(document: &'n Node, key: &str) -> Option<&'n Map> {
+    document.as_map()?.get(key)?.as_map()
+}
+
+fn section_mut<'n>(document: &'n mut Node, key: &str) -> Option<&'n mut Map> {
+    document.as_map_mut()?.get_mut(key)?.as_map_mut()
 }

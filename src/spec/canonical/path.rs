@@ -37,7 +37,7 @@ pub(in crate::spec) fn absolute(node: &mut Node, base: &Base<'_>) {
 }
 
 /// Returns an absolute path without `.` and `..`.
-pub(in crate::spec) fn resolve(text: &str, base: &Base<'_>) -> PathBuf {
+fn resolve(text: &str, base: &Base<'_>) -> PathBuf {
     let path = match (text.strip_prefix('~'), base.home) {
         (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
             Path::new(home).join(rest.trim_start_matches('/'))

@@ -1,9 +1,9 @@
 //! Checks that what a service names exists, and that no services depend on each other in a cycle.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{Checker, LONGEST_CHAIN};
-use crate::spec::model::{At, MountKind, NetworkMode, Probe, Service, ServiceName, Spec};
+use crate::spec::model::{MountKind, NetworkMode, Probe, Service, ServiceName, Spec};
 use crate::spec::nearest;
 use crate::spec::problem::ProblemKind;
 

@@ -8,7 +8,7 @@ use crate::spec::diagnostics::Log;
 use crate::spec::problem::{Problem, ProblemKind};
 
 /// Maximum size of a file in bytes. Real specs have a thousandth of it.
-pub(in crate::spec) const MAX_BYTES: u64 = 4 * 1024 * 1024;
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The sentinel size of a folder.
 const FOLDER: u64 = u64::MAX;
@@ -77,7 +77,7 @@ fn read_some(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 /// Formats an I/O error without its error number.
-pub(in crate::spec) fn reason(error: &std::io::Error) -> String {
+fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
         std::io::ErrorKind::PermissionDenied => "access is denied".to_owned(),

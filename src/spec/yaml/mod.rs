@@ -10,9 +10,9 @@ use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, Tag};
 
 use super::diagnostics::Log;
 use super::node::{Entry, Map, MergeTag, Node, Span, Value};
-use super::problem::{Problem, ProblemKind};
+use super::problem::ProblemKind;
 
-pub(super) use file::{MAX_BYTES, read, reason};
+pub(super) use file::read;
 use scalar::resolve;
 
 /// Maximum number of nodes of a file after its aliases are expanded.
