@@ -20,7 +20,7 @@ use tokio::sync::{Notify, broadcast};
 pub use self::fault::Fault;
 use self::fault::Plan;
 use self::model::Model;
-pub use self::script::{Behaviour, Script, Serve};
+pub use self::script::{Behaviour, Script};
 use super::error::{EngineError, ErrorKind, ObjectKind, Result};
 use super::{EngineEvent, Exec, HealthStatus, Image, ImageConfig, StdStream};
 
