@@ -12,7 +12,7 @@ mod writable;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
@@ -96,13 +96,23 @@ impl Folder {
         }
     }
 
-    /// Opens a regular file below this folder for reading.
+    /// Opens a file or folder below this folder for reading. A service that runs as root can also make nodes of the
+    /// machine's devices, which are no files of the project: whoever reads one reads the disk.
     pub fn read(&self, inner: &Path) -> io::Result<File> {
         let (folder, name) = self.parent_of(inner)?;
         let path = folder.path.join(&name);
+        let is_plain = |kind| matches!(kind, FileType::RegularFile | FileType::Directory);
+        // Opening a device can already have an effect, so it is looked at before and after.
+        if folder.kind(&name)?.is_some_and(|kind| !is_plain(kind) && kind != FileType::Symlink) {
+            return Err(is_no_file(&path));
+        }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match rustix::fs::openat(&folder.fd, &*name, flags, Mode::empty()) {
-            Ok(fd) => Ok(File::from(fd)),
+            Ok(fd) => {
+                let stat = rustix::fs::fstat(&fd).map_err(|e| at(&path, e))?;
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                if is_plain(kind) { Ok(File::from(fd)) } else { Err(is_no_file(&path)) }
+            }
             Err(Errno::LOOP) => Err(is_a_link(&path)),
             Err(e) => Err(at(&path, e)),
         }
@@ -174,6 +184,12 @@ impl Folder {
     }
 }
 
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 fn set_mode(file: impl AsFd, mode: u32) -> rustix::io::Result<()> {
     rustix::fs::fchmod(file, Mode::from_raw_mode(mode))
 }
@@ -192,6 +208,11 @@ fn at(path: &Path, error: Errno) -> io::Error {
 fn is_a_link(path: &Path) -> io::Error {
     let text = format!("`{}` is a symbolic link, which is not followed here", path.display());
     io::Error::new(io::ErrorKind::NotADirectory, text)
+}
+
+fn is_no_file(path: &Path) -> io::Error {
+    let text = format!("`{}` is a device, pipe or socket, which is not read here", path.display());
+    io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
 fn leads_out(path: &Path) -> io::Error {
@@ -225,6 +246,19 @@ mod tests {
 
         assert_eq!(std::fs::read_to_string(dir.path().join("outside/file")).unwrap(), "kept");
         assert_eq!(std::fs::read_to_string(dir.path().join("root/file")).unwrap(), "new");
+    }
+
+    #[test]
+    fn devices_pipes_and_sockets_are_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = Mode::from_raw_mode(0o666);
+        rustix::fs::mknodat(rustix::fs::CWD, dir.path().join("pipe"), FileType::Fifo, mode, 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+        let root = Folder::open(dir.path()).unwrap();
+        for name in ["pipe", "socket"] {
+            let error = root.read(Path::new(name)).unwrap_err().to_string();
+            assert!(error.contains("is a device, pipe or socket"), "{error}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Folder, leads_out};
 
 /// Folders of this machine that services can write to. Links below them are not trusted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WritableFolders(Vec<PathBuf>);
 
 /// A link below a folder that a service can write to.
@@ -39,6 +39,11 @@ impl WritableFolders {
         ancestors.reverse();
         let folder = ancestors.into_iter().find(|ancestor| is_one(ancestor))?;
         Some((folder, path.strip_prefix(folder).ok()?))
+    }
+
+    /// Whether a path lies below one of the folders.
+    pub fn holds(&self, path: &Path) -> bool {
+        self.split(path).is_some()
     }
 
     /// The first link in a path that lies below a folder that a service can write to.

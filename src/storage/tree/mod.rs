@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
 pub use attributes::{Xattr, is_refusable, list_xattrs, set_xattr};
 pub use clone::{Cloning, Counter, clone_tree};
-pub use pack::{pack_file, pack_tree};
+pub use pack::{pack_file, pack_folder, pack_tree};
 pub use remove::remove_tree;
 pub use size::{apparent_size, size_of_tree};
 
@@ -139,8 +139,12 @@ pub trait Visitor {
 pub fn walk<V: Visitor>(root: &Path, visitor: &mut V) -> Result<(), V::Error> {
     let fd = open_folder(rustix::fs::CWD, root.as_os_str().as_bytes())
         .map_err(|e| TreeError::new("open", root, e))?;
-    let mut path = PathBuf::new();
-    folder(fd.as_fd(), c".", &mut path, 0, visitor)
+    walk_open(fd.as_fd(), visitor)
+}
+
+/// As [`walk`], for a folder that is open: it stays the same folder even if its path is replaced.
+fn walk_open<V: Visitor>(root: BorrowedFd<'_>, visitor: &mut V) -> Result<(), V::Error> {
+    folder(root, c".", &mut PathBuf::new(), 0, visitor)
 }
 
 fn open_folder(at: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {

@@ -3,13 +3,14 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::Stat;
 
-use super::{Entry, EntryKind, TreeError, Visitor, walk};
-use crate::host_files::{Owner, header};
+use super::{Entry, EntryKind, TreeError, Visitor, walk, walk_open};
+use crate::host_files::{Folder, Owner, header};
 
 /// Writes everything below a folder, under a name that may be empty. Files keep their owners unless one is given.
 /// Sockets, pipes and devices have no contents and are left out.
@@ -23,6 +24,18 @@ pub fn pack_tree<W: Write>(
     out: &mut tar::Builder<W>,
 ) -> Result<(), TreeError> {
     walk(root, &mut Packer { name, owner, out })
+}
+
+/// As [`pack_tree`], for a folder that is open, with all files of one owner.
+///
+/// # Errors
+/// As [`pack_tree`].
+pub fn pack_folder<W: Write>(
+    root: &Folder,
+    owner: Owner,
+    out: &mut tar::Builder<W>,
+) -> Result<(), TreeError> {
+    walk_open(root.as_fd(), &mut Packer { name: Path::new(""), owner: Some(owner), out })
 }
 
 /// Writes one open file under a name. If the file grows or shrinks meanwhile, the entry keeps its announced size.
