@@ -32,6 +32,8 @@ pub(super) struct Log {
     warnings: RefCell<Vec<Warning>>,
     unset: RefCell<BTreeSet<String>>,
     read: RefCell<BTreeSet<PathBuf>>,
+    /// Files of variables and labels, with their texts: their values become part of the spec.
+    variables: RefCell<Vec<(PathBuf, Arc<str>)>>,
     /// Bytes of interpolated text so far.
     interpolated: Cell<usize>,
     /// Whether exceeding the limit was reported.
@@ -56,6 +58,21 @@ impl Log {
     /// Records that a file was read, or would have been if it existed.
     pub fn note_read(&self, path: &Path) {
         self.read.borrow_mut().insert(path.to_owned());
+    }
+
+    /// Records that values were read from this file.
+    pub fn note_variables(&self, path: &Path, text: &Arc<str>) {
+        self.variables.borrow_mut().push((path.to_owned(), Arc::clone(text)));
+    }
+
+    /// The files that values were read from, with their texts.
+    pub fn variables_read(&self) -> Vec<(PathBuf, Arc<str>)> {
+        self.variables.borrow().clone()
+    }
+
+    /// The files of specs, with their texts.
+    pub fn sources_read(&self) -> Vec<(PathBuf, Arc<str>)> {
+        self.sources.borrow().iter().map(|source| (source.path.clone(), Arc::clone(&source.text))).collect()
     }
 
     /// Records that the value at this location contains one of the user's variables.

@@ -1,17 +1,20 @@
 //! The host-access guard: finds everything in a spec that gives a sandbox access to the host.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::canonical;
 use super::find;
 use super::hints;
+use super::host_paths::{self, HostPath};
 use super::model::{
     At, ConfigSource, Mount, MountKind, NetworkMode, SecretSource, Service, Spec, SpecOrigin,
 };
 use super::planted;
 use super::problem::{Problem, ProblemKind, Problems};
 use super::request::HostAccess;
-use super::seccomp::{self, Weakness};
+use super::security_opt;
 
 /// One form of host access in a spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +25,6 @@ pub(super) struct HostAccessPath {
     pub key: Option<(String, &'static str)>,
 }
 
-/// Maximum length of an option in a message: it may contain a whole profile.
-const SHOWN: usize = 80;
 /// Runtimes that isolate at least as well as the engine's default.
 const RUNTIMES: [&str; 6] = ["runc", "crun", "io.containerd.runc.v2", "runsc", "kata", "kata-runtime"];
 
@@ -48,9 +49,8 @@ pub fn guard(spec: &Spec, access: HostAccess) -> Result<(), Problems> {
 
 /// All forms of host access in a spec.
 pub(super) fn reaches(spec: &Spec) -> Vec<HostAccessPath> {
-    let root = find::git_root(&spec.folder).unwrap_or_else(|| spec.folder.clone());
     let folder = spec.folder.clone();
-    let mut guard = Guard { root: real(&root), folder, origin: spec.origin, found: Vec::new() };
+    let mut guard = Guard { root: root(spec), folder, origin: spec.origin, found: Vec::new() };
     for service in spec.services.values() {
         guard.service(spec, service);
     }
@@ -114,7 +114,8 @@ impl Guard {
                 words.push(("cap_add", format!("the capability `{capability}`")));
             }
         }
-        words.extend(self.walls(service).into_iter().map(|word| ("security_opt", word)));
+        let options = security_opt::weakening(&service.settings.security_opt, &self.folder, self.is_foreign());
+        words.extend(options.into_iter().map(|word| ("security_opt", word)));
         if !service.settings.device_cgroup_rules.is_empty() {
             words.push(("device_cgroup_rules", "`device_cgroup_rules`, devices of the host".to_owned()));
         }
@@ -165,53 +166,6 @@ impl Guard {
 
     fn is_foreign(&self) -> bool {
         self.origin != SpecOrigin::Local
-    }
-
-    /// Finds security options that weaken the isolation between a container and the kernel.
-    ///
-    /// A custom profile is allowed in the user's own spec, unless it permits every system call. A foreign spec may
-    /// only request the defaults.
-    fn walls(&self, service: &Service) -> Vec<String> {
-        let mut found = Vec::new();
-        for option in &service.settings.security_opt {
-            let (key, value) =
-                option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, ""));
-            let (key, value) = (key.trim().to_ascii_lowercase(), value.trim());
-            let plain = value.to_ascii_lowercase();
-            let is_kept = match key.as_str() {
-                "no-new-privileges" => matches!(plain.as_str(), "" | "true" | "t" | "1"),
-                "seccomp" => plain == "builtin",
-                _ => false,
-            };
-            if is_kept {
-                continue;
-            }
-            let taken = match key.as_str() {
-                "no-new-privileges" => Some("which takes a wall away".to_owned()),
-                "seccomp" if plain == "unconfined" => Some("which takes a wall away".to_owned()),
-                "seccomp" => {
-                    seccomp::weakness(value, &self.folder, &is_harmless).map(|weakness| match weakness {
-                        Weakness::Unreadable => "a profile that cannot be read".to_owned(),
-                        Weakness::Notifies => "which hands system calls to a program of the host".to_owned(),
-                        Weakness::LetsThrough(call) => {
-                            format!("which takes a wall away: it lets `{call}` through")
-                        }
-                    })
-                }
-                "label" if matches!(plain.as_str(), "disable" | "type:spc_t") => {
-                    Some("which takes a wall away".to_owned())
-                }
-                "label" => None,
-                _ => plain.ends_with("unconfined").then(|| "which takes a wall away".to_owned()),
-            };
-            let shown: String = option.chars().take(SHOWN).collect();
-            if let Some(taken) = taken {
-                found.push(format!("`security_opt: {shown}`, {taken}"));
-            } else if self.is_foreign() {
-                found.push(format!("`security_opt: {shown}`, and came out of a snapshot file"));
-            }
-        }
-        found
     }
 
     fn mount(&mut self, what: &str, mount: &Mount) {
@@ -316,7 +270,7 @@ impl Guard {
         }
     }
 
-    /// Finds volumes that are folders or devices of the host; in a foreign spec, any file of the host.
+    /// Finds volumes that are folders or devices of the host, and data that come from files of the host.
     fn data(&mut self, spec: &Spec) {
         for (name, volume) in &spec.volumes {
             let kind = volume.driver_opts.get("type").map(String::as_str).unwrap_or_default();
@@ -337,38 +291,50 @@ impl Guard {
                 }
             }
         }
-        if self.origin == SpecOrigin::Local {
-            return;
-        }
-        self.stored(spec);
-        self.variables(spec);
-        let mut files: Vec<(&At, String, &Path)> = Vec::new();
-        for (name, secret) in &spec.secrets {
-            if let SecretSource::File(file) = &secret.source {
-                files.push((&secret.at, format!("secret `{name}`"), file));
-            }
-        }
-        for (name, config) in &spec.configs {
-            if let ConfigSource::File(file) = &config.source {
-                files.push((&config.at, format!("config `{name}`"), file));
-            }
-        }
-        let seeds =
-            spec.services.values().map(|service| (format!("service `{}`", service.name), &service.seed));
-        let seeds =
-            seeds.chain(spec.volumes.iter().map(|(name, volume)| (format!("volume `{name}`"), &volume.seed)));
-        for (what, seeds) in seeds {
-            for seed in seeds {
-                let seed = seed.kind();
-                files.extend(seed.files().into_iter().map(|file| (seed.at(), what.clone(), file)));
-            }
-        }
-        for (at, what, file) in files {
-            let message =
-                format!("{what}, which came out of a snapshot file, reads `{}` of this host", file.display());
-            self.found.push(HostAccessPath { at: at.clone(), message, key: None });
+        self.contents(spec);
+        if self.is_foreign() {
+            self.stored(spec);
+            self.variables(spec);
         }
     }
+
+    /// Finds files and folders outside of the repository whose content would get into the sandbox, and from a foreign
+    /// spec any. (What a foreign spec builds from is found with its other builds.)
+    fn contents(&mut self, spec: &Spec) {
+        let root = self.root.clone();
+        let is_outside = |named: &HostPath| !real(&named.path).starts_with(&root);
+        let data = host_paths::of_data(spec).into_iter();
+        if self.is_foreign() {
+            for HostPath { at, what, path } in data {
+                let path = path.display();
+                self.push(
+                    &at,
+                    format!("{what}, which came out of a snapshot file, reads `{path}` of this host"),
+                );
+            }
+            return;
+        }
+        for HostPath { at, what, path } in data.chain(host_paths::of_builds(spec)).filter(is_outside) {
+            let (path, root) = (path.display(), root.display());
+            self.push(&at, format!("{what} reads `{path}`, which is outside of `{root}`"));
+        }
+    }
+}
+
+/// Files of variables and labels outside of the repository, of which the spec would hold the values.
+pub(super) fn outside(spec: &Spec, read: &[(PathBuf, Arc<str>)], chosen: &BTreeSet<PathBuf>) -> Vec<String> {
+    let root = root(spec);
+    let outside = read.iter().map(|(path, _)| path).filter(|path| !chosen.contains(*path));
+    let outside: BTreeSet<&PathBuf> = outside.filter(|path| !real(path).starts_with(&root)).collect();
+    let message = |path: &PathBuf| {
+        format!("the spec reads `{}`, which is outside of `{}`", path.display(), root.display())
+    };
+    outside.into_iter().map(message).collect()
+}
+
+/// The folder whose files a spec may use: the repository that it is in, or its own folder.
+fn root(spec: &Spec) -> PathBuf {
+    real(&find::git_root(&spec.folder).unwrap_or_else(|| spec.folder.clone()))
 }
 
 /// Finds namespaces that are neither the service's own nor another service's.
@@ -395,7 +361,7 @@ fn namespaces(service: &Service) -> Vec<(&'static str, String)> {
 }
 
 /// Whether a capability, with or without `CAP_`, does not reach beyond a container.
-fn is_harmless(capability: &str) -> bool {
+pub(super) fn is_harmless(capability: &str) -> bool {
     let name = capability.to_ascii_uppercase();
     HARMLESS.contains(&name.strip_prefix("CAP_").unwrap_or(&name))
 }

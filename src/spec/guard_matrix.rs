@@ -219,7 +219,7 @@ const MATRIX: &[(&str, &str, Placed, Placed)] = &[
     (
         "services.<name>.build.dockerfile",
         "services: { a: { build: { context: ., dockerfile: /etc/passwd } } }",
-        Harmless,
+        Flag,
         Flag,
     ),
     (
@@ -771,6 +771,37 @@ fn every_key_that_can_name_something_of_the_host_has_its_place() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_outside_of_the_repository_need_host_access() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("project");
+    std::fs::create_dir_all(dir.path().join("folder")).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    for file in ["Dockerfile", "../file", "../labels", "../folder/Dockerfile"] {
+        std::fs::write(folder.join(file), "A=1").unwrap();
+    }
+    for yaml in [
+        "services: { a: { image: x, secrets: [s] } }\nsecrets: { s: { file: ../file } }",
+        "services: { a: { image: x, configs: [c] } }\nconfigs: { c: { file: ../file } }",
+        "services: { a: { image: x, env_file: ../file } }",
+        "services: { a: { image: x, env_file: [{ path: ../file, format: raw }] } }",
+        "services: { a: { image: x, label_file: ../labels } }",
+        "services: { a: { build: ../folder } }",
+        "services: { a: { build: { context: ., additional_contexts: { o: ../folder } } } }",
+        "services: { a: { image: x, seed: [{ sql: ../file }] } }",
+        "services: { a: { image: x, volumes: ['v:/v'] } }\nvolumes: { v: { seed: [{ copy: ../folder }] } }",
+        "services: { a: { image: x, annotations: { run.oci.seccomp_bpf_data: x } } }",
+        "services: { a: { image: x, security_opt: ['unmask=ALL'] } }",
+    ] {
+        std::fs::write(folder.join("sandbox.yaml"), yaml).unwrap();
+        assert_eq!(placed(&folder, SpecOrigin::Local), Ok(Flag), "{yaml}");
+    }
+    // In a repository, all of its files are the project's.
+    std::fs::create_dir(dir.path().join(".git")).unwrap();
+    std::fs::write(folder.join("sandbox.yaml"), "services: { a: { image: x, env_file: ../file } }").unwrap();
+    assert_eq!(placed(&folder, SpecOrigin::Local), Ok(Harmless));
 }
 
 #[test]

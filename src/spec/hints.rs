@@ -35,6 +35,20 @@ const HARMLESS_OPTIONS: [&str; 4] = [
     "mtu",
 ];
 
+/// Prefixes of annotations that runtimes, their hooks and systemd on the engine's machine act on: they replace a seccomp
+/// profile, set properties of a unit, name programs and files.
+const RUNTIME_ANNOTATIONS: [&str; 9] = [
+    "run.oci.",
+    "org.systemd.",
+    "org.criu.",
+    "io.containers.",
+    "io.podman.",
+    "io.kubernetes.",
+    "io.katacontainers.",
+    "dev.gvisor.",
+    "com.docker.",
+];
+
 /// The option that sets an interface's name in a container.
 const INTERFACE_NAME: &str = "com.docker.network.endpoint.ifname";
 
@@ -59,6 +73,15 @@ pub(super) fn of_service(spec: &Spec, service: &Service) -> Vec<(&'static str, S
             "the log option `{option}`, by which the engine may send what the service writes past `egress`"
         );
         found.push(("logging", message));
+    }
+    let acted_on = |key: &&String| {
+        let key = key.to_ascii_lowercase();
+        RUNTIME_ANNOTATIONS.iter().any(|prefix| key.starts_with(prefix))
+    };
+    for annotation in service.settings.annotations.keys().filter(acted_on) {
+        let message =
+            format!("the annotation `{annotation}`, which a program of the engine's machine acts on");
+        found.push(("annotations", message));
     }
     let mut networks = service.networks.keys().map(|key| spec.networks.get(key));
     let asks = !service.networks.is_empty() && networks.all(|it| it.is_some_and(Network::has_ipv6));
@@ -105,6 +128,19 @@ fn turns_ipv6_on(name: &str, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn annotations_that_the_engine_s_machine_acts_on_are_found() {
+        let name = super::super::model::ProjectName::new("p").unwrap();
+        let spec = Spec::new(name, std::path::Path::new("/p"));
+        let mut service = Service::new(super::super::model::ServiceName::new("a").unwrap(), "x");
+        for key in ["run.oci.seccomp_bpf_data", "org.systemd.property.Slice", "com.example.note", "plain"] {
+            service.settings.annotations.insert(key.to_owned(), "x".to_owned());
+        }
+        let found: Vec<String> = of_service(&spec, &service).into_iter().map(|(_, what)| what).collect();
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found.iter().all(|it| it.contains("run.oci.") || it.contains("org.systemd.")), "{found:?}");
+    }
 
     #[test]
     fn only_what_turns_ipv6_off_leaves_it_off() {

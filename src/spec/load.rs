@@ -11,13 +11,14 @@ use super::diagnostics::Log;
 use super::find;
 use super::guard;
 use super::interpolate::interpolate;
-use super::model::{ProjectName, SandboxName, Spec};
+use super::model::{At, ProjectName, SandboxName, Spec};
 use super::mount_forms;
 use super::node::Node;
 use super::planted;
 use super::problem::{Problem, ProblemKind, Problems, WarningKind};
 use super::read::{self, Profiles, Reader, Used};
 use super::request::{HostAccess, LoadRequest, Loaded, Refusals, Variables};
+use super::security_opt;
 use super::yaml;
 
 /// Loads a spec: finds and reads its files, merges, interpolates, resolves and checks them.
@@ -85,6 +86,12 @@ fn run(request: &LoadRequest, log: &Log) -> Option<Loaded> {
     mount_forms::settle(log, &mut spec, request.refusals);
     checker.check(&mut spec);
     Used::keep(&mut spec);
+    if matches!(request.refusals, Refusals::Fail) {
+        security_opt::embed_profiles(&mut spec);
+    }
+    let mut chosen: BTreeSet<PathBuf> = files.iter().cloned().collect();
+    chosen.extend(request.env_files.iter().map(|file| canonical::clean(&request.folder.join(file))));
+    sources(log, request, &spec, &chosen);
     host_access(log, request, &spec, &root);
     let branch = find::git_branch(&folder);
     let sandbox = SandboxName::derive(spec.name.as_str(), branch.as_deref());
@@ -230,6 +237,27 @@ fn unknown_services(log: &Log, request: &LoadRequest, spec: &Spec, inactive: &BT
     }
 }
 
+/// Rejects what the spec was read from if a service can have chosen it, or if it lies outside of the spec's repository.
+/// `chosen` are the files that the user named.
+fn sources(log: &Log, request: &LoadRequest, spec: &Spec, chosen: &BTreeSet<PathBuf>) {
+    let values = log.variables_read();
+    let read: Vec<_> = log.sources_read().into_iter().chain(values.clone()).collect();
+    for problem in planted::sources(spec, &read, chosen) {
+        match request.refusals {
+            Refusals::Warn => {
+                let hint = problem.hint.unwrap_or_default();
+                log.warn_at(WarningKind::Refused, &At::default(), problem.message, hint);
+            }
+            Refusals::Fail => log.push(problem),
+        }
+    }
+    // The folder that the user stands in is chosen, too: its `.env` may name a spec elsewhere.
+    let chosen = chosen.iter().cloned().chain([request.folder.join(".env")]).collect();
+    for message in guard::outside(spec, &values, &chosen) {
+        refuse_access(log, request, &At::default(), message);
+    }
+}
+
 /// Rejects host access, or allows or reports it with a warning.
 fn host_access(log: &Log, request: &LoadRequest, spec: &Spec, root: &Node) {
     for (at, problem) in planted::links(spec) {
@@ -246,17 +274,21 @@ fn host_access(log: &Log, request: &LoadRequest, spec: &Spec, root: &Node) {
         {
             reach.at = log.at(span);
         }
-        match (request.allow_host_access, request.refusals) {
-            (HostAccess::Allowed, _) => {
-                log.warn_at(WarningKind::HostAccess, &reach.at, reach.message, "it was allowed".to_owned());
-            }
-            (HostAccess::Refused, Refusals::Warn) => {
-                log.warn_at(WarningKind::Refused, &reach.at, reach.message, guard::WAY_OUT.to_owned());
-            }
-            (HostAccess::Refused, Refusals::Fail) => {
-                let place = log.place_of(&reach.at);
-                log.push(Problem::new(ProblemKind::HostAccess, reach.message).hint(guard::WAY_OUT).at(place));
-            }
+        refuse_access(log, request, &reach.at, reach.message);
+    }
+}
+
+fn refuse_access(log: &Log, request: &LoadRequest, at: &At, message: String) {
+    match (request.allow_host_access, request.refusals) {
+        (HostAccess::Allowed, _) => {
+            log.warn_at(WarningKind::HostAccess, at, message, "it was allowed".to_owned());
+        }
+        (HostAccess::Refused, Refusals::Warn) => {
+            log.warn_at(WarningKind::Refused, at, message, guard::WAY_OUT.to_owned());
+        }
+        (HostAccess::Refused, Refusals::Fail) => {
+            let problem = Problem::new(ProblemKind::HostAccess, message).hint(guard::WAY_OUT);
+            log.push(problem.at(log.place_of(at)));
         }
     }
 }

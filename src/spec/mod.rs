@@ -20,6 +20,7 @@ mod guard;
 #[cfg(test)]
 mod guard_matrix;
 mod hints;
+mod host_paths;
 mod interpolate;
 mod load;
 mod merge;
@@ -43,6 +44,7 @@ mod scaffold;
 mod schema;
 mod scope;
 mod seccomp;
+mod security_opt;
 mod seed;
 mod settings;
 mod stored;

@@ -1,12 +1,15 @@
 //! Detects symbolic links that a service can have created. A path of the spec below a folder that one of its services
 //! can write is not followed through links: code in the service could choose their targets.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::canonical;
-use super::model::{At, ConfigSource, MountKind, SecretSource, Spec};
+use super::host_paths;
+use super::model::{At, MountKind, Spec};
 use super::problem::{Problem, ProblemKind};
-use super::seed::Seed;
 use crate::host_files::WritableFolders;
 
 /// The hint for such a link.
@@ -26,55 +29,46 @@ impl Spec {
 /// All paths of a spec that lead through such a link.
 pub(super) fn links(spec: &Spec) -> Vec<(At, Problem)> {
     let writable = spec.writable_folders();
-    let found = paths(spec).into_iter().filter_map(|(at, what, path)| {
-        let link = writable.link_to(&canonical::clean(path))?;
-        let message = format!(
-            "{what} names `{}`, and `{}` is a symbolic link in `{}`, which a service can write",
-            path.display(),
-            link.link.display(),
-            link.folder.display()
-        );
-        Some((at.clone(), Problem::new(ProblemKind::HostAccess, message).hint(WAY_OUT)))
+    let paths = host_paths::of_services(spec).into_iter();
+    let paths = paths.chain(host_paths::of_builds(spec)).chain(host_paths::of_data(spec));
+    let found = paths.filter_map(|named| {
+        let message = through_link(&writable, &named.what, &named.path)?;
+        Some((named.at, Problem::new(ProblemKind::HostAccess, message).hint(WAY_OUT)))
     });
     found.collect()
 }
 
-/// The local paths that are mounted, read or sent.
-fn paths(spec: &Spec) -> Vec<(&At, String, &Path)> {
-    let mut paths: Vec<(&At, String, &Path)> = Vec::new();
-    for service in spec.services.values() {
-        let what = || format!("service `{}`", service.name);
-        for mount in &service.mounts {
-            if let MountKind::Bind { source, .. } = &mount.kind {
-                paths.push((&mount.at, what(), source));
-            }
-        }
-        if let Some(build) = service.build()
-            && Path::new(&build.context).is_absolute()
-        {
-            paths.push((&build.at, format!("the build of {}", what()), Path::new(&build.context)));
-        }
-        service.seed.iter().for_each(|seed| add_seed(&mut paths, &what(), seed));
-    }
-    for (name, volume) in &spec.volumes {
-        volume.seed.iter().for_each(|seed| add_seed(&mut paths, &format!("volume `{name}`"), seed));
-    }
-    for (name, secret) in &spec.secrets {
-        if let SecretSource::File(file) = &secret.source {
-            paths.push((&secret.at, format!("secret `{name}`"), file));
-        }
-    }
-    for (name, config) in &spec.configs {
-        if let ConfigSource::File(file) = &config.source {
-            paths.push((&config.at, format!("config `{name}`"), file));
-        }
-    }
-    paths
+fn through_link(writable: &WritableFolders, what: &str, path: &Path) -> Option<String> {
+    let planted = writable.link_to(path)?;
+    Some(format!(
+        "{what} names `{}`, and `{}` is a symbolic link in `{}`, which a service can write",
+        path.display(),
+        planted.link.display(),
+        planted.folder.display()
+    ))
 }
 
-fn add_seed<'a>(paths: &mut Vec<(&'a At, String, &'a Path)>, what: &str, seed: &'a Seed) {
-    let seed = seed.kind();
-    paths.extend(seed.files().into_iter().map(|file| (seed.at(), format!("a seed of {what}"), file)));
+/// Files that the spec was read from (`env_file`, `include`, …) through such a link. Which folders services can write is
+/// known only after the spec was read, so each file is read once more, without following links: the same text means
+/// that no link was in the way at the first time either. `chosen` are the files that the user named.
+pub(super) fn sources(spec: &Spec, read: &[(PathBuf, Arc<str>)], chosen: &BTreeSet<PathBuf>) -> Vec<Problem> {
+    let writable = spec.writable_folders();
+    let mut found = Vec::new();
+    for (path, text) in read.iter().filter(|(path, _)| !chosen.contains(path)) {
+        if let Some(message) = through_link(&writable, "the spec", path) {
+            found.push(Problem::new(ProblemKind::HostAccess, message).hint(WAY_OUT));
+        } else if writable.holds(path) && !reads_as(&writable, path, text) {
+            let message = format!("`{}` was changed while the spec was read", path.display());
+            found.push(Problem::new(ProblemKind::HostAccess, message).hint("run the command again"));
+        }
+    }
+    found
+}
+
+fn reads_as(writable: &WritableFolders, path: &Path, text: &str) -> bool {
+    let mut again = Vec::new();
+    let file = writable.open(path).map(|file| file.take(text.len() as u64 + 1));
+    file.is_ok_and(|mut file| file.read_to_end(&mut again).is_ok()) && again == text.as_bytes()
 }
 
 #[cfg(test)]
@@ -116,5 +110,54 @@ secrets: { key: { file: ./inner/key } }
             assert!(told.iter().any(|it| it.starts_with("secret `key` names")), "{told:?}");
         }
         read(&SPEC.replace(".:/src", ".:/src:ro"), HostAccess::Refused).unwrap();
+    }
+
+    #[test]
+    fn what_the_spec_is_read_from_is_not_read_through_such_a_link_either() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |inner: &str| dir.path().join(inner);
+        std::fs::create_dir(path("elsewhere")).unwrap();
+        std::fs::create_dir(path("project")).unwrap();
+        std::fs::write(path("elsewhere/file"), "A=1").unwrap();
+        std::fs::write(path("elsewhere/profile"), r#"{"defaultAction":"SCMP_ACT_ERRNO"}"#).unwrap();
+        std::fs::write(path("elsewhere/spec.yaml"), "services: { b: { image: x } }").unwrap();
+        symlink("../elsewhere", path("project/door")).unwrap();
+        let read = |more: &str, rest: &str, mode: &str| {
+            let text =
+                format!("services: {{ a: {{ image: x, volumes: ['.:/src{mode}'], {more} }} }}\n{rest}");
+            std::fs::write(path("project/sandbox.yaml"), text).unwrap();
+            let allow_host_access = HostAccess::Allowed;
+            load(&LoadRequest { folder: path("project"), allow_host_access, ..LoadRequest::default() })
+        };
+        for (more, rest) in [
+            ("env_file: door/file", ""),
+            ("env_file: [{ path: door/file, format: raw }]", ""),
+            ("label_file: door/file", ""),
+            ("security_opt: ['seccomp=door/profile']", ""),
+            ("develop: { watch: [{ path: door, action: sync, target: /x }] }", ""),
+            ("extends: { file: door/spec.yaml, service: b }", ""),
+            ("command: x", "include: [door/spec.yaml]"),
+        ] {
+            let said = read(more, rest, "").expect_err(more).to_string();
+            assert!(said.contains("door` is a symbolic link"), "{more}: {said}");
+            read(more, rest, ":ro").unwrap_or_else(|problems| panic!("{more}: {problems}"));
+        }
+
+        symlink("../elsewhere/file", path("project/.env")).unwrap();
+        let said = read("command: x", "", "").unwrap_err().to_string();
+        assert!(said.contains(".env` is a symbolic link"), "{said}");
+    }
+
+    #[test]
+    fn a_seccomp_profile_is_used_as_it_was_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = r#"{"defaultAction":"SCMP_ACT_ERRNO"}"#;
+        std::fs::write(dir.path().join("own.json"), profile).unwrap();
+        let text = "services: { a: { image: x, volumes: ['.:/src'], security_opt: ['seccomp:own.json'] } }";
+        std::fs::write(dir.path().join("sandbox.yaml"), text).unwrap();
+
+        let loaded = load(&LoadRequest { folder: dir.path().to_owned(), ..LoadRequest::default() }).unwrap();
+
+        assert_eq!(loaded.spec.services["a"].security_opt, [format!("seccomp={profile}")]);
     }
 }

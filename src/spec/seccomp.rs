@@ -3,9 +3,12 @@
 //! The engine parses the same text, ignores case in keys and takes the last of two equal keys. So a profile with an
 //! unknown or duplicate field counts as unreadable.
 
+use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
+
+use crate::host_files::WritableFolders;
 
 /// Maximum size of a profile in bytes. The engine's default has 20 KiB.
 const LARGEST: u64 = 4 << 20;
@@ -143,19 +146,26 @@ fn denies(action: &str) -> bool {
     )
 }
 
+/// Reads a profile, if the path is that of a file that may hold one. Follows no link that a service can have made.
+pub(super) fn read(path: &Path, writable: &WritableFolders) -> Option<String> {
+    // Opening a pipe would wait for its writer.
+    let is_file = |meta: &std::fs::Metadata| meta.is_file() && meta.len() <= LARGEST;
+    path.metadata().ok().filter(is_file)?;
+    let mut text = String::new();
+    let file = writable.open(path).ok()?;
+    file.take(LARGEST + 1).read_to_string(&mut text).ok()?;
+    let text = text.trim_start();
+    text.starts_with('{').then(|| text.to_owned())
+}
+
 /// Finds the weakness of a profile, given as text or as the path of a file below `folder`. `is_harmless` tells which
 /// capabilities a container may have without host access.
 pub(super) fn weakness(profile: &str, folder: &Path, is_harmless: &dyn Fn(&str) -> bool) -> Option<Weakness> {
     let read = if profile.starts_with('{') {
         serde_json::from_str::<Profile>(profile).ok()
     } else {
-        let path = folder.join(profile);
-        match path.metadata() {
-            Ok(meta) if meta.is_file() && meta.len() <= LARGEST => {
-                std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok())
-            }
-            _ => None,
-        }
+        read(&folder.join(profile), &WritableFolders::default())
+            .and_then(|text| serde_json::from_str::<Profile>(&text).ok())
     };
     let Some(profile) = read else { return Some(Weakness::Unreadable) };
     let rules = profile.syscalls.unwrap_or_default();

@@ -335,6 +335,7 @@ fn a_seccomp_profile_that_lets_everything_through_is_a_wall_less() {
         open.as_str(),
         nameless,
         "apparmor=unconfined",
+        "unmask=ALL",
         "label=disable",
         "label:type:spc_t",
         "no-new-privileges=0",
@@ -344,7 +345,7 @@ fn a_seccomp_profile_that_lets_everything_through_is_a_wall_less() {
         assert!(said.contains("takes a wall away"), "{said}");
         loaded(option, SpecOrigin::SnapshotFile).expect_err(option);
     }
-    for option in ["seccomp=own.json", own.as_str(), "apparmor=mine"] {
+    for option in ["seccomp=own.json", own.as_str(), "apparmor=docker-default"] {
         loaded(option, SpecOrigin::Local).unwrap_or_else(|problems| panic!("{option}: {problems}"));
         let said = loaded(option, SpecOrigin::SnapshotFile).expect_err(option).to_string();
         assert!(said.contains("out of a snapshot file"), "{said}");

@@ -1,4 +1,6 @@
-//! Reads a service's own seccomp profile: the spec names a file of this machine, but the engine wants its content.
+//! Prepares a service's own seccomp profile: the engine wants its content, and data that need not be durable want the
+//! rule that makes syncs a no-op. A spec that was loaded to be built holds the content already, as it was checked; one
+//! that came with data may still name a file of this machine.
 
 use std::path::Path;
 
@@ -20,20 +22,22 @@ pub(crate) fn read(
 ) -> Result<(), SessionError> {
     for option in options {
         let Some(value) = option.strip_prefix(OPTION) else { continue };
-        if value.starts_with('{') || ["unconfined", "builtin"].contains(&value) {
-            continue;
-        }
-        let path = folder.join(value);
-        let text = std::fs::read_to_string(&path).map_err(|source| SessionError::File {
-            what: "the seccomp profile".to_owned(),
-            path: path.clone(),
-            source,
-        })?;
+        let (what, text) = match value {
+            "unconfined" | "builtin" => continue,
+            text if text.starts_with('{') => ("the seccomp profile".to_owned(), text.to_owned()),
+            name => {
+                let path = folder.join(name);
+                let text = std::fs::read_to_string(&path).map_err(|source| SessionError::File {
+                    what: "the seccomp profile".to_owned(),
+                    path: path.clone(),
+                    source,
+                })?;
+                (path.display().to_string(), text)
+            }
+        };
         let profile = match durability {
-            Durability::Throwaway => fsync_profile::added_to(&text).map_err(|error| SessionError::Data {
-                what: format!("{}: {error}", path.display()),
-                hint: None,
-            })?,
+            Durability::Throwaway => fsync_profile::added_to(&text)
+                .map_err(|error| SessionError::Data { what: format!("{what}: {error}"), hint: None })?,
             Durability::Durable => text,
         };
         *option = format!("{OPTION}{profile}");
@@ -58,6 +62,7 @@ mod tests {
 
         assert_eq!(read_as("seccomp=own.json", Durability::Durable).unwrap(), format!("seccomp={PROFILE}"));
         assert!(read_as("seccomp=own.json", Durability::Throwaway).unwrap().contains("fsync"));
+        assert!(read_as(&format!("seccomp={PROFILE}"), Durability::Throwaway).unwrap().contains("fsync"));
         assert_eq!(read_as("seccomp=unconfined", Durability::Throwaway).unwrap(), "seccomp=unconfined");
         assert_eq!(read_as("label=disable", Durability::Throwaway).unwrap(), "label=disable");
         assert!(read_as("seccomp=none.json", Durability::Durable).is_err());

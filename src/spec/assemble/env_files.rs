@@ -38,6 +38,7 @@ pub(in crate::spec) fn read_env_files(
         let name = shown(file, standing_in);
         let Some(text) = read_text(log, file, &name, span) else { continue };
         let number = log.add_source(file, name, text.clone());
+        log.note_variables(file, &text);
         let before = found.clone();
         let outer = |key: &str| known.outer.get(key).or_else(|| before.get(key)).cloned();
         let earlier = |key: &str| known.earlier.get(key).cloned();

@@ -321,6 +321,7 @@ impl Reader<'_> {
     fn raw_env_file(&self, path: &Path, span: Span) -> BTreeMap<String, String> {
         let name = shown(path, self.standing_in);
         let Some(text) = super::super::yaml::read(self.log, path, &name) else { return BTreeMap::new() };
+        self.log.note_variables(path, &text);
         let mut found = BTreeMap::new();
         for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
             if let Some((name, value)) = line.split_once('=') {
