@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::create::{Healthcheck, Port};
+use crate::host_files::WritableFolders;
 
 /// An image that the engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,6 +153,8 @@ pub struct BuildImage {
     pub context: BuildContext,
     /// The source of the Dockerfile.
     pub dockerfile: Dockerfile,
+    /// Folders that services can write to. Links below them are not followed.
+    pub writable: WritableFolders,
     /// References to tag the image with.
     pub tags: Vec<String>,
     /// Build arguments (`None` uses the Dockerfile's default).

@@ -189,6 +189,7 @@ fn build_op(spec: &Spec, scope: &Scope, service: &Service, build: &Build, refere
         } else {
             BuildContext::Folder(PathBuf::from(&build.context))
         },
+        writable: spec.writable_folders(),
         dockerfile: match &build.dockerfile {
             spec::Dockerfile::File(file) if file == "Dockerfile" => Dockerfile::Default,
             spec::Dockerfile::File(file) => Dockerfile::Path(PathBuf::from(file)),

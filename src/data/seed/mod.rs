@@ -11,6 +11,7 @@ mod sql;
 use std::path::PathBuf;
 
 use crate::engine::{ByteStream, Exec, Image};
+use crate::host_files::WritableFolders;
 use crate::spec::{Seed, Service};
 
 pub use digest::{Inputs, differ, digest_inputs};
@@ -90,10 +91,10 @@ pub fn commands(service: &Service, image: &Image, seed: &Seed) -> Result<Vec<See
     }
 }
 
-/// What a seed puts into a volume before a service starts. Blocking.
-pub fn contents(seed: &Seed) -> Result<Option<VolumeContents>, SeedError> {
+/// What a seed puts into a volume before a service starts. No link that a service can have made is followed. Blocking.
+pub fn contents(seed: &Seed, writable: &WritableFolders) -> Result<Option<VolumeContents>, SeedError> {
     match seed {
-        Seed::Copy(copy) => copy::contents(copy).map(Some),
+        Seed::Copy(copy) => copy::contents(copy, writable).map(Some),
         Seed::Sql(_) | Seed::Exec(_) | Seed::Snapshot(_) => Ok(None),
     }
 }

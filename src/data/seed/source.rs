@@ -1,6 +1,7 @@
 //! Reads the files of seeds as streams: a folder, a file or an archive as a tar; a plain or compressed file as bytes.
 //! Nothing is held in memory as a whole.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::SeedError;
 use crate::engine::ByteStream;
-use crate::host_files::Owner;
+use crate::host_files::{Folder, Owner, WritableFolders};
 use crate::storage::tree;
 
 /// Parses `UID` (the group id is the same number) or `UID:GID`.
@@ -31,8 +32,8 @@ enum Packing {
 }
 
 /// A reader of the file's decompressed content.
-fn unpacked(path: &Path) -> io::Result<Box<dyn Read + Send>> {
-    let mut file = File::open(path)?;
+fn unpacked(path: &Path, writable: &WritableFolders) -> io::Result<Box<dyn Read + Send>> {
+    let mut file = writable.open(path)?;
     let mut head = [0u8; 4];
     let mut got = 0;
     while got < head.len() {
@@ -54,14 +55,14 @@ fn unpacked(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     })
 }
 
-fn is_tar(path: &Path) -> io::Result<bool> {
+fn is_tar(path: &Path, writable: &WritableFolders) -> io::Result<bool> {
     let name = path.to_string_lossy().to_lowercase();
     let named = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"].iter().any(|end| name.ends_with(end));
     if !named {
         return Ok(false);
     }
     let mut block = [0u8; 512];
-    Ok(match unpacked(path)?.read_exact(&mut block) {
+    Ok(match unpacked(path, writable)?.read_exact(&mut block) {
         // An empty archive contains only zeros.
         Ok(()) => &block[257..262] == b"ustar" || block == [0; 512] || block[0] != 0,
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => false,
@@ -69,9 +70,11 @@ fn is_tar(path: &Path) -> io::Result<bool> {
     })
 }
 
-/// Opens a seed's file, decompressed, for the standard input of a command.
-pub fn open_input(path: &Path) -> Result<ByteStream, SeedError> {
-    let reader = unpacked(path).map_err(|source| SeedError::Unreadable { path: path.to_owned(), source })?;
+/// Opens a seed's file, decompressed, for the standard input of a command. No link that a service can have made is
+/// followed.
+pub fn open_input(path: &Path, writable: &WritableFolders) -> Result<ByteStream, SeedError> {
+    let reader =
+        unpacked(path, writable).map_err(|source| SeedError::Unreadable { path: path.to_owned(), source })?;
     Ok(stream(move |out| copy(reader, out)))
 }
 
@@ -79,18 +82,23 @@ pub fn open_input(path: &Path) -> Result<ByteStream, SeedError> {
 ///
 /// The source is a folder's contents, a single file, or an archive (`tar`, plain or compressed with gzip or zstd).
 /// Files of the host belong to root unless an owner is given, because the host's ids mean nothing in a container; an
-/// archive's owners are kept.
-pub(super) fn copy_tar(source: &Path, owner: Option<Owner>) -> Result<ByteStream, SeedError> {
+/// archive's owners are kept. No link that a service can have made is followed on the way to the source.
+pub(super) fn copy_tar(
+    source: &Path,
+    owner: Option<Owner>,
+    writable: &WritableFolders,
+) -> Result<ByteStream, SeedError> {
     let fail = |source_error| SeedError::Unreadable { path: source.to_owned(), source: source_error };
-    let kind = std::fs::metadata(source).map_err(fail)?;
-    let path = source.to_owned();
-    if kind.is_dir() {
-        return Ok(stream(move |out| tar_folder(&path, owner, out)));
+    let opened = writable.open(source).map_err(fail)?;
+    if opened.metadata().map_err(fail)?.is_dir() {
+        let folder = writable.folder(source).map_err(fail)?;
+        return Ok(stream(move |out| tar_folder(&folder, owner, out)));
     }
-    if !is_tar(source).map_err(fail)? {
-        return Ok(stream(move |out| tar_file(&path, owner, out)));
+    if !is_tar(source, writable).map_err(fail)? {
+        let name = source.file_name().map(OsStr::to_owned).unwrap_or_default();
+        return Ok(stream(move |out| tar_file(opened, &name, owner, out)));
     }
-    let reader = unpacked(source).map_err(fail)?;
+    let reader = unpacked(source, writable).map_err(fail)?;
     match owner {
         None => Ok(stream(move |out| copy(reader, out))),
         Some(owner) => Ok(stream(move |out| tar_again(reader, owner, out))),
@@ -107,18 +115,16 @@ fn copy(mut reader: impl Read, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-fn tar_file(path: &Path, owner: Option<Owner>, out: &mut dyn Write) -> io::Result<()> {
+fn tar_file(file: File, name: &OsStr, owner: Option<Owner>, out: &mut dyn Write) -> io::Result<()> {
     let mut builder = tar::Builder::new(out);
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    tree::pack_file(File::open(path)?, Path::new(name), Some(owner.unwrap_or(Owner::ROOT)), &mut builder)?;
+    tree::pack_file(file, Path::new(name), Some(owner.unwrap_or(Owner::ROOT)), &mut builder)?;
     builder.finish()
 }
 
-fn tar_folder(root: &Path, owner: Option<Owner>, out: &mut dyn Write) -> io::Result<()> {
+/// The folder itself may be a link of the user's own; links below it stay links.
+fn tar_folder(root: &Folder, owner: Option<Owner>, out: &mut dyn Write) -> io::Result<()> {
     let mut builder = tar::Builder::new(out);
-    // The folder itself may be a link; links below it stay links.
-    let root = root.canonicalize()?;
-    tree::pack_tree(&root, Path::new(""), Some(owner.unwrap_or(Owner::ROOT)), &mut builder)
+    tree::pack_folder(root, owner.unwrap_or(Owner::ROOT), &mut builder)
         .map_err(|error| io::Error::new(error.source.kind(), format!("{error}: {}", error.source)))?;
     builder.finish()
 }
@@ -216,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn a_folder_becomes_a_tar_of_what_is_in_it_owned_by_root() {
         let folder = tree();
-        let found = entries(&all(copy_tar(folder.path(), None).unwrap()).await);
+        let found = entries(&all(copy_tar(folder.path(), None, &WritableFolders::default()).unwrap()).await);
         let names: Vec<&str> = found.iter().map(|(path, ..)| path.trim_end_matches('/')).collect();
         assert_eq!(names, ["b", "link", "sub", "sub/a"]);
         assert!(found.iter().all(|(_, uid, _)| *uid == 0));
@@ -226,7 +232,10 @@ mod tests {
     #[tokio::test]
     async fn an_archive_is_unpacked_however_it_is_packed_and_given_an_owner_on_request() {
         let folder = tree();
-        let tar = all(copy_tar(folder.path(), Some(parse_owner("7:8").unwrap())).unwrap()).await;
+        let tar =
+            all(copy_tar(folder.path(), Some(parse_owner("7:8").unwrap()), &WritableFolders::default())
+                .unwrap())
+            .await;
         let packed = tempfile::tempdir().unwrap();
         let gz = packed.path().join("x.tar.gz");
         let mut encoder =
@@ -236,8 +245,11 @@ mod tests {
         let zst = packed.path().join("x.tar.zst");
         std::fs::write(&zst, zstd::encode_all(&*tar, 3).unwrap()).unwrap();
         for path in [&gz, &zst] {
-            assert_eq!(all(copy_tar(path, None).unwrap()).await, tar);
-            let owned = entries(&all(copy_tar(path, Some(Owner { uid: 70, gid: 71 })).unwrap()).await);
+            assert_eq!(all(copy_tar(path, None, &WritableFolders::default()).unwrap()).await, tar);
+            let owned = entries(
+                &all(copy_tar(path, Some(Owner { uid: 70, gid: 71 }), &WritableFolders::default()).unwrap())
+                    .await,
+            );
             assert_eq!(owned.len(), 4);
             assert!(owned.iter().all(|(_, uid, _)| *uid == 70));
         }
@@ -248,11 +260,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("dump.sql.zst");
         std::fs::write(&file, zstd::encode_all(&b"select 1;"[..], 3).unwrap()).unwrap();
-        assert_eq!(all(open_input(&file).unwrap()).await, b"select 1;");
+        assert_eq!(all(open_input(&file, &WritableFolders::default()).unwrap()).await, b"select 1;");
         let plain = folder.path().join("one.txt");
         std::fs::write(&plain, "x").unwrap();
         assert_eq!(
-            entries(&all(copy_tar(&plain, None).unwrap()).await),
+            entries(&all(copy_tar(&plain, None, &WritableFolders::default()).unwrap()).await),
             [("one.txt".to_owned(), 0, "x".to_owned())]
         );
     }
@@ -261,6 +273,9 @@ mod tests {
     fn an_owner_is_numbers() {
         assert_eq!(parse_owner("70").unwrap(), Owner { uid: 70, gid: 70 });
         assert!(parse_owner("postgres").is_err());
-        assert!(matches!(copy_tar(Path::new("/nowhere"), None), Err(SeedError::Unreadable { .. })));
+        assert!(matches!(
+            copy_tar(Path::new("/nowhere"), None, &WritableFolders::default()),
+            Err(SeedError::Unreadable { .. })
+        ));
     }
 }

@@ -125,7 +125,9 @@ impl PlanExecutor {
             Op::ProvideData { path, source } => self.provide(path, source).await,
             Op::CreateVolume { volume, path } => self.create_volume(volume, path).await,
             Op::Fill { container, target, seed } => {
-                interruptible(token, seeding::fill(&**engine, &self.events, container, target, seed)).await
+                let writable = self.spec.writable_folders();
+                let fill = seeding::fill(&**engine, &self.events, container, target, seed, writable);
+                interruptible(token, fill).await
             }
             Op::Keep { set, .. } => {
                 secret_store::keep(&*self.storage, set, self.values.generated(&self.spec)).await
@@ -148,8 +150,9 @@ impl PlanExecutor {
                 else {
                     return Ok(());
                 };
-                interruptible(token, seeding::run(engine, &self.events, service, container, image, seed))
-                    .await
+                let writable = self.spec.writable_folders();
+                let run = seeding::run(engine, &self.events, service, container, image, seed, writable);
+                interruptible(token, run).await
             }
             Op::Stop { container } => {
                 let service = step.service.as_ref().and_then(|name| self.spec.services.get(name));

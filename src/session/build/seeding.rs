@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::data::seed::{self, SeedCommand, VolumeContents};
 use crate::engine::{ByteStream, Engine, ExecSession};
-use crate::host_files::{Owner, header};
+use crate::host_files::{Owner, WritableFolders, header};
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
 use crate::session::readiness::log_tail::tail;
@@ -24,6 +24,7 @@ pub(crate) async fn fill(
     container: &str,
     target: &str,
     seed: &Seed,
+    writable: WritableFolders,
 ) -> Result<(), SessionError> {
     let tell = |done| {
         let what = seed.to_string();
@@ -31,7 +32,8 @@ pub(crate) async fn fill(
     };
     tell(false);
     let source = seed.clone();
-    let contents = tokio::task::spawn_blocking(move || seed::contents(&source)).await.map_err(joined)??;
+    let read = move || seed::contents(&source, &writable);
+    let contents = tokio::task::spawn_blocking(read).await.map_err(joined)??;
     if let Some(VolumeContents { folder, archive }) = contents {
         let folder = match folder {
             Some(folder) => {
@@ -74,12 +76,13 @@ pub(crate) async fn run(
     container: &str,
     image: &str,
     seed: &Seed,
+    writable: WritableFolders,
 ) -> Result<(), SessionError> {
     let image = engine.image(image).await?.ok_or_else(|| SessionError::Data {
         what: format!("image `{image}` of service `{}` has gone", service.name),
         hint: None,
     })?;
-    let seeding = Seeding { engine, events, service: service.name.as_str(), container };
+    let seeding = Seeding { engine, events, service: service.name.as_str(), container, writable };
     for command in seed::commands(service, &image, seed)? {
         seeding.command(command).await?;
     }
@@ -91,6 +94,7 @@ struct Seeding<'a> {
     events: &'a Events,
     service: &'a str,
     container: &'a str,
+    writable: WritableFolders,
 }
 
 impl Seeding<'_> {
@@ -104,7 +108,9 @@ impl Seeding<'_> {
         self.tell(&label, false);
         let source = match file.clone() {
             Some(file) => {
-                Some(tokio::task::spawn_blocking(move || seed::open_input(&file)).await.map_err(joined)??)
+                let writable = self.writable.clone();
+                let opened = tokio::task::spawn_blocking(move || seed::open_input(&file, &writable));
+                Some(opened.await.map_err(joined)??)
             }
             None => None,
         };

@@ -21,6 +21,9 @@ use crate::spec::{
     Variables,
 };
 
+/// Maximum size of the file of a secret or config: the values are held in memory.
+const LARGEST: u64 = 64 << 20;
+
 /// The values of a spec's secrets and configs. `Debug` does not print them.
 #[derive(Debug, Clone, Default)]
 pub struct Values {
@@ -228,7 +231,10 @@ fn digest(value: &[u8]) -> String {
 fn read(what: &str, path: &Path, writable: &WritableFolders) -> Result<Vec<u8>, SessionError> {
     let read = || {
         let mut bytes = Vec::new();
-        writable.open(path)?.read_to_end(&mut bytes)?;
+        writable.open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > LARGEST {
+            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it has more than 64 MiB"));
+        }
         Ok(bytes)
     };
     read().map_err(|source| SessionError::File { what: what.to_owned(), path: path.to_owned(), source })

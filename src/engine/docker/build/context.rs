@@ -1,7 +1,7 @@
 //! Packs a build context as a tar archive: the files that `.dockerignore` does not exclude, and the Dockerfile.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::ignore::Ignore;
 use crate::engine::{ByteStream, Dockerfile};
+use crate::host_files::WritableFolders;
 
 /// Bytes per chunk of the archive.
 const PIECE: usize = 128 * 1024;
@@ -18,6 +19,8 @@ const PIECE: usize = 128 * 1024;
 /// A build context that is ready to be sent.
 pub(super) struct Context {
     folder: PathBuf,
+    /// Folders that services can write to. Links below them are not followed.
+    writable: WritableFolders,
     ignore: Ignore,
     /// The Dockerfile's path in the archive.
     pub(super) dockerfile: String,
@@ -39,20 +42,33 @@ enum Headers {
 
 impl Context {
     /// Reads the folder and finds the Dockerfile; the error is a message.
-    pub(super) fn open(folder: &Path, recipe: &Dockerfile, buildkit: bool) -> Result<Self, String> {
+    pub(super) fn open(
+        folder: &Path,
+        recipe: &Dockerfile,
+        writable: &WritableFolders,
+        buildkit: bool,
+    ) -> Result<Self, String> {
         let folder =
-            folder.canonicalize().map_err(|error| format!("context `{}`: {error}", folder.display()))?;
+            resolved(folder, writable).map_err(|error| format!("context `{}`: {error}", folder.display()))?;
         if !folder.is_dir() {
             return Err(format!("context `{}` is not a folder", folder.display()));
         }
-        let (place, text) = find_recipe(&folder, recipe)?;
-        let patterns = patterns(&folder, place.as_deref().unwrap_or_default())?;
+        let (place, text) = find_recipe(&folder, recipe, writable)?;
+        let patterns = patterns(&folder, place.as_deref().unwrap_or_default(), writable)?;
         // The builder needs these two files even if `.dockerignore` excludes them.
         let needed = place.as_deref().map_or_else(String::new, |place| format!("!{place}\n"));
         let ignore = Ignore::parse(&format!("{patterns}\n{needed}!.dockerignore\n"))?;
         let dockerfile = place.clone().unwrap_or_default();
-        let mut context =
-            Self { folder, ignore, dockerfile, text: text.clone(), added: Vec::new(), patterns, buildkit };
+        let mut context = Self {
+            folder,
+            writable: writable.clone(),
+            ignore,
+            dockerfile,
+            text: text.clone(),
+            added: Vec::new(),
+            patterns,
+            buildkit,
+        };
         if place.is_none() {
             context.replace_recipe(&text);
         }
@@ -130,7 +146,7 @@ impl Context {
             let is_dir = entry.file_type()?.is_dir();
             let excluded = self.ignore.excludes(&path);
             if !excluded && self.added.iter().all(|(added, _)| *added != path) {
-                add_entry(tar, &entry, &path, headers)?;
+                add_entry(tar, &entry, &path, headers, &self.writable)?;
             }
             if is_dir && (!excluded || self.ignore.takes_back()) {
                 self.add_folder(tar, &entry.path(), &path, headers)?;
@@ -146,6 +162,7 @@ fn add_entry(
     entry: &fs::DirEntry,
     path: &str,
     headers: Headers,
+    writable: &WritableFolders,
 ) -> io::Result<()> {
     let metadata = entry.metadata()?;
     let kind = metadata.file_type();
@@ -164,7 +181,7 @@ fn add_entry(
         header.set_size(0);
         tar.append_data(&mut header, path, io::empty())
     } else if kind.is_file() {
-        let file = fs::File::open(entry.path())?;
+        let file = writable.open(&entry.path())?;
         // Reads at most the size in the header: a file that grows meanwhile must not corrupt the archive.
         tar.append_data(&mut header, path, io::Read::take(file, metadata.len()))
     } else {
@@ -173,27 +190,51 @@ fn add_entry(
     }
 }
 
+/// The path without links and `..`. A link that a service can have made is an error.
+fn resolved(path: &Path, writable: &WritableFolders) -> io::Result<PathBuf> {
+    let planted = |link: &Path| {
+        let text = format!("`{}` is a symbolic link that a service can have made", link.display());
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    };
+    if let Some(link) = writable.link_to(path) {
+        return Err(planted(&link.link));
+    }
+    let real = path.canonicalize()?;
+    // A link that was made since the check.
+    if writable.holds(path) && !writable.holds(&real) {
+        return Err(planted(path));
+    }
+    Ok(real)
+}
+
 /// The Dockerfile's path relative to the folder (if it is inside) and its text.
-fn find_recipe(folder: &Path, recipe: &Dockerfile) -> Result<(Option<String>, String), String> {
+fn find_recipe(
+    folder: &Path,
+    recipe: &Dockerfile,
+    writable: &WritableFolders,
+) -> Result<(Option<String>, String), String> {
     let path = match recipe {
         Dockerfile::Inline(text) => return Ok((None, text.clone())),
         Dockerfile::Default => folder.join("Dockerfile"),
         Dockerfile::Path(path) => folder.join(path),
     };
-    let found = path.canonicalize().map_err(|error| format!("Dockerfile `{}`: {error}", path.display()))?;
+    let failed = |error: io::Error| format!("Dockerfile `{}`: {error}", path.display());
+    let found = resolved(&path, writable).map_err(failed)?;
     if !found.is_file() {
         return Err(format!("Dockerfile `{}` is not a file", path.display()));
     }
-    let text = fs::read(&found).map_err(|error| format!("Dockerfile `{}`: {error}", found.display()))?;
+    let mut text = Vec::new();
+    writable.open(&found).and_then(|mut file| file.read_to_end(&mut text)).map_err(failed)?;
     let inside = found.strip_prefix(folder).ok().and_then(Path::to_str).map(str::to_owned);
     Ok((inside, String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// The patterns to ignore; `DOCKERFILE.dockerignore` takes precedence over `.dockerignore`.
-fn patterns(folder: &Path, dockerfile: &str) -> Result<String, String> {
+fn patterns(folder: &Path, dockerfile: &str, writable: &WritableFolders) -> Result<String, String> {
     for name in [format!("{dockerfile}.dockerignore"), ".dockerignore".into()] {
-        match fs::read_to_string(folder.join(&name)) {
-            Ok(text) => return Ok(text),
+        let mut text = String::new();
+        match writable.open(&folder.join(&name)).and_then(|mut file| file.read_to_string(&mut text)) {
+            Ok(_) => return Ok(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(format!("`{name}`: {error}")),
         }
@@ -263,7 +304,8 @@ mod tests {
             ("src/keep", ""),
             ("src/x", ""),
         ]);
-        let context = Context::open(folder.path(), &Dockerfile::Default, true).unwrap();
+        let context =
+            Context::open(folder.path(), &Dockerfile::Default, &WritableFolders::default(), true).unwrap();
         assert_eq!(names(&context), [".dockerignore", "Dockerfile", "src/keep"]);
     }
 
@@ -271,9 +313,9 @@ mod tests {
     fn a_recipe_from_elsewhere_is_added_and_hidden_from_the_classic_builders_context() {
         let folder = folder(&[("a", "")]);
         let inline = Dockerfile::Inline("FROM scratch\n".into());
-        let context = Context::open(folder.path(), &inline, false).unwrap();
+        let context = Context::open(folder.path(), &inline, &WritableFolders::default(), false).unwrap();
         assert_eq!(names(&context), ["a", ".dockerignore", context.dockerfile.as_str()]);
-        let context = Context::open(folder.path(), &inline, true).unwrap();
+        let context = Context::open(folder.path(), &inline, &WritableFolders::default(), true).unwrap();
         assert_eq!(names(&context), ["a", context.dockerfile.as_str()]);
     }
 
@@ -282,7 +324,10 @@ mod tests {
         let files =
             [("Dockerfile", "FROM scratch"), (".dockerignore", "log\n"), ("src/a", "a"), ("log", "1")];
         let digest = |folder: &tempfile::TempDir| {
-            Context::open(folder.path(), &Dockerfile::Default, true).unwrap().digest().unwrap()
+            Context::open(folder.path(), &Dockerfile::Default, &WritableFolders::default(), true)
+                .unwrap()
+                .digest()
+                .unwrap()
         };
         let (one, other) = (folder(&files), folder(&files));
         fs::write(other.path().join("log"), "2").unwrap();
@@ -295,7 +340,31 @@ mod tests {
     #[test]
     fn a_missing_recipe_is_named() {
         let folder = folder(&[("a", "")]);
-        let error = Context::open(folder.path(), &Dockerfile::Default, true).err().unwrap();
+        let error = Context::open(folder.path(), &Dockerfile::Default, &WritableFolders::default(), true)
+            .err()
+            .unwrap();
         assert!(error.contains("Dockerfile"), "{error}");
+    }
+
+    #[test]
+    fn a_link_that_a_service_can_have_made_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |inner: &str| folder.path().join(inner);
+        fs::create_dir_all(path("project")).unwrap();
+        fs::create_dir(path("elsewhere")).unwrap();
+        fs::write(path("elsewhere/Dockerfile"), "FROM scratch").unwrap();
+        fs::write(path("elsewhere/key"), "secret").unwrap();
+        std::os::unix::fs::symlink("../elsewhere", path("project/app")).unwrap();
+        std::os::unix::fs::symlink("../elsewhere/Dockerfile", path("project/Dockerfile")).unwrap();
+        let writable = WritableFolders::new([path("project")]);
+        let open = |inner: &str, writable: &WritableFolders| {
+            Context::open(&path(inner), &Dockerfile::Default, writable, true).err().unwrap_or_default()
+        };
+
+        for inner in ["project/app", "project"] {
+            let said = open(inner, &writable);
+            assert!(said.contains("is a symbolic link that a service can have made"), "{inner}: {said}");
+        }
+        assert_eq!(open("project/app", &WritableFolders::default()), "");
     }
 }

@@ -95,6 +95,7 @@ impl Docker {
         let call = call("build", ObjectKind::Image, folder.display().to_string());
         let mut of = BuildImage {
             context: BuildContext::Folder(folder.to_owned()),
+            writable: build.writable.clone(),
             dockerfile: Dockerfile::Inline("FROM scratch\nCOPY . /\n".to_owned()),
             platform: build.platform.clone(),
             labels: build.labels.clone(),
@@ -135,7 +136,8 @@ impl Docker {
     ) -> Result<String> {
         let provided = Provided {
             credentials: all_credentials(self.config.as_deref()).await,
-            secrets: provided::secrets(&build.secrets).map_err(|why| call.of(ErrorKind::Invalid, why))?,
+            secrets: provided::secrets(&build.secrets, &build.writable)
+                .map_err(|why| call.of(ErrorKind::Invalid, why))?,
             agents: provided::agents(&build.ssh).map_err(|why| call.of(ErrorKind::Invalid, why))?,
         };
         let session = Session::open(&self.wire, provided).await.map_err(|error| call.broke(error))?;
@@ -211,7 +213,7 @@ async fn prepare(
     };
     let (build, contexts) = (build.clone(), contexts.clone());
     let prepared = tokio::task::spawn_blocking(move || {
-        let mut context = Context::open(&folder, &build.dockerfile, buildkit)?;
+        let mut context = Context::open(&folder, &build.dockerfile, &build.writable, buildkit)?;
         let files = context.digest().map_err(|error| format!("context `{}`: {error}", folder.display()))?;
         let inputs = inputs(&build, &context.text, &files, &contexts);
         let text = context.text.clone();

@@ -2,23 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::session::LARGEST_SECRET;
 use crate::engine::{BuildSecret, SecretSource};
+use crate::host_files::WritableFolders;
 
 /// The environment variable with the socket of the user's SSH agent.
 const AGENT: &str = "SSH_AUTH_SOCK";
 
 /// Reads the secrets' values, keyed by id.
-pub(super) fn secrets(secrets: &[BuildSecret]) -> Result<BTreeMap<String, Vec<u8>>, String> {
+pub(super) fn secrets(
+    secrets: &[BuildSecret],
+    writable: &WritableFolders,
+) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let values = secrets.iter().map(|secret| {
         let id = &secret.id;
         let value = match &secret.source {
-            SecretSource::File(path) => {
-                fs::read(path).map_err(|error| format!("secret `{id}`: `{}`: {error}", path.display()))?
-            }
+            SecretSource::File(path) => read(path, writable)
+                .map_err(|error| format!("secret `{id}`: `{}`: {error}", path.display()))?,
             SecretSource::Environment(name) => std::env::var(name)
                 .map_err(|_| format!("secret `{id}`: the variable `{name}` is not set"))?
                 .into_bytes(),
@@ -31,6 +35,12 @@ pub(super) fn secrets(secrets: &[BuildSecret]) -> Result<BTreeMap<String, Vec<u8
         Ok((id.clone(), value))
     });
     values.collect()
+}
+
+fn read(path: &Path, writable: &WritableFolders) -> io::Result<Vec<u8>> {
+    let mut value = Vec::new();
+    writable.open(path)?.take(LARGEST_SECRET as u64 + 1).read_to_end(&mut value)?;
+    Ok(value)
 }
 
 /// Parses agent sockets (`default`, `ID=SOCKET`), keyed by id.
@@ -69,10 +79,13 @@ mod tests {
         let key = folder.path().join("id_ed25519");
         fs::write(&key, "key").unwrap();
         let secret = |source| BuildSecret { id: "token".to_owned(), source };
-        let read = secrets(&[secret(SecretSource::File(key.clone()))]).unwrap();
+        let read = secrets(&[secret(SecretSource::File(key.clone()))], &WritableFolders::default()).unwrap();
         assert_eq!(read["token"], b"key");
-        let unset =
-            secrets(&[secret(SecretSource::Environment("SANDBOX_TEST_UNSET".to_owned()))]).unwrap_err();
+        let unset = secrets(
+            &[secret(SecretSource::Environment("SANDBOX_TEST_UNSET".to_owned()))],
+            &WritableFolders::default(),
+        )
+        .unwrap_err();
         assert!(unset.contains("`token`") && unset.contains("SANDBOX_TEST_UNSET"), "{unset}");
         let no_agent = agents(&[format!("default={}", key.display())]).unwrap_err();
         assert!(no_agent.contains("ssh-add"), "{no_agent}");
