@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::future::join_all;
+use crate::engine::join_bounded;
 
 use super::budget::StoredSet;
 use super::manifest::Manifest;
@@ -49,7 +49,7 @@ pub async fn copy_set(
     let clones = volumes.iter().map(|volume| async move {
         storage.clone_volume(&from.volume(volume.clone()), &to.volume(volume.clone())).await
     });
-    join_all(clones).await.into_iter().collect()
+    join_bounded(clones).await.into_iter().collect()
 }
 
 /// Restores volumes of a sandbox, each atomically. They must not be mounted.
@@ -62,7 +62,7 @@ pub async fn restore(
         .iter()
         .map(|(volume, source)| async move { storage.replace(source, &live.volume(volume.clone())).await });
     // Waits for all resets even if one fails, so that none keeps running.
-    join_all(resets).await.into_iter().collect::<Result<Vec<()>>>()?;
+    join_bounded(resets).await.into_iter().collect::<Result<Vec<()>>>()?;
     let sets: BTreeSet<&SetPath> = sources.values().map(|source| &source.set).collect();
     for set in sets.into_iter().filter(|set| set.shelf != live.shelf) {
         storage.touch(set).await?;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use jiff::Timestamp;
 
+mod concurrency;
 pub(crate) mod container;
 pub(crate) mod create;
 pub mod docker;
@@ -27,6 +28,7 @@ pub(crate) mod recording;
 pub(crate) mod stream;
 pub(crate) mod volume;
 
+pub(crate) use concurrency::{CALLS, join_bounded};
 pub use container::{
     Container, ContainerState, ContainerSummary, Endpoint, Health, HealthProbe, HealthStatus, MountPoint,
     MountPointKind,

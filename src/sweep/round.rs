@@ -3,15 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
-
 use super::find::{ObservedObjects, Target, find};
 use super::{Leftover, StopMode, Sweep};
 use crate::engine::identity::{self, Role};
-use crate::engine::{ContainerSummary, EngineError, ErrorKind, Network, ObjectKind, Result, Volume};
+use crate::engine::{
+    ContainerSummary, EngineError, ErrorKind, Network, ObjectKind, Result, Volume, join_bounded,
+};
 
-/// Maximum number of concurrent calls. An engine does not work faster with more, and blocks other clients.
-const SIDE_BY_SIDE: usize = 16;
 /// Bounds a stop on an engine that hangs. A stop takes the container's grace period, which only the engine knows.
 const LONGEST_STOP: Duration = Duration::from_hours(1);
 
@@ -170,15 +168,11 @@ impl Sweep<'_> {
 }
 
 /// Runs a step for every item, several concurrently, and returns the results in the order of the items.
-///
-/// The futures are collected before the first await. If the closure were held across it, the returned future would not
-/// be `Send`.
 fn side_by_side<'a, I, F, O>(items: &'a [I], step: impl Fn(&'a I) -> F) -> impl Future<Output = Vec<O>>
 where
     F: Future<Output = O>,
 {
-    let steps: Vec<F> = items.iter().map(step).collect();
-    stream::iter(steps).buffered(SIDE_BY_SIDE).collect()
+    join_bounded(items.iter().map(step))
 }
 
 fn told(error: &EngineError) -> String {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::{StreamExt, TryStreamExt, future::join_all};
+use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use tokio::time::timeout;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -17,7 +17,7 @@ use super::store::Store;
 use crate::agent::cgroup::Groups;
 use crate::agent::protocol::Destroyed;
 use crate::engine::identity::{self, Role, SandboxId, SandboxName, Scope};
-use crate::engine::{ContainerSummary, Engine, Filter, LogOptions, Tail};
+use crate::engine::{ContainerSummary, Engine, Filter, LogOptions, Tail, join_bounded};
 use crate::host_files::{self, Folder, Links, Unpack};
 use crate::spec::Artifact;
 use crate::storage::{SetPath, Storage};
@@ -66,13 +66,13 @@ impl Destroyer {
             return;
         }
         // Kills the containers first: a service without a lease must not keep working while its logs are read.
-        join_all(containers.iter().filter(|it| it.state.is_alive()).map(|it| self.kill(&it.id))).await;
+        join_bounded(containers.iter().filter(|it| it.state.is_alive()).map(|it| self.kill(&it.id))).await;
         let folder = self.store.left_folder(sandbox);
         let _ = std::fs::remove_dir_all(&folder);
         if std::fs::create_dir_all(folder.join("logs")).is_err() {
             return;
         }
-        let logs = join_all(containers.iter().map(|it| self.log(it, folder.join("logs"))));
+        let logs = join_bounded(containers.iter().map(|it| self.log(it, folder.join("logs"))));
         if timeout(LOGS, logs).await.is_err() {
             tracing::warn!(%name, "its logs could not all be kept in time");
         }

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +15,7 @@ use crate::agent::client::in_full;
 use crate::agent::protocol::{Record, RecordKind};
 use crate::bind_check;
 use crate::engine::identity::{self, Role, Scope};
-use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Filter};
+use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Filter, join_bounded};
 use crate::storage::{Detail, Pressure, Storage};
 
 /// How long a service may take to stop on a pool that it cannot write to.
@@ -153,7 +152,7 @@ impl PressureRelief {
     async fn mend(&self, strain: &mut DiskPressure) {
         let Ok(users) = self.users().await else { return };
         let alive = users.iter().filter(|it| it.state.is_alive());
-        join_all(alive.map(|it| self.engine.stop_container(&it.id, None, Some(STOP)))).await;
+        join_bounded(alive.map(|it| self.engine.stop_container(&it.id, None, Some(STOP)))).await;
         strain.stopped.extend(users.into_iter().filter(|it| it.state.is_alive()).map(|it| it.id));
         match self.storage.recover().await {
             Ok(()) => self.undo(strain).await,

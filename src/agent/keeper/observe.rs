@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use futures_util::StreamExt;
-use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::state::Discovered;
 use super::store::Store;
 use crate::agent::gateway::stats::GatewayEvent;
 use crate::engine::identity::{self, SandboxId, SandboxName, Scope};
-use crate::engine::{Engine, EngineError, LogOptions, Tail};
+use crate::engine::{Engine, EngineError, LogOptions, Tail, join_bounded};
 use crate::storage::{Namespace, SetPath, Storage};
 use crate::sweep::{self, Target};
 
@@ -59,7 +58,7 @@ pub async fn recount_mounts(engine: &Arc<dyn Engine>, scope: &Scope) {
     let Ok(found) = sweep::find(&**engine, &Target::sandboxes(scope)).await else { return };
     let alive = found.containers.iter().filter(|it| it.state.is_alive());
     // The error does not matter: a container that has just exited does not need this.
-    join_all(alive.map(|it| engine.stat_path(&it.id, "/"))).await;
+    join_bounded(alive.map(|it| engine.stat_path(&it.id, "/"))).await;
 }
 
 /// Deletes live data of sandboxes that no longer exist.

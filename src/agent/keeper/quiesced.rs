@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::state::ConnectionId;
 use crate::bind_check;
 use crate::engine::identity;
-use crate::engine::{ContainerState, Engine, EngineError};
+use crate::engine::{ContainerState, Engine, EngineError, join_bounded};
 
 /// When containers are resumed, counted from the loss of the connection. Several attempts are needed, because the
 /// client's last pause request may still be in progress.
@@ -113,10 +112,10 @@ pub async fn go_on(engine: &dyn Engine, containers: &[String]) {
     let mut stopped: BTreeSet<&String> = containers.iter().collect();
     for at in TRIES {
         sleep(at.saturating_sub(begin.elapsed())).await;
-        let started = join_all(stopped.iter().map(|container| start(engine, container))).await;
+        let started = join_bounded(stopped.iter().map(|container| start(engine, container))).await;
         let failed = started.into_iter().zip(&stopped).filter(|(outcome, _)| outcome.is_err());
         stopped = failed.map(|(_, container)| *container).collect();
-        let thawed = join_all(containers.iter().map(|name| engine.unpause_container(name))).await;
+        let thawed = join_bounded(containers.iter().map(|name| engine.unpause_container(name))).await;
         let thawed = containers.iter().zip(thawed).filter(|(_, outcome)| outcome.is_ok());
         for (container, _) in thawed {
             tracing::info!(container, "thawed what a client had left frozen");

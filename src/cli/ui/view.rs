@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use futures_util::future::join_all;
+use crate::engine::join_bounded;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -42,7 +42,7 @@ pub(super) async fn sandboxes(desk: &UiServer) -> Result<Vec<Shown>, Failure> {
         _ => Vec::new(),
     };
     let shown = sightings.iter().map(|sighting| shown(desk, sighting, &standings));
-    join_all(shown).await.into_iter().collect()
+    join_bounded(shown).await.into_iter().collect()
 }
 
 async fn shown(

@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
-
 use super::converge::Context;
 use super::hooks;
 use crate::agent::client::Keeper;
 use crate::data::manifest::Consistency;
 use crate::engine::identity::{self, Role, SandboxId};
-use crate::engine::{ContainerSummary, Filter, MountPointKind};
+use crate::engine::{ContainerSummary, Filter, MountPointKind, join_bounded};
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events, Phase, StepId};
 use crate::spec::{SandboxName, Service, ServiceName, Spec};
@@ -77,7 +75,7 @@ async fn stop_each(
         });
         // If one stop fails, the others are still awaited.
         let stopped: Vec<Consistency> =
-            join_all(stops).await.into_iter().collect::<Result<_, SessionError>>()?;
+            join_bounded(stops).await.into_iter().collect::<Result<_, SessionError>>()?;
         if stopped.contains(&Consistency::Crash) {
             consistency = Consistency::Crash;
         }

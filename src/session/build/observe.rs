@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use futures_util::future::{try_join_all, try_join4};
+use futures_util::future::try_join4;
 use ipnet::Ipv4Net;
 
 use super::host_ports;
@@ -11,6 +11,7 @@ use crate::engine::identity::{self, Role, SandboxId, Scope};
 use crate::engine::network::Subnet as EngineSubnet;
 use crate::engine::{
     ContainerState, ContainerSummary, Engine, EngineError, EngineInfo, Filter, Image, Network, Port, Volume,
+    join_bounded,
 };
 use crate::plan::{
     self, ExistingContainer, ExistingGateway, ExistingNetwork, Observed, Subnet, image_references,
@@ -122,12 +123,12 @@ async fn forgotten(
 /// # Errors
 /// Fails if the engine does not answer.
 pub async fn images(engine: &dyn Engine, spec: &Spec) -> Result<Images, EngineError> {
-    let found = try_join_all(image_references(spec).into_iter().map(|reference| async move {
+    let found = join_bounded(image_references(spec).into_iter().map(|reference| async move {
         let image = engine.image(&reference).await?;
         Ok::<_, EngineError>(image.map(|image| (reference, image)))
     }))
-    .await?;
-    Ok(found.into_iter().flatten().collect())
+    .await;
+    found.into_iter().filter_map(Result::transpose).collect()
 }
 
 fn has_role(labels: &BTreeMap<String, String>, role: Role) -> bool {

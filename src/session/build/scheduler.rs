@@ -11,10 +11,9 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::CALLS;
 use crate::plan::{Op, Plan, Step, StepId};
 
-/// Maximum number of parallel engine calls. More are not faster, and delay the engine's other clients.
-const CALLS: usize = 16;
 /// Maximum number of images pulled or built in parallel.
 const IMAGES: usize = 4;
 

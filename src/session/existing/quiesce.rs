@@ -4,11 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-
 use super::ExistingSandbox;
 use crate::engine::identity::{self, Role};
-use crate::engine::{ContainerState, ContainerSummary, EngineError, ErrorKind, Filter};
+use crate::engine::{ContainerState, ContainerSummary, EngineError, ErrorKind, Filter, join_bounded};
 use crate::session::build::clean_stop::{disturbed, none_of_these_runs};
 use crate::session::error::SessionError;
 use crate::session::inspect;
@@ -125,7 +123,7 @@ impl ExistingSandbox {
             let still: Vec<String> = names(&running).into_iter().chain([data]).collect();
             self.keeper.still(still.clone()).await?;
             let kept = QuiesceHandle { present: self, still, stopped: None };
-            let frozen = join_all(running.iter().map(|container| self.freeze(&container.name))).await;
+            let frozen = join_bounded(running.iter().map(|container| self.freeze(&container.name))).await;
             let others: Vec<bool> =
                 frozen.iter().map(|frozen| matches!(frozen, Ok(Frozen::Before))).collect();
             let outcome = match frozen.into_iter().find_map(Result::err) {
@@ -181,7 +179,7 @@ impl ExistingSandbox {
 pub(crate) async fn all<T, E>(
     work: impl Iterator<Item = impl Future<Output = Result<T, E>>>,
 ) -> Result<Vec<T>, E> {
-    join_all(work).await.into_iter().collect()
+    join_bounded(work).await.into_iter().collect()
 }
 
 pub(crate) fn names(containers: &[ContainerSummary]) -> Vec<String> {

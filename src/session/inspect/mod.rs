@@ -11,13 +11,12 @@ pub mod logs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
 use crate::engine::identity::{self, Role, SandboxName, Scope};
 use crate::engine::{
     Container, ContainerState, ContainerSummary, Engine, EngineError, Filter, HealthStatus, MountPointKind,
-    Network, Volume,
+    Network, Volume, join_bounded,
 };
 use crate::host_files::WritableFolders;
 use crate::session::event::{ServiceState, ServiceStatus};
@@ -250,7 +249,7 @@ pub async fn statuses(
             endpoints,
         }))
     });
-    Ok(try_join_all(looks).await?.into_iter().flatten().collect())
+    join_bounded(looks).await.into_iter().filter_map(Result::transpose).collect()
 }
 
 /// A container's state as the state of a service.

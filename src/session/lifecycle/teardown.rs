@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use futures_util::future::join_all;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -17,7 +16,7 @@ use super::log_follower::Follower;
 use crate::agent::client::Keeper;
 use crate::agent::protocol::{Destroyed, Reason};
 use crate::engine::identity::{self, Role, SandboxId, Scope};
-use crate::engine::{ContainerState, ContainerSummary, Engine, Filter, LogOptions};
+use crate::engine::{ContainerState, ContainerSummary, Engine, Filter, LogOptions, join_bounded};
 use crate::host_files::{self, Folder, Links, Unpack};
 use crate::session::build::clean_stop::in_stop_order;
 use crate::session::build::hooks;
@@ -192,7 +191,7 @@ impl Teardown {
             let within = self.stop_timeout.or(if matters { None } else { Some(LEAVE) });
             hooks::stop_container(&*self.engine, &self.events, service, &container.name, within).await
         });
-        join_all(stops).await;
+        join_bounded(stops).await;
     }
 
     /// Waits until the log lines that services wrote while stopping are shown.

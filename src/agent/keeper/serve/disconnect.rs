@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
-
 use super::Serving;
 use crate::agent::keeper::quiesced;
 use crate::agent::keeper::state::{ConnectionId, Event};
-use crate::engine::Engine;
+use crate::engine::{Engine, join_bounded};
 
 impl Serving {
     /// Handles the end of a connection. The client's last request finishes first, because it may use the data of the
@@ -52,5 +50,5 @@ async fn running(engine: &dyn Engine, containers: Vec<String>) -> Vec<String> {
         let found = engine.container(&name).await.ok().flatten();
         found.is_some_and(|found| found.state.is_alive()).then_some(name)
     });
-    join_all(looks).await.into_iter().flatten().collect()
+    join_bounded(looks).await.into_iter().flatten().collect()
 }
