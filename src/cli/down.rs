@@ -2,18 +2,18 @@
 
 use super::context::Reporting;
 use super::{Context, Exit, Failure, complete};
-use crate::agent::client::{Keeper, Options};
-use crate::agent::protocol::Reason;
-use crate::engine::Engine;
+use crate::agent::client::{Keeper, KeeperError, Options};
+use crate::agent::protocol::{Reason, RefusalKind};
+use crate::engine::{Engine, join_bounded};
 use crate::plan;
-use crate::session::event::Event;
+use crate::session::event::{Event, Removed};
 use crate::session::lifecycle::teardown::Teardown;
 use crate::session::{existing, inspect};
 use crate::spec::{SandboxName, Spec};
 use clap_complete::engine::ArgValueCandidates;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Arguments of `down`.
@@ -53,21 +53,21 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     let scope = context.scope()?;
     let sightings = inspect::sandboxes(&*engine, &scope).await?;
-    let chosen: Vec<&inspect::ObservedSandbox> = if args.all {
-        sightings.iter().collect()
-    } else if args.names.is_empty() {
-        vec![context.own(&sightings)?]
-    } else {
-        let wanted =
-            |name: &&inspect::ObservedSandbox| args.names.iter().any(|wanted| wanted.as_str() == name.name);
-        sightings.iter().filter(wanted).collect()
-    };
-    let missing = args.names.iter().find(|name| !sightings.iter().any(|one| one.name == name.as_str()));
-    if chosen.is_empty() && missing.is_none() {
+    let Chosen { there: chosen, missing } = choose(&args, context, &sightings)?;
+    if chosen.is_empty() && missing.is_empty() {
         return Ok(Exit::Done);
     }
     let reporting = context.reporter();
     let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
+    let mut exit = Exit::Done;
+    let mut unknown = None;
+    for (name, error) in missing {
+        match finish(&keeper, &name, &reporting).await? {
+            Some(Finished::Whole) => {}
+            Some(Finished::InPart) => exit = Exit::Failed,
+            None => unknown = unknown.or(Some(error)),
+        }
+    }
     let mut doomed = Vec::new();
     for sighting in chosen {
         let spec = existing::declared(&keeper, sighting).await?.map(Arc::new);
@@ -95,25 +95,81 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     };
     let force = CancellationToken::new();
     let ends = doomed.iter().map(|one| one.destroy("as asked", Reason::Down, &force));
-    let ended = futures_util::future::join_all(ends).await;
+    let ended = join_bounded(ends).await;
     drop(doomed);
     for image in &images {
         remove_image(&engine, image, &reporting).await;
     }
     reporting.finish().await;
-    let mut exit = Exit::Done;
     for destroyed in ended {
         if !destroyed?.left.is_empty() {
             exit = Exit::Failed;
         }
     }
-    match missing {
-        Some(name) => Err(Failure::NoSandbox(inspect::NoSandbox::Named {
-            name: name.to_string(),
-            known: sightings.into_iter().map(|one| one.name).collect(),
-        })),
+    match unknown {
+        Some(error) => Err(error),
         None => Ok(exit),
     }
+}
+
+/// The sandboxes to destroy, and names of which the engine has no object, each with the error that says so.
+struct Chosen<'a> {
+    there: Vec<&'a inspect::ObservedSandbox>,
+    missing: Vec<(SandboxName, Failure)>,
+}
+
+fn choose<'a>(
+    args: &Args,
+    context: &Context,
+    sightings: &'a [inspect::ObservedSandbox],
+) -> Result<Chosen<'a>, Failure> {
+    if args.all {
+        return Ok(Chosen { there: sightings.iter().collect(), missing: Vec::new() });
+    }
+    if args.names.is_empty() {
+        return match (context.own(sightings), context.derived_name()) {
+            (Ok(own), _) => Ok(Chosen { there: vec![own], missing: Vec::new() }),
+            (Err(error), Some(name)) => Ok(Chosen { there: Vec::new(), missing: vec![(name, error)] }),
+            (Err(error), None) => Err(error),
+        };
+    }
+    let is_there = |name: &SandboxName| sightings.iter().any(|one| one.name == name.as_str());
+    let wanted = |one: &&inspect::ObservedSandbox| args.names.iter().any(|name| name.as_str() == one.name);
+    let missing = args.names.iter().filter(|name| !is_there(name)).map(|name| {
+        let known = sightings.iter().map(|one| one.name.clone()).collect();
+        let error = inspect::NoSandbox::Named { name: name.to_string(), known };
+        (name.clone(), Failure::NoSandbox(error))
+    });
+    Ok(Chosen { there: sightings.iter().filter(wanted).collect(), missing: missing.collect() })
+}
+
+/// How far the rest of a destroyed sandbox was removed.
+enum Finished {
+    Whole,
+    InPart,
+}
+
+/// Has the keeper remove what an earlier `down` left of a sandbox; `None` if it knows of nothing.
+async fn finish(
+    keeper: &Keeper,
+    name: &SandboxName,
+    reporting: &Reporting,
+) -> Result<Option<Finished>, Failure> {
+    let began = Instant::now();
+    let left = match keeper.destroy(name, Reason::Down).await {
+        Ok(destroyed) => destroyed.left,
+        Err(KeeperError::Refused(refusal)) if refusal.kind == RefusalKind::NoSuchSandbox => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let name = name.to_string();
+    Ok(Some(if left.is_empty() {
+        let removed = Removed { containers: 0, networks: 0, volumes: 0 };
+        reporting.events.emit(Event::Torn { name, removed, elapsed: began.elapsed() });
+        Finished::Whole
+    } else {
+        reporting.events.emit(Event::Left { name, objects: left });
+        Finished::InPart
+    }))
 }
 
 /// The selected images of a spec's services.

@@ -177,7 +177,7 @@ fn left(name: &str, objects: &[LeftObject]) -> Fact {
     let below = objects.iter().map(ToString::to_string).collect();
     let text = format!("{} of `{name}` could not be removed", amount::count(objects.len(), "object"));
     Fact::new(Severity::Error, "", text)
-        .with_hint(Some(&format!("`sandbox down --name {name}` tries again")))
+        .with_hint(Some(&format!("the keeper tries again; so does `sandbox down {name}`")))
         .with_below(below)
 }
 

@@ -20,7 +20,9 @@ use self::sandbox::{LeaseState, Sandbox};
 use super::quiesced::QuiescedContainers;
 use super::restart::{Death, Restarts};
 use crate::agent::cgroup::Starved;
-use crate::agent::protocol::{Actor, Greeting, LeaseStatus, Notice, Reason, RecordKind, Standing};
+use crate::agent::protocol::{
+    Actor, Greeting, LeaseRequest, LeaseStatus, Notice, Reason, RecordKind, Standing,
+};
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::spec::Limits;
 
@@ -49,6 +51,8 @@ pub struct State {
     /// The connections that watch a sandbox without keeping it alive.
     watchers: BTreeMap<SandboxId, BTreeSet<ConnectionId>>,
     gone: BTreeMap<SandboxId, DestroyedSandbox>,
+    /// Destroyed sandboxes of which something could not be removed. The engine may have no object of them.
+    unfinished: BTreeMap<SandboxId, LeaseRequest>,
     restarts: Restarts,
     still: QuiescedContainers,
     /// The containers whose restart each connection has suppressed.
@@ -72,6 +76,7 @@ impl State {
             connections: BTreeMap::new(),
             watchers: BTreeMap::new(),
             gone: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
             restarts: Restarts::default(),
             still: QuiescedContainers::default(),
             rested: BTreeMap::new(),

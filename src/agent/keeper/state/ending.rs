@@ -80,7 +80,7 @@ impl State {
         if !late || !destroyed.removed.is_empty() {
             todo.push(Action::Log(Record {
                 at: now.wall,
-                name: Some(terms.name),
+                name: Some(terms.name.clone()),
                 sandbox: Some(id.clone()),
                 what: RecordKind::Destroyed {
                     reason,
@@ -90,7 +90,10 @@ impl State {
             }));
         }
         if destroyed.left.is_empty() {
+            self.unfinished.remove(id);
             todo.push(Action::Forget(id.clone()));
+        } else {
+            self.unfinished.insert(id.clone(), terms);
         }
     }
 

@@ -71,7 +71,7 @@ impl State {
                 return self.release(client, request, &sandbox, reason, todo);
             }
             RequestKind::Destroy { name, reason } => {
-                return self.destroy(client, request, &name, reason, todo);
+                return self.destroy(now, client, request, &name, reason, todo);
             }
             RequestKind::Events { since } => return todo.push(Action::ReadEvents(client, request, since)),
             RequestKind::Left { name } => return todo.push(Action::ReadLeft(client, request, name)),
@@ -295,14 +295,20 @@ impl State {
         }
     }
 
+    /// Destroys all instances of a name, and what earlier destructions of that name left.
     fn destroy(
         &mut self,
+        now: Clocks,
         client: ConnectionId,
         request: u64,
         name: &SandboxName,
         reason: Reason,
         todo: &mut Vec<Action>,
     ) {
+        let left = self.unfinished.iter().filter(|(_, terms)| terms.name == *name);
+        for (id, terms) in left.map(|(id, terms)| (id.clone(), terms.clone())).collect::<Vec<_>>() {
+            self.sandboxes.entry(id).or_insert_with(|| Sandbox::new(terms, now.wall, LeaseState::Detached));
+        }
         let ids: Vec<_> = self
             .sandboxes
             .iter()

@@ -419,6 +419,36 @@ fn what_could_not_be_removed_is_tried_again_later() {
 }
 
 #[test]
+fn what_could_not_be_removed_is_tried_again_when_the_name_is_destroyed_once_more() {
+    let mut bench = Harness::new();
+    bench.lease(CLIENT, terms(1));
+    let left = LeftObject { kind: "path".to_owned(), name: "data".to_owned(), cause: "busy".to_owned() };
+    let failed = Destroyed { removed: BTreeMap::new(), left: vec![left] };
+    let release = RequestKind::Release { sandbox: id(1), reason: Reason::Down };
+    let _ = bench.state.handle(bench.now, Event::Asked(CLIENT, 1, release));
+    bench.take(Event::Destroyed(id(1), failed.clone()));
+    bench.engine.clear();
+
+    let again = RequestKind::Destroy { name: name(), reason: Reason::Down };
+    let todo = bench.state.handle(bench.now, Event::Asked(CLIENT, 2, again.clone()));
+    assert!(
+        todo.iter().any(|it| matches!(it, Action::Destroy { sandbox, .. } if *sandbox == id(1))),
+        "{todo:?}"
+    );
+    let todo = bench.state.handle(bench.now, Event::Destroyed(id(1), failed));
+    let told = |action: &Action| matches!(action, Action::Reply(CLIENT, 2, Outcome::Ok(answer)) if answer["left"][0]["cause"] == "busy");
+    assert!(todo.iter().any(told), "{todo:?}");
+
+    let outcome = bench.ask(CLIENT, again);
+    assert!(matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
+    let outcome = bench.ask(CLIENT, RequestKind::Destroy { name: name(), reason: Reason::Down });
+    assert!(
+        matches!(outcome, Outcome::Error(Refusal { kind: RefusalKind::NoSuchSandbox, .. })),
+        "{outcome:?}"
+    );
+}
+
+#[test]
 fn who_holds_a_sandbox_is_told_who_ran_out_of_memory_and_whose_limit_that_was() {
     let mut bench = Harness::new();
     bench.lease(CLIENT, terms(1));
