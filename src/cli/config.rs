@@ -137,6 +137,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let is_json = args.format == Format::Json || context.globals.json;
+    let is_document = list.is_none() || is_json;
     let text = match list {
         Some(list) if is_json => format!("{}\n", serde_json::json!(list)),
         Some(list) if list.is_empty() => String::new(),
@@ -149,7 +150,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     match &args.output {
         Some(file) => std::fs::write(file, text)
             .map_err(|error| Failure::failed(format!("cannot write `{}`: {error}", file.display()), None))?,
-        None => Output::stdout().text(&text),
+        None if is_document => Output::stdout().document(&text),
+        None => Output::stdout().data(&text),
     }
     Ok(Exit::Done)
 }

@@ -43,7 +43,7 @@ impl Args {
         let mut out = Output::stdout();
         match format {
             Format::Json => out.json(&variables),
-            other => out.text(&written(other, &variables)),
+            other => out.data(&written(other, &variables)),
         }
         Ok(Exit::Done)
     }

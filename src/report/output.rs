@@ -104,6 +104,19 @@ impl Output {
         self.bytes(on_terminal(text).as_bytes());
     }
 
+    /// Writes a document of YAML or JSON, in which characters that a terminal interprets are escaped.
+    pub fn document(&mut self, text: &str) {
+        self.bytes(json_on_terminal(text).as_bytes());
+    }
+
+    /// Writes text that programs read: unchanged, but for a terminal as [`Output::block`] does.
+    pub fn data(&mut self, text: &str) {
+        match self.device {
+            Device::Terminal => self.block(text),
+            Device::Other => self.text(text),
+        }
+    }
+
     /// Writes `text` unchanged: it is trusted, or the user asked for the exact bytes.
     pub fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
@@ -186,6 +199,24 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn data_reaches_a_terminal_without_control_sequences_and_a_program_unchanged() {
+        let data = "a=\u{9b}2J\u{1b}[2Jb\n";
+        for (is_terminal, expected) in [(true, "a=b\n"), (false, data)] {
+            let memory = memory::Memory::default();
+            let to = Box::new(memory.clone());
+            let mut output = Output::new(to, OutputStyle::BARE);
+            if is_terminal {
+                output.device = Device::Terminal;
+            }
+            output.data(data);
+            assert_eq!(memory.text(), expected);
+        }
+        let memory = memory::Memory::default();
+        Output::new(Box::new(memory.clone()), OutputStyle::BARE).document("k: \"\u{9b}\"\n");
+        assert_eq!(memory.text(), "k: \"\\u009b\"\n");
     }
 
     #[test]
