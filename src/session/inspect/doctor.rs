@@ -108,6 +108,7 @@ pub async fn examine(
     findings.extend(location(&info));
     findings.push(control_groups(&info));
     findings.push(seccomp(&info));
+    findings.extend(addresses(&info));
     findings.push(builder(&info));
     findings.push(self::keeper(keeper));
     findings.push(storage(&info, keeper));
@@ -204,6 +205,19 @@ fn seccomp(info: &EngineInfo) -> Finding {
             "fsync is not made cheap, and containers may use every system call: use an engine with seccomp",
         )
     }
+}
+
+/// An engine without root has a network namespace of its own, in which the host firewall does not see the machine's
+/// addresses.
+fn addresses(info: &EngineInfo) -> Option<Finding> {
+    info.security.rootless.then(|| {
+        Finding::warn(
+            "egress",
+            "the engine's network is a namespace of its own",
+            "with `egress: allow` services may reach addresses that this machine gains after `up`: list names or \
+             addresses in `egress`, or run `up` again",
+        )
+    })
 }
 
 fn builder(info: &EngineInfo) -> Finding {
