@@ -690,6 +690,52 @@ volumes: { data: {} }
     }
 }
 
+/// Sets flags of `chattr` from inside of a service: 16 is immutable, 32 append-only.
+fn set_flags(world: &World, path: &str, flags: u32) {
+    let script = format!(
+        "import fcntl, os, struct; fcntl.ioctl(os.open('{path}', os.O_RDONLY), 0x40086602, struct.pack('i', {flags}))"
+    );
+    world.in_container("app", &["python3", "-c", &script]).success();
+}
+
+#[test]
+fn files_that_a_service_made_immutable_are_cloned_reset_and_deleted_with_the_rest() {
+    let world = World::with_spec(
+        r#"
+services:
+  app:
+    image: sbx-test/python
+    command: [sleep, infinity]
+    stop_signal: SIGKILL
+    cap_add: [LINUX_IMMUTABLE]
+    volumes: ["data:/data"]
+volumes: { data: {} }
+"#,
+    );
+    world.sandbox(["up", "-d", "--allow-host-access"]).success();
+    shell(&world, "app", "mkdir -p /data/folder/inner; echo one > /data/folder/file; echo two > /data/log")
+        .success();
+    set_flags(&world, "/data/folder/file", 16);
+    set_flags(&world, "/data/folder/inner", 16);
+    set_flags(&world, "/data/folder", 16);
+    set_flags(&world, "/data/log", 32);
+    shell(&world, "app", "! rm -rf /data/folder && ! touch /data/folder/new").success();
+    let second = named(&world, "b");
+
+    world.sandbox(["snapshot", "create", "kept"]).success();
+    world.sandbox(["fork", world.name(), &second]).success();
+    let seen = in_named(&world, &second, "app", "cat /data/folder/file /data/log");
+    assert_eq!(seen.success().stdout, "one\ntwo\n");
+    world.sandbox(["down", &second]).success();
+    world.sandbox(["reset"]).success();
+    world.sandbox(["down"]).success();
+    world.sandbox(["snapshot", "rm", "kept"]).success();
+
+    for shelf in ["live", "making", "snapshot"] {
+        assert!(world.engine().stored(shelf).is_empty(), "{shelf}: {:?}", world.engine().stored(shelf));
+    }
+}
+
 #[test]
 fn what_a_service_nested_deeper_than_any_path_goes_with_it() {
     let world = World::with_spec(

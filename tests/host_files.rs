@@ -97,6 +97,37 @@ services:
 }
 
 #[test]
+fn what_a_service_put_in_place_of_the_project_s_files_is_not_read_at_the_next_up() {
+    let world = World::with_spec(
+        r#"
+services:
+  thief:
+    image: sbx-test/busybox
+    command:
+      - sh
+      - -c
+      - "rm /src/key /src/vars; mknod -m 666 /src/key c 1 5; ln -s /etc/passwd /src/vars; sleep 1000"
+    stop_signal: SIGKILL
+    ready: { exec: [test, -h, /src/vars] }
+    cap_add: [MKNOD]
+    volumes: [".:/src"]
+    env_file: vars
+    secrets: [key]
+secrets: { key: { file: ./key } }
+"#,
+    );
+    world.file("vars", "A=1").file("key", "k");
+    world.up();
+
+    let refused = world.sandbox(["up", "-d"]).exits(2);
+    assert!(refused.stderr.contains("vars` is a symbolic link"), "{refused}");
+    std::fs::remove_file(world.project().join("vars")).unwrap();
+    world.file("vars", "A=1");
+    let refused = world.sandbox(["up", "-d"]).exits(2);
+    assert!(refused.stderr.contains("is a device, pipe or socket"), "{refused}");
+}
+
+#[test]
 fn artifacts_and_logs_are_not_written_through_links_that_a_service_planted() {
     let world = World::with_spec(
         r#"

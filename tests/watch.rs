@@ -142,6 +142,28 @@ services:
 }
 
 #[test]
+fn on_a_terminal_a_widened_spec_is_not_applied_either_and_the_way_out_works() {
+    const SPEC: &str = "
+services:
+  web: { image: sbx-test/busybox, command: [sleep, infinity], stop_signal: SIGKILL, volumes: ['.:/src'] }
+";
+    let world = World::with_spec(SPEC);
+    let mut terminal = world.terminal(["up", "--watch"]);
+    terminal.shows("watching the spec");
+    let write = format!("cat > /src/sandbox.yaml <<'END'\negress: allow{SPEC}\nEND");
+    world.in_container("web", &["sh", "-c", &write]).success();
+
+    terminal.shows("it asks for `egress: allow`");
+    terminal.shows("end this session and run `sandbox up` again");
+    assert!(world.engine().runs(&world.container("web")));
+    terminal.ctrl_c();
+    terminal.wait(Duration::from_mins(1)).exits(130);
+
+    // What the message says: the person who runs `up` again takes the spec as it is.
+    world.sandbox(["up", "-d"]).success();
+}
+
+#[test]
 fn a_rebuild_replaces_the_service_with_the_new_image() {
     let spec = r#"
 services:
