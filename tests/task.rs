@@ -68,3 +68,24 @@ fn a_task_that_is_not_there_is_wrong_usage_and_the_near_one_is_named() {
     world.sandbox(["task", "pgae"]).exits(2).says("did you mean `page`?");
     world.sandbox(["task", "page"]).exits(4);
 }
+
+#[test]
+fn a_task_of_the_host_that_a_service_has_changed_is_not_run() {
+    let spec = |task: &str| {
+        format!(
+            "services:\n  web: {{ image: sbx-test/busybox, command: [sleep, infinity], stop_signal: SIGKILL, volumes: ['.:/src'] }}\ntasks: {{ t: '{task}' }}\n"
+        )
+    };
+    let world = World::with_spec(&spec("echo mine"));
+    world.up();
+    assert_eq!(world.sandbox(["task", "t"]).success().stdout, "mine\n");
+
+    let write = format!("cat > /src/sandbox.yaml <<'END'\n{}END", spec("echo planted"));
+    world.in_container("web", &["sh", "-c", &write]).success();
+
+    let refused = world.sandbox(["task", "t"]).exits(1).says("a service can write the spec");
+    assert!(refused.stdout.is_empty(), "{refused}");
+    assert_eq!(world.sandbox(["task", "--allow-host-access", "t"]).success().stdout, "planted\n");
+    world.sandbox(["up", "-d"]).success();
+    assert_eq!(world.sandbox(["task", "t"]).success().stdout, "planted\n");
+}

@@ -126,13 +126,19 @@ services:
     let id = || world.engine().inspect(&world.container("web"))["Id"].clone();
     let before = id();
 
-    let with_file = SPEC.replace(" }\n", ", configs: [c] }\nconfigs: { c: { file: /etc/shadow } }\n");
-    for (written, asks) in
-        [(format!("egress: allow{SPEC}"), "`egress: allow`"), (with_file, "the file `/etc/shadow`")]
-    {
+    world.file("mine", "x");
+    let with_file = |file: &str| {
+        SPEC.replace(" }\n", &format!(", configs: [c] }}\nconfigs: {{ c: {{ file: {file} }} }}\n"))
+    };
+    let mine = format!("the file `{}`", world.project().join("mine").display());
+    for (written, says, asks) in [
+        (format!("egress: allow{SPEC}"), "is not applied", "`egress: allow`"),
+        (with_file("./mine"), "is not applied", mine.as_str()),
+        (with_file("/etc/shadow"), "reads `/etc/shadow`, which is outside of", "stays as it is"),
+    ] {
         let write = format!("cat > /src/sandbox.yaml <<'END'\n{written}\nEND");
         world.in_container("web", &["sh", "-c", &write]).success();
-        session.says("is not applied");
+        session.says(says);
         session.says(asks);
         world.spec(SPEC);
         session.says("the spec is as it was");

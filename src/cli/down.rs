@@ -58,16 +58,19 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let reporting = context.reporter();
-    let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
-    let mut exit = Exit::Done;
-    let mut unknown = None;
+    let (mut exit, mut unknown) = (Exit::Done, None);
     for (name, error) in missing {
-        match finish(&keeper, &name, &reporting).await? {
+        match finish(&engine, &name, &reporting).await? {
             Some(Finished::Whole) => {}
             Some(Finished::InPart) => exit = Exit::Failed,
             None => unknown = unknown.or(Some(error)),
         }
     }
+    if chosen.is_empty() {
+        reporting.finish().await;
+        return unknown.map_or(Ok(exit), Err);
+    }
+    let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
     let mut doomed = Vec::new();
     for sighting in chosen {
         let spec = existing::declared(&keeper, sighting).await?.map(Arc::new);
@@ -106,10 +109,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
             exit = Exit::Failed;
         }
     }
-    match unknown {
-        Some(error) => Err(error),
-        None => Ok(exit),
-    }
+    unknown.map_or(Ok(exit), Err)
 }
 
 /// The sandboxes to destroy, and names of which the engine has no object, each with the error that says so.
@@ -151,10 +151,11 @@ enum Finished {
 
 /// Has the keeper remove what an earlier `down` left of a sandbox; `None` if it knows of nothing.
 async fn finish(
-    keeper: &Keeper,
+    engine: &Arc<dyn Engine>,
     name: &SandboxName,
     reporting: &Reporting,
 ) -> Result<Option<Finished>, Failure> {
+    let Some(keeper) = super::keeper::running(engine).await? else { return Ok(None) };
     let began = Instant::now();
     let left = match keeper.destroy(name, Reason::Down).await {
         Ok(destroyed) => destroyed.left,

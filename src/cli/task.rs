@@ -3,15 +3,20 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap_complete::engine::ArgValueCandidates;
 use serde::Serialize;
 
 use super::command::{Command, CommandTarget, Target, not_running};
 use super::{Context, Exit, Failure, SpecOptions, complete, consent, keeper};
+use crate::agent::client::{self, Keeper};
+use crate::engine::Engine;
 use crate::report::Output;
 use crate::report::style::Tint;
 use crate::report::table::Table;
+use crate::session::existing;
+use crate::session::inspect::ObservedSandbox;
 use crate::spec::{self, SandboxName, Spec, SpecOrigin, Task, TaskName};
 
 /// Arguments of `task`.
@@ -55,6 +60,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
             return Err(not_running(service.as_str(), container.state));
         }
     }
+    if !args.spec.allow_host_access {
+        unchanged(&engine, &sighting, &spec, (name, task)).await?;
+    }
     let sandbox =
         SandboxName::new(&*sighting.name).map_err(|error| Failure::usage(error.to_string(), None))?;
     let _use = keeper::UsageGuard::of(&engine, &sighting.name);
@@ -76,6 +84,39 @@ async fn may_run(spec: &Spec, name: &str, task: &Task, allowed: bool) -> Result<
         return Ok(());
     }
     Err(Failure::failed(what, Some("if you trust the file's maker, add `--allow-host-access`".to_owned())))
+}
+
+/// Asks the user before a task runs on this machine that is not the one that the sandbox was started with, if a service
+/// can write the spec.
+async fn unchanged(
+    engine: &Arc<dyn Engine>,
+    sighting: &ObservedSandbox,
+    spec: &Spec,
+    (name, task): (&str, &Task),
+) -> Result<(), Failure> {
+    if spec.origin != SpecOrigin::Local || task.service.is_some() {
+        return Ok(());
+    }
+    let keeper = Keeper::ensure(engine, client::Options::from_env()?).await?;
+    let started = existing::declared(&keeper, sighting).await?;
+    if !started.is_some_and(|started| may_be_planted(&started, spec, name, task)) {
+        return Ok(());
+    }
+    let what = format!(
+        "task `{name}` runs `{}` on this machine; `{}` was started with another one, and a service can write the spec",
+        shown(&task.command),
+        sighting.name
+    );
+    if consent::ask(vec![what.clone()]).await? {
+        return Ok(());
+    }
+    let hint = "if you wrote it, `sandbox up` takes it over; `--allow-host-access` runs it once";
+    Err(Failure::failed(what, Some(hint.to_owned())))
+}
+
+fn may_be_planted(started: &Spec, spec: &Spec, name: &str, task: &Task) -> bool {
+    let writable = started.writable_folders();
+    started.tasks.get(name) != Some(task) && spec.files.iter().any(|file| writable.holds(file))
 }
 
 fn find<'a>(tasks: &'a BTreeMap<TaskName, Task>, name: &str) -> Result<&'a Task, Failure> {

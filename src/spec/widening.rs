@@ -19,8 +19,16 @@ pub fn widened(before: &Spec, after: &Spec, environment: &BTreeMap<String, Strin
     for (before, after) in sets {
         found.extend(after.difference(&before).cloned());
     }
+    found.extend(tasks(before, after));
     found.extend(variables(before, after, environment));
     found
+}
+
+/// Tasks that would run another command on this machine.
+fn tasks(before: &Spec, after: &Spec) -> impl Iterator<Item = String> {
+    let of_host = after.tasks.iter().filter(|(_, task)| task.service.is_none());
+    let changed = of_host.filter(|(name, task)| before.tasks.get(*name) != Some(*task));
+    changed.map(|(name, _)| format!("task `{name}`, which runs on this machine"))
 }
 
 fn egress(before: &EgressPolicy, after: &EgressPolicy) -> Vec<String> {
@@ -156,6 +164,7 @@ mod tests {
             ("environment: [TOKEN] } } }", "the variable `TOKEN` of your environment"),
             ("command: 'echo $TOKEN' } } }", "the variable `TOKEN` of your environment"),
             ("privileged: true } } }", "`privileged`"),
+            ("} }, tasks: { t: 'curl x | sh' } }", "task `t`, which runs on this machine"),
             (
                 "develop: { watch: [{ path: ./y, action: sync, target: /y }] } } } }",
                 "to watch `/nowhere/project/y`",
