@@ -114,7 +114,8 @@ impl Guard {
                 words.push(("cap_add", format!("the capability `{capability}`")));
             }
         }
-        let options = security_opt::weakening(&service.settings.security_opt, &self.folder, self.is_foreign());
+        let options =
+            security_opt::weakening(&service.settings.security_opt, &self.folder, self.is_foreign());
         words.extend(options.into_iter().map(|word| ("security_opt", word)));
         if !service.settings.device_cgroup_rules.is_empty() {
             words.push(("device_cgroup_rules", "`device_cgroup_rules`, devices of the host".to_owned()));

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::canonical;
-use super::model::{
-    At, Build, ConfigSource, Dockerfile, MountKind, SecretSource, Service, Spec,
-};
+use super::model::{At, Build, ConfigSource, Dockerfile, MountKind, SecretSource, Service, Spec};
 use super::seed::Seed;
 
 /// A file or folder that a part of the spec names.
@@ -85,7 +83,8 @@ fn of_service(spec: &Spec, service: &Service) -> Vec<HostPath> {
         _ => None,
     });
     let watched = service.watch.iter().map(|rule| HostPath::new(&service.at, &*what, &rule.path));
-    let profiles = service.settings.security_opt.iter().filter_map(|option| super::security_opt::profile_path(option));
+    let profiles =
+        service.settings.security_opt.iter().filter_map(|option| super::security_opt::profile_path(option));
     let profiles = profiles.map(|name| HostPath::new(&service.at, &*what, &spec.folder.join(name)));
     binds.chain(watched).chain(profiles).collect()
 }

@@ -158,6 +158,6 @@ secrets: { key: { file: ./inner/key } }
 
         let loaded = load(&LoadRequest { folder: dir.path().to_owned(), ..LoadRequest::default() }).unwrap();
 
-        assert_eq!(loaded.spec.services["a"].security_opt, [format!("seccomp={profile}")]);
+        assert_eq!(loaded.spec.services["a"].settings.security_opt, [format!("seccomp={profile}")]);
     }
 }
