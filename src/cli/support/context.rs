@@ -73,6 +73,7 @@ impl Context {
     ///
     /// # Errors
     /// Fails if it is not a valid scope name.
+    #[expect(clippy::unused_self, reason = "verbs ask the context for what they share")]
     pub fn scope(&self) -> Result<Scope, Failure> {
         Scope::from_env().map_err(|error| Failure::usage(error.to_string(), None))
     }

@@ -15,7 +15,7 @@ use crate::engine::{
     ContainerState, ContainerSummary, CreateContainer, CreateNetwork, CreateVolume, Engine, EngineError,
     EngineInfo, EngineKind, ErrorKind, EventStream, Exec, ExecSession, Filter, Image, ImageConfig,
     ImportImage, Location, LogChunk, LogOptions, LogStream, Network, ObjectKind, OnBuild, OnPull, PathStat,
-    PullImage, PullPhase, PullProgress, Result, SecurityOptions, Stats, StatsStream, Tail, Volume,
+    PullImage, Result, SecurityOptions, Stats, StatsStream, Tail, Volume,
 };
 
 fn not_found(operation: &'static str, object: ObjectKind, name: &str) -> EngineError {
@@ -79,25 +79,13 @@ impl Engine for Recording {
         .await
     }
 
-    async fn pull_image(&self, pull: &PullImage, progress: OnPull<'_>) -> Result<()> {
+    /// No image can be pulled: the model has no registry.
+    async fn pull_image(&self, pull: &PullImage, _progress: OnPull<'_>) -> Result<()> {
         let reference = pull.reference.clone();
-        self.call("pull", ObjectKind::Image, &pull.reference, move |model| {
-            let Some(config) = model.registry.get(&reference).cloned() else {
-                return Err(not_found("pull", ObjectKind::Image, &reference));
-            };
-            model.add_image(&reference, config);
-            Ok(())
+        self.call("pull", ObjectKind::Image, &pull.reference, move |_| {
+            Err(not_found("pull", ObjectKind::Image, &reference))
         })
-        .await?;
-        for phase in [PullPhase::Downloading, PullPhase::Extracting, PullPhase::Done] {
-            progress(PullProgress {
-                layer: "0123456789ab".into(),
-                phase,
-                current: 1 << 20,
-                total: Some(1 << 20),
-            });
-        }
-        Ok(())
+        .await
     }
 
     async fn build_image(&self, build: &BuildImage, progress: OnBuild<'_>) -> Result<String> {

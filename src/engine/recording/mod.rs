@@ -22,7 +22,7 @@ use self::fault::Plan;
 use self::model::Model;
 pub use self::script::{Behaviour, Script};
 use super::error::{EngineError, ErrorKind, ObjectKind, Result};
-use super::{EngineEvent, Exec, HealthStatus, Image, ImageConfig, StdStream};
+use super::{EngineEvent, Exec, Image, ImageConfig};
 
 /// Chooses the script of a command in a container.
 pub type OnExec = Box<dyn Fn(&str, &Exec) -> Script + Send + Sync>;
@@ -85,11 +85,6 @@ impl Recording {
     /// Adds an image to the engine.
     pub fn add_image(&self, reference: &str, config: ImageConfig) -> Image {
         self.lock().add_image(reference, config)
-    }
-
-    /// Adds an image to the registry, so that it can be pulled.
-    pub fn add_to_registry(&self, reference: &str, config: ImageConfig) {
-        self.lock().registry.insert(reference.to_owned(), config);
     }
 
     /// All calls so far, one line each: `create container sbx-a.db`, `remove network sbx-a.default`, `list volumes`.
@@ -157,16 +152,6 @@ impl Recording {
     /// Makes a running container exit.
     pub fn exit(&self, name: &str, code: i64) {
         self.with_model(|model| model.exit(name, code));
-    }
-
-    /// Sets a container's health.
-    pub fn set_health(&self, name: &str, status: HealthStatus, output: &str) {
-        self.with_model(|model| model.set_health(name, status, output));
-    }
-
-    /// Makes a container write output.
-    pub fn write(&self, name: &str, stream: StdStream, text: &str) {
-        self.with_model(|model| model.write(name, stream, text));
     }
 
     /// Sets the callback that chooses the scripts of commands, by the container's name and the command.

@@ -9,8 +9,8 @@ use super::refuse;
 use crate::engine::recording::now;
 use crate::engine::recording::script::Behaviour;
 use crate::engine::{
-    ContainerState, CreateContainer, ErrorKind, Health, HealthProbe, HealthStatus, HealthTest, LogChunk,
-    ObjectKind, PublishedPort, Result, StdStream,
+    ContainerState, CreateContainer, ErrorKind, Health, HealthStatus, HealthTest, LogChunk, ObjectKind,
+    PublishedPort, Result, StdStream,
 };
 
 impl Model {
@@ -138,29 +138,7 @@ impl Model {
         Ok(())
     }
 
-    pub(in crate::engine::recording) fn set_health(
-        &mut self,
-        name: &str,
-        status: HealthStatus,
-        output: &str,
-    ) {
-        let Ok(kept) = self.kept(name, "check") else { return };
-        let exit_code = i64::from(status == HealthStatus::Unhealthy);
-        let probe =
-            HealthProbe { exit_code, output: output.to_owned(), start: Some(now()), end: Some(now()) };
-        let health = kept.seen.health.get_or_insert(Health { status, failing_streak: 0, log: Vec::new() });
-        health.status = status;
-        health.log.push(probe);
-        let word = match status {
-            HealthStatus::Starting => "starting",
-            HealthStatus::Healthy => "healthy",
-            HealthStatus::Unhealthy => "unhealthy",
-        };
-        let (id, name, labels) = (kept.seen.id.clone(), kept.seen.name.clone(), kept.seen.labels.clone());
-        self.tell(ObjectKind::Container, &format!("health_status: {word}"), &id, &name, labels);
-    }
-
-    pub(in crate::engine::recording) fn write(&mut self, name: &str, stream: StdStream, text: &str) {
+    fn write(&mut self, name: &str, stream: StdStream, text: &str) {
         if let Ok(kept) = self.kept(name, "write") {
             let bytes = Bytes::copy_from_slice(text.as_bytes());
             kept.logs.push((now(), LogChunk { stream, bytes, starts_message: false }));

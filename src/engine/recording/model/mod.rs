@@ -24,7 +24,6 @@ pub(super) type ExitCodes = Arc<Mutex<BTreeMap<String, Option<i64>>>>;
 pub(super) struct Model {
     next: u64,
     pub(super) images: Vec<Image>,
-    pub(super) registry: BTreeMap<String, ImageConfig>,
     pub(super) networks: Vec<Network>,
     pub(super) volumes: Vec<Volume>,
     pub(super) containers: Vec<ModelContainer>,
