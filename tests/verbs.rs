@@ -598,9 +598,8 @@ fn an_attached_up_shows_every_line_of_a_service_that_ends_on_stdout() {
     assert!(!outcome.stderr.contains("count | "), "logs are on stderr");
 }
 
-/// Run by hand, with the machine under load: `cargo test --test verbs three_hundred_thousand -- --ignored`.
 #[test]
-#[ignore = "takes a minute"]
+#[ignore = "takes minutes: `fixtures/test --slow` runs it"]
 fn an_attached_up_shows_three_hundred_thousand_lines_of_each_of_two_services() {
     let world = World::with_spec(
         "services:
@@ -619,6 +618,43 @@ fn an_attached_up_shows_three_hundred_thousand_lines_of_each_of_two_services() {
         }
         assert_eq!(expected, 300_001);
     }
+}
+
+/// The most memory that a process has used, in MiB.
+fn most_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+#[ignore = "takes minutes: `fixtures/test --slow` runs it"]
+fn a_reader_that_is_slow_costs_no_memory_and_no_line() {
+    use std::io::BufRead;
+    let world = World::with_spec(
+        "services:\n  a: { image: sbx-test/busybox, command: [sh, -c, \"seq -f '%0200g' 1 600000\"] }\n",
+    );
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sandbox"));
+    command.args(["up", "--no-log-prefix"]).current_dir(world.project()).env("HOME", world.home());
+    command.env("SANDBOX_SCOPE", world.name()).env("SANDBOX_NAME", world.name());
+    let mut up = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+
+    // Nobody reads until the service has written everything.
+    eventually("the service has ended", || {
+        let shown = world.engine().docker(&["inspect", "-f", "{{.State.Status}}", &world.container("a")]);
+        shown.text() == "exited"
+    });
+    let mut expected = 1_u64;
+    for line in std::io::BufReader::new(up.stdout.take().unwrap()).lines() {
+        assert_eq!(line.unwrap().parse::<u64>().unwrap(), expected);
+        if expected == 1 {
+            let used = most_memory(up.id());
+            assert!(used < 150, "{used} MiB");
+        }
+        expected += 1;
+    }
+    assert_eq!(expected, 600_001);
+    assert!(up.wait().unwrap().success());
 }
 
 #[test]

@@ -24,9 +24,8 @@ mod tty;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::session::event::{Event, Recorded};
+use crate::session::event::{Event, EventReceiver, Recorded};
 
 use logs::{LogFormat, LogPrinter};
 pub use output::Output;
@@ -99,7 +98,7 @@ const FRAME: Duration = Duration::from_millis(100);
 /// Sends events to `reporter` until all senders are dropped, and returns the events with their times, for `timeline`.
 /// Log lines are not returned. Run it in its own thread (`spawn_blocking`), because a stopped terminal (Ctrl-S) blocks
 /// its writer.
-pub async fn drive(mut reporter: Box<dyn Reporter>, mut events: UnboundedReceiver<Event>) -> Vec<Recorded> {
+pub async fn drive(mut reporter: Box<dyn Reporter>, mut events: EventReceiver) -> Vec<Recorded> {
     let begin = Instant::now();
     let mut recording = Vec::new();
     let mut frames = tokio::time::interval(FRAME);

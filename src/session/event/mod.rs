@@ -4,19 +4,19 @@
 //! Events contain no formatted text, only names, numbers, durations and parts of sentences. In JSON, durations are
 //! milliseconds and times are RFC 3339.
 
+mod channel;
 mod log_text;
 mod millis;
 mod status;
 mod work;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, mpsc};
 
 pub use crate::agent::protocol::LeftObject;
+pub use channel::{Acknowledgement, EventReceiver, Events};
 pub use log_text::LogText;
 pub use status::{Endpoint, Protocol, ServiceState, ServiceStatus};
 pub use work::{BakeState, Phase, PlannedStep, Progress, StepId};
@@ -363,59 +363,6 @@ pub struct Recorded {
     pub event: Event,
 }
 
-/// Notifies the sender of an event that it has been rendered.
-#[derive(Clone, Debug, Default)]
-pub struct Acknowledgement(Arc<Notify>);
-
-impl Acknowledgement {
-    /// Signals that the event has been rendered.
-    pub fn give(&self) {
-        self.0.notify_one();
-    }
-}
-
-impl PartialEq for Acknowledgement {
-    /// Equal events may have different senders.
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-/// How long to wait until the terminal is cleared: a terminal that is stopped (Ctrl-S) never is.
-const CLEARED: Duration = Duration::from_secs(2);
-
-/// Sends the core's events to a reporter. Cheap to clone. Sending without a reporter is not an error.
-#[derive(Clone, Debug)]
-pub struct Events(mpsc::UnboundedSender<Event>);
-
-impl Events {
-    /// Creates a sender and the receiver for a reporter's loop.
-    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), receiver)
-    }
-
-    /// A sender without a receiver.
-    pub fn nowhere() -> Self {
-        Self::channel().0
-    }
-
-    /// Sends `event` to the reporter.
-    pub fn emit(&self, event: Event) {
-        // The reporter's end closes only when the process is about to end.
-        let _ = self.0.send(event);
-    }
-
-    /// Hands the terminal over to a command: returns once our display is cleared.
-    pub async fn hand_over(&self) {
-        let cleared = Acknowledgement::default();
-        if self.0.send(Event::CommandStarted { cleared: cleared.clone() }).is_ok() {
-            // Without a reporter there is no display.
-            let _ = tokio::time::timeout(CLEARED, cleared.0.notified()).await;
-        }
-    }
-}
-
 fn first() -> u32 {
     1
 }
@@ -442,10 +389,5 @@ mod tests {
             r#"{"at_ms":12,"event":"step_done","id":3,"phase":"network","what":"create network `front`","elapsed_ms":40}"#
         );
         assert_eq!(serde_json::from_str::<Recorded>(&line).unwrap(), recorded);
-    }
-
-    #[test]
-    fn an_event_without_a_listener_is_no_error() {
-        Events::nowhere().emit(Event::Notice { text: "no reader".into() });
     }
 }

@@ -143,6 +143,7 @@ impl Follower {
 
 async fn emit(mut lines: mpsc::Receiver<Line>, events: &Events) {
     while let Some(Line { service, replica, stream, time, text }) = lines.recv().await {
-        events.emit(Event::Log { service, replica, stream, time, line: text });
+        let length = text.as_bytes().len();
+        events.emit_log(Event::Log { service, replica, stream, time, line: text }, length).await;
     }
 }

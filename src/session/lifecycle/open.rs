@@ -455,7 +455,7 @@ mod tests {
             let request = LoadRequest { folder: folder.path().to_owned(), ..LoadRequest::default() };
             let (events, mut heard) = Events::channel();
             tell_of_syncs(&events, profile, &spec::load(&request).unwrap().spec);
-            heard.try_recv().ok()
+            heard.try_recv()
         };
         assert!(matches!(told(false, None), Some(Event::Notice { .. })));
         assert_eq!(told(true, None), None);

@@ -121,7 +121,7 @@ mod tests {
         }
         drop(watch);
         let mut told = Vec::new();
-        while let Ok(event) = heard.try_recv() {
+        while let Some(event) = heard.try_recv() {
             told.push(event);
         }
         assert_eq!(told.len(), 2);
