@@ -312,6 +312,109 @@ fn an_image_that_is_not_there_is_pulled() {
 }
 
 #[test]
+fn push_pushes_what_was_built_under_each_of_its_names() {
+    let world = World::new();
+    let registry = Registry::start(&world);
+    let [first, second] = ["1", "2"].map(|tag| format!("{}/built:{tag}", registry.address));
+    world.spec(&format!(
+        "services:\n  app:\n    image: '{first}'\n    build: {{ dockerfile_inline: \"FROM sbx-test/busybox\\nRUN echo \
+         pushed > /mark\", tags: ['{second}'] }}\n  unnamed: {{ build: {{ dockerfile_inline: \"FROM \
+         sbx-test/busybox\" }} }}\n  pulled: {{ image: sbx-test/busybox }}\n"
+    ));
+
+    world.sandbox(["push"]).exits(1).says("sandbox build app");
+    world.sandbox(["build"]).success();
+    world.sandbox(["push"]).success().says(&format!("pushed `{second}`")).says("`unnamed` is not pushed");
+
+    for image in [&first, &second] {
+        world.engine().docker(&["rmi", image]).success();
+    }
+    for image in [&first, &second] {
+        world.engine().docker(&["pull", "-q", image]).success();
+    }
+    let quiet = world.sandbox(["push", "-q", "app"]).success();
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""), "{quiet}");
+    for image in [&first, &second] {
+        world.engine().docker(&["rmi", image]).success();
+    }
+}
+
+#[test]
+fn a_push_that_fails_names_the_registry_and_may_be_ignored() {
+    let world = World::new();
+    let registry = Registry::open_to(&world, Access::Me);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let [dead, closed] = [format!("127.0.0.1:{port}/a:1"), format!("{}/b:1", registry.address)];
+    let built = |image: &str| {
+        format!("{{ image: '{image}', build: {{ dockerfile_inline: \"FROM sbx-test/busybox\" }} }}")
+    };
+    world.spec(&format!("services:\n  a: {}\n  b: {}\n", built(&dead), built(&closed)));
+    world.sandbox(["build"]).success();
+
+    world.sandbox(["push"]).exits(1).says(&dead);
+    world.sandbox(["push", "b"]).exits(1).says("docker login");
+    world.sandbox(["push", "--ignore-push-failures"]).success().says(&dead).says(&closed);
+
+    for image in [&dead, &closed] {
+        world.engine().docker(&["rmi", image]).success();
+    }
+}
+
+#[test]
+fn an_image_is_pulled_again_once_its_last_pull_is_too_old() {
+    let world = World::new();
+    let registry = Registry::start(&world);
+    let image = registry.image();
+    let spec = |policy: &str| {
+        world.spec(&format!(
+            "services:\n  app: {{ image: '{image}', pull_policy: {policy}, command: [sleep, infinity], stop_signal: \
+             SIGKILL }}\n"
+        ));
+    };
+    let plan = || world.sandbox(["up", "--dry-run"]).success().stdout;
+    spec("daily");
+    world.up();
+
+    assert!(!plan().contains("pull image"), "{}", plan());
+    spec("every_1s");
+    eventually("it is too old", || plan().contains("pull image"));
+    world.up();
+    spec("weekly");
+    assert!(!plan().contains("pull image"), "{}", plan());
+    world.sandbox(["down"]).success();
+}
+
+#[test]
+fn a_terminal_shows_the_output_of_the_step_that_fails() {
+    let world = World::with_spec(BUILT);
+    world.file("app/Dockerfile", "FROM sbx-test/busybox\nRUN echo the reason it fails; exit 3\n");
+
+    let outcome = world.terminal(["up"]).wait(support::PATIENCE).exits(1);
+
+    let text = outcome.stdout.replace('\r', "");
+    let failed = text.find("the build failed").unwrap_or_else(|| panic!("{text}"));
+    assert!(text[failed..].contains("the reason it fails"), "{text}");
+    world.engine().becomes_clean();
+}
+
+#[test]
+fn a_terminal_shows_one_line_for_each_image_that_is_pulled() {
+    let world = World::new();
+    let registry = Registry::start(&world);
+    let image = registry.image();
+    world.spec(&format!(
+        "services:\n  one: {{ image: '{image}', command: [sleep, infinity], stop_signal: SIGKILL }}\n  two: {{ image: \
+         '{image}', command: [sleep, infinity], stop_signal: SIGKILL }}\n"
+    ));
+
+    let outcome = world.terminal(["pull"]).wait(support::PATIENCE).success();
+
+    let lines: Vec<&str> = outcome.stdout.lines().filter(|line| line.contains("pulled `")).collect();
+    assert_eq!(lines.len(), 1, "{}", outcome.stdout);
+    assert!(!outcome.stdout.contains("(0 B)"), "{}", outcome.stdout);
+}
+
+#[test]
 fn pull_pulls_and_starts_nothing() {
     let world = World::new();
     let registry = Registry::start(&world);

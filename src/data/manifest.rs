@@ -179,6 +179,7 @@ mod tests {
             layers: Vec::new(),
             size: 0,
             created: None,
+            tagged: None,
             config: ImageConfig::default(),
         }
     }

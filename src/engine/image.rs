@@ -31,6 +31,8 @@ pub struct Image {
     pub size: u64,
     /// Creation time.
     pub created: Option<Timestamp>,
+    /// When this engine last gave it a tag, as a pull does; unknown in a listing.
+    pub tagged: Option<Timestamp>,
     /// The default configuration of its containers.
     pub config: ImageConfig,
 }

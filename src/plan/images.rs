@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::{Observed, Op, Plan, Step, StepId};
 use crate::engine::identity::{self, Scope};
 use crate::engine::{
-    BuildContext, BuildImage, BuildSecret, Dockerfile, NamedContext, PullImage, SecretSource,
+    BuildContext, BuildImage, BuildSecret, Dockerfile, Image, NamedContext, PullImage, SecretSource,
 };
 use crate::spec::reserved;
 use crate::spec::{self, Build, ImageSource, PullPolicy, Service, ServiceName, Spec};
@@ -19,9 +20,8 @@ use crate::spec::{self, Build, ImageSource, PullPolicy, Service, ServiceName, Sp
 pub fn plan_images(spec: &Spec, scope: &Scope, observed: &Observed, rebuild: &BTreeSet<ServiceName>) -> Plan {
     let mut plan = Plan::default();
     for (reference, service) in sources(spec) {
-        let present = observed.images.contains_key(&reference);
         if let Some((op, cause)) =
-            step_for(spec, scope, service, &reference, present, rebuild.contains(&service.name))
+            step_for(spec, scope, service, &reference, observed, rebuild.contains(&service.name))
         {
             plan.push(Step {
                 id: StepId::new("image", &reference),
@@ -153,15 +153,16 @@ fn step_for(
     scope: &Scope,
     service: &Service,
     reference: &str,
-    present: bool,
+    observed: &Observed,
     rebuild: bool,
 ) -> Option<(Op, String)> {
+    let present = observed.images.get(reference);
     let owner = format!("services.{}", service.name);
     match &service.source {
         ImageSource::Build(build) if rebuild || service.pull_policy == Some(PullPolicy::Build) => {
             Some((build_op(spec, scope, service, build, reference), format!("{owner}.build, asked for")))
         }
-        ImageSource::Build(build) if !present => {
+        ImageSource::Build(build) if present.is_none() => {
             Some((build_op(spec, scope, service, build, reference), format!("{owner}.build, missing")))
         }
         ImageSource::Build(_) => None,
@@ -170,14 +171,22 @@ fn step_for(
                 reference: reference.to_owned(),
                 platform: service.platform.clone(),
             });
-            match service.pull_policy {
-                Some(PullPolicy::Never) => None,
-                Some(PullPolicy::Always) => Some((pull, format!("{owner}.pull_policy: always"))),
-                _ if present => None,
-                _ => Some((pull, format!("{owner}.image, missing"))),
+            match (service.pull_policy, present) {
+                (Some(PullPolicy::Never), _) => None,
+                (Some(PullPolicy::Always), _) => Some((pull, format!("{owner}.pull_policy: always"))),
+                (_, None) => Some((pull, format!("{owner}.image, missing"))),
+                (policy, Some(image)) => is_too_old(image, policy?, observed.now)
+                    .then(|| (pull, format!("{owner}.pull_policy, too old"))),
             }
         }
     }
+}
+
+/// Whether an image was last pulled (or tagged) longer ago than the policy allows. Of an image that never got a tag here,
+/// this is unknown: it is too old.
+fn is_too_old(image: &Image, policy: PullPolicy, now: Timestamp) -> bool {
+    let longest = policy.longest_age().and_then(|age| SignedDuration::try_from(age).ok());
+    longest.is_some_and(|longest| image.tagged.is_none_or(|tagged| now.duration_since(tagged) > longest))
 }
 
 fn build_op(spec: &Spec, scope: &Scope, service: &Service, build: &Build, reference: &str) -> Op {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 
 use super::published_ports::PortBinding;
 use super::subnet::Subnet;
@@ -13,6 +14,8 @@ use crate::spec::{Limits, NetworkName, ServiceName};
 /// The observed state, collected before planning.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
+    /// When it was collected.
+    pub now: Timestamp,
     /// Number of processors of the engine's host; 0 if unknown.
     pub processors: u32,
     /// Whether the engine's default log driver sends logs to another machine.

@@ -228,6 +228,79 @@ services:
 }
 
 #[test]
+fn a_network_that_has_become_too_small_is_made_again_with_a_larger_subnet() {
+    let text = |scale: u32| format!("services: {{ web: {{ image: 'web:1', scale: {scale} }} }}");
+    let (small, large) = (spec(&text(2)), spec(&text(40)));
+    let observed = with_images(&["web:1"]);
+    let there = after(&plan(&wish(&small), &observed).unwrap(), &observed);
+
+    let grown = plan(&wish(&large), &there).unwrap();
+
+    let made = grown.steps().iter().find_map(|step| match &step.op {
+        Op::CreateNetwork(network) => Some(subnet(network).places()),
+        _ => None,
+    });
+    assert!(made.unwrap() >= 40, "{grown}");
+    assert!(grown.to_string().contains("remove network"), "{grown}");
+    let unchanged = plan(&wish(&large), &after(&grown, &there)).unwrap();
+    assert!(!unchanged.to_string().contains("network `sbx"), "{unchanged}");
+}
+
+#[test]
+fn a_recreated_container_gets_new_anonymous_volumes_when_asked() {
+    let spec = spec(
+        "services:\n  web: { image: 'web:1', volumes: ['/cache', 'kept:/kept'] }\nvolumes: { kept: {} }\n",
+    );
+    let observed = with_images(&["web:1"]);
+    let made = plan(&wish(&spec), &observed).unwrap();
+    let there = after(&made, &observed);
+    let again = |anonymous_volumes| {
+        let recreate = spec.services.keys().cloned().collect();
+        plan(&DesiredState { recreate, anonymous_volumes, ..wish(&spec) }, &there).unwrap().to_string()
+    };
+
+    assert!(!again(AnonymousVolumes::Kept).contains("volume `"), "{}", again(AnonymousVolumes::Kept));
+    let renewed = again(AnonymousVolumes::Renewed);
+    let place = |text: &str| renewed.find(text).unwrap_or_else(|| panic!("no {text:?} in {renewed}"));
+    assert!(place("remove container") < place("remove volume `sbx-"), "{renewed}");
+    assert!(place("remove volume `sbx-") < place("create volume"), "{renewed}");
+    assert!(place("create volume") < place("create container"), "{renewed}");
+    assert!(!renewed.contains(".kept`"), "{renewed}");
+}
+
+#[test]
+fn an_image_is_pulled_again_when_its_last_pull_is_older_than_its_policy_allows() {
+    let spec = spec(
+        r#"
+services:
+  daily: { image: "daily:1", pull_policy: daily }
+  weekly: { image: "weekly:1", pull_policy: weekly }
+  hourly: { image: "hourly:1", pull_policy: every_1h }
+  refreshed: { image: "refreshed:1", pull_policy: refresh, pull_refresh_after: 3d }
+  missing: { image: "missing:1", pull_policy: missing }
+  unknown: { image: "unknown:1", pull_policy: weekly }
+"#,
+    );
+    let names = ["daily:1", "weekly:1", "hourly:1", "refreshed:1", "missing:1", "unknown:1"];
+    let pulled_after = |hours: i64| {
+        let mut observed = with_images(&names);
+        let tagged = "2026-11-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap();
+        observed.now = tagged + jiff::SignedDuration::from_hours(hours);
+        let known = observed.images.iter_mut().filter(|(name, _)| *name != "unknown:1");
+        known.for_each(|(_, image)| image.tagged = Some(tagged));
+        observed.images.get_mut("unknown:1").unwrap().tagged = None;
+        let plan = plan_images(&spec, &Scope::default(), &observed, &BTreeSet::new());
+        plan.steps().iter().map(|step| step.service.clone().unwrap().to_string()).collect::<BTreeSet<_>>()
+    };
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+
+    assert_eq!(pulled_after(0), set(&["unknown"]));
+    assert_eq!(pulled_after(2), set(&["hourly", "unknown"]));
+    assert_eq!(pulled_after(25), set(&["daily", "hourly", "unknown"]));
+    assert_eq!(pulled_after(24 * 8), set(&["daily", "hourly", "refreshed", "unknown", "weekly"]));
+}
+
+#[test]
 fn a_pool_of_subnets_that_is_exhausted_names_the_network_and_the_way_out() {
     let spec = spec(SHOP);
     let observed = with_images(&["postgres:16", "web:1"]);

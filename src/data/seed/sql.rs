@@ -122,6 +122,7 @@ mod tests {
             layers: Vec::new(),
             size: 0,
             created: None,
+            tagged: None,
             config: ImageConfig {
                 env: env.iter().map(ToString::to_string).collect(),
                 ..ImageConfig::default()

@@ -138,6 +138,9 @@ fn inspected(image: api::ImageInspect) -> Image {
         layers: image.root_fs.and_then(|root| root.layers).unwrap_or_default(),
         size: image.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
         created: image.created.and_then(|time| read::moment(time.unix_timestamp_nanos())),
+        tagged: image
+            .metadata
+            .and_then(|metadata| read::moment(metadata.last_tag_time?.unix_timestamp_nanos())),
         config: ImageConfig {
             user: config.user.unwrap_or_default(),
             env: config.env.unwrap_or_default(),
@@ -165,6 +168,7 @@ fn listed(image: api::ImageSummary) -> Image {
         layers: Vec::new(),
         size: u64::try_from(image.size).unwrap_or_default(),
         created: jiff::Timestamp::from_second(image.created).ok(),
+        tagged: None,
         config: ImageConfig { labels: read::labels(Some(image.labels)), ..ImageConfig::default() },
     }
 }

@@ -151,7 +151,7 @@ pub async fn images(
 ) -> Result<Images, SessionError> {
     let images = observe::images(&*site.engine, spec).await?;
     let base_images = dockerfiles::named_images(spec).await;
-    let observed = plan::Observed { images, base_images, ..plan::Observed::default() };
+    let observed = plan::Observed { now: Timestamp::now(), images, base_images, ..plan::Observed::default() };
     let plan = plan::plan_images(spec, &site.scope, &observed, rebuild);
     if plan.is_empty() {
         return Ok(observed.images);

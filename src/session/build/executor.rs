@@ -110,7 +110,7 @@ impl PlanExecutor {
     async fn operate(&self, step: &Step, token: &CancellationToken) -> Result<(), SessionError> {
         let engine = &self.engine;
         match &step.op {
-            Op::PullImage(pull) => interruptible(token, self.pull(pull)).await,
+            Op::PullImage(pull) => interruptible(token, self.pull(step, pull)).await,
             Op::BuildImage(build) => interruptible(token, self.build(step, build)).await,
             Op::CreateEdge(network) => self.create_edge(network).await,
             Op::CreateNetwork(network) => Ok(engine.create_network(network).await.map(drop)?),
@@ -229,6 +229,12 @@ impl PlanExecutor {
         };
         self.engine.pull_image(pull, &mut report).await?;
         self.events.emit(pulled.event(true));
+        let service = step.service.as_ref().and_then(|name| self.spec.services.get(name));
+        let by_age = service.and_then(|service| service.pull_policy?.longest_age()).is_some();
+        if by_age && !pull.reference.contains('@') {
+            // A pull that finds nothing new does not count as a tag; the next `up` would pull again.
+            self.engine.tag_image(&pull.reference, &pull.reference).await?;
+        }
         Ok(())
     }
 

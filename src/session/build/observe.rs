@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::future::try_join4;
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 
 use super::host_ports;
 use crate::engine::identity::{self, Role, SandboxId, Scope};
@@ -60,7 +61,8 @@ pub async fn survey(
     let gateway = containers.iter().find(|container| has_role(&container.labels, Role::Gateway));
     let local = info.location.is_local();
     let sends_logs = !info.log_driver.is_empty() && !spec::keeps_logs(&info.log_driver);
-    let mut observed = Observed { processors: info.cpus, sends_logs, images, ..Observed::default() };
+    let mut observed =
+        Observed { now: Timestamp::now(), processors: info.cpus, sends_logs, images, ..Observed::default() };
     sort_networks(&mut observed, scope, name, &networks);
     if local {
         observed.taken.extend(host_routes());

@@ -132,6 +132,22 @@ pub enum PullPolicy {
     Weekly,
     /// Pulled if the last pull is older than this many seconds.
     Every(u64),
-    /// Pulled at the interval in `pull_refresh_after`.
+    /// As `Missing`: `refresh` without its `pull_refresh_after`.
     Refresh,
+}
+
+impl PullPolicy {
+    /// The age after which an image is pulled again, if the policy sets one.
+    pub fn longest_age(self) -> Option<Duration> {
+        const DAY: u64 = 24 * 60 * 60;
+        let seconds = match self {
+            Self::Daily => DAY,
+            Self::Weekly => 7 * DAY,
+            Self::Every(seconds) => seconds,
+            Self::Always | Self::Never | Self::Missing | Self::IfNotPresent | Self::Build | Self::Refresh => {
+                return None;
+            }
+        };
+        Some(Duration::from_secs(seconds))
+    }
 }

@@ -128,15 +128,7 @@ impl Reader<'_> {
     pub(super) fn pull_policy(&self, fields: &Fields<'_>) -> Option<PullPolicy> {
         if let Some(every) = fields.node("pull_policy").and_then(|node| node.as_str()?.strip_prefix("every_"))
         {
-            self.not_refreshed(fields, &format!("every_{every}"));
-            return match units::duration(every) {
-                Ok(duration) => Some(PullPolicy::Every(duration.as_secs())),
-                Err(reason) => {
-                    let message = format!("`every_{every}` is not a pull policy: {reason}");
-                    self.log.problem(ProblemKind::Value, fields.key_span("pull_policy"), message);
-                    None
-                }
-            };
+            return self.every(fields, "pull_policy", &format!("every_{every}"), every);
         }
         let words = [
             ("always", PullPolicy::Always),
@@ -149,18 +141,39 @@ impl Reader<'_> {
             ("refresh", PullPolicy::Refresh),
         ];
         let policy = fields.word("pull_policy", &words);
-        if matches!(policy, Some(PullPolicy::Daily | PullPolicy::Weekly | PullPolicy::Refresh)) {
-            self.not_refreshed(fields, &fields.text("pull_policy").unwrap_or_default());
+        match (policy, fields.text("pull_refresh_after")) {
+            (Some(PullPolicy::Refresh), Some(after)) => {
+                self.every(fields, "pull_refresh_after", &after, &after)
+            }
+            (Some(PullPolicy::Refresh), None) => {
+                let message = format!(
+                    "`pull_policy: refresh` of {} is taken as `missing`: `pull_refresh_after` does not say when",
+                    fields.what
+                );
+                self.not_applied(fields.key_span("pull_policy"), message);
+                policy
+            }
+            (_, Some(_)) => {
+                let message = format!(
+                    "`pull_refresh_after` of {} is not applied: only `pull_policy: refresh` uses it",
+                    fields.what
+                );
+                self.not_applied(fields.key_span("pull_refresh_after"), message);
+                policy
+            }
+            (_, None) => policy,
         }
-        policy
     }
 
-    /// Warns that a policy about an image's age has no effect.
-    fn not_refreshed(&self, fields: &Fields<'_>, policy: &str) {
-        let message = format!(
-            "`pull_policy: {policy}` of {} is taken as `missing`: images are not pulled by their age",
-            fields.what
-        );
-        self.not_applied(fields.key_span("pull_policy"), message);
+    /// The policy that pulls an image again after a time.
+    fn every(&self, fields: &Fields<'_>, key: &str, written: &str, after: &str) -> Option<PullPolicy> {
+        match units::duration(after) {
+            Ok(duration) => Some(PullPolicy::Every(duration.as_secs())),
+            Err(reason) => {
+                let message = format!("`{written}` does not say when to pull: {reason}");
+                self.log.problem(ProblemKind::Value, fields.key_span(key), message);
+                None
+            }
+        }
     }
 }

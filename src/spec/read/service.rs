@@ -236,13 +236,6 @@ impl Reader<'_> {
             let message = format!("`use_api_socket` of {} is refused: it gives away the engine", fields.what);
             self.refuse(fields.key_span("use_api_socket"), message, "take it out");
         }
-        if fields.node("pull_refresh_after").is_some() {
-            let message = format!(
-                "`pull_refresh_after` of {} is not applied: images are not pulled by their age",
-                fields.what
-            );
-            self.not_applied(fields.key_span("pull_refresh_after"), message);
-        }
     }
 
     /// Reads `environment`, which takes precedence over `env_file`s; a variable without a value gets it from the

@@ -38,8 +38,14 @@ pub(super) fn service() -> Json {
         ("image", text("The image.")),
         ("build", build()),
         ("platform", text("The platform.")),
-        ("pull_policy", text("`always`, `never`, `missing`, `build`, `daily`, `weekly`, `every_12h`.")),
-        ("pull_refresh_after", any("Not applied.")),
+        (
+            "pull_policy",
+            text("`always`, `never`, `missing`, `build`, `daily`, `weekly`, `every_12h`, `refresh`."),
+        ),
+        (
+            "pull_refresh_after",
+            text("With `pull_policy: refresh`: the age after which the image is pulled again, as `12h`."),
+        ),
         ("command", one_or_more("The command.")),
         ("entrypoint", one_or_more("The entrypoint.")),
         ("environment", pairs("The environment.")),

@@ -91,6 +91,7 @@ impl Model {
             layers: vec![format!("sha256:{}", reference.len())],
             size: 1 << 20,
             created: Some(now()),
+            tagged: Some(now()),
             config,
         };
         self.images.push(image.clone());
