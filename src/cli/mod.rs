@@ -33,6 +33,7 @@ mod pause;
 mod port;
 mod ps;
 mod pull;
+mod push;
 mod reset;
 mod restart;
 mod rm;
@@ -128,6 +129,8 @@ pub enum Verb {
     Build(build::Args),
     /// Pull images
     Pull(pull::Args),
+    /// Push built images to their registries
+    Push(push::Args),
     /// List the images of a sandbox's containers
     Images(images::Args),
     /// Run the seeds ahead of the first `up`
@@ -214,6 +217,7 @@ impl Verb {
             Self::Watch(args) => watch::run(*args, context).await,
             Self::Build(args) => build::run(args, context).await,
             Self::Pull(args) => pull::run(args, context).await,
+            Self::Push(args) => push::run(args, context).await,
             Self::Images(args) => images::run(args, context).await,
             Self::Bake(args) => bake::run(*args, context).await,
             Self::Reset(args) => reset::run(args, context).await,

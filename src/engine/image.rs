@@ -148,6 +148,15 @@ pub enum PullPhase {
     Note(String),
 }
 
+/// How much of an image was pushed, over all layers that the registry does not have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PushProgress {
+    /// Bytes sent.
+    pub current: u64,
+    /// Bytes to send, as far as the engine knows.
+    pub total: u64,
+}
+
 /// The parameters of a build.
 #[derive(Debug, Clone, Default)]
 pub struct BuildImage {

@@ -41,7 +41,7 @@ pub use error::{EngineError, ErrorKind, ObjectKind, Result};
 pub use filter::Filter;
 pub use image::{
     BuildContext, BuildImage, BuildProgress, BuildSecret, Dockerfile, Image, ImageConfig, ImportImage,
-    NamedContext, PullImage, PullPhase, PullProgress, SecretSource,
+    NamedContext, PullImage, PullPhase, PullProgress, PushProgress, SecretSource,
 };
 pub use info::{ApiVersion, CgroupVersion, EngineInfo, EngineKind, Location, SecurityOptions, architecture};
 pub use network::{CreateNetwork, Network};
@@ -60,6 +60,8 @@ pub type EventStream = Pin<Box<dyn Stream<Item = Result<EngineEvent>> + Send>>;
 pub type StatsStream = Pin<Box<dyn Stream<Item = Result<Stats>> + Send>>;
 /// Callback for the progress of a pull.
 pub type OnPull<'a> = &'a mut (dyn FnMut(PullProgress) + Send);
+/// Callback for the progress of a push.
+pub type OnPush<'a> = &'a mut (dyn FnMut(PushProgress) + Send);
 /// Callback for the progress of a build.
 pub type OnBuild<'a> = &'a mut (dyn FnMut(BuildProgress) + Send);
 
@@ -78,6 +80,8 @@ pub trait Engine: Send + Sync {
     async fn images(&self, filter: &Filter) -> Result<Vec<Image>>;
     /// Pulls an image with the credentials of the user's Docker configuration.
     async fn pull_image(&self, pull: &PullImage, progress: OnPull<'_>) -> Result<()>;
+    /// Pushes an image to the registry in its reference, with the credentials of the user's Docker configuration.
+    async fn push_image(&self, reference: &str, progress: OnPush<'_>) -> Result<()>;
     /// Builds an image and returns its id. If a step fails, the error's cause describes it.
     async fn build_image(&self, build: &BuildImage, progress: OnBuild<'_>) -> Result<String>;
     /// Imports an image of one layer from a tar of its root file system and returns its id.

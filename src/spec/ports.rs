@@ -34,6 +34,8 @@ pub(super) fn expand(log: &Log, service: &mut Map) {
             Ok(ports) => {
                 result.extend(ports.into_iter().map(|port| Node { tag: item.tag, ..long(port, item.span) }));
             }
+            // Its variables are not resolved.
+            Err(_) if placeholders::is_in(&text) => result.push(item),
             Err(reason) => {
                 let hint = "a port is written `CONTAINER`, `HOST:CONTAINER` or `IP:HOST:CONTAINER`, with `/udp` if need be";
                 log.hinted(ProblemKind::Value, item.span, format!("`{text}` is not a port: {reason}"), hint);

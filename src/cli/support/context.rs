@@ -235,6 +235,8 @@ pub struct ReportOptions {
     pub quiet_pulls: bool,
     /// Whether to hide the output of builds.
     pub quiet_builds: bool,
+    /// Whether to hide the progress of pushes.
+    pub quiet_pushes: bool,
 }
 
 struct Observed {
@@ -248,6 +250,7 @@ impl Reporter for Observed {
         let hidden = match event {
             Event::Pull { .. } => self.options.quiet_pulls,
             Event::BuildLine { .. } => self.options.quiet_builds,
+            Event::Transfer { .. } | Event::Notice { .. } => self.options.quiet_pushes,
             _ => false,
         };
         if hidden {

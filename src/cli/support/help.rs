@@ -13,7 +13,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ("Work in it", &["exec", "attach", "task", "cp", "open", "wait", "egress", "fault"]),
     ("Services", &["start", "stop", "restart", "kill", "pause", "unpause", "rm", "scale"]),
     ("Data", &["snapshot", "reset", "fork", "bake", "artifacts"]),
-    ("Spec and images", &["config", "graph", "timeline", "schema", "build", "pull"]),
+    ("Spec and images", &["config", "graph", "timeline", "schema", "build", "pull", "push"]),
     ("This machine", &["doctor", "gc", "version", "completions"]),
 ];
 

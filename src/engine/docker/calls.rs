@@ -13,7 +13,7 @@ use crate::engine::{
     Attached, Attachment, BuildImage, ByteStream, CgroupVersion, Container, ContainerSummary,
     CreateContainer, CreateNetwork, CreateVolume, Engine, EngineInfo, EngineKind, EventStream, Exec,
     ExecSession, Filter, Image, ImportImage, LogOptions, LogStream, Network, ObjectKind, OnBuild, OnPull,
-    PathStat, PullImage, Result, SecurityOptions, StatsStream, Volume, architecture,
+    OnPush, PathStat, PullImage, Result, SecurityOptions, StatsStream, Volume, architecture,
 };
 
 impl Docker {
@@ -78,6 +78,10 @@ impl Engine for Docker {
 
     async fn pull_image(&self, pull: &PullImage, progress: OnPull<'_>) -> Result<()> {
         self.pull(pull, progress).await
+    }
+
+    async fn push_image(&self, reference: &str, progress: OnPush<'_>) -> Result<()> {
+        self.push(reference, progress).await
     }
 
     async fn build_image(&self, build: &BuildImage, progress: OnBuild<'_>) -> Result<String> {

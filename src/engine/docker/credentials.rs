@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
 use bollard::auth::DockerCredentials;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -58,6 +58,13 @@ pub(super) async fn credentials(folder: Option<&Path>, registry: &str) -> Option
     }
     let (_, auth) = config.auths.iter().find(|(key, _)| host(key) == host(registry))?;
     decode(auth, registry)
+}
+
+/// The value of the header `X-Registry-Auth`. The engine cannot decode bollard's base64 alphabet and would silently work
+/// without credentials.
+pub(super) fn encoded(credentials: Option<&DockerCredentials>) -> String {
+    let json = credentials.and_then(|credentials| serde_json::to_string(credentials).ok());
+    URL_SAFE.encode(json.as_deref().unwrap_or("{}"))
 }
 
 /// All configured credentials by registry: a build may need any of them.

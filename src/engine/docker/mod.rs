@@ -18,6 +18,7 @@ mod images;
 mod locate;
 mod networks;
 mod pull;
+mod push;
 mod read;
 mod streams;
 mod volumes;

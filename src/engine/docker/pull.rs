@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE;
 use bytes::Bytes;
 use hyper::Method;
 
 use super::Docker;
-use super::credentials::{credentials, registry_of};
+use super::credentials::{credentials, encoded, registry_of};
 use super::failure::call;
 use super::images::{drain, split_reference};
 use super::wire::{body_bytes, escape};
@@ -54,11 +52,8 @@ impl Docker {
             path = format!("{path}&platform={}", escape(platform));
         }
         let mut request = hyper::Request::builder().method(Method::POST).uri(path);
-        if let Some(credentials) = credentials
-            && let Ok(json) = serde_json::to_string(&credentials)
-        {
-            // The engine cannot decode bollard's base64 alphabet and would silently pull without credentials.
-            request = request.header("X-Registry-Auth", URL_SAFE.encode(json));
+        if credentials.is_some() {
+            request = request.header("X-Registry-Auth", encoded(credentials.as_ref()));
         }
         let request = request.body(bollard::body_full(Bytes::new()));
         let request = request.map_err(|error| call.of(ErrorKind::Invalid, error.to_string()))?;
