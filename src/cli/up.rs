@@ -12,6 +12,7 @@ use super::context::ReportOptions;
 use super::snapshot_spec::{loaded, source};
 use super::{Context, Exit, Failure, complete};
 use crate::agent::protocol::Lifetime;
+use crate::plan::AnonymousVolumes;
 use crate::report::Output;
 use crate::report::logs::{LogFormat, Names, Times};
 use crate::report::style::{Colours, set_colours};
@@ -90,8 +91,8 @@ pub struct Args {
     /// Do not show the output of builds
     #[arg(long)]
     pub quiet_build: bool,
-    /// Accepted for Compose; a new sandbox has new volumes, `sandbox reset` renews those of a running one
-    #[arg(long, short = 'V', hide = true)]
+    /// Give containers that are recreated new anonymous volumes instead of those of their predecessors
+    #[arg(long, short = 'V')]
     pub renew_anon_volumes: bool,
     /// Accepted for Compose
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -128,7 +129,16 @@ impl Args {
             names: if self.no_log_prefix { Names::Hidden } else { Names::Shown },
             times: if self.timestamps { Times::Shown } else { Times::Hidden },
         };
-        ReportOptions { logs, quiet_pulls: self.quiet_pull, quiet_builds: self.quiet_build }
+        ReportOptions {
+            logs,
+            quiet_pulls: self.quiet_pull,
+            quiet_builds: self.quiet_build,
+            ..ReportOptions::default()
+        }
+    }
+
+    fn anonymous_volumes(&self) -> AnonymousVolumes {
+        if self.renew_anon_volumes { AnonymousVolumes::Renewed } else { AnonymousVolumes::Kept }
     }
 
     /// Fails if an option names a service that the spec does not have.
@@ -174,6 +184,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let opening = UpOptions {
         on_failure: if args.keep_on_failure { OnFailure::Keep } else { OnFailure::Destroy },
         only_create: args.no_start,
+        anonymous_volumes: args.anonymous_volumes(),
         ..args.target.build.opening(context, &args.target.spec, &args.target.services, from.as_ref())
     };
     if args.dry_run {

@@ -46,6 +46,18 @@ pub struct DesiredState<'a> {
     pub remove_orphans: bool,
     /// Services to recreate even if nothing changed.
     pub recreate: BTreeSet<ServiceName>,
+    /// What becomes of the anonymous volumes of a container that is recreated.
+    pub anonymous_volumes: AnonymousVolumes,
+}
+
+/// What becomes of the anonymous volumes of a container that is recreated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AnonymousVolumes {
+    /// The new container gets those of its predecessor.
+    #[default]
+    Kept,
+    /// The new container gets new ones.
+    Renewed,
 }
 
 /// Whether the seeds run.

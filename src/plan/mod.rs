@@ -29,7 +29,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::plan::desired_state::{Age, DesiredState, Seeding};
+pub use crate::plan::desired_state::{Age, AnonymousVolumes, DesiredState, Seeding};
 pub use crate::plan::divided_limits::{Share, Sharing, shares};
 pub use crate::plan::planner::in_order;
 pub use crate::plan::published_ports::{

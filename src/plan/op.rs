@@ -127,6 +127,13 @@ pub enum Op {
         /// The container.
         container: String,
     },
+    /// Remove a volume with its data, to create it again.
+    RemoveVolume {
+        /// The volume on the engine.
+        volume: String,
+        /// The path of its data in the storage.
+        path: VolumePath,
+    },
 }
 
 /// How certain it must be that an image's entrypoint, which may run a temporary server to initialize data, has handed
@@ -218,7 +225,10 @@ impl Op {
             Self::CreateContainer(_) | Self::Upload { .. } => Phase::Create,
             Self::Start { .. } | Self::RunInit(_) | Self::RunHook { .. } | Self::Await { .. } => Phase::Start,
             Self::Seed { .. } => Phase::Seed,
-            Self::Stop { .. } | Self::RemoveContainer { .. } | Self::RemoveNetwork { .. } => Phase::Remove,
+            Self::Stop { .. }
+            | Self::RemoveContainer { .. }
+            | Self::RemoveVolume { .. }
+            | Self::RemoveNetwork { .. } => Phase::Remove,
         }
     }
 
@@ -285,6 +295,7 @@ impl fmt::Display for Op {
             Self::Await { container, until, .. } => write!(f, "wait until `{container}` {until}"),
             Self::Seed { container, seed, .. } => write!(f, "seed `{container}` with {seed}"),
             Self::Stop { container } => write!(f, "stop `{container}`"),
+            Self::RemoveVolume { volume, .. } => write!(f, "remove volume `{volume}`"),
             Self::RemoveNetwork { network } => write!(f, "remove network `{network}`"),
             Self::RemoveContainer { container } => write!(f, "remove container `{container}`"),
         }

@@ -57,6 +57,7 @@ fn wish(spec: &Spec) -> DesiredState<'_> {
         only_made: BTreeSet::new(),
         remove_orphans: true,
         recreate: BTreeSet::new(),
+        anonymous_volumes: AnonymousVolumes::Kept,
     }
 }
 

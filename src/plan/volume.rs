@@ -60,6 +60,13 @@ pub struct ServiceVolume {
     pub cause: String,
 }
 
+impl ServiceVolume {
+    /// Whether the volume has no name in the spec: a derived name begins with a dot, which no name in a spec does.
+    pub fn is_anonymous(&self) -> bool {
+        self.key.starts_with('.')
+    }
+}
+
 /// The volumes of a container, by mount point.
 pub type Volumes = BTreeMap<String, ServiceVolume>;
 

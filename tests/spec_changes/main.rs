@@ -153,6 +153,55 @@ fn each_replica_has_a_port_of_a_range() {
 }
 
 #[test]
+fn a_service_that_the_spec_has_no_longer_stays_as_it_is_while_only_others_are_brought_up() {
+    let world = World::with_spec(&spec(&[("old", PORT), ("web", PORT)]));
+    world.up();
+    let (old, web) = (world.address("old", 80), world.address("web", 80));
+    let before = world.engine().pid(&world.container("old"));
+
+    world.spec(&spec(&[("api", PORT), ("web", PORT)]));
+    let outcome = world.sandbox(["up", "-d", "api"]).success();
+
+    assert!(outcome.stderr.contains("`old` is not in the spec any more"), "{outcome}");
+    assert_eq!(world.engine().pid(&world.container("old")), before);
+    assert_eq!((world.address("old", 80), world.address("web", 80)), (old, web));
+    for (service, address) in [("old", old), ("web", web), ("api", world.address("api", 80))] {
+        eventually(service, || served(address) == service);
+    }
+    assert_eq!(world.in_container("api", &["wget", "-qO-", "http://old/"]).stdout, "old\n");
+    world.sandbox(["restart", "old"]).success();
+    world.sandbox(["stop", "old"]).success();
+    world.sandbox(["start", "old"]).success();
+
+    world.up();
+    assert!(!world.engine().exists(&world.container("old")));
+}
+
+#[test]
+fn a_recreated_container_has_new_anonymous_volumes_when_asked() {
+    let with = |value: &str| {
+        format!("    volumes: [/cache, \"kept:/kept\"]\n    environment: {{ V: \"{value}\" }}\n")
+    };
+    let text = |value: &str| spec(&[("web", &with(value))]) + "volumes: { kept: {} }\n";
+    let world = World::with_spec(&text("1"));
+    world.up();
+    let write = || world.in_container("web", &["sh", "-c", "echo x > /cache/file; echo x > /kept/file"]);
+    let files = || world.in_container("web", &["find", "/cache", "/kept", "-type", "f"]).stdout;
+    write().success();
+
+    world.spec(&text("2"));
+    world.up();
+    assert_eq!(files(), "/cache/file\n/kept/file\n");
+    world.sandbox(["up", "-d", "-V"]).success();
+    assert_eq!(files(), "/cache/file\n/kept/file\n", "an unchanged container keeps its volumes");
+
+    world.spec(&text("3"));
+    world.sandbox(["up", "-d", "--renew-anon-volumes"]).success();
+    assert_eq!(files(), "/kept/file\n");
+    world.sandbox(["reset", "web"]).success();
+}
+
+#[test]
 fn a_started_service_has_what_it_depends_on_started_before() {
     let world = World::with_spec(&spec(&[("db", ""), ("web", "    depends_on: [db]\n")]));
     world.up();

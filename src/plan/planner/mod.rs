@@ -146,7 +146,8 @@ impl Planner<'_> {
         let source = self.wish.sources.get(&volume.key).cloned().unwrap_or(VolumeSource::Empty);
         let provide = StepId::new("provide", &volume.key);
         let op = Op::ProvideData { path: path.clone(), source };
-        self.add(provide.clone(), op, &volume.cause, [StepId::new("claim", self.wish.gateway())]);
+        let needs = [StepId::new("claim", self.wish.gateway()), unmade(volume)];
+        self.add(provide.clone(), op, &volume.cause, needs);
         let written = crate::spec::VolumeName::new(volume.key.as_str())
             .ok()
             .and_then(|key| self.wish.spec.volumes.get(&key));
@@ -163,6 +164,11 @@ impl Planner<'_> {
         let op = Op::CreateVolume { volume: create, path };
         self.add(StepId::new("volume", &volume.key), op, &volume.cause, [provide]);
     }
+}
+
+/// The step that removes a volume before it is created again.
+fn unmade(volume: &ServiceVolume) -> StepId {
+    StepId::new("remove volume", &volume.key)
 }
 
 /// The step after which the shared limits apply.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Planner, in_order, limit};
+use super::{Planner, in_order, limit, unmade};
 use crate::engine::{CreateContainer, identity};
-use crate::plan::desired_state::{Age, Seeding};
+use crate::plan::desired_state::{Age, AnonymousVolumes, Seeding};
 use crate::plan::op::Op;
 use crate::plan::volume::{self, Volumes};
 use crate::plan::{ExistingContainer, StepId, container, readiness, secret_files};
@@ -59,12 +59,36 @@ impl Planner<'_> {
                 let cause = format!("{owner} {}", displaced.unwrap_or("has changed"));
                 let running = existing.running;
                 self.remove(&service.name, &name, running, &cause);
+                if self.wish.anonymous_volumes == AnonymousVolumes::Renewed {
+                    self.renew(service, &name, &volumes);
+                }
                 self.create(service, &name, create, &volumes, &cause);
             }
             None => self.create(service, &name, create, &volumes, &owner),
         }
         if !self.wish.only_made.contains(&service.name) {
             self.settle(service, &name);
+        }
+    }
+
+    /// Removes the anonymous volumes of a container that is recreated, and creates them again, unless another service
+    /// shares them.
+    fn renew(&mut self, service: &Service, name: &str, volumes: &Volumes) {
+        let shares = |other: &Service| {
+            other.volumes_from.iter().any(|from| from.split(':').next() == Some(service.name.as_str()))
+        };
+        if self.wish.spec.services.values().any(shares) {
+            return;
+        }
+        for volume in volumes.values().filter(|volume| volume.is_anonymous()) {
+            let Some(path) = volume::stored(self.wish, &volume.key) else { continue };
+            if self.observed.volumes.contains(&volume.name) {
+                let op = Op::RemoveVolume { volume: volume.name.clone(), path };
+                let removed = StepId::new("remove", name);
+                let cause = format!("services.{}: anonymous volumes are renewed", service.name);
+                self.add_for(Some(&service.name), unmade(volume), op, cause, [removed]);
+                self.volume(volume);
+            }
         }
     }
 

@@ -26,7 +26,8 @@ use crate::data::manifest::ImageIdentity;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo, ErrorKind};
 use crate::plan::{
-    self, Age, DesiredState, Observed, Op, Plan, PlanError, PortBinding, Seeding, SubnetPool, VolumeSource,
+    self, Age, AnonymousVolumes, DesiredState, Observed, Op, Plan, PlanError, PortBinding, Seeding,
+    SubnetPool, VolumeSource,
 };
 use crate::session::data::secret_files::Values;
 use crate::session::data::secret_store;
@@ -129,6 +130,8 @@ pub struct BuildRequest {
     pub rebuild: BTreeSet<ServiceName>,
     /// Services whose containers are recreated even if nothing changed.
     pub recreate: BTreeSet<ServiceName>,
+    /// What becomes of the anonymous volumes of a container that is recreated.
+    pub anonymous_volumes: AnonymousVolumes,
     /// Services that are created and whose volumes are filled, but that are not started.
     pub only_made: BTreeSet<ServiceName>,
     /// Whether to remove services that the spec no longer has.
@@ -287,6 +290,7 @@ fn wish<'a>(means: &PlanEnvironment<'_>, order: &'a BuildRequest) -> DesiredStat
         only_made: order.only_made.clone(),
         remove_orphans: order.remove_orphans,
         recreate: order.recreate.clone(),
+        anonymous_volumes: order.anonymous_volumes,
     }
 }
 
@@ -345,6 +349,44 @@ pub async fn start(
     let prober = GatewayProber::new(Arc::clone(&site.engine), identity::gateway(name.as_str()));
     let workshop = workshop(site, spec, &values, prober, patience);
     run(workshop, plan, token).await.map_err(error_of)
+}
+
+/// The `pre_start` commands that run when these services start.
+async fn pre_starts(
+    site: &Context,
+    spec: &Arc<Spec>,
+    name: &SandboxName,
+    id: &SandboxId,
+    which: &BTreeSet<ServiceName>,
+) -> Result<Vec<plan::Step>, SessionError> {
+    let mut services = which.iter().filter_map(|name| spec.services.get(name));
+    if services.all(|service| service.pre_start.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let mut survey = observe::survey(&*site.engine, &site.info, &site.scope, name, spec).await?;
+    if let Ok(limiter) = &site.limiter {
+        survey.observed.limits = limiter.standing(id).await?;
+    }
+    let means = site.means(id);
+    let wish = DesiredState {
+        spec,
+        name: name.clone(),
+        id: id.clone(),
+        scope: means.scope.clone(),
+        expires: None,
+        agent_image: means.agent_image.to_owned(),
+        sources: BTreeMap::new(),
+        seeding: Seeding::Done,
+        age: Age::Standing,
+        throwaway_seccomp: means.throwaway_seccomp.cloned(),
+        group: means.group.clone(),
+        subnets: means.subnets.clone(),
+        only_made: BTreeSet::new(),
+        remove_orphans: false,
+        recreate: BTreeSet::new(),
+        anonymous_volumes: AnonymousVolumes::Kept,
+    };
+    Ok(plan::pre_starts(&wish, &survey.observed, which)?)
 }
 
 /// Checks for services that failed after they were ready and that will not be restarted.

@@ -159,6 +159,7 @@ impl PlanExecutor {
                 Ok(hooks::stop_container(&**engine, &self.events, service, container, None).await?)
             }
             Op::RemoveNetwork { network } => self.remove_network(network).await,
+            Op::RemoveVolume { volume, path } => self.remove_volume(volume, path).await,
             Op::RemoveContainer { container } => match engine.remove_container(container, true, true).await {
                 Err(error) if !error.is_not_found() => Err(error.into()),
                 _ => Ok(()),
@@ -220,7 +221,15 @@ impl PlanExecutor {
         }
     }
 
-    async fn pull(&self, pull: &PullImage) -> Result<(), SessionError> {
+    async fn remove_volume(&self, volume: &str, path: &VolumePath) -> Result<(), SessionError> {
+        match self.engine.remove_volume(volume).await {
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            _ => {}
+        }
+        Ok(self.storage.delete_volume(path).await?)
+    }
+
+    async fn pull(&self, step: &Step, pull: &PullImage) -> Result<(), SessionError> {
         let mut pulled = Pulled::new(pull.reference.clone());
         let mut report = |progress: PullProgress| {
             if let Some(event) = pulled.seen(progress) {
@@ -380,7 +389,9 @@ fn phase(op: &Op) -> event::Phase {
         Op::Start { .. } | Op::RunInit(_) | Op::RunHook { .. } => event::Phase::Start,
         Op::Await { .. } => event::Phase::Ready,
         Op::Seed { .. } => event::Phase::Seed,
-        Op::Stop { .. } | Op::RemoveContainer { .. } | Op::RemoveNetwork { .. } => event::Phase::Remove,
+        Op::Stop { .. } | Op::RemoveContainer { .. } | Op::RemoveVolume { .. } | Op::RemoveNetwork { .. } => {
+            event::Phase::Remove
+        }
     }
 }
 

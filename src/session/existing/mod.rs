@@ -33,7 +33,7 @@ use crate::data::manifest::{Consistency, KeptSecret, Manifest};
 use crate::data::snapshot;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{ContainerSummary, Engine};
-use crate::plan::{Age, Seeding, VolumeSource};
+use crate::plan::{Age, AnonymousVolumes, Seeding, VolumeSource};
 use crate::spec::{Condition, SandboxName, ServiceName, Spec};
 use crate::storage::{Published, SetPath, Storage, StorageError, VolumeName, VolumePath};
 use quiesce::{ContainerSet, QuiesceHandle};
@@ -349,6 +349,7 @@ impl ExistingSandbox {
             age: Age::New,
             rebuild: BTreeSet::new(),
             recreate: BTreeSet::new(),
+            anonymous_volumes: AnonymousVolumes::Kept,
             only_made: BTreeSet::new(),
             remove_orphans: true,
             patience,

@@ -13,7 +13,7 @@ use crate::agent::protocol::{Extension, LeaseRequest, LeaseStatus, Lifetime, Rea
 use crate::data::fsync_profile;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo, EngineKind};
-use crate::plan::{Age, Plan, Seeding};
+use crate::plan::{Age, AnonymousVolumes, Plan, Seeding};
 use crate::session::build::converge::{self, BuildRequest, Context, PlanEnvironment, PreferredPort};
 use crate::session::build::engine_support;
 use crate::session::build::host_firewall;
@@ -44,6 +44,8 @@ pub struct UpOptions {
     pub rebuild: bool,
     /// Whether to recreate containers that have not changed.
     pub recreate: bool,
+    /// What becomes of the anonymous volumes of a container that is recreated.
+    pub anonymous_volumes: AnonymousVolumes,
     /// What to do if a host port is not free.
     pub ports: PreferredPort,
     /// The longest time to wait for a service.
@@ -81,6 +83,7 @@ impl Default for UpOptions {
             egress: None,
             rebuild: false,
             recreate: false,
+            anonymous_volumes: AnonymousVolumes::Kept,
             ports: PreferredPort::Any,
             patience: Duration::from_mins(1),
             drift: Drift::Refused,
@@ -246,6 +249,7 @@ pub async fn again(
         age: Age::Standing,
         rebuild: BTreeSet::new(),
         recreate: BTreeSet::new(),
+        anonymous_volumes: AnonymousVolumes::Kept,
         ..order
     })
 }
@@ -384,6 +388,7 @@ fn order(
         age: Age::New,
         rebuild,
         recreate: if opening.recreate { services.clone() } else { BTreeSet::new() },
+        anonymous_volumes: opening.anonymous_volumes,
         only_made: if opening.only_create { services } else { BTreeSet::new() },
         remove_orphans: opening.services.is_empty(),
         patience: opening.patience,
