@@ -485,6 +485,32 @@ services:
 }
 
 #[test]
+fn a_pre_start_command_runs_again_when_its_stopped_service_starts_and_not_when_it_restarts() {
+    let world = World::with_spec(
+        r#"
+services:
+  app:
+    image: sbx-test/busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    volumes: ["data:/data"]
+    pre_start: [{ command: [sh, -c, "echo prepared >> /data/log"] }]
+volumes: { data: {} }
+"#,
+    );
+    let times = || world.in_container("app", &["cat", "/data/log"]).stdout.lines().count();
+    world.up();
+    assert_eq!(times(), 1);
+
+    world.sandbox(["restart"]).success();
+    assert_eq!(times(), 1);
+
+    world.sandbox(["stop"]).success();
+    world.sandbox(["start"]).success();
+    assert_eq!(times(), 2);
+}
+
+#[test]
 fn a_pre_stop_command_that_fails_is_told_and_the_service_stops() {
     let world = World::with_spec(
         r#"

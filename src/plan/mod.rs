@@ -41,7 +41,7 @@ pub use fingerprint::fingerprint;
 pub use images::{image_references, plan_images, reference as image_reference};
 pub use observed::{ExistingContainer, ExistingGateway, ExistingNetwork, Observed};
 pub use op::{FileSource, GrantedFile, Handover, Op, Until};
-pub use start::plan_start;
+pub use start::{plan_start, pre_starts};
 pub use subnet::{InvalidRange, Subnet, SubnetPool};
 pub use volume::{VolumeSource, Volumes, volumes_of};
 

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use super::planner::in_order;
-use super::{Handover, Observed, Op, Plan, Step, StepId, images, readiness, secret_files};
+use super::planner::{self, in_order};
+use super::{
+    DesiredState, Handover, Observed, Op, Plan, PlanError, Step, StepId, images, readiness, secret_files,
+};
 use crate::engine::identity::{self, SandboxId};
 use crate::spec::{SandboxName, SecretName, Service, ServiceName, Spec};
 use crate::storage::SetPath;
 
 /// Starts these services of a sandbox whose gateway runs. Each starts after its dependencies among them are ready and
-/// after the gateway holds its secrets again.
+/// after the gateway holds its secrets again. `pre_starts` are the steps that run before the start of their service.
 pub fn plan_start(
     spec: &Spec,
     sandbox: &SandboxName,
     id: &SandboxId,
     observed: &Observed,
     which: &BTreeSet<ServiceName>,
+    pre_starts: &[Step],
 ) -> Plan {
     let mut plan = Plan::default();
     keep(&mut plan, spec, id, observed);
@@ -28,6 +31,11 @@ pub fn plan_start(
         };
         let mut needs: BTreeSet<StepId> = service.depends_on.keys().flat_map(awaited).collect();
         needs.extend(observed.forgotten.contains(&name).then(|| hold(&mut plan, sandbox, service)).flatten());
+        for before in pre_starts.iter().filter(|step| step.service.as_ref() == Some(&name)) {
+            let id = before.id.clone();
+            plan.push(Step { needs: before.needs.union(&needs).cloned().collect(), ..before.clone() });
+            needs.insert(id);
+        }
         let image = observed.images.get(&images::reference(spec, service));
         for replica in 1..=service.replicas() {
             let one = container(&name, replica);
@@ -48,6 +56,18 @@ pub fn plan_start(
         }
     }
     plan
+}
+
+/// The `pre_start` commands of those services of which no replica runs, for [`plan_start`].
+///
+/// # Errors
+/// Fails if the networks have no place for a container that is not there.
+pub fn pre_starts(
+    wish: &DesiredState<'_>,
+    observed: &Observed,
+    which: &BTreeSet<ServiceName>,
+) -> Result<Vec<Step>, PlanError> {
+    planner::pre_starts(wish, observed, which)
 }
 
 /// Stores generated secrets before they are handed out again: one of them may be new.

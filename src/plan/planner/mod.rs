@@ -51,6 +51,28 @@ pub(super) fn draft(wish: &DesiredState<'_>, observed: &Observed) -> Result<Plan
     Ok(draft.plan)
 }
 
+/// The `pre_start` commands of those services of which no replica runs, each with its service.
+pub(super) fn pre_starts(
+    wish: &DesiredState<'_>,
+    observed: &Observed,
+    which: &BTreeSet<ServiceName>,
+) -> Result<Vec<Step>, PlanError> {
+    let laid = lay(wish, observed)?;
+    let (plan, last_on) = (Plan::default(), BTreeMap::new());
+    let mut draft = Planner { wish, observed, laid, published: Vec::new(), plan, last_on };
+    for service in which.iter().filter_map(|name| wish.spec.services.get(name)) {
+        let names: Vec<String> =
+            (1..=service.replicas()).map(|replica| wish.container(&service.name, replica)).collect();
+        if names.iter().any(|name| observed.containers.get(name).is_some_and(|it| it.running)) {
+            continue;
+        }
+        for name in names {
+            draft.pre_start(service, &name, &mut BTreeSet::new());
+        }
+    }
+    Ok(draft.plan.into_steps())
+}
+
 struct Planner<'a> {
     wish: &'a DesiredState<'a>,
     observed: &'a Observed,

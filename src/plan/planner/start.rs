@@ -52,7 +52,7 @@ impl Planner<'_> {
     }
 
     /// Runs the `pre_start` commands of a service in sequence, before its first replica (or this one) starts.
-    fn pre_start(&mut self, service: &Service, name: &str, needs: &mut BTreeSet<StepId>) {
+    pub(super) fn pre_start(&mut self, service: &Service, name: &str, needs: &mut BTreeSet<StepId>) {
         let first = self.wish.container(&service.name, 1);
         for (index, hook) in service.pre_start.iter().enumerate() {
             let of = if hook.per_replica { name } else { &first };

@@ -344,8 +344,9 @@ pub async fn start(
     let started: Vec<&Service> = which.iter().filter_map(|name| spec.services.get(name)).collect();
     let forgotten = secret_store::forgotten(&*site.engine, name, &started).await?;
     let values = Arc::new(secret_store::recall(&site.storage, id, spec, &forgotten).await?);
+    let pre_starts = pre_starts(site, spec, name, id, which).await?;
     let observed = plan::Observed { images, forgotten, ..plan::Observed::default() };
-    let plan = plan::plan_start(spec, name, id, &observed, which);
+    let plan = plan::plan_start(spec, name, id, &observed, which, &pre_starts);
     let prober = GatewayProber::new(Arc::clone(&site.engine), identity::gateway(name.as_str()));
     let workshop = workshop(site, spec, &values, prober, patience);
     run(workshop, plan, token).await.map_err(error_of)
