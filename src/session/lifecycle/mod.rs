@@ -4,6 +4,7 @@ pub mod control;
 pub(crate) mod exits;
 pub(crate) mod log_follower;
 pub mod open;
+pub(crate) mod orphans;
 pub(crate) mod refusals;
 pub mod run;
 pub(crate) mod signals;

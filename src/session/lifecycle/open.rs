@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::orphans;
 use super::run::{OnFailure, Session};
 use crate::agent::client::{Keeper, KeeperError, Options};
 use crate::agent::image::{self, Payload};
@@ -211,6 +212,9 @@ pub(crate) async fn open_at(
     let existed = there.is_some();
     let (there, id) = there.unzip();
     let mut order = order(loaded, opening, name, id.unwrap_or_else(SandboxId::random))?;
+    if let Some(there) = there.as_ref().filter(|_| !opening.services.is_empty()) {
+        orphans::keep(&site, &mut order, there).await?;
+    }
     narrow(&mut order, &opening.services, there.as_ref());
     if let Some(from) = &opening.from {
         from_snapshot::from_set(&site, &mut order, from, opening.drift).await?;
@@ -238,6 +242,9 @@ pub async fn again(
     host_firewall::admit(&site.info, &loaded.spec)?;
     let mut order = order(loaded, opening, before.name.clone(), before.id.clone())?;
     let there = inspect::sandbox(&*site.engine, &site.scope, &order.name).await?;
+    if let Some(there) = there.as_ref().filter(|_| !opening.services.is_empty()) {
+        orphans::keep(site, &mut order, there).await?;
+    }
     narrow(&mut order, &opening.services, there.as_ref());
     if let Some(from) = &opening.from {
         from_snapshot::from_set(site, &mut order, from, opening.drift).await?;
