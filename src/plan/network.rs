@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::gateway_config::GatewayMode;
-use super::{DesiredState, Observed, PlanError, Subnet};
+use super::{DesiredState, ExistingNetwork, Observed, PlanError, Subnet};
 use crate::engine::CreateNetwork;
 use crate::engine::identity::{self, Role, SandboxId};
 use crate::engine::network::Subnet as EngineSubnet;
@@ -53,10 +53,12 @@ pub(super) fn lay(
         let containers: u32 = members.iter().map(|service| service.replicas()).sum();
         let internal = network.internal || !routed;
         let existing = observed.networks.get(key);
+        let fits = |existing: &&ExistingNetwork| existing.subnet.places() >= containers as usize;
         let standing = match existing {
             None => Standing::Absent,
             Some(it)
-                if it.internal == internal
+                if fits(&it)
+                    && it.internal == internal
                     && it.ipv6 == network.has_ipv6()
                     && it.config_hash == config_hash(network) =>
             {
@@ -64,7 +66,8 @@ pub(super) fn lay(
             }
             Some(_) => Standing::Outdated,
         };
-        let subnet = match existing {
+        // A network that has become too small is recreated with a larger subnet.
+        let subnet = match existing.filter(fits) {
             Some(existing) => existing.subnet,
             None => choose(wish, key, containers as usize, &taken)?,
         };

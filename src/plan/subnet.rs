@@ -112,6 +112,11 @@ impl Subnet {
         Ipv4Net::new(self.offset(1 << (32 - prefix)), prefix).unwrap_or(self.net)
     }
 
+    /// How many containers have a place on it, besides the bridge and the gateway.
+    pub fn places(self) -> usize {
+        self.net.hosts().count().saturating_sub(2)
+    }
+
     fn offset(self, by: u32) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.net.network()).wrapping_add(by))
     }
