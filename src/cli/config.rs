@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{Context, Exit, Failure, SpecOptions, complete};
 use crate::plan;
 use crate::report::Output;
-use crate::spec::{self, Loaded, Refusals, Spec};
+use crate::spec::{self, Loaded, Refusals, Spec, Warning};
 
 /// Arguments of `config`.
 #[derive(Debug, clap::Args)]
@@ -49,6 +49,9 @@ pub struct Args {
     /// Print the variables that the spec can use
     #[arg(long, group = "list", conflicts_with = "quiet")]
     environment: bool,
+    /// Print the merged files with variables as they are written
+    #[arg(long, conflicts_with = "list")]
+    no_interpolate: bool,
     /// Accepted for Compose
     #[arg(long, hide = true)]
     no_normalize: bool,
@@ -122,20 +125,63 @@ enum Format {
     Json,
 }
 
+impl Args {
+    /// The merged files with variables as they are written.
+    fn merged(&self, context: &Context) -> Result<String, Failure> {
+        let request = context.load_request(&self.options(), &self.only, Refusals::Warn)?;
+        let (mut merged, warnings) = spec::merged(&request).map_err(Failure::Spec)?;
+        warn(&warnings);
+        if let Some(services) = merged["services"].as_object_mut().filter(|_| !self.only.is_empty()) {
+            if let Some(name) = self.only.iter().find(|name| !services.contains_key(*name)) {
+                let hint = spec::did_you_mean(name, services.keys().map(String::as_str));
+                return Err(Failure::usage(format!("the spec has no service `{name}`"), Some(hint)));
+            }
+            services.retain(|name, _| self.only.contains(name));
+        }
+        let is_json = self.format == Format::Json || context.globals.json;
+        Ok(if is_json { format!("{merged:#}\n") } else { spec::json_to_yaml(&merged) })
+    }
+
+    fn print(&self, text: String, what: Printed) -> Result<Exit, Failure> {
+        match &self.output {
+            _ if self.quiet => {}
+            Some(file) => std::fs::write(file, text).map_err(|error| {
+                Failure::failed(format!("cannot write `{}`: {error}", file.display()), None)
+            })?,
+            None if what == Printed::Document => Output::stdout().document(&text),
+            None => Output::stdout().data(&text),
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// What is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Printed {
+    /// YAML or JSON.
+    Document,
+    /// A list, one entry a line.
+    Lines,
+}
+
+fn warn(warnings: &[Warning]) {
+    let mut errors = Output::stderr();
+    for warning in warnings {
+        errors.line(&format!("warning: {warning}"));
+    }
+}
+
 /// Runs `config`.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    if args.no_interpolate {
+        return args.print(args.merged(context)?, Printed::Document);
+    }
     let mut loaded = context.load(&args.options(), &args.only, Refusals::Warn)?;
     if !args.only.is_empty() {
         loaded.spec.services.retain(|name, _| args.only.iter().any(|wanted| wanted == name.as_str()));
     }
-    let mut errors = Output::stderr();
-    for warning in &loaded.warnings {
-        errors.line(&format!("warning: {warning}"));
-    }
+    warn(&loaded.warnings);
     let list = args.list(&loaded)?;
-    if args.quiet {
-        return Ok(Exit::Done);
-    }
     let is_json = args.format == Format::Json || context.globals.json;
     let is_document = list.is_none() || is_json;
     let text = match list {
@@ -147,11 +193,5 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         }
         None => spec::to_yaml(&loaded.spec),
     };
-    match &args.output {
-        Some(file) => std::fs::write(file, text)
-            .map_err(|error| Failure::failed(format!("cannot write `{}`: {error}", file.display()), None))?,
-        None if is_document => Output::stdout().document(&text),
-        None => Output::stdout().data(&text),
-    }
-    Ok(Exit::Done)
+    args.print(text, if is_document { Printed::Document } else { Printed::Lines })
 }

@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::assemble::{Assembler, Known, Scope, drop_version, read_env_files};
+use serde_json::Value as Json;
+
+use super::assemble::{Assembler, Interpolation, Known, Scope, drop_version, read_env_files};
 use super::canonical;
 use super::check::Checker;
 use super::diagnostics::Log;
@@ -13,9 +15,10 @@ use super::guard;
 use super::interpolate::interpolate;
 use super::model::{At, ProjectName, SandboxName, Spec};
 use super::mount_forms;
-use super::node::Node;
+use super::node::{Node, Span};
+use super::placeholders::Placeholders;
 use super::planted;
-use super::problem::{Problem, ProblemKind, Problems, WarningKind};
+use super::problem::{Problem, ProblemKind, Problems, Warning, WarningKind};
 use super::read::{self, Profiles, Reader, Used};
 use super::request::{HostAccess, LoadRequest, Loaded, Refusals, Variables};
 use super::security_opt;
@@ -37,10 +40,7 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, Problems> {
 
 fn run(request: &LoadRequest, log: &Log) -> Option<Loaded> {
     let files = files(request, log)?;
-    let folder = match &request.project_folder {
-        Some(folder) => canonical::clean(&request.folder.join(folder)),
-        None => files[0].parent().unwrap_or(Path::new("/")).to_owned(),
-    };
+    let folder = folder(request, &files);
     let mut variables = variables(request, &folder, log);
     let explicit = request
         .name
@@ -102,6 +102,52 @@ fn run(request: &LoadRequest, log: &Log) -> Option<Loaded> {
         sandbox,
         read: log.files_read(),
     })
+}
+
+/// Merges the files of a spec without resolving variables, and renders the result as JSON. Nothing is checked that depends
+/// on a variable.
+///
+/// # Errors
+/// Fails with the problems of the files: syntax, `extends`, `include`.
+pub fn merged(request: &LoadRequest) -> Result<(Json, Vec<Warning>), Problems> {
+    let log = log_of(request);
+    let merge = || {
+        let files = files(request, &log)?;
+        let folder = folder(request, &files);
+        let variables = variables(request, &folder, &log);
+        let name = variables.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty());
+        let name = name.cloned().unwrap_or_else(|| default_name(&folder).to_string());
+        let scope = Scope { variables, folder };
+        let mut assembler = Assembler::new(&log, &request.folder);
+        assembler.interpolation = Interpolation::Skipped(Placeholders::default());
+        let mut root = assembler.model(&files, &scope, &[])?;
+        if let Some(map) = root.as_map_mut() {
+            drop_version(&log, map);
+            if map.get("name").is_none() {
+                map.insert("name", Span::default(), Node::str(name, Span::default()));
+            }
+        }
+        let merged = root.to_json();
+        Some(match &assembler.interpolation {
+            Interpolation::Skipped(placeholders) => placeholders.restore(merged),
+            Interpolation::Applied => merged,
+        })
+    };
+    let merged = merge();
+    let (problems, warnings) = log.into_parts();
+    match merged {
+        Some(merged) if problems.is_empty() => Ok((merged, warnings)),
+        _ if problems.is_empty() => Err(Problem::new(ProblemKind::Syntax, "the spec is empty").into()),
+        _ => Err(Problems::new(problems)),
+    }
+}
+
+/// The folder that relative paths of the spec begin at.
+fn folder(request: &LoadRequest, files: &[PathBuf]) -> PathBuf {
+    match &request.project_folder {
+        Some(folder) => canonical::clean(&request.folder.join(folder)),
+        None => files[0].parent().unwrap_or(Path::new("/")).to_owned(),
+    }
 }
 
 fn log_of(request: &LoadRequest) -> Log {

@@ -3,6 +3,7 @@
 use super::diagnostics::Log;
 use super::model::PortRange;
 use super::node::{Entry, Map, Node, Span, Value};
+use super::placeholders;
 use super::problem::ProblemKind;
 
 /// Maximum number of ports of a service: all ports of two protocols.

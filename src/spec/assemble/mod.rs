@@ -13,6 +13,7 @@ use super::diagnostics::Log;
 use super::interpolate::interpolate;
 use super::merge;
 use super::node::{Map, Node};
+use super::placeholders::Placeholders;
 use super::problem::{Problem, ProblemKind, WarningKind, shown};
 use super::scope::ScopedValues;
 use super::yaml;
@@ -33,9 +34,20 @@ pub(super) struct Scope {
     pub folder: PathBuf,
 }
 
+/// What becomes of variables.
+#[derive(Debug)]
+pub(super) enum Interpolation {
+    /// They are replaced by their values.
+    Applied,
+    /// They are replaced by placeholders, and stay as they were written.
+    Skipped(Placeholders),
+}
+
 /// Reads and assembles files.
 pub(super) struct Assembler<'a> {
     pub log: &'a Log,
+    /// What becomes of variables.
+    pub interpolation: Interpolation,
     /// Messages show paths relative to this folder.
     pub standing_in: &'a Path,
     /// All files that were read.
@@ -54,6 +66,7 @@ impl<'a> Assembler<'a> {
     pub fn new(log: &'a Log, standing_in: &'a Path) -> Self {
         Self {
             log,
+            interpolation: Interpolation::Applied,
             standing_in,
             files: Vec::new(),
             extended: HashMap::new(),
@@ -117,7 +130,10 @@ impl<'a> Assembler<'a> {
                 self.log.hinted(ProblemKind::Type, document.span, message, "begin with `services:`");
                 return None;
             }
-            interpolate(self.log, document, &scope.variables);
+            match &self.interpolation {
+                Interpolation::Applied => interpolate(self.log, document, &scope.variables),
+                Interpolation::Skipped(placeholders) => placeholders.hide(document),
+            }
             canonical::document(self.log, document, &base);
         }
         Some(documents)

@@ -90,7 +90,11 @@ pub fn to_compose_json(spec: &Spec) -> Json {
 
 /// Renders YAML that loads as the same spec.
 pub fn to_yaml(spec: &Spec) -> String {
-    let value = doubled(top::spec(spec, Form::Spec));
+    json_to_yaml(&doubled(top::spec(spec, Form::Spec)))
+}
+
+/// Renders JSON as block YAML.
+pub fn json_to_yaml(value: &Json) -> String {
     let mut text = String::new();
     yaml(&value, 0, &mut text);
     text

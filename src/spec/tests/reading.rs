@@ -321,3 +321,30 @@ fn a_read_only_service_has_configs_as_mounts_or_says_why_not() {
     assert!(spec("configs: [c]").unwrap_err().to_string().contains("read_only"));
     assert!(spec("secrets: [{ source: s, target: /etc/s }]").unwrap_err().to_string().contains("read_only"));
 }
+
+#[test]
+fn a_spec_is_merged_with_its_variables_as_they_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "compose.yaml",
+        "include: [sub.yaml]\nservices:\n  web:\n    extends: { file: base.yaml, service: base }\n    image: \
+         'web:${TAG:?say which}'\n    ports: ['${PORT}:80']\n    volumes: ['${DATA:-./data}:/data', './src:/src']\n    \
+         environment: { A: '${A}', B: '$${B}' }\n    deploy: { replicas: '${N}' }\n",
+    );
+    write("compose.override.yaml", "services: { web: { environment: { C: '${C-x}' } } }");
+    write("base.yaml", "services: { base: { labels: { of: '${BASE}' }, mem_limit: '${MEM}' } }");
+    write("sub.yaml", "services: { db: { image: 'db:${TAG}' } }");
+
+    let (merged, warnings) = merged(&request(folder.path())).unwrap();
+
+    let web = &merged["services"]["web"];
+    assert_eq!(merged["services"]["db"]["image"], "db:${TAG}");
+    assert_eq!(web["image"], "web:${TAG:?say which}");
+    assert_eq!(web["environment"], serde_json::json!({ "A": "${A}", "B": "$${B}", "C": "${C-x}" }));
+    assert_eq!((&web["labels"]["of"], &web["mem_limit"]), (&"${BASE}".into(), &"${MEM}".into()));
+    let text = json_to_yaml(&merged);
+    assert!(text.contains("${PORT}") && text.contains("${N}"), "{text}");
+    assert!(text.contains("\"${DATA:-./data}") && !text.contains("/${DATA"), "{text}");
+    assert_eq!(warnings, []);
+}
