@@ -62,7 +62,7 @@ pub use container_settings::ContainerSettings;
 pub use find::{files as files_for, git_branch, git_root};
 pub use load::{load, merged, variables_in};
 pub use model::*;
-pub use nearest::hint as did_you_mean;
+pub use nearest::{hint as did_you_mean, nearest as nearest_name};
 pub use problem::{Colour, Drawing, Problem, ProblemKind, Problems, SourceLocation, Warning, WarningKind};
 pub use relocate::{ANYWHERE, relocate};
 pub use render::{json_to_yaml, to_compose_json, to_yaml};

@@ -1,7 +1,7 @@
 //! Suggests the closest known name for a misspelt one.
 
 /// The closest known name, if one is close enough.
-pub(super) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = written.to_lowercase().replace('-', "_");
     known
         .into_iter()

@@ -1,11 +1,14 @@
-//! Hints for verbs and options of `docker compose` that sandbox does not have: what to type instead.
+//! Hints for verbs and options that sandbox does not have: what to type instead of those of `docker compose`, and the
+//! nearest name for those that are misspelt.
 
 use std::process::ExitCode;
 
+use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::failure::{self, Failure};
 use super::options::Globals;
+use crate::spec;
 
 /// Verbs of Compose and similar tools, and the equivalent here.
 const VERBS: &[(&str, &str)] = &[
@@ -21,7 +24,6 @@ const VERBS: &[(&str, &str)] = &[
         "`sandbox snapshot export NAME` writes the data to a file; `sandbox cp SERVICE:/ DIR` copies a file system",
     ),
     ("publish", "sandbox does not publish specs; `docker compose publish` does"),
-    ("push", "sandbox does not push images; `sandbox images` lists them for `docker push`"),
     ("viz", "`sandbox graph --format dot` draws the spec"),
     ("delete", "`sandbox down` destroys a sandbox"),
     ("destroy", "`sandbox down` destroys a sandbox"),
@@ -48,7 +50,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
         "`sandbox watch` is the session of its sandbox: it builds it and destroys it at the end",
     ),
     ("build", "--build-arg", "set `build.args` in the spec; `${VARIABLE}` takes a value from this shell"),
-    ("build", "--push", "sandbox does not push images; `docker push IMAGE` does"),
+    ("build", "--push", "`sandbox push` pushes the images that were built"),
     ("build", "--ssh", "set `build.ssh` in the spec"),
     ("build", "--sbom", "sandbox builds for this engine only; `docker buildx build` adds attestations"),
     ("build", "--provenance", "sandbox builds for this engine only; `docker buildx build` adds attestations"),
@@ -58,12 +60,8 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("build", "--check", "`docker build --check` checks a Dockerfile"),
     ("build", "--print", "`sandbox config --format json` prints the build sections"),
     ("pull", "--include-deps", "name the services; without names all are pulled"),
+    ("push", "--include-deps", "name the services; without names all are pushed"),
     ("pull", "--ignore-pull-failures", "name the services whose images can be pulled"),
-    (
-        "config",
-        "--no-interpolate",
-        "`sandbox config` resolves variables; the files themselves show them unresolved",
-    ),
     ("config", "--resolve-image-digests", "`sandbox images --format json` shows which images run"),
     ("config", "--lock-image-digests", "`sandbox images --format json` shows which images run"),
     ("config", "--variables", "`sandbox config` names variables that are not set"),
@@ -95,26 +93,88 @@ fn translated(error: &clap::Error, arguments: &[String]) -> Option<Failure> {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
-    let verb = verb_of(arguments);
     match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let typed = context(ContextKind::InvalidSubcommand)?;
-            let (_, hint) = VERBS.iter().find(|(known, _)| *known == typed)?;
-            Some(Failure::usage(format!("sandbox has no verb `{typed}`"), Some((*hint).to_owned())))
+            Some(unknown_verb(typed, &Typed::before(typed, arguments)))
         }
         ErrorKind::UnknownArgument => {
             let typed = context(ContextKind::InvalidArg)?;
             let typed = typed.split('=').next().unwrap_or(typed);
-            let hint = option_hint(verb, typed)?;
-            let what = if typed.starts_with('-') { "option" } else { "argument" };
-            let verb = verb.unwrap_or("sandbox");
-            Some(Failure::usage(format!("`{verb}` has no {what} `{typed}`"), Some(hint.to_owned())))
+            Some(unknown_argument(typed, &Typed::before(typed, arguments)))
         }
-        ErrorKind::MissingRequiredArgument if verb == Some("run") => {
+        ErrorKind::MissingRequiredArgument if Typed::before("--", arguments).verb() == Some("run") => {
             Some(Failure::usage("`run` needs a command after `--`", Some(RUN.to_owned())))
         }
         _ => None,
     }
+}
+
+/// The command that the words before a mistake name: `sandbox`, `sandbox up`, `sandbox snapshot export`.
+struct Typed {
+    words: Vec<String>,
+    command: Command,
+}
+
+impl Typed {
+    fn before(mistake: &str, arguments: &[String]) -> Self {
+        let mut typed = Self { words: vec!["sandbox".to_owned()], command: super::help::documented() };
+        for word in arguments.iter().skip(1) {
+            if word == mistake || word.strip_prefix(mistake).is_some_and(|rest| rest.starts_with('=')) {
+                break;
+            }
+            if let Some(verb) = typed.command.find_subcommand(word) {
+                typed.words.push(verb.get_name().to_owned());
+                typed.command = verb.clone();
+            }
+        }
+        typed
+    }
+
+    fn verb(&self) -> Option<&str> {
+        self.words.get(1).map(String::as_str)
+    }
+
+    /// How the user asks what there is.
+    fn help(&self) -> String {
+        format!("`{} --help`", self.words.join(" "))
+    }
+}
+
+fn unknown_verb(mistake: &str, typed: &Typed) -> Failure {
+    let message = format!("{} has no verb `{mistake}`", typed.words.join(" "));
+    let known = VERBS.iter().find(|(verb, _)| *verb == mistake && typed.verb().is_none());
+    let hint = known.map_or_else(
+        || {
+            let verbs = typed.command.get_subcommands();
+            let names = verbs.flat_map(|verb| std::iter::once(verb.get_name()).chain(verb.get_all_aliases()));
+            format!("{}{} lists the verbs", did_you_mean(mistake, names), typed.help())
+        },
+        |(_, hint)| (*hint).to_owned(),
+    );
+    Failure::usage(message, Some(hint))
+}
+
+fn unknown_argument(mistake: &str, typed: &Typed) -> Failure {
+    let (of, help) = (typed.words.last().map_or("sandbox", String::as_str), typed.help());
+    if !mistake.starts_with('-') {
+        let hint = option_hint(typed.verb(), mistake).map(str::to_owned);
+        let hint = hint.unwrap_or_else(|| format!("{help} shows what it takes"));
+        return Failure::usage(format!("`{of}` has no argument `{mistake}`"), Some(hint));
+    }
+    let hint = option_hint(typed.verb(), mistake).map(str::to_owned).unwrap_or_else(|| {
+        let options = typed.command.get_arguments().filter(|option| !option.is_hide_set());
+        let names = options.flat_map(|option| option.get_long_and_visible_aliases().unwrap_or_default());
+        let names: Vec<String> = names.into_iter().map(|name| format!("--{name}")).collect();
+        let guess = did_you_mean(mistake, names.iter().map(String::as_str));
+        format!("{guess}{help} lists the options")
+    });
+    Failure::usage(format!("`{of}` has no option `{mistake}`"), Some(hint))
+}
+
+/// The question whether the nearest name was meant, followed by a space; empty if no name is near.
+fn did_you_mean<'a>(mistake: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    spec::nearest_name(mistake, names).map(|name| format!("did you mean `{name}`? ")).unwrap_or_default()
 }
 
 fn option_hint(verb: Option<&str>, typed: &str) -> Option<&'static str> {
@@ -126,16 +186,6 @@ fn option_hint(verb: Option<&str>, typed: &str) -> Option<&'static str> {
         found.map(|(_, _, hint)| *hint)
     };
     verb.and_then(entry).or_else(|| entry("*"))
-}
-
-/// The first argument that is one of our verbs.
-fn verb_of(arguments: &[String]) -> Option<&str> {
-    let command = super::help::documented();
-    let verbs: Vec<String> = command
-        .get_subcommands()
-        .flat_map(|verb| std::iter::once(verb.get_name()).chain(verb.get_all_aliases()).map(str::to_owned))
-        .collect();
-    arguments.iter().skip(1).map(String::as_str).find(|word| verbs.iter().any(|verb| verb == word))
 }
 
 #[cfg(test)]
@@ -166,8 +216,19 @@ mod tests {
     }
 
     #[test]
-    fn a_typing_mistake_is_left_to_clap() {
-        assert_eq!(hint_for("sandbox upp"), None);
-        assert_eq!(hint_for("sandbox up --detahc"), None);
+    fn a_typing_mistake_is_answered_with_the_nearest_name_and_where_to_look() {
+        for (line, hint) in [
+            ("sandbox upp", "did you mean `up`? `sandbox --help` lists the verbs"),
+            ("sandbox frobnicate", "`sandbox --help` lists the verbs"),
+            ("sandbox up --detahc", "did you mean `--detach`? `sandbox up --help` lists the options"),
+            ("sandbox up --frobnicate=1", "`sandbox up --help` lists the options"),
+            ("sandbox --frobnicate up", "`sandbox --help` lists the options"),
+            ("sandbox snapshot exprot x", "did you mean `export`? `sandbox snapshot --help` lists the verbs"),
+            ("sandbox snapshot create x --nota y", "did you mean `--note`? `sandbox snapshot create --help`"),
+            ("sandbox version now", "`sandbox version --help` shows what it takes"),
+        ] {
+            let found = hint_for(line).unwrap_or_default();
+            assert!(found.starts_with(hint), "{line}: {found}");
+        }
     }
 }
