@@ -83,6 +83,7 @@ pub(super) async fn loaded(
         kept.files.clear();
         spec::relocate(&mut kept, &context.folder()?);
         missing_files(&kept)?;
+        tell_of_the_folder(&kept);
         use_images(context, &mut kept, &manifest).await?;
     }
     let access = if merged.allow_host_access { HostAccess::Allowed } else { HostAccess::Refused };
@@ -157,6 +158,22 @@ fn missing_files(kept: &Spec) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Reports that services which mount the whole project see a folder that is not the project.
+fn tell_of_the_folder(kept: &Spec) {
+    let mounts = kept.services.values().flat_map(|service| &service.mounts);
+    let mut binds = mounts.filter_map(|mount| match &mount.kind {
+        MountKind::Bind { source, .. } => Some(source),
+        _ => None,
+    });
+    if binds.any(|source| *source == kept.folder) {
+        let text = format!(
+            "this folder is no checkout of `{}`: services that mount the project see what is here",
+            kept.name
+        );
+        Output::stderr().line(&text);
+    }
 }
 
 /// Replaces `build` by the built image from the snapshot, because the build sources are not available here.

@@ -43,18 +43,16 @@ pub(super) fn carried(context: &Context, what: &str, moved: TransferSummary) -> 
         }));
         return Ok(Exit::Done);
     }
-    let rate = u128::from(moved.bytes) * 1000 / moved.elapsed.as_millis().max(1);
     let left_out = match moved.left_out {
         0 => String::new(),
         some => format!("; {some} sockets and devices left out"),
     };
     Output::stderr().line(&format!(
-        "{what}: {} entries, {} in {} of file, {} ({}){left_out}",
-        moved.entries,
-        amount::bytes(moved.bytes),
+        "{what}: {} in {}; {} of data in {} files and folders{left_out}",
         amount::bytes(moved.packed),
         amount::duration(moved.elapsed),
-        amount::rate(u64::try_from(rate).unwrap_or(u64::MAX)),
+        amount::bytes(moved.bytes),
+        moved.entries,
     ));
     Ok(Exit::Done)
 }
