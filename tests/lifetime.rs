@@ -271,13 +271,16 @@ fn run_attach_works_in_a_sandbox_that_stands_and_leaves_it() {
     is_as_before(&world, &before);
 }
 
+/// How long after its sandbox's destruction a session may still run.
+const SOON: Duration = Duration::from_secs(2);
+
 #[test]
 fn a_session_whose_sandbox_is_destroyed_says_by_whom_and_exits_with_1() {
     let world = World::with_spec(IDLE);
     let mut up = world.spawn(["up"]);
     up.says("the app is here");
     world.sandbox(["down"]).success();
-    up.wait(Duration::from_secs(10)).exits(1).says("`sandbox down` destroyed it");
+    up.wait(SOON).exits(1).says("`sandbox down` destroyed it");
 
     let (world, _) = with_data();
     let mut visit = world.spawn(["up", "--progress", "plain"]);
@@ -286,8 +289,8 @@ fn a_session_whose_sandbox_is_destroyed_says_by_whom_and_exits_with_1() {
     let run = world.spawn(command);
     eventually("it runs", || run.stdout().contains("it runs"));
     world.sandbox(["down"]).success();
-    visit.wait(Duration::from_secs(10)).exits(1).says("`sandbox down` destroyed it");
-    run.wait(Duration::from_secs(10)).exits(125).says("has ended");
+    visit.wait(SOON).exits(1).says("`sandbox down` destroyed it");
+    run.wait(SOON).exits(125).says("has ended");
 }
 
 #[test]

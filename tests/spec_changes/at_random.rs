@@ -143,6 +143,7 @@ fn portrait(world: &World, name: &str) -> Value {
             "command": pick(&["Config", "Cmd"]), "image": if is_gateway { Value::Null } else { pick(&["Config", "Image"]) },
             "environment": if is_gateway { Value::Null } else { pick(&["Config", "Env"]) },
             "capabilities": [pick(&["HostConfig", "CapAdd"]), pick(&["HostConfig", "CapDrop"])],
+            "security": pick(&["HostConfig", "SecurityOpt"]), "tmpfs": pick(&["HostConfig", "Tmpfs"]),
             "memory": pick(&["HostConfig", "Memory"]), "pids": pick(&["HostConfig", "PidsLimit"]),
             "published": pick(&["HostConfig", "PortBindings"]).as_object().map_or(0, serde_json::Map::len),
         });
@@ -154,14 +155,33 @@ fn portrait(world: &World, name: &str) -> Value {
         .filter(own)
         .map(|network| {
             let seen = engine.inspect(network);
-            let shown = json!([seen["Internal"], seen["Options"], seen["EnableIPv6"]]);
+            let shown = json!([seen["Internal"], seen["Options"], seen["EnableIPv6"], shape(&seen)]);
             (network.replace(name, "NAME"), neutral(&shown))
         })
         .collect();
+    let published = published(world, name);
     let mut services = world.sandbox(["ps", "--json", "--name", name]).success().json();
     anonymous(&mut services);
     let services = neutral(&services);
-    json!({ "containers": containers, "networks": networks, "ps": services })
+    json!({ "containers": containers, "networks": networks, "ps": services, "published": published })
+}
+
+/// The number of addresses of each subnet of a network, and of the part that services get theirs from.
+fn shape(network: &Value) -> Vec<Value> {
+    let subnets = network["IPAM"]["Config"].as_array().into_iter().flatten();
+    let length = |net: &Value| net.as_str().and_then(|net| net.split('/').nth(1).map(str::to_owned));
+    subnets.map(|subnet| json!([length(&subnet["Subnet"]), length(&subnet["IPRange"])])).collect()
+}
+
+/// Which ports of which services and replicas are published, from the gateway's table.
+fn published(world: &World, name: &str) -> Vec<String> {
+    let gateway = world.engine().inspect(&format!("sbx-{name}"));
+    let table = gateway["Config"]["Labels"]["dev.sandbox.ports"].as_str().unwrap_or("[]").to_owned();
+    let table: Vec<Value> = serde_json::from_str(&table).unwrap();
+    let place = |port: &Value| format!("{} {} {}", port["service"], port["replica"], port["target"]);
+    let mut places: Vec<String> = table.iter().map(place).collect();
+    places.sort();
+    places
 }
 
 /// Takes away the host's ports.
@@ -216,12 +236,18 @@ fn apply(world: &World, dice: &mut Dice, spec: &str) -> String {
 
 /// One verb that works on the sandbox as it stands.
 fn use_it(world: &World, dice: &mut Dice) -> String {
-    let verb: &[&str] = match dice.roll(4) {
+    let verb: &[&str] = match dice.roll(5) {
         0 => &["restart"],
         1 => &["reset"],
         2 => {
             world.sandbox(["snapshot", "create", "--crash", "kept"]).success();
             &["snapshot", "rm", "kept"]
+        }
+        3 => {
+            let copy = format!("{}-copy", world.name());
+            world.sandbox(["fork", &copy]).success();
+            world.sandbox(["down", &copy]).success();
+            return "fork".to_owned();
         }
         _ => return "none".to_owned(),
     };
@@ -265,7 +291,7 @@ fn a_sandbox_that_changes_at_random_is_what_a_fresh_one_is() {
             world.sandbox(["up", "-d", "--name", &fresh]).success();
         }
         let [theirs, ours] = [&fresh, world.name()].map(|name| portrait(&world, name));
-        for part in ["containers", "networks", "ps"] {
+        for part in ["containers", "networks", "ps", "published"] {
             assert_eq!(ours[part], theirs[part], "step {step} of seed {seed}: {what:?}");
         }
         world.sandbox(["down", &fresh]).success();
