@@ -54,6 +54,42 @@ mod tests {
         ]));
     }
 
+    /// The processes of `mysql:8.4` on empty data, in order, as its `docker-entrypoint.sh` starts them
+    /// (`docker_init_database_dir`, `docker_temp_server_start`, `docker_process_sql`, `docker_temp_server_stop`, `exec`).
+    #[test]
+    fn a_mysql_server_that_is_temporary_is_told_apart_from_the_real_one() {
+        const SCRIPT: &str = "/bin/bash /usr/local/bin/docker-entrypoint.sh mysqld";
+        const TEMPORARY: &str = "mysqld --daemonize --skip-networking --default-time-zone=SYSTEM --socket=/var/run/mysqld/mysqld.sock";
+        let stages: [&[&str]; 9] = [
+            &[SCRIPT],
+            &["gosu mysql /usr/local/bin/docker-entrypoint.sh mysqld"],
+            &[SCRIPT, "mysqld --initialize-insecure --default-time-zone=SYSTEM --autocommit=1"],
+            // The server daemonizes: its first process waits, the second one serves the socket.
+            &[SCRIPT, TEMPORARY, TEMPORARY],
+            &[SCRIPT, TEMPORARY],
+            &[
+                SCRIPT,
+                TEMPORARY,
+                SCRIPT,
+                "mysql --defaults-extra-file=/dev/fd/63 --protocol=socket -uroot -hlocalhost \
+                 --socket=/var/run/mysqld/mysqld.sock --comments --database=mysql",
+            ],
+            &[SCRIPT, TEMPORARY, "mysql_tzinfo_to_sql /usr/share/zoneinfo"],
+            &[
+                SCRIPT,
+                TEMPORARY,
+                "mysqladmin --defaults-extra-file=/dev/fd/63 shutdown -uroot --socket=/var/run/mysqld/mysqld.sock",
+            ],
+            &["/sbin/docker-init -- docker-entrypoint.sh mysqld", SCRIPT, TEMPORARY],
+        ];
+        for stage in stages {
+            assert!(runs(stage), "{stage:?}");
+        }
+        assert!(!runs(&["mysqld"]));
+        assert!(!runs(&["mysqld --character-set-server=utf8mb4"]));
+        assert!(!runs(&["/sbin/docker-init -- docker-entrypoint.sh mysqld", "mysqld"]));
+    }
+
     #[test]
     fn a_server_that_has_replaced_it_is_told_apart() {
         assert!(!runs(&["postgres", "postgres: checkpointer"]));
