@@ -1,6 +1,7 @@
 //! The source of a service's image: a reference or a build.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 

@@ -96,7 +96,7 @@ pub fn to_yaml(spec: &Spec) -> String {
 /// Renders JSON as block YAML.
 pub fn json_to_yaml(value: &Json) -> String {
     let mut text = String::new();
-    yaml(&value, 0, &mut text);
+    yaml(value, 0, &mut text);
     text
 }
 
