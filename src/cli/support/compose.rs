@@ -157,18 +157,19 @@ fn unknown_verb(mistake: &str, typed: &Typed) -> Failure {
 
 fn unknown_argument(mistake: &str, typed: &Typed) -> Failure {
     let (of, help) = (typed.words.last().map_or("sandbox", String::as_str), typed.help());
+    let known = option_hint(typed.verb(), mistake);
     if !mistake.starts_with('-') {
-        let hint = option_hint(typed.verb(), mistake).map(str::to_owned);
-        let hint = hint.unwrap_or_else(|| format!("{help} shows what it takes"));
+        let hint = known.map_or_else(|| format!("{help} shows what it takes"), str::to_owned);
         return Failure::usage(format!("`{of}` has no argument `{mistake}`"), Some(hint));
     }
-    let hint = option_hint(typed.verb(), mistake).map(str::to_owned).unwrap_or_else(|| {
+    let nearest = || {
         let options = typed.command.get_arguments().filter(|option| !option.is_hide_set());
         let names = options.flat_map(|option| option.get_long_and_visible_aliases().unwrap_or_default());
         let names: Vec<String> = names.into_iter().map(|name| format!("--{name}")).collect();
         let guess = did_you_mean(mistake, names.iter().map(String::as_str));
         format!("{guess}{help} lists the options")
-    });
+    };
+    let hint = known.map_or_else(nearest, str::to_owned);
     Failure::usage(format!("`{of}` has no option `{mistake}`"), Some(hint))
 }
 
