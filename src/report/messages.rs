@@ -79,7 +79,7 @@ pub fn fact(event: &Event) -> Option<Fact> {
         | Event::Transfer { done: true, .. }
         | Event::Seed { done: false, .. } => return None,
         Event::Pull { image, bytes, .. } => Fact::new(
-            Detail,
+            Worth,
             "",
             match bytes.total.max(bytes.done) {
                 // All layers were present.
