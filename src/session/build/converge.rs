@@ -326,6 +326,31 @@ async fn run(
     scheduler::run(plan, token, |step, token| Arc::clone(&workshop).perform(step, token)).await
 }
 
+/// Which services of a sandbox to start.
+pub struct StartRequest<'a> {
+    /// The sandbox's spec.
+    pub spec: &'a Arc<Spec>,
+    /// The sandbox's name.
+    pub name: &'a SandboxName,
+    /// Its instance id.
+    pub id: &'a SandboxId,
+    /// The services.
+    pub which: &'a BTreeSet<ServiceName>,
+    /// Whether their `pre_start` commands run.
+    pub pre_start: PreStart,
+    /// The longest time to wait for a service.
+    pub patience: Duration,
+}
+
+/// Whether the `pre_start` commands of services run that start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreStart {
+    /// Of those of which no container runs.
+    Run,
+    /// None: the services were stopped only for a moment.
+    Skip,
+}
+
 /// Starts existing services in order and waits for each. The gateway must run; secrets that it lost in a reboot are
 /// uploaded again.
 ///
@@ -333,18 +358,18 @@ async fn run(
 /// Fails if the engine fails, or if a service exits or does not get ready.
 pub async fn start(
     site: &Context,
-    spec: &Arc<Spec>,
-    name: &SandboxName,
-    id: &SandboxId,
-    which: &BTreeSet<ServiceName>,
-    patience: Duration,
+    request: &StartRequest<'_>,
     token: &CancellationToken,
 ) -> Result<(), SessionError> {
+    let StartRequest { spec, name, id, which, pre_start, patience } = *request;
     let images = observe::images(&*site.engine, spec).await?;
     let started: Vec<&Service> = which.iter().filter_map(|name| spec.services.get(name)).collect();
     let forgotten = secret_store::forgotten(&*site.engine, name, &started).await?;
     let values = Arc::new(secret_store::recall(&site.storage, id, spec, &forgotten).await?);
-    let pre_starts = pre_starts(site, spec, name, id, which).await?;
+    let pre_starts = match pre_start {
+        PreStart::Run => pre_starts(site, spec, name, id, which).await?,
+        PreStart::Skip => Vec::new(),
+    };
     let observed = plan::Observed { images, forgotten, ..plan::Observed::default() };
     let plan = plan::plan_start(spec, name, id, &observed, which, &pre_starts);
     let prober = GatewayProber::new(Arc::clone(&site.engine), identity::gateway(name.as_str()));

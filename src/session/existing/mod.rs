@@ -17,7 +17,7 @@ pub use reset::Target;
 use super::build::bake;
 use super::build::clean_stop::{stop, with_dependents};
 use super::build::clone_progress;
-use super::build::converge::{self, BuildRequest, Context, PreferredPort};
+use super::build::converge::{self, BuildRequest, Context, PreStart, PreferredPort, StartRequest};
 use super::build::host_firewall;
 use super::build::observe;
 use super::data::secret_files::Values;
@@ -209,12 +209,23 @@ impl ExistingSandbox {
     /// # Errors
     /// Fails if a service exits or does not get ready.
     pub async fn start(&self, which: &BTreeSet<ServiceName>, patience: Duration) -> Result<(), SessionError> {
+        self.start_with(which, PreStart::Run, patience).await
+    }
+
+    async fn start_with(
+        &self,
+        which: &BTreeSet<ServiceName>,
+        pre_start: PreStart,
+        patience: Duration,
+    ) -> Result<(), SessionError> {
         let token = CancellationToken::new();
         let gateway = identity::gateway(self.name.as_str());
         // A reboot of the engine's machine has created new bridges.
         host_firewall::filter(&self.keeper, &self.id, &self.site.events).await?;
         self.site.engine.start_container(&gateway).await?;
-        converge::start(&self.site, &self.spec, &self.name, &self.id, which, patience, &token).await?;
+        let (spec, name, id) = (&self.spec, &self.name, &self.id);
+        let request = StartRequest { spec, name, id, which, pre_start, patience };
+        converge::start(&self.site, &request, &token).await?;
         // This counts as a use: the keeper restarts its idle timer.
         Ok(self.keeper.touch(&self.name).await?)
     }

@@ -8,6 +8,7 @@ use super::ExistingSandbox;
 use crate::engine::identity::{self, Role};
 use crate::engine::{ContainerState, ContainerSummary, EngineError, ErrorKind, Filter, join_bounded};
 use crate::session::build::clean_stop::{disturbed, none_of_these_runs};
+use crate::session::build::converge::PreStart;
 use crate::session::error::SessionError;
 use crate::session::inspect;
 use crate::spec::ServiceName;
@@ -98,7 +99,7 @@ impl ExistingSandbox {
             self.keeper.still(still.clone()).await?;
             let kept = QuiesceHandle { present: self, still, stopped: Some(whose) };
             let outcome = work(&containers, &kept).await;
-            let started = self.start(&Self::services_of(&again), patience).await;
+            let started = self.start_with(&Self::services_of(&again), PreStart::Skip, patience).await;
             let outcome = outcome?;
             started.map(|()| outcome)
         }

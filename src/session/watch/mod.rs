@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use super::build::bake::Missing;
 use super::build::clean_stop::{in_stop_order, with_dependents};
-use super::build::converge::{self, BuildRequest};
+use super::build::converge::{self, BuildRequest, PreStart, StartRequest};
 use super::build::hooks;
 use super::error::SessionError;
 use super::event::Event;
@@ -285,7 +285,9 @@ impl Watch {
                     }
                 }
             }
-            converge::start(site, spec, name, id, which, *patience, &self.raised.token).await
+            let pre_start = PreStart::Skip;
+            let request = StartRequest { spec, name, id, which, pre_start, patience: *patience };
+            converge::start(site, &request, &self.raised.token).await
         }
         .await;
         self.end(began);
