@@ -1,4 +1,4 @@
-//! Makes single readiness attempts, and sets the pauses between them.
+//! Makes single readiness attempts.
 
 use std::time::{Duration, Instant};
 
@@ -10,33 +10,10 @@ use crate::engine::{Engine, EngineError, Exec, LogStream};
 
 /// Number of bytes of a command's output to keep.
 const TAIL: usize = 4 << 10;
-/// First pause between two attempts of a command.
-const SHORTEST: Duration = Duration::from_millis(200);
-/// Longest pause after a quick command.
-const LONGEST: Duration = Duration::from_secs(2);
-/// Longest pause after a slow command.
-const LONGEST_AFTER_SLOW: Duration = Duration::from_secs(5);
 /// Number of log chunks to read without a pause.
 const BURST: u32 = 4000;
 /// Rate limit for the chunks after that, per second.
 const PIECES_PER_SECOND: u32 = 1000;
-
-/// Pauses between attempts: they grow, and are longer than an attempt takes.
-#[derive(Debug)]
-pub(crate) struct Backoff(Duration);
-
-impl Backoff {
-    pub(crate) fn new() -> Self {
-        Self(SHORTEST)
-    }
-
-    /// The pause after an attempt of this duration.
-    pub(crate) fn pause_after(&mut self, took: Duration) -> Duration {
-        let pause = self.0.max((took * 4).min(LONGEST_AFTER_SLOW));
-        self.0 = (self.0 * 3 / 2).min(LONGEST);
-        pause
-    }
-}
 
 /// Runs a command in a container. Returns its exit code and the end of its output.
 pub(crate) async fn command(
@@ -103,16 +80,6 @@ fn owed(pieces: u32, elapsed: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_bound_and_are_longer_after_a_slow_try() {
-        let mut backoff = Backoff::new();
-        let quick: Vec<u128> =
-            (0..9).map(|_| backoff.pause_after(Duration::from_millis(40)).as_millis()).collect();
-        assert_eq!(quick, [200, 300, 450, 675, 1012, 1518, 2000, 2000, 2000]);
-        assert_eq!(Backoff::new().pause_after(Duration::from_millis(500)), Duration::from_secs(2));
-        assert_eq!(Backoff::new().pause_after(Duration::from_secs(20)), LONGEST_AFTER_SLOW);
-    }
 
     #[test]
     fn a_log_is_read_at_a_bounded_rate_once_its_beginning_was_read() {

@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{self, Backoff, LogReader};
+use super::attempt::{self, LogReader};
+use super::backoff::Backoff;
 use super::gateway_probe::GatewayProber;
 use super::log_tail::tail;
 use super::takeover::entrypoint_runs;
