@@ -1,7 +1,7 @@
 //! `cargo bench`: sandbox beside `docker compose` and beside the bare engine API, in one run on one machine.
 //!
 //! Prints ratios, for only these mean something on another machine. `SANDBOX_BENCH_ROUNDS` says how often each thing is
-//! done; the median counts. The figures after "at most" are what we promise.
+//! done; the median counts. The figures after "at most" are the limits that are checked.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark fails by panicking, and prints")]
 
@@ -13,6 +13,11 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use support::World;
+
+/// The promised ratio of a warm `up` to `docker compose up --wait`.
+const WARM_UP_PROMISE: f64 = 0.20;
+/// The limit that this benchmark checks. It is wider than the promise, for machines that do other work at the same time.
+const WARM_UP_LIMIT: f64 = 0.30;
 
 /// The same three services for both, seeded from the same files.
 const SANDBOX: &str = r#"
@@ -108,7 +113,13 @@ fn against_compose(rounds: usize) {
         their_down.push(compose(&["down", "-v", "-t", "0"]));
     }
     let their_up = median(their_up);
-    ratio("warm `up` of db + cache + web / `docker compose up --wait`", median(up), their_up, Some(0.30));
+    ratio(
+        "warm `up` of db + cache + web / `docker compose up --wait`",
+        median(up),
+        their_up,
+        Some(WARM_UP_LIMIT),
+    );
+    println!("  (promised: {WARM_UP_PROMISE:.2})");
     ratio("first `up`, which bakes / the same", first, their_up, None);
     ratio("`down` / `docker compose down -v -t 0`", median(down), median(their_down), None);
 }
