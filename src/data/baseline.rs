@@ -202,7 +202,7 @@ mod tests {
         let mut db = service("db");
         db.mounts.push(mount("pgdata", "/var/lib/postgresql/data"));
         db.seed.push(Seed::Sql(SqlSeed {
-            pattern: "*.sql".to_owned(),
+            patterns: vec!["*.sql".into()],
             files: vec!["/repo/a.sql".into()],
             database: None,
             user: None,

@@ -85,7 +85,7 @@ impl Mover {
     }
 
     fn seed(&self, seed: &mut Seed) {
-        seed.kind_mut().files_mut().into_iter().for_each(|file| self.path(file));
+        seed.kind_mut().paths_mut().into_iter().for_each(|file| self.path(file));
     }
 }
 

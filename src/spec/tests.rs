@@ -115,6 +115,21 @@ fn every_good_spec_loads_and_survives_being_written_as_yaml_and_as_json() {
 }
 
 #[test]
+fn a_spec_that_is_moved_with_its_project_keeps_no_path_of_its_old_folder() {
+    for mut request in good() {
+        request.allow_host_access = HostAccess::Allowed;
+        request.refusals = Refusals::Warn;
+        let mut spec = load(&request).unwrap().spec;
+        let folder = format!("{}/", spec.folder.display());
+        relocate(&mut spec, Path::new(ANYWHERE));
+        spec.extensions.clear();
+        let stored = serde_json::to_string_pretty(&spec).unwrap();
+        let kept: Vec<&str> = stored.lines().filter(|line| line.contains(&folder)).collect();
+        assert!(kept.is_empty(), "{folder}: {kept:#?}");
+    }
+}
+
+#[test]
 fn our_own_words_arrive_in_the_model() {
     let loaded = load(&request(&fixtures().join("ours"))).unwrap();
     let spec = &loaded.spec;

@@ -267,7 +267,7 @@ mod tests {
         }
         let mut spec = spec(folder.path());
         spec.services.get_mut("db").unwrap().seed.push(Seed::Sql(crate::spec::SqlSeed {
-            pattern: "migrations/*/up.sql".to_owned(),
+            patterns: vec!["migrations/*/up.sql".into()],
             files: files.to_vec(),
             database: None,
             user: None,

@@ -30,10 +30,10 @@ pub enum SeedError {
         source: std::io::Error,
     },
     /// No file matches a pattern.
-    #[error("no file matches the seed `{pattern}`")]
+    #[error("no file matches the seed `{patterns}`")]
     NoMatch {
-        /// The pattern as written.
-        pattern: String,
+        /// The patterns as written.
+        patterns: String,
     },
     /// The database client of an image is not known.
     #[error("it is not known how to run SQL in image `{image}`")]

@@ -13,7 +13,8 @@ pub(super) fn commands(
     image: &Image,
 ) -> Result<Vec<SeedCommand>, SeedError> {
     if seed.files.is_empty() {
-        return Err(SeedError::NoMatch { pattern: seed.pattern.clone() });
+        let patterns: Vec<_> = seed.patterns.iter().map(|pattern| pattern.display().to_string()).collect();
+        return Err(SeedError::NoMatch { patterns: patterns.join(", ") });
     }
     let reference = service.image().unwrap_or_default();
     let client = SqlClient::of(reference, image)

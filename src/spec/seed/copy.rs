@@ -66,7 +66,7 @@ impl SeedKind for CopySeed {
         vec![&self.source]
     }
 
-    fn files_mut(&mut self) -> Vec<&mut PathBuf> {
+    fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
         vec![&mut self.source]
     }
 

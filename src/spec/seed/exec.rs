@@ -57,7 +57,7 @@ impl SeedKind for ExecSeed {
         self.stdin.iter().map(PathBuf::as_path).collect()
     }
 
-    fn files_mut(&mut self) -> Vec<&mut PathBuf> {
+    fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
         self.stdin.iter_mut().collect()
     }
 

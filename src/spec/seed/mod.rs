@@ -33,8 +33,8 @@ pub trait SeedKind {
     fn at(&self) -> &At;
     /// The files of this machine that it reads. Their content is part of a baseline's key.
     fn files(&self) -> Vec<&Path>;
-    /// The same files, to be moved with the project.
-    fn files_mut(&mut self) -> Vec<&mut PathBuf>;
+    /// Its paths on this machine, to be moved with the project.
+    fn paths_mut(&mut self) -> Vec<&mut PathBuf>;
     /// The stored snapshot that it reads.
     fn stored_snapshot(&self) -> Option<&str> {
         None

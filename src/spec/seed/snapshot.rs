@@ -67,7 +67,7 @@ impl SeedKind for SnapshotSeed {
         }
     }
 
-    fn files_mut(&mut self) -> Vec<&mut PathBuf> {
+    fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
         match &mut self.snapshot {
             SnapshotRef::File(file) => vec![file],
             SnapshotRef::Stored(_) => Vec::new(),

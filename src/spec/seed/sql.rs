@@ -17,8 +17,9 @@ use crate::spec::schema::shape::{one_or_more, text};
 /// Runs SQL with the image's own client, once the service is ready.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SqlSeed {
-    /// The pattern in the spec, for messages and the baseline's key.
-    pub pattern: String,
+    /// The patterns in the spec, for messages.
+    #[serde(default)]
+    pub patterns: Vec<PathBuf>,
     /// The matching files: absolute, sorted, optionally compressed (`.gz`, `.zst`).
     pub files: Vec<PathBuf>,
     /// The database, if not the image's default.
@@ -56,9 +57,9 @@ fn read(reader: &Reader<'_>, fields: &Fields<'_>, at: At) -> Option<Seed> {
         None => sql.scalar().map(|text| (text, sql.span)).into_iter().collect(),
     };
     let files = patterns.iter().flat_map(|(text, span)| matching(reader, text, *span)).collect();
-    let pattern: Vec<&str> = patterns.iter().map(|(text, _)| text.as_str()).collect();
+    let patterns = patterns.into_iter().map(|(text, _)| PathBuf::from(text)).collect();
     let (database, user) = (fields.text("database"), fields.text("user"));
-    Some(Seed::Sql(SqlSeed { pattern: pattern.join(" "), files, database, user, at }))
+    Some(Seed::Sql(SqlSeed { patterns, files, database, user, at }))
 }
 
 /// The files that match a pattern, sorted.
@@ -92,12 +93,13 @@ impl SeedKind for SqlSeed {
         self.files.iter().map(PathBuf::as_path).collect()
     }
 
-    fn files_mut(&mut self) -> Vec<&mut PathBuf> {
-        self.files.iter_mut().collect()
+    fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        self.files.iter_mut().chain(&mut self.patterns).collect()
     }
 
     fn describe(&self, path: &dyn Fn(&Path) -> String) -> String {
-        format!("sql {}", path(Path::new(&self.pattern)))
+        let patterns: Vec<String> = self.patterns.iter().map(|pattern| path(pattern)).collect();
+        format!("sql {}", patterns.join(", "))
     }
 
     fn render(&self) -> Json {
