@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::agent::image::ImageError;
 use crate::agent::protocol::{Refusal, RefusalKind};
 use crate::engine::{EngineError, ErrorKind};
+use crate::storage::StorageKind;
 
 /// Why a request to the keeper, or starting the keeper, failed.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,16 @@ pub enum KeeperError {
         /// The cause.
         source: io::Error,
     },
+    /// The keeper serves no storage, or another kind than the requested one.
+    #[error("{}: {cause}", storage_failure(*requested))]
+    Storage {
+        /// The kind that `SANDBOX_STORAGE` requests.
+        requested: Option<StorageKind>,
+        /// The kind that the keeper serves.
+        served: Option<StorageKind>,
+        /// The cause.
+        cause: String,
+    },
     /// An environment variable has an invalid value.
     #[error("{variable}: {cause}")]
     Setting {
@@ -63,6 +74,13 @@ pub enum KeeperError {
         /// What is wrong.
         cause: String,
     },
+}
+
+fn storage_failure(requested: Option<StorageKind>) -> String {
+    match requested {
+        Some(kind) => format!("SANDBOX_STORAGE=`{kind}` does not work"),
+        None => "no storage works".to_owned(),
+    }
 }
 
 /// The operation in [`KeeperError::Engine`] when the keeper's container could not be started.
@@ -98,6 +116,13 @@ impl KeeperError {
                 Some("update sandbox, or run `sandbox down --all` with the later one".to_owned())
             }
             Self::Silent { .. } => Some(ELSEWHERE.to_owned()),
+            Self::Storage { served: Some(_), .. } => {
+                Some("unset SANDBOX_STORAGE, or end those sandboxes first (`sandbox ls`)".to_owned())
+            }
+            Self::Storage { requested: Some(_), .. } => {
+                Some("unset SANDBOX_STORAGE to use the best kind that works".to_owned())
+            }
+            Self::Storage { .. } => Some("`sandbox doctor` checks what each kind needs".to_owned()),
             Self::Lost { .. } | Self::Answer(_) | Self::Process { .. } | Self::Setting { .. } => None,
         }
     }

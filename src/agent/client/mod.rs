@@ -266,12 +266,11 @@ impl Keeper {
     }
 
     /// Returns the storage that the keeper serves.
+    ///
+    /// # Errors
+    /// Fails if the keeper serves none, or another kind than `SANDBOX_STORAGE` requests.
     pub fn storage(&self) -> Result<Arc<dyn Storage>, KeeperError> {
-        let Some(kind) = self.greeting.storage else {
-            let refused = self.greeting.storage_refused.iter().map(|(kind, why)| format!("`{kind}`: {why}"));
-            let cause = refused.collect::<Vec<_>>().join("; ");
-            return Err(KeeperError::Setting { variable: "SANDBOX_STORAGE", cause });
-        };
+        let kind = served_storage(self.starter.options.storage, &self.greeting)?;
         Ok(Arc::new(RemoteStorage::new(kind, self.clone())))
     }
 
@@ -310,6 +309,18 @@ impl Transport for Keeper {
     }
 }
 
+fn served_storage(requested: Option<StorageKind>, greeting: &Greeting) -> Result<StorageKind, KeeperError> {
+    let cause = match greeting.storage {
+        Some(served) if requested.is_none_or(|kind| kind == served) => return Ok(served),
+        Some(served) => format!("sandboxes of this engine use the storage `{served}`"),
+        None => {
+            let causes = greeting.storage_refused.iter().map(|(_, cause)| cause.as_str());
+            causes.collect::<Vec<_>>().join("; ")
+        }
+    };
+    Err(KeeperError::Storage { requested, served: greeting.storage, cause })
+}
+
 fn given_up() -> KeeperError {
     KeeperError::Lost { cause: "the connection was given up".to_owned() }
 }
@@ -329,4 +340,32 @@ fn copy_folder(from: &Path, into: &Folder) -> std::io::Result<()> {
 
 fn is_tag(path: &Path) -> bool {
     path == Path::new(super::keeper::store::TAG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::protocol::Build;
+
+    #[test]
+    fn a_storage_setting_that_cannot_be_kept_is_reported_with_its_cause() {
+        let mut greeting = Greeting {
+            build: Build::default(),
+            storage: None,
+            storage_refused: vec![(StorageKind::Pool, "no Btrfs".to_owned())],
+            sandboxes: 0,
+            groups: None,
+            groups_refused: None,
+        };
+        for kind in [StorageKind::Pool, StorageKind::Reflink, StorageKind::Copy] {
+            let error = served_storage(Some(kind), &greeting).unwrap_err();
+            assert_eq!(error.to_string(), format!("SANDBOX_STORAGE=`{kind}` does not work: no Btrfs"));
+            assert!(error.hint().unwrap().starts_with("unset SANDBOX_STORAGE"));
+        }
+        assert_eq!(served_storage(None, &greeting).unwrap_err().to_string(), "no storage works: no Btrfs");
+        greeting.storage = Some(StorageKind::Copy);
+        assert_eq!(served_storage(None, &greeting).unwrap(), StorageKind::Copy);
+        let error = served_storage(Some(StorageKind::Pool), &greeting).unwrap_err();
+        assert!(error.to_string().ends_with("sandboxes of this engine use the storage `copy`"), "{error}");
+    }
 }

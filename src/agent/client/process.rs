@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 
 use sha2::{Digest, Sha256};
 use tokio::net::UnixStream;
@@ -30,6 +31,7 @@ impl Starter {
             let keeper = self.options.scope.keeper();
             self.alone(&keeper, "a keeper in a container serves this engine: unset it").await?;
             self.spawn(&places).await?;
+            self.started.store(true, Ordering::Relaxed);
             return Ok(Step::Again("it was just started".to_owned()));
         };
         match self.greet(Wire::of_socket(socket)).await? {

@@ -4,6 +4,7 @@
 //! fails because another client was faster is retried.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -46,6 +47,8 @@ pub(super) struct Starter {
     pub(super) options: Options,
     pub(super) post: ContainerRole,
     ready: OnceCell<(EngineInfo, Payload)>,
+    /// Whether this client has started a keeper, so that the keeper's storage is what the options ask for, if possible.
+    pub(super) started: AtomicBool,
 }
 
 /// The result of one attempt.
@@ -89,12 +92,16 @@ impl Dial for Starter {
 
 impl Starter {
     pub(super) fn new(engine: Arc<dyn Engine>, options: Options) -> Self {
-        Self { engine, options, post: ContainerRole::Keeper, ready: OnceCell::new() }
+        Self::of_role(engine, options, ContainerRole::Keeper)
     }
 
     pub(super) fn of_storage_server(engine: Arc<dyn Engine>, options: Options) -> Self {
         let options = Options { place: KeeperPlacement::Container, ..options };
-        Self { engine, options, post: ContainerRole::StorageServer, ready: OnceCell::new() }
+        Self::of_role(engine, options, ContainerRole::StorageServer)
+    }
+
+    fn of_role(engine: Arc<dyn Engine>, options: Options, post: ContainerRole) -> Self {
+        Self { engine, options, post, ready: OnceCell::new(), started: AtomicBool::new(false) }
     }
 
     /// Returns the container, if there is one.
@@ -183,8 +190,9 @@ impl Starter {
             let version = greeting.build.version.map(|it| it.to_string()).join(".");
             return Err(KeeperError::TooNew { version });
         }
-        let wished = self.options.storage.is_none() || self.options.storage == greeting.storage;
-        if greeting.build < *own || (!wished && greeting.sandboxes == 0) {
+        let restart =
+            restarts_for_storage(self.options.storage, &greeting, self.started.load(Ordering::Relaxed));
+        if greeting.build < *own || restart {
             return Ok(Greeted::Replace(Box::new(wire)));
         }
         Ok(Greeted::Well(Box::new((wire, greeting))))
@@ -214,6 +222,7 @@ impl Starter {
             let container = self.description(&made_of, socket);
             match self.create_and_start(&container).await {
                 Ok(()) => {
+                    self.started.store(true, Ordering::Relaxed);
                     let _ = image::remove_older(&self.engine, payload.build()).await;
                     return Ok(Step::Again("it was just started".to_owned()));
                 }
@@ -228,7 +237,8 @@ impl Starter {
             let why = Err(format!("the engine does not let the keeper have them: {}", in_full(error)));
             return Box::pin(self.create(powers, &why)).await;
         }
-        if powers == Powers::Pool && self.options.storage.is_none() {
+        // A keeper that must have a pool reports to its clients that it has none.
+        if powers == Powers::Pool {
             tracing::debug!(?refused, "the engine refuses what a pool needs");
             let groups = self.groups(info);
             return Box::pin(self.create(Powers::None, &groups)).await;
@@ -315,6 +325,14 @@ impl Starter {
     }
 }
 
+/// Whether a restarted keeper may serve the requested kind of storage where this one does not. A keeper that this client
+/// started has tried already.
+fn restarts_for_storage(requested: Option<StorageKind>, greeting: &Greeting, started: bool) -> bool {
+    let served = requested.is_none() || requested == greeting.storage;
+    let tried = started && greeting.storage.is_none();
+    !served && !tried && greeting.sandboxes == 0
+}
+
 /// The result of the greeting.
 pub(super) enum Greeted {
     /// A compatible keeper.
@@ -346,5 +364,34 @@ fn unless_raced(result: Result<(), EngineError>, doing: &'static str) -> Result<
         Ok(()) => Ok(None),
         Err(error) if is_a_race(&error) => Ok(Some(in_full(&error))),
         Err(source) => Err(KeeperError::Engine { doing, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::protocol::Build;
+
+    fn greeting(storage: Option<StorageKind>, sandboxes: usize) -> Greeting {
+        Greeting {
+            build: Build::default(),
+            storage,
+            storage_refused: Vec::new(),
+            sandboxes,
+            groups: None,
+            groups_refused: None,
+        }
+    }
+
+    #[test]
+    fn a_keeper_restarts_for_a_storage_that_it_does_not_serve_unless_it_has_tried() {
+        let reflink = Some(StorageKind::Reflink);
+        let copy = Some(StorageKind::Copy);
+        assert!(!restarts_for_storage(None, &greeting(copy, 0), false));
+        assert!(!restarts_for_storage(reflink, &greeting(reflink, 0), false));
+        assert!(restarts_for_storage(reflink, &greeting(copy, 0), true));
+        assert!(restarts_for_storage(reflink, &greeting(None, 0), false));
+        assert!(!restarts_for_storage(reflink, &greeting(None, 0), true));
+        assert!(!restarts_for_storage(reflink, &greeting(copy, 1), false));
     }
 }
