@@ -1,6 +1,8 @@
 //! The files of a release: `fixtures/release/package` makes them, its `install.sh` installs and removes them, and
 //! installs nothing that the project did not sign.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

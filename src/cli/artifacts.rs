@@ -25,12 +25,12 @@ const FOLDER: &str = "sandbox-artifacts";
 
 /// Opens the target folder for a sandbox's files. A folder named by the user may be a symbolic link. Below it, and
 /// below the working directory, links are not followed, because a service may have created them.
-fn destination(context: &Context, into: Option<&Path>, name: &SandboxName) -> std::io::Result<Folder> {
+fn destination(into: Option<&Path>, name: &SandboxName) -> std::io::Result<Folder> {
     let name = Path::new(name.as_str());
     if let Some(into) = into.filter(|into| *into != Path::new(FOLDER)) {
         Folder::make(into)?.make_below(name)
     } else {
-        let here = context.folder().map_err(|error| std::io::Error::other(error.to_string()))?;
+        let here = Context::folder().map_err(|error| std::io::Error::other(error.to_string()))?;
         Folder::open(&here)?.make_below(&Path::new(FOLDER).join(name))
     }
 }
@@ -61,7 +61,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         return Err(Failure::failed(format!("sandbox `{name}` left nothing behind"), hint));
     };
     let shown = args.into.as_deref().unwrap_or(Path::new(FOLDER)).join(name.as_str());
-    let folder = destination(context, args.into.as_deref(), &name)
+    let folder = destination(args.into.as_deref(), &name)
         .map_err(|error| Failure::failed(format!("cannot write to `{}`: {error}", shown.display()), None))?;
     keeper.bring(last, folder).await?;
     out.line(&shown.display().to_string());

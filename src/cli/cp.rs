@@ -95,7 +95,7 @@ impl Args {
                 }
             }
             (End::Service { .. }, End::Here(here)) => {
-                let here = absolute(context, here)?;
+                let here = absolute(here)?;
                 let writable = sighting.writable_folders();
                 copy::out(engine, service, container, path, &here, &writable, links, owners).await?;
             }
@@ -104,7 +104,7 @@ impl Args {
                 copy::unpack_into(engine, container, path, Box::pin(stdin)).await?;
             }
             (End::Here(here), _) => {
-                copy::into(engine, container, &absolute(context, here)?, path, links, owners).await?;
+                copy::into(engine, container, &absolute(here)?, path, links, owners).await?;
             }
         }
         Ok(Exit::Done)
@@ -112,11 +112,11 @@ impl Args {
 }
 
 /// The absolute path; a trailing `/` or `/.` is kept.
-fn absolute(context: &Context, path: &Path) -> Result<PathBuf, Failure> {
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     if path.is_absolute() {
         return Ok(path.to_owned());
     }
-    let mut whole = context.folder()?.into_os_string();
+    let mut whole = Context::folder()?.into_os_string();
     whole.push("/");
     whole.push(path);
     Ok(PathBuf::from(whole))

@@ -94,14 +94,14 @@ impl From<CacheKind> for Cache {
 
 /// Runs `init`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
-    let folder = context.folder()?;
+    let folder = Context::folder()?;
     let asker = Asker::new(args.yes);
     let Some(sketch) = asker.on_its_own(move |asker| sketch(&args, &folder, asker)).await else {
         return Ok(Exit::Interrupted);
     };
     let Some((sketch, print)) = sketch? else { return Ok(Exit::Failed) };
     let text = sketch.to_string();
-    let folder = context.folder()?;
+    let folder = Context::folder()?;
     let loaded = write(context, &folder, &text, print)?;
     tell(context, &folder, &loaded, print);
     Ok(Exit::Done)

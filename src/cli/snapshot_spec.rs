@@ -81,7 +81,7 @@ pub(super) async fn loaded(
     let mut kept = without_seeds(kept);
     if foreign {
         kept.files.clear();
-        spec::relocate(&mut kept, &context.folder()?);
+        spec::relocate(&mut kept, &Context::folder()?);
         missing_files(&kept)?;
         tell_of_the_folder(&kept);
         use_images(context, &mut kept, &manifest).await?;
@@ -125,7 +125,7 @@ fn of_checkout(
     services: &[String],
     kept: &Spec,
 ) -> Result<Option<Loaded>, Failure> {
-    let Some(files) = spec::files_for(&context.folder()?) else { return Ok(None) };
+    let Some(files) = spec::files_for(&Context::folder()?) else { return Ok(None) };
     let shown = files.first().map(|file| file.display().to_string()).unwrap_or_default();
     // The project can be identified even if the spec has errors.
     let Ok(looked_at) = context.load(options, &[], Refusals::Warn) else { return Ok(None) };

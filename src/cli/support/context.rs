@@ -82,7 +82,7 @@ impl Context {
     ///
     /// # Errors
     /// Fails if it has been removed.
-    pub fn folder(&self) -> Result<PathBuf, Failure> {
+    pub fn folder() -> Result<PathBuf, Failure> {
         Ok(std::env::current_dir()?)
     }
 
@@ -111,7 +111,7 @@ impl Context {
     ) -> Result<LoadRequest, Failure> {
         let SpecOptions { files, mut env_files, profiles, project_directory, allow_host_access } =
             self.spec_options(options);
-        let mut folder = self.folder()?;
+        let mut folder = Self::folder()?;
         if env_files.is_empty() {
             let listed = std::env::var("COMPOSE_ENV_FILES").unwrap_or_default();
             env_files = listed.split(',').filter(|file| !file.is_empty()).map(PathBuf::from).collect();
@@ -153,7 +153,7 @@ impl Context {
     /// # Errors
     /// Fails if there is none, or more than one.
     pub fn choose<'a>(&self, sightings: &'a [ObservedSandbox]) -> Result<&'a ObservedSandbox, Failure> {
-        let folder = self.folder()?;
+        let folder = Self::folder()?;
         let derived = if self.globals.name.is_some() { None } else { self.derived_name() };
         let choice = Choice { name: self.globals.name.as_ref(), derived: derived.as_ref(), folder: &folder };
         inspect::choose(sightings, &choice).map_err(Failure::from)
@@ -164,7 +164,7 @@ impl Context {
     /// # Errors
     /// Fails if there is none, and lists others that were created from the folder.
     pub fn own<'a>(&self, sightings: &'a [ObservedSandbox]) -> Result<&'a ObservedSandbox, Failure> {
-        let folder = self.folder()?;
+        let folder = Self::folder()?;
         let derived = if self.globals.name.is_some() { None } else { self.derived_name() };
         let choice = Choice { name: self.globals.name.as_ref(), derived: derived.as_ref(), folder: &folder };
         inspect::own(sightings, &choice).map_err(Failure::from)
@@ -183,7 +183,7 @@ impl Context {
     pub async fn spec_here(&self, options: &SpecOptions) -> Result<Spec, Failure> {
         let named =
             !self.spec_options(options).files.is_empty() || std::env::var_os("COMPOSE_FILE").is_some();
-        let folder = self.spec_options(options).project_directory.map_or_else(|| self.folder(), Ok)?;
+        let folder = self.spec_options(options).project_directory.map_or_else(Self::folder, Ok)?;
         if named || spec::files_for(&folder).is_some() {
             return Ok(self.load(options, &[], Refusals::Warn)?.spec);
         }

@@ -75,6 +75,5 @@ async fn play(
             }
             0
         }
-        Script::Hang => std::future::pending().await,
     }
 }

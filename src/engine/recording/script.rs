@@ -9,12 +9,8 @@ pub enum Behaviour {
     Runs,
     /// It exits immediately with this code.
     Exits(i64),
-    /// It writes this and exits immediately.
-    WritesAndExits(String, i64),
     /// It runs and ignores its stop signal, so that a stop ends in a kill (code 137).
     IgnoresStop,
-    /// The engine fails to start it, with this message.
-    CannotStart(String),
 }
 
 /// An interactive command: it gets its stdin to read and its stdout to write, and exits with 0 by dropping them.
@@ -33,18 +29,11 @@ pub enum Script {
     },
     /// It is interactive.
     Serve(Serve),
-    /// It writes nothing and never exits.
-    Hang,
 }
 
 impl Script {
     /// A command that writes this to stdout and exits with this code.
     pub fn answer(stdout: &str, code: i64) -> Self {
         Self::Answer { stdout: stdout.to_owned(), stderr: String::new(), code }
-    }
-
-    /// A command that writes this to stderr and exits with this code.
-    pub fn fail(stderr: &str, code: i64) -> Self {
-        Self::Answer { stdout: String::new(), stderr: stderr.to_owned(), code }
     }
 }

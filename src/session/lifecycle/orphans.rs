@@ -97,7 +97,7 @@ mod tests {
         }
         let mut now = spec(&["web"]);
 
-        assert_eq!(add(&mut now, &before, &BTreeSet::from([old.clone()])), [old.clone()]);
+        assert_eq!(add(&mut now, &before, &BTreeSet::from([old.clone()])), std::slice::from_ref(&old));
 
         let kept: Vec<_> = now.services.get(&old).unwrap().depends_on.keys().cloned().collect();
         assert_eq!(kept, [web]);

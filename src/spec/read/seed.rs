@@ -19,13 +19,10 @@ impl Reader<'_> {
             let inner = Fields::of(self.log, node, format!("a seed of {}", fields.what))?;
             let kind =
                 SYNTAX.iter().filter(|kind| accepted(kind)).find(|kind| inner.node(kind.key).is_some());
-            let seed = match kind {
-                Some(kind) => (kind.read)(self, &inner, self.log.at(node.span)),
-                None => {
-                    self.no_kind(&inner, &accepted, other);
-                    None
-                }
-            };
+            if kind.is_none() {
+                self.no_kind(&inner, &accepted, other);
+            }
+            let seed = kind.and_then(|kind| (kind.read)(self, &inner, self.log.at(node.span)));
             inner.finish();
             seed
         });

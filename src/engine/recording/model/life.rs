@@ -2,15 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-
 use super::Model;
 use super::refuse;
 use crate::engine::recording::now;
 use crate::engine::recording::script::Behaviour;
 use crate::engine::{
-    ContainerState, CreateContainer, ErrorKind, Health, HealthStatus, HealthTest, LogChunk, ObjectKind,
-    PublishedPort, Result, StdStream,
+    ContainerState, CreateContainer, ErrorKind, Health, HealthStatus, HealthTest, ObjectKind, PublishedPort,
+    Result,
 };
 
 impl Model {
@@ -20,10 +18,6 @@ impl Model {
             return Ok(());
         }
         let behaviour = self.behaviour(&self.containers[index].create);
-        if let Behaviour::CannotStart(words) = behaviour {
-            self.containers[index].seen.error.clone_from(&words);
-            return refuse("start", ObjectKind::Container, name, ErrorKind::Other, words);
-        }
         let ports = self.bind_ports(index)?;
         let seen = &mut self.containers[index].seen;
         seen.ports = ports;
@@ -35,13 +29,8 @@ impl Model {
             checked.then(|| Health { status: HealthStatus::Starting, failing_streak: 0, log: Vec::new() });
         let (id, name, labels) = (seen.id.clone(), seen.name.clone(), seen.labels.clone());
         self.tell(ObjectKind::Container, "start", &id, &name, labels);
-        match behaviour {
-            Behaviour::Exits(code) => self.exit(&name, code),
-            Behaviour::WritesAndExits(text, code) => {
-                self.write(&name, StdStream::Stderr, &text);
-                self.exit(&name, code);
-            }
-            _ => {}
+        if let Behaviour::Exits(code) = behaviour {
+            self.exit(&name, code);
         }
         Ok(())
     }
@@ -136,12 +125,5 @@ impl Model {
         }
         seen.state = to;
         Ok(())
-    }
-
-    fn write(&mut self, name: &str, stream: StdStream, text: &str) {
-        if let Ok(kept) = self.kept(name, "write") {
-            let bytes = Bytes::copy_from_slice(text.as_bytes());
-            kept.logs.push((now(), LogChunk { stream, bytes, starts_message: false }));
-        }
     }
 }
