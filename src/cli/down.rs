@@ -7,7 +7,7 @@ use crate::agent::protocol::{Reason, RefusalKind};
 use crate::engine::{Engine, join_bounded};
 use crate::plan;
 use crate::session::event::{Event, Removed};
-use crate::session::lifecycle::teardown::Teardown;
+use crate::session::lifecycle::teardown::{Teardown, TeardownCause};
 use crate::session::{existing, inspect};
 use crate::spec::{SandboxName, Spec};
 use clap_complete::engine::ArgValueCandidates;
@@ -87,6 +87,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
                 spec,
                 stop_timeout: args.timeout.map(Duration::from_secs),
                 follower: None,
+                artifacts: None,
+                cause: TeardownCause::Other,
             });
         }
     }

@@ -2,10 +2,10 @@
 
 use super::build_options::BuildOptions;
 use super::command::{Command, CommandTarget};
-use super::run::{build, visit};
+use super::run::{build, finish, start, visit};
 use super::{Context, Exit, Failure, SpecOptions};
 use crate::agent::protocol::LeaseStatus;
-use crate::session::lifecycle::open::Which;
+use crate::session::lifecycle::open::UpOptions;
 use crate::spec::SandboxName;
 
 /// Arguments of `shell`.
@@ -20,11 +20,13 @@ pub struct Args {
 /// Runs `shell`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-    let command = Command::new(CommandTarget::Host, vec![shell]);
-    match held_elsewhere(context).await? {
-        Some(name) => visit(&name, command, context).await,
-        None => build(&args.spec, &args.build, None, command, Which::Named, context).await,
-    }
+    let start = start(Command::new(CommandTarget::Host, vec![shell]), None);
+    let reporting = context.reporter();
+    let outcome = match held_elsewhere(context).await? {
+        Some(name) => visit(&name, start, reporting, context).await,
+        None => build(&args.spec, &args.build, None, start, UpOptions::default(), reporting, context).await,
+    };
+    finish(outcome, context)
 }
 
 /// The sandbox of the folder, if another session holds its lease.

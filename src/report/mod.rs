@@ -4,6 +4,7 @@
 //! error. A closed pipe is not an error.
 
 pub mod amount;
+pub mod ci;
 pub mod error;
 pub mod graph;
 mod json;
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 
 use crate::session::event::{Event, EventReceiver, Recorded};
 
+use ci::groups::{GroupedLog, LogFolding};
 use logs::{LogFormat, LogPrinter};
 pub use output::Output;
 
@@ -89,6 +91,20 @@ pub fn to_stderr(progress: Progress, logs: LogFormat) -> Box<dyn Reporter> {
         Progress::Auto | Progress::Plain => Box::new(plain::Plain::new(output, clock, logs)),
         Progress::Json => Box::new(json::Json::new(output, clock)),
         Progress::Quiet => Box::new(quiet::Quiet::new(output, logs)),
+    }
+}
+
+/// Creates the renderer of a run. Off a terminal it folds the log where the CI service can do that, and is brief
+/// elsewhere.
+pub fn of_run(progress: Progress, folding: Option<LogFolding>) -> Box<dyn Reporter> {
+    if progress != Progress::Auto || console::Term::stderr().is_term() {
+        return to_stderr(progress, LogFormat::default());
+    }
+    let logs = LogPrinter::new(Output::stdout(), LogFormat::default());
+    let plain = plain::Plain::new(Output::stderr(), Clock::start(), logs);
+    match folding {
+        Some(folding) => Box::new(GroupedLog::new(plain, Output::stderr(), Clock::start(), folding)),
+        None => Box::new(plain.with_detail(plain::Detail::Brief)),
     }
 }
 

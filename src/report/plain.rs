@@ -1,6 +1,7 @@
 //! The `plain` renderer: one line per message, no timestamps, no cursor movement. For CI and pipes.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::messages::{self, Fact, Severity};
 use super::style::{Glyph, OutputStyle, Tint};
@@ -19,8 +20,21 @@ pub struct Plain {
     output: Output,
     clock: Clock,
     logs: LogPrinter,
+    detail: Detail,
     told: HashMap<String, LastShown>,
 }
+
+/// How much is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Every message.
+    All,
+    /// No details: no finished steps, no short waits, no output of builds that succeed.
+    Brief,
+}
+
+/// A wait that is shorter is a detail.
+const LONG_WAIT: Duration = Duration::from_secs(5);
 
 /// The last message that was printed for a wait or a pull.
 struct LastShown {
@@ -32,13 +46,45 @@ struct LastShown {
 impl Plain {
     /// Creates a renderer on `output` that prints logs with `logs`.
     pub fn new(output: Output, clock: Clock, logs: LogPrinter) -> Self {
-        Self { output, clock, logs, told: HashMap::new() }
+        Self { output, clock, logs, detail: Detail::All, told: HashMap::new() }
+    }
+
+    /// The same renderer with less or more detail.
+    #[must_use]
+    pub fn with_detail(self, detail: Detail) -> Self {
+        Self { detail, ..self }
     }
 
     fn tell(&mut self, event: &Event) {
+        let shown = |fact: &Fact| self.detail == Detail::All || fact.weight != Severity::Detail;
+        if let Some(fact) = messages::fact(event).filter(shown) {
+            self.show(&fact);
+        }
+    }
+
+    fn show(&mut self, fact: &Fact) {
         let look = self.output.look();
-        for line in messages::fact(event).iter().flat_map(|fact| lines(look, fact)) {
+        for line in lines(look, fact) {
             self.output.line(&line);
+        }
+    }
+
+    /// Handles the events of which a brief output shows another part than a complete one.
+    fn tell_briefly(&mut self, event: &Event) {
+        match event {
+            Event::Plan { .. } => {}
+            Event::Up { name, elapsed, .. } => {
+                self.output.line(&format!("sandbox `{name}` is up after {}", amount::duration(*elapsed)));
+            }
+            Event::Waiting { service, what, since, .. } => {
+                if *since >= LONG_WAIT
+                    && self.is_news(format!("wait {service}"), what, since.as_secs())
+                    && let Some(fact) = messages::fact(event)
+                {
+                    self.show(&fact);
+                }
+            }
+            other => self.tell(other),
         }
     }
 
@@ -67,6 +113,11 @@ impl Reporter for Plain {
         match event {
             Event::Log { service, replica, time, line, .. } => {
                 self.logs.print(&LogLine { service, replica: *replica, time: *time, text: line });
+            }
+            Event::Plan { .. } | Event::Up { .. } | Event::Waiting { .. } | Event::BuildFailed { .. }
+                if self.detail == Detail::Brief =>
+            {
+                self.tell_briefly(event);
             }
             Event::Plan { steps } => {
                 self.output.line(&format!("plan: {}", amount::count(steps.len(), "step")));
@@ -123,7 +174,7 @@ pub fn lines(look: OutputStyle, fact: &Fact) -> Vec<String> {
         format!("{}: ", look.paint(Tint::Strong, &fact.subject))
     };
     let mut lines = vec![format!("{lead}{subject}{}", fact.text)];
-    lines.extend(fact.below.iter().map(|line| format!("  {line}")));
+    lines.extend(fact.below.iter().map(|line| format!("  | {line}")));
     if let Some(hint) = &fact.hint {
         lines.push(format!("  {} {hint}", look.mark(Glyph::Arrow)));
     }
@@ -138,10 +189,14 @@ mod tests {
     use crate::report::test_events;
 
     fn told(events: &[Event]) -> String {
+        told_with(Detail::All, events)
+    }
+
+    fn told_with(detail: Detail, events: &[Event]) -> String {
         let memory = Memory::default();
         let output = || Output::new(Box::new(memory.clone()), OutputStyle::BARE);
         let logs = LogPrinter::new(output(), LogFormat::default());
-        let mut plain = Plain::new(output(), test_events::clock(), logs);
+        let mut plain = Plain::new(output(), test_events::clock(), logs).with_detail(detail);
         for event in events {
             plain.event(event);
         }
@@ -157,5 +212,10 @@ mod tests {
     #[test]
     fn a_failure_shows_the_log_and_who_waited_and_the_way_out() {
         insta::assert_snapshot!(told(&test_events::of_a_failure()));
+    }
+
+    #[test]
+    fn a_brief_output_has_no_steps_and_only_long_waits() {
+        insta::assert_snapshot!(told_with(Detail::Brief, &test_events::of_an_up()));
     }
 }

@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::engine::identity::{self, Scope};
-use crate::engine::{ContainerState, Engine, Exec};
+use crate::engine::{ContainerState, Engine, Exec, StdStream};
 use crate::report::Output;
-use crate::session::exec::{self, Outcome};
+use crate::report::ci::capture::Capture;
+use crate::session::exec::{self, Outcome, OutputTap};
 use crate::session::inspect::{self, Passwords};
 use crate::session::lifecycle::run::exit_code;
 use crate::spec::{SandboxName, ServiceName};
@@ -32,6 +34,9 @@ const NOT_FOUND: i32 = 127;
 const STOPPED: i32 = 143;
 /// How long a command on the host may take to exit then.
 const LAST_WORDS: Duration = Duration::from_millis(700);
+
+/// How long to wait for the end of a command's output once it has exited.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
 /// The signal for a command whose output is no longer read.
 pub const SIGPIPE: u8 = 13;
@@ -66,12 +71,14 @@ pub struct Command {
     pub environment: BTreeMap<String, String>,
     /// The working directory, if not the user's or the service's.
     pub folder: Option<PathBuf>,
+    /// Also gets the command's output, for a report.
+    pub capture: Option<Capture>,
 }
 
 impl Command {
     /// Creates a command without additional environment.
     pub fn new(place: CommandTarget, words: Vec<OsString>) -> Self {
-        Self { place, words, environment: BTreeMap::new(), folder: None }
+        Self { place, words, environment: BTreeMap::new(), folder: None, capture: None }
     }
 
     /// Runs the command to its end and returns its exit code. Prints the cause on standard error if it cannot run.
@@ -99,8 +106,19 @@ impl Command {
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
+        if self.capture.is_some() {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
         match command.spawn() {
-            Ok(child) => wait(child, stop).await.map_or(1, exit_code),
+            Ok(mut child) => {
+                let copying = self.capture.map(|capture| copy_output(&mut child, &capture));
+                let code = wait(child, stop).await.map_or(1, exit_code);
+                if let Some(copying) = copying {
+                    // A process that the command left behind may hold its output open.
+                    let _ = tokio::time::timeout(LAST_OUTPUT, copying).await;
+                }
+                code
+            }
             Err(error) => {
                 let folder = self.folder.filter(|folder| !folder.is_dir());
                 let place = folder.map(|folder| format!(" in `{}`", folder.display())).unwrap_or_default();
@@ -123,7 +141,11 @@ impl Command {
             ..Exec::new(words)
         };
         let command = exec.cmd.first().cloned().unwrap_or_default();
-        match exec::run(&target.engine, &container, exec).await {
+        let tap: OutputTap = match self.capture {
+            Some(capture) => Box::new(move |stream, bytes| capture.push(stream, bytes)),
+            None => Box::new(|_, _| {}),
+        };
+        match exec::run_tapped(&target.engine, &container, exec, tap).await {
             Ok(Outcome::NotBegun(code)) => i32::from(not_begun(service.as_str(), &command, code)),
             Ok(Outcome::Exited(code)) => i32::try_from(code).unwrap_or(1),
             Ok(Outcome::Abandoned) => 130,
@@ -160,15 +182,54 @@ pub fn not_running(service: &str, state: ContainerState) -> Failure {
     )
 }
 
-/// Waits for a child. A terminal sends Ctrl-C to the child directly, so this process only ignores it; a SIGTERM to
-/// this process is forwarded.
+/// Copies a child's output to ours and into `capture`, until it ends.
+fn copy_output(child: &mut Child, capture: &Capture) -> impl Future<Output = ()> + use<> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (out, err) = (capture.clone(), capture.clone());
+    let stdout = tokio::spawn(copy_stream(stdout, tokio::io::stdout(), StdStream::Stdout, out));
+    let stderr = tokio::spawn(copy_stream(stderr, tokio::io::stderr(), StdStream::Stderr, err));
+    async move {
+        // A copy that failed has no more output.
+        let _ = tokio::join!(stdout, stderr);
+    }
+}
+
+/// Copies one stream. If our output has no reader, the pipe is closed, so that the child gets `SIGPIPE`.
+async fn copy_stream(
+    from: Option<impl AsyncRead + Unpin>,
+    mut to: impl AsyncWrite + Unpin,
+    stream: StdStream,
+    capture: Capture,
+) {
+    let Some(mut from) = from else { return };
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        let bytes = &buffer[..length];
+        capture.push(stream, bytes);
+        if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether this process has a terminal, which sends Ctrl-C to a child on its own.
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
+/// Waits for a child. A terminal sends Ctrl-C to the child directly, so this process only ignores it; without a terminal
+/// it is forwarded, and so is a SIGTERM.
 async fn wait(mut child: Child, stop: CancellationToken) -> std::io::Result<ExitStatus> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     loop {
         tokio::select! {
             status = child.wait() => return status,
-            _ = interrupted.recv() => {}
+            _ = interrupted.recv() => {
+                if !has_terminal() {
+                    signal_child(&child, Signal::INT);
+                }
+            }
             _ = terminated.recv() => signal_child(&child, Signal::TERM),
             () = stop.cancelled() => break,
         }

@@ -202,9 +202,13 @@ impl Context {
 
     /// Same as [`Context::reporter`], with options of the verb.
     pub fn reporter_with(&self, options: ReportOptions) -> Reporting {
+        self.reporter_around(report::to_stderr(self.globals.progress.into(), options.logs), options)
+    }
+
+    /// Same as [`Context::reporter_with`], with another renderer.
+    pub fn reporter_around(&self, inner: Box<dyn Reporter>, options: ReportOptions) -> Reporting {
         let (events, receiver) = Events::channel();
         let activity = Arc::new(Activity::default());
-        let inner = report::to_stderr(self.globals.progress.into(), options.logs);
         let reporter = Box::new(Observed { inner, options, activity: Arc::clone(&activity) });
         let driver = tokio::spawn(report::drive(reporter, receiver));
         Reporting { events, driver, activity }

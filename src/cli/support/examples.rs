@@ -32,7 +32,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("down", &["sandbox down", "sandbox down shop-main shop-fix", "sandbox down --all"]),
-    ("run", &["sandbox run -- npm test", "sandbox run --in web -- pytest -x"]),
+    (
+        "run",
+        &[
+            "sandbox run -- npm test",
+            "sandbox run --in web -- pytest -x",
+            "sandbox run --junit junit.xml --matrix NODE=20,22 --parallel 2 -- npm test",
+        ],
+    ),
     ("shell", &["sandbox shell", "sandbox shell --egress allow"]),
     ("extend", &["sandbox extend 2h", "sandbox extend shop-main 90m", "sandbox extend --until 18:00"]),
     ("create", &["sandbox create", "sandbox create db"]),

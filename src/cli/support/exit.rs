@@ -24,6 +24,20 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NoEngine => 3,
+            Self::NoSandbox => 4,
+            Self::Interrupted => 130,
+            Self::Signalled(signal) => 128 + signal,
+            Self::Command(code) => code,
+        }
+    }
+
     /// The exit for a session that stopped for this reason; `Some` only if the user or the system stopped it.
     pub(in crate::cli) fn of_signal(reason: StopReason) -> Option<Self> {
         match reason {
@@ -44,15 +58,6 @@ impl Exit {
 
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::Usage => 2,
-            Exit::NoEngine => 3,
-            Exit::NoSandbox => 4,
-            Exit::Interrupted => 130,
-            Exit::Signalled(signal) => 128 + signal,
-            Exit::Command(code) => code,
-        })
+        Self::from(exit.code())
     }
 }

@@ -13,7 +13,7 @@ use crate::cli::Failure;
 use crate::session::event::Events;
 use crate::session::existing::{self, ExistingSandbox, Target};
 use crate::session::inspect::{self, NoSandbox, ObservedSandbox};
-use crate::session::lifecycle::teardown::Teardown;
+use crate::session::lifecycle::teardown::{Teardown, TeardownCause};
 use crate::spec::SandboxName;
 
 /// Names the sandbox of a request.
@@ -57,6 +57,8 @@ pub(super) async fn down(desk: &UiServer, which: SandboxArg) -> Result<Done, Fai
         id: sighting.id.parse().map_err(|_| odd(&which.name))?,
         stop_timeout: None,
         follower: None,
+        artifacts: None,
+        cause: TeardownCause::Other,
     };
     let destroyed = doomed.destroy("as asked", Reason::Down, &CancellationToken::new()).await?;
     match destroyed.left.as_slice() {

@@ -56,8 +56,21 @@ const SIGNAL_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait for the exit code after the end of the output.
 const CODE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Also gets each chunk of a command's output.
+pub type OutputTap = Box<dyn FnMut(StdStream, &[u8]) + Send>;
+
 /// Runs `exec` in `container` with our stdin, output, signals and window size.
-pub async fn run(engine: &Arc<dyn Engine>, container: &str, mut exec: Exec) -> Result<Outcome, ExecError> {
+pub async fn run(engine: &Arc<dyn Engine>, container: &str, exec: Exec) -> Result<Outcome, ExecError> {
+    run_tapped(engine, container, exec, Box::new(|_, _| {})).await
+}
+
+/// Same as [`run`], with a tap of the command's output.
+pub async fn run_tapped(
+    engine: &Arc<dyn Engine>,
+    container: &str,
+    mut exec: Exec,
+    mut tap: OutputTap,
+) -> Result<Outcome, ExecError> {
     let mark = hex::encode(rand::random::<[u8; 8]>());
     exec.env.insert(MARK.to_owned(), mark.clone());
     if exec.tty {
@@ -78,7 +91,11 @@ pub async fn run(engine: &Arc<dyn Engine>, container: &str, mut exec: Exec) -> R
         tokio::select! {
             piece = output.next() => match piece {
                 Some(Ok(chunk)) => {
-                    if !refusal.takes(&chunk.bytes) && write(chunk.stream, &chunk.bytes) == Reader::Left {
+                    let held_back = refusal.takes(&chunk.bytes);
+                    if !held_back {
+                        tap(chunk.stream, &chunk.bytes);
+                    }
+                    if !held_back && write(chunk.stream, &chunk.bytes) == Reader::Left {
                         drop(raw);
                         let end = pass_on(engine.as_ref(), container, &mark, "PIPE");
                         // The command may ignore the signal, or the engine may be slow.

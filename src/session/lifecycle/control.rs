@@ -129,6 +129,8 @@ impl Control {
         match happening {
             LoopEvent::Interrupted if self.phase == Phase::TearingDown => self.force(),
             LoopEvent::Interrupted => self.stop(StopReason::Interrupted),
+            // A CI runner that sent SIGINT follows it with SIGTERM and soon with SIGKILL.
+            LoopEvent::Terminated if self.is_interrupted() => self.force(),
             LoopEvent::Terminated => self.stop(StopReason::Terminated),
             LoopEvent::HungUp => self.stop(StopReason::HungUp),
             LoopEvent::BuildFailed => self.stop(StopReason::BuildFailed),
@@ -154,6 +156,10 @@ impl Control {
                 Response::Leave
             }
         }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.phase == Phase::TearingDown && self.reason == Some(StopReason::Interrupted)
     }
 
     fn stop(&mut self, reason: StopReason) -> Response {
@@ -214,6 +220,14 @@ mod tests {
         assert_eq!(control.handle(LoopEvent::Interrupted), Response::Force);
         assert_eq!(control.handle(LoopEvent::Interrupted), Response::Continue);
         assert_eq!(control.handle(LoopEvent::TornDown), Response::Leave);
+        assert_eq!(control.reason(), Some(StopReason::Forced));
+    }
+
+    #[test]
+    fn a_sigterm_after_ctrl_c_forces() {
+        let mut control = Control::default();
+        let _ = control.handle(LoopEvent::Interrupted);
+        assert_eq!(control.handle(LoopEvent::Terminated), Response::Force);
         assert_eq!(control.reason(), Some(StopReason::Forced));
     }
 

@@ -1,6 +1,7 @@
 //! Opens a session: connects to the keeper, decides which instance to build or change, and takes the lease.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub struct UpOptions {
     pub only_create: bool,
     /// What to do with a sandbox that cannot be built.
     pub on_failure: OnFailure,
+    /// Where artifacts and logs are copied to, if not to a folder beside the spec.
+    pub artifacts: Option<PathBuf>,
     /// Whether to open an existing sandbox of the name.
     pub which: Which,
 }
@@ -91,6 +94,7 @@ impl Default for UpOptions {
             allow_host_access: false,
             only_create: false,
             on_failure: OnFailure::default(),
+            artifacts: None,
             which: Which::default(),
         }
     }
@@ -226,7 +230,7 @@ pub(crate) async fn open_at(
     if let (true, Some(until)) = (existed, opening.ttl.and_then(from_now)) {
         session.keeper.extend(&session.order.name, Extension::To(until)).await?;
     }
-    Ok(Session { on_failure: opening.on_failure, ..session })
+    Ok(Session { on_failure: opening.on_failure, artifacts: opening.artifacts.clone(), ..session })
 }
 
 /// The build request of a running sandbox whose spec has changed.
@@ -298,7 +302,16 @@ pub async fn begin(
         services: order.spec.services.keys().map(ToString::to_string).collect(),
     });
     let deadline = deadline.filter(|_| !existed);
-    Ok(Session { site, order, keeper, lease, deadline, existed, on_failure: OnFailure::default() })
+    Ok(Session {
+        site,
+        order,
+        keeper,
+        lease,
+        deadline,
+        existed,
+        on_failure: OnFailure::default(),
+        artifacts: None,
+    })
 }
 
 /// A build request that is only baked for, not built.

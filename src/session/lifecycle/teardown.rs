@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
+use super::control::StopReason;
 use super::log_follower::Follower;
 use crate::agent::client::Keeper;
 use crate::agent::protocol::{Destroyed, Reason};
@@ -67,6 +68,31 @@ pub struct Teardown {
     pub stop_timeout: Option<Duration>,
     /// Shows logs, including what services write while they stop.
     pub follower: Option<Follower>,
+    /// Where artifacts and logs are copied to, if not to a folder beside the spec.
+    pub artifacts: Option<PathBuf>,
+    /// Whether this process may be killed before the services have stopped.
+    pub cause: TeardownCause,
+}
+
+/// What causes a teardown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TeardownCause {
+    /// A signal: whoever sent it may send `SIGKILL` soon.
+    Signal,
+    /// Anything else.
+    Other,
+}
+
+impl TeardownCause {
+    /// The cause that a session's stop reason stands for.
+    pub(crate) fn of(reason: StopReason) -> Self {
+        match reason {
+            StopReason::HungUp | StopReason::Terminated | StopReason::Interrupted | StopReason::Forced => {
+                Self::Signal
+            }
+            _ => Self::Other,
+        }
+    }
 }
 
 /// How long to wait for the last log lines of stopped services.
@@ -90,7 +116,7 @@ impl Teardown {
         let _ = self.keeper.begin_destroy(&self.id, reason).await;
         tokio::select! {
             () = force.cancelled() => {}
-            () = self.graceful_stop() => {}
+            () = self.save_and_stop() => {}
         }
         let destroyed = match self.keeper.release(&self.id, reason).await {
             // The keeper did not know the sandbox, but objects may have its labels.
@@ -152,6 +178,24 @@ impl Teardown {
         any
     }
 
+    /// Stops the services and copies out what is to be kept. After a signal it is copied before as well, because there
+    /// may be no time to stop the services.
+    async fn save_and_stop(&self) {
+        if self.cause == TeardownCause::Signal
+            && let Some(spec) = self.spec.as_ref().filter(|spec| self.keeps_files(spec))
+        {
+            let containers = self.services().await;
+            // Problems are reported by the copy after the stop.
+            let _ = self.copy_out(spec, &containers).await;
+        }
+        self.graceful_stop().await;
+    }
+
+    /// Whether artifacts and logs are copied out.
+    fn keeps_files(&self, spec: &Spec) -> bool {
+        self.artifacts.is_some() || !spec.artifacts.is_empty()
+    }
+
     /// Stops the services. First those that need a graceful stop, in order and within their own timeouts. Then the
     /// others together, with a short timeout, since their data is destroyed anyway.
     async fn graceful_stop(&self) {
@@ -177,8 +221,20 @@ impl Teardown {
         });
         self.stop_all(others).await;
         self.show_last_lines().await;
-        if !spec.artifacts.is_empty() && !containers.is_empty() {
-            self.bring_out(spec, &containers).await;
+        if self.keeps_files(spec) && !containers.is_empty() {
+            match self.copy_out(spec, &containers).await {
+                Ok((folder, problems)) => {
+                    for text in problems {
+                        self.events.emit(Event::Warning { text, hint: None });
+                    }
+                    let text = format!("artifacts are in {}", folder.display());
+                    self.events.emit(Event::Notice { text });
+                }
+                Err(cause) => {
+                    let text = format!("artifacts and logs were not brought out: {cause}");
+                    self.events.emit(Event::Warning { text, hint: None });
+                }
+            }
         }
     }
 
@@ -210,32 +266,33 @@ impl Teardown {
         self.engine.containers(&filter).await.unwrap_or_default()
     }
 
-    /// Saves artifacts and every service's log into a folder next to the spec. For a spec from a snapshot file, into a
-    /// folder below the current one.
-    async fn bring_out(&self, spec: &Spec, containers: &[ContainerSummary]) {
-        let folder = match artifacts_folder(spec, &self.name) {
-            Ok(folder) => Arc::new(folder),
-            Err(cause) => {
-                let text = format!("artifacts and logs were not brought out: {cause}");
-                self.events.emit(Event::Warning { text, hint: None });
-                return;
-            }
+    /// Copies artifacts and every service's log into a folder: the given one, else one next to the spec; for a spec from
+    /// a snapshot file, one below the current folder. Returns the folder and what could not be copied.
+    async fn copy_out(
+        &self,
+        spec: &Spec,
+        containers: &[ContainerSummary],
+    ) -> std::io::Result<(PathBuf, Vec<String>)> {
+        let folder = match &self.artifacts {
+            Some(folder) => Folder::make(folder),
+            None => artifacts_folder(spec, &self.name),
         };
+        let folder = Arc::new(folder?);
+        let mut problems = Vec::new();
         for container in containers {
             let name = log_name(container);
             for artifact in spec.artifacts.iter().filter(|one| one.service.as_str() == service_of(container))
             {
                 if let Err(cause) = self.download(&container.name, &artifact.path, &folder, &name).await {
-                    let text = format!("artifact `{name}:{}` was not brought out: {cause}", artifact.path);
-                    self.events.emit(Event::Warning { text, hint: None });
+                    problems
+                        .push(format!("artifact `{name}:{}` was not brought out: {cause}", artifact.path));
                 }
             }
             if let Err(cause) = self.keep_log(&container.name, &folder, &format!("{name}.log")).await {
-                let text = format!("the log of `{name}` was not brought out: {cause}");
-                self.events.emit(Event::Warning { text, hint: None });
+                problems.push(format!("the log of `{name}` was not brought out: {cause}"));
             }
         }
-        self.events.emit(Event::Notice { text: format!("artifacts are in {}", folder.path().display()) });
+        Ok((folder.path().to_owned(), problems))
     }
 
     async fn download(

@@ -29,7 +29,7 @@ use crate::session::inspect;
 use crate::session::lifecycle::control::LoopEvent;
 use crate::session::lifecycle::open::{self, UpOptions};
 use crate::session::lifecycle::run::{Outcome, Purpose};
-use crate::session::lifecycle::teardown::Teardown;
+use crate::session::lifecycle::teardown::{Teardown, TeardownCause};
 use crate::spec::{self, LoadRequest, Loaded};
 use crate::storage::{self, Namespace, Storage, StorageKind};
 
@@ -163,6 +163,8 @@ impl Stage {
             spec,
             stop_timeout: None,
             follower: None,
+            artifacts: None,
+            cause: TeardownCause::Other,
         };
         Ok(doomed
             .destroy("asked to", Reason::Down, &CancellationToken::new())

@@ -1,5 +1,6 @@
 //! The event loop of a session: passes events to [`Control`] and performs its responses.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use crate::session::lifecycle::exits::{AllEnded, EndsWith, Exit, Listener};
 use crate::session::lifecycle::log_follower::Follower;
 use crate::session::lifecycle::refusals;
 use crate::session::lifecycle::signals;
-use crate::session::lifecycle::teardown::Teardown;
+use crate::session::lifecycle::teardown::{Teardown, TeardownCause};
 use crate::spec::{SandboxName, Spec};
 
 /// How often to report the use of a visited sandbox.
@@ -51,6 +52,8 @@ pub(crate) struct Running {
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) existed: bool,
     pub(crate) on_failure: OnFailure,
+    /// Where artifacts and logs are copied to, if not to a folder beside the spec.
+    pub(crate) artifacts: Option<PathBuf>,
     /// The session's command, once it runs.
     pub(crate) command: Option<(CancellationToken, JoinHandle<()>)>,
     pub(crate) purpose: Option<Purpose>,
@@ -472,13 +475,16 @@ impl Running {
             spec: Some(Arc::clone(&self.spec.borrow())),
             stop_timeout: self.stop_timeout,
             follower: self.follower.clone(),
+            artifacts: self.artifacts.clone(),
+            cause: TeardownCause::Other,
         }
     }
 
     /// Destroys what exists so far, once work in progress has stopped. Never runs under the cancelled token.
     fn tear_down(&mut self, reason: StopReason) {
         self.token.cancel();
-        let (doomed, force, sender) = (self.doomed(), self.force.clone(), self.sender.clone());
+        let (force, sender) = (self.force.clone(), self.sender.clone());
+        let doomed = Teardown { cause: TeardownCause::of(reason), ..self.doomed() };
         let building = self.building.take();
         let command = self.command.as_ref().map(|(stop, _)| stop.clone());
         tokio::spawn(async move {

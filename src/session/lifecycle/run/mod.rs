@@ -4,6 +4,7 @@ mod event_loop;
 mod visit;
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -123,6 +124,8 @@ pub struct Session {
     pub existed: bool,
     /// What to do with a sandbox that cannot be built.
     pub on_failure: OnFailure,
+    /// Where artifacts and logs are copied to, if not to a folder beside the spec.
+    pub artifacts: Option<PathBuf>,
 }
 
 /// What to do with a sandbox that cannot be built.
@@ -166,6 +169,7 @@ impl Session {
             deadline: self.deadline,
             existed: self.existed,
             on_failure: self.on_failure,
+            artifacts: self.artifacts,
             command: None,
             purpose: Some(purpose),
             control: Control::default(),
