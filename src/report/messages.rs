@@ -127,7 +127,9 @@ pub fn fact(event: &Event) -> Option<Fact> {
             Fact::new(Warning, "", format!("the sandbox ends in {}", amount::duration(*left)))
                 .with_hint(Some(&"`sandbox extend` gives it more time".to_owned()))
         }
-        Event::TearingDown { name, reason } => Fact::new(Worth, "", format!("removing `{name}`: {reason}")),
+        Event::TearingDown { name, reason, .. } => {
+            Fact::new(Worth, "", format!("removing `{name}`: {reason}"))
+        }
         Event::Torn { name, removed, elapsed } => Fact::new(
             if *removed == Removed::default() { Detail } else { Worth },
             "",

@@ -148,7 +148,11 @@ pub(crate) fn of_an_up() -> Vec<Event> {
     events.push(log("db", "database system is ready to accept connections"));
     events.push(log("web", "GET / 200"));
     events.push(Event::DeadlineNear { left: Duration::from_mins(5) });
-    events.push(Event::TearingDown { name: "shop-main".into(), reason: "interrupted".into() });
+    events.push(Event::TearingDown {
+        name: "shop-main".into(),
+        reason: "interrupted".into(),
+        interrupted: true,
+    });
     events.push(Event::Torn {
         name: "shop-main".into(),
         removed: Removed { containers: 4, networks: 1, volumes: 2 },

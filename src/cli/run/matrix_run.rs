@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::entry::Entry;
 use super::entry_output::EntryLog;
 use super::report_files::ReportFiles;
-use super::{Args, annotate, matrix};
+use super::{Args, annotate, exit_unless, matrix};
 use crate::cli::{Context, Exit, Failure};
 use crate::report::Output;
 use crate::report::ci::matrix_table;
@@ -40,13 +40,14 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, Failure>
     };
     files.write(&matrix.records)?;
     let stopped = matrix.run(parallel(args)).await?;
-    files.write(&matrix.records)?;
+    let written = files.write(&matrix.records);
     let records = matrix.records;
     show(context, &records);
     if let Some(folding) = folding {
         annotate(folding, &records);
     }
-    Ok(stopped.unwrap_or_else(|| Exit::Command(u8::try_from(worst_code(&records)).unwrap_or(1))))
+    let exit = stopped.unwrap_or_else(|| Exit::Command(u8::try_from(worst_code(&records)).unwrap_or(1)));
+    exit_unless(written, exit, context)
 }
 
 fn parallel(args: &Args) -> usize {
@@ -123,7 +124,7 @@ impl Matrix<'_> {
                     let Some((index, record)) = run else { return Ok(stopped) };
                     self.records[index] = record;
                     ended[index] = true;
-                    self.files.write(&self.records)?;
+                    update_files(self.files, &self.records);
                 }
                 exit = signals.next() => {
                     stopped.get_or_insert(exit);
@@ -147,8 +148,14 @@ fn update_reports(entries: &[Entry], ended: &[bool], records: &mut [RunRecord], 
             changed = true;
         }
     }
-    if changed && let Err(error) = files.write(records) {
-        // The last write reports a failure.
+    if changed {
+        update_files(files, records);
+    }
+}
+
+fn update_files(files: &ReportFiles, records: &[RunRecord]) {
+    // The last write reports a failure.
+    if let Err(error) = files.write(records) {
         tracing::warn!(%error, "the reports were not updated");
     }
 }

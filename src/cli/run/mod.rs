@@ -125,11 +125,24 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
             .await
         }
     };
-    let record = recording.finish(end(&outcome), outcome.as_ref().err())?;
+    let (record, written) = recording.finish(end(&outcome), outcome.as_ref().err());
     if let Some(folding) = folding {
         annotate(folding, &[record]);
     }
-    finish(outcome, context)
+    let exit = finish(outcome, context)?;
+    exit_unless(written, exit, context)
+}
+
+/// The exit of a run. A report that was not written fails a run that succeeded.
+fn exit_unless(written: Result<(), Failure>, exit: Exit, context: &Context) -> Result<Exit, Failure> {
+    match written {
+        Ok(()) => Ok(exit),
+        Err(failure) if exit.code() == 0 => Err(failure),
+        Err(failure) => {
+            super::failure::report(&context.globals, &failure);
+            Ok(exit)
+        }
+    }
 }
 
 fn reporting(context: &Context, reporter: Box<dyn report::Reporter>) -> Reporting {

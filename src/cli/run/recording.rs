@@ -54,8 +54,8 @@ impl Recording {
         self.recorder().command_exited(code, self.elapsed());
     }
 
-    /// Records the end of the run, and writes the last reports.
-    pub fn finish(&self, end: RunEnd, failure: Option<&Failure>) -> Result<RunRecord, Failure> {
+    /// Records the end of the run, and writes the last reports. Returns the record, and whether they were written.
+    pub fn finish(&self, end: RunEnd, failure: Option<&Failure>) -> (RunRecord, Result<(), Failure>) {
         let mut recorder = self.recorder();
         if let Some(failure) = failure {
             let log = if let Failure::Session(error) = failure { error.log() } else { &[] };
@@ -63,8 +63,8 @@ impl Recording {
         }
         recorder.ended(end, self.elapsed());
         let record = recorder.record();
-        self.files.write(std::slice::from_ref(&record))?;
-        Ok(record)
+        let written = self.files.write(std::slice::from_ref(&record));
+        (record, written)
     }
 
     fn event(&self, event: &Event) {

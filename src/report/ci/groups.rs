@@ -139,7 +139,11 @@ mod tests {
 
     fn run_that_fails() -> Vec<Event> {
         let [started, exited, ..] = &test_events::of_a_failure()[..] else { return Vec::new() };
-        let torn_down = Event::TearingDown { name: "shop-main".into(), reason: "the command ended".into() };
+        let torn_down = Event::TearingDown {
+            name: "shop-main".into(),
+            reason: "the command ended".into(),
+            interrupted: false,
+        };
         let command = Event::CommandStarted { cleared: Acknowledgement::default() };
         let ready = Event::Notice { text: "ready".into() };
         vec![started.clone(), ready, command, exited.clone(), torn_down]

@@ -287,6 +287,9 @@ pub enum Event {
         name: String,
         /// The reason for the teardown.
         reason: String,
+        /// Whether a signal is the reason.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        interrupted: bool,
     },
     /// Teardown is complete and nothing remains.
     Torn {

@@ -1,15 +1,11 @@
 //! Destroys a sandbox from the client's side: saves artifacts and logs, stops services that need a graceful stop, and
 //! has the keeper sweep the rest by label. If the keeper does not answer, the client sweeps.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::TryStreamExt;
-use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
-use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
 use super::control::StopReason;
@@ -17,15 +13,14 @@ use super::log_follower::Follower;
 use crate::agent::client::Keeper;
 use crate::agent::protocol::{Destroyed, Reason};
 use crate::engine::identity::{self, Role, SandboxId, Scope};
-use crate::engine::{ContainerState, ContainerSummary, Engine, Filter, LogOptions, join_bounded};
-use crate::host_files::{self, Folder, Links, Unpack};
+use crate::engine::{ContainerState, ContainerSummary, Engine, Filter, join_bounded};
 use crate::session::build::clean_stop::in_stop_order;
 use crate::session::build::hooks;
 use crate::session::error::SessionError;
 use crate::session::event::{AfterExit, Event, Events, Removed};
 use crate::session::inspect::{log_name, service_of};
 use crate::session::readiness::log_tail::tail;
-use crate::spec::{Mount, MountKind, SandboxName, Service, Spec, SpecOrigin};
+use crate::spec::{Mount, MountKind, SandboxName, Service, Spec};
 use crate::sweep;
 
 /// The stop timeout of a service whose data is destroyed with it, if the spec sets none.
@@ -111,7 +106,8 @@ impl Teardown {
     ) -> Result<Destroyed, SessionError> {
         let began = Instant::now();
         let name = self.name.to_string();
-        self.events.emit(Event::TearingDown { name: name.clone(), reason: why.to_owned() });
+        let interrupted = self.cause == TeardownCause::Signal;
+        self.events.emit(Event::TearingDown { name: name.clone(), reason: why.to_owned(), interrupted });
         // If the keeper does not answer, the call below fails as well.
         let _ = self.keeper.begin_destroy(&self.id, reason).await;
         tokio::select! {
@@ -191,11 +187,6 @@ impl Teardown {
         self.graceful_stop().await;
     }
 
-    /// Whether artifacts and logs are copied out.
-    fn keeps_files(&self, spec: &Spec) -> bool {
-        self.artifacts.is_some() || !spec.artifacts.is_empty()
-    }
-
     /// Stops the services. First those that need a graceful stop, in order and within their own timeouts. Then the
     /// others together, with a short timeout, since their data is destroyed anyway.
     async fn graceful_stop(&self) {
@@ -222,19 +213,7 @@ impl Teardown {
         self.stop_all(others).await;
         self.show_last_lines().await;
         if self.keeps_files(spec) && !containers.is_empty() {
-            match self.copy_out(spec, &containers).await {
-                Ok((folder, problems)) => {
-                    for text in problems {
-                        self.events.emit(Event::Warning { text, hint: None });
-                    }
-                    let text = format!("artifacts are in {}", folder.display());
-                    self.events.emit(Event::Notice { text });
-                }
-                Err(cause) => {
-                    let text = format!("artifacts and logs were not brought out: {cause}");
-                    self.events.emit(Event::Warning { text, hint: None });
-                }
-            }
+            self.copy_out_and_report(spec, &containers).await;
         }
     }
 
@@ -266,62 +245,6 @@ impl Teardown {
         self.engine.containers(&filter).await.unwrap_or_default()
     }
 
-    /// Copies artifacts and every service's log into a folder: the given one, else one next to the spec; for a spec from
-    /// a snapshot file, one below the current folder. Returns the folder and what could not be copied.
-    async fn copy_out(
-        &self,
-        spec: &Spec,
-        containers: &[ContainerSummary],
-    ) -> std::io::Result<(PathBuf, Vec<String>)> {
-        let folder = match &self.artifacts {
-            Some(folder) => Folder::make(folder),
-            None => artifacts_folder(spec, &self.name),
-        };
-        let folder = Arc::new(folder?);
-        let mut problems = Vec::new();
-        for container in containers {
-            let name = log_name(container);
-            for artifact in spec.artifacts.iter().filter(|one| one.service.as_str() == service_of(container))
-            {
-                if let Err(cause) = self.download(&container.name, &artifact.path, &folder, &name).await {
-                    problems
-                        .push(format!("artifact `{name}:{}` was not brought out: {cause}", artifact.path));
-                }
-            }
-            if let Err(cause) = self.keep_log(&container.name, &folder, &format!("{name}.log")).await {
-                problems.push(format!("the log of `{name}` was not brought out: {cause}"));
-            }
-        }
-        Ok((folder.path().to_owned(), problems))
-    }
-
-    async fn download(
-        &self,
-        container: &str,
-        path: &str,
-        folder: &Arc<Folder>,
-        name: &str,
-    ) -> Result<(), String> {
-        let stream = self.engine.download(container, path).await.map_err(|error| error.to_string())?;
-        let reader = SyncIoBridge::new(StreamReader::new(stream));
-        let (folder, name) = (Arc::clone(folder), PathBuf::from(name));
-        let unpacked = tokio::task::spawn_blocking(move || {
-            host_files::unpack(reader, &folder.make_below(&name)?, &Unpack::plain(0, Links::Kept))
-        });
-        unpacked.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
-    }
-
-    async fn keep_log(&self, container: &str, folder: &Folder, name: &str) -> Result<(), String> {
-        let logs = self.engine.logs(container, &LogOptions::default()).await;
-        let mut logs = logs.map_err(|error| error.to_string())?;
-        let file = folder.write(OsStr::new(name)).map_err(|error| error.to_string())?;
-        let mut file = tokio::fs::File::from_std(file);
-        while let Some(chunk) = logs.try_next().await.map_err(|error| error.to_string())? {
-            file.write_all(&chunk.bytes).await.map_err(|error| error.to_string())?;
-        }
-        file.flush().await.map_err(|error| error.to_string())
-    }
-
     /// Sweeps without a keeper. The next keeper finds and deletes the data behind the volumes.
     async fn sweep(&self) -> Destroyed {
         let target = sweep::Target::id(&self.scope, &self.id);
@@ -330,13 +253,4 @@ impl Teardown {
             sweep::destroy(&*self.engine, &target, sweep::StopMode::Kill, &patience, &sweep::NoHooks).await;
         Destroyed::from(&swept)
     }
-}
-
-/// The folder for artifacts. Its path contains no link that a service may have made.
-fn artifacts_folder(spec: &Spec, name: &SandboxName) -> std::io::Result<Folder> {
-    let base = match spec.origin {
-        SpecOrigin::Local => spec.writable_folders().folder(&spec.folder)?,
-        SpecOrigin::SnapshotFile => Folder::open(&std::env::current_dir()?)?,
-    };
-    base.make_below(&Path::new("sandbox-artifacts").join(name.as_str()))
 }
