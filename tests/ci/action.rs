@@ -16,23 +16,23 @@ fn action() -> Value {
 
 /// A step that was run, or an action that was used.
 #[derive(Debug)]
-struct Done {
+pub struct Done {
     name: String,
     /// The exit code; `None` of an action.
-    code: Option<i32>,
+    pub code: Option<i32>,
     output: String,
     with: BTreeMap<String, String>,
 }
 
 /// Runs the steps of the action in a job.
-struct Job<'a> {
+pub struct Job<'a> {
     world: &'a World,
     values: Values,
     failed: bool,
 }
 
 impl<'a> Job<'a> {
-    fn new(world: &'a World, inputs: &[(&str, &str)]) -> Self {
+    pub fn new(world: &'a World, inputs: &[(&str, &str)]) -> Self {
         let action = action();
         let mut values = Values::new();
         for (name, input) in action["inputs"].as_object().unwrap() {
@@ -56,7 +56,7 @@ impl<'a> Job<'a> {
         self
     }
 
-    fn run(&mut self) -> Vec<Done> {
+    pub fn run(&mut self) -> Vec<Done> {
         let steps = action()["runs"]["steps"].as_array().unwrap().clone();
         steps.iter().filter_map(|step| self.step(step)).collect()
     }
@@ -121,7 +121,7 @@ impl<'a> Job<'a> {
     }
 }
 
-fn done<'a>(steps: &'a [Done], name: &str) -> &'a Done {
+pub fn done<'a>(steps: &'a [Done], name: &str) -> &'a Done {
     steps.iter().find(|step| step.name == name).unwrap_or_else(|| panic!("`{name}` was not run: {steps:#?}"))
 }
 
@@ -134,7 +134,7 @@ fn the_action_has_the_form_that_github_asks_for() {
 #[test]
 fn the_steps_run_report_and_offer_the_reports_for_upload() {
     let world = world();
-    world.file("tools/gh", "#!/bin/sh\necho \"$@\" > comment; cat \"$8\" >> comment\n");
+    world.file("tools/gh", "#!/bin/sh\necho \"$@\" > comment; cat \"$7\" >> comment\n");
     world.host("chmod", &["+x", "tools/gh"]).run().success();
     let matrix = "PG=15,16\n\n";
     let command = "echo \"version '$PG'\"; test $PG = 15 || exit 3";

@@ -11,6 +11,7 @@ mod junit;
 mod action;
 mod expressions;
 mod gitlab;
+mod guide;
 mod log;
 mod matrix;
 mod reports;
