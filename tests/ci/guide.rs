@@ -18,7 +18,9 @@ fn example(path: &str) -> Value {
 /// The names and values of an object.
 fn pairs(object: &Value) -> Vec<(&str, &str)> {
     let pairs = object.as_object().unwrap().iter();
-    pairs.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_else(|| panic!("{name}: {value}")))).collect()
+    pairs
+        .map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_else(|| panic!("{name}: {value}"))))
+        .collect()
 }
 
 /// A project with the script that the examples run.
