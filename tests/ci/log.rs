@@ -51,6 +51,7 @@ fn a_matrix_is_one_group_for_each_entry() {
     let outcome =
         world.sandbox(["run", "--matrix", "A=1,2", "--", "sh", "-c", "echo hello $A; exit 0"]).success();
 
+    let outcome = outcome.prints("A=1: started\n").prints("A=2: started\n");
     let lines: Vec<_> =
         outcome.stdout.lines().filter(|line| line.starts_with("::") || line.starts_with("hello")).collect();
     assert_eq!(lines.len(), 6, "{outcome}");

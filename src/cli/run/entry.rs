@@ -89,6 +89,7 @@ impl Entry {
         let mut child = command.spawn()?;
         // The command holds copies of the child's output.
         drop(command);
+        log.started(&self.label).await;
         let following = log.follow(&mut child, &self.label);
         let status = wait(&mut child, stop).await?;
         // A process that the command left behind may hold its output open.

@@ -69,6 +69,17 @@ impl EntryLog {
         Ok(Some(file))
     }
 
+    /// Shows that an entry has started, if its output is shown only at its end.
+    pub async fn started(&self, label: &str) {
+        if self.folding.is_some() {
+            let _turn = self.turn.lock().await;
+            let mut to = output(self.data);
+            // Output without a reader is discarded.
+            let _ = to.write_all(format!("{label}: started\n").as_bytes()).await;
+            let _ = to.flush().await;
+        }
+    }
+
     /// Shows the output of a child line by line until it ends.
     pub fn follow(&self, child: &mut Child, label: &str) -> BoxFuture<'static, ()> {
         let stdout = child
@@ -94,8 +105,10 @@ impl EntryLog {
         let Some((folding, file)) = self.folding.zip(collected) else {
             let mut line = self.lead(entry.label(), StdStream::Stderr).apply(title.as_bytes());
             line.push(b'\n');
+            let mut to = output(StdStream::Stderr);
             // Output without a reader is discarded.
-            let _ = output(StdStream::Stderr).write_all(&line).await;
+            let _ = to.write_all(&line).await;
+            let _ = to.flush().await;
             return;
         };
         let to = self.data;

@@ -18,7 +18,7 @@ use crate::session::event::Event;
 
 /// The record of a run that is in progress. Clones share it.
 #[derive(Clone)]
-pub(super) struct Recording {
+pub(in crate::cli) struct Recording {
     recorder: Arc<Mutex<Recorder>>,
     files: Arc<ReportFiles>,
     capture: Capture,
@@ -27,7 +27,11 @@ pub(super) struct Recording {
 
 impl Recording {
     /// Starts a record and writes the first reports, so that a file that cannot be written fails the run at once.
-    pub fn start(files: ReportFiles, variables: &[Variable], command: &[OsString]) -> Result<Self, Failure> {
+    pub(super) fn start(
+        files: ReportFiles,
+        variables: &[Variable],
+        command: &[OsString],
+    ) -> Result<Self, Failure> {
         let record = RunRecord::new(variables.to_vec(), command_line(command), Timestamp::now());
         files.write(std::slice::from_ref(&record))?;
         let capture = Capture::default();
@@ -40,22 +44,22 @@ impl Recording {
     }
 
     /// What gets the command's output; `None` if no report is wanted, so that the command keeps our terminal.
-    pub fn capture(&self) -> Option<Capture> {
+    pub(super) fn capture(&self) -> Option<Capture> {
         self.files.any().then(|| self.capture.clone())
     }
 
     /// A renderer that records the events.
-    pub fn reporter(&self, inner: Box<dyn Reporter>) -> Box<dyn Reporter> {
+    pub(super) fn reporter(&self, inner: Box<dyn Reporter>) -> Box<dyn Reporter> {
         Box::new(RecordingReporter { inner, recording: self.clone() })
     }
 
     /// Records the exit of the command.
-    pub fn command_exited(&self, code: i32) {
+    pub(super) fn command_exited(&self, code: i32) {
         self.recorder().command_exited(code, self.elapsed());
     }
 
     /// Records the end of the run, and writes the last reports. Returns the record, and whether they were written.
-    pub fn finish(&self, end: RunEnd, failure: Option<&Failure>) -> (RunRecord, Result<(), Failure>) {
+    pub(super) fn finish(&self, end: RunEnd, failure: Option<&Failure>) -> (RunRecord, Result<(), Failure>) {
         let mut recorder = self.recorder();
         if let Some(failure) = failure {
             let log = if let Failure::Session(error) = failure { error.log() } else { &[] };
