@@ -149,7 +149,7 @@ pub enum Verb {
     Egress(egress::Args),
     /// Add latency, loss or a cut to a service's traffic
     Fault(fault::Args),
-    /// Show the disk use of snapshots and baselines, and remove unused ones
+    /// Show the disk use of snapshots and baselines, remove unused ones
     Gc(gc::Args),
     /// List sandboxes
     Ls(ls::Args),
