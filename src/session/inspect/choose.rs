@@ -120,7 +120,8 @@ pub fn own<'a>(
     Err(none_own(sightings, choice.folder))
 }
 
-/// The same in a folder without a spec: the one that the folder's name and branch name.
+/// The same in a folder without a spec: the one that the folder's name and branch name, else the only one that was
+/// created from it (by `up --from FILE`).
 fn own_of_bare<'a>(
     sightings: &'a [ObservedSandbox],
     folder: &Path,
@@ -130,7 +131,12 @@ fn own_of_bare<'a>(
     let own = |sighting: &&ObservedSandbox| {
         sighting.folder == folder && name.as_ref().is_some_and(|name| name.as_str() == sighting.name)
     };
-    sightings.iter().find(own).ok_or_else(|| none_own(sightings, folder))
+    let mut here = sightings.iter().filter(|sighting| sighting.folder == folder);
+    match (sightings.iter().find(own), here.next(), here.next()) {
+        (Some(own), ..) => Ok(own),
+        (None, Some(only), None) => Ok(only),
+        _ => Err(none_own(sightings, folder)),
+    }
 }
 
 fn none_own(sightings: &[ObservedSandbox], folder: &Path) -> NoSandbox {
@@ -198,7 +204,18 @@ mod tests {
         let error = own(&Choice { derived: Some(&main), ..at("/src/shop") }).unwrap_err();
         assert_eq!(error, NoSandbox::NotOwn { names: vec!["shop-fix".into()] });
         assert_eq!(own(&at("/src/blog")), Ok("blog".into()));
-        assert_eq!(own(&at("/src/shop")).unwrap_err(), NoSandbox::NotOwn { names: vec!["shop-fix".into()] });
+    }
+
+    #[test]
+    fn a_folder_without_a_spec_owns_the_only_sandbox_that_was_created_from_it() {
+        let mut all = vec![sighting("shop-bug", "/tmp/received"), sighting("blog", "/src/blog")];
+        let own = |all: &[ObservedSandbox]| {
+            super::own(all, &at("/tmp/received")).map(|sighting| sighting.name.clone())
+        };
+        assert_eq!(own(&all), Ok("shop-bug".into()));
+        all.push(sighting("shop-bug-2", "/tmp/received"));
+        let names = vec!["shop-bug".into(), "shop-bug-2".into()];
+        assert_eq!(own(&all).unwrap_err(), NoSandbox::NotOwn { names });
     }
 
     #[test]
