@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::build_options::BuildOptions;
+use super::build_options::BakeOptions;
 use super::{Context, Exit, Failure, SpecOptions};
 use crate::agent::client::{Keeper, Options};
 use crate::session::build::bake::{self, Missing};
@@ -16,19 +16,20 @@ pub struct Args {
     #[command(flatten)]
     spec: SpecOptions,
     #[command(flatten)]
-    build: BuildOptions,
+    build: BakeOptions,
 }
 
 /// Runs `bake`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
-    let loaded = args.build.applied(context.load(&args.spec, &[], Refusals::Fail)?)?;
+    let mut loaded = context.load(&args.spec, &[], Refusals::Fail)?;
+    args.build.apply(&mut loaded.spec);
     let engine = context.engine().await?;
     let reporting = context.reporter();
     reporting.warn(&loaded.warnings);
     let outcome = async {
         let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
         let site = open::site(&engine, &context.scope()?, &keeper, reporting.events.clone()).await?;
-        let opening = args.build.opening(context, &args.spec, &[], None);
+        let opening = args.build.opening(context, &args.spec);
         let mut order = open::order_of(&loaded, &opening)?;
         let token = CancellationToken::new();
         let images = converge::images(&site, &order.spec, &order.rebuild, &token).await?;

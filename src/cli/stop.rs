@@ -1,12 +1,18 @@
 //! `stop`: stops services of an existing sandbox.
 
-use super::change::{Change, change};
+use super::change::{Change, ChangedServices, StopOptions, change};
 use super::{Context, Exit, Failure};
 
-pub use super::change::StopArgs as Args;
+/// Arguments of `stop`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    services: ChangedServices,
+    #[command(flatten)]
+    stopping: StopOptions,
+}
 
 /// Runs `stop`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
-    let within = args.within();
-    change(args.args, Change::Stop(within), context).await
+    change(args.services, Change::Stop { within: args.stopping.within() }, context).await
 }

@@ -24,15 +24,9 @@ pub struct BuildArgs {
     pub build: BuildOptions,
 }
 
-/// How a sandbox is built; shared by the verbs that build one.
+/// How images are provided and how long services are waited for; shared by the verbs that build a sandbox, and `bake`.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct BuildOptions {
-    /// Longest life of the sandbox: `90m`, `8h`, `2h30m`
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub ttl: Option<Duration>,
-    /// Start with the data (and the spec, unless one is named) of a snapshot, by name or file
-    #[arg(long, value_name = "SNAPSHOT", add = ArgValueCandidates::new(complete::snapshots))]
-    pub from: Option<String>,
+pub struct BakeOptions {
     /// Allowed outbound connections: deny, allow, or names and addresses separated by commas
     #[arg(long, value_name = "POLICY")]
     pub egress: Option<String>,
@@ -45,6 +39,22 @@ pub struct BuildOptions {
     /// When to pull images, whatever the spec says
     #[arg(long, value_name = "WHEN", value_enum)]
     pub pull: Option<Pull>,
+    /// Seconds to wait for a service to get ready (default: 300)
+    #[arg(long, value_name = "SECONDS")]
+    pub wait_timeout: Option<u64>,
+}
+
+/// How a sandbox is built; shared by the verbs that build one.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct BuildOptions {
+    #[command(flatten)]
+    pub bake: BakeOptions,
+    /// Longest life of the sandbox: `90m`, `8h`, `2h30m`
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub ttl: Option<Duration>,
+    /// Start with the data (and the spec, unless one is named) of a snapshot, by name or file
+    #[arg(long, value_name = "SNAPSHOT", add = ArgValueCandidates::new(complete::snapshots))]
+    pub from: Option<String>,
     /// Number of containers of a service
     #[arg(long, value_name = "SERVICE=NUMBER", value_parser = scale)]
     pub scale: Vec<(ServiceName, u32)>,
@@ -57,9 +67,6 @@ pub struct BuildOptions {
     /// Fail if a fixed host port is taken, instead of using another one
     #[arg(long)]
     pub strict_ports: bool,
-    /// Seconds to wait for a service to get ready (default: 300)
-    #[arg(long, value_name = "SECONDS")]
-    pub wait_timeout: Option<u64>,
     /// Use a snapshot although an image differs from the one it was made with
     #[arg(long)]
     pub allow_image_drift: bool,
@@ -89,7 +96,7 @@ impl From<Pull> for PullPolicy {
     }
 }
 
-impl BuildOptions {
+impl BakeOptions {
     /// Applies these options to a spec's services.
     pub(in crate::cli) fn apply(&self, spec: &mut Spec) {
         for service in spec.services.values_mut().filter(|service| service.build().is_none()) {
@@ -98,6 +105,25 @@ impl BuildOptions {
         if self.no_build {
             without_builds(spec);
         }
+    }
+
+    /// Converts these options to [`UpOptions`].
+    pub(in crate::cli) fn opening(&self, context: &Context, spec: &SpecOptions) -> UpOptions {
+        UpOptions {
+            name: context.globals.name.clone(),
+            egress: self.egress.clone(),
+            rebuild: self.build,
+            patience: Duration::from_secs(self.wait_timeout.unwrap_or(PATIENCE)),
+            allow_host_access: context.spec_options(spec).allow_host_access,
+            ..UpOptions::default()
+        }
+    }
+}
+
+impl BuildOptions {
+    /// Applies these options to a spec's services.
+    pub(in crate::cli) fn apply(&self, spec: &mut Spec) {
+        self.bake.apply(spec);
         for (name, number) in &self.scale {
             if let Some(service) = spec.services.get_mut(name) {
                 service.scale = Some(*number);
@@ -133,17 +159,12 @@ impl BuildOptions {
     ) -> UpOptions {
         UpOptions {
             services: services.to_vec(),
-            name: context.globals.name.clone(),
             ttl: self.ttl,
             from: from.map(|source| source.set.clone()),
-            egress: self.egress.clone(),
-            rebuild: self.build,
             recreate: self.force_recreate,
             ports: if self.strict_ports { PreferredPort::Strict } else { PreferredPort::Any },
-            patience: Duration::from_secs(self.wait_timeout.unwrap_or(PATIENCE)),
             drift: if self.allow_image_drift { Drift::Allowed } else { Drift::Refused },
-            allow_host_access: context.spec_options(spec).allow_host_access,
-            ..UpOptions::default()
+            ..self.bake.opening(context, spec)
         }
     }
 }
