@@ -232,7 +232,9 @@ fn a_file_is_inspected_without_an_engine_and_its_secrets_stay_in_it() {
     let told = world.command(["--json", "snapshot", "export", "bug", "bug.sandbox.tar.zst"]).run().success();
     assert!(told.json()["file_bytes"].as_u64().unwrap() > 0, "{told}");
 
-    let inspect = ["snapshot", "inspect", "bug.sandbox.tar.zst"];
+    let summary = world.sandbox(["snapshot", "inspect", "bug.sandbox.tar.zst"]).success();
+    summary.prints("the total is wrong").prints("sbx-test/busybox");
+    let inspect = ["--json", "snapshot", "inspect", "bug.sandbox.tar.zst"];
     let outcome = world.command(inspect).env("DOCKER_HOST", "unix:///nowhere.sock").run().success();
 
     let shown = outcome.json();
@@ -511,7 +513,7 @@ fn a_snapshot_of_a_built_service_travels_between_engines_whatever_their_image_st
     world.sandbox(["snapshot", "create", "bug"]).success();
     world.sandbox(["snapshot", "export", "bug", "bare.sandbox.tar.zst"]).success().says("app.TOKEN");
     world.sandbox(["snapshot", "export", "bug", "bug.sandbox.tar.zst", "--with-images"]).success();
-    let shown = world.sandbox(["snapshot", "inspect", "bug.sandbox.tar.zst"]).success();
+    let shown = world.sandbox(["--json", "snapshot", "inspect", "bug.sandbox.tar.zst"]).success();
     let project = world.project().display().to_string();
     assert!(!shown.stdout.contains("hush-hush") && !shown.stdout.contains(&project), "{shown}");
 
