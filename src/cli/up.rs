@@ -202,7 +202,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if context.globals.json && matches!(outcome, Outcome::LeftUp) {
         let sighting = context.clone_for(Some(name)).chosen().await?;
         let statuses = inspect::statuses(&*engine, &sighting, Passwords::LeftOut).await?;
-        Output::stdout().json(&statuses.into_iter().map(converge::found_ready).collect::<Vec<_>>());
+        Output::stdout().json(
+            &statuses
+                .into_iter()
+                .map(|status| converge::found_ready(&loaded.spec, status))
+                .collect::<Vec<_>>(),
+        );
     }
     Ok(exit(outcome))
 }

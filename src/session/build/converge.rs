@@ -37,7 +37,7 @@ use crate::session::inspect::{self, Passwords};
 use crate::session::readiness::gateway_probe::GatewayProber;
 use crate::session::readiness::log_tail::tail;
 use crate::session::readiness::wait::Pending;
-use crate::spec::{Limits, RestartPolicy, SandboxName, Service, ServiceName, Spec};
+use crate::spec::{Limits, Probe, RestartPolicy, SandboxName, Service, ServiceName, Spec};
 use crate::storage::Storage;
 
 /// Maximum number of attempts after conflicts.
@@ -460,7 +460,8 @@ pub async fn tell_up(
     let unchecked = services.iter_mut().filter(|status| status.state == ServiceState::Starting);
     unchecked.for_each(|status| status.state = ServiceState::Ready);
     none_failed(site, order, &services).await?;
-    let services: Vec<ServiceStatus> = services.into_iter().map(found_ready).collect();
+    let services: Vec<ServiceStatus> =
+        services.into_iter().map(|status| found_ready(&order.spec, status)).collect();
     moved(&order.spec, &services).for_each(|event| site.events.emit(event));
     let local = site.info.location.is_local();
     port_check::unreached(&order.spec, &services, local)
@@ -503,11 +504,17 @@ async fn end(site: &Context, order: &BuildRequest) -> Option<End> {
     }
 }
 
-/// Sets a service that `up` has waited for to ready, even if its next healthcheck has not run yet.
-pub fn found_ready(mut status: ServiceStatus) -> ServiceStatus {
-    if matches!(status.state, ServiceState::Starting | ServiceState::Healthy) {
-        status.state = ServiceState::Ready;
-    }
+/// Sets a service that `up` has waited for to ready: its healthcheck or its `ready:` probe has succeeded, even if the
+/// engine has not run the next healthcheck yet.
+pub fn found_ready(spec: &Spec, mut status: ServiceStatus) -> ServiceStatus {
+    let probed = spec.services.get(status.service.as_str()).and_then(|service| service.ready.as_ref());
+    status.state = match status.state {
+        ServiceState::Starting | ServiceState::Healthy => ServiceState::Ready,
+        ServiceState::Running if probed.is_some_and(|ready| ready.probe != Probe::None) => {
+            ServiceState::Ready
+        }
+        other => other,
+    };
     status
 }
 
