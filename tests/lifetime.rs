@@ -368,7 +368,7 @@ fn a_session_is_warned_before_its_time_is_over() {
     world.sandbox(["extend", world.name(), "10m"]).success();
     session.says("the sandbox ends at");
     world.sandbox(["extend", world.name(), "--to", "3s"]).success();
-    session.says("its time is over");
+    session.says("its lifetime is over");
 
     session.wait(support::PATIENCE);
     world.engine().is_clean();

@@ -275,7 +275,7 @@ fn a_volume_seeded_by_a_snapshot_is_scrubbed_before_anyone_sees_it() {
         world.sandbox(["down"]).success();
         // The second time it is all there.
         let again = world.up();
-        assert!(!again.stderr.contains("for the first time"), "{again}");
+        assert!(!again.stderr.contains("runs the seeds once"), "{again}");
         world.sandbox(["down"]).success();
     }
     world.spec(&from("never-taken"));

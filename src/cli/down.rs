@@ -99,7 +99,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         None => BTreeSet::new(),
     };
     let force = CancellationToken::new();
-    let ends = doomed.iter().map(|one| one.destroy("as asked", Reason::Down, &force));
+    let ends = doomed.iter().map(|one| one.destroy("requested", Reason::Down, &force));
     let ended = join_bounded(ends).await;
     drop(doomed);
     for image in &images {

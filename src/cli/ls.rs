@@ -114,7 +114,7 @@ fn table(look: OutputStyle, rows: &[Row], now: Timestamp) -> Table {
             (Some(LeaseStatus::Lost), _) => look.paint(Tint::Warn, "its session is gone"),
             (_, Some(Some(left))) if row.unless_used => format!("{} if unused", amount::duration(left)),
             (_, Some(Some(left))) => amount::duration(left),
-            (_, Some(None)) => look.paint(Tint::Warn, "its time is over"),
+            (_, Some(None)) => look.paint(Tint::Warn, "expired"),
             (_, None) => "while attached".to_owned(),
         };
         table.row([look.paint(Tint::Strong, &row.name), services, age, left, row.folder.clone()]);

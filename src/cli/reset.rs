@@ -28,8 +28,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let outcome = async {
         let present = present(context, &reporting).await?;
         let target = target(&present, args.what.as_deref());
-        let why =
-            format!("putting back the data of {}", args.what.as_deref().unwrap_or(present.name.as_str()));
+        let why = format!("restoring the data of {}", args.what.as_deref().unwrap_or(present.name.as_str()));
         let work = present.reset(&target, args.to.as_ref(), Duration::from_mins(5));
         let volumes = present.busy(&why, work).await?;
         let names: Vec<String> = volumes.iter().map(ToString::to_string).collect();

@@ -96,7 +96,7 @@ pub(super) fn words(limits: &Limits) -> String {
     let cpus = limits.cpus.map(|cpus| format!("{cpus} cpus"));
     let pids = limits.pids.map(|pids| format!("{pids} pids"));
     let words: Vec<String> = memory.into_iter().chain(cpus).chain(pids).collect();
-    if words.is_empty() { "all there is".to_owned() } else { words.join(", ") }
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
 #[expect(

@@ -36,7 +36,7 @@ pub use crate::plan::published_ports::{
     PortBinding, PublishedService, bindings, published, recall, wished_ports,
 };
 pub use crate::plan::readiness::is_optional;
-pub use crate::plan::secret_files::{held, held_path};
+pub use crate::plan::secret_files::{FOLDER as SECRETS_FOLDER, held, held_path};
 pub use fingerprint::fingerprint;
 pub use images::{image_references, plan_images, reference as image_reference};
 pub use observed::{ExistingContainer, ExistingGateway, ExistingNetwork, Observed};

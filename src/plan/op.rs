@@ -252,7 +252,7 @@ impl fmt::Display for Op {
             Self::PullImage(pull) => write!(f, "pull image `{}`", pull.reference),
             Self::BuildImage(build) => write!(f, "build image `{}`", build.tags.join("`, `")),
             Self::CreateEdge(network) => write!(f, "create network `{}` for published ports", network.name),
-            Self::Claim(container) => write!(f, "claim the name: create container `{}`", container.name),
+            Self::Claim(container) => write!(f, "create gateway container `{}`", container.name),
             Self::CreateNetwork(network) => {
                 write!(f, "create network `{}`", network.name)?;
                 for subnet in &network.subnets {
@@ -265,10 +265,10 @@ impl fmt::Display for Op {
                 attachment.ipv4.map_or(Ok(()), |address| write!(f, " as {address}"))
             }
             Self::Limit { limits, .. } => {
-                write!(f, "let the services share {}", divided_limits::words(limits))
+                write!(f, "set the limit of all services together: {}", divided_limits::words(limits))
             }
-            Self::ProtectHost(_) => f.write_str("keep services' packets off the engine's machine"),
-            Self::ProvideData { path, source } => write!(f, "provide data `{path}` {source}"),
+            Self::ProtectHost(_) => f.write_str("block packets from services to the engine's machine"),
+            Self::ProvideData { path, source } => write!(f, "create data `{path}` {source}"),
             Self::CreateVolume { volume, .. } => write!(f, "create volume `{}`", volume.name),
             Self::CreateContainer(container) => {
                 write!(f, "create container `{}` from `{}`", container.name, container.image)
@@ -277,11 +277,11 @@ impl fmt::Display for Op {
                 write!(f, "fill `{target}` of `{container}` with {seed}")
             }
             Self::Keep { secrets, .. } => {
-                f.write_str("keep beside the data: secret")?;
+                f.write_str("store with the data: secret")?;
                 secrets.iter().try_for_each(|secret| write!(f, " `{secret}`"))
             }
             Self::Upload { container, files } => {
-                write!(f, "put into `{container}`:")?;
+                write!(f, "copy into `{container}`:")?;
                 files.iter().try_for_each(|file| write!(f, " {}", file.path))
             }
             Self::Start { container } => write!(f, "start `{container}`"),

@@ -3,14 +3,17 @@
 use super::op::{FileSource, GrantedFile};
 use crate::spec::{ConfigName, FileGrant, SecretName, SecretSource, Service, Spec};
 
+/// The folder of the gateway below which it mounts the services' secrets.
+pub const FOLDER: &str = "/secrets";
+
 /// Where the gateway mounts a service's secrets, which it holds in memory until the service starts.
 pub(super) fn held_at(service: &Service) -> String {
-    format!("/held/{}", service.name)
+    format!("{FOLDER}/{}", service.name)
 }
 
 /// The path of a service's secret in the gateway.
 pub fn held_path(service: &str, grant: &FileGrant) -> String {
-    format!("/held/{service}/{}", kept_as(grant))
+    format!("{FOLDER}/{service}/{}", kept_as(grant))
 }
 
 /// A service's secrets, as files in the gateway.

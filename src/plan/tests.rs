@@ -384,7 +384,7 @@ fn a_shared_group_precedes_its_services_and_changes_without_recreating_them() {
         |spec: &Spec, there| plan(&DesiredState { age: Age::Standing, ..grouped(spec) }, there).unwrap();
     let made = plan(&grouped(&first), &observed).unwrap();
     let limit = made.steps().iter().find(|step| matches!(step.op, Op::Limit { .. })).unwrap();
-    assert_eq!(limit.op.to_string(), "let the services share 256 MiB of memory, 1.5 cpus");
+    assert_eq!(limit.op.to_string(), "set the limit of all services together: 256 MiB of memory, 1.5 cpus");
     for step in made.steps() {
         if let Op::CreateContainer(container) = &step.op {
             assert!(step.needs.contains(&limit.id), "{step}");
@@ -395,12 +395,12 @@ fn a_shared_group_precedes_its_services_and_changes_without_recreating_them() {
 
     let there = Observed { limits: Some(first.limits.clone()), ..after(&made, &observed) };
     assert!(again(&first, &there).is_empty());
-    for (spec, words) in [(limited("1g"), "share 1024 MiB of memory"), (spec(SHOP), "share all there is")] {
+    for (spec, words) in [(limited("1g"), "together: 1024 MiB of memory"), (spec(SHOP), "together: none")] {
         let change = again(&spec, &there);
         assert!(change.steps().len() == 1 && change.to_string().contains(words), "{change}");
     }
     let divided = plan(&wish(&first), &observed).unwrap();
-    assert!(!divided.to_string().contains("share"), "{divided}");
+    assert!(!divided.to_string().contains("of all services together"), "{divided}");
 }
 
 #[test]
@@ -453,7 +453,7 @@ fn what_stopped_half_way_through_a_remade_network_is_taken_up_whole_and_seeds_no
     let mut half = Observed { networks: BTreeMap::new(), containers: BTreeMap::new(), ..there };
     half.gateway.as_mut().unwrap().running = false;
     let text = plan(&standing(&open), &half).unwrap().to_string();
-    assert!(text.contains("claim the name") && text.contains("connect `sbx-shop`"), "{text}");
+    assert!(text.contains("create gateway container") && text.contains("connect `sbx-shop`"), "{text}");
     assert!(text.contains("create container `sbx-shop.db`"), "{text}");
     assert!(!text.contains("seed `sbx-shop"), "{text}");
 }

@@ -170,7 +170,7 @@ pub fn time_left(deadline: Timestamp, if_unused: bool, now: Timestamp) -> String
     match amount::until(deadline, now) {
         Some(left) if left.as_secs() >= 3600 => format!("{} left{condition}", amount::duration(left)),
         Some(left) => format!("{} left{condition}", amount::ticking(left)),
-        None => "its time is over".to_owned(),
+        None => "expired".to_owned(),
     }
 }
 
@@ -199,13 +199,13 @@ fn bake(key: &str, volumes: &[String], state: &BakeState) -> Fact {
     let which = volumes.join(", ");
     let short: String = key.chars().take(12).collect();
     let (weight, text) = match state {
-        BakeState::Found => (Severity::Detail, format!("data of {which} is a clone of baseline {short}")),
+        BakeState::Found => (Severity::Detail, format!("data of {which} cloned from baseline {short}")),
         BakeState::Awaited => {
-            (Severity::Fact, format!("another session makes the data of {which}; waiting for it"))
+            (Severity::Fact, format!("waiting for another session that bakes the data of {which}"))
         }
-        BakeState::Started => (Severity::Fact, format!("making the data of {which} for the first time")),
+        BakeState::Started => (Severity::Fact, format!("baking the data of {which} (runs the seeds once)")),
         BakeState::Done { elapsed } => {
-            (Severity::Fact, format!("data of {which} is ready to clone ({})", amount::duration(*elapsed)))
+            (Severity::Fact, format!("baked the data of {which} ({})", amount::duration(*elapsed)))
         }
     };
     Fact::new(weight, "", text)
@@ -221,7 +221,7 @@ fn exited(service: &str, code: i64, log: &[String], waiting: &[String], then: Af
     let (weight, follows) = match then {
         AfterExit::Completed => (Severity::Detail, "completed".to_owned()),
         AfterExit::Stopped => (Severity::Detail, "stopped".to_owned()),
-        AfterExit::Restarts => (Severity::Warning, format!("exited with {code} and is started again")),
+        AfterExit::Restarts => (Severity::Warning, format!("exited with {code}; restarting it")),
         AfterExit::Nothing => (Severity::Warning, format!("exited with {code}")),
         AfterExit::Ends => (Severity::Error, format!("exited with {}{waited}", exit_code(code))),
     };
@@ -255,7 +255,7 @@ pub fn counts(removed: Removed) -> String {
             .filter(|(number, _)| *number > 0)
             .map(|(number, noun)| amount::count(number, noun))
             .collect();
-    if parts.is_empty() { "nothing had been made".to_owned() } else { parts.join(", ") }
+    if parts.is_empty() { "nothing to remove".to_owned() } else { parts.join(", ") }
 }
 
 /// "12 of 40", or "12" while the total is unknown.

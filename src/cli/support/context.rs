@@ -62,7 +62,7 @@ impl Context {
             if let Ok(options) = client::Options::from_env()
                 && let Err(error) = client::sweep_expired(&engine, &options).await
             {
-                tracing::debug!(%error, "what has expired was not looked for");
+                tracing::debug!(%error, "cannot look for expired sandboxes");
             }
             Ok::<_, Failure>(engine)
         };

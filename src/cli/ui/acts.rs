@@ -60,7 +60,7 @@ pub(super) async fn down(desk: &UiServer, which: SandboxArg) -> Result<Done, Fai
         artifacts: None,
         cause: TeardownCause::Other,
     };
-    let destroyed = doomed.destroy("as asked", Reason::Down, &CancellationToken::new()).await?;
+    let destroyed = doomed.destroy("requested", Reason::Down, &CancellationToken::new()).await?;
     match destroyed.left.as_slice() {
         [] => Ok(Done { done: format!("{} is gone", which.name) }),
         left => {

@@ -229,7 +229,7 @@ impl Board {
         self.steps.retain(|step| step.id != id);
         let what = match state {
             BakeState::Started => "making data",
-            BakeState::Awaited => "another session makes the data",
+            BakeState::Awaited => "another session bakes the data",
             BakeState::Found | BakeState::Done { .. } => return,
         };
         let key: String = key.chars().take(12).collect();

@@ -19,7 +19,7 @@ use crate::engine::{
     BuildImage, BuildProgress, CreateContainer, CreateNetwork, CreateVolume, Engine, Filter, PullImage,
     PullPhase, PullProgress,
 };
-use crate::plan::{GrantedFile, Handover, Op, Plan, Step, StepId, VolumeSource};
+use crate::plan::{GrantedFile, Handover, Op, Plan, SECRETS_FOLDER, Step, StepId, VolumeSource};
 use crate::session::data::secret_files::Values;
 use crate::session::data::secret_store;
 use crate::session::error::SessionError;
@@ -300,8 +300,8 @@ impl PlanExecutor {
 
     async fn upload(&self, container: &str, files: &[GrantedFile]) -> Result<(), SessionError> {
         let held = files.first().and_then(|file| {
-            let service = file.path.strip_prefix("/held/")?.split('/').next()?;
-            Some(format!("/held/{service}"))
+            let below = file.path.strip_prefix(SECRETS_FOLDER)?.strip_prefix('/')?;
+            Some(format!("{SECRETS_FOLDER}/{}", below.split('/').next()?))
         });
         let base = held.as_deref().unwrap_or("/");
         let archive = self

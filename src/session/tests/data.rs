@@ -222,7 +222,7 @@ fn a_fork_has_the_secrets_as_they_are_held_or_else_as_they_were_given() {
         stage.up().await.unwrap();
         let shop = stage.present(None).await;
         let large: Vec<u8> = (0..(2 << 20)).map(|n: u32| n.to_le_bytes()[0] | 0x80).collect();
-        stage.client.add_download("sbx-shop", "/held/db/key", archive("key", &large));
+        stage.client.add_download("sbx-shop", "/secrets/db/key", archive("key", &large));
         stage.fork(&shop, "second").await.unwrap();
         assert!(put_into(&stage, "sbx-second", "key") == Some(large));
         assert_eq!(put_into(&stage, "sbx-second.db", "colour"), Some(b"blue".to_vec()));

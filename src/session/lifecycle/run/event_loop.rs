@@ -562,12 +562,12 @@ fn in_words(reason: StopReason) -> &'static str {
         StopReason::ServicesEnded => "all its services have ended",
         StopReason::Vanished => "another client destroys it",
         StopReason::Unused => "it was not used",
-        StopReason::Lost => "it cannot be held any longer",
+        StopReason::Lost => "its lease is lost",
         StopReason::EngineRestarted => "the engine restarted, which ended its services",
-        StopReason::DeadlinePassed => "its time is over",
+        StopReason::DeadlinePassed => "its lifetime is over",
         StopReason::BuildFailed => "it could not be built",
-        StopReason::HungUp => "the terminal went away",
-        StopReason::Terminated => "asked to stop",
+        StopReason::HungUp => "the terminal was closed",
+        StopReason::Terminated => "terminated by a signal",
         StopReason::Interrupted | StopReason::Forced => "interrupted; Ctrl-C again forces",
     }
 }
