@@ -193,7 +193,7 @@ volumes: { named: {} }
 #[test]
 fn the_written_lifetime_ends_a_detached_sandbox() {
     let world = World::with_spec(IDLE);
-    world.sandbox(["up", "-d", "--ttl", "3s"]).success();
+    world.sandbox(["up", "-d", "--ttl", "8s"]).success();
     assert!(!world.engine().remains().is_empty());
 
     world.engine().becomes_clean();

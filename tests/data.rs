@@ -398,8 +398,9 @@ fn a_spec_out_of_a_file_may_say_no_more_than_a_spec_of_ones_own() {
         let other = format!("{key}.sandbox.tar.zst");
         forged(&other, &|spec| {
             let app = &mut spec["services"]["app"];
-            app["cap_add"] = json!(["SYS_PTRACE"]);
-            app[key] = value.clone();
+            app["settings"]["cap_add"] = json!(["SYS_PTRACE"]);
+            let place = if key == "security_opt" { &mut app["settings"] } else { &mut *app };
+            place[key] = value.clone();
             if key == "network_mode" {
                 app["networks"] = json!({});
             }
