@@ -108,22 +108,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let folding = args.report.folding();
     let reporter = recording.reporter(report::of_run(context.globals.progress.into(), folding));
     let start = start(command, Some(recording.clone()));
-    let outcome = match &args.attach {
-        Some(name) => visit(name, start, reporting(context, reporter), context).await,
-        None => {
-            let artifacts = args.report.artifacts.as_ref().map(std::path::absolute).transpose()?;
-            let options = UpOptions { which: Which::Another, artifacts, ..UpOptions::default() };
-            build(
-                &args.spec,
-                &args.build,
-                args.service,
-                start,
-                options,
-                reporting(context, reporter),
-                context,
-            )
-            .await
-        }
+    let reporting = Context::reporter_around(reporter, ReportOptions::default());
+    let outcome = if let Some(name) = &args.attach {
+        visit(name, start, reporting, context).await
+    } else {
+        let artifacts = args.report.artifacts.as_ref().map(std::path::absolute).transpose()?;
+        let options = UpOptions { which: Which::Another, artifacts, ..UpOptions::default() };
+        build(&args.spec, &args.build, args.service, start, options, reporting, context).await
     };
     let (record, written) = recording.finish(end(&outcome), outcome.as_ref().err());
     if let Some(folding) = folding {
@@ -143,10 +134,6 @@ fn exit_unless(written: Result<(), Failure>, exit: Exit, context: &Context) -> R
             Ok(exit)
         }
     }
-}
-
-fn reporting(context: &Context, reporter: Box<dyn report::Reporter>) -> Reporting {
-    context.reporter_around(reporter, ReportOptions::default())
 }
 
 /// Shows what failed beside the job of a CI service.
@@ -220,8 +207,8 @@ pub(super) async fn build(
     let engine = context.engine().await?;
     let scope = context.scope()?;
     reporting.warn(&loaded.warnings);
-    let UpOptions { which, artifacts, .. } = options;
-    let opening = UpOptions { which, artifacts, ..build.opening(context, spec, &[], from.as_ref()) };
+    let UpOptions { artifacts, which, .. } = options;
+    let opening = UpOptions { artifacts, which, ..build.opening(context, spec, &[], from.as_ref()) };
     let opened = open::open(&engine, &scope, &loaded, &opening, reporting.events.clone()).await;
     let outcome = match opened {
         Ok(session) => {

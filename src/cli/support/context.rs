@@ -202,11 +202,11 @@ impl Context {
 
     /// Same as [`Context::reporter`], with options of the verb.
     pub fn reporter_with(&self, options: ReportOptions) -> Reporting {
-        self.reporter_around(report::to_stderr(self.globals.progress.into(), options.logs), options)
+        Self::reporter_around(report::to_stderr(self.globals.progress.into(), options.logs), options)
     }
 
     /// Same as [`Context::reporter_with`], with another renderer.
-    pub fn reporter_around(&self, inner: Box<dyn Reporter>, options: ReportOptions) -> Reporting {
+    pub fn reporter_around(inner: Box<dyn Reporter>, options: ReportOptions) -> Reporting {
         let (events, receiver) = Events::channel();
         let activity = Arc::new(Activity::default());
         let reporter = Box::new(Observed { inner, options, activity: Arc::clone(&activity) });

@@ -89,7 +89,8 @@ fn details(text: &mut String, record: &RunRecord, case: &Case, problem: &str) {
 fn last_lines(output: &str) -> String {
     let lines: Vec<&str> = output.lines().collect();
     let last = &lines[lines.len().saturating_sub(LINES)..];
-    last.iter().map(|line| format!("{}\n", harmless(line, Colour::Off))).collect()
+    let clean = last.iter().map(|line| harmless(line, Colour::Off) + "\n");
+    clean.collect()
 }
 
 /// A fence that the output does not contain.

@@ -97,18 +97,14 @@ impl Recorder {
     pub fn failed(&mut self, causes: &[String], log: &[String]) {
         let message = causes.join(": ");
         let log = log.join("\n");
-        let known = self.record.cases.iter_mut().rfind(|case| case.problem().is_some());
-        match known {
-            Some(case) => {
-                case.outcome = CaseOutcome::Failed { message };
-                case.stdout = log;
-            }
-            None => {
-                let mut case =
-                    Case::new(CaseKind::Setup, "the sandbox is built", CaseOutcome::Failed { message });
-                case.stdout = log;
-                self.insert(case);
-            }
+        let outcome = CaseOutcome::Failed { message };
+        if let Some(case) = self.record.cases.iter_mut().rfind(|case| case.problem().is_some()) {
+            case.outcome = outcome;
+            case.stdout = log;
+        } else {
+            let mut case = Case::new(CaseKind::Setup, "the sandbox is built", outcome);
+            case.stdout = log;
+            self.insert(case);
         }
     }
 
