@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::identity::SandboxId;
 use crate::engine::{Image, identity};
 use crate::storage::{SetInfo, VolumeName};
 
@@ -122,6 +123,9 @@ pub struct Manifest {
     /// The generated secrets that the data was created with, by their names in the spec.
     #[serde(default)]
     pub secrets: BTreeMap<String, KeptSecret>,
+    /// The instance id of the sandbox with which a snapshot is deleted; absent if it outlives its sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<SandboxId>,
     /// The volumes, sorted.
     pub volumes: Vec<VolumeName>,
 }
@@ -139,6 +143,7 @@ impl Manifest {
             spec: None,
             images: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            owner: None,
             volumes: Vec::new(),
         }
     }

@@ -8,6 +8,7 @@ use crate::engine::join_bounded;
 
 use super::budget::StoredSet;
 use super::manifest::Manifest;
+use crate::engine::identity::SandboxId;
 use crate::storage::{
     Namespace, Published, Result, SetInfo, SetPath, Storage, StorageError, Usage, VolumeName, VolumePath,
 };
@@ -92,6 +93,17 @@ pub async fn existing(storage: &dyn Storage, set: &SetPath) -> Result<SetInfo> {
     found.ok_or_else(|| StorageError::NotFound { path: set.to_string() })
 }
 
+/// Deletes the snapshots whose owners are gone.
+pub async fn delete_owned(storage: &dyn Storage, is_gone: impl Fn(&SandboxId) -> bool + Send) -> Result<()> {
+    let owned = storage.list(Namespace::Snapshot).await?.into_iter().filter(|info| {
+        let owner = Manifest::of(info).and_then(|manifest| manifest.owner);
+        owner.is_some_and(|owner| is_gone(&owner))
+    });
+    let owned: Vec<SetPath> = owned.map(|info| info.path).collect();
+    // Deletes all even if one fails.
+    join_all(owned.iter().map(|set| storage.delete_set(set))).await.into_iter().collect()
+}
+
 /// A value that distinguishes a stored set from a later one with the same name.
 pub async fn identity(storage: &dyn Storage, set: &SetPath) -> Result<String> {
     let info = existing(storage, set).await?;
@@ -167,6 +179,24 @@ mod tests {
         assert!(matches!(taken, Err(StorageError::Refused { .. })));
         assert!(storage.local.inspect(&kept).await.unwrap().is_none());
         assert!(storage.local.list(Namespace::Making).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_with_an_owner_goes_with_it_and_no_other_does() {
+        let storage = TestStorage::new();
+        let (mine, other) = (SandboxId::random(), SandboxId::random());
+        storage.write(&live("0a"), "data", "row", "one").await;
+        for (to, owner) in [("mine", Some(&mine)), ("other", Some(&other)), ("kept", None)] {
+            let manifest = Manifest { owner: owner.cloned(), ..manifest() };
+            let to = SetPath::snapshot(to).unwrap();
+            take(&storage.local, &live("0a"), &[name("data")], &to, manifest, in_peace()).await.unwrap();
+        }
+
+        delete_owned(&storage.local, |owner| *owner == mine).await.unwrap();
+
+        let left = storage.local.list(Namespace::Snapshot).await.unwrap();
+        let left: Vec<&str> = left.iter().map(|info| info.path.name.as_str()).collect();
+        assert_eq!(left, ["kept", "other"]);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use super::state::Gather;
 use super::store::Store;
 use crate::agent::cgroup::Groups;
 use crate::agent::protocol::Destroyed;
+use crate::data::snapshot;
 use crate::engine::identity::{self, Role, SandboxId, SandboxName, Scope};
 use crate::engine::{ContainerSummary, Engine, Filter, LogOptions, Tail, join_bounded};
 use crate::host_files::{self, Folder, Links, Unpack};
@@ -146,6 +147,11 @@ impl Aftermath for Data<'_> {
             && let Err(error) = storage.delete_set(&set).await
         {
             left.push(format!("data of `{}`: {error}", self.name));
+        }
+        if let Some(storage) = self.storage
+            && let Err(error) = snapshot::delete_owned(storage, |owner| owner.as_str() == id).await
+        {
+            left.push(format!("snapshots of `{}`: {error}", self.name));
         }
         if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
     }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::state::Discovered;
 use super::store::Store;
 use crate::agent::gateway::stats::GatewayEvent;
+use crate::data::snapshot;
 use crate::engine::identity::{self, SandboxId, SandboxName, Scope};
 use crate::engine::{Engine, EngineError, LogOptions, Tail, join_bounded};
 use crate::storage::{Namespace, SetPath, Storage};
@@ -61,7 +62,7 @@ pub async fn recount_mounts(engine: &Arc<dyn Engine>, scope: &Scope) {
     join_bounded(alive.map(|it| engine.stat_path(&it.id, "/"))).await;
 }
 
-/// Deletes live data of sandboxes that no longer exist.
+/// Deletes live data of sandboxes that no longer exist, and the snapshots that belong to them.
 pub async fn delete_orphans(storage: &dyn Storage, found: &[Discovered]) {
     let Ok(live) = storage.list(Namespace::Live).await else { return };
     let known: Vec<_> = found.iter().filter_map(|it| SetPath::live(it.sandbox.as_str()).ok()).collect();
@@ -69,6 +70,10 @@ pub async fn delete_orphans(storage: &dyn Storage, found: &[Discovered]) {
         if let Err(error) = storage.delete_set(&set.path).await {
             tracing::warn!(%error, "cannot delete the data of a sandbox that is gone");
         }
+    }
+    let is_gone = |owner: &SandboxId| !found.iter().any(|it| it.sandbox == *owner);
+    if let Err(error) = snapshot::delete_owned(storage, is_gone).await {
+        tracing::warn!(%error, "cannot delete the snapshots of a sandbox that is gone");
     }
 }
 

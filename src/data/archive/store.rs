@@ -53,6 +53,7 @@ fn spec_of(manifest: &Manifest) -> Option<Spec> {
 
 /// A manifest for other machines: paths in its spec become relative to the project folder.
 fn portable(mut manifest: Manifest, values: UserValues) -> Manifest {
+    manifest.owner = None;
     let Some(mut spec) = spec_of(&manifest) else { return manifest };
     relocate(&mut spec, Path::new(ANYWHERE));
     if values == UserValues::LeftOut {
@@ -161,6 +162,7 @@ fn looked_into(mut archive: std::fs::File) -> Result<(std::fs::File, Vec<Archive
 }
 
 fn distrusted(mut manifest: Manifest) -> Manifest {
+    manifest.owner = None;
     if let Some(spec) = manifest.spec.as_mut().and_then(serde_json::Value::as_object_mut) {
         let origin = serde_json::to_value(SpecOrigin::SnapshotFile).unwrap_or_default();
         spec.insert("origin".to_owned(), origin);

@@ -62,6 +62,15 @@ pub enum SnapshotMode {
     Crash,
 }
 
+/// How long a snapshot is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// Until it is removed.
+    UntilRemoved,
+    /// As long as its sandbox exists.
+    WithSandbox,
+}
+
 impl ExistingSandbox {
     /// Opens a sandbox that was observed.
     ///
@@ -275,6 +284,7 @@ impl ExistingSandbox {
         to: &SetPath,
         manner: SnapshotMode,
         note: Option<String>,
+        retention: Retention,
         patience: Duration,
     ) -> Result<Consistency, SessionError> {
         if self.storage().inspect(to).await?.is_some() {
@@ -285,6 +295,7 @@ impl ExistingSandbox {
         let mut manifest = Manifest::new(arch, Consistency::Crash);
         manifest.sandbox = Some(self.name.to_string());
         manifest.note = note;
+        manifest.owner = (retention == Retention::WithSandbox).then(|| self.id.clone());
         manifest.spec = serde_json::to_value(&*self.spec).ok();
         manifest.images = bake::identities(&self.spec, &images);
         let values = self.values().await?;

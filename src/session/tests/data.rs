@@ -8,7 +8,7 @@ use super::stage::Stage;
 use crate::engine::recording::Fault;
 use crate::engine::{ContainerState, Engine, ErrorKind};
 use crate::session::error::SessionError;
-use crate::session::existing::{ExistingSandbox, SnapshotMode, Target};
+use crate::session::existing::{ExistingSandbox, Retention, SnapshotMode, Target};
 use crate::storage::SetPath;
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -50,7 +50,10 @@ async fn reset(present: &ExistingSandbox, what: &str, to: Option<&str>) -> Resul
 }
 
 async fn take(present: &ExistingSandbox, name: &str) -> Result<(), SessionError> {
-    present.snapshot(&snapshot(name), SnapshotMode::Clean, None, PATIENCE).await.map(drop)
+    present
+        .snapshot(&snapshot(name), SnapshotMode::Clean, None, Retention::UntilRemoved, PATIENCE)
+        .await
+        .map(drop)
 }
 
 #[test]
@@ -261,12 +264,16 @@ fn what_was_frozen_before_a_snapshot_stays_frozen() {
         stage.up().await.unwrap();
         let shop = stage.present(None).await;
         stage.client.pause_container("sbx-shop.db").await.unwrap();
-        shop.snapshot(&snapshot("one"), SnapshotMode::Crash, None, PATIENCE).await.unwrap();
+        shop.snapshot(&snapshot("one"), SnapshotMode::Crash, None, Retention::UntilRemoved, PATIENCE)
+            .await
+            .unwrap();
         assert_eq!(state(&stage, "sbx-shop.db").await, ContainerState::Paused);
         assert_eq!(state(&stage, "sbx-shop.web").await, ContainerState::Running);
         // A container that the user pauses at the same moment is not ours to resume.
         stage.client.fail_when("pause container sbx-shop.cache", 1, Fault::Refuse(ErrorKind::Conflict));
-        let error = shop.snapshot(&snapshot("two"), SnapshotMode::Crash, None, PATIENCE).await;
+        let error = shop
+            .snapshot(&snapshot("two"), SnapshotMode::Crash, None, Retention::UntilRemoved, PATIENCE)
+            .await;
         assert!(error.is_err());
         assert_eq!(state(&stage, "sbx-shop.web").await, ContainerState::Running);
     });
@@ -289,7 +296,10 @@ fn of_two_commands_on_the_data_of_one_sandbox_the_second_is_refused() {
         for refused in [
             reset(&other, "", None).await,
             take(&other, "second").await,
-            other.snapshot(&snapshot("second"), manner, None, PATIENCE).await.map(drop),
+            other
+                .snapshot(&snapshot("second"), manner, None, Retention::UntilRemoved, PATIENCE)
+                .await
+                .map(drop),
         ] {
             let error = refused.unwrap_err();
             assert!(error.to_string().contains("another command is working on"), "{error}");
