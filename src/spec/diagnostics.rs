@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::boundary;
 use super::model::At;
 use super::node::Span;
 use super::problem::{Problem, ProblemKind, SourceLocation, Warning, WarningKind};
@@ -42,12 +43,25 @@ pub(super) struct Log {
     from_user: RefCell<BTreeSet<(u32, u32)>>,
     /// The path that stands for standard input, and its content.
     input: Option<(PathBuf, Vec<u8>)>,
+    /// The folder outside of which nothing is read.
+    boundary: Option<PathBuf>,
 }
 
 impl Log {
     /// A log with a path that stands for standard input.
     pub fn with_input(path: PathBuf, bytes: Vec<u8>) -> Self {
         Self { input: Some((path, bytes)), ..Self::default() }
+    }
+
+    /// Sets the folder outside of which nothing is read.
+    #[must_use]
+    pub fn within(self, boundary: Option<PathBuf>) -> Self {
+        Self { boundary, ..self }
+    }
+
+    /// The boundary, if a file is outside of it.
+    pub fn left_by(&self, path: &Path) -> Option<&Path> {
+        self.boundary.as_deref().filter(|boundary| boundary::leaves(boundary, path))
     }
 
     /// The content of standard input, if the path stands for it.

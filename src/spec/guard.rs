@@ -368,7 +368,7 @@ pub(super) fn is_harmless(capability: &str) -> bool {
 }
 
 /// The folder of a layer cache on the host: `type=local,dest=PATH`.
-fn local_cache(cache: &str) -> Option<&str> {
+pub(super) fn local_cache(cache: &str) -> Option<&str> {
     let fields = || cache.split(',').filter_map(|field| field.trim().split_once('='));
     let is_local = fields().any(|(key, value)| key.eq_ignore_ascii_case("type") && value == "local");
     is_local.then(|| {
@@ -378,7 +378,7 @@ fn local_cache(cache: &str) -> Option<&str> {
 }
 
 /// Resolves the links of the part of a path that exists.
-fn real(path: &Path) -> PathBuf {
+pub(super) fn real(path: &Path) -> PathBuf {
     let path = canonical::clean(path);
     for ancestor in path.ancestors() {
         if let Ok(real) = ancestor.canonicalize() {

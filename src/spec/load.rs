@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 
 use super::assemble::{Assembler, Interpolation, Known, Scope, drop_version, read_env_files};
+use super::boundary;
 use super::canonical;
 use super::check::Checker;
 use super::diagnostics::Log;
@@ -93,6 +94,9 @@ fn run(request: &LoadRequest, log: &Log) -> Option<Loaded> {
     chosen.extend(request.env_files.iter().map(|file| canonical::clean(&request.folder.join(file))));
     sources(log, request, &spec, &chosen);
     host_access(log, request, &spec, &root);
+    if let Some(boundary) = &request.boundary {
+        boundary::check(log, boundary, &spec);
+    }
     let branch = find::git_branch(&folder);
     let sandbox = SandboxName::derive(spec.name.as_str(), branch.as_deref());
     Some(Loaded {
@@ -151,10 +155,11 @@ fn folder(request: &LoadRequest, files: &[PathBuf]) -> PathBuf {
 }
 
 fn log_of(request: &LoadRequest) -> Log {
-    match &request.input {
+    let log = match &request.input {
         Some(bytes) => Log::with_input(request.folder.join("-"), bytes.clone()),
         None => Log::default(),
-    }
+    };
+    log.within(request.boundary.as_ref().map(|boundary| boundary.folder.clone()))
 }
 
 /// The absolute paths of the spec's files.
@@ -162,7 +167,7 @@ fn files(request: &LoadRequest, log: &Log) -> Option<Vec<PathBuf>> {
     let mut named: Vec<PathBuf> = request.files.clone();
     if named.is_empty() {
         // Errors in files of variables are reported later, when the files are read again.
-        let variables = variables(request, &request.folder, &Log::default());
+        let variables = variables(request, &request.folder, &log_of(request));
         if let Some(list) = variables.get("COMPOSE_FILE").filter(|list| !list.is_empty()) {
             let separator = variables.get("COMPOSE_PATH_SEPARATOR").map_or(":", String::as_str);
             named = list.split(separator).map(PathBuf::from).collect();

@@ -8,6 +8,7 @@
 //! A spec that was stored with data passes through the last of these steps again ([`readmitted`]).
 
 mod assemble;
+mod boundary;
 mod bounds;
 mod build_check;
 mod canonical;
@@ -66,12 +67,12 @@ pub use nearest::{hint as did_you_mean, nearest as nearest_name};
 pub use problem::{Colour, Drawing, Problem, ProblemKind, Problems, SourceLocation, Warning, WarningKind};
 pub use relocate::{ANYWHERE, relocate};
 pub use render::{json_to_yaml, to_compose_json, to_yaml};
-pub use request::{HostAccess, LoadRequest, Loaded, Refusals, Variables};
+pub use request::{Boundary, HostAccess, LoadRequest, Loaded, Refusals, Variables};
 pub use schema::schema;
 pub use seed::{CopySeed, ExecSeed, Seed, SeedKind, SeedStage, SnapshotSeed, SqlSeed};
 pub use settings::Settings;
 pub use stored::readmitted;
-pub use widening::widened;
+pub use widening::{egress_beyond, widened};
 
 /// Parses a duration of a spec: `8h`, `1h30m`, `500ms`, `2d`.
 pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {

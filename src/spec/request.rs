@@ -34,10 +34,22 @@ pub struct LoadRequest {
     pub name: Option<String>,
     /// Whether to allow host access.
     pub allow_host_access: HostAccess,
+    /// The folder that the spec may not leave: no file outside is read, and a path outside is host access, as is the
+    /// user's SSH agent and any snapshot that is not in `snapshots`. `None`: the spec's repository bounds only mounts.
+    pub boundary: Option<Boundary>,
     /// The origin of the spec.
     pub origin: SpecOrigin,
     /// How rejections are reported.
     pub refusals: Refusals,
+}
+
+/// What of this machine a spec may use.
+#[derive(Debug, Clone, Default)]
+pub struct Boundary {
+    /// The folder with all its files, without links in its path.
+    pub folder: PathBuf,
+    /// The stored snapshots that it may take data from.
+    pub snapshots: BTreeSet<String>,
 }
 
 /// Whether a spec may access the host: privileges, devices, the host's namespaces, paths outside its repository.

@@ -3,6 +3,7 @@
 //! change; the user has to restart the session.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::Path;
 
 use super::guard;
@@ -12,7 +13,7 @@ use super::seed::Seed;
 /// Everything that `after` requests and `before` does not, as text for the user. `environment` is the user's own: if a
 /// value of it newly appears in the spec, the result names its variable.
 pub fn widened(before: &Spec, after: &Spec, environment: &BTreeMap<String, String>) -> Vec<String> {
-    let mut found = egress(&before.egress, &after.egress);
+    let mut found = egress_beyond(&before.egress, &after.egress);
     let reaches = |spec: &Spec| guard::reaches(spec).into_iter().map(|reach| reach.message).collect();
     let sets: [(BTreeSet<String>, BTreeSet<String>); 2] =
         [(reaches(before), reaches(after)), (files(before), files(after))];
@@ -31,7 +32,8 @@ fn tasks(before: &Spec, after: &Spec) -> impl Iterator<Item = String> {
     changed.map(|(name, _)| format!("task `{name}`, which runs on this machine"))
 }
 
-fn egress(before: &EgressPolicy, after: &EgressPolicy) -> Vec<String> {
+/// What an egress policy allows beyond another one, as text for the user.
+pub fn egress_beyond(before: &EgressPolicy, after: &EgressPolicy) -> Vec<String> {
     match (before, after) {
         (EgressPolicy::Allow, _) | (_, EgressPolicy::Deny) => Vec::new(),
         (_, EgressPolicy::Allow) => vec!["`egress: allow`".to_owned()],
@@ -49,68 +51,92 @@ fn egress(before: &EgressPolicy, after: &EgressPolicy) -> Vec<String> {
     }
 }
 
-/// All files, folders and variables of the host that a spec names.
+/// Something of the host that a spec names.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum HostItem<'a> {
+    /// A file or folder, and what for.
+    Path(&'static str, &'a Path),
+    /// A build context: a folder, a URL or another image.
+    Context(&'a str),
+    /// A Dockerfile outside of its context.
+    Dockerfile(&'a Path),
+    /// An SSH agent or key that a build uses.
+    SshKey(&'a str),
+    /// A place for cached layers, in the builder's notation.
+    Cache(&'a str),
+    /// A stored snapshot.
+    Snapshot(&'a str),
+    /// A variable of the user's environment.
+    Variable(&'a str),
+}
+
+impl fmt::Display for HostItem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(what, path) => write!(f, "{what} `{}`", path.display()),
+            Self::Context(context) => write!(f, "the build context `{context}`"),
+            Self::Dockerfile(path) => write!(f, "the file `{}`", path.display()),
+            Self::SshKey(key) => write!(f, "the SSH agent or key `{key}`"),
+            Self::Cache(cache) => write!(f, "the cache `{cache}`"),
+            Self::Snapshot(name) => write!(f, "the snapshot `{name}`"),
+            Self::Variable(name) => write!(f, "the variable `{name}`"),
+        }
+    }
+}
+
 fn files(spec: &Spec) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut add = |what: &str, path: &Path| {
-        found.insert(format!("{what} `{}`", path.display()));
-    };
-    for service in spec.services.values() {
-        of_service(service, &mut add);
-    }
+    host_items(spec).iter().map(ToString::to_string).collect()
+}
+
+/// All files, folders, snapshots and variables of the host that a spec names.
+pub(super) fn host_items(spec: &Spec) -> Vec<HostItem<'_>> {
+    let mut found: Vec<HostItem> = spec.services.values().flat_map(of_service).collect();
     for volume in spec.volumes.values() {
-        if let Some(device) = volume.driver_opts.get("device") {
-            add("the folder or device", Path::new(device));
-        }
-        volume.seed.iter().for_each(|seed| of_seed(seed, &mut add));
+        let device = volume.driver_opts.get("device");
+        found.extend(device.map(|device| HostItem::Path("the folder or device", Path::new(device))));
+        found.extend(volume.seed.iter().flat_map(of_seed));
     }
-    for secret in spec.secrets.values() {
-        match &secret.source {
-            SecretSource::File(path) => add("the file", path),
-            SecretSource::Environment(name) => add("the variable", Path::new(name)),
-            SecretSource::Generate(_) | SecretSource::External => {}
-        }
-    }
-    for config in spec.configs.values() {
-        match &config.source {
-            ConfigSource::File(path) => add("the file", path),
-            ConfigSource::Environment(name) => add("the variable", Path::new(name)),
-            ConfigSource::Content(_) | ConfigSource::External => {}
-        }
-    }
+    found.extend(spec.secrets.values().filter_map(|secret| match &secret.source {
+        SecretSource::File(path) => Some(HostItem::Path("the file", path)),
+        SecretSource::Environment(name) => Some(HostItem::Variable(name)),
+        SecretSource::Generate(_) | SecretSource::External => None,
+    }));
+    found.extend(spec.configs.values().filter_map(|config| match &config.source {
+        ConfigSource::File(path) => Some(HostItem::Path("the file", path)),
+        ConfigSource::Environment(name) => Some(HostItem::Variable(name)),
+        ConfigSource::Content(_) | ConfigSource::External => None,
+    }));
     found
 }
 
-fn of_service(service: &Service, add: &mut impl FnMut(&str, &Path)) {
-    for mount in &service.mounts {
-        if let MountKind::Bind { source, .. } = &mount.kind {
-            add(if mount.read_only { "to read" } else { "to write" }, source);
+fn of_service(service: &Service) -> Vec<HostItem<'_>> {
+    let mounts = service.mounts.iter().filter_map(|mount| match &mount.kind {
+        MountKind::Bind { source, .. } => {
+            Some(HostItem::Path(if mount.read_only { "to read" } else { "to write" }, source))
         }
-    }
-    service.watch.iter().for_each(|rule| add("to watch", &rule.path));
-    service.seed.iter().for_each(|seed| of_seed(seed, add));
-    if let Some(build) = service.build() {
-        of_build(build, add);
-    }
+        _ => None,
+    });
+    let watched = service.watch.iter().map(|rule| HostItem::Path("to watch", &rule.path));
+    let seeds = service.seed.iter().flat_map(of_seed);
+    mounts.chain(watched).chain(seeds).chain(service.build().into_iter().flat_map(of_build)).collect()
 }
 
-fn of_build(build: &Build, add: &mut impl FnMut(&str, &Path)) {
-    add("the build context", Path::new(&build.context));
-    build.additional_contexts.values().for_each(|context| add("the build context", Path::new(context)));
+fn of_build(build: &Build) -> Vec<HostItem<'_>> {
+    let contexts = std::iter::once(&build.context).chain(build.additional_contexts.values());
+    let mut found: Vec<HostItem> = contexts.map(|context| HostItem::Context(context)).collect();
     if let Dockerfile::File(path) = &build.dockerfile
         && Path::new(path).is_absolute()
     {
-        add("the file", Path::new(path));
+        found.push(HostItem::Dockerfile(Path::new(path)));
     }
-    for (id, path) in &build.ssh {
-        add("the SSH agent or key", Path::new(path.as_ref().unwrap_or(id)));
-    }
-    build.cache_to.iter().chain(&build.cache_from).for_each(|cache| add("the cache", Path::new(cache)));
+    found.extend(build.ssh.iter().map(|(id, path)| HostItem::SshKey(path.as_ref().unwrap_or(id))));
+    found.extend(build.cache_to.iter().chain(&build.cache_from).map(|cache| HostItem::Cache(cache)));
+    found
 }
 
-fn of_seed(seed: &Seed, add: &mut impl FnMut(&str, &Path)) {
-    seed.kind().files().into_iter().for_each(|file| add("the file or folder", file));
-    seed.kind().stored_snapshot().into_iter().for_each(|name| add("the snapshot", Path::new(name)));
+fn of_seed(seed: &Seed) -> Vec<HostItem<'_>> {
+    let files = seed.kind().files().into_iter().map(|file| HostItem::Path("the file or folder", file));
+    files.chain(seed.kind().stored_snapshot().map(HostItem::Snapshot)).collect()
 }
 
 /// Minimum length of a value to search for: shorter ones occur by chance.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::change::present;
 use super::{Context, Exit, Failure, named};
 use crate::session::event::Event;
-use crate::session::existing::SnapshotMode;
+use crate::session::existing::{Retention, SnapshotMode};
 use crate::storage::SetPath;
 
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
     let manner = if crash { SnapshotMode::Crash } else { SnapshotMode::Clean };
     let outcome = async {
         let present = present(context, &reporting).await?;
-        let work = present.snapshot(&to, manner, note, Duration::from_mins(5));
+        let work = present.snapshot(&to, manner, note, Retention::UntilRemoved, Duration::from_mins(5));
         let consistency = present.busy(&format!("taking snapshot {}", to.name), work).await?;
         let text = format!(
             "snapshot `{}` is taken ({consistency}); what lived in memory only is not in it",

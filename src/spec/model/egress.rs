@@ -244,6 +244,20 @@ impl fmt::Display for EgressRule {
     }
 }
 
+impl fmt::Display for EgressPolicy {
+    /// Formats the policy as [`EgressPolicy::from_str`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deny => f.write_str("deny"),
+            Self::Allow => f.write_str("allow"),
+            Self::List(rules) => {
+                let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
+                f.write_str(&rules.join(","))
+            }
+        }
+    }
+}
+
 impl Serialize for EgressPolicy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::spec::boundary;
 use crate::spec::diagnostics::Log;
 use crate::spec::problem::{Problem, ProblemKind};
 
@@ -22,6 +23,10 @@ pub(in crate::spec) fn read(log: &Log, path: &Path, shown: &Path) -> Option<Arc<
     };
     let name = shown.display();
     let input = log.input(path);
+    if let Some(boundary) = log.left_by(path).filter(|_| input.is_none()) {
+        log.push(boundary::refused(&format!("the spec reads `{name}`"), boundary));
+        return None;
+    }
     let size = match input {
         Some(bytes) => Ok(bytes.len() as u64),
         None => std::fs::metadata(path).map(|meta| if meta.is_dir() { FOLDER } else { meta.len() }),
