@@ -45,6 +45,7 @@ pub fn run(args: &[String]) -> ExitCode {
         Some("export") => snapshot_transfer::export(rest),
         Some("import") => snapshot_transfer::import(rest),
         Some("control") => gateway::control(),
+        Some("dial") => gateway::dial(rest),
         other => {
             let _ = writeln!(io::stderr(), "`agent {}` is not a part of sandbox", other.unwrap_or_default());
             ExitCode::from(2)

@@ -54,6 +54,7 @@ pub use crate::plan::gateway_config as config;
 mod client_hello;
 mod context;
 pub mod control;
+mod dial;
 mod directory;
 mod forward;
 mod http_proxy;
@@ -70,7 +71,7 @@ pub mod stats;
 mod tcp_proxy;
 
 use std::{
-    io,
+    io::{self, Write},
     net::Ipv4Addr,
     process::ExitCode,
     sync::Arc,
@@ -132,6 +133,19 @@ pub fn run() -> ExitCode {
 pub fn control() -> ExitCode {
     let carried = privileges::give_up().and_then(|()| control::carry_stdio());
     if carried.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// `sandbox agent dial ADDRESS:PORT`: connects its standard input and output to a port of the sandbox.
+pub fn dial(args: &[String]) -> ExitCode {
+    let address = args.first().map(String::as_str).unwrap_or_default();
+    let carried = privileges::give_up().and_then(|()| dial::carry_stdio(address));
+    match carried {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn serve(config: GatewayConfig) -> Result<(), GatewayError> {
