@@ -122,7 +122,8 @@ pub async fn out(
         .map_err(|error| CopyError::Archive(io::Error::other(error)))?
 }
 
-async fn followed(
+/// The path after its symbolic links, if they are to be followed.
+pub(crate) async fn followed(
     engine: &dyn Engine,
     container: &str,
     path: &str,

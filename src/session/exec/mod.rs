@@ -1,6 +1,7 @@
 //! Runs a command in a service with the user's terminal, pipes, signals and exit code.
 
 pub mod attach;
+pub mod captured;
 pub mod copy;
 pub mod terminal;
 

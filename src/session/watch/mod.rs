@@ -11,7 +11,6 @@ mod sync;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::build::bake::Missing;
@@ -22,7 +21,7 @@ use super::error::SessionError;
 use super::event::Event;
 use super::inspect;
 use super::lifecycle::open::{self, UpOptions};
-use super::lifecycle::run::{self, RunningSandbox, SideTask};
+use super::lifecycle::run::{RunningSandbox, SideTask};
 use crate::spec::{self, Loaded, Problems, ServiceName, Spec};
 use files::Files;
 use rules::{Rules, Work};
@@ -297,14 +296,8 @@ impl Watch {
     /// Executes a build request, and reports a failure.
     async fn change(&mut self, order: BuildRequest, why: String, missing: Missing) {
         let spec_changed = order.spec != self.raised.order.spec;
-        // Even after a failure, this is now the desired state.
-        self.raised.order = BuildRequest { rebuild: BTreeSet::new(), ..order.clone() };
-        self.raised.spec.send_replace(Arc::clone(&order.spec));
-        let began = self.begin(&why);
-        self.raised.changing.store(true, Ordering::Relaxed);
-        let made =
-            run::make(&self.raised.site, &self.raised.keeper, order, missing, &self.raised.token).await;
-        self.raised.changing.store(false, Ordering::Relaxed);
+        let began = self.begin_with(&order, &why);
+        let made = self.raised.apply(order, missing).await;
         self.end(began);
         match made {
             Ok(order) if spec_changed => {
@@ -325,8 +318,12 @@ impl Watch {
     }
 
     fn begin(&self, why: &str) -> Instant {
-        let services = self.raised.order.spec.services.keys().map(ToString::to_string).collect();
-        let name = self.raised.order.name.to_string();
+        self.begin_with(&self.raised.order, why)
+    }
+
+    fn begin_with(&self, order: &BuildRequest, why: &str) -> Instant {
+        let services = order.spec.services.keys().map(ToString::to_string).collect();
+        let name = order.name.to_string();
         self.tell(Event::Changing { name, why: why.to_owned(), services });
         Instant::now()
     }

@@ -330,6 +330,10 @@ impl Running {
                     self.run_beside(beside, manner);
                 }
             }
+            Some(Purpose::Held(beside)) => {
+                self.listen(None);
+                self.run_beside(beside, manner);
+            }
             Some(Purpose::Command(start)) => {
                 self.listen(None);
                 let (sender, events, stop) =
@@ -502,7 +506,7 @@ impl Running {
     }
 
     /// Notifies the keeper, stops this process, and notifies the keeper again when it is continued.
-    async fn suspend(&self) {
+    async fn suspend(&mut self) {
         let Some(lease) = &self.lease else { return };
         if let Err(error) = lease.suspend().await {
             self.events().emit(Event::Warning { text: error.to_string(), hint: error.hint() });

@@ -3,11 +3,12 @@
 mod event_loop;
 mod visit;
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -55,6 +56,8 @@ pub enum Purpose {
         /// When the sandbox ends.
         lifetime: Lifetime,
     },
+    /// Stay attached to the sandbox, whatever its services do, until the session is told to end. The task runs meanwhile.
+    Held(SideTask),
     /// Run a command on the host, with the sandbox's addresses in its environment.
     Command(StartCommand),
 }
@@ -136,6 +139,25 @@ pub enum OnFailure {
     Destroy,
     /// Detach from what exists so far, for inspection.
     Keep,
+}
+
+impl RunningSandbox {
+    /// Executes another build request on the sandbox. Even if that fails, it is the desired state from then on.
+    ///
+    /// # Errors
+    /// Fails with the errors of the build.
+    pub(crate) async fn apply(
+        &mut self,
+        order: BuildRequest,
+        missing: Missing,
+    ) -> Result<BuildRequest, SessionError> {
+        self.order = BuildRequest { rebuild: BTreeSet::new(), ..order.clone() };
+        self.spec.send_replace(Arc::clone(&order.spec));
+        self.changing.store(true, Ordering::Relaxed);
+        let made = make(&self.site, &self.keeper, order, missing, &self.token).await;
+        self.changing.store(false, Ordering::Relaxed);
+        made
+    }
 }
 
 impl Session {
