@@ -28,6 +28,7 @@ mod keeper;
 mod kill;
 mod logs;
 mod ls;
+mod mcp;
 mod open;
 mod pause;
 mod port;
@@ -188,6 +189,8 @@ pub enum Verb {
     Graph(graph::Args),
     /// Draw how long each step of an `up` took
     Timeline(timeline::Args),
+    /// Serve sandboxes to a coding agent, over the Model Context Protocol
+    Mcp(mcp::Args),
     /// Check whether this machine can run sandboxes
     Doctor(doctor::Args),
     /// Print the version of sandbox and of the engine
@@ -246,6 +249,7 @@ impl Verb {
             Self::Schema => Ok(schema::run()),
             Self::Graph(args) => graph::run(&args, context),
             Self::Timeline(args) => timeline::run(args, context).await,
+            Self::Mcp(args) => mcp::run(args, context).await,
             Self::Doctor(args) => doctor::run(args, context).await,
             Self::Version(args) => version::run(args, context).await,
             Self::Completions(args) => completions::run(&args),

@@ -107,6 +107,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("schema", &["sandbox schema > sandbox.schema.json"]),
     ("graph", &["sandbox graph", "sandbox graph --format dot | dot -Tsvg > spec.svg"]),
     ("timeline", &["sandbox timeline"]),
+    (
+        "mcp",
+        &[
+            "sandbox mcp",
+            "sandbox mcp --folder ~/shop --egress api.example.com,*.npmjs.org",
+            "claude mcp add sandbox -- sandbox mcp --folder .",
+        ],
+    ),
     ("doctor", &["sandbox doctor"]),
     ("version", &["sandbox version", "sandbox version --format json"]),
     (

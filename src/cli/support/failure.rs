@@ -115,7 +115,8 @@ impl Failure {
     }
 }
 
-fn of_session(error: &SessionError) -> Exit {
+/// The exit code of a session's failure.
+pub(in crate::cli) fn of_session(error: &SessionError) -> Exit {
     match error {
         SessionError::Cancelled => Exit::Interrupted,
         SessionError::NoSuchSandbox { .. } => Exit::NoSandbox,

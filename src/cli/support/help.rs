@@ -14,7 +14,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ("Services", &["start", "stop", "restart", "kill", "pause", "unpause", "rm", "scale"]),
     ("Data", &["snapshot", "reset", "fork", "bake", "artifacts"]),
     ("Spec and images", &["config", "graph", "timeline", "schema", "build", "pull", "push"]),
-    ("This machine", &["doctor", "gc", "version", "completions"]),
+    ("This machine", &["mcp", "doctor", "gc", "version", "completions"]),
 ];
 
 /// The command line, with examples for each verb.
