@@ -1,5 +1,6 @@
 //! `init`: writes a first spec, from a Compose file or from a few questions. Every question has its flag.
 
+mod agents;
 mod ask;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +48,9 @@ pub struct Args {
     /// Longest life of a sandbox (default: 8h)
     #[arg(long, value_name = "DURATION", value_parser = ttl)]
     ttl: Option<String>,
+    /// Write a section for coding agents into AGENTS.md, about the spec of this directory
+    #[arg(long, conflicts_with_all = ["from", "service", "build", "image", "port", "database", "cache", "seed", "ttl"])]
+    agents: bool,
     /// Do not prompt; use the defaults for options that are not given
     #[arg(long, short = 'y')]
     yes: bool,
@@ -94,6 +98,9 @@ impl From<CacheKind> for Cache {
 
 /// Runs `init`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    if args.agents {
+        return agents::run(context, args.force, args.print);
+    }
     let folder = Context::folder()?;
     let asker = Asker::new(args.yes);
     let Some(sketch) = asker.on_its_own(move |asker| sketch(&args, &folder, asker)).await else {
@@ -218,8 +225,8 @@ fn seed(args: &Args, folder: &Path, database: Database, asker: Asker) -> Result<
 /// Writes the spec to a temporary file, loads it as a check, and then renames it.
 fn write(context: &Context, folder: &Path, text: &str, print: bool) -> Result<Loaded, Failure> {
     let named = tempfile::Builder::new().prefix(".sandbox-").suffix(".yaml").tempfile_in(folder);
-    let file = named.map_err(|error| cannot_write(folder, &error))?;
-    std::fs::write(file.path(), text).map_err(|error| cannot_write(folder, &error))?;
+    let file = named.map_err(|error| cannot_write(folder, FILE, &error))?;
+    std::fs::write(file.path(), text).map_err(|error| cannot_write(folder, FILE, &error))?;
     let options = SpecOptions { files: vec![file.path().to_owned()], ..SpecOptions::default() };
     let loaded = context.load(&options, &[], Refusals::Warn)?;
     if print {
@@ -229,12 +236,12 @@ fn write(context: &Context, folder: &Path, text: &str, print: bool) -> Result<Lo
     // A temporary file is readable by its owner only; a spec should not be.
     use std::os::unix::fs::PermissionsExt;
     let _ = std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644));
-    file.persist(folder.join(FILE)).map_err(|error| cannot_write(folder, &error.error))?;
+    file.persist(folder.join(FILE)).map_err(|error| cannot_write(folder, FILE, &error.error))?;
     Ok(loaded)
 }
 
-fn cannot_write(folder: &Path, error: &std::io::Error) -> Failure {
-    Failure::failed(format!("cannot write `{}`: {error}", folder.join(FILE).display()), None)
+fn cannot_write(folder: &Path, file: &str, error: &std::io::Error) -> Failure {
+    Failure::failed(format!("cannot write `{}`: {error}", folder.join(file).display()), None)
 }
 
 fn tell(context: &Context, folder: &Path, loaded: &Loaded, print: bool) {

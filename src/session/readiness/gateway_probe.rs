@@ -111,7 +111,11 @@ impl GatewayProber {
         }
     }
 
-    async fn refusals(&self) -> Result<Vec<Refusal>, EngineError> {
+    /// All that was refused so far.
+    ///
+    /// # Errors
+    /// Fails if the engine fails.
+    pub(crate) async fn refusals(&self) -> Result<Vec<Refusal>, EngineError> {
         let ExecSession { mut input, mut output, .. } = self.dial().await?;
         let request = ControlRequest { id: 1, action: ControlAction::Refused };
         let mut line = serde_json::to_vec(&request).unwrap_or_default();

@@ -1,16 +1,18 @@
 //! `egress`: what was refused, and what would allow it.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::agent::gateway::stats::LogSummary;
 use crate::cli::Failure;
 use crate::cli::mcp::call::Call;
 use crate::cli::mcp::reply::ToolResult;
 use crate::cli::mcp::server::Server;
 use crate::cli::mcp::untrusted;
 use crate::session::existing;
+use crate::session::readiness::gateway_probe::GatewayProber;
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -25,8 +27,8 @@ pub(in crate::cli::mcp) async fn egress(server: Server, args: Egress, _: Call) -
     let Some(gateway) = &target.observed.gateway else {
         return Err(Failure::failed(format!("sandbox `{}` has no gateway", target.held.name), None).into());
     };
-    let log = crate::cli::egress::log(&*target.engine, &gateway.name).await?;
-    let refusals = LogSummary::read(&log).refusals;
+    // The gateway's log is behind by a moment.
+    let refusals = GatewayProber::new(Arc::clone(&target.engine), gateway.name.clone()).refusals().await?;
     let lines: Vec<String> = refusals
         .iter()
         .map(|refusal| {
