@@ -254,6 +254,42 @@ mod work {
     }
 
     #[test]
+    fn a_query_is_run_by_the_client_that_the_image_has() {
+        let world = World::with_spec(
+            "services:\n  db:\n    image: sbx-test/mariadb\n    environment: { MARIADB_ROOT_PASSWORD: example, \
+             MARIADB_DATABASE: shop }\n    volumes: ['data:/var/lib/mysql']\n    ready: { exec: [mariadb-admin, \
+             ping, -h, 127.0.0.1, -uroot, -pexample] }\nvolumes: { data: {} }\nlifetime: { grace: 1s }\n",
+        );
+        let mut agent = Agent::start(&world, &[]);
+        agent.succeeds("up", json!({}));
+        let query = "CREATE TABLE t (a int); INSERT INTO t VALUES (7); SELECT a, 'x' AS b FROM t";
+        let reply = agent.call("sql", json!({ "service": "db", "query": query }));
+        assert_eq!(agent::inner(reply["content"][1]["text"].as_str().unwrap()), "a\tb\n7\tx\n", "{reply}");
+        assert_eq!(
+            agent.fails("sql", json!({ "service": "db", "query": "SELECT * FROM nothing" }))["exit_code"],
+            1
+        );
+    }
+
+    #[test]
+    fn a_service_without_a_database_says_so() {
+        let world = World::with_spec(SPEC);
+        let mut agent = Agent::start(&world, &[]);
+        agent.succeeds("up", json!({}));
+        let error = agent.fails("sql", json!({ "service": "web", "query": "SELECT 1" }));
+        assert!(error["error"].as_str().unwrap().contains("no client"), "{error}");
+    }
+
+    #[test]
+    fn one_name_is_not_taken_over_by_another_folder() {
+        let world = World::with_spec(&format!("name: shop\n{SPEC}"));
+        world.file("other/sandbox.yaml", format!("name: shop\n{SPEC}"));
+        let mut agent = Agent::start(&world, &[]);
+        agent.succeeds("up", json!({}));
+        assert!(agent.fails("up", json!({ "folder": "other" }))["hint"].as_str().unwrap().contains("name"));
+    }
+
+    #[test]
     fn a_fault_is_added_shown_and_cleared() {
         let world = World::with_spec(SPEC);
         let mut agent = Agent::start(&world, &[]);

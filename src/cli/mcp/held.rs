@@ -26,7 +26,6 @@ use crate::storage::SetPath;
 type Ended = Result<Outcome, SessionError>;
 
 /// A sandbox that the server owns.
-#[derive(Debug)]
 pub(super) struct Held {
     /// Its name.
     pub name: SandboxName,
@@ -39,19 +38,10 @@ pub(super) struct Held {
     snapshots: Mutex<BTreeMap<String, SetPath>>,
     /// Held by a call that changes the sandbox, so that one waits for another.
     pub changing: tokio::sync::Mutex<()>,
-    keeper: KeeperHandle,
+    keeper: Keeper,
     control: mpsc::UnboundedSender<LoopEvent>,
     changes: mpsc::Sender<Change>,
     ended: watch::Receiver<Option<Arc<Ended>>>,
-}
-
-/// A keeper connection that has a `Debug` form.
-struct KeeperHandle(Keeper);
-
-impl std::fmt::Debug for KeeperHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Keeper")
-    }
 }
 
 /// A change of a running sandbox to another spec.
@@ -79,7 +69,7 @@ impl Held {
             feed,
             snapshots: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
-            keeper: KeeperHandle(session.keeper.clone()),
+            keeper: session.keeper.clone(),
             control,
             changes,
             ended,
@@ -134,7 +124,7 @@ impl Held {
         Err(why(&self.name, &ended))
     }
 
-    /// Tells the session to destroy the sandbox. The second time cuts graceful stops short.
+    /// Tells the session to destroy the sandbox.
     pub fn end(&self) {
         // A session that has ended does not listen.
         let _ = self.control.send(LoopEvent::Terminated);
@@ -167,7 +157,7 @@ impl Held {
     /// Reports that the sandbox is in use, so that it does not expire as idle.
     pub async fn touch(&self) {
         // The session notices if the keeper does not answer.
-        let _ = self.keeper.0.touch(&self.name).await;
+        let _ = self.keeper.touch(&self.name).await;
     }
 
     /// Notes a snapshot that was taken.
@@ -182,7 +172,7 @@ impl Held {
 
     /// The connection to the keeper.
     pub fn keeper(&self) -> &Keeper {
-        &self.keeper.0
+        &self.keeper
     }
 }
 

@@ -9,7 +9,6 @@ use crate::cli::{Exit, Failure};
 use crate::spec::SandboxName;
 
 /// The server's own sandboxes, by name.
-#[derive(Debug)]
 pub(super) struct Registry {
     /// Ends every name.
     suffix: String,
@@ -123,7 +122,7 @@ mod tests {
         let registry = Registry::new();
         for asked in [None, Some("shop")] {
             let error = serde_json::to_string(
-                &super::super::reply::Reply::from(registry.pick(asked).unwrap_err()).into_result(),
+                &super::super::reply::Reply::from(registry.pick(asked).err().unwrap()).into_result(),
             );
             assert!(error.unwrap().contains("call `up` first"));
         }

@@ -70,6 +70,10 @@ pub(in crate::cli::mcp) async fn up(server: Server, args: Up, call: Call) -> Too
 }
 
 async fn change(held: &Held, loaded: Loaded, opening: UpOptions, call: &Call) -> Result<(), ErrorReply> {
+    if held.folder != loaded.spec.folder {
+        let message = format!("sandbox `{}` was made from `{}`", held.name, held.folder.display());
+        return Err(Failure::usage(message, Some("give this one another `name`".to_owned())).into());
+    }
     let _changing = held.changing.lock().await;
     held.feed.attach(call.progress());
     let changed = held.change(loaded, opening, call.cancelled.clone()).await;

@@ -86,7 +86,7 @@ fn service(status: &ServiceStatus) -> Value {
     }
     let addresses = status.endpoints.iter().map(|endpoint| {
         let address = std::net::SocketAddr::new(endpoint.host, endpoint.port);
-        json!({ "port": endpoint.target, "host": endpoint.url.clone().unwrap_or_else(|| address.to_string()) })
+        json!({ "port": endpoint.target, "address": endpoint.url.clone().unwrap_or_else(|| address.to_string()) })
     });
     let addresses: Vec<Value> = addresses.collect();
     if !addresses.is_empty() {
