@@ -23,7 +23,7 @@ use std::time::Duration;
 use rmcp::ServiceExt;
 use rmcp::transport::io::stdio_pipes;
 
-use super::up::duration;
+use super::build_options::duration;
 use super::{Context, Exit, Failure};
 use crate::session::lifecycle::signals::asked_to_end;
 use permissions::Permissions;
