@@ -101,7 +101,7 @@ pub async fn delete_owned(storage: &dyn Storage, is_gone: impl Fn(&SandboxId) ->
     });
     let owned: Vec<SetPath> = owned.map(|info| info.path).collect();
     // Deletes all even if one fails.
-    join_all(owned.iter().map(|set| storage.delete_set(set))).await.into_iter().collect()
+    join_bounded(owned.iter().map(|set| storage.delete_set(set))).await.into_iter().collect()
 }
 
 /// A value that distinguishes a stored set from a later one with the same name.

@@ -3,11 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::mpsc;
-
 use super::call::Progress;
 use crate::report::messages::{Severity, fact};
-use crate::session::event::{Event, Events};
+use crate::session::event::{Event, EventReceiver, Events};
 
 /// How many notes are kept.
 const MOST_NOTES: usize = 20;
@@ -28,7 +26,7 @@ impl Feed {
         (feed, events)
     }
 
-    async fn receive(self: Arc<Self>, mut events: mpsc::UnboundedReceiver<Event>) {
+    async fn receive(self: Arc<Self>, mut events: EventReceiver) {
         while let Some(event) = events.recv().await {
             if let Some(progress) = &*self.progress.lock().unwrap_or_else(PoisonError::into_inner) {
                 progress.report(&event);
