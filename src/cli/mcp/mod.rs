@@ -57,7 +57,7 @@ pub struct Args {
 
 /// Runs `mcp`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
-    let permissions = Permissions::new(&args, &context.folder()?)?;
+    let permissions = Permissions::new(&args, &Context::folder()?)?;
     let server = Server::new(context.clone_for(None), permissions);
     let ended = tokio::select! {
         ended = serve(server.clone()) => ended,
