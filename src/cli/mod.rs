@@ -189,7 +189,7 @@ pub enum Verb {
     Graph(graph::Args),
     /// Draw how long each step of an `up` took
     Timeline(timeline::Args),
-    /// Serve sandboxes to a coding agent, over the Model Context Protocol
+    /// Serve sandboxes to a coding agent (Model Context Protocol)
     Mcp(mcp::Args),
     /// Check whether this machine can run sandboxes
     Doctor(doctor::Args),

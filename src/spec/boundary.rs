@@ -77,7 +77,7 @@ mod tests {
 
     fn read(dir: &Path, more: &str) -> Result<Loaded, Problems> {
         let folder = dir.canonicalize().unwrap().join("inner");
-        std::fs::write(folder.join("sandbox.yaml"), format!("services: {{ a: {{ image: x{more}")).unwrap();
+        std::fs::write(folder.join("sandbox.yaml"), format!("{{ services: {{ a: {{ image: x{more}")).unwrap();
         let boundary =
             Boundary { folder: folder.clone(), snapshots: std::iter::once("shared".to_owned()).collect() };
         load(&LoadRequest { folder, boundary: Some(boundary), ..LoadRequest::default() })
@@ -87,19 +87,19 @@ mod tests {
     fn nothing_outside_of_the_boundary_is_named_or_read() {
         let dir = repository();
         for more in [
-            ", volumes: ['..:/src'] } }",
-            ", volumes: ['./link:/src'] } }",
-            ", env_file: ../outer.env } }",
-            ", env_file: ./link } }",
-            ", build: { context: .. } } }",
-            ", build: { context: ., dockerfile: ../outer.env } } }",
-            ", build: { context: ., additional_contexts: { o: .. } } } }",
-            ", build: { context: ., ssh: [default] } } }",
+            ", volumes: ['..:/src'] } } }",
+            ", volumes: ['./link:/src'] } } }",
+            ", env_file: ../outer.env } } }",
+            ", env_file: ./link } } }",
+            ", build: { context: .. } } } }",
+            ", build: { context: ., dockerfile: ../outer.env } } } }",
+            ", build: { context: ., additional_contexts: { o: .. } } } } }",
+            ", build: { context: ., ssh: [default] } } } }",
             ", secrets: [s] } }, secrets: { s: { file: ../outer.env } } }",
             ", configs: [s] } }, configs: { s: { file: ./link } } }",
             ", seed: [{ sql: ../outer.env }], volumes: ['d:/d'] } }, volumes: { d: {} } }",
             " } }, volumes: { d: { seed: [{ snapshot: private }] } } }",
-            ", extends: { file: ../outer.env, service: b } } }",
+            ", extends: { file: ../outer.env, service: b } } } }",
             " } }, include: [../outer.env] }",
         ] {
             let problems = read(dir.path(), more).unwrap_err().to_string();
@@ -113,7 +113,7 @@ mod tests {
         let dir = repository();
         for more in [
             ", volumes: ['.:/src'] } } }",
-            ", build: { context: . } } }",
+            ", build: { context: . } } } }",
             ", secrets: [s] } }, secrets: { s: { file: ./seed.sql } } }",
             ", volumes: ['d:/d'] } }, volumes: { d: { seed: [{ snapshot: shared }] } } }",
         ] {

@@ -359,7 +359,7 @@ mod attacks {
             (", network_mode: host } }", "no access to the host"),
             (", secrets: [s] } }, secrets: { s: { file: /etc/shadow } }", "no access to the host"),
             (", env_file: /etc/passwd } }", "no access to the host"),
-            (", build: . } }", "allows no builds"),
+            (", build: { dockerfile_inline: FROM scratch } } }", "allows no builds"),
             (" } }, egress: allow", "allows deny"),
             (" } }, egress: [example.com]", "allows deny"),
         ] {

@@ -180,7 +180,10 @@ mod tests {
         assert!(
             refusal(load("services: { a: { image: x, privileged: true } }", "allow")).contains("privileged")
         );
-        assert!(refusal(load("services: { a: { build: . } }", "allow")).contains("allows no builds"));
+        assert!(
+            refusal(load("services: { a: { build: { dockerfile_inline: FROM x } } }", "allow"))
+                .contains("allows no builds")
+        );
         let loaded = load("services: { a: { image: x, environment: [HOME, PATH] } }", "deny").unwrap();
         let environment = &loaded.spec.services.values().next().unwrap().environment;
         assert!(environment.get("HOME").is_none_or(|value| value.as_deref().unwrap_or_default().is_empty()));
