@@ -10,13 +10,14 @@ use sandbox::agent::protocol::{LeaseRequest, Lifetime, Reason};
 use sandbox::engine::docker::Docker;
 use sandbox::engine::{Engine, identity};
 use sandbox::plan::{Op, Plan, Step};
-use sandbox::session::build::converge::{self, BuildRequest, PlanEnvironment};
+use sandbox::session::build::converge;
 use sandbox::session::build::executor::PlanExecutor;
-use sandbox::session::build::limits::Limiter;
 use sandbox::session::build::scheduler;
+use sandbox::session::context::{Context, PlanEnvironment};
 use sandbox::session::event::Events;
-use sandbox::session::lifecycle::open::{UpOptions, order_of};
+use sandbox::session::lifecycle::open::order_of;
 use sandbox::session::readiness::gateway_probe::GatewayProber;
+use sandbox::session::request::{BuildRequest, UpOptions};
 use sandbox::spec::{self, LoadRequest};
 use tokio_util::sync::CancellationToken;
 
@@ -130,13 +131,11 @@ impl Bench {
 
     async fn run(&self, plan: Plan, order: &BuildRequest, gateway: Gateway) -> Duration {
         let name = identity::gateway(order.name.as_str());
+        let (scope, keeper) = (&self.options.scope, self.keeper.clone());
+        let context = Context::open(&self.engine, scope, keeper, Events::nowhere()).await.unwrap();
         let workshop = Arc::new(PlanExecutor {
             pending: sandbox::session::build::executor::Pending::default(),
-            engine: Arc::clone(&self.engine),
-            storage: self.keeper.storage().unwrap(),
-            limiter: Limiter::of(&self.keeper),
-            keeper: self.keeper.clone(),
-            events: Events::nowhere(),
+            context,
             spec: Arc::clone(&order.spec),
             values: Arc::clone(&order.values),
             prober: Arc::new(GatewayProber::new(Arc::clone(&self.engine), name.clone())),

@@ -27,12 +27,12 @@ pub struct Args {
 /// Runs `attach`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
-    let sighting = context.chosen().await?;
-    let container = sighting.container(&args.service, args.index)?;
+    let observed = context.chosen().await?;
+    let container = observed.container(&args.service, args.index)?;
     if !container.state.is_alive() {
         return Err(command::not_running(&args.service, container.state));
     }
-    let _use = keeper::UsageGuard::of(&engine, &sighting.name);
+    let _use = keeper::UsageGuard::of(&engine, &observed.name);
     let attaching = Attaching { stdin: !args.no_stdin, pass_signals: args.sig_proxy };
     Ok(match attach::run(&engine, &container.name, attaching).await? {
         Outcome::Exited(code) | Outcome::NotBegun(code) => Exit::Command(u8::try_from(code).unwrap_or(1)),

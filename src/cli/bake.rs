@@ -28,12 +28,18 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     reporting.warn(&loaded.warnings);
     let outcome = async {
         let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
-        let site = open::site(&engine, &context.scope()?, &keeper, reporting.events.clone()).await?;
+        let session = crate::session::context::Context::open(
+            &engine,
+            &context.scope()?,
+            keeper,
+            reporting.events.clone(),
+        )
+        .await?;
         let opening = args.build.opening(context, &args.spec);
         let mut order = open::order_of(&loaded, &opening)?;
         let token = CancellationToken::new();
-        let images = converge::images(&site, &order.spec, &order.rebuild, &token).await?;
-        bake::provide(&site, &keeper, &mut order, &images, Missing::Bake, &token).await?;
+        let images = converge::images(&session, &order.spec, &order.rebuild, &token).await?;
+        bake::provide(&session, &mut order, &images, Missing::Bake, &token).await?;
         Ok(Exit::Done)
     }
     .await;

@@ -79,8 +79,8 @@ impl Args {
             }
         };
         let engine = context.engine().await?;
-        let sighting = context.chosen().await?;
-        let container = &sighting.container(service, self.index)?.name;
+        let observed = context.chosen().await?;
+        let container = &observed.container(service, self.index)?.name;
         let engine = engine.as_ref();
         match (&from, &to) {
             (End::Service { .. }, End::Pipe) => {
@@ -96,7 +96,7 @@ impl Args {
             }
             (End::Service { .. }, End::Here(here)) => {
                 let here = absolute(here)?;
-                let writable = sighting.writable_folders();
+                let writable = observed.writable_folders();
                 copy::out(engine, service, container, path, &here, &writable, links, owners).await?;
             }
             (End::Pipe | End::Service { .. }, _) => {

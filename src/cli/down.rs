@@ -7,8 +7,8 @@ use crate::agent::protocol::{Reason, RefusalKind};
 use crate::engine::{Engine, join_bounded};
 use crate::plan;
 use crate::session::event::{Event, Removed};
+use crate::session::inspect;
 use crate::session::lifecycle::teardown::{Teardown, TeardownCause};
-use crate::session::{existing, inspect};
 use crate::spec::{SandboxName, Spec};
 use clap_complete::engine::ArgValueCandidates;
 use std::collections::BTreeSet;
@@ -52,8 +52,8 @@ pub enum Rmi {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
     let scope = context.scope()?;
-    let sightings = inspect::sandboxes(&*engine, &scope).await?;
-    let Chosen { there: chosen, missing } = choose(&args, context, &sightings)?;
+    let observed = inspect::sandboxes(&*engine, &scope).await?;
+    let Chosen { there: chosen, missing } = choose(&args, context, &observed)?;
     if chosen.is_empty() && missing.is_empty() {
         return Ok(Exit::Done);
     }
@@ -72,11 +72,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     }
     let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
     let mut doomed = Vec::new();
-    for sighting in chosen {
-        let spec = existing::declared(&keeper, sighting).await?.map(Arc::new);
-        let others = sighting.others.iter().map(|id| (id, None));
-        for (id, spec) in std::iter::once((&sighting.id, spec)).chain(others) {
-            let (Ok(name), Ok(id)) = (sighting.name.parse(), id.parse()) else { continue };
+    for observed in chosen {
+        let spec = inspect::declared(&keeper, observed).await?.map(Arc::new);
+        let others = observed.others.iter().map(|id| (id, None));
+        for (id, spec) in std::iter::once((&observed.id, spec)).chain(others) {
+            let (Ok(name), Ok(id)) = (observed.name.parse(), id.parse()) else { continue };
             doomed.push(Teardown {
                 engine: Arc::clone(&engine),
                 keeper: keeper.clone(),
@@ -123,26 +123,26 @@ struct Chosen<'a> {
 fn choose<'a>(
     args: &Args,
     context: &Context,
-    sightings: &'a [inspect::ObservedSandbox],
+    observed: &'a [inspect::ObservedSandbox],
 ) -> Result<Chosen<'a>, Failure> {
     if args.all {
-        return Ok(Chosen { there: sightings.iter().collect(), missing: Vec::new() });
+        return Ok(Chosen { there: observed.iter().collect(), missing: Vec::new() });
     }
     if args.names.is_empty() {
-        return match (context.own(sightings), context.derived_name()) {
+        return match (context.own(observed), context.derived_name()) {
             (Ok(own), _) => Ok(Chosen { there: vec![own], missing: Vec::new() }),
             (Err(error), Some(name)) => Ok(Chosen { there: Vec::new(), missing: vec![(name, error)] }),
             (Err(error), None) => Err(error),
         };
     }
-    let is_there = |name: &SandboxName| sightings.iter().any(|one| one.name == name.as_str());
+    let is_there = |name: &SandboxName| observed.iter().any(|one| one.name == name.as_str());
     let wanted = |one: &&inspect::ObservedSandbox| args.names.iter().any(|name| name.as_str() == one.name);
     let missing = args.names.iter().filter(|name| !is_there(name)).map(|name| {
-        let known = sightings.iter().map(|one| one.name.clone()).collect();
+        let known = observed.iter().map(|one| one.name.clone()).collect();
         let error = inspect::NoSandbox::Named { name: name.to_string(), known };
         (name.clone(), Failure::NoSandbox(error))
     });
-    Ok(Chosen { there: sightings.iter().filter(wanted).collect(), missing: missing.collect() })
+    Ok(Chosen { there: observed.iter().filter(wanted).collect(), missing: missing.collect() })
 }
 
 /// How far the rest of a destroyed sandbox was removed.

@@ -9,7 +9,7 @@ use crate::engine::{Engine, LogOptions};
 use crate::plan::gateway_config::GatewayMode;
 use crate::report::Output;
 use crate::report::table::Table;
-use crate::session::existing;
+use crate::session::inspect;
 
 /// Arguments of `egress`.
 #[derive(Debug, clap::Args)]
@@ -22,10 +22,10 @@ pub struct Args {
 /// Runs `egress`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
-    let sighting = context.chosen().await?;
-    let gateway = sighting.gateway.as_ref().map(|gateway| gateway.name.clone());
+    let observed = context.chosen().await?;
+    let gateway = observed.gateway.as_ref().map(|gateway| gateway.name.clone());
     let Some(gateway) = gateway else {
-        return Err(Failure::failed(format!("sandbox `{}` has no gateway", sighting.name), None));
+        return Err(Failure::failed(format!("sandbox `{}` has no gateway", observed.name), None));
     };
     if args.follow {
         return follow(&*engine, &gateway, context).await;
@@ -39,7 +39,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if summary.refusals.is_empty() {
         // With internal networks the engine drops these packets before they reach the gateway.
         let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
-        let spec = existing::declared(&keeper, &sighting).await?;
+        let spec = inspect::declared(&keeper, &observed).await?;
         let mode = spec.map(|spec| spec.egress.mode());
         Output::stderr().line(match mode {
             Some(GatewayMode::Proxy) => {

@@ -36,9 +36,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 impl Args {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
-        let sighting = context.chosen().await?;
-        let statuses = inspect::statuses(engine.as_ref(), &sighting, Passwords::Included).await?;
-        let variables = inspect::environment(&sighting.name, &statuses);
+        let observed = context.chosen().await?;
+        let statuses = inspect::statuses(engine.as_ref(), &observed, Passwords::Included).await?;
+        let variables = inspect::environment(&observed.name, &statuses);
         let format = if context.globals.json { Format::Json } else { self.format };
         let mut out = Output::stdout();
         match format {

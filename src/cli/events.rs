@@ -117,7 +117,7 @@ impl Args {
         let mut record = OnRecord { keeper, wanted: None, since: self.since, out: Output::stdout(), context };
         if !self.all {
             match context.chosen().await {
-                Ok(sighting) => record.wanted = sighting.name.parse().ok(),
+                Ok(observed) => record.wanted = observed.name.parse().ok(),
                 Err(failure) => {
                     let Some(name) = context.derived_name() else { return Err(failure) };
                     record.wanted = Some(name);

@@ -62,8 +62,8 @@ impl Args {
             ));
         }
         let engine = context.engine().await?;
-        let sighting = context.chosen().await?;
-        let container = sighting.container(&self.service, self.index)?.clone();
+        let observed = context.chosen().await?;
+        let container = observed.container(&self.service, self.index)?.clone();
         if !container.state.is_alive() {
             return Err(super::command::not_running(&self.service, container.state));
         }
@@ -77,7 +77,7 @@ impl Args {
             stdin: !self.detach,
             ..engine::Exec::default()
         };
-        let _use = keeper::UsageGuard::of(&engine, &sighting.name);
+        let _use = keeper::UsageGuard::of(&engine, &observed.name);
         if self.detach {
             engine.exec(&container.name, &request).await?;
             return Ok(Exit::Done);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::change::present;
+use super::change::existing;
 use super::up::lifetime;
 use super::{Context, Exit, Failure, complete};
 use crate::agent::protocol::Reason;
@@ -28,16 +28,16 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let context = names.pop().map_or_else(|| context.clone_for(None), |name| context.clone_for(Some(name)));
     let reporting = context.reporter();
     let outcome = async {
-        let present = present(&context, &reporting).await?;
+        let existing = existing(&context, &reporting).await?;
         let id = SandboxId::random();
-        let order = present.fork(new, id.clone(), Duration::from_mins(5)).await?;
+        let order = existing.fork(new, id.clone(), Duration::from_mins(5)).await?;
         let ends = lifetime(&order.spec.lifetime, None);
-        let session = open::begin(present.site.clone(), present.keeper.clone(), order, false).await?;
-        if let Err(error) = present.lend(&id).await {
+        let session = open::begin(existing.context.clone(), order, false).await?;
+        if let Err(error) = existing.lend(&id).await {
             session.lease.release(Reason::Failed).await?;
             return Err(error.into());
         }
-        drop(present);
+        drop(existing);
         Ok::<_, Failure>(session.run(Purpose::Detached { lifetime: ends }).await?)
     }
     .await;

@@ -64,9 +64,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 /// The sets that volumes of sandboxes were cloned from, which `reset` needs.
 async fn in_use(context: &Context) -> Result<BTreeSet<SetPath>, Failure> {
     let engine = context.engine().await?;
-    let sightings = inspect::sandboxes(&*engine, &context.scope()?).await?;
+    let observed = inspect::sandboxes(&*engine, &context.scope()?).await?;
     let labels =
-        sightings.iter().flat_map(|one| &one.volumes).filter_map(|one| one.labels.get(identity::FROM));
+        observed.iter().flat_map(|one| &one.volumes).filter_map(|one| one.labels.get(identity::FROM));
     Ok(labels.filter_map(|set| set.parse().ok()).collect())
 }
 

@@ -31,10 +31,10 @@ const SHORT: usize = 12;
 /// Runs `images`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
-    let sighting = context.chosen().await?;
+    let observed = context.chosen().await?;
     let mut rows = Vec::new();
     let mut table = Table::new(["service", "repository", "tag", "platform", "id", "size"]).right(5);
-    for summary in containers::chosen(&sighting, &args.services)? {
+    for summary in containers::chosen(&observed, &args.services)? {
         let Some(container) = engine.container(&summary.name).await? else { continue };
         let image = engine.image(&container.image_id).await?;
         let (repository, tag) = split(&container.image);

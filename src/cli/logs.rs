@@ -69,22 +69,22 @@ impl Args {
             set_colours(Colours::Never);
         }
         let engine = context.engine().await?;
-        let sighting = context.chosen().await?;
+        let observed = context.chosen().await?;
         for service in &self.services {
-            sighting.container(service, self.index.unwrap_or(1))?;
+            observed.container(service, self.index.unwrap_or(1))?;
         }
-        let sources: Vec<Source> = sighting
+        let sources: Vec<Source> = observed
             .services
             .iter()
             .map(Source::from)
             .filter(|source| self.services.is_empty() || self.services.contains(&source.service))
             .filter(|source| self.index.is_none_or(|index| index == source.replica))
             .collect();
-        let _use = keeper::UsageGuard::of(&engine, &sighting.name);
+        let _use = keeper::UsageGuard::of(&engine, &observed.name);
         let (sender, mut lines) = mpsc::channel(256);
         let reader = if self.follow {
             let wanted = Wanted { services: self.services.clone(), index: self.index };
-            let name = sighting.name.parse().map_err(|_| Failure::failed("no name".to_owned(), None))?;
+            let name = observed.name.parse().map_err(|_| Failure::failed("no name".to_owned(), None))?;
             let all = logs::Sandbox { scope: context.scope()?, name };
             tokio::spawn(follow(engine, all, wanted, self.part(), sender))
         } else {

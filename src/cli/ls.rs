@@ -41,16 +41,16 @@ struct Row {
 }
 
 impl Row {
-    fn new(sighting: &ObservedSandbox, standings: &[Standing]) -> Self {
-        let standing = standings.iter().find(|standing| standing.sandbox.as_str() == sighting.id);
+    fn new(observed: &ObservedSandbox, standings: &[Standing]) -> Self {
+        let standing = standings.iter().find(|standing| standing.sandbox.as_str() == observed.id);
         Self {
-            name: sighting.name.clone(),
-            id: sighting.id.clone(),
-            folder: sighting.folder.display().to_string(),
-            services: sighting.services.len(),
-            running: sighting.services.iter().filter(|container| container.state.is_alive()).count(),
-            created: sighting.created,
-            ends: standing.map_or(sighting.expires, |standing| standing.ends),
+            name: observed.name.clone(),
+            id: observed.id.clone(),
+            folder: observed.folder.display().to_string(),
+            services: observed.services.len(),
+            running: observed.services.iter().filter(|container| container.state.is_alive()).count(),
+            created: observed.created,
+            ends: standing.map_or(observed.expires, |standing| standing.ends),
             unless_used: standing.is_some_and(|standing| standing.unless_used),
             hold: standing.map(|standing| standing.hold),
         }
@@ -75,13 +75,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 impl Args {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
-        let sightings = inspect::sandboxes(engine.as_ref(), &context.scope()?).await?;
+        let observed = inspect::sandboxes(engine.as_ref(), &context.scope()?).await?;
         let standings = match keeper::running(&engine).await {
             Ok(Some(keeper)) => keeper.sandboxes().await.unwrap_or_default(),
             // Without the keeper's state, the first deadline comes from the labels. `doctor` reports a failing keeper.
             Ok(None) | Err(_) => Vec::new(),
         };
-        let rows: Vec<Row> = sightings.iter().map(|sighting| Row::new(sighting, &standings)).collect();
+        let rows: Vec<Row> = observed.iter().map(|observed| Row::new(observed, &standings)).collect();
         let mut out = Output::stdout();
         if context.globals.json {
             out.json(&rows);

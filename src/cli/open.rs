@@ -30,11 +30,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 impl Args {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
-        let sighting = context.chosen().await?;
+        let observed = context.chosen().await?;
         if let Some(service) = &self.service {
-            sighting.container(service, 1)?;
+            observed.container(service, 1)?;
         }
-        let statuses = inspect::statuses(engine.as_ref(), &sighting, Passwords::LeftOut).await?;
+        let statuses = inspect::statuses(engine.as_ref(), &observed, Passwords::LeftOut).await?;
         let url = self.choose(&statuses)?;
         Output::stdout().line(&url);
         if self.print || browse(&url) {

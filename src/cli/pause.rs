@@ -17,9 +17,9 @@ pub struct Args {
 /// Runs `pause`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
-    let sighting = context.chosen().await?;
-    let chosen = containers::chosen(&sighting, &args.services)?;
-    let chosen = containers::running(&sighting, chosen, &args.services)?;
+    let observed = context.chosen().await?;
+    let chosen = containers::chosen(&observed, &args.services)?;
+    let chosen = containers::running(&observed, chosen, &args.services)?;
     for container in chosen.into_iter().filter(|one| one.state != ContainerState::Paused) {
         engine.pause_container(&container.name).await?;
     }

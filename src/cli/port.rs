@@ -50,10 +50,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 impl Args {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
-        let mut sighting = context.chosen().await?;
-        let container = sighting.container(&self.service, self.index)?.name.clone();
-        sighting.services.retain(|summary| summary.name == container);
-        let statuses = inspect::statuses(engine.as_ref(), &sighting, Passwords::LeftOut).await?;
+        let mut observed = context.chosen().await?;
+        let container = observed.container(&self.service, self.index)?.name.clone();
+        observed.services.retain(|summary| summary.name == container);
+        let statuses = inspect::statuses(engine.as_ref(), &observed, Passwords::LeftOut).await?;
         let all: Vec<Endpoint> = statuses.into_iter().flat_map(|status| status.endpoints).collect();
         let endpoints: Vec<&Endpoint> = all.iter().filter(|endpoint| self.asks_for(endpoint)).collect();
         if let (Some((port, _)), true) = (self.port, endpoints.is_empty()) {

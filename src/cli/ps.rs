@@ -65,32 +65,32 @@ fn filter(text: &str) -> Result<ContainerState, String> {
 /// Runs `ps`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
-    let mut sighting = context.chosen().await?;
-    containers::chosen(&sighting, &args.services)?;
+    let mut observed = context.chosen().await?;
+    containers::chosen(&observed, &args.services)?;
     let states: Vec<ContainerState> = args.status.iter().chain(&args.filter).copied().collect();
-    sighting.services.retain(|container| {
+    observed.services.retain(|container| {
         let named = args.services.is_empty() || args.services.iter().any(|s| s == service_of(container));
         named && (states.is_empty() || states.contains(&container.state))
     });
     let mut out = Output::stdout();
     if args.quiet {
-        out.lines(sighting.services.iter().map(|container| &container.name));
+        out.lines(observed.services.iter().map(|container| &container.name));
         return Ok(Exit::Done);
     }
     if args.names {
-        out.lines(sighting.service_names());
+        out.lines(observed.service_names());
         return Ok(Exit::Done);
     }
-    let statuses = inspect::statuses(engine.as_ref(), &sighting, Passwords::LeftOut).await?;
+    let statuses = inspect::statuses(engine.as_ref(), &observed, Passwords::LeftOut).await?;
     if context.globals.json {
         out.json(&statuses);
         return Ok(Exit::Done);
     }
     if args.format != Form::Table {
-        let rows = rows(engine.as_ref(), &sighting.name, &sighting.services, &statuses).await?;
+        let rows = rows(engine.as_ref(), &observed.name, &observed.services, &statuses).await?;
         format::print(&mut out, &args.format, &rows);
-    } else if statuses.is_empty() && (states.is_empty() || sighting.services.is_empty()) {
-        Output::stderr().line(&format!("sandbox `{}` has no such services", log_name(&sighting.name, 1)));
+    } else if statuses.is_empty() && (states.is_empty() || observed.services.is_empty()) {
+        Output::stderr().line(&format!("sandbox `{}` has no such services", log_name(&observed.name, 1)));
     } else {
         out.table(&summary::table(out.look(), &statuses));
     }

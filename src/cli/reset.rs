@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::change::present;
+use super::change::existing;
 use super::snapshot::named;
 use super::{Context, Exit, Failure, complete};
 use crate::session::event::Event;
@@ -26,17 +26,17 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let reporting = context.reporter();
     let outcome = async {
-        let present = present(context, &reporting).await?;
-        let target = target(&present, args.what.as_deref());
-        let why = format!("restoring the data of {}", args.what.as_deref().unwrap_or(present.name.as_str()));
-        let work = present.reset(&target, args.to.as_ref(), Duration::from_mins(5));
-        let volumes = present.busy(&why, work).await?;
+        let existing = existing(context, &reporting).await?;
+        let target = target(&existing, args.what.as_deref());
+        let why = format!("restoring the data of {}", args.what.as_deref().unwrap_or(existing.name.as_str()));
+        let work = existing.reset(&target, args.to.as_ref(), Duration::from_mins(5));
+        let volumes = existing.busy(&why, work).await?;
         let names: Vec<String> = volumes.iter().map(ToString::to_string).collect();
         let text = match names.as_slice() {
             [] => "there is no data to put back".to_owned(),
             names => format!("reset {}", names.join(", ")),
         };
-        present.tell(Event::Notice { text });
+        existing.tell(Event::Notice { text });
         Ok(Exit::Done)
     }
     .await;
@@ -44,11 +44,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     outcome
 }
 
-fn target(present: &ExistingSandbox, what: Option<&str>) -> Target {
+fn target(existing: &ExistingSandbox, what: Option<&str>) -> Target {
     match what {
         None => Target::Everything,
         Some(what) => match ServiceName::new(what) {
-            Ok(service) if present.spec.services.contains_key(&service) => Target::Service(service),
+            Ok(service) if existing.spec.services.contains_key(&service) => Target::Service(service),
             _ => Target::Volume(what.to_owned()),
         },
     }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use clap_complete::engine::ArgValueCandidates;
 
-use super::change::present;
+use super::change::existing;
 use super::support::containers;
 use super::{Context, Exit, Failure, complete};
 use crate::engine::ContainerSummary;
@@ -33,8 +33,8 @@ pub struct Args {
 /// Runs `rm`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
-    let sighting = context.chosen().await?;
-    let mut chosen = containers::chosen(&sighting, &args.services)?;
+    let observed = context.chosen().await?;
+    let mut chosen = containers::chosen(&observed, &args.services)?;
     if !args.stop {
         chosen.retain(|one| !one.state.is_alive());
     }
@@ -73,10 +73,10 @@ fn confirm(chosen: &[&ContainerSummary]) -> Result<bool, Failure> {
 async fn stop(chosen: &[&ContainerSummary], context: &Context) -> Result<(), Failure> {
     let reporting = context.reporter();
     let outcome = async {
-        let present = present(context, &reporting).await?;
+        let existing = existing(context, &reporting).await?;
         let which: BTreeSet<ServiceName> =
             chosen.iter().filter_map(|one| service_of(one).parse().ok()).collect();
-        present.busy("stopping", async { present.stop(&which, None).await.map(drop) }).await?;
+        existing.busy("stopping", async { existing.stop(&which, None).await.map(drop) }).await?;
         Ok(())
     }
     .await;

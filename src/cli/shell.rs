@@ -5,7 +5,7 @@ use super::command::{Command, CommandTarget};
 use super::run::{build, finish, start, visit};
 use super::{Context, Exit, Failure, SpecOptions};
 use crate::agent::protocol::LeaseStatus;
-use crate::session::lifecycle::open::UpOptions;
+use crate::session::request::UpOptions;
 use crate::spec::SandboxName;
 
 /// Arguments of `shell`.

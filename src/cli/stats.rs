@@ -73,12 +73,12 @@ impl Args {
     /// Shows it until everything has ended.
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
-        let sighting = context.chosen().await?;
+        let observed = context.chosen().await?;
         for service in &self.services {
-            sighting.container(service, 1)?;
+            observed.container(service, 1)?;
         }
         let samples = Samples::default();
-        let mut watchers = self.watch(&engine, &sighting, &samples);
+        let mut watchers = self.watch(&engine, &observed, &samples);
         if watchers.is_empty() {
             Output::stderr().line("no service runs");
             return Ok(Exit::Done);
@@ -122,12 +122,12 @@ impl Args {
     fn watch(
         &self,
         engine: &Arc<dyn Engine>,
-        sighting: &ObservedSandbox,
+        observed: &ObservedSandbox,
         samples: &Samples,
     ) -> tokio::task::JoinSet<()> {
         let mut watchers = tokio::task::JoinSet::new();
         let wanted = |service: &str| self.services.is_empty() || self.services.iter().any(|s| s == service);
-        for container in sighting.services.iter().filter(|c| c.state.is_alive() && wanted(service_of(c))) {
+        for container in observed.services.iter().filter(|c| c.state.is_alive() && wanted(service_of(c))) {
             let name = log_name(service_of(container), replica_of(container));
             let (engine, container, samples) =
                 (Arc::clone(engine), container.name.clone(), Arc::clone(samples));

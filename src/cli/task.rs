@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::report::Output;
 use crate::report::style::Tint;
 use crate::report::table::Table;
-use crate::session::existing;
+use crate::session::inspect;
 use crate::session::inspect::ObservedSandbox;
 use crate::spec::{self, SandboxName, Spec, SpecOrigin, Task, TaskName};
 
@@ -53,19 +53,19 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let task = find(&spec.tasks, name)?;
     may_run(&spec, name, task, args.spec.allow_host_access).await?;
     let engine = context.engine().await?;
-    let sighting = context.chosen().await?;
+    let observed = context.chosen().await?;
     if let Some(service) = &task.service {
-        let container = sighting.container(service.as_str(), 1)?;
+        let container = observed.container(service.as_str(), 1)?;
         if !container.state.is_alive() {
             return Err(not_running(service.as_str(), container.state));
         }
     }
     if !args.spec.allow_host_access {
-        unchanged(&engine, &sighting, &spec, (name, task)).await?;
+        unchanged(&engine, &observed, &spec, (name, task)).await?;
     }
     let sandbox =
-        SandboxName::new(&*sighting.name).map_err(|error| Failure::usage(error.to_string(), None))?;
-    let _use = keeper::UsageGuard::of(&engine, &sighting.name);
+        SandboxName::new(&*observed.name).map_err(|error| Failure::usage(error.to_string(), None))?;
+    let _use = keeper::UsageGuard::of(&engine, &observed.name);
     let target = Target { engine, scope: context.scope()?, name: sandbox };
     let code = command(name, task, &args.arguments, &spec.folder).run(&target).await;
     Ok(Exit::Command(u8::try_from(code).unwrap_or(1)))
@@ -90,7 +90,7 @@ async fn may_run(spec: &Spec, name: &str, task: &Task, allowed: bool) -> Result<
 /// can write the spec.
 async fn unchanged(
     engine: &Arc<dyn Engine>,
-    sighting: &ObservedSandbox,
+    observed: &ObservedSandbox,
     spec: &Spec,
     (name, task): (&str, &Task),
 ) -> Result<(), Failure> {
@@ -98,14 +98,14 @@ async fn unchanged(
         return Ok(());
     }
     let keeper = Keeper::ensure(engine, client::Options::from_env()?).await?;
-    let started = existing::declared(&keeper, sighting).await?;
+    let started = inspect::declared(&keeper, observed).await?;
     if !started.is_some_and(|started| may_be_planted(&started, spec, name, task)) {
         return Ok(());
     }
     let what = format!(
         "task `{name}` runs `{}` on this machine; `{}` was started with another one, and a service can write the spec",
         shown(&task.command),
-        sighting.name
+        observed.name
     );
     if consent::ask(vec![what.clone()]).await? {
         return Ok(());

@@ -62,6 +62,6 @@ fn recorded(path: &Path) -> Result<Vec<Span>, Failure> {
 
 async fn remembered(context: &Context) -> Result<Vec<Span>, Failure> {
     let engine = context.engine().await?;
-    let sighting = context.chosen().await?;
-    Ok(spans(&inspect::recollection(engine.as_ref(), &sighting).await?))
+    let observed = context.chosen().await?;
+    Ok(spans(&inspect::recollection(engine.as_ref(), &observed).await?))
 }

@@ -16,11 +16,12 @@ use crate::plan::AnonymousVolumes;
 use crate::report::Output;
 use crate::report::logs::{LogFormat, Names, Times};
 use crate::report::style::{Colours, set_colours};
-use crate::session::build::converge;
+use crate::session::build::up_report;
 use crate::session::inspect::{self, Passwords};
 use crate::session::lifecycle::control::StopReason;
-use crate::session::lifecycle::open::{self, UpOptions};
-use crate::session::lifecycle::run::{EndsWith, Follow, LogSelection, OnFailure, Outcome, Purpose};
+use crate::session::lifecycle::open;
+use crate::session::lifecycle::run::{EndsWith, Follow, LogSelection, Outcome, Purpose};
+use crate::session::request::{OnFailure, UpOptions};
 use crate::session::watch::{self, Watching};
 use crate::spec::{self, Loaded, Refusals, ServiceName, Spec};
 
@@ -200,12 +201,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     reporting.finish().await;
     let outcome = outcome?;
     if context.globals.json && matches!(outcome, Outcome::LeftUp) {
-        let sighting = context.clone_for(Some(name)).chosen().await?;
-        let statuses = inspect::statuses(&*engine, &sighting, Passwords::LeftOut).await?;
+        let observed = context.clone_for(Some(name)).chosen().await?;
+        let statuses = inspect::statuses(&*engine, &observed, Passwords::LeftOut).await?;
         Output::stdout().json(
             &statuses
                 .into_iter()
-                .map(|status| converge::found_ready(&loaded.spec, status))
+                .map(|status| up_report::found_ready(&loaded.spec, status))
                 .collect::<Vec<_>>(),
         );
     }

@@ -26,16 +26,16 @@ pub struct Args {
 /// Runs `volumes`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
-    let sighting = context.chosen().await?;
+    let observed = context.chosen().await?;
     let mut used = Vec::new();
     for service in &args.services {
-        sighting.container(service, 1)?;
-        for container in sighting.containers(service) {
+        observed.container(service, 1)?;
+        for container in observed.containers(service) {
             let mounts = engine.container(&container.name).await?.map(|container| container.mounts);
             used.extend(mounts.unwrap_or_default().into_iter().map(|mount| mount.name));
         }
     }
-    let volumes: Vec<_> = sighting
+    let volumes: Vec<_> = observed
         .volumes
         .iter()
         .filter(|volume| args.services.is_empty() || used.contains(&volume.name))

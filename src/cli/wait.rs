@@ -24,10 +24,10 @@ pub struct Args {
 /// Runs `wait`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
-    let sighting = context.chosen().await?;
-    let _use = keeper::UsageGuard::of(&engine, &sighting.name);
+    let observed = context.chosen().await?;
+    let _use = keeper::UsageGuard::of(&engine, &observed.name);
     let mut waits = JoinSet::new();
-    for container in containers::chosen(&sighting, &args.services)? {
+    for container in containers::chosen(&observed, &args.services)? {
         let (engine, name, container) = (Arc::clone(&engine), log_name(container), container.name.clone());
         waits.spawn(async move { (name, engine.wait_container(&container).await) });
     }
@@ -40,7 +40,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
             output.line(&format!("service `{name}` exited with code {last}"));
         }
         if args.down_project {
-            let this = context.clone_for(sighting.name.parse().ok());
+            let this = context.clone_for(observed.name.parse().ok());
             down::run(down::Args::default(), &this).await?;
             break;
         }

@@ -1,6 +1,7 @@
 //! Sessions: execute a plan, hold the lease, handle signals and deadlines in one loop, and list existing sandboxes.
 
 pub mod build;
+pub mod context;
 pub(crate) mod data;
 pub(crate) mod error;
 pub mod event;
@@ -9,6 +10,7 @@ pub(crate) mod existing;
 pub(crate) mod inspect;
 pub mod lifecycle;
 pub mod readiness;
+pub mod request;
 pub mod settings;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use clap_complete::engine::ArgValueCandidates;
 use serde_json::json;
 
 use super::build_options::duration;
-use super::change::present;
+use super::change::existing;
 use super::{Context, Exit, Failure, complete, figures};
 use crate::agent::fault_injector::Fault;
 use crate::report::Output;
@@ -46,8 +46,8 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
     context.chosen().await?.container(&args.service, 1)?;
     let reporting = context.reporter();
     let outcome = async {
-        let present = present(context, &reporting).await?;
-        Ok::<_, Failure>(present.impose(&args.service, &wanted).await?)
+        let existing = existing(context, &reporting).await?;
+        Ok::<_, Failure>(existing.impose(&args.service, &wanted).await?)
     }
     .await;
     reporting.finish().await;

@@ -18,9 +18,9 @@ pub(super) struct Args {
 /// Runs `fault rm`.
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let engine = context.engine().await?;
-    let sighting = context.chosen().await?;
+    let observed = context.chosen().await?;
     for service in &args.services {
-        sighting.container(service, 1)?;
+        observed.container(service, 1)?;
     }
     for one in imposed(context).await? {
         let service = crate::session::inspect::service_of(&one.container);

@@ -14,11 +14,11 @@ use super::reply::ErrorReply;
 use crate::agent::client::Keeper;
 use crate::engine::identity::SandboxId;
 use crate::session::build::bake::Missing;
-use crate::session::build::converge::BuildRequest;
 use crate::session::error::SessionError;
 use crate::session::lifecycle::control::{LoopEvent, StopReason};
-use crate::session::lifecycle::open::{self, UpOptions};
+use crate::session::lifecycle::open;
 use crate::session::lifecycle::run::{Outcome, Purpose, RunningSandbox, Session, SideTask};
+use crate::session::request::{BuildRequest, UpOptions};
 use crate::spec::{Loaded, SandboxName};
 use crate::storage::SetPath;
 
@@ -69,7 +69,7 @@ impl Held {
             feed,
             snapshots: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
-            keeper: session.keeper.clone(),
+            keeper: session.context.keeper.clone(),
             control,
             changes,
             ended,
@@ -211,7 +211,7 @@ async fn apply(
     opening: &UpOptions,
     cancelled: &CancellationToken,
 ) -> Result<(), SessionError> {
-    let order = open::again(&running.site, loaded, opening, &running.order).await?;
+    let order = open::again(&running.context, loaded, opening, &running.order).await?;
     let built = order.spec.services.values().filter(|service| opening.rebuild && service.build().is_some());
     let rebuild: BTreeSet<_> = built.map(|service| service.name.clone()).collect();
     let order = BuildRequest { rebuild, ..order };

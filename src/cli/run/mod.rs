@@ -24,9 +24,10 @@ use crate::report::ci::groups::LogFolding;
 use crate::report::ci::record::{RunEnd, RunRecord, Variable};
 use crate::session::inspect::NoSandbox;
 use crate::session::lifecycle::control::StopReason;
-use crate::session::lifecycle::open::{self, UpOptions, Which};
+use crate::session::lifecycle::open;
 use crate::session::lifecycle::run as session;
 use crate::session::lifecycle::run::{CommandFuture, Outcome, Purpose, StartCommand};
+use crate::session::request::{InstanceChoice, UpOptions};
 use crate::spec::{SandboxName, ServiceName};
 use clap_complete::engine::ArgValueCandidates;
 use matrix::Axis;
@@ -113,7 +114,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         visit(name, start, reporting, context).await
     } else {
         let artifacts = args.report.artifacts.as_ref().map(std::path::absolute).transpose()?;
-        let options = UpOptions { which: Which::Another, artifacts, ..UpOptions::default() };
+        let options = UpOptions { instance: InstanceChoice::Numbered, artifacts, ..UpOptions::default() };
         build(&args.spec, &args.build, args.service, start, options, reporting, context).await
     };
     let (record, written) = recording.finish(end(&outcome), outcome.as_ref().err());
@@ -207,8 +208,8 @@ pub(super) async fn build(
     let engine = context.engine().await?;
     let scope = context.scope()?;
     reporting.warn(&loaded.warnings);
-    let UpOptions { artifacts, which, .. } = options;
-    let opening = UpOptions { artifacts, which, ..build.opening(context, spec, &[], from.as_ref()) };
+    let UpOptions { artifacts, instance, .. } = options;
+    let opening = UpOptions { artifacts, instance, ..build.opening(context, spec, &[], from.as_ref()) };
     let opened = open::open(&engine, &scope, &loaded, &opening, reporting.events.clone()).await;
     let outcome = match opened {
         Ok(session) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::change::present;
+use super::change::existing;
 use super::{Context, Exit, Failure, named};
 use crate::session::event::Event;
 use crate::session::existing::{Retention, SnapshotMode};
@@ -27,14 +27,14 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
     let reporting = context.reporter();
     let manner = if crash { SnapshotMode::Crash } else { SnapshotMode::Clean };
     let outcome = async {
-        let present = present(context, &reporting).await?;
-        let work = present.snapshot(&to, manner, note, Retention::UntilRemoved, Duration::from_mins(5));
-        let consistency = present.busy(&format!("taking snapshot {}", to.name), work).await?;
+        let existing = existing(context, &reporting).await?;
+        let work = existing.snapshot(&to, manner, note, Retention::UntilRemoved, Duration::from_mins(5));
+        let consistency = existing.busy(&format!("taking snapshot {}", to.name), work).await?;
         let text = format!(
             "snapshot `{}` is taken ({consistency}); what lived in memory only is not in it",
             to.name
         );
-        present.tell(Event::Notice { text });
+        existing.tell(Event::Notice { text });
         Ok(Exit::Done)
     }
     .await;

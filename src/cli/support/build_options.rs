@@ -7,9 +7,7 @@ use clap_complete::engine::ArgValueCandidates;
 use super::{Context, Failure, SpecOptions, complete};
 use crate::cli::snapshot_spec::Source;
 use crate::plan;
-use crate::session::build::converge::PreferredPort;
-use crate::session::data::from_snapshot::Drift;
-use crate::session::lifecycle::open::UpOptions;
+use crate::session::request::{Drift, PreferredPort, UpOptions};
 use crate::spec::{self, ImageSource, Loaded, PullPolicy, ServiceName, Spec};
 
 /// What is built, from which spec, and how; shared by `up`, `create` and `watch`.

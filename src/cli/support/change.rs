@@ -82,27 +82,27 @@ async fn perform(
     context: &Context,
     reporting: &Reporting,
 ) -> Result<(), Failure> {
-    let present = present(context, reporting).await?;
-    let mut which = present.services(&args.services)?;
+    let existing = existing(context, reporting).await?;
+    let mut which = existing.services(&args.services)?;
     if matches!(change, Change::Start { .. }) {
-        which = present.with_dependencies(&which);
+        which = existing.with_dependencies(&which);
     }
     let names: Vec<String> = which.iter().map(ToString::to_string).collect();
     let why = format!("{} {}", change.doing(), names.join(", "));
     let work = async {
         match change {
-            Change::Start { patience } => present.start(&which, patience).await,
-            Change::Stop { within } => present.stop(&which, within).await.map(drop),
-            Change::Restart { within, patience } => present.restart(&which, within, patience).await,
+            Change::Start { patience } => existing.start(&which, patience).await,
+            Change::Stop { within } => existing.stop(&which, within).await.map(drop),
+            Change::Restart { within, patience } => existing.restart(&which, within, patience).await,
         }
     };
-    present.busy(&why, work).await?;
+    existing.busy(&why, work).await?;
     Ok(())
 }
 
 /// Opens the selected sandbox for a change.
-pub async fn present(context: &Context, reporting: &Reporting) -> Result<ExistingSandbox, Failure> {
+pub async fn existing(context: &Context, reporting: &Reporting) -> Result<ExistingSandbox, Failure> {
     let engine = context.engine().await?;
-    let sighting = context.chosen().await?;
-    Ok(ExistingSandbox::of(&engine, &context.scope()?, sighting, reporting.events.clone()).await?)
+    let observed = context.chosen().await?;
+    Ok(ExistingSandbox::of(&engine, &context.scope()?, observed, reporting.events.clone()).await?)
 }

@@ -160,9 +160,9 @@ impl Command {
 
 impl Target {
     async fn environment(&self) -> BTreeMap<String, String> {
-        let sighting = inspect::sandbox(&*self.engine, &self.scope, &self.name).await.ok().flatten();
-        let Some(sighting) = sighting else { return BTreeMap::new() };
-        let statuses = inspect::statuses(&*self.engine, &sighting, Passwords::Included).await;
+        let observed = inspect::sandbox(&*self.engine, &self.scope, &self.name).await.ok().flatten();
+        let Some(observed) = observed else { return BTreeMap::new() };
+        let statuses = inspect::statuses(&*self.engine, &observed, Passwords::Included).await;
         inspect::environment(self.name.as_str(), &statuses.unwrap_or_default())
     }
 }

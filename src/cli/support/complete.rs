@@ -18,15 +18,15 @@ pub fn sandboxes() -> Vec<CompletionCandidate> {
     ask(&async |context| {
         let engine = context.engine().await.ok()?;
         let all = inspect::sandboxes(engine.as_ref(), &context.scope().ok()?).await.ok()?;
-        Some(all.into_iter().map(|sighting| sighting.name).collect())
+        Some(all.into_iter().map(|observed| observed.name).collect())
     })
 }
 
 /// The names of the services of the selected sandbox, or of the spec if there is no sandbox.
 pub fn services() -> Vec<CompletionCandidate> {
     ask(&async |context| {
-        if let Ok(sighting) = context.chosen().await {
-            return Some(sighting.service_names());
+        if let Ok(observed) = context.chosen().await {
+            return Some(observed.service_names());
         }
         let loaded = context.load(&SpecOptions::default(), &[], Refusals::Warn).ok()?;
         Some(loaded.spec.services.keys().map(ToString::to_string).collect())

@@ -10,15 +10,15 @@ use crate::session::inspect::{ObservedSandbox, service_of};
 /// # Errors
 /// Fails if the sandbox has no such service.
 pub fn chosen<'a>(
-    sighting: &'a ObservedSandbox,
+    observed: &'a ObservedSandbox,
     services: &[String],
 ) -> Result<Vec<&'a ContainerSummary>, Failure> {
     for service in services {
-        sighting.container(service, 1)?;
+        observed.container(service, 1)?;
     }
     let wanted =
         |one: &&ContainerSummary| services.is_empty() || services.iter().any(|name| name == service_of(one));
-    Ok(sighting.services.iter().filter(wanted).collect())
+    Ok(observed.services.iter().filter(wanted).collect())
 }
 
 /// The running containers of `chosen`.
@@ -26,7 +26,7 @@ pub fn chosen<'a>(
 /// # Errors
 /// Fails if none is running, or if a named service is not running.
 pub fn running<'a>(
-    sighting: &ObservedSandbox,
+    observed: &ObservedSandbox,
     chosen: Vec<&'a ContainerSummary>,
     named: &[String],
 ) -> Result<Vec<&'a ContainerSummary>, Failure> {
@@ -36,7 +36,7 @@ pub fn running<'a>(
     let running: Vec<_> = chosen.into_iter().filter(|one| one.state.is_alive()).collect();
     if running.is_empty() {
         let hint = Some("`sandbox start` starts them".to_owned());
-        return Err(Failure::failed(format!("no service of sandbox `{}` runs", sighting.name), hint));
+        return Err(Failure::failed(format!("no service of sandbox `{}` runs", observed.name), hint));
     }
     Ok(running)
 }

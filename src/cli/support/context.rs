@@ -18,7 +18,6 @@ use crate::engine::identity::Scope;
 use crate::report::logs::LogFormat;
 use crate::report::{self, Reporter};
 use crate::session::event::{Event, Events, Recorded};
-use crate::session::existing;
 use crate::session::inspect::{self, Choice, NoSandbox, ObservedSandbox};
 use crate::spec::{self, HostAccess, LoadRequest, Loaded, Refusals, SandboxName, Spec};
 
@@ -144,30 +143,30 @@ impl Context {
     /// Fails if there is none, or more than one.
     pub async fn chosen(&self) -> Result<ObservedSandbox, Failure> {
         let engine = self.engine().await?;
-        let sightings = inspect::sandboxes(&*engine, &self.scope()?).await?;
-        Ok(self.choose(&sightings)?.clone())
+        let observed = inspect::sandboxes(&*engine, &self.scope()?).await?;
+        Ok(self.choose(&observed)?.clone())
     }
 
     /// Same as [`Context::chosen`], for sandboxes that have already been listed.
     ///
     /// # Errors
     /// Fails if there is none, or more than one.
-    pub fn choose<'a>(&self, sightings: &'a [ObservedSandbox]) -> Result<&'a ObservedSandbox, Failure> {
+    pub fn choose<'a>(&self, observed: &'a [ObservedSandbox]) -> Result<&'a ObservedSandbox, Failure> {
         let folder = Self::folder()?;
         let derived = if self.globals.name.is_some() { None } else { self.derived_name() };
         let choice = Choice { name: self.globals.name.as_ref(), derived: derived.as_ref(), folder: &folder };
-        inspect::choose(sightings, &choice).map_err(Failure::from)
+        inspect::choose(observed, &choice).map_err(Failure::from)
     }
 
     /// The sandbox of the folder, or the named one: the sandbox that a verb may destroy without being given its name.
     ///
     /// # Errors
     /// Fails if there is none, and lists others that were created from the folder.
-    pub fn own<'a>(&self, sightings: &'a [ObservedSandbox]) -> Result<&'a ObservedSandbox, Failure> {
+    pub fn own<'a>(&self, observed: &'a [ObservedSandbox]) -> Result<&'a ObservedSandbox, Failure> {
         let folder = Self::folder()?;
         let derived = if self.globals.name.is_some() { None } else { self.derived_name() };
         let choice = Choice { name: self.globals.name.as_ref(), derived: derived.as_ref(), folder: &folder };
-        inspect::own(sightings, &choice).map_err(Failure::from)
+        inspect::own(observed, &choice).map_err(Failure::from)
     }
 
     /// The name that the selected sandbox would have if it existed: the given one, else the folder's.
@@ -187,11 +186,11 @@ impl Context {
         if named || spec::files_for(&folder).is_some() {
             return Ok(self.load(options, &[], Refusals::Warn)?.spec);
         }
-        let sighting = self.chosen().await?;
+        let observed = self.chosen().await?;
         let keeper = Keeper::ensure(&self.engine().await?, client::Options::from_env()?).await?;
-        existing::declared(&keeper, &sighting).await?.ok_or_else(|| {
-            let hint = format!("`sandbox down {}` destroys what there is", sighting.name);
-            Failure::failed(format!("sandbox `{}` is half-made", sighting.name), Some(hint))
+        inspect::declared(&keeper, &observed).await?.ok_or_else(|| {
+            let hint = format!("`sandbox down {}` destroys what there is", observed.name);
+            Failure::failed(format!("sandbox `{}` is half-made", observed.name), Some(hint))
         })
     }
 

@@ -13,7 +13,6 @@ use super::failure::Failure;
 use super::options::SpecOptions;
 use crate::agent::client::{Keeper, Options};
 use crate::session::build::converge;
-use crate::session::lifecycle::open;
 use crate::spec::{Refusals, Spec};
 
 /// The services whose images are meant.
@@ -65,8 +64,14 @@ impl ImageArgs {
         let reporting = context.reporter_with(options);
         let outcome = async {
             let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
-            let site = open::site(&engine, &context.scope()?, &keeper, reporting.events.clone()).await?;
-            converge::images(&site, &Arc::new(spec), &rebuild, &CancellationToken::new()).await?;
+            let session = crate::session::context::Context::open(
+                &engine,
+                &context.scope()?,
+                keeper,
+                reporting.events.clone(),
+            )
+            .await?;
+            converge::images(&session, &Arc::new(spec), &rebuild, &CancellationToken::new()).await?;
             Ok(Exit::Done)
         }
         .await;

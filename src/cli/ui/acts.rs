@@ -11,7 +11,7 @@ use crate::agent::client::{Keeper, Options};
 use crate::agent::protocol::{Extension, Reason, Standing};
 use crate::cli::Failure;
 use crate::session::event::Events;
-use crate::session::existing::{self, ExistingSandbox, Target};
+use crate::session::existing::{ExistingSandbox, Target};
 use crate::session::inspect::{self, NoSandbox, ObservedSandbox};
 use crate::session::lifecycle::teardown::{Teardown, TeardownCause};
 use crate::spec::SandboxName;
@@ -36,7 +36,7 @@ pub(super) struct Done {
 }
 
 impl UiServer {
-    pub(super) async fn sighting(&self, name: &SandboxName) -> Result<ObservedSandbox, Failure> {
+    pub(super) async fn observed(&self, name: &SandboxName) -> Result<ObservedSandbox, Failure> {
         let found = inspect::sandbox(&*self.engine, &self.scope, name).await?;
         found
             .ok_or_else(|| Failure::NoSandbox(NoSandbox::Named { name: name.to_string(), known: Vec::new() }))
@@ -45,16 +45,16 @@ impl UiServer {
 
 /// Destroys a sandbox.
 pub(super) async fn down(desk: &UiServer, which: SandboxArg) -> Result<Done, Failure> {
-    let sighting = desk.sighting(&which.name).await?;
+    let observed = desk.observed(&which.name).await?;
     let keeper = Keeper::ensure(&desk.engine, Options::from_env()?).await?;
     let doomed = Teardown {
         engine: Arc::clone(&desk.engine),
         scope: desk.scope.clone(),
-        spec: existing::declared(&keeper, &sighting).await?.map(Arc::new),
+        spec: inspect::declared(&keeper, &observed).await?.map(Arc::new),
         keeper,
         events: Events::nowhere(),
         name: which.name.clone(),
-        id: sighting.id.parse().map_err(|_| odd(&which.name))?,
+        id: observed.id.parse().map_err(|_| odd(&which.name))?,
         stop_timeout: None,
         follower: None,
         artifacts: None,
@@ -73,16 +73,16 @@ pub(super) async fn down(desk: &UiServer, which: SandboxArg) -> Result<Done, Fai
 
 /// Adds to the time that a sandbox has left.
 pub(super) async fn extend(desk: &UiServer, extend: Extend) -> Result<Standing, Failure> {
-    desk.sighting(&extend.name).await?;
+    desk.observed(&extend.name).await?;
     let keeper = Keeper::ensure(&desk.engine, Options::from_env()?).await?;
     Ok(keeper.extend(&extend.name, Extension::By(Duration::from_mins(extend.minutes.into()))).await?)
 }
 
 /// Restores a sandbox's data.
 pub(super) async fn reset(desk: &UiServer, which: SandboxArg) -> Result<Done, Failure> {
-    let sighting = desk.sighting(&which.name).await?;
-    let present = ExistingSandbox::of(&desk.engine, &desk.scope, sighting, Events::nowhere()).await?;
-    let volumes = present.reset(&Target::Everything, None, Duration::from_mins(5)).await?;
+    let observed = desk.observed(&which.name).await?;
+    let existing = ExistingSandbox::of(&desk.engine, &desk.scope, observed, Events::nowhere()).await?;
+    let volumes = existing.reset(&Target::Everything, None, Duration::from_mins(5)).await?;
     let names: Vec<String> = volumes.iter().map(ToString::to_string).collect();
     Ok(Done {
         done: if names.is_empty() {

@@ -24,10 +24,10 @@ const PAST: u64 = 300;
 /// Responds with a service's log lines.
 pub(super) async fn logs(desk: &Arc<UiServer>, query: &str) -> Result<Response<Body>, Failure> {
     let (name, service) = read(query)?;
-    let sighting = desk.sighting(&name).await?;
-    sighting.container(&service, 1)?;
+    let observed = desk.observed(&name).await?;
+    observed.container(&service, 1)?;
     let (sender, receiver) = mpsc::channel(64);
-    for container in sighting.containers(&service) {
+    for container in observed.containers(&service) {
         let part = Part { tail: Tail::Lines(PAST), ..Part::default() };
         let source = Source::from(container);
         let (engine, never) = (Arc::clone(&desk.engine), CancellationToken::new());

@@ -36,35 +36,35 @@ struct Refused {
 
 /// All sandboxes of this scope.
 pub(super) async fn sandboxes(desk: &UiServer) -> Result<Vec<Shown>, Failure> {
-    let sightings = inspect::sandboxes(&*desk.engine, &desk.scope).await?;
+    let observed = inspect::sandboxes(&*desk.engine, &desk.scope).await?;
     let standings = match desk.keeper().await {
-        Some(keeper) if !sightings.is_empty() => keeper.sandboxes().await.unwrap_or_default(),
+        Some(keeper) if !observed.is_empty() => keeper.sandboxes().await.unwrap_or_default(),
         _ => Vec::new(),
     };
-    let shown = sightings.iter().map(|sighting| shown(desk, sighting, &standings));
+    let shown = observed.iter().map(|observed| shown(desk, observed, &standings));
     join_bounded(shown).await.into_iter().collect()
 }
 
 async fn shown(
     desk: &UiServer,
-    sighting: &ObservedSandbox,
+    observed: &ObservedSandbox,
     standings: &[Standing],
 ) -> Result<Shown, Failure> {
-    let services = inspect::statuses(&*desk.engine, sighting, Passwords::LeftOut).await?;
-    let standing = standings.iter().find(|standing| standing.sandbox.as_str() == sighting.id);
+    let services = inspect::statuses(&*desk.engine, observed, Passwords::LeftOut).await?;
+    let standing = standings.iter().find(|standing| standing.sandbox.as_str() == observed.id);
     Ok(Shown {
-        name: sighting.name.clone(),
-        folder: sighting.folder.clone(),
-        created: sighting.created,
-        ends: standing.map_or(sighting.expires, |standing| standing.ends),
+        name: observed.name.clone(),
+        folder: observed.folder.clone(),
+        created: observed.created,
+        ends: standing.map_or(observed.expires, |standing| standing.ends),
         hold: standing.map(|standing| standing.hold),
         services,
-        refused: refused(desk, sighting).await,
+        refused: refused(desk, observed).await,
     })
 }
 
-async fn refused(desk: &UiServer, sighting: &ObservedSandbox) -> Vec<Refused> {
-    let Some(gateway) = &sighting.gateway else { return Vec::new() };
+async fn refused(desk: &UiServer, observed: &ObservedSandbox) -> Vec<Refused> {
+    let Some(gateway) = &observed.gateway else { return Vec::new() };
     // The gateway may be about to be removed; then there is no log.
     let log = egress::log(&*desk.engine, &gateway.name).await.unwrap_or_default();
     let refusals = LogSummary::read(&log).refusals.into_iter();

@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::clean_stop::{none_runs, stop_for_good};
-use super::converge::{self, BuildRequest, Context};
+use super::converge;
 use super::initdb;
 use super::observe::{self, Images};
-use crate::agent::client::Keeper;
 use crate::agent::protocol::{LeaseRequest, Lifetime, Reason};
 use crate::data::baseline::{self, BakeSet};
 use crate::data::manifest::{ImageIdentity, KeptSecret, Manifest};
@@ -23,12 +22,14 @@ use crate::data::snapshot;
 use crate::engine::identity::{self, Role, SandboxId};
 use crate::engine::{Filter, Image};
 use crate::plan::{Age, Seeding, VolumeSource, image_reference};
+use crate::session::context::Context;
 use crate::session::data::from_snapshot;
 use crate::session::data::secret_files::Generated;
 use crate::session::error::SessionError;
 use crate::session::event::{BakeState, Event};
 use crate::session::inspect::service_of;
 use crate::session::readiness::log_tail::tail;
+use crate::session::request::BuildRequest;
 use crate::spec::{RestartPolicy, SandboxName, Service, ServiceName, Spec};
 use crate::storage::{SetPath, VolumeName};
 
@@ -50,8 +51,7 @@ pub enum Missing {
 /// # Errors
 /// Fails if a seed or the engine fails; then nothing is published.
 pub async fn provide(
-    site: &Context,
-    keeper: &Keeper,
+    context: &Context,
     order: &mut BuildRequest,
     images: &Images,
     missing: Missing,
@@ -63,29 +63,29 @@ pub async fn provide(
     let seeds = from_snapshot::seeds(&order.spec)?;
     // A snapshot file is hashed by its content, so it is not imported yet.
     for seed in seeds.iter().filter(|seed| !seed.is_a_file()) {
-        seed.apply(site, order).await?;
+        seed.apply(context, order).await?;
     }
     let images = by_service(&order.spec, images);
     let Some(set) = baseline::bake_set(&order.spec, &images) else { return Ok(None) };
     let inputs = digested(&order.spec, &set).await?;
     let counted = Counted { spec: Arc::clone(&order.spec), set, images, inputs };
-    let key = counted.key(site, order).await?;
+    let key = counted.key(context, order).await?;
     let set = &counted.set;
-    let mut found = site.storage.inspect(&key).await?;
+    let mut found = context.storage.inspect(&key).await?;
     let state = if found.is_some() { BakeState::Found } else { BakeState::Started };
     if found.is_none() {
         for seed in seeds.iter().filter(|seed| seed.is_a_file()) {
-            seed.apply(site, order).await?;
+            seed.apply(context, order).await?;
         }
         if missing == Missing::Leave {
             return Ok(None);
         }
     }
     if found.is_some() {
-        tell(site, &key, set, state);
+        tell(context, &key, set, state);
     } else {
-        bake(site, keeper, order, &key, &counted, token).await?;
-        found = site.storage.inspect(&key).await?;
+        bake(context, order, &key, &counted, token).await?;
+        found = context.storage.inspect(&key).await?;
     }
     let Some(info) = found else {
         return Err(SessionError::Data {
@@ -93,7 +93,7 @@ pub async fn provide(
             hint: None,
         });
     };
-    site.storage.touch(&key).await?;
+    context.storage.touch(&key).await?;
     if let Some(manifest) = Manifest::of(&info) {
         order.values = Arc::new(order.values.keeping(&secrets_of(&manifest)));
     }
@@ -122,8 +122,8 @@ pub fn identities(spec: &Spec, images: &BTreeMap<ServiceName, Image>) -> BTreeMa
 }
 
 /// The image of each service, as far as the engine has it.
-pub async fn images(site: &Context, spec: &Spec) -> Result<BTreeMap<ServiceName, Image>, SessionError> {
-    Ok(by_service(spec, &observe::images(&*site.engine, spec).await?))
+pub async fn images(context: &Context, spec: &Spec) -> Result<BTreeMap<ServiceName, Image>, SessionError> {
+    Ok(by_service(spec, &observe::images(&*context.engine, spec).await?))
 }
 
 fn by_service(spec: &Spec, images: &Images) -> BTreeMap<ServiceName, Image> {
@@ -143,16 +143,16 @@ struct Counted {
 }
 
 impl Counted {
-    async fn key(&self, site: &Context, order: &BuildRequest) -> Result<SetPath, SessionError> {
+    async fn key(&self, context: &Context, order: &BuildRequest) -> Result<SetPath, SessionError> {
         let mut inputs = self.inputs.clone();
         inputs.extend(order.values.given(&self.spec, &self.set.services));
         for source in order.sources.values() {
             if let VolumeSource::Clone(volume) = source {
-                let made = snapshot::identity(&*site.storage, &volume.set).await?;
+                let made = snapshot::identity(&*context.storage, &volume.set).await?;
                 inputs.insert(volume.set.to_string(), made);
             }
         }
-        Ok(baseline::key(&self.spec, &self.set, &self.images, &inputs, &site.info.arch))
+        Ok(baseline::key(&self.spec, &self.set, &self.images, &inputs, &context.info.arch))
     }
 
     /// Checks that the files did not change while the data was made, so that the key matches the data.
@@ -178,15 +178,14 @@ async fn digested(spec: &Arc<Spec>, set: &BakeSet) -> Result<Inputs, SessionErro
     Ok(digested.await.map_err(|error| SessionError::Data { what: error.to_string(), hint: None })??)
 }
 
-fn tell(site: &Context, key: &SetPath, set: &BakeSet, state: BakeState) {
+fn tell(context: &Context, key: &SetPath, set: &BakeSet, state: BakeState) {
     let volumes = set.volumes.iter().map(ToString::to_string).collect();
-    site.events.emit(Event::Bake { key: key.name.to_string(), volumes, state });
+    context.events.emit(Event::Bake { key: key.name.to_string(), volumes, state });
 }
 
 /// Makes a baseline, or waits for another client that makes it.
 async fn bake(
-    site: &Context,
-    keeper: &Keeper,
+    context: &Context,
     order: &BuildRequest,
     key: &SetPath,
     counted: &Counted,
@@ -199,7 +198,7 @@ async fn bake(
         if token.is_cancelled() {
             return Err(SessionError::Cancelled);
         }
-        if awaited && site.storage.inspect(key).await?.is_some() {
+        if awaited && context.storage.inspect(key).await?.is_some() {
             break;
         }
         let hidden = hidden(order, key, set)?;
@@ -212,16 +211,16 @@ async fn bake(
             grace: Duration::from_secs(2),
             lifetime: Lifetime::default(),
         };
-        let lease = match keeper.lease(terms).await {
+        let lease = match context.keeper.lease(terms).await {
             Ok(lease) => lease,
             Err(error) if error.is_held() => {
-                wait(site, key, set, &mut awaited).await;
+                wait(context, key, set, &mut awaited).await;
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
-        tell(site, key, set, BakeState::Started);
-        let outcome = fill(site, keeper, &hidden, key, counted, token).await;
+        tell(context, key, set, BakeState::Started);
+        let outcome = fill(context, &hidden, key, counted, token).await;
         if matches!(outcome, Ok(()) | Err(SessionError::Held { .. } | SessionError::Cancelled)) {
             lease.release(Reason::SessionEnded).await?;
         } else {
@@ -230,24 +229,24 @@ async fn bake(
                 "`sandbox artifacts {}` has the logs of the services that made the data",
                 hidden.name
             );
-            keeper.destroy(&hidden.name, Reason::Failed).await?;
-            site.events.emit(Event::Notice { text: log });
+            context.keeper.destroy(&hidden.name, Reason::Failed).await?;
+            context.events.emit(Event::Notice { text: log });
         }
         match outcome {
-            Err(SessionError::Held { .. }) => wait(site, key, set, &mut awaited).await,
+            Err(SessionError::Held { .. }) => wait(context, key, set, &mut awaited).await,
             outcome => {
                 outcome?;
                 break;
             }
         }
     }
-    tell(site, key, set, BakeState::Done { elapsed: began.elapsed() });
+    tell(context, key, set, BakeState::Done { elapsed: began.elapsed() });
     Ok(())
 }
 
-async fn wait(site: &Context, key: &SetPath, set: &BakeSet, awaited: &mut bool) {
+async fn wait(context: &Context, key: &SetPath, set: &BakeSet, awaited: &mut bool) {
     if !*awaited {
-        tell(site, key, set, BakeState::Awaited);
+        tell(context, key, set, BakeState::Awaited);
     }
     *awaited = true;
     tokio::time::sleep(LOOK).await;
@@ -288,11 +287,11 @@ fn hidden(order: &BuildRequest, key: &SetPath, set: &BakeSet) -> Result<BuildReq
 
 /// Checks that every service still runs or has completed. A service that failed after it was ready may have left
 /// incomplete data, and so may a server that ended while its image initialized the data.
-async fn none_has_failed(site: &Context, hidden: &BuildRequest) -> Result<(), SessionError> {
+async fn none_has_failed(context: &Context, hidden: &BuildRequest) -> Result<(), SessionError> {
     let BuildRequest { id, spec, .. } = hidden;
     let filter = Filter::all().label(identity::ID, id.as_str()).label(identity::ROLE, Role::Service.as_str());
-    for summary in site.engine.containers(&filter).await? {
-        let Some(container) = site.engine.container(&summary.name).await? else { continue };
+    for summary in context.engine.containers(&filter).await? {
+        let Some(container) = context.engine.container(&summary.name).await? else { continue };
         if container.state.is_alive() || container.started_at.is_none() {
             continue;
         }
@@ -302,7 +301,7 @@ async fn none_has_failed(site: &Context, hidden: &BuildRequest) -> Result<(), Se
             return Err(SessionError::Exited {
                 service: service_of(&summary).to_owned(),
                 code,
-                log: tail(&*site.engine, &summary.name).await,
+                log: tail(&*context.engine, &summary.name).await,
                 waited_for_by: Vec::new(),
                 refused: Box::default(),
             });
@@ -313,19 +312,18 @@ async fn none_has_failed(site: &Context, hidden: &BuildRequest) -> Result<(), Se
 
 /// Starts and seeds the hidden sandbox, stops it cleanly and publishes its volumes.
 async fn fill(
-    site: &Context,
-    keeper: &Keeper,
+    context: &Context,
     hidden: &BuildRequest,
     key: &SetPath,
     counted: &Counted,
     token: &CancellationToken,
 ) -> Result<(), SessionError> {
     let Counted { set, images, .. } = counted;
-    converge::raise(site, hidden, token)
+    converge::raise(context, hidden, token)
         .await
         .map_err(|error| initdb::with_statement(&hidden.spec, error))?;
-    none_has_failed(site, hidden).await?;
-    let consistency = stop_for_good(site, keeper, &hidden.spec, &hidden.name).await?;
+    none_has_failed(context, hidden).await?;
+    let consistency = stop_for_good(context, &hidden.spec, &hidden.name).await?;
     if token.is_cancelled() {
         return Err(SessionError::Cancelled);
     }
@@ -337,8 +335,8 @@ async fn fill(
     let secrets = hidden.values.generated(&hidden.spec);
     manifest.secrets = secrets.into_iter().map(|(name, value)| (name, KeptSecret::new(value))).collect();
     let volumes: Vec<VolumeName> = set.volumes.iter().cloned().collect();
-    none_runs(site, &hidden.id).await?;
+    none_runs(context, &hidden.id).await?;
     counted.is_what_was_read().await?;
-    snapshot::take(&*site.storage, &live, &volumes, key, manifest, none_runs(site, &hidden.id)).await?;
+    snapshot::take(&*context.storage, &live, &volumes, key, manifest, none_runs(context, &hidden.id)).await?;
     Ok(())
 }

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::converge::Context;
 use super::hooks;
-use crate::agent::client::Keeper;
 use crate::data::manifest::Consistency;
 use crate::engine::identity::{self, Role, SandboxId};
 use crate::engine::{ContainerSummary, Filter, MountPointKind, join_bounded};
+use crate::session::context::Context;
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events, Phase, StepId};
 use crate::spec::{SandboxName, Service, ServiceName, Spec};
@@ -21,23 +20,21 @@ const STOP_WITHOUT_DATA: Duration = Duration::from_secs(10);
 /// Stops a sandbox's services, dependents first, so that their data is as after a clean shutdown. If a service with
 /// data had to be killed, the data is only crash-consistent. The services stay stopped, whatever their `restart` says.
 pub(crate) async fn stop(
-    site: &Context,
-    keeper: &Keeper,
+    context: &Context,
     spec: &Spec,
     name: &SandboxName,
 ) -> Result<Consistency, SessionError> {
-    stop_each(site, keeper, spec, name, StopUrgency::AsWritten).await
+    stop_each(context, spec, name, StopUrgency::AsWritten).await
 }
 
 /// Stops services whose data becomes a baseline. A service with data gets at least [`STOP`], even if the spec's own
 /// timeout is shorter, and a warning names each service that had to be killed.
 pub(crate) async fn stop_for_good(
-    site: &Context,
-    keeper: &Keeper,
+    context: &Context,
     spec: &Spec,
     name: &SandboxName,
 ) -> Result<Consistency, SessionError> {
-    stop_each(site, keeper, spec, name, StopUrgency::None).await
+    stop_each(context, spec, name, StopUrgency::None).await
 }
 
 /// When a service with data may be killed.
@@ -61,17 +58,19 @@ impl StopUrgency {
 }
 
 async fn stop_each(
-    site: &Context,
-    keeper: &Keeper,
+    context: &Context,
     spec: &Spec,
     name: &SandboxName,
     haste: StopUrgency,
 ) -> Result<Consistency, SessionError> {
-    keeper.rest(spec.services.values().flat_map(|service| containers(name, service)).collect()).await?;
+    context
+        .keeper
+        .rest(spec.services.values().flat_map(|service| containers(name, service)).collect())
+        .await?;
     let mut consistency = Consistency::Clean;
     for now in in_stop_order(spec.services.values().collect()) {
         let stops = now.iter().flat_map(|service| {
-            containers(name, service).map(|container| stop_one(site, service, container, haste))
+            containers(name, service).map(|container| stop_one(context, service, container, haste))
         });
         // If one stop fails, the others are still awaited.
         let stopped: Vec<Consistency> =
@@ -117,29 +116,31 @@ fn containers(name: &SandboxName, service: &Service) -> impl Iterator<Item = Str
 }
 
 async fn stop_one(
-    site: &Context,
+    context: &Context,
     service: &Service,
     container: String,
     haste: StopUrgency,
 ) -> Result<Consistency, SessionError> {
-    let Some(found) = site.engine.container(&container).await? else { return Ok(Consistency::Clean) };
+    let Some(found) = context.engine.container(&container).await? else { return Ok(Consistency::Clean) };
     let has_data = found.mounts.iter().any(|mount| mount.kind == MountPointKind::Volume && !mount.read_only);
     let mut ended = found.exit_code;
     if found.state.is_alive() {
-        let told = Stopping::tell(&site.events, service, &container);
+        let told = Stopping::tell(&context.events, service, &container);
         let within = Some(haste.patience(service.settings.stop_grace_period, has_data));
-        match hooks::stop_container(&*site.engine, &site.events, Some(service), &container, within).await {
+        match hooks::stop_container(&*context.engine, &context.events, Some(service), &container, within)
+            .await
+        {
             Err(error) if error.is_not_found() => return Ok(Consistency::Clean),
             other => other?,
         }
         told.done();
-        ended = site.engine.container(&container).await?.and_then(|found| found.exit_code);
+        ended = context.engine.container(&container).await?.and_then(|found| found.exit_code);
     }
     if !has_data || !ended.is_some_and(was_cut_short) {
         return Ok(Consistency::Clean);
     }
     if haste == StopUrgency::None && !is_to_be_killed(service) {
-        site.events.emit(Event::Notice { text: killed(service) });
+        context.events.emit(Event::Notice { text: killed(service) });
     }
     Ok(Consistency::Crash)
 }
@@ -168,9 +169,9 @@ fn was_cut_short(code: i64) -> bool {
 ///
 /// # Errors
 /// Names the first container that runs.
-pub(crate) async fn none_runs(site: &Context, id: &SandboxId) -> Result<(), SessionError> {
+pub(crate) async fn none_runs(context: &Context, id: &SandboxId) -> Result<(), SessionError> {
     let filter = Filter::all().label(identity::ID, id.as_str()).label(identity::ROLE, Role::Service.as_str());
-    none_of_these_runs(&site.engine.containers(&filter).await?)
+    none_of_these_runs(&context.engine.containers(&filter).await?)
 }
 
 /// Checks that none of these containers runs.

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use super::host_ports::{self, PreferredPort};
+use super::host_ports;
 use crate::engine::network::Subnet;
 use crate::engine::{Engine, ErrorKind, Port};
 use crate::plan::{Observed, Op};
 use crate::session::error::SessionError;
+use crate::session::request::PreferredPort;
 use crate::spec::Spec;
 
 /// How long to wait before looking again for an object that another client is creating.

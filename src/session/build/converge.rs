@@ -15,29 +15,21 @@ use super::conflicts::{Conflict, PlanOwner};
 use super::dockerfiles;
 use super::executor::PlanExecutor;
 use super::host_ports;
-pub use super::host_ports::PreferredPort;
-use super::limits::Limiter;
 use super::observe::{self, Images};
-use super::port_check;
 use super::scheduler::{self, Halt};
-use crate::agent::client::Keeper;
-use crate::agent::protocol::{Attachment, Declared, End, Lifetime};
-use crate::data::manifest::ImageIdentity;
-use crate::engine::identity::{self, SandboxId, Scope};
-use crate::engine::{Engine, EngineInfo, ErrorKind};
-use crate::plan::{
-    self, Age, AnonymousVolumes, DesiredState, Observed, Op, Plan, PlanError, PortBinding, Seeding,
-    SubnetPool, VolumeSource,
-};
+use crate::agent::protocol::Declared;
+use crate::engine::identity::{self, SandboxId};
+use crate::engine::{Engine, ErrorKind};
+use crate::plan::{self, Age, AnonymousVolumes, DesiredState, Op, Plan, PlanError, PortBinding, Seeding};
+use crate::session::context::{Context, PlanEnvironment};
 use crate::session::data::secret_files::Values;
 use crate::session::data::secret_store;
 use crate::session::error::SessionError;
-use crate::session::event::{Event, Events, ServiceState, ServiceStatus};
-use crate::session::inspect::{self, Passwords};
+use crate::session::event::Event;
 use crate::session::readiness::gateway_probe::GatewayProber;
-use crate::session::readiness::log_tail::tail;
 use crate::session::readiness::wait::Pending;
-use crate::spec::{Limits, Probe, RestartPolicy, SandboxName, Service, ServiceName, Spec};
+use crate::session::request::BuildRequest;
+use crate::spec::{Limits, SandboxName, Service, ServiceName, Spec};
 use crate::storage::Storage;
 
 /// Maximum number of attempts after conflicts.
@@ -49,120 +41,27 @@ const CROWDED: Duration = Duration::from_secs(3);
 /// Interval of these retries.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// What all build operations need: the engine, the keeper, the storage and the settings.
-#[derive(Clone)]
-pub struct Context {
-    /// The engine's API.
-    pub engine: Arc<dyn Engine>,
-    /// Kind, version and properties of the engine.
-    pub info: EngineInfo,
-    /// The storage that has the volumes' data.
-    pub storage: Arc<dyn Storage>,
-    /// The name of our container that mounts the storage's files.
-    pub storage_container: String,
-    /// Sets the sandbox's shared limits, or why this keeper cannot.
-    pub limiter: Result<Limiter, String>,
-    /// The connection to the keeper.
-    pub keeper: Keeper,
-    /// The reference of our own image.
-    pub agent_image: String,
-    /// The scope in which the sandbox is.
-    pub scope: Scope,
-    /// The ranges that subnets are allocated from.
-    pub subnets: SubnetPool,
-    /// The seccomp profile that makes `fsync` a no-op.
-    pub throwaway_seccomp: Option<String>,
-    /// Where events are sent.
-    pub events: Events,
-}
-
-/// What a plan needs to know besides the spec and the observed state.
-pub struct PlanEnvironment<'a> {
-    /// Kind, version and properties of the engine.
-    pub info: &'a EngineInfo,
-    /// The scope in which the sandbox is.
-    pub scope: &'a Scope,
-    /// The ranges that subnets are allocated from.
-    pub subnets: &'a SubnetPool,
-    /// The reference of our own image.
-    pub agent_image: &'a str,
-    /// The seccomp profile that makes `fsync` a no-op.
-    pub throwaway_seccomp: Option<&'a String>,
-    /// The parent control group of the services.
-    pub group: Option<String>,
-}
-
-impl Context {
-    fn means(&self, sandbox: &SandboxId) -> PlanEnvironment<'_> {
-        PlanEnvironment {
-            info: &self.info,
-            scope: &self.scope,
-            subnets: &self.subnets,
-            agent_image: &self.agent_image,
-            throwaway_seccomp: self.throwaway_seccomp.as_ref(),
-            group: self.limiter.as_ref().ok().map(|limiter| limiter.parent(&self.scope, sandbox)),
-        }
-    }
-}
-
-/// What to build: the spec, the sandbox's name and id, and the options of the build.
-#[derive(Clone)]
-pub struct BuildRequest {
-    /// The spec, with only the requested services.
-    pub spec: Arc<Spec>,
-    /// The values of its secrets and configs.
-    pub values: Arc<Values>,
-    /// The sandbox's name.
-    pub name: SandboxName,
-    /// The instance id of the sandbox.
-    pub id: SandboxId,
-    /// The first deadline.
-    pub expires: Option<Timestamp>,
-    /// Where the initial content of volumes comes from.
-    pub sources: BTreeMap<String, VolumeSource>,
-    /// The images that the data was made with. They must still be the same.
-    pub made_with: BTreeMap<String, ImageIdentity>,
-    /// Which seeds to run.
-    pub seeding: Seeding,
-    /// Whether it is built for the first time.
-    pub age: Age,
-    /// Services whose image is built even if it exists.
-    pub rebuild: BTreeSet<ServiceName>,
-    /// Services whose containers are recreated even if nothing changed.
-    pub recreate: BTreeSet<ServiceName>,
-    /// What becomes of the anonymous volumes of a container that is recreated.
-    pub anonymous_volumes: AnonymousVolumes,
-    /// Services that are created and whose volumes are filled, but that are not started.
-    pub only_made: BTreeSet<ServiceName>,
-    /// Whether to remove services that the spec no longer has.
-    pub remove_orphans: bool,
-    /// The longest time to wait for a service.
-    pub patience: Duration,
-    /// What to do if a host port is not free.
-    pub ports: PreferredPort,
-}
-
 /// Pulls and builds the images of a spec, and inspects them.
 ///
 /// # Errors
 /// Fails with the first image that cannot be pulled or built.
 pub async fn images(
-    site: &Context,
+    context: &Context,
     spec: &Arc<Spec>,
     rebuild: &BTreeSet<ServiceName>,
     token: &CancellationToken,
 ) -> Result<Images, SessionError> {
-    let images = observe::images(&*site.engine, spec).await?;
+    let images = observe::images(&*context.engine, spec).await?;
     let base_images = dockerfiles::named_images(spec).await;
     let observed = plan::Observed { now: Timestamp::now(), images, base_images, ..plan::Observed::default() };
-    let plan = plan::plan_images(spec, &site.scope, &observed, rebuild);
+    let plan = plan::plan_images(spec, &context.scope, &observed, rebuild);
     if plan.is_empty() {
         return Ok(observed.images);
     }
-    let prober = GatewayProber::new(Arc::clone(&site.engine), String::new());
-    let workshop = workshop(site, spec, &Arc::new(Values::default()), prober, Duration::MAX);
+    let prober = GatewayProber::new(Arc::clone(&context.engine), String::new());
+    let workshop = workshop(context, spec, &Arc::new(Values::default()), prober, Duration::MAX);
     run(workshop, plan, token).await.map_err(error_of)?;
-    Ok(observe::images(&*site.engine, spec).await?)
+    Ok(observe::images(&*context.engine, spec).await?)
 }
 
 /// The plan of a build request, with its images, without executing it.
@@ -188,21 +87,22 @@ pub async fn dry_run(
 /// # Errors
 /// Fails with the error of a step, or with [`SessionError::Held`] if another client claimed the name first.
 pub async fn raise(
-    site: &Context,
+    context: &Context,
     order: &BuildRequest,
     token: &CancellationToken,
 ) -> Result<(), SessionError> {
     let mut lost = Conflict::default();
     let began = Instant::now();
-    let mut ports = declared_ports(site, order).await?;
+    let mut ports = declared_ports(context, order).await?;
     for attempt in 1.. {
         let mut survey =
-            observe::survey(&*site.engine, &site.info, &site.scope, &order.name, &order.spec).await?;
+            observe::survey(&*context.engine, &context.info, &context.scope, &order.name, &order.spec)
+                .await?;
         if survey.id.as_ref().is_some_and(|id| *id != order.id) {
             return Err(SessionError::Held { name: order.name.clone() });
         }
         for volume in survey.relabelled.iter().filter(|_| attempt == 1) {
-            site.events.emit(Event::Warning {
+            context.events.emit(Event::Warning {
                 text: format!("the labels of volume `{volume}` have changed: the engine changes none of a volume that is there"),
                 hint: Some("`sandbox down` and `sandbox up` create a new one".to_owned()),
             });
@@ -212,14 +112,14 @@ pub async fn raise(
         if *observed != ports || attempt == 1 {
             ports.clone_from(observed);
             let declared = Declared { spec: (*order.spec).clone(), ports: ports.clone() };
-            site.keeper.declare(&order.id, declared).await?;
+            context.keeper.declare(&order.id, declared).await?;
         }
         lost.add_to(&mut survey.observed);
         host_ports::check(&order.spec, order.ports, &survey.observed)?;
-        if let Ok(limiter) = &site.limiter {
+        if let Ok(limiter) = &context.limiter {
             survey.observed.limits = limiter.standing(&order.id).await?;
         }
-        let wish = wish(&site.means(&order.id), order);
+        let wish = wish(&context.environment(&order.id), order);
         let plan = match plan::plan(&wish, &survey.observed) {
             Err(PlanError::NoSubnet { .. }) if began.elapsed() < CROWDED => {
                 // Subnets that other clients took may be free again.
@@ -229,8 +129,8 @@ pub async fn raise(
             }
             plan => plan?,
         };
-        let prober = GatewayProber::new(Arc::clone(&site.engine), identity::gateway(order.name.as_str()));
-        let workshop = workshop(site, &order.spec, &order.values, prober, order.patience);
+        let prober = GatewayProber::new(Arc::clone(&context.engine), identity::gateway(order.name.as_str()));
+        let workshop = workshop(context, &order.spec, &order.values, prober, order.patience);
         let prober = Arc::clone(&workshop.prober);
         let gateway = identity::gateway(order.name.as_str());
         let starts_gateway = plan
@@ -245,7 +145,7 @@ pub async fn raise(
             Ok(()) => break,
             Err(Halt::Failed(step, error)) if attempt < ATTEMPTS => {
                 let whose = PlanOwner { spec: &order.spec, ports: order.ports, gateway };
-                if !lost.to_others(&*site.engine, &whose, &survey.observed, &step.op, &error).await? {
+                if !lost.to_others(&*context.engine, &whose, &survey.observed, &step.op, &error).await? {
                     return Err(named(order, &step.op, error));
                 }
             }
@@ -257,10 +157,10 @@ pub async fn raise(
 }
 
 /// The published ports before the last change. While the gateway is replaced, no container has them.
-async fn declared_ports(site: &Context, order: &BuildRequest) -> Result<Vec<PortBinding>, SessionError> {
+async fn declared_ports(context: &Context, order: &BuildRequest) -> Result<Vec<PortBinding>, SessionError> {
     match order.age {
         Age::New => Ok(Vec::new()),
-        Age::Standing => Ok(site.keeper.declared(&order.id).await?.map(|it| it.ports).unwrap_or_default()),
+        Age::Standing => Ok(context.keeper.declared(&order.id).await?.map(|it| it.ports).unwrap_or_default()),
     }
 }
 
@@ -295,18 +195,14 @@ fn wish<'a>(means: &PlanEnvironment<'_>, order: &'a BuildRequest) -> DesiredStat
 }
 
 fn workshop(
-    site: &Context,
+    context: &Context,
     spec: &Arc<Spec>,
     values: &Arc<Values>,
     prober: GatewayProber,
     patience: Duration,
 ) -> PlanExecutor {
     PlanExecutor {
-        engine: Arc::clone(&site.engine),
-        storage: Arc::clone(&site.storage),
-        limiter: site.limiter.clone(),
-        keeper: site.keeper.clone(),
-        events: site.events.clone(),
+        context: context.clone(),
         spec: Arc::clone(spec),
         values: Arc::clone(values),
         prober: Arc::new(prober),
@@ -357,29 +253,29 @@ pub enum PreStart {
 /// # Errors
 /// Fails if the engine fails, or if a service exits or does not get ready.
 pub async fn start(
-    site: &Context,
+    context: &Context,
     request: &StartRequest<'_>,
     token: &CancellationToken,
 ) -> Result<(), SessionError> {
     let StartRequest { spec, name, id, which, pre_start, patience } = *request;
-    let images = observe::images(&*site.engine, spec).await?;
+    let images = observe::images(&*context.engine, spec).await?;
     let started: Vec<&Service> = which.iter().filter_map(|name| spec.services.get(name)).collect();
-    let forgotten = secret_store::forgotten(&*site.engine, name, &started).await?;
-    let values = Arc::new(secret_store::recall(&site.storage, id, spec, &forgotten).await?);
+    let forgotten = secret_store::forgotten(&*context.engine, name, &started).await?;
+    let values = Arc::new(secret_store::recall(&context.storage, id, spec, &forgotten).await?);
     let pre_starts = match pre_start {
-        PreStart::Run => pre_starts(site, spec, name, id, which).await?,
+        PreStart::Run => pre_starts(context, spec, name, id, which).await?,
         PreStart::Skip => Vec::new(),
     };
     let observed = plan::Observed { images, forgotten, ..plan::Observed::default() };
     let plan = plan::plan_start(spec, name, id, &observed, which, &pre_starts);
-    let prober = GatewayProber::new(Arc::clone(&site.engine), identity::gateway(name.as_str()));
-    let workshop = workshop(site, spec, &values, prober, patience);
+    let prober = GatewayProber::new(Arc::clone(&context.engine), identity::gateway(name.as_str()));
+    let workshop = workshop(context, spec, &values, prober, patience);
     run(workshop, plan, token).await.map_err(error_of)
 }
 
 /// The `pre_start` commands that run when these services start.
 async fn pre_starts(
-    site: &Context,
+    context: &Context,
     spec: &Arc<Spec>,
     name: &SandboxName,
     id: &SandboxId,
@@ -389,11 +285,11 @@ async fn pre_starts(
     if services.all(|service| service.pre_start.is_empty()) {
         return Ok(Vec::new());
     }
-    let mut survey = observe::survey(&*site.engine, &site.info, &site.scope, name, spec).await?;
-    if let Ok(limiter) = &site.limiter {
+    let mut survey = observe::survey(&*context.engine, &context.info, &context.scope, name, spec).await?;
+    if let Ok(limiter) = &context.limiter {
         survey.observed.limits = limiter.standing(id).await?;
     }
-    let means = site.means(id);
+    let means = context.environment(id);
     let wish = DesiredState {
         spec,
         name: name.clone(),
@@ -413,122 +309,6 @@ async fn pre_starts(
         anonymous_volumes: AnonymousVolumes::Kept,
     };
     Ok(plan::pre_starts(&wish, &survey.observed, which)?)
-}
-
-/// Checks for services that failed after they were ready and that will not be restarted.
-async fn none_failed(
-    site: &Context,
-    order: &BuildRequest,
-    services: &[ServiceStatus],
-) -> Result<(), SessionError> {
-    for status in services {
-        let ServiceState::Exited { code } = status.state else { continue };
-        let service = order.spec.services.get(status.service.as_str());
-        let optional = service.is_some_and(|service| plan::is_optional(&order.spec, &service.name));
-        if code != 0
-            && !optional
-            && service.is_some_and(|service| service.restart_policy() == RestartPolicy::No)
-        {
-            let prober = GatewayProber::new(Arc::clone(&site.engine), identity::gateway(order.name.as_str()));
-            return Err(SessionError::Exited {
-                service: status.service.clone(),
-                code,
-                log: tail(&*site.engine, &status.container).await,
-                waited_for_by: Vec::new(),
-                refused: prober.refused(&status.service).await,
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Reports that a sandbox is up, how to reach it, and which preferred host ports were not free.
-///
-/// # Errors
-/// Fails if the engine does not answer, or with the first service that failed while others were waited for.
-pub async fn tell_up(
-    site: &Context,
-    order: &BuildRequest,
-    manner: &AttachMode,
-    elapsed: Duration,
-) -> Result<(), SessionError> {
-    let Some(sighting) = inspect::sandbox(&*site.engine, &site.scope, &order.name).await? else {
-        return Err(SessionError::NoSuchSandbox { name: order.name.clone() });
-    };
-    let mut services = inspect::statuses(&*site.engine, &sighting, Passwords::LeftOut).await?;
-    // The engine runs its first healthcheck only after an interval, but `up` has already seen the service ready.
-    let unchecked = services.iter_mut().filter(|status| status.state == ServiceState::Starting);
-    unchecked.for_each(|status| status.state = ServiceState::Ready);
-    none_failed(site, order, &services).await?;
-    let services: Vec<ServiceStatus> =
-        services.into_iter().map(|status| found_ready(&order.spec, status)).collect();
-    moved(&order.spec, &services).for_each(|event| site.events.emit(event));
-    let local = site.info.location.is_local();
-    port_check::unreached(&order.spec, &services, local)
-        .into_iter()
-        .for_each(|event| site.events.emit(event));
-    let end = match manner {
-        AttachMode::Detached(lifetime) => lifetime.end(Timestamp::now(), Attachment::Detached),
-        AttachMode::Session | AttachMode::Visit => end(site, order).await,
-    };
-    site.events.emit(Event::Up {
-        name: order.name.to_string(),
-        services,
-        deadline: end.map(|end| end.at),
-        if_unused: end.is_some_and(|end| end.unless_used),
-        elapsed,
-        attached: !matches!(manner, AttachMode::Detached(_)),
-        stays: !matches!(manner, AttachMode::Session),
-    });
-    Ok(())
-}
-
-/// How a client relates to a sandbox that it has brought up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AttachMode {
-    /// It is the sandbox's session: when it ends, the sandbox is destroyed.
-    Session,
-    /// It is attached to a sandbox that outlives it.
-    Visit,
-    /// It detaches and gives the sandbox this lifetime.
-    Detached(Lifetime),
-}
-
-/// When a sandbox ends, according to its keeper.
-async fn end(site: &Context, order: &BuildRequest) -> Option<End> {
-    let standings = site.keeper.sandboxes().await.unwrap_or_default();
-    let standing = standings.into_iter().find(|standing| standing.sandbox == order.id);
-    match standing {
-        Some(standing) => Some(End { at: standing.ends?, unless_used: standing.unless_used }),
-        None => order.expires.map(|at| End { at, unless_used: false }),
-    }
-}
-
-/// Sets a service that `up` has waited for to ready: its healthcheck or its `ready:` probe has succeeded, even if the
-/// engine has not run the next healthcheck yet.
-pub fn found_ready(spec: &Spec, mut status: ServiceStatus) -> ServiceStatus {
-    let probed = spec.services.get(status.service.as_str()).and_then(|service| service.ready.as_ref());
-    status.state = match status.state {
-        ServiceState::Starting | ServiceState::Healthy => ServiceState::Ready,
-        ServiceState::Running if probed.is_some_and(|ready| ready.probe != Probe::None) => {
-            ServiceState::Ready
-        }
-        other => other,
-    };
-    status
-}
-
-/// Ports that are published at none of the host ports that the spec prefers.
-fn moved<'a>(spec: &Spec, services: &'a [ServiceStatus]) -> impl Iterator<Item = Event> + 'a {
-    plan::published(spec, &Observed::default()).into_iter().filter_map(|port| {
-        let wanted = port.wanted?;
-        let given: Vec<u16> = port_check::endpoints(&port, services).map(|endpoint| endpoint.port).collect();
-        if given.iter().any(|port| wanted.contains(*port)) {
-            return None;
-        }
-        let (service, target, wanted) = (port.service.to_string(), port.target, wanted.start);
-        Some(Event::PortMoved { service, target, wanted, given: *given.first()? })
-    })
 }
 
 /// Why a plan stopped, without the step.

@@ -9,42 +9,34 @@ use tokio_util::sync::CancellationToken;
 use super::clone_progress;
 use super::hooks;
 use super::host_firewall;
-use super::limits::Limiter;
 use super::seccomp_profile;
 use super::seeding::{self, joined};
-use crate::agent::client::{Keeper, in_full};
+use crate::agent::client::in_full;
 use crate::agent::image;
 use crate::bind_check;
 use crate::engine::{
-    BuildImage, BuildProgress, CreateContainer, CreateNetwork, CreateVolume, Engine, Filter, PullImage,
-    PullPhase, PullProgress,
+    BuildImage, BuildProgress, CreateContainer, CreateNetwork, CreateVolume, Filter, PullImage, PullPhase,
+    PullProgress,
 };
 use crate::plan::{GrantedFile, Handover, Op, Plan, SECRETS_FOLDER, Step, StepId, VolumeSource};
+use crate::session::context::Context;
 use crate::session::data::secret_files::Values;
 use crate::session::data::secret_store;
 use crate::session::error::SessionError;
-use crate::session::event::{self, BakeState, Event, Events};
+use crate::session::event::{self, BakeState, Event};
 use crate::session::readiness::gateway_probe::GatewayProber;
 pub use crate::session::readiness::wait::Pending;
 use crate::session::readiness::wait::ReadinessWait;
 use crate::spec::{ServiceName, Spec};
-use crate::storage::{Storage, StorageError, VolumePath};
+use crate::storage::{StorageError, VolumePath};
 
 /// Number of a failed build's last lines to repeat.
 const LAST_BUILD_LINES: usize = 20;
 
 /// Executes the operations of a plan.
 pub struct PlanExecutor {
-    /// The engine's API.
-    pub engine: Arc<dyn Engine>,
-    /// The storage that has the volumes' data.
-    pub storage: Arc<dyn Storage>,
-    /// Sets the sandbox's shared limits, or why this keeper cannot.
-    pub limiter: Result<Limiter, String>,
-    /// The connection to the keeper.
-    pub keeper: Keeper,
-    /// Where events are sent.
-    pub events: Events,
+    /// The engine, the keeper, the storage and the settings.
+    pub context: Context,
     /// The spec that is built.
     pub spec: Arc<Spec>,
     /// The values of its secrets and configs.
@@ -75,7 +67,7 @@ impl PlanExecutor {
                 service: step.service.as_ref().map(ToString::to_string),
             })
             .collect();
-        self.events.emit(Event::Plan { steps });
+        self.context.events.emit(Event::Plan { steps });
     }
 
     /// Executes one step and reports its result.
@@ -92,23 +84,28 @@ impl PlanExecutor {
         let id = event::StepId(self.numbers.get(&step.id).copied().unwrap_or_default());
         let (phase, what) = (phase(&step.op), step.op.to_string());
         let service = step.service.as_ref().map(ToString::to_string);
-        self.events.emit(Event::StepStarted { id, phase, what: what.clone(), service: service.clone() });
+        self.context.events.emit(Event::StepStarted {
+            id,
+            phase,
+            what: what.clone(),
+            service: service.clone(),
+        });
         let outcome = self.operate(&step, &token).await;
         let elapsed = began.elapsed();
         match &outcome {
-            Ok(()) => self.events.emit(Event::StepDone { id, phase, what, service, elapsed }),
+            Ok(()) => self.context.events.emit(Event::StepDone { id, phase, what, service, elapsed }),
             // It only stopped waiting, which is not a failure of the step.
             Err(SessionError::Cancelled) => {}
             Err(error) => {
                 let error = in_full(error);
-                self.events.emit(Event::StepFailed { id, phase, what, service, elapsed, error });
+                self.context.events.emit(Event::StepFailed { id, phase, what, service, elapsed, error });
             }
         }
         outcome
     }
 
     async fn operate(&self, step: &Step, token: &CancellationToken) -> Result<(), SessionError> {
-        let engine = &self.engine;
+        let engine = &self.context.engine;
         match &step.op {
             Op::PullImage(pull) => interruptible(token, self.pull(step, pull)).await,
             Op::BuildImage(build) => interruptible(token, self.build(step, build)).await,
@@ -117,20 +114,20 @@ impl PlanExecutor {
             Op::Claim(container) => Ok(image::create_container(&**engine, container).await.map(drop)?),
             Op::CreateContainer(container) => self.create(step, container).await,
             Op::Connect { container, attachment } => Ok(engine.connect(container, attachment).await?),
-            Op::Limit { sandbox, limits } => match &self.limiter {
+            Op::Limit { sandbox, limits } => match &self.context.limiter {
                 Ok(limiter) => Ok(limiter.limit(sandbox, limits).await?),
                 Err(_) => Ok(()),
             },
-            Op::ProtectHost(sandbox) => Ok(host_firewall::filter(&self.keeper, sandbox, &self.events).await?),
+            Op::ProtectHost(sandbox) => Ok(host_firewall::filter(&self.context, sandbox).await?),
             Op::ProvideData { path, source } => self.provide(path, source).await,
             Op::CreateVolume { volume, path } => self.create_volume(volume, path).await,
             Op::Fill { container, target, seed } => {
                 let writable = self.spec.writable_folders();
-                let fill = seeding::fill(&**engine, &self.events, container, target, seed, writable);
+                let fill = seeding::fill(&**engine, &self.context.events, container, target, seed, writable);
                 interruptible(token, fill).await
             }
             Op::Keep { set, .. } => {
-                secret_store::keep(&*self.storage, set, self.values.generated(&self.spec)).await
+                secret_store::keep(&*self.context.storage, set, self.values.generated(&self.spec)).await
             }
             Op::Upload { container, files } => self.upload(container, files).await,
             Op::Start { container } => Ok(bind_check::start(&**engine, container).await?),
@@ -151,12 +148,13 @@ impl PlanExecutor {
                     return Ok(());
                 };
                 let writable = self.spec.writable_folders();
-                let run = seeding::run(engine, &self.events, service, container, image, seed, writable);
+                let run =
+                    seeding::run(engine, &self.context.events, service, container, image, seed, writable);
                 interruptible(token, run).await
             }
             Op::Stop { container } => {
                 let service = step.service.as_ref().and_then(|name| self.spec.services.get(name));
-                Ok(hooks::stop_container(&**engine, &self.events, service, container, None).await?)
+                Ok(hooks::stop_container(&**engine, &self.context.events, service, container, None).await?)
             }
             Op::RemoveNetwork { network } => self.remove_network(network).await,
             Op::RemoveVolume { volume, path } => self.remove_volume(volume, path).await,
@@ -175,14 +173,14 @@ impl PlanExecutor {
             (std::mem::take(&mut container.settings.security_opt), self.spec.folder.clone());
         let read = move || seccomp_profile::read(&mut options, &folder, durability).map(|()| options);
         container.settings.security_opt = tokio::task::spawn_blocking(read).await.map_err(joined)??;
-        let (_, warnings) = self.engine.create_container_with_warnings(&container).await?;
+        let (_, warnings) = self.context.engine.create_container_with_warnings(&container).await?;
         for warning in warnings {
             let of = step
                 .service
                 .as_ref()
                 .map_or_else(|| "the gateway".to_owned(), |it| format!("service `{it}`"));
             let text = format!("the engine says of {of}: {warning}");
-            self.events.emit(Event::Warning { text, hint: None });
+            self.context.events.emit(Event::Warning { text, hint: None });
         }
         Ok(())
     }
@@ -191,14 +189,14 @@ impl PlanExecutor {
     /// a client that finds a second one removes its own, and all clients observe again. Of two clients, the one that
     /// looks last sees both networks, so two never remain.
     async fn create_edge(&self, network: &CreateNetwork) -> Result<(), SessionError> {
-        let made = self.engine.create_network(network).await;
-        let mut all = self.engine.networks(&Filter::all().name(&network.name)).await?;
+        let made = self.context.engine.create_network(network).await;
+        let mut all = self.context.engine.networks(&Filter::all().name(&network.name)).await?;
         all.retain(|one| one.name == network.name);
         let overtaken = || SessionError::Overtaken { network: network.name.clone() };
         match made {
             Ok(_) if all.len() == 1 => Ok(()),
             Ok(id) => {
-                self.engine.remove_network(&id).await?;
+                self.context.engine.remove_network(&id).await?;
                 Err(overtaken())
             }
             // Its subnet may differ from the planned one.
@@ -210,45 +208,45 @@ impl PlanExecutor {
     /// Removes a network, and first disconnects its remaining members: unwanted containers, or containers that are not
     /// ours.
     async fn remove_network(&self, network: &str) -> Result<(), SessionError> {
-        let Some(found) = self.engine.network(network).await? else { return Ok(()) };
+        let Some(found) = self.context.engine.network(network).await? else { return Ok(()) };
         for member in &found.containers {
             // A failed disconnect shows in the removal that follows.
-            let _ = self.engine.disconnect(&found.id, &member.id).await;
+            let _ = self.context.engine.disconnect(&found.id, &member.id).await;
         }
-        match self.engine.remove_network(&found.id).await {
+        match self.context.engine.remove_network(&found.id).await {
             Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(()),
         }
     }
 
     async fn remove_volume(&self, volume: &str, path: &VolumePath) -> Result<(), SessionError> {
-        match self.engine.remove_volume(volume).await {
+        match self.context.engine.remove_volume(volume).await {
             Err(error) if !error.is_not_found() => return Err(error.into()),
             _ => {}
         }
-        Ok(self.storage.delete_volume(path).await?)
+        Ok(self.context.storage.delete_volume(path).await?)
     }
 
     async fn pull(&self, step: &Step, pull: &PullImage) -> Result<(), SessionError> {
         let mut pulled = Pulled::new(pull.reference.clone());
         let mut report = |progress: PullProgress| {
             if let Some(event) = pulled.seen(progress) {
-                self.events.emit(event);
+                self.context.events.emit(event);
             }
         };
-        self.engine.pull_image(pull, &mut report).await?;
-        self.events.emit(pulled.event(true));
+        self.context.engine.pull_image(pull, &mut report).await?;
+        self.context.events.emit(pulled.event(true));
         let service = step.service.as_ref().and_then(|name| self.spec.services.get(name));
         let by_age = service.and_then(|service| service.pull_policy?.longest_age()).is_some();
         if by_age && !pull.reference.contains('@') {
             // A pull that finds nothing new does not count as a tag; the next `up` would pull again.
-            self.engine.tag_image(&pull.reference, &pull.reference).await?;
+            self.context.engine.tag_image(&pull.reference, &pull.reference).await?;
         }
         Ok(())
     }
 
     async fn build(&self, step: &Step, build: &BuildImage) -> Result<(), SessionError> {
-        let (events, service) = (self.events.clone(), owner(step));
+        let (events, service) = (self.context.events.clone(), owner(step));
         let mut output: VecDeque<String> = VecDeque::new();
         let mut tell = |progress: BuildProgress| match progress {
             BuildProgress::Step(line) => {
@@ -263,7 +261,7 @@ impl PlanExecutor {
             }
             BuildProgress::Context(_) => {}
         };
-        let built = self.engine.build_image(build, &mut tell).await;
+        let built = self.context.engine.build_image(build, &mut tell).await;
         if built.is_err() && !output.is_empty() {
             events.emit(Event::BuildFailed { service, output: output.into() });
         }
@@ -273,10 +271,16 @@ impl PlanExecutor {
     async fn provide(&self, path: &VolumePath, source: &VolumeSource) -> Result<(), SessionError> {
         let made = match source {
             VolumeSource::Given(_) => Ok(()),
-            VolumeSource::Empty => self.storage.create(path).await,
+            VolumeSource::Empty => self.context.storage.create(path).await,
             VolumeSource::Clone(from) => {
-                let clone = self.storage.clone_volume(from, path);
-                clone_progress::told(&*self.storage, &self.events, std::slice::from_ref(path), clone).await
+                let clone = self.context.storage.clone_volume(from, path);
+                clone_progress::told(
+                    &*self.context.storage,
+                    &self.context.events,
+                    std::slice::from_ref(path),
+                    clone,
+                )
+                .await
             }
         };
         match made {
@@ -287,9 +291,9 @@ impl PlanExecutor {
     }
 
     async fn create_volume(&self, volume: &CreateVolume, path: &VolumePath) -> Result<(), SessionError> {
-        let mount = self.storage.mount(path).await?;
+        let mount = self.context.storage.mount(path).await?;
         let wanted = CreateVolume { driver: Some(mount.driver), options: mount.options, ..volume.clone() };
-        let made = self.engine.create_volume(&wanted).await?;
+        let made = self.context.engine.create_volume(&wanted).await?;
         // For an existing name the engine returns the old volume without an error.
         if made.options == wanted.options {
             Ok(())
@@ -308,7 +312,7 @@ impl PlanExecutor {
             .values
             .archive(files, base)
             .map_err(|error| SessionError::Data { what: error.to_string(), hint: None })?;
-        Ok(self.engine.upload(container, base, archive).await?)
+        Ok(self.context.engine.upload(container, base, archive).await?)
     }
 
     fn awaited<'a>(&'a self, step: &'a Step, container: &'a str) -> ReadinessWait<'a> {
@@ -320,9 +324,9 @@ impl PlanExecutor {
                 .collect()
         };
         ReadinessWait {
-            engine: &self.engine,
+            engine: &self.context.engine,
             prober: &self.prober,
-            events: &self.events,
+            events: &self.context.events,
             service: service.map_or("", |name| name.as_str()),
             container,
             restart: service
@@ -343,7 +347,7 @@ impl PlanExecutor {
             Err(error) => {
                 let text = format!("{}; what depends on it starts without it", in_full(&error));
                 let hint = error.hint();
-                self.events.emit(Event::Warning { text, hint });
+                self.context.events.emit(Event::Warning { text, hint });
                 Ok(())
             }
         }
@@ -351,7 +355,7 @@ impl PlanExecutor {
 
     /// Reports the state of a bake.
     pub fn tell_bake(&self, key: &str, volumes: &[String], state: BakeState) {
-        self.events.emit(Event::Bake { key: key.to_owned(), volumes: volumes.to_vec(), state });
+        self.context.events.emit(Event::Bake { key: key.to_owned(), volumes: volumes.to_vec(), state });
     }
 }
 

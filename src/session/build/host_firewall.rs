@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::agent::client::{Keeper, KeeperError};
+use crate::agent::client::KeeperError;
 use crate::engine::identity::SandboxId;
 use crate::engine::{EngineInfo, EngineKind};
+use crate::session::context::Context;
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
 use crate::spec::{GatewayMode, Spec};
@@ -15,13 +16,13 @@ static TOLD: AtomicBool = AtomicBool::new(false);
 ///
 /// # Errors
 /// Fails if the keeper does not answer, or if services use IPv6, which has no other protection.
-pub(crate) async fn filter(keeper: &Keeper, sandbox: &SandboxId, events: &Events) -> Result<(), KeeperError> {
-    match keeper.filter_host_firewall(sandbox).await {
+pub(crate) async fn filter(context: &Context, sandbox: &SandboxId) -> Result<(), KeeperError> {
+    match context.keeper.filter_host_firewall(sandbox).await {
         Err(error) if error.is_of_host_firewall() => {
             // One warning per process is enough.
             if !TOLD.swap(true, Ordering::Relaxed) {
                 let text = format!("services can reach the engine's machine: {error}");
-                events.emit(Event::Warning { text, hint: error.hint() });
+                context.events.emit(Event::Warning { text, hint: error.hint() });
             }
             Ok(())
         }

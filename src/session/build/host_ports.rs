@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::engine::{Port, Protocol};
 use crate::plan::{self, Observed};
 use crate::session::error::SessionError;
+use crate::session::request::PreferredPort;
 use crate::spec::Spec;
 
 /// How long to wait for a connection to a loopback port.
@@ -36,16 +37,6 @@ fn tells_of_another(bound: io::Result<()>, answers: impl FnOnce() -> bool) -> bo
         Err(error) if error.kind() == ErrorKind::AddrInUse => true,
         Err(_) => answers(),
     }
-}
-
-/// What to do if a host port that the spec prefers is not free.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum PreferredPort {
-    /// Use another port.
-    #[default]
-    Any,
-    /// Fail (`--strict-ports`).
-    Strict,
 }
 
 /// With `--strict-ports`, checks that every preferred port is free.

@@ -19,3 +19,4 @@ pub mod push;
 pub mod scheduler;
 pub(crate) mod seccomp_profile;
 pub(crate) mod seeding;
+pub mod up_report;

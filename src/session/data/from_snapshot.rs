@@ -8,29 +8,21 @@ use crate::data::manifest::Manifest;
 use crate::data::snapshot;
 use crate::plan::{Seeding, VolumeSource, image_reference};
 use crate::session::build::bake;
-use crate::session::build::converge::{BuildRequest, Context};
+use crate::session::context::Context;
 use crate::session::error::SessionError;
 use crate::session::event::Event;
+use crate::session::request::{BuildRequest, Drift};
 use crate::spec::{self, Seed, SnapshotRef, Spec};
 use crate::storage::{SetPath, VolumeName};
 
-/// Whether the images may differ from those that the data was made with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drift {
-    /// They must be the same.
-    Refused,
-    /// They may differ (`--allow-image-drift`).
-    Allowed,
-}
-
 /// Sets a build request's data, and the secrets that belong to it, from a stored set.
 pub async fn from_set(
-    site: &Context,
+    context: &Context,
     order: &mut BuildRequest,
     from: &SetPath,
     drift: Drift,
 ) -> Result<(), SessionError> {
-    let info = snapshot::existing(&*site.storage, from).await?;
+    let info = snapshot::existing(&*context.storage, from).await?;
     if let Some(manifest) = Manifest::of(&info) {
         order.values = Arc::new(order.values.keeping(&bake::secrets_of(&manifest)));
         if drift == Drift::Refused {
@@ -41,22 +33,22 @@ pub async fn from_set(
         order.sources.insert(volume.to_string(), VolumeSource::Clone(from.volume(volume)));
     }
     order.seeding = Seeding::Done;
-    Ok(site.storage.touch(from).await?)
+    Ok(context.storage.touch(from).await?)
 }
 
 /// Reports which of the images that the data was made with have to be pulled.
 ///
 /// # Errors
 /// Fails if the engine does not answer.
-pub async fn tell_missing(site: &Context, order: &BuildRequest) -> Result<(), SessionError> {
+pub async fn tell_missing(context: &Context, order: &BuildRequest) -> Result<(), SessionError> {
     for (service, made_with) in &order.made_with {
-        if site.engine.image(&made_with.reference).await?.is_none() {
+        if context.engine.image(&made_with.reference).await?.is_none() {
             let text = format!(
                 "image `{}` of service `{service}`, which the data was made with, is not on this engine",
                 made_with.reference
             );
             let hint = "it is fetched now; `sandbox snapshot export --with-images` puts it in the file";
-            site.events.emit(Event::Warning { text, hint: Some(hint.to_owned()) });
+            context.events.emit(Event::Warning { text, hint: Some(hint.to_owned()) });
         }
     }
     Ok(())
@@ -66,11 +58,11 @@ pub async fn tell_missing(site: &Context, order: &BuildRequest) -> Result<(), Se
 ///
 /// # Errors
 /// Names the first image that differs.
-pub async fn check_images(site: &Context, order: &BuildRequest) -> Result<(), SessionError> {
+pub async fn check_images(context: &Context, order: &BuildRequest) -> Result<(), SessionError> {
     for service in order.spec.services.values() {
         let Some(made_with) = order.made_with.get(service.name.as_str()) else { continue };
         let reference = image_reference(&order.spec, service);
-        let Some(image) = site.engine.image(&reference).await? else { continue };
+        let Some(image) = context.engine.image(&reference).await? else { continue };
         if made_with.is(&image) {
             continue;
         }
@@ -79,7 +71,7 @@ pub async fn check_images(site: &Context, order: &BuildRequest) -> Result<(), Se
                 "image `{reference}` of service `{}` is built from other sources than the data was made with",
                 service.name
             );
-            site.events.emit(Event::Warning { text, hint: None });
+            context.events.emit(Event::Warning { text, hint: None });
         } else {
             return Err(SessionError::Data {
                 what: format!(
@@ -138,16 +130,16 @@ impl SnapshotSeed {
     ///
     /// # Errors
     /// Fails if there is no such snapshot, if it has no such volume, or if a file cannot be imported.
-    pub async fn apply(&self, site: &Context, order: &mut BuildRequest) -> Result<(), SessionError> {
+    pub async fn apply(&self, context: &Context, order: &mut BuildRequest) -> Result<(), SessionError> {
         let set = match &self.from {
             From::Stored(set) => set.clone(),
             From::File(file) => {
-                let (engine, container) = (Arc::clone(&site.engine), site.storage_container.clone());
-                let far = RemoteEnd { engine, container, events: site.events.clone() };
-                far.kept(&*site.storage, file).await?
+                let (engine, container) = (Arc::clone(&context.engine), context.storage_container.clone());
+                let far = RemoteEnd { engine, container, events: context.events.clone() };
+                far.kept(&*context.storage, file).await?
             }
         };
-        let info = snapshot::existing(&*site.storage, &set).await?;
+        let info = snapshot::existing(&*context.storage, &set).await?;
         if !info.volumes.contains(&self.of) {
             let has: Vec<String> = info.volumes.iter().map(|name| format!("`{name}`")).collect();
             return Err(SessionError::Data {
@@ -161,7 +153,7 @@ impl SnapshotSeed {
         if let Some(manifest) = Manifest::of(&info) {
             order.values = Arc::new(order.values.keeping(&bake::secrets_of(&manifest)));
         }
-        site.storage.touch(&set).await?;
+        context.storage.touch(&set).await?;
         order.sources.insert(self.volume.clone(), VolumeSource::Clone(set.volume(self.of.clone())));
         Ok(())
     }

@@ -13,8 +13,8 @@ use crate::spec::NetworkMode;
 ///
 /// # Errors
 /// Fails if the engine does not answer.
-pub async fn all(engine: &dyn Engine, sighting: &ObservedSandbox) -> Result<Vec<Imposed>, EngineError> {
-    container::find(engine, Filter::all().label(identity::ID, &sighting.id)).await
+pub async fn all(engine: &dyn Engine, observed: &ObservedSandbox) -> Result<Vec<Imposed>, EngineError> {
+    container::find(engine, Filter::all().label(identity::ID, &observed.id)).await
 }
 
 /// Removes a fault.
@@ -33,16 +33,16 @@ impl ExistingSandbox {
     /// Fails if the service does not run or has no network of its own, or if the engine or its kernel rejects the
     /// fault.
     pub async fn impose(&self, service: &str, fault: &Fault) -> Result<Fault, SessionError> {
-        let containers: Vec<&ContainerSummary> = self.sighting().containers(service).collect();
+        let containers: Vec<&ContainerSummary> = self.observed().containers(service).collect();
         self.has_a_line(service, &containers)?;
-        let engine = &*self.site.engine;
-        let there = all(engine, self.sighting()).await?;
+        let engine = &*self.context.engine;
+        let there = all(engine, self.observed()).await?;
         let mut whole = fault.clone();
         for container in containers {
             let before = there.iter().find(|imposed| imposed.target() == container.name);
             whole = before.map_or_else(Fault::default, |imposed| imposed.fault.clone()).and(fault);
             whole.check().map_err(|problem| data(problem.to_owned(), None))?;
-            container::impose(engine, &container.name, &container.labels, &self.site.agent_image, &whole)
+            container::impose(engine, &container.name, &container.labels, &self.context.agent_image, &whole)
                 .await
                 .map_err(|error| match error {
                     FaultError::Engine(error) => error.into(),

@@ -10,7 +10,7 @@ use crate::engine::identity::{self, Role};
 use crate::engine::{CreateContainer, CreateVolume, Mount, NetworkMode};
 use crate::plan::{image_reference, in_order, volumes_of};
 use crate::session::build::bake;
-use crate::session::build::converge::Context;
+use crate::session::context::Context;
 use crate::session::error::SessionError;
 use crate::spec::{SandboxName, Spec};
 use crate::storage::{SetPath, VolumeName, VolumePath};
@@ -18,7 +18,7 @@ use crate::storage::{SetPath, VolumeName, VolumePath};
 /// Staging volumes, one for each volume that is reset to empty. Their names are the same in each call, so that a call
 /// finds what a killed one left. They carry the sandbox's labels, so that they are destroyed with it.
 pub(crate) struct StagingVolumes<'a> {
-    site: &'a Context,
+    context: &'a Context,
     spec: &'a Spec,
     sandbox: &'a SandboxName,
     /// For each: the volume that gets the content, the storage path, and the name on the engine.
@@ -28,7 +28,7 @@ pub(crate) struct StagingVolumes<'a> {
 impl<'a> StagingVolumes<'a> {
     /// Prepares the staging volumes, without creating them.
     pub(crate) fn of(
-        site: &'a Context,
+        context: &'a Context,
         spec: &'a Spec,
         sandbox: &'a SandboxName,
         live: SetPath,
@@ -40,7 +40,7 @@ impl<'a> StagingVolumes<'a> {
             let name = identity::volume(sandbox.as_str(), &key);
             Some((of.clone(), live.volume(VolumeName::new(key).ok()?), name))
         };
-        Self { site, spec, sandbox, volumes: empty.iter().enumerate().filter_map(named).collect() }
+        Self { context, spec, sandbox, volumes: empty.iter().enumerate().filter_map(named).collect() }
     }
 
     /// Creates and fills them. Returns the new source of each volume. `labels` are those of one of the sandbox's
@@ -61,15 +61,15 @@ impl<'a> StagingVolumes<'a> {
         }
         self.clear().await?;
         for (_, path, name) in &self.volumes {
-            self.site.storage.create(path).await?;
-            let mount = self.site.storage.mount(path).await?;
+            self.context.storage.create(path).await?;
+            let mount = self.context.storage.mount(path).await?;
             let (driver, options) = (Some(mount.driver), mount.options);
             let labels = labels.clone();
             let volume = CreateVolume { name: name.clone(), driver, options, labels };
-            self.site.engine.create_volume(&volume).await?;
+            self.context.engine.create_volume(&volume).await?;
         }
         labels.insert(identity::ROLE.to_owned(), Role::Probe.as_str().to_owned());
-        let images = bake::images(self.site, self.spec).await?;
+        let images = bake::images(self.context, self.spec).await?;
         for name in in_order(&self.spec.services) {
             let Some(service) = self.spec.services.get(&name) else { continue };
             for replica in 1..=service.replicas() {
@@ -106,9 +106,9 @@ impl<'a> StagingVolumes<'a> {
         }
         self.remove(&self.filler()).await?;
         for (_, path, name) in &self.volumes {
-            match self.site.engine.remove_volume(name).await {
+            match self.context.engine.remove_volume(name).await {
                 Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => self.site.storage.delete_volume(path).await?,
+                _ => self.context.storage.delete_volume(path).await?,
             }
         }
         Ok(())
@@ -134,13 +134,13 @@ impl<'a> StagingVolumes<'a> {
             network_mode: NetworkMode::None,
             ..CreateContainer::default()
         };
-        self.site.engine.create_container(&container).await?;
+        self.context.engine.create_container(&container).await?;
         self.remove(&name).await
     }
 
     /// Removes the container with the anonymous volumes that the engine created for it.
     async fn remove(&self, name: &str) -> Result<(), SessionError> {
-        match self.site.engine.remove_container(name, true, true).await {
+        match self.context.engine.remove_container(name, true, true).await {
             Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(()),
         }

@@ -17,7 +17,7 @@ pub use reset::Target;
 use super::build::bake;
 use super::build::clean_stop::{stop, with_dependents};
 use super::build::clone_progress;
-use super::build::converge::{self, BuildRequest, Context, PreStart, PreferredPort, StartRequest};
+use super::build::converge::{self, PreStart, StartRequest};
 use super::build::host_firewall;
 use super::build::observe;
 use super::data::secret_files::Values;
@@ -34,6 +34,8 @@ use crate::data::snapshot;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{ContainerSummary, Engine};
 use crate::plan::{Age, AnonymousVolumes, Seeding, VolumeSource};
+use crate::session::context::Context;
+use crate::session::request::{BuildRequest, PreferredPort};
 use crate::spec::{Condition, SandboxName, ServiceName, Spec};
 use crate::storage::{Published, SetPath, Storage, StorageError, VolumeName, VolumePath};
 use quiesce::{ContainerSet, QuiesceHandle};
@@ -41,16 +43,14 @@ use quiesce::{ContainerSet, QuiesceHandle};
 /// A handle on an existing sandbox.
 pub struct ExistingSandbox {
     /// The engine, the storage and the settings.
-    pub site: Context,
-    /// The connection to the keeper.
-    pub keeper: Keeper,
+    pub context: Context,
     /// Its name.
     pub name: SandboxName,
     /// The instance id.
     pub id: SandboxId,
     /// Its current spec.
     pub spec: Arc<Spec>,
-    sighting: ObservedSandbox,
+    observed: ObservedSandbox,
 }
 
 /// How to take a snapshot.
@@ -79,33 +79,32 @@ impl ExistingSandbox {
     pub async fn of(
         engine: &Arc<dyn Engine>,
         scope: &Scope,
-        sighting: ObservedSandbox,
+        observed: ObservedSandbox,
         events: Events,
     ) -> Result<Self, SessionError> {
         let keeper = Keeper::ensure(engine, crate::agent::client::Options::from_env()?).await?;
-        let site = open::site(engine, scope, &keeper, events).await?;
-        Self::at(site, keeper, sighting).await
+        Self::at(Context::open(engine, scope, keeper, events).await?, observed).await
     }
 
-    /// Opens it with an existing connection to the keeper.
+    /// Opens it in an existing context.
     pub(in crate::session) async fn at(
-        site: Context,
-        keeper: Keeper,
-        sighting: ObservedSandbox,
+        context: Context,
+        observed: ObservedSandbox,
     ) -> Result<Self, SessionError> {
-        let name = sighting.name.parse().map_err(|_| half_made(&sighting))?;
-        let id = sighting.id.parse().map_err(|_| half_made(&sighting))?;
-        let spec = declared(&keeper, &sighting).await?.ok_or_else(|| half_made(&sighting))?;
-        Ok(Self { site, keeper, name, id, spec: Arc::new(spec), sighting })
+        let name = observed.name.parse().map_err(|_| half_made(&observed))?;
+        let id = observed.id.parse().map_err(|_| half_made(&observed))?;
+        let spec =
+            inspect::declared(&context.keeper, &observed).await?.ok_or_else(|| half_made(&observed))?;
+        Ok(Self { context, name, id, spec: Arc::new(spec), observed })
     }
 
     /// Its state as it was observed.
-    pub fn sighting(&self) -> &ObservedSandbox {
-        &self.sighting
+    pub fn observed(&self) -> &ObservedSandbox {
+        &self.observed
     }
 
     fn storage(&self) -> &dyn Storage {
-        &*self.site.storage
+        &*self.context.storage
     }
 
     fn live(&self) -> Result<SetPath, SessionError> {
@@ -118,7 +117,7 @@ impl ExistingSandbox {
     /// Names the first service that the sandbox does not have.
     pub fn services(&self, named: &[ServiceName]) -> Result<BTreeSet<ServiceName>, SessionError> {
         if named.is_empty() {
-            let made = |name: &&ServiceName| self.sighting.containers(name.as_str()).next().is_some();
+            let made = |name: &&ServiceName| self.observed.containers(name.as_str()).next().is_some();
             return Ok(self.spec.services.keys().filter(made).cloned().collect());
         }
         match named.iter().find(|name| !self.spec.services.contains_key(*name)) {
@@ -141,7 +140,7 @@ impl ExistingSandbox {
                     on.condition == Condition::CompletedSuccessfully
                         && observe::exit_code(&it.status) == Some(0)
                 };
-                if self.sighting.containers(other.as_str()).any(|it| !it.state.is_alive() && !done(it)) {
+                if self.observed.containers(other.as_str()).any(|it| !it.state.is_alive() && !done(it)) {
                     all.insert(other.clone());
                 }
                 if seen.insert(other.clone()) {
@@ -210,7 +209,7 @@ impl ExistingSandbox {
         for service in spec.services.values_mut() {
             service.settings.stop_grace_period = within.or(service.settings.stop_grace_period);
         }
-        stop(&self.site, &self.keeper, &spec, &self.name).await
+        stop(&self.context, &spec, &self.name).await
     }
 
     /// Starts services and waits until they are ready.
@@ -230,13 +229,13 @@ impl ExistingSandbox {
         let token = CancellationToken::new();
         let gateway = identity::gateway(self.name.as_str());
         // A reboot of the engine's machine has created new bridges.
-        host_firewall::filter(&self.keeper, &self.id, &self.site.events).await?;
-        self.site.engine.start_container(&gateway).await?;
+        host_firewall::filter(&self.context, &self.id).await?;
+        self.context.engine.start_container(&gateway).await?;
         let (spec, name, id) = (&self.spec, &self.name, &self.id);
         let request = StartRequest { spec, name, id, which, pre_start, patience };
-        converge::start(&self.site, &request, &token).await?;
+        converge::start(&self.context, &request, &token).await?;
         // This counts as a use: the keeper restarts its idle timer.
-        Ok(self.keeper.touch(&self.name).await?)
+        Ok(self.context.keeper.touch(&self.name).await?)
     }
 
     /// Restarts services, also those that did not run, and those running that restart with one of these.
@@ -270,7 +269,7 @@ impl ExistingSandbox {
 
     /// The values of its secrets: from its gateway, or the stored ones if the gateway lost them in a reboot.
     async fn values(&self) -> Result<Values, SessionError> {
-        let values = Values::held(&*self.site.engine, &self.spec, &self.name).await?;
+        let values = Values::held(&*self.context.engine, &self.spec, &self.name).await?;
         Ok(values.completed(secret_store::kept(self.storage(), &self.id).await?))
     }
 
@@ -290,7 +289,7 @@ impl ExistingSandbox {
         if self.storage().inspect(to).await?.is_some() {
             return Err(StorageError::Exists { path: to.name.to_string() }.into());
         }
-        let images = bake::images(&self.site, &self.spec).await?;
+        let images = bake::images(&self.context, &self.spec).await?;
         let arch = images.values().next().map_or_else(String::new, |image| image.arch.clone());
         let mut manifest = Manifest::new(arch, Consistency::Crash);
         manifest.sandbox = Some(self.name.to_string());
@@ -339,7 +338,7 @@ impl ExistingSandbox {
 
     /// The storage's names of its volumes.
     fn volumes(&self) -> Vec<VolumeName> {
-        let keys = self.sighting.volumes.iter().filter_map(|volume| volume.labels.get(identity::KEY));
+        let keys = self.observed.volumes.iter().filter_map(|volume| volume.labels.get(identity::KEY));
         keys.filter_map(|key| VolumeName::new(key.as_str()).ok()).collect()
     }
 
@@ -355,7 +354,8 @@ impl ExistingSandbox {
     ) -> Result<BuildRequest, SessionError> {
         let mut values = self.values().await?;
         let lacking = values.lacking(&self.spec);
-        values = values.or(secret_store::recall(&self.site.storage, &self.id, &self.spec, &lacking).await?);
+        values =
+            values.or(secret_store::recall(&self.context.storage, &self.id, &self.spec, &lacking).await?);
         values.read_configs(&self.spec, &secret_store::variables(&self.spec))?;
         let given = |volume: VolumeName| (volume.to_string(), VolumeSource::Given(self.origin(&volume)));
         let sources = self.volumes().into_iter().map(given).collect();
@@ -390,7 +390,7 @@ impl ExistingSandbox {
         self.frozen(async |kept| {
             let places: Vec<VolumePath> = volumes.iter().map(|key| to.volume(key.clone())).collect();
             let copied = snapshot::copy_set(self.storage(), &from, &to, &volumes);
-            clone_progress::told(self.storage(), &self.site.events, &places, copied).await?;
+            clone_progress::told(self.storage(), &self.context.events, &places, copied).await?;
             kept.undisturbed().await
         })
         .await
@@ -398,28 +398,19 @@ impl ExistingSandbox {
 
     /// Sends an event.
     pub fn tell(&self, event: Event) {
-        self.site.events.emit(event);
+        self.context.events.emit(event);
     }
 }
 
-/// The current spec of a sandbox from the keeper's record; `None` if the sandbox is incomplete.
-///
-/// # Errors
-/// Fails if the keeper does not answer.
-pub async fn declared(keeper: &Keeper, sighting: &ObservedSandbox) -> Result<Option<Spec>, SessionError> {
-    let Ok(id) = sighting.id.parse() else { return Ok(None) };
-    Ok(keeper.declared(&id).await?.map(|declared| declared.spec))
-}
-
-fn half_made(sighting: &ObservedSandbox) -> SessionError {
+fn half_made(observed: &ObservedSandbox) -> SessionError {
     SessionError::Data {
         what: format!(
             "the keeper has no record of sandbox `{}`: it is half-made or being destroyed",
-            sighting.name
+            observed.name
         ),
         hint: Some(format!(
             "`sandbox up` completes it, `sandbox down {}` destroys what there is",
-            sighting.name
+            observed.name
         )),
     }
 }

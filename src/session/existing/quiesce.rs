@@ -33,7 +33,7 @@ enum Frozen {
 
 /// Containers that are quiesced.
 pub(crate) struct QuiesceHandle<'a> {
-    present: &'a ExistingSandbox,
+    existing: &'a ExistingSandbox,
     /// Containers to resume afterwards, by name, and the name that stands for the sandbox's data.
     still: Vec<String>,
     /// For stopped services: none of these containers may run. `None` if they are paused.
@@ -43,11 +43,11 @@ pub(crate) struct QuiesceHandle<'a> {
 impl QuiesceHandle<'_> {
     /// Checks that the containers were quiesced without interruption, so that their data did not change.
     pub(crate) async fn undisturbed(&self) -> Result<(), SessionError> {
-        if !self.still.is_empty() && !self.present.keeper.still(self.still.clone()).await? {
+        if !self.still.is_empty() && !self.existing.context.keeper.still(self.still.clone()).await? {
             return Err(disturbed("the keeper was restarted and resumed the services"));
         }
         match self.stopped {
-            Some(whose) => none_of_these_runs(&self.present.containers(whose).await?),
+            Some(whose) => none_of_these_runs(&self.existing.containers(whose).await?),
             None => Ok(()),
         }
     }
@@ -61,7 +61,7 @@ impl ExistingSandbox {
     ) -> Result<Vec<ContainerSummary>, EngineError> {
         let filter =
             Filter::all().label(identity::ID, self.id.as_str()).label(identity::ROLE, Role::Service.as_str());
-        let mut containers = self.site.engine.containers(&filter).await?;
+        let mut containers = self.context.engine.containers(&filter).await?;
         match whose {
             ContainerSet::Everyones => {}
             ContainerSet::Services(which) => {
@@ -92,12 +92,12 @@ impl ExistingSandbox {
                 self.claim(data).await?;
             }
             let containers = self.containers(whose).await?;
-            let due = self.keeper.rest(names(&containers)).await?;
+            let due = self.context.keeper.rest(names(&containers)).await?;
             let lives = |it: &&ContainerSummary| it.state.is_alive() || due.contains(&it.name);
             let again: Vec<ContainerSummary> = containers.iter().filter(lives).cloned().collect();
             let still: Vec<String> = names(&again).into_iter().chain(data).collect();
-            self.keeper.still(still.clone()).await?;
-            let kept = QuiesceHandle { present: self, still, stopped: Some(whose) };
+            self.context.keeper.still(still.clone()).await?;
+            let kept = QuiesceHandle { existing: self, still, stopped: Some(whose) };
             let outcome = work(&containers, &kept).await;
             let started = self.start_with(&Self::services_of(&again), PreStart::Skip, patience).await;
             let outcome = outcome?;
@@ -106,7 +106,7 @@ impl ExistingSandbox {
         .await;
         // If this message is lost, the keeper checks the containers once more when this process ends, which has no
         // effect.
-        let _ = self.keeper.still(Vec::new()).await;
+        let _ = self.context.keeper.still(Vec::new()).await;
         stopped
     }
 
@@ -122,8 +122,8 @@ impl ExistingSandbox {
             let mut running = self.containers(ContainerSet::Everyones).await?;
             running.retain(|it| it.state.is_alive() && it.state != ContainerState::Paused);
             let still: Vec<String> = names(&running).into_iter().chain([data]).collect();
-            self.keeper.still(still.clone()).await?;
-            let kept = QuiesceHandle { present: self, still, stopped: None };
+            self.context.keeper.still(still.clone()).await?;
+            let kept = QuiesceHandle { existing: self, still, stopped: None };
             let frozen = join_bounded(running.iter().map(|container| self.freeze(&container.name))).await;
             let others: Vec<bool> =
                 frozen.iter().map(|frozen| matches!(frozen, Ok(Frozen::Before))).collect();
@@ -133,19 +133,19 @@ impl ExistingSandbox {
             };
             for (container, _) in running.iter().zip(others).filter(|(_, others)| !others) {
                 // A container that is not paused, or no longer exists, need not be resumed.
-                let _ = self.site.engine.unpause_container(&container.name).await;
+                let _ = self.context.engine.unpause_container(&container.name).await;
             }
             outcome
         }
         .await;
         // If this message is lost, the keeper resumes the containers once more when this process ends, which has no
         // effect.
-        let _ = self.keeper.still(Vec::new()).await;
+        let _ = self.context.keeper.still(Vec::new()).await;
         frozen
     }
 
     async fn freeze(&self, container: &str) -> Result<Frozen, EngineError> {
-        let engine = &self.site.engine;
+        let engine = &self.context.engine;
         match engine.pause_container(container).await {
             Ok(()) => Ok(Frozen::Now),
             // If the engine's answer was lost, the pause may be our own.
@@ -159,9 +159,9 @@ impl ExistingSandbox {
 
     /// Locks the sandbox's data against other clients.
     async fn claim(&self, data: &str) -> Result<(), SessionError> {
-        self.keeper.still(vec![data.to_owned()]).await?;
+        self.context.keeper.still(vec![data.to_owned()]).await?;
         // The keeper does not protect what it has not recorded.
-        if self.keeper.still(vec![data.to_owned()]).await? {
+        if self.context.keeper.still(vec![data.to_owned()]).await? {
             return Ok(());
         }
         Err(SessionError::Data {

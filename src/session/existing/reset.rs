@@ -47,9 +47,9 @@ impl ExistingSandbox {
         };
         let empty: Vec<VolumeName> =
             volumes.iter().filter(|volume| !sources.contains_key(*volume)).cloned().collect();
-        let aside = StagingVolumes::of(&self.site, &self.spec, &self.name, self.live()?, &empty);
+        let aside = StagingVolumes::of(&self.context, &self.spec, &self.name, self.live()?, &empty);
         self.stopped(ContainerSet::UsersOf(&volumes), patience, async |users, kept| {
-            let labels = self.sighting.volumes.first().map(|volume| &volume.labels);
+            let labels = self.observed.volumes.first().map(|volume| &volume.labels);
             let outcome = async {
                 // A crash before the last step leaves the old data.
                 sources.extend(aside.fill(labels).await?);
@@ -58,7 +58,7 @@ impl ExistingSandbox {
                 let live = self.live()?;
                 let places: Vec<VolumePath> = sources.keys().map(|key| live.volume(key.clone())).collect();
                 let restored = snapshot::restore(self.storage(), &live, &sources);
-                Ok(clone_progress::told(self.storage(), &self.site.events, &places, restored).await?)
+                Ok(clone_progress::told(self.storage(), &self.context.events, &places, restored).await?)
             }
             .await;
             let cleared = aside.clear().await;
@@ -83,7 +83,7 @@ impl ExistingSandbox {
         if !saving.is_empty() {
             self.stop(&saving, None).await?;
         }
-        let engine = &self.site.engine;
+        let engine = &self.context.engine;
         let others = users.iter().filter(|user| user.state.is_alive() && !saves(user));
         all(others.map(|it| engine.stop_container(&it.name, None, Some(Duration::ZERO)))).await?;
         Ok(())
@@ -123,7 +123,7 @@ impl ExistingSandbox {
         volumes: &[VolumeName],
     ) -> Result<(), SessionError> {
         let Some(manifest) = Manifest::of(info) else { return Ok(()) };
-        let users = self.sighting.services.iter().filter(|container| self.uses_any(container, volumes));
+        let users = self.observed.services.iter().filter(|container| self.uses_any(container, volumes));
         let users: Vec<ContainerSummary> = users.cloned().collect();
         let users = Self::services_of(&users);
         let granted: BTreeSet<&str> = users
@@ -165,7 +165,7 @@ impl ExistingSandbox {
             snapshot::existing(self.storage(), set).await?;
         }
         if origins.len() < volumes.len() {
-            let images = bake::images(&self.site, &self.spec).await?;
+            let images = bake::images(&self.context, &self.spec).await?;
             let seeded = baseline::bake_set(&self.spec, &images).map(|set| set.volumes).unwrap_or_default();
             let lost: Vec<&VolumeName> = volumes
                 .iter()
@@ -194,7 +194,7 @@ impl ExistingSandbox {
     }
 
     fn volume(&self, key: &VolumeName) -> Option<&Volume> {
-        self.sighting
+        self.observed
             .volumes
             .iter()
             .find(|volume| volume.labels.get(identity::KEY).is_some_and(|of| of == key.as_str()))
@@ -205,11 +205,11 @@ impl ExistingSandbox {
             Target::Everything => Ok(self.volumes()),
             Target::Service(service) => {
                 self.services(std::slice::from_ref(service))?;
-                let mine = self.sighting.containers(service.as_str());
+                let mine = self.observed.containers(service.as_str());
                 let mounted: BTreeSet<&str> =
                     mine.flat_map(|container| &container.mounts).map(|mount| mount.name.as_str()).collect();
                 let volumes =
-                    self.sighting.volumes.iter().filter(|volume| mounted.contains(volume.name.as_str()));
+                    self.observed.volumes.iter().filter(|volume| mounted.contains(volume.name.as_str()));
                 let keys = volumes.filter_map(|volume| volume.labels.get(identity::KEY));
                 Ok(keys.filter_map(|key| VolumeName::new(key.as_str()).ok()).collect())
             }

@@ -25,13 +25,13 @@ pub enum Passwords {
 /// container.
 pub(super) async fn endpoints(
     engine: &dyn Engine,
-    sighting: &ObservedSandbox,
+    observed: &ObservedSandbox,
     container: &Container,
     summary: &ContainerSummary,
     passwords: Passwords,
 ) -> Result<Vec<Endpoint>, EngineError> {
     let mut bindings =
-        sighting.gateway.as_ref().map(|it| plan::bindings(&it.labels, &it.ports)).unwrap_or_default();
+        observed.gateway.as_ref().map(|it| plan::bindings(&it.labels, &it.ports)).unwrap_or_default();
     bindings.retain(|it| it.port.is_of(super::service_of(summary), super::replica_of(summary)));
     let mut found = direct(summary);
     found.extend(bindings.iter().filter_map(forwarded));

@@ -11,16 +11,16 @@ use crate::session::event::{Event, Phase, Recorded, StepId};
 /// The sandbox's events, as far as they can be reconstructed.
 pub async fn recollection(
     engine: &dyn Engine,
-    sighting: &ObservedSandbox,
+    observed: &ObservedSandbox,
 ) -> Result<Vec<Recorded>, EngineError> {
     let mut containers = Vec::new();
-    for summary in sighting.gateway.iter().chain(&sighting.services) {
+    for summary in observed.gateway.iter().chain(&observed.services) {
         if let Some(container) = engine.container(&summary.name).await? {
-            let service = sighting.services.iter().any(|s| s.name == summary.name).then(|| log_name(summary));
+            let service = observed.services.iter().any(|s| s.name == summary.name).then(|| log_name(summary));
             containers.push((service, container));
         }
     }
-    let networks = sighting.networks.iter().filter_map(|network| network.created);
+    let networks = observed.networks.iter().filter_map(|network| network.created);
     let made = containers.iter().filter_map(|(_, container)| container.created);
     let Some(begin) = networks.chain(made).min() else { return Ok(Vec::new()) };
     let mut events: Vec<Recorded> = containers
@@ -29,7 +29,7 @@ pub async fn recollection(
         .collect();
     events.sort_by_key(|recorded| recorded.at);
     let services = containers.iter().filter_map(|(service, _)| service.clone()).collect();
-    let started = Event::Started { name: sighting.name.clone(), id: sighting.id.clone(), services };
+    let started = Event::Started { name: observed.name.clone(), id: observed.id.clone(), services };
     events.insert(0, Recorded { at: Duration::ZERO, event: started });
     Ok(events)
 }

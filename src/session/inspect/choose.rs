@@ -76,25 +76,25 @@ impl NoSandbox {
 /// The sandbox to act on: the named one; else the branch's; else the only one of this folder (or of the nearest parent
 /// folder that has any).
 pub fn choose<'a>(
-    sightings: &'a [ObservedSandbox],
+    observed: &'a [ObservedSandbox],
     choice: &Choice<'_>,
 ) -> Result<&'a ObservedSandbox, NoSandbox> {
-    let known = || sightings.iter().map(|sighting| sighting.name.clone()).collect::<Vec<_>>();
-    let named = |name: &SandboxName| sightings.iter().find(|sighting| sighting.name == name.as_str());
+    let known = || observed.iter().map(|observed| observed.name.clone()).collect::<Vec<_>>();
+    let named = |name: &SandboxName| observed.iter().find(|observed| observed.name == name.as_str());
     if let Some(name) = choice.name {
         return named(name).ok_or_else(|| NoSandbox::Named { name: name.to_string(), known: known() });
     }
-    if let Some(sighting) = choice.derived.and_then(named) {
-        return Ok(sighting);
+    if let Some(observed) = choice.derived.and_then(named) {
+        return Ok(observed);
     }
     for folder in choice.folder.ancestors() {
         let here: Vec<&ObservedSandbox> =
-            sightings.iter().filter(|sighting| sighting.folder == folder).collect();
+            observed.iter().filter(|observed| observed.folder == folder).collect();
         match here.as_slice() {
             [] => {}
             [only] => return Ok(only),
             several => {
-                let names = several.iter().map(|sighting| sighting.name.clone()).collect();
+                let names = several.iter().map(|observed| observed.name.clone()).collect();
                 return Err(NoSandbox::Several { names });
             }
         }
@@ -106,43 +106,39 @@ pub fn choose<'a>(
 /// that were created from the folder (forks, sandboxes of other branches and of `run`) are never chosen, even if there
 /// is only one.
 pub fn own<'a>(
-    sightings: &'a [ObservedSandbox],
+    observed: &'a [ObservedSandbox],
     choice: &Choice<'_>,
 ) -> Result<&'a ObservedSandbox, NoSandbox> {
-    let Some(name) = choice.name.or(choice.derived) else { return own_of_bare(sightings, choice.folder) };
-    if let Some(sighting) = sightings.iter().find(|sighting| sighting.name == name.as_str()) {
-        return Ok(sighting);
+    let Some(name) = choice.name.or(choice.derived) else { return own_of_bare(observed, choice.folder) };
+    if let Some(observed) = observed.iter().find(|observed| observed.name == name.as_str()) {
+        return Ok(observed);
     }
     if choice.name.is_some() {
-        let known = sightings.iter().map(|sighting| sighting.name.clone()).collect();
+        let known = observed.iter().map(|observed| observed.name.clone()).collect();
         return Err(NoSandbox::Named { name: name.to_string(), known });
     }
-    Err(none_own(sightings, choice.folder))
+    Err(none_own(observed, choice.folder))
 }
 
 /// The same in a folder without a spec: the one that the folder's name and branch name, else the only one that was
 /// created from it (by `up --from FILE`).
-fn own_of_bare<'a>(
-    sightings: &'a [ObservedSandbox],
-    folder: &Path,
-) -> Result<&'a ObservedSandbox, NoSandbox> {
+fn own_of_bare<'a>(observed: &'a [ObservedSandbox], folder: &Path) -> Result<&'a ObservedSandbox, NoSandbox> {
     let project = folder.file_name().map(|name| ProjectName::from_folder(&name.to_string_lossy()));
     let name = project.map(|project| SandboxName::derive(project.as_str(), git_branch(folder).as_deref()));
-    let own = |sighting: &&ObservedSandbox| {
-        sighting.folder == folder && name.as_ref().is_some_and(|name| name.as_str() == sighting.name)
+    let own = |observed: &&ObservedSandbox| {
+        observed.folder == folder && name.as_ref().is_some_and(|name| name.as_str() == observed.name)
     };
-    let mut here = sightings.iter().filter(|sighting| sighting.folder == folder);
-    match (sightings.iter().find(own), here.next(), here.next()) {
+    let mut here = observed.iter().filter(|observed| observed.folder == folder);
+    match (observed.iter().find(own), here.next(), here.next()) {
         (Some(own), ..) => Ok(own),
         (None, Some(only), None) => Ok(only),
-        _ => Err(none_own(sightings, folder)),
+        _ => Err(none_own(observed, folder)),
     }
 }
 
-fn none_own(sightings: &[ObservedSandbox], folder: &Path) -> NoSandbox {
-    let (here, elsewhere): (Vec<_>, Vec<_>) =
-        sightings.iter().partition(|sighting| sighting.folder == folder);
-    let names = |sightings: Vec<&ObservedSandbox>| sightings.into_iter().map(|it| it.name.clone()).collect();
+fn none_own(observed: &[ObservedSandbox], folder: &Path) -> NoSandbox {
+    let (here, elsewhere): (Vec<_>, Vec<_>) = observed.iter().partition(|observed| observed.folder == folder);
+    let names = |observed: Vec<&ObservedSandbox>| observed.into_iter().map(|it| it.name.clone()).collect();
     if here.is_empty() {
         NoSandbox::Here { known: names(elsewhere) }
     } else {
@@ -154,7 +150,7 @@ fn none_own(sightings: &[ObservedSandbox], folder: &Path) -> NoSandbox {
 mod tests {
     use super::*;
 
-    fn sighting(name: &str, folder: &str) -> ObservedSandbox {
+    fn observed(name: &str, folder: &str) -> ObservedSandbox {
         ObservedSandbox { name: name.into(), folder: folder.into(), ..ObservedSandbox::default() }
     }
 
@@ -164,11 +160,11 @@ mod tests {
 
     fn chosen(choice: &Choice<'_>) -> Result<String, NoSandbox> {
         let all = [
-            sighting("shop-main", "/src/shop"),
-            sighting("shop-fix", "/src/shop"),
-            sighting("blog", "/src/blog"),
+            observed("shop-main", "/src/shop"),
+            observed("shop-fix", "/src/shop"),
+            observed("blog", "/src/blog"),
         ];
-        choose(&all, choice).map(|sighting| sighting.name.clone())
+        choose(&all, choice).map(|observed| observed.name.clone())
     }
 
     fn at(folder: &str) -> Choice<'_> {
@@ -197,9 +193,9 @@ mod tests {
 
     #[test]
     fn a_folder_s_own_is_the_one_of_its_branch_alone() {
-        let all = [sighting("shop-fix", "/src/shop"), sighting("blog", "/src/blog")];
+        let all = [observed("shop-fix", "/src/shop"), observed("blog", "/src/blog")];
         let (main, fix) = (name("shop-main"), name("shop-fix"));
-        let own = |choice: &Choice<'_>| own(&all, choice).map(|sighting| sighting.name.clone());
+        let own = |choice: &Choice<'_>| own(&all, choice).map(|observed| observed.name.clone());
         assert_eq!(own(&Choice { derived: Some(&fix), ..at("/src/shop") }), Ok("shop-fix".into()));
         let error = own(&Choice { derived: Some(&main), ..at("/src/shop") }).unwrap_err();
         assert_eq!(error, NoSandbox::NotOwn { names: vec!["shop-fix".into()] });
@@ -208,12 +204,12 @@ mod tests {
 
     #[test]
     fn a_folder_without_a_spec_owns_the_only_sandbox_that_was_created_from_it() {
-        let mut all = vec![sighting("shop-bug", "/tmp/received"), sighting("blog", "/src/blog")];
+        let mut all = vec![observed("shop-bug", "/tmp/received"), observed("blog", "/src/blog")];
         let own = |all: &[ObservedSandbox]| {
-            super::own(all, &at("/tmp/received")).map(|sighting| sighting.name.clone())
+            super::own(all, &at("/tmp/received")).map(|observed| observed.name.clone())
         };
         assert_eq!(own(&all), Ok("shop-bug".into()));
-        all.push(sighting("shop-bug-2", "/tmp/received"));
+        all.push(observed("shop-bug-2", "/tmp/received"));
         let names = vec!["shop-bug".into(), "shop-bug-2".into()];
         assert_eq!(own(&all).unwrap_err(), NoSandbox::NotOwn { names });
     }

@@ -3,6 +3,7 @@
 mod address;
 mod build_history;
 mod choose;
+mod declared;
 pub mod doctor;
 mod environment;
 pub(crate) mod log_lines;
@@ -25,6 +26,7 @@ pub use address::Passwords;
 pub(in crate::session) use address::read_whole;
 pub use build_history::recollection;
 pub use choose::{Choice, NoSandbox, choose, own};
+pub use declared::declared;
 pub use environment::environment;
 
 /// A sandbox as observed on the engine. Parts may be missing while it is created or destroyed.
@@ -175,10 +177,10 @@ async fn look(
         tokio::try_join!(engine.containers(&filter), engine.networks(&filter), engine.volumes(&filter))?;
     let mut found: BTreeMap<String, ObservedSandbox> = BTreeMap::new();
     for container in containers.into_iter().filter(|container| scope.owns(&container.labels)) {
-        let sighting = note(&mut found, &container.labels, container.created);
+        let observed = note(&mut found, &container.labels, container.created);
         match role(&container.labels) {
-            Some(Role::Gateway) => sighting.gateway = Some(container),
-            Some(Role::Service) => sighting.services.push(container),
+            Some(Role::Gateway) => observed.gateway = Some(container),
+            Some(Role::Service) => observed.services.push(container),
             _ => {}
         }
     }
@@ -188,13 +190,13 @@ async fn look(
     for volume in volumes.into_iter().filter(|volume| scope.owns(&volume.labels)) {
         note(&mut found, &volume.labels, volume.created).volumes.push(volume);
     }
-    let mut sightings: Vec<ObservedSandbox> = found.into_values().collect();
-    for sighting in &mut sightings {
-        sighting.services.sort_by_key(|container| (service_of(container).to_owned(), replica_of(container)));
-        sighting.networks.sort_by(|a, b| a.name.cmp(&b.name));
-        sighting.volumes.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut observed: Vec<ObservedSandbox> = found.into_values().collect();
+    for observed in &mut observed {
+        observed.services.sort_by_key(|container| (service_of(container).to_owned(), replica_of(container)));
+        observed.networks.sort_by(|a, b| a.name.cmp(&b.name));
+        observed.volumes.sort_by(|a, b| a.name.cmp(&b.name));
     }
-    Ok(sightings)
+    Ok(observed)
 }
 
 fn note<'a>(
@@ -203,27 +205,27 @@ fn note<'a>(
     created: Option<Timestamp>,
 ) -> &'a mut ObservedSandbox {
     let text = |key: &str| labels.get(key).cloned().unwrap_or_default();
-    let sighting = found.entry(text(identity::NAME)).or_default();
-    if sighting.name.is_empty() {
-        sighting.name = text(identity::NAME);
+    let observed = found.entry(text(identity::NAME)).or_default();
+    if observed.name.is_empty() {
+        observed.name = text(identity::NAME);
     }
     let id = text(identity::ID);
-    if sighting.id.is_empty() {
-        sighting.id = id;
-    } else if sighting.id != id {
-        sighting.others.insert(id);
+    if observed.id.is_empty() {
+        observed.id = id;
+    } else if observed.id != id {
+        observed.others.insert(id);
     }
-    if sighting.folder.as_os_str().is_empty() {
-        sighting.folder = text(identity::FOLDER).into();
+    if observed.folder.as_os_str().is_empty() {
+        observed.folder = text(identity::FOLDER).into();
     }
-    if sighting.expires.is_none() {
-        sighting.expires = labels.get(identity::EXPIRES).and_then(|moment| moment.parse().ok());
+    if observed.expires.is_none() {
+        observed.expires = labels.get(identity::EXPIRES).and_then(|moment| moment.parse().ok());
     }
-    sighting.created = match (sighting.created, created) {
+    observed.created = match (observed.created, created) {
         (Some(known), Some(new)) => Some(known.min(new)),
         (known, new) => known.or(new),
     };
-    sighting
+    observed
 }
 
 fn role(labels: &BTreeMap<String, String>) -> Option<Role> {
@@ -233,13 +235,13 @@ fn role(labels: &BTreeMap<String, String>) -> Option<Role> {
 /// The state and addresses of every service of a sandbox.
 pub async fn statuses(
     engine: &dyn Engine,
-    sighting: &ObservedSandbox,
+    observed: &ObservedSandbox,
     passwords: Passwords,
 ) -> Result<Vec<ServiceStatus>, EngineError> {
-    let looks = sighting.services.iter().map(async |summary| {
+    let looks = observed.services.iter().map(async |summary| {
         // A container that was just removed is not listed.
         let Some(container) = engine.container(&summary.name).await? else { return Ok(None) };
-        let endpoints = address::endpoints(engine, sighting, &container, summary, passwords).await?;
+        let endpoints = address::endpoints(engine, observed, &container, summary, passwords).await?;
         Ok(Some(ServiceStatus {
             service: service_of(summary).to_owned(),
             replica: replica_of(summary),

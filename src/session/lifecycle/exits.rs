@@ -9,11 +9,11 @@ use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::agent::client::Keeper;
 use crate::agent::protocol::ExitAction;
 use crate::engine::identity::{self, Role, SandboxId};
 use crate::engine::{ContainerSummary, Engine, EventStream, Filter};
-use crate::session::event::{AfterExit, Event, Events};
+use crate::session::context::Context;
+use crate::session::event::{AfterExit, Event};
 use crate::session::inspect;
 use crate::session::readiness::log_tail::tail;
 use crate::spec::{Condition, ServiceName, Spec};
@@ -105,9 +105,7 @@ pub enum EndsWith {
 
 /// Listens for exits of a sandbox's services.
 pub(crate) struct Listener {
-    pub engine: Arc<dyn Engine>,
-    pub keeper: Keeper,
-    pub events: Events,
+    pub context: Context,
     pub id: SandboxId,
     /// Whether the sandbox is being changed: removed services are about to be created again.
     pub changing: Arc<AtomicBool>,
@@ -123,7 +121,7 @@ impl Listener {
         mut exits: mpsc::UnboundedReceiver<Exit>,
         ends_with: &EndsWith,
     ) -> AllEnded {
-        let mut connection = Connection::open(&*self.engine, &self.id).await;
+        let mut connection = Connection::open(&*self.context.engine, &self.id).await;
         let (mut stopped, mut looks, mut absent) = (false, 0_u32, 0_u32);
         loop {
             let pause = if looks > 0 { SOON } else { QUIET };
@@ -147,7 +145,7 @@ impl Listener {
                 () = connection.broken() => {
                     if self.services_seen().await == Seen::Unknown {
                         let text = "the engine does not answer; waiting for it".to_owned();
-                        self.events.emit(Event::Warning { text, hint: None });
+                        self.context.events.emit(Event::Warning { text, hint: None });
                     }
                     looks = LOOKS_AFTER_RESTART;
                     false
@@ -179,7 +177,7 @@ impl Listener {
                     looks = LOOKS_AFTER_RESTART;
                 } else {
                     self.tell_of_restart().await;
-                    connection = Connection::open(&*self.engine, &self.id).await;
+                    connection = Connection::open(&*self.context.engine, &self.id).await;
                 }
             }
         }
@@ -187,13 +185,13 @@ impl Listener {
 
     /// Reports which services an engine restart has stopped, while others run.
     async fn tell_of_restart(&self) {
-        let services = self.engine.containers(&self.services()).await.unwrap_or_default();
+        let services = self.context.engine.containers(&self.services()).await.unwrap_or_default();
         let stopped = services.iter().filter(|one| !one.state.is_alive());
         let names: Vec<String> = stopped.map(|one| format!("`{}`", inspect::log_name(one))).collect();
         if !names.is_empty() {
             let text = format!("the engine restarted, which stopped {}", names.join(", "));
             let hint = Some("`sandbox start` starts what is stopped".to_owned());
-            self.events.emit(Event::Warning { text, hint });
+            self.context.events.emit(Event::Warning { text, hint });
         }
     }
 
@@ -234,16 +232,16 @@ impl Listener {
             .label(identity::ID, self.id.as_str())
             .label(identity::SERVICE, service.as_str())
             .label(identity::ROLE, Role::Service.as_str());
-        let containers = self.engine.containers(&filter).await.ok()?;
+        let containers = self.context.engine.containers(&filter).await.ok()?;
         let name = &containers.first()?.name;
-        if let Err(error) = self.engine.stop_container(name, None, None).await {
+        if let Err(error) = self.context.engine.stop_container(name, None, None).await {
             tracing::debug!(%error, "a service whose exit code is wanted was not stopped");
         }
-        self.engine.container(name).await.ok()?.and_then(|container| container.exit_code)
+        self.context.engine.container(name).await.ok()?.and_then(|container| container.exit_code)
     }
 
     async fn services_seen(&self) -> Seen {
-        match self.engine.containers(&Filter::all().label(identity::ID, self.id.as_str())).await {
+        match self.context.engine.containers(&Filter::all().label(identity::ID, self.id.as_str())).await {
             Ok(all) if all.is_empty() => Seen::Absent,
             Ok(all) => {
                 let role = Role::Service.as_str();
@@ -258,13 +256,13 @@ impl Listener {
     }
 
     async fn none_is_started_again(&self) -> bool {
-        let standings = self.keeper.sandboxes().await.unwrap_or_default();
+        let standings = self.context.keeper.sandboxes().await.unwrap_or_default();
         standings.iter().find(|it| it.sandbox == self.id).is_some_and(|it| it.restarts == 0)
     }
 
     pub(crate) async fn tell(&self, exit: &Exit) {
         // An exit during the build may be outdated.
-        let found = self.engine.container(&exit.container).await.ok().flatten();
+        let found = self.context.engine.container(&exit.container).await.ok().flatten();
         if found.is_none_or(|found| found.state.is_alive()) {
             return;
         }
@@ -277,9 +275,15 @@ impl Listener {
         let log = if exit.code == 0 || then == AfterExit::Stopped {
             Vec::new()
         } else {
-            tail(&*self.engine, &exit.container).await
+            tail(&*self.context.engine, &exit.container).await
         };
         let (service, code) = (exit.service.clone(), exit.code);
-        self.events.emit(Event::ServiceExited { service, code, log, waited_for_by: Vec::new(), then });
+        self.context.events.emit(Event::ServiceExited {
+            service,
+            code,
+            log,
+            waited_for_by: Vec::new(),
+            then,
+        });
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::session::build::converge::Context;
+use crate::session::context::Context;
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
 use crate::session::inspect;
@@ -46,7 +46,7 @@ impl LogSelection {
 /// Emits the log lines of a sandbox's services. Clones share the set of followed containers.
 #[derive(Clone)]
 pub struct Follower {
-    site: Context,
+    context: Context,
     name: SandboxName,
     selection: LogSelection,
     /// Ids of the followed containers.
@@ -60,9 +60,9 @@ pub struct Follower {
 
 impl Follower {
     /// Creates a follower without any container.
-    pub(crate) fn new(site: &Context, name: &SandboxName, selection: LogSelection) -> Self {
+    pub(crate) fn new(context: &Context, name: &SandboxName, selection: LogSelection) -> Self {
         Self {
-            site: site.clone(),
+            context: context.clone(),
             name: name.clone(),
             selection,
             known: Arc::default(),
@@ -77,9 +77,9 @@ impl Follower {
     /// # Errors
     /// Fails if the engine does not answer.
     pub(crate) async fn look(&mut self, spec: &Spec, since: Option<Timestamp>) -> Result<(), SessionError> {
-        let engine = &self.site.engine;
-        let sighting = inspect::sandbox(&**engine, &self.site.scope, &self.name).await?;
-        for container in sighting.iter().flat_map(|sighting| &sighting.services) {
+        let engine = &self.context.engine;
+        let observed = inspect::sandbox(&**engine, &self.context.scope, &self.name).await?;
+        for container in observed.iter().flat_map(|observed| &observed.services) {
             let service = inspect::service_of(container);
             let wanted = spec.services.get(service).is_some_and(|one| self.selection.includes(service, one));
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,7 +92,7 @@ impl Follower {
 
     fn follow(&self, source: Source, part: Part) {
         let (sender, lines) = mpsc::channel::<Line>(256);
-        let (engine, events) = (Arc::clone(&self.site.engine), self.site.events.clone());
+        let (engine, events) = (Arc::clone(&self.context.engine), self.context.events.clone());
         let (ending, stopped) = (self.ending.clone(), self.stopped.clone());
         let ended = ending.clone();
         self.tasks.spawn(async move {
@@ -127,11 +127,11 @@ impl Follower {
 
     /// Number of followed containers that run.
     async fn count_alive(&self) -> usize {
-        let sighting = inspect::sandbox(&*self.site.engine, &self.site.scope, &self.name).await;
+        let observed = inspect::sandbox(&*self.context.engine, &self.context.scope, &self.name).await;
         // If the engine does not answer, there are no logs to wait for.
-        let Ok(Some(sighting)) = sighting else { return 0 };
+        let Ok(Some(observed)) = observed else { return 0 };
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let followed = sighting.services.iter().filter(|one| known.contains(&one.id));
+        let followed = observed.services.iter().filter(|one| known.contains(&one.id));
         followed.filter(|one| one.state.is_alive()).count()
     }
 

@@ -10,3 +10,4 @@ pub(crate) mod refusals;
 pub mod run;
 pub(crate) mod signals;
 pub mod teardown;
+mod user_limits;

@@ -8,129 +8,28 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::orphans;
-use super::run::{OnFailure, Session};
+use super::run::Session;
+use super::user_limits;
 use crate::agent::client::{Keeper, KeeperError, Options};
-use crate::agent::image::{self, Payload};
+use crate::agent::image::Payload;
 use crate::agent::protocol::{Extension, LeaseRequest, LeaseStatus, Lifetime, Reason};
-use crate::data::fsync_profile;
+use crate::engine::Engine;
 use crate::engine::identity::{self, SandboxId, Scope};
-use crate::engine::{Engine, EngineInfo, EngineKind};
 use crate::plan::{Age, AnonymousVolumes, Plan, Seeding};
-use crate::session::build::converge::{self, BuildRequest, Context, PlanEnvironment, PreferredPort};
+use crate::session::build::converge;
 use crate::session::build::engine_support;
 use crate::session::build::host_firewall;
-use crate::session::build::limits::{self, Limiter};
-use crate::session::data::from_snapshot::{self, Drift};
+use crate::session::build::limits;
+use crate::session::context::{Context, PlanEnvironment, throwaway_seccomp};
+use crate::session::data::from_snapshot;
 use crate::session::data::secret_files::{Generated, Values};
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
 use crate::session::inspect::{self, ObservedSandbox};
+use crate::session::request::BuildRequest;
+use crate::session::request::{InstanceChoice, OnFailure, UpOptions};
 use crate::session::settings;
 use crate::spec::{Durability, EgressPolicy, Loaded, SandboxName, Service, ServiceName, Spec};
-use crate::storage::SetPath;
-
-/// The options of `up`.
-#[derive(Debug, Clone)]
-pub struct UpOptions {
-    /// The requested services; empty means all.
-    pub services: Vec<String>,
-    /// The sandbox's name; by default from the spec and the branch.
-    pub name: Option<SandboxName>,
-    /// Its maximum lifetime; overrides the spec.
-    pub ttl: Option<Duration>,
-    /// The stored set that its data comes from.
-    pub from: Option<SetPath>,
-    /// The egress policy; overrides the spec.
-    pub egress: Option<String>,
-    /// Whether to build images that exist.
-    pub rebuild: bool,
-    /// Whether to recreate containers that have not changed.
-    pub recreate: bool,
-    /// What becomes of the anonymous volumes of a container that is recreated.
-    pub anonymous_volumes: AnonymousVolumes,
-    /// What to do if a host port is not free.
-    pub ports: PreferredPort,
-    /// The longest time to wait for a service.
-    pub patience: Duration,
-    /// Whether to use the data even if an image differs.
-    pub drift: Drift,
-    /// Whether the spec may access the host.
-    pub allow_host_access: bool,
-    /// Whether to create containers without starting them.
-    pub only_create: bool,
-    /// What to do with a sandbox that cannot be built.
-    pub on_failure: OnFailure,
-    /// Where artifacts and logs are copied to, if not to a folder beside the spec.
-    pub artifacts: Option<PathBuf>,
-    /// Whether to open an existing sandbox of the name.
-    pub which: Which,
-}
-
-/// Which sandbox to open.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Which {
-    /// The sandbox of that name; it is created if it does not exist.
-    #[default]
-    Named,
-    /// A new sandbox with a numbered name: `NAME-run-1`.
-    Another,
-}
-
-impl Default for UpOptions {
-    /// The options of an `up` without flags.
-    fn default() -> Self {
-        Self {
-            services: Vec::new(),
-            name: None,
-            ttl: None,
-            from: None,
-            egress: None,
-            rebuild: false,
-            recreate: false,
-            anonymous_volumes: AnonymousVolumes::Kept,
-            ports: PreferredPort::Any,
-            patience: Duration::from_mins(1),
-            drift: Drift::Refused,
-            allow_host_access: false,
-            only_create: false,
-            on_failure: OnFailure::default(),
-            artifacts: None,
-            which: Which::default(),
-        }
-    }
-}
-
-/// Creates the context of a build, once the keeper runs.
-pub async fn site(
-    engine: &Arc<dyn Engine>,
-    scope: &Scope,
-    keeper: &Keeper,
-    events: Events,
-) -> Result<Context, SessionError> {
-    let info = keeper.engine_info().await?.clone();
-    let payload = Payload::find(&info.arch, None).map_err(KeeperError::from)?;
-    // A keeper of another build, or one that runs as a process, does not bring the gateway's image.
-    let agent_image = image::ensure(&**engine, &payload).await.map_err(KeeperError::from)?;
-    Ok(Context {
-        engine: Arc::clone(engine),
-        storage: keeper.storage()?,
-        storage_container: keeper.storage_container(),
-        limiter: Limiter::of(keeper),
-        keeper: keeper.clone(),
-        agent_image,
-        scope: scope.clone(),
-        subnets: settings::subnets()?,
-        throwaway_seccomp: throwaway_seccomp(&info),
-        info,
-        events,
-    })
-}
-
-/// The seccomp profile that makes `fsync` a no-op, if the engine accepts one. Podman reads profiles only from files of
-/// its own machine.
-fn throwaway_seccomp(info: &EngineInfo) -> Option<String> {
-    (info.security.seccomp && info.kind != EngineKind::Podman).then(fsync_profile::profile)
-}
 
 /// Warns that syncs are slow because the engine does not accept the profile that avoids them.
 fn tell_of_syncs(events: &Events, profile: Option<&str>, spec: &Spec) {
@@ -155,18 +54,18 @@ pub async fn open(
 ) -> Result<Session, SessionError> {
     let name = opening.name.as_ref().unwrap_or(&loaded.sandbox);
     let options = Options::from_env()?;
-    if opening.which == Which::Another {
+    if opening.instance == InstanceChoice::Numbered {
         let keeper = Keeper::ensure(engine, options).await?;
-        let site = site(engine, scope, &keeper, events).await?;
-        return open_another(site, keeper, name, loaded, opening).await;
+        let context = Context::open(engine, scope, keeper, events).await?;
+        return open_another(context, name, loaded, opening).await;
     }
     // Connecting to the keeper takes a while, so the engine is observed at the same time.
-    let (keeper, sighting) = tokio::try_join!(
+    let (keeper, observed) = tokio::try_join!(
         async { Keeper::ensure(engine, options).await.map_err(SessionError::from) },
         async { inspect::sandbox(&**engine, scope, name).await.map_err(SessionError::from) },
     )?;
-    let site = site(engine, scope, &keeper, events).await?;
-    open_at(site, keeper, sighting, loaded, opening).await
+    let context = Context::open(engine, scope, keeper, events).await?;
+    open_at(context, observed, loaded, opening).await
 }
 
 /// Maximum number of sandboxes with the same numbered name.
@@ -174,24 +73,23 @@ const MOST: u32 = 1000;
 
 /// Opens a session on a new sandbox, named with the first free number.
 async fn open_another(
-    site: Context,
-    keeper: Keeper,
+    context: Context,
     base: &SandboxName,
     loaded: &Loaded,
     opening: &UpOptions,
 ) -> Result<Session, SessionError> {
-    let known = keeper.sandboxes().await?;
+    let known = context.keeper.sandboxes().await?;
     for number in 1..=MOST {
         let name = SandboxName::derive(base.as_str(), Some(&format!("run-{number}")));
         let gateway = identity::gateway(name.as_str());
         let taken = known.iter().any(|standing| standing.name == name)
-            || site.engine.container(&gateway).await?.is_some()
-            || inspect::sandbox(&*site.engine, &site.scope, &name).await?.is_some();
+            || context.engine.container(&gateway).await?.is_some()
+            || inspect::sandbox(&*context.engine, &context.scope, &name).await?.is_some();
         if taken {
             continue;
         }
         let opening = UpOptions { name: Some(name), ..opening.clone() };
-        match open_at(site.clone(), keeper.clone(), None, loaded, &opening).await {
+        match open_at(context.clone(), None, loaded, &opening).await {
             // Another client took this name first.
             Err(SessionError::Held { .. }) => {}
             opened => return opened,
@@ -200,35 +98,34 @@ async fn open_another(
     Err(SessionError::Held { name: base.clone() })
 }
 
-/// Opens a session with an existing connection to the keeper and an observed sandbox.
+/// Opens a session in an existing context, on an observed sandbox.
 pub(crate) async fn open_at(
-    site: Context,
-    keeper: Keeper,
-    sighting: Option<ObservedSandbox>,
+    context: Context,
+    observed: Option<ObservedSandbox>,
     loaded: &Loaded,
     opening: &UpOptions,
 ) -> Result<Session, SessionError> {
     let name = opening.name.clone().unwrap_or_else(|| loaded.sandbox.clone());
-    let there = match sighting {
-        Some(sighting) => standing(&keeper, &name, sighting).await?,
+    let there = match observed {
+        Some(observed) => standing(&context, &name, observed).await?,
         None => None,
     };
     let existed = there.is_some();
     let (there, id) = there.unzip();
     let mut order = order(loaded, opening, name, id.unwrap_or_else(SandboxId::random))?;
     if let Some(there) = there.as_ref().filter(|_| !opening.services.is_empty()) {
-        orphans::keep(&site, &mut order, there).await?;
+        orphans::keep(&context, &mut order, there).await?;
     }
     narrow(&mut order, &opening.services, there.as_ref());
     if let Some(from) = &opening.from {
-        from_snapshot::from_set(&site, &mut order, from, opening.drift).await?;
+        from_snapshot::from_set(&context, &mut order, from, opening.drift).await?;
     }
     if existed {
         order.age = Age::Standing;
     }
-    let session = begin(site, keeper, order, existed).await?;
+    let session = begin(context, order, existed).await?;
     if let (true, Some(until)) = (existed, opening.ttl.and_then(from_now)) {
-        session.keeper.extend(&session.order.name, Extension::To(until)).await?;
+        session.context.keeper.extend(&session.order.name, Extension::To(until)).await?;
     }
     Ok(Session { on_failure: opening.on_failure, artifacts: opening.artifacts.clone(), ..session })
 }
@@ -238,20 +135,20 @@ pub(crate) async fn open_at(
 /// # Errors
 /// Fails if a secret or config has no value, or if an option is invalid.
 pub async fn again(
-    site: &Context,
+    context: &Context,
     loaded: &Loaded,
     opening: &UpOptions,
     before: &BuildRequest,
 ) -> Result<BuildRequest, SessionError> {
-    host_firewall::admit(&site.info, &loaded.spec)?;
+    host_firewall::admit(&context.info, &loaded.spec)?;
     let mut order = order(loaded, opening, before.name.clone(), before.id.clone())?;
-    let there = inspect::sandbox(&*site.engine, &site.scope, &order.name).await?;
+    let there = inspect::sandbox(&*context.engine, &context.scope, &order.name).await?;
     if let Some(there) = there.as_ref().filter(|_| !opening.services.is_empty()) {
-        orphans::keep(site, &mut order, there).await?;
+        orphans::keep(context, &mut order, there).await?;
     }
     narrow(&mut order, &opening.services, there.as_ref());
     if let Some(from) = &opening.from {
-        from_snapshot::from_set(site, &mut order, from, opening.drift).await?;
+        from_snapshot::from_set(context, &mut order, from, opening.drift).await?;
     }
     let held = before.values.generated(&before.spec);
     Ok(BuildRequest {
@@ -269,20 +166,15 @@ pub async fn again(
 ///
 /// # Errors
 /// Fails with [`SessionError::Held`] if another session holds it, or if the keeper fails.
-pub async fn begin(
-    site: Context,
-    keeper: Keeper,
-    order: BuildRequest,
-    existed: bool,
-) -> Result<Session, SessionError> {
+pub async fn begin(context: Context, order: BuildRequest, existed: bool) -> Result<Session, SessionError> {
     if !existed {
-        settings::admit(&*site.engine, &keeper, &site.scope, &order.name, &order.spec).await?;
+        user_limits::admit(&context, &order.name, &order.spec).await?;
     }
-    limits::tell(&site.events, &order.spec, &site.limiter);
-    engine_support::check(&site.events, &site.info, &order.spec)?;
-    host_firewall::admit(&site.info, &order.spec)?;
-    host_firewall::tell_of_ipv6(&site.events, &site.info, &order.spec);
-    tell_of_syncs(&site.events, site.throwaway_seccomp.as_deref(), &order.spec);
+    limits::tell(&context.events, &order.spec, &context.limiter);
+    engine_support::check(&context.events, &context.info, &order.spec)?;
+    host_firewall::admit(&context.info, &order.spec)?;
+    host_firewall::tell_of_ipv6(&context.events, &context.info, &order.spec);
+    tell_of_syncs(&context.events, context.throwaway_seccomp.as_deref(), &order.spec);
     let deadline = order.expires;
     let terms = LeaseRequest {
         name: order.name.clone(),
@@ -293,17 +185,17 @@ pub async fn begin(
         grace: order.spec.lifetime.grace(),
         lifetime: Lifetime { until: deadline, idle: order.spec.lifetime.idle, ..Lifetime::default() },
     };
-    let lease = keeper.lease(terms).await.map_err(|error| {
+    let lease = context.keeper.lease(terms).await.map_err(|error| {
         if error.is_held() { SessionError::Held { name: order.name.clone() } } else { error.into() }
     })?;
-    site.events.emit(Event::Started {
+    context.events.emit(Event::Started {
         name: order.name.to_string(),
         id: order.id.to_string(),
         services: order.spec.services.keys().map(ToString::to_string).collect(),
     });
     let deadline = deadline.filter(|_| !existed);
     Ok(Session {
-        site,
+        context,
         order,
         keeper,
         lease,
@@ -333,13 +225,13 @@ pub async fn dry_run(
     opening: &UpOptions,
 ) -> Result<Plan, SessionError> {
     let name = opening.name.clone().unwrap_or_else(|| loaded.sandbox.clone());
-    let sighting = inspect::sandbox(&**engine, scope, &name).await?;
-    let id = sighting.as_ref().and_then(|one| one.id.parse().ok()).unwrap_or_else(SandboxId::random);
+    let observed = inspect::sandbox(&**engine, scope, &name).await?;
+    let id = observed.as_ref().and_then(|one| one.id.parse().ok()).unwrap_or_else(SandboxId::random);
     let info = engine.info().await?;
     let payload = Payload::find(&info.arch, None).map_err(KeeperError::from)?;
     let mut order = order(loaded, opening, name, id)?;
-    narrow(&mut order, &opening.services, sighting.as_ref());
-    if sighting.is_some() {
+    narrow(&mut order, &opening.services, observed.as_ref());
+    if observed.is_some() {
         order.age = Age::Standing;
     }
     let seccomp = throwaway_seccomp(&info);
@@ -359,17 +251,17 @@ pub async fn dry_run(
 /// The detached instance of this name that `up` would change; `None` if it creates a new one. First destroys the
 /// remains of an instance without a lease.
 async fn standing(
-    keeper: &Keeper,
+    context: &Context,
     name: &SandboxName,
-    sighting: ObservedSandbox,
+    observed: ObservedSandbox,
 ) -> Result<Option<(ObservedSandbox, SandboxId)>, SessionError> {
-    let standing = keeper.sandboxes().await?.into_iter().find(|standing| standing.name == *name);
+    let standing = context.keeper.sandboxes().await?.into_iter().find(|standing| standing.name == *name);
     match standing.map(|standing| (standing.hold, standing.sandbox)) {
         Some((LeaseStatus::Held | LeaseStatus::Suspended, _)) => {
             Err(SessionError::Held { name: name.clone() })
         }
-        Some((LeaseStatus::Detached, id)) if sighting.id == id.as_str() => Ok(Some((sighting, id))),
-        _ => match keeper.destroy(name, Reason::Replaced).await {
+        Some((LeaseStatus::Detached, id)) if observed.id == id.as_str() => Ok(Some((observed, id))),
+        _ => match context.keeper.destroy(name, Reason::Replaced).await {
             Ok(destroyed) if destroyed.left.is_empty() => Ok(None),
             Ok(destroyed) => Err(SessionError::LeftBehind {
                 name: name.clone(),
@@ -423,7 +315,7 @@ fn narrow(order: &mut BuildRequest, asked: &[String], there: Option<&ObservedSan
         return;
     }
     let mut spec = (*order.spec).clone();
-    let there = there.into_iter().flat_map(|sighting| &sighting.services);
+    let there = there.into_iter().flat_map(|observed| &observed.services);
     let there = there.filter_map(|container| container.labels.get(identity::SERVICE));
     let mut named: Vec<String> = asked.iter().chain(there).cloned().collect();
     let mut wanted = BTreeSet::new();

@@ -6,12 +6,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::session::build::converge::{BuildRequest, Context};
+use crate::session::context::Context;
 use crate::session::data::secret_files::Values;
 use crate::session::error::SessionError;
 use crate::session::event::Event;
-use crate::session::existing;
 use crate::session::inspect::{self, ObservedSandbox};
+use crate::session::request::BuildRequest;
 use crate::spec::{ServiceName, Spec};
 
 /// Adds the services of existing containers that the spec no longer has to a build request for some services.
@@ -19,7 +19,7 @@ use crate::spec::{ServiceName, Spec};
 /// # Errors
 /// Fails if the keeper or the engine does not answer.
 pub(crate) async fn keep(
-    site: &Context,
+    context: &Context,
     order: &mut BuildRequest,
     there: &ObservedSandbox,
 ) -> Result<(), SessionError> {
@@ -29,16 +29,16 @@ pub(crate) async fn keep(
     if orphans.is_empty() {
         return Ok(());
     }
-    let Some(before) = existing::declared(&site.keeper, there).await? else { return Ok(()) };
+    let Some(before) = inspect::declared(&context.keeper, there).await? else { return Ok(()) };
     let mut spec = (*order.spec).clone();
     let kept = add(&mut spec, &before, &orphans);
     for name in kept {
-        site.events.emit(Event::Warning {
+        context.events.emit(Event::Warning {
             text: format!("service `{name}` is not in the spec any more, and stays"),
             hint: Some("`sandbox up` without services removes it".to_owned()),
         });
     }
-    let held = Values::held(&*site.engine, &spec, &order.name).await?;
+    let held = Values::held(&*context.engine, &spec, &order.name).await?;
     order.values = Arc::new((*order.values).clone().or(held));
     order.spec = Arc::new(spec);
     Ok(())

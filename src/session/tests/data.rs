@@ -40,17 +40,17 @@ fn snapshot(name: &str) -> SetPath {
     SetPath::snapshot(name).unwrap()
 }
 
-async fn reset(present: &ExistingSandbox, what: &str, to: Option<&str>) -> Result<(), SessionError> {
+async fn reset(existing: &ExistingSandbox, what: &str, to: Option<&str>) -> Result<(), SessionError> {
     let target = match what {
         "" => Target::Everything,
         volume => Target::Volume(volume.to_owned()),
     };
     let to = to.map(snapshot);
-    present.reset(&target, to.as_ref(), PATIENCE).await.map(drop)
+    existing.reset(&target, to.as_ref(), PATIENCE).await.map(drop)
 }
 
-async fn take(present: &ExistingSandbox, name: &str) -> Result<(), SessionError> {
-    present
+async fn take(existing: &ExistingSandbox, name: &str) -> Result<(), SessionError> {
+    existing
         .snapshot(&snapshot(name), SnapshotMode::Clean, None, Retention::UntilRemoved, PATIENCE)
         .await
         .map(drop)
@@ -60,16 +60,16 @@ async fn take(present: &ExistingSandbox, name: &str) -> Result<(), SessionError>
 fn a_fork_goes_back_to_what_the_sandbox_it_came_from_was_made_from() {
     scene_on(SHOP, |stage: Stage| async move {
         stage.up().await.unwrap();
-        let shop = stage.present(None).await;
+        let shop = stage.existing(None).await;
         let row = stage.file(&shop, "data", "row");
         fs::write(&row, "changed").unwrap();
         stage.fork(&shop, "second").await.unwrap();
-        let second = stage.present(Some("second")).await;
+        let second = stage.existing(Some("second")).await;
         let row = stage.file(&second, "data", "row");
         assert_eq!(fs::read_to_string(&row).unwrap(), "changed");
 
-        let of = |present: &ExistingSandbox, key: &str| {
-            let mut volumes = present.sighting().volumes.iter();
+        let of = |existing: &ExistingSandbox, key: &str| {
+            let mut volumes = existing.observed().volumes.iter();
             let labels = &volumes.find(|volume| volume.name.ends_with(key)).unwrap().labels;
             labels.get("dev.sandbox.from").cloned()
         };
@@ -85,7 +85,7 @@ fn what_seeds_made_without_a_record_is_not_emptied() {
     scene_on(SHOP, |stage: Stage| async move {
         stage.up().await.unwrap();
         stage.client.unlabel_volumes("dev.sandbox.from");
-        let shop = stage.present(None).await;
+        let shop = stage.existing(None).await;
         let row = stage.file(&shop, "data", "row");
         fs::write(&row, "precious").unwrap();
         let error = reset(&shop, "", None).await.unwrap_err();
@@ -104,7 +104,7 @@ fn what_seeds_made_without_a_record_is_not_emptied() {
 fn a_snapshot_without_a_volume_is_no_reason_to_empty_it() {
     scene_on(SHOP, |stage: Stage| async move {
         stage.up().await.unwrap();
-        let shop = stage.present(None).await;
+        let shop = stage.existing(None).await;
         let (row, key) = (stage.file(&shop, "data", "row"), stage.file(&shop, "cached", "key"));
         fs::write(&row, "one").unwrap();
         take(&shop, "whole").await.unwrap();
@@ -128,7 +128,7 @@ fn a_snapshot_without_a_volume_is_no_reason_to_empty_it() {
 fn data_that_belongs_to_another_password_is_refused() {
     scene_on(SHOP, |stage: Stage| async move {
         stage.up().await.unwrap();
-        let shop = stage.present(None).await;
+        let shop = stage.existing(None).await;
         let row = stage.file(&shop, "data", "row");
         fs::write(&row, "one").unwrap();
         take(&shop, "before").await.unwrap();
@@ -153,7 +153,7 @@ fn data_that_belongs_to_another_password_is_refused() {
 fn who_keeps_other_data_has_its_time_to_stop() {
     scene_on(SHOP, |stage: Stage| async move {
         stage.up().await.unwrap();
-        let shop = stage.present(None).await;
+        let shop = stage.existing(None).await;
         reset(&shop, "data", None).await.unwrap();
         assert_ne!(stage.client.patience_of_stop("sbx-shop.db"), Some(Duration::ZERO));
         reset(&shop, "cached", None).await.unwrap();
@@ -170,7 +170,7 @@ fn wherever_a_reset_to_nothing_ends_the_data_is_as_before_or_put_back_and_no_mor
         scene_on(SHOP, move |stage: Stage| async move {
             stage.up().await.unwrap();
             let before = stage.remains().await;
-            let shop = stage.present(None).await;
+            let shop = stage.existing(None).await;
             let key = stage.file(&shop, "cached", "key");
             fs::write(&key, "x").unwrap();
             stage.client.forget_calls();
@@ -223,7 +223,7 @@ fn put_into(stage: &Stage, container: &str, file: &str) -> Option<Vec<u8>> {
 fn a_fork_has_the_secrets_as_they_are_held_or_else_as_they_were_given() {
     scene_on(SHOP, |stage: Stage| async move {
         stage.up().await.unwrap();
-        let shop = stage.present(None).await;
+        let shop = stage.existing(None).await;
         let large: Vec<u8> = (0..(2 << 20)).map(|n: u32| n.to_le_bytes()[0] | 0x80).collect();
         stage.client.add_download("sbx-shop", "/secrets/db/key", archive("key", &large));
         stage.fork(&shop, "second").await.unwrap();
@@ -233,7 +233,7 @@ fn a_fork_has_the_secrets_as_they_are_held_or_else_as_they_were_given() {
         assert_eq!(password.len(), 12);
         assert_eq!(put_into(&stage, "sbx-second", "password"), Some(password));
         // After a reboot no gateway holds it.
-        let second = stage.present(Some("second")).await;
+        let second = stage.existing(Some("second")).await;
         stage.fork(&second, "third").await.unwrap();
         assert_eq!(put_into(&stage, "sbx-third", "key"), Some(vec![0xff, 0]));
         fs::remove_file(stage.beside("key.bin")).unwrap();
@@ -247,7 +247,7 @@ fn a_snapshot_does_not_ask_for_what_configs_are_made_of() {
     scene_on(SHOP, |stage: Stage| async move {
         stage.up().await.unwrap();
         fs::remove_file(stage.beside(".env")).unwrap();
-        let shop = stage.present(None).await;
+        let shop = stage.existing(None).await;
         take(&shop, "one").await.unwrap();
         let error = stage.fork(&shop, "second").await.unwrap_err();
         assert!(said(&error).contains("`COLOUR` is not set"), "{}", said(&error));
@@ -262,7 +262,7 @@ async fn state(stage: &Stage, container: &str) -> ContainerState {
 fn what_was_frozen_before_a_snapshot_stays_frozen() {
     scene_on(SHOP, |stage: Stage| async move {
         stage.up().await.unwrap();
-        let shop = stage.present(None).await;
+        let shop = stage.existing(None).await;
         stage.client.pause_container("sbx-shop.db").await.unwrap();
         shop.snapshot(&snapshot("one"), SnapshotMode::Crash, None, Retention::UntilRemoved, PATIENCE)
             .await
@@ -283,7 +283,7 @@ fn what_was_frozen_before_a_snapshot_stays_frozen() {
 fn of_two_commands_on_the_data_of_one_sandbox_the_second_is_refused() {
     scene_on(SHOP, |stage: Stage| async move {
         stage.up().await.unwrap();
-        let (one, other) = (stage.present(None).await, stage.present(None).await);
+        let (one, other) = (stage.existing(None).await, stage.existing(None).await);
         let row = stage.file(&one, "data", "row");
         fs::write(&row, "one").unwrap();
         // The first one is stopped in the middle, while every service is quiesced.

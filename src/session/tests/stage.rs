@@ -21,15 +21,16 @@ use crate::engine::identity::{SandboxId, Scope};
 use crate::engine::recording::{Recording, Script};
 use crate::engine::{Engine, ImageConfig};
 use crate::plan::SubnetPool;
-use crate::session::build::converge::Context;
+use crate::session::context::Context;
 use crate::session::error::SessionError;
 use crate::session::event::Events;
-use crate::session::existing::{self, ExistingSandbox};
+use crate::session::existing::ExistingSandbox;
 use crate::session::inspect;
 use crate::session::lifecycle::control::LoopEvent;
-use crate::session::lifecycle::open::{self, UpOptions};
+use crate::session::lifecycle::open;
 use crate::session::lifecycle::run::{Outcome, Purpose};
 use crate::session::lifecycle::teardown::{Teardown, TeardownCause};
+use crate::session::request::UpOptions;
 use crate::spec::{self, LoadRequest, Loaded};
 use crate::storage::{self, Namespace, Storage, StorageKind};
 
@@ -128,9 +129,9 @@ impl Stage {
         purpose: Purpose,
         signals: BoxStream<'static, LoopEvent>,
     ) -> Result<Outcome, SessionError> {
-        let (site, keeper) = self.site().await?;
-        let sighting = inspect::sandbox(&*site.engine, &site.scope, &self.loaded.sandbox).await?;
-        let session = open::open_at(site, keeper, sighting, &self.loaded, &UpOptions::default()).await?;
+        let context = self.context().await?;
+        let observed = inspect::sandbox(&*context.engine, &context.scope, &self.loaded.sandbox).await?;
+        let session = open::open_at(context, observed, &self.loaded, &UpOptions::default()).await?;
         session.run_hearing(signals, purpose).await
     }
 
@@ -147,15 +148,15 @@ impl Stage {
 
     /// `down`: returns what it reports as remaining.
     pub async fn down(&self) -> Result<Vec<String>, SessionError> {
-        let (site, keeper) = self.site().await?;
+        let context = self.context().await?;
         let scope = Scope::default();
-        let Some(there) = inspect::sandbox(&*site.engine, &scope, &self.loaded.sandbox).await? else {
+        let Some(there) = inspect::sandbox(&*context.engine, &scope, &self.loaded.sandbox).await? else {
             return Ok(Vec::new());
         };
-        let spec = existing::declared(&keeper, &there).await?.map(Arc::new);
+        let spec = inspect::declared(&context.keeper, &there).await?.map(Arc::new);
         let doomed = Teardown {
-            engine: site.engine,
-            keeper,
+            engine: context.engine,
+            keeper: context.keeper,
             events: Events::nowhere(),
             scope,
             name: there.name.parse().unwrap(),
@@ -176,26 +177,26 @@ impl Stage {
     }
 
     /// The sandbox that is up, or another one of that name.
-    pub async fn present(&self, name: Option<&str>) -> ExistingSandbox {
-        let (site, keeper) = self.site().await.unwrap();
+    pub async fn existing(&self, name: Option<&str>) -> ExistingSandbox {
+        let context = self.context().await.unwrap();
         let name = name.map_or_else(|| self.loaded.sandbox.clone(), |name| name.parse().unwrap());
-        let sighting = inspect::sandbox(&*site.engine, &site.scope, &name).await.unwrap();
-        ExistingSandbox::at(site, keeper, sighting.unwrap()).await.unwrap()
+        let observed = inspect::sandbox(&*context.engine, &context.scope, &name).await.unwrap();
+        ExistingSandbox::at(context, observed.unwrap()).await.unwrap()
     }
 
     /// `fork`
     pub async fn fork(&self, from: &ExistingSandbox, name: &str) -> Result<Outcome, SessionError> {
         let id = SandboxId::random();
         let order = from.fork(name.parse().unwrap(), id.clone(), PATIENCE).await?;
-        let session = open::begin(from.site.clone(), from.keeper.clone(), order, false).await?;
+        let session = open::begin(from.context.clone(), order, false).await?;
         from.lend(&id).await?;
         let purpose = Purpose::Detached { lifetime: Lifetime::default() };
         session.run_hearing(stream::pending().boxed(), purpose).await
     }
 
     /// A file of a sandbox's volume.
-    pub fn file(&self, present: &ExistingSandbox, volume: &str, file: &str) -> PathBuf {
-        self.store.join("live").join(present.id.as_str()).join(volume).join(file)
+    pub fn file(&self, existing: &ExistingSandbox, volume: &str, file: &str) -> PathBuf {
+        self.store.join("live").join(existing.id.as_str()).join(volume).join(file)
     }
 
     /// A file next to the spec.
@@ -208,23 +209,22 @@ impl Stage {
         self.store.join("snapshot").join(name)
     }
 
-    async fn site(&self) -> Result<(Context, Keeper), SessionError> {
+    async fn context(&self) -> Result<Context, SessionError> {
         let engine = Arc::clone(&self.client) as Arc<dyn Engine>;
         let keeper = Keeper::by_pipe(&engine, self.pipe.clone()).await?;
-        let site = Context {
+        Ok(Context {
             info: engine.info().await?,
             engine,
             storage: keeper.storage()?,
             storage_container: keeper.storage_container(),
             limiter: Err("no engine, no groups".to_owned()),
-            keeper: keeper.clone(),
+            keeper,
             agent_image: "agent:1".to_owned(),
             scope: Scope::default(),
             subnets: SubnetPool::default(),
             throwaway_seccomp: None,
             events: Events::nowhere(),
-        };
-        Ok((site, keeper))
+        })
     }
 
     /// Simulates that the client's process is killed.

@@ -15,13 +15,16 @@ use std::time::Instant;
 
 use super::build::bake::Missing;
 use super::build::clean_stop::{in_stop_order, with_dependents};
-use super::build::converge::{self, BuildRequest, PreStart, StartRequest};
+use super::build::converge::{self, PreStart, StartRequest};
 use super::build::hooks;
+use super::build::up_report;
 use super::error::SessionError;
 use super::event::Event;
 use super::inspect;
-use super::lifecycle::open::{self, UpOptions};
+use super::lifecycle::open;
 use super::lifecycle::run::{RunningSandbox, SideTask};
+use super::request::UpOptions;
+use crate::session::request::BuildRequest;
 use crate::spec::{self, Loaded, Problems, ServiceName, Spec};
 use files::Files;
 use rules::{Rules, Work};
@@ -71,7 +74,7 @@ impl Watch {
     }
 
     fn tell(&self, event: Event) {
-        self.raised.site.events.emit(event);
+        self.raised.context.events.emit(event);
     }
 
     async fn follow(&mut self) -> notify::Result<()> {
@@ -171,7 +174,7 @@ impl Watch {
         for warning in &loaded.warnings {
             self.tell(Event::Warning { text: warning.to_string(), hint: None });
         }
-        match open::again(&self.raised.site, &loaded, &self.watching.opening, &self.raised.order).await {
+        match open::again(&self.raised.context, &loaded, &self.watching.opening, &self.raised.order).await {
             Ok(order) => {
                 self.change(order, "the spec has changed".to_owned(), Missing::Leave).await;
             }
@@ -224,7 +227,7 @@ impl Watch {
             let Some(service) = spec.services.get(name) else { continue };
             for container in self.containers(name).await {
                 let copied =
-                    sync::copy(&*self.raised.site.engine, service, &container, files, &writable).await;
+                    sync::copy(&*self.raised.context.engine, service, &container, files, &writable).await;
                 if let Err(error) = copied {
                     self.tell_failure(&format!("changed files are not in `{name}`"), &error);
                 }
@@ -243,8 +246,9 @@ impl Watch {
         }
         for (name, command) in &work.run {
             for container in self.containers(name).await {
-                let site = &self.raised.site;
-                let ran = hooks::run_shown(&*site.engine, &site.events, name.as_str(), &container, command);
+                let context = &self.raised.context;
+                let ran =
+                    hooks::run_shown(&*context.engine, &context.events, name.as_str(), &container, command);
                 tokio::select! {
                     ran = ran => if let Err(error) = ran {
                         self.tell_failure("after a change", &error);
@@ -256,11 +260,14 @@ impl Watch {
     }
 
     async fn containers(&self, service: &ServiceName) -> Vec<String> {
-        let seen =
-            inspect::sandbox(&*self.raised.site.engine, &self.raised.site.scope, &self.raised.order.name)
-                .await;
-        let sighting = seen.ok().flatten();
-        let all = sighting.iter().flat_map(|sighting| sighting.containers(service.as_str()));
+        let seen = inspect::sandbox(
+            &*self.raised.context.engine,
+            &self.raised.context.scope,
+            &self.raised.order.name,
+        )
+        .await;
+        let observed = seen.ok().flatten();
+        let all = observed.iter().flat_map(|observed| observed.containers(service.as_str()));
         all.filter(|container| container.state.is_alive()).map(|container| container.name.clone()).collect()
     }
 
@@ -269,13 +276,13 @@ impl Watch {
         let outcome = async {
             let BuildRequest { spec, name, id, patience, .. } = &self.raised.order;
             let which = &with_dependents(spec, which);
-            let site = &self.raised.site;
+            let context = &self.raised.context;
             for group in in_stop_order(which.iter().filter_map(|name| spec.services.get(name)).collect()) {
                 for service in group {
                     for container in self.containers(&service.name).await {
                         let stop = hooks::stop_container(
-                            &*site.engine,
-                            &site.events,
+                            &*context.engine,
+                            &context.events,
                             Some(service),
                             &container,
                             None,
@@ -286,7 +293,7 @@ impl Watch {
             }
             let pre_start = PreStart::Skip;
             let request = StartRequest { spec, name, id, which, pre_start, patience: *patience };
-            converge::start(site, &request, &self.raised.token).await
+            converge::start(context, &request, &self.raised.token).await
         }
         .await;
         self.end(began);
@@ -302,7 +309,8 @@ impl Watch {
         match made {
             Ok(order) if spec_changed => {
                 let told =
-                    converge::tell_up(&self.raised.site, &order, &self.raised.manner, began.elapsed()).await;
+                    up_report::tell_up(&self.raised.context, &order, &self.raised.manner, began.elapsed())
+                        .await;
                 if let Err(error) = told {
                     self.tell_failure(&why, &error);
                 }

@@ -123,7 +123,7 @@ pub(in crate::cli::mcp) async fn fork(server: Server, args: Fork, call: Call) ->
     let origin = ExistingSandbox::of(&target.engine, &scope, target.observed.clone(), events).await?;
     let id = SandboxId::random();
     let order = origin.fork(name.clone(), id.clone(), PATIENCE).await?;
-    let session = open::begin(origin.site.clone(), origin.keeper.clone(), order, false).await?;
+    let session = open::begin(origin.context.clone(), order, false).await?;
     let lent = {
         let _changing = target.held.changing.lock().await;
         origin.lend(&id).await

@@ -11,7 +11,7 @@ use crate::cli::mcp::call::Call;
 use crate::cli::mcp::reply::ToolResult;
 use crate::cli::mcp::server::Server;
 use crate::cli::mcp::untrusted;
-use crate::session::existing;
+use crate::session::inspect;
 use crate::session::readiness::gateway_probe::GatewayProber;
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -42,7 +42,7 @@ pub(in crate::cli::mcp) async fn egress(server: Server, args: Egress, _: Call) -
             format!("{} asked for {}{port} ({} times); {way_out}", key.service, key.target, refusal.count)
         })
         .collect();
-    let spec = existing::declared(target.held.keeper(), &target.observed).await?;
+    let spec = inspect::declared(target.held.keeper(), &target.observed).await?;
     let mut facts = json!({
         "refused": refusals.len(),
         "policy": spec.map(|spec| spec.egress.to_string()),

@@ -15,8 +15,9 @@ use crate::cli::mcp::permissions::SpecRequest;
 use crate::cli::mcp::reply::{ErrorReply, Reply, ToolResult};
 use crate::cli::mcp::server::Server;
 use crate::session::error::SessionError;
-use crate::session::lifecycle::open::{self, UpOptions};
+use crate::session::lifecycle::open;
 use crate::session::lifecycle::run::{Outcome, Session};
+use crate::session::request::UpOptions;
 use crate::spec::{Loaded, SandboxName, Warning};
 
 /// How long a service may take to get ready, in seconds.

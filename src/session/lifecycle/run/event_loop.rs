@@ -14,13 +14,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::visit::LAST_WORDS;
-use super::{Follow, OnFailure, Outcome, Purpose, RunningSandbox, SideTask, build, ended_by};
-use crate::agent::client::{Keeper, KeeperError, Lease};
+use super::{Follow, Outcome, Purpose, RunningSandbox, SideTask, build, ended_by};
+use crate::agent::client::{KeeperError, Lease};
 use crate::agent::protocol::{ExitAction, Lifetime, Notice, Reason};
 use crate::engine::identity;
 use crate::session::build::bake::Missing;
-use crate::session::build::converge::{AttachMode, BuildRequest, Context};
 use crate::session::build::limits;
+use crate::session::build::up_report::AttachMode;
+use crate::session::context::Context;
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
 use crate::session::inspect;
@@ -30,6 +31,7 @@ use crate::session::lifecycle::log_follower::Follower;
 use crate::session::lifecycle::refusals;
 use crate::session::lifecycle::signals;
 use crate::session::lifecycle::teardown::{Teardown, TeardownCause};
+use crate::session::request::{BuildRequest, OnFailure};
 use crate::spec::{SandboxName, Spec};
 
 /// How often to report the use of a visited sandbox.
@@ -46,7 +48,7 @@ pub(crate) enum TaskEvent {
 }
 
 pub(crate) struct Running {
-    pub(crate) site: Context,
+    pub(crate) context: Context,
     pub(crate) order: BuildRequest,
     pub(crate) lease: Option<Lease>,
     pub(crate) deadline: Option<Timestamp>,
@@ -58,7 +60,6 @@ pub(crate) struct Running {
     pub(crate) command: Option<(CancellationToken, JoinHandle<()>)>,
     pub(crate) purpose: Option<Purpose>,
     pub(crate) control: Control,
-    pub(crate) keeper: Keeper,
     /// The current spec: `--watch` may change it.
     pub(crate) spec: watch::Sender<Arc<Spec>>,
     /// Whether the sandbox is being changed.
@@ -248,16 +249,16 @@ impl Running {
     }
 
     fn events(&self) -> &Events {
-        &self.site.events
+        &self.context.events
     }
 
     fn build(&mut self) {
-        let (site, order, keeper) = (self.site.clone(), self.order.clone(), self.keeper.clone());
+        let (context, order) = (self.context.clone(), self.order.clone());
         let missing = if self.existed { Missing::Leave } else { Missing::Bake };
         let (token, sender, manner) = (self.token.clone(), self.sender.clone(), self.manner());
         let (early, name) = (self.early_end(), self.order.name.to_string());
         self.building = Some(tokio::spawn(async move {
-            let told = match build(&site, &keeper, order, missing, &manner, &token).await {
+            let told = match build(&context, order, missing, &manner, &token).await {
                 Ok(()) => TaskEvent::Happened(LoopEvent::Built),
                 Err(SessionError::Cancelled) => return,
                 Err(SessionError::Exited { service, code, .. }) if early.is_some() => {
@@ -280,7 +281,7 @@ impl Running {
         }
         let follower = match logs {
             Follow::Logs(selection) => {
-                let follower = Follower::new(&self.site, &self.order.name, selection.clone());
+                let follower = Follower::new(&self.context, &self.order.name, selection.clone());
                 Some((follower, Arc::clone(&self.order.spec), self.began))
             }
             Follow::Nothing => None,
@@ -290,9 +291,7 @@ impl Running {
 
     fn listener(&self) -> Listener {
         Listener {
-            engine: Arc::clone(&self.site.engine),
-            keeper: self.keeper.clone(),
-            events: self.site.events.clone(),
+            context: self.context.clone(),
             id: self.order.id.clone(),
             changing: Arc::clone(&self.changing),
             spec: self.spec.subscribe(),
@@ -308,8 +307,8 @@ impl Running {
             self.use_on();
         }
         if !matches!(manner, AttachMode::Detached(_)) {
-            let (site, name) = (&self.site, &self.order.name);
-            refusals::follow(&site.engine, &site.events, name, self.began, &self.token);
+            let (context, name) = (&self.context, &self.order.name);
+            refusals::follow(&context.engine, &context.events, name, self.began, &self.token);
         }
         match self.purpose.take() {
             Some(Purpose::Detached { lifetime }) => {
@@ -321,7 +320,7 @@ impl Running {
             Some(Purpose::Attached { logs, ends_with, stop_timeout, beside }) => {
                 self.stop_timeout = stop_timeout;
                 if let Follow::Logs(selection) = logs {
-                    let mut new = Follower::new(&self.site, &self.order.name, selection);
+                    let mut new = Follower::new(&self.context, &self.order.name, selection);
                     new.look(&self.order.spec, Some(self.began)).await?;
                     self.follower = Some(new);
                 }
@@ -379,8 +378,7 @@ impl Running {
 
     fn run_beside(&mut self, beside: SideTask, manner: AttachMode) {
         let raised = RunningSandbox {
-            site: self.site.clone(),
-            keeper: self.keeper.clone(),
+            context: self.context.clone(),
             order: self.order.clone(),
             deadline: self.deadline,
             manner,
@@ -398,7 +396,8 @@ impl Running {
         if lifetime.idle.is_some() || lifetime.ttl.is_some() {
             return;
         }
-        let (keeper, name, token) = (self.keeper.clone(), self.order.name.clone(), self.token.clone());
+        let (keeper, name, token) =
+            (self.context.keeper.clone(), self.order.name.clone(), self.token.clone());
         tokio::spawn(async move {
             let mut again = tokio::time::interval(VISITED);
             while token.run_until_cancelled(again.tick()).await.is_some() {
@@ -413,7 +412,7 @@ impl Running {
         self.token.cancel();
         let (building, lease) = (self.building.take(), self.lease.take());
         let changing = self.purpose.is_some();
-        let (events, name) = (self.site.events.clone(), self.order.name.clone());
+        let (events, name) = (self.context.events.clone(), self.order.name.clone());
         let sender = self.sender.clone();
         tokio::spawn(async move {
             if let Some(building) = building {
@@ -470,10 +469,10 @@ impl Running {
 
     fn doomed(&self) -> Teardown {
         Teardown {
-            engine: Arc::clone(&self.site.engine),
-            keeper: self.keeper.clone(),
-            events: self.site.events.clone(),
-            scope: self.site.scope.clone(),
+            engine: Arc::clone(&self.context.engine),
+            keeper: self.context.keeper.clone(),
+            events: self.context.events.clone(),
+            scope: self.context.scope.clone(),
             name: self.order.name.clone(),
             id: self.order.id.clone(),
             spec: Some(Arc::clone(&self.spec.borrow())),

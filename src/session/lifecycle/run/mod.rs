@@ -26,10 +26,14 @@ use crate::agent::client::{Keeper, Lease};
 use crate::agent::protocol::{Lifetime, Reason};
 use crate::plan::Age;
 use crate::session::build::bake::{self, Missing};
-use crate::session::build::converge::{self, AttachMode, BuildRequest, Context};
+use crate::session::build::converge;
+use crate::session::build::up_report::{self, AttachMode};
+use crate::session::context::Context;
 use crate::session::data::from_snapshot;
 use crate::session::data::secret_store;
 use crate::session::error::SessionError;
+use crate::session::request::BuildRequest;
+use crate::session::request::OnFailure;
 use crate::spec::{SandboxName, Spec};
 use event_loop::Running;
 pub use visit::visit;
@@ -71,9 +75,7 @@ pub type SideTask = Box<dyn FnOnce(RunningSandbox) -> BoxFuture<'static, ()> + S
 /// A running sandbox, as the tasks of its session get it.
 pub struct RunningSandbox {
     /// The engine, the storage and the settings.
-    pub site: Context,
-    /// The connection to the keeper.
-    pub keeper: Keeper,
+    pub context: Context,
     /// The build request that was executed.
     pub order: BuildRequest,
     /// When it ends at the latest.
@@ -114,11 +116,9 @@ pub enum Outcome {
 /// A session that is about to start.
 pub struct Session {
     /// The engine, the storage and the settings.
-    pub site: Context,
+    pub context: Context,
     /// The build request to execute.
     pub order: BuildRequest,
-    /// The connection to the keeper.
-    pub keeper: Keeper,
     /// The lease on the sandbox.
     pub lease: Lease,
     /// When it ends at the latest. `None` if the sandbox existed before, since then only its keeper knows.
@@ -129,16 +129,6 @@ pub struct Session {
     pub on_failure: OnFailure,
     /// Where artifacts and logs are copied to, if not to a folder beside the spec.
     pub artifacts: Option<PathBuf>,
-}
-
-/// What to do with a sandbox that cannot be built.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnFailure {
-    /// Destroy what exists so far.
-    #[default]
-    Destroy,
-    /// Detach from what exists so far, for inspection.
-    Keep,
 }
 
 impl RunningSandbox {
@@ -154,7 +144,7 @@ impl RunningSandbox {
         self.order = BuildRequest { rebuild: BTreeSet::new(), ..order.clone() };
         self.spec.send_replace(Arc::clone(&order.spec));
         self.changing.store(true, Ordering::Relaxed);
-        let made = make(&self.site, &self.keeper, order, missing, &self.token).await;
+        let made = make(&self.context, order, missing, &self.token).await;
         self.changing.store(false, Ordering::Relaxed);
         made
     }
@@ -182,10 +172,9 @@ impl Session {
         let (sender, happenings) = mpsc::unbounded_channel();
         let (exits, hears) = mpsc::unbounded_channel();
         let running = Running {
-            keeper: self.keeper,
             spec: watch::channel(Arc::clone(&self.order.spec)).0,
             changing: Arc::default(),
-            site: self.site,
+            context: self.context,
             order: self.order,
             lease: Some(self.lease),
             deadline: self.deadline,
@@ -210,36 +199,34 @@ impl Session {
 }
 
 async fn build(
-    site: &Context,
-    keeper: &Keeper,
+    context: &Context,
     order: BuildRequest,
     missing: Missing,
     manner: &AttachMode,
     token: &CancellationToken,
 ) -> Result<(), SessionError> {
     let began = Instant::now();
-    let order = make(site, keeper, order, missing, token).await?;
-    converge::tell_up(site, &order, manner, began.elapsed()).await
+    let order = make(context, order, missing, token).await?;
+    up_report::tell_up(context, &order, manner, began.elapsed()).await
 }
 
 /// Executes the build request: images, data, then the sandbox. Returns the request with its data sources. Reports use
 /// all the while, so that the sandbox does not expire as idle.
 pub(crate) async fn make(
-    site: &Context,
-    keeper: &Keeper,
+    context: &Context,
     order: BuildRequest,
     missing: Missing,
     token: &CancellationToken,
 ) -> Result<BuildRequest, SessionError> {
     let (name, idle) = (order.name.clone(), order.spec.lifetime.idle);
     tokio::select! {
-        made = make_all(site, keeper, order, missing, token) => {
+        made = make_all(context, order, missing, token) => {
             if idle.is_some() {
-                keeper.touch(&name).await?;
+                context.keeper.touch(&name).await?;
             }
             made
         }
-        never = use_on(keeper, &name, idle) => match never {},
+        never = use_on(&context.keeper, &name, idle) => match never {},
     }
 }
 
@@ -255,21 +242,21 @@ async fn use_on(keeper: &Keeper, name: &SandboxName, idle: Option<Duration>) -> 
 }
 
 async fn make_all(
-    site: &Context,
-    keeper: &Keeper,
+    context: &Context,
     mut order: BuildRequest,
     missing: Missing,
     token: &CancellationToken,
 ) -> Result<BuildRequest, SessionError> {
-    from_snapshot::tell_missing(site, &order).await?;
-    let images = converge::images(site, &order.spec, &order.rebuild, token).await?;
-    from_snapshot::check_images(site, &order).await?;
-    bake::provide(site, keeper, &mut order, &images, missing, token).await?;
+    from_snapshot::tell_missing(context, &order).await?;
+    let images = converge::images(context, &order.spec, &order.rebuild, token).await?;
+    from_snapshot::check_images(context, &order).await?;
+    bake::provide(context, &mut order, &images, missing, token).await?;
     if order.age == Age::Standing {
         // The data exists, and so do the secrets that it was made with.
-        order.values = Arc::new(order.values.keeping(&secret_store::kept(&*site.storage, &order.id).await?));
+        order.values =
+            Arc::new(order.values.keeping(&secret_store::kept(&*context.storage, &order.id).await?));
     }
-    converge::raise(site, &order, token).await?;
+    converge::raise(context, &order, token).await?;
     Ok(order)
 }
 
