@@ -63,6 +63,7 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
 
 use support::options::LeadingOptions;
 use support::{build_options, change, command, complete, compose, consent, context, failure, help, moment};
@@ -257,6 +258,11 @@ impl Verb {
     }
 }
 
+/// The command line with the completion of `--name`, whose values come from the engine.
+fn completed_command() -> clap::Command {
+    Cli::command().mut_arg("name", |name| name.add(ArgValueCandidates::new(complete::sandboxes)))
+}
+
 /// Parses the command line, runs the verb and reports failures.
 pub fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -264,7 +270,7 @@ pub fn main() -> ExitCode {
         return crate::agent::run(&arguments[2..]);
     }
     // A request for completions is answered here and exits.
-    clap_complete::CompleteEnv::with_factory(Cli::command).var(completions::VARIABLE).complete();
+    clap_complete::CompleteEnv::with_factory(completed_command).var(completions::VARIABLE).complete();
     let arguments = help::asked(arguments);
     let parsed =
         help::command().try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
@@ -274,11 +280,11 @@ pub fn main() -> ExitCode {
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failure::report(&cli.globals, &Failure::from(error)).into(),
+        Err(error) => return failure::report(cli.globals.failure_format(), &Failure::from(error)).into(),
     };
     let globals = match cli.globals.clone().or_environment() {
         Ok(globals) => globals,
-        Err(error) => return failure::report(&cli.globals, &error).into(),
+        Err(error) => return failure::report(cli.globals.failure_format(), &error).into(),
     };
     crate::report::style::set_colours(cli.leading.ansi.into());
     let context = Context::new(globals, cli.leading.spec.clone());
@@ -287,6 +293,6 @@ pub fn main() -> ExitCode {
     runtime.shutdown_background();
     match outcome {
         Ok(exit) => exit.into(),
-        Err(error) => failure::report(&cli.globals, &error).into(),
+        Err(error) => failure::report(cli.globals.failure_format(), &error).into(),
     }
 }

@@ -154,6 +154,18 @@ impl Manifest {
         (manifest.format <= FORMAT).then_some(manifest)
     }
 
+    /// Adds the values of generated secrets.
+    #[must_use]
+    pub fn with_secrets(self, values: BTreeMap<String, String>) -> Self {
+        let secrets = values.into_iter().map(|(name, value)| (name, KeptSecret::new(value))).collect();
+        Self { secrets, ..self }
+    }
+
+    /// The values of the generated secrets that are stored with the data.
+    pub fn secret_values(&self) -> BTreeMap<String, String> {
+        self.secrets.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
+    }
+
     /// Serializes the manifest for the storage.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Observed;
 use super::subnet::SubnetPool;
-use super::volume::VolumeSource;
+use super::volume_source::VolumeSource;
 use crate::engine::identity as label;
 use crate::engine::identity::{Role, SandboxId, Scope};
 use crate::spec::{Limits, SandboxName, ServiceName, Spec};

@@ -15,6 +15,7 @@ mod network;
 mod observed;
 mod op;
 mod planner;
+mod port_binding;
 mod published_ports;
 mod readiness;
 mod secret_files;
@@ -23,6 +24,7 @@ mod subnet;
 #[cfg(test)]
 mod tests;
 mod volume;
+mod volume_source;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -32,9 +34,8 @@ use serde::{Deserialize, Serialize};
 pub use crate::plan::desired_state::{Age, AnonymousVolumes, DesiredState, Seeding};
 pub use crate::plan::divided_limits::{Share, Sharing, shares};
 pub use crate::plan::planner::in_order;
-pub use crate::plan::published_ports::{
-    PortBinding, PublishedService, bindings, published, recall, wished_ports,
-};
+pub use crate::plan::port_binding::{PortBinding, PublishedService};
+pub use crate::plan::published_ports::{bindings, published, recall, wished_ports};
 pub use crate::plan::readiness::is_optional;
 pub use crate::plan::secret_files::{FOLDER as SECRETS_FOLDER, held, held_path};
 pub use fingerprint::fingerprint;
@@ -43,7 +44,8 @@ pub use observed::{ExistingContainer, ExistingGateway, ExistingNetwork, Observed
 pub use op::{FileSource, GrantedFile, Handover, Op, Until};
 pub use start::{plan_start, pre_starts};
 pub use subnet::{InvalidRange, Subnet, SubnetPool};
-pub use volume::{VolumeSource, Volumes, volumes_of};
+pub use volume::{Volumes, volumes_of};
+pub use volume_source::VolumeSource;
 
 use crate::spec::ServiceName;
 

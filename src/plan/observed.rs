@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use super::published_ports::PortBinding;
+use super::port_binding::PortBinding;
 use super::subnet::Subnet;
 use crate::engine::{Image, Port};
 use crate::spec::{Limits, NetworkName, ServiceName};

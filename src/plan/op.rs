@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::volume::VolumeSource;
+use super::volume_source::VolumeSource;
 use super::{Phase, divided_limits};
 use crate::engine::identity::SandboxId;
 use crate::engine::{Attachment, BuildImage, CreateContainer, CreateNetwork, CreateVolume, PullImage};

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::canonical;
+use super::capabilities::is_harmless;
 use super::find;
 use super::hints;
+use super::host_access::HostAccessPath;
 use super::host_paths::{self, HostPath};
 use super::model::{
     At, ConfigSource, Mount, MountKind, NetworkMode, SecretSource, Service, Spec, SpecOrigin,
@@ -15,15 +17,6 @@ use super::planted;
 use super::problem::{Problem, ProblemKind, Problems};
 use super::request::HostAccess;
 use super::security_opt;
-
-/// One form of host access in a spec.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct HostAccessPath {
-    pub at: At,
-    pub message: String,
-    /// The service and its key, if it is a single key.
-    pub key: Option<(String, &'static str)>,
-}
 
 /// Runtimes that isolate at least as well as the engine's default.
 const RUNTIMES: [&str; 6] = ["runc", "crun", "io.containerd.runc.v2", "runsc", "kata", "kata-runtime"];
@@ -67,29 +60,6 @@ struct Guard {
     origin: SpecOrigin,
     found: Vec<HostAccessPath>,
 }
-
-/// Capabilities that do not reach beyond a container: the engine's defaults without `NET_RAW`, and a few that
-/// databases and debuggers need.
-const HARMLESS: [&str; 18] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "LEASE",
-    "SYS_NICE",
-    "SYS_PTRACE",
-];
 
 impl Guard {
     fn push(&mut self, at: &At, message: String) {
@@ -359,12 +329,6 @@ fn namespaces(service: &Service) -> Vec<(&'static str, String)> {
             _ => (key, format!("`{key}: {mode}`, a namespace that is not the sandbox's")),
         })
         .collect()
-}
-
-/// Whether a capability, with or without `CAP_`, does not reach beyond a container.
-pub(super) fn is_harmless(capability: &str) -> bool {
-    let name = capability.to_ascii_uppercase();
-    HARMLESS.contains(&name.strip_prefix("CAP_").unwrap_or(&name))
 }
 
 /// The folder of a layer cache on the host: `type=local,dest=PATH`.

@@ -1,7 +1,7 @@
 //! Finds ways out of a sandbox that bypass its gateway and so the egress policy: traffic of the engine itself, and
 //! options that change the isolation of its networks. The [`guard`](super::guard()) rejects them.
 
-use super::guard::HostAccessPath;
+use super::host_access::HostAccessPath;
 use super::model::{Network, Service, Spec};
 
 /// Log drivers that store output on the engine's host.

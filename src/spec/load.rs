@@ -14,7 +14,7 @@ use super::diagnostics::Log;
 use super::find;
 use super::guard;
 use super::interpolate::interpolate;
-use super::model::{At, ProjectName, SandboxName, Spec};
+use super::model::{At, ProjectName, SandboxName, SecretName, SecretSource, Spec};
 use super::mount_forms;
 use super::node::{Node, Span};
 use super::placeholders::Placeholders;
@@ -340,6 +340,19 @@ fn refuse_access(log: &Log, request: &LoadRequest, at: &At, message: String) {
         (HostAccess::Refused, Refusals::Fail) => {
             let problem = Problem::new(ProblemKind::HostAccess, message).hint(guard::WAY_OUT);
             log.push(problem.at(log.place_of(at)));
+        }
+    }
+}
+
+impl Loaded {
+    /// The value of a secret whose source is the environment. `None` for other sources, and if the variable is not
+    /// set.
+    pub fn secret_from_environment(&self, secret: &SecretName) -> Option<secrecy::SecretString> {
+        match &self.spec.secrets.get(secret)?.source {
+            SecretSource::Environment(name) => {
+                self.variables.of_secret(secret, name).map(secrecy::SecretString::from)
+            }
+            SecretSource::File(_) | SecretSource::Generate(_) | SecretSource::External => None,
         }
     }
 }

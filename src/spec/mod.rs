@@ -10,8 +10,8 @@
 mod assemble;
 mod boundary;
 mod bounds;
-mod build_check;
 mod canonical;
+mod capabilities;
 mod check;
 mod container_settings;
 mod diagnostics;
@@ -21,6 +21,7 @@ mod guard;
 #[cfg(test)]
 mod guard_matrix;
 mod hints;
+mod host_access;
 mod host_paths;
 mod interpolate;
 mod load;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
-use super::model::{ConfigName, SandboxName, SecretName, SecretSource, Spec, SpecOrigin};
+use super::model::{ConfigName, SandboxName, SecretName, Spec, SpecOrigin};
 use super::problem::Warning;
 use super::scope::ScopedValues;
 
@@ -125,18 +125,5 @@ impl Variables {
 impl fmt::Debug for Variables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.by_name.keys()).finish()
-    }
-}
-
-impl Loaded {
-    /// The value of a secret whose source is the environment. `None` for other sources, and if the variable is not
-    /// set.
-    pub fn secret_from_environment(&self, secret: &SecretName) -> Option<secrecy::SecretString> {
-        match &self.spec.secrets.get(secret)?.source {
-            SecretSource::Environment(name) => {
-                self.variables.of_secret(secret, name).map(secrecy::SecretString::from)
-            }
-            SecretSource::File(_) | SecretSource::Generate(_) | SecretSource::External => None,
-        }
     }
 }

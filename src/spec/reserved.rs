@@ -1,6 +1,6 @@
 //! Rejects names that are reserved for sandbox itself in specs, builds and archives.
 
-use super::guard::HostAccessPath;
+use super::host_access::HostAccessPath;
 use super::model::{At, Build, ImageSource, MountKind, Service, Spec};
 
 /// The prefix of sandbox's own label keys.

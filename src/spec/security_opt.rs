@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::guard::is_harmless;
+use super::capabilities::is_harmless;
 use super::model::Spec;
 use super::seccomp::{self, Weakness};
 

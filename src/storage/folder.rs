@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::local::{Backend, prepare_shelves};
-use super::open::store_folder;
+use super::path::store_folder;
 use super::space::HostSpace;
 use super::tree::{self, Cloning, Counter};
 use super::{Result, SetSize, StorageError, StorageKind, VolumeOptions};

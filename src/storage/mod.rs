@@ -27,8 +27,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::storage::error::StorageError;
 pub use crate::storage::local::Local;
-pub use crate::storage::open::{Probe, Settings, open_local, reflink_works, store_folder};
-pub use crate::storage::path::{BadName, Namespace, SetName, SetPath, VolumeName, VolumePath};
+pub use crate::storage::open::{Probe, Settings, open_local, reflink_works};
+pub use crate::storage::path::{BadName, Namespace, SetName, SetPath, VolumeName, VolumePath, store_folder};
 pub use crate::storage::request::{RemoteStorage, Reply, Request, Transport, perform};
 
 /// Result of a storage operation.

@@ -48,14 +48,6 @@ pub fn open_local(root: &Path, host_root: &Path, settings: &Settings) -> Result<
     Ok((local, Probe { kind: StorageKind::Copy, refused }))
 }
 
-/// The folder below the root that contains the namespaces of a kind of storage.
-pub fn store_folder(root: &Path, kind: StorageKind) -> PathBuf {
-    root.join(match kind {
-        StorageKind::Pool => "pool",
-        StorageKind::Reflink | StorageKind::Copy => "store",
-    })
-}
-
 /// Whether a later attempt to attach the pool may succeed, because the failure was not a missing permission.
 fn is_attachable(error: &StorageError) -> bool {
     let denied = ["Operation not permitted", "Permission denied", "No such device"];

@@ -1,10 +1,12 @@
 //! Names and paths of stored sets and volumes. Every part is validated, so that a path cannot leave the root.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::StorageKind;
 
 /// The four namespaces below the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -187,6 +189,14 @@ impl fmt::Display for VolumePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.set, self.volume)
     }
+}
+
+/// The folder below the root that contains the namespaces of a kind of storage.
+pub fn store_folder(root: &Path, kind: StorageKind) -> PathBuf {
+    root.join(match kind {
+        StorageKind::Pool => "pool",
+        StorageKind::Reflink | StorageKind::Copy => "store",
+    })
 }
 
 #[cfg(test)]

@@ -14,28 +14,24 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 mod cleanup;
 mod connection;
-mod container;
 mod error;
 mod in_container;
 #[cfg(test)]
 mod in_memory;
 mod lease;
 mod options;
-mod process;
 mod start;
 mod storage_server;
 mod wire;
 
 pub use cleanup::{keeper_state, remove_everything, sweep_expired};
-pub use container::ENGINE_SOCKET;
 pub use error::{KeeperError, in_full};
 pub use in_container::storage_inside;
 #[cfg(test)]
 pub use in_memory::ByPipe;
 pub use lease::Lease;
 pub use options::{KeeperPlacement, Limiting, Options};
-pub use process::lock_beside;
-pub use start::{SOCKET, VOLUME};
+pub use start::{ENGINE_SOCKET, SOCKET, VOLUME, lock_beside};
 pub use storage_server::StorageServer;
 #[cfg(test)]
 pub use wire::Wire;

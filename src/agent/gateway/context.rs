@@ -4,13 +4,22 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::config::GatewayConfig;
 use super::directory::{ServiceDirectory, Shared};
-use super::outbound::Answers;
+use super::dns_cache::DnsCache;
 use super::policy::Policy;
 use super::stats::{GatewayStats, RefusalKey, RefusalKind};
 
 /// The engine's own resolver, in every container on a user-defined network.
 pub const ENGINE_RESOLVER: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11)), 53);
+
+/// A connection that was accepted.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The service's address.
+    pub from: SocketAddr,
+    /// The port that it was made to.
+    pub port: u16,
+}
 
 /// The state of a running gateway.
 #[derive(Debug)]
@@ -24,7 +33,7 @@ pub struct Serving {
     /// The statistics.
     pub ledger: Shared<GatewayStats>,
     /// The proxy's cache of outside names.
-    pub answers: Shared<Answers>,
+    pub answers: Shared<DnsCache>,
 }
 
 /// An open connection; dropping it counts its end.

@@ -17,10 +17,9 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
-use super::context::Serving;
+use super::context::{Caller, Serving};
 use super::outbound::{self, Wanted};
 use super::stats::RefusalKind;
-use super::tcp_proxy::Caller;
 
 type Body = BoxBody<Bytes, hyper::Error>;
 

@@ -56,6 +56,7 @@ mod context;
 pub mod control;
 mod dial;
 mod directory;
+mod dns_cache;
 mod forward;
 mod http_proxy;
 mod lookup;

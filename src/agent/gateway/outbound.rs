@@ -1,7 +1,6 @@
 //! Connects to listed names: the gateway resolves them itself and never connects to internal addresses.
 
 use std::{
-    collections::HashMap,
     io,
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
@@ -19,10 +18,6 @@ use crate::agent::host_firewall::edge::LET_OUT;
 
 /// How long to wait for one address to accept.
 const CONNECT_FOR: Duration = Duration::from_secs(10);
-/// The longest time, in seconds, that an answer is cached, whatever its TTL.
-const MOST_TTL: u32 = 60;
-/// The most names in the cache.
-const MOST_NAMES: usize = 256;
 
 /// An outbound connection that a service asks for.
 #[derive(Debug, Clone, Copy)]
@@ -35,25 +30,6 @@ pub struct Wanted<'a> {
     pub port: u16,
     /// The kind of request, for the statistics.
     pub kind: RefusalKind,
-}
-
-/// The cache of DNS answers.
-#[derive(Debug, Default)]
-pub struct Answers(HashMap<String, (Instant, Vec<Ipv4Addr>)>);
-
-impl Answers {
-    fn get(&self, name: &str, now: Instant) -> Option<Vec<Ipv4Addr>> {
-        self.0.get(name).filter(|(until, _)| *until > now).map(|(_, addresses)| addresses.clone())
-    }
-
-    fn put(&mut self, name: &str, answers: &[Resolved], now: Instant) {
-        if self.0.len() >= MOST_NAMES {
-            self.0.clear();
-        }
-        let ttl = answers.iter().map(|answer| answer.ttl).min().unwrap_or(0).min(MOST_TTL);
-        let addresses = answers.iter().map(|answer| answer.address).collect();
-        self.0.insert(name.to_owned(), (now + Duration::from_secs(ttl.into()), addresses));
-    }
 }
 
 /// Connects to a listed name, at an address that the policy permits. Internal addresses are counted as refused.

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::client_hello::{self, Hello};
-use super::context::Serving;
+use super::context::{Caller, Serving};
 use super::forward::listen;
 use super::http_proxy;
 use super::outbound::{self, Wanted};
@@ -31,15 +31,6 @@ const SILENT_FOR: Duration = Duration::from_millis(200);
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// Stands in for the name in statistics if a connection states none.
 const NAMELESS: &str = "(no name)";
-
-/// A connection that was accepted.
-#[derive(Debug, Clone, Copy)]
-pub struct Caller {
-    /// The service's address.
-    pub from: SocketAddr,
-    /// The port that it was made to.
-    pub port: u16,
-}
 
 /// Starts to listen for connections to listed names.
 pub fn serve(serving: &Arc<Serving>, ours: Ipv4Addr, port: u16) -> io::Result<()> {

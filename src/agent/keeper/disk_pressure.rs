@@ -98,7 +98,7 @@ impl PressureRelief {
             PoolRecovery::Mend => self.mend(strain).await,
         }
         if *strain != before
-            && let Err(error) = self.store.save_strain(strain)
+            && let Err(error) = self.store.save_disk_pressure(strain)
         {
             tracing::warn!(%error, "cannot keep what has to be thawed");
         }

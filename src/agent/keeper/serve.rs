@@ -195,7 +195,7 @@ pub(super) struct Serving {
 impl Serving {
     pub(super) fn new(parts: Parts, clock: Clock, events: mpsc::Sender<Event>) -> Self {
         let now = clock.now();
-        let strain = Arc::new(Mutex::new(parts.store.strain()));
+        let strain = Arc::new(Mutex::new(parts.store.disk_pressure()));
         let build = parts.greeting.build.clone();
         Self {
             home: parts.home,

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::disk_pressure::DiskPressure;
 use super::state::{Remembered, StoredSandbox};
 use crate::agent::protocol::{Declared, Leftovers, Record};
 use crate::engine::identity::{SandboxId, SandboxName};
@@ -66,13 +67,13 @@ impl Store {
     }
 
     /// Writes what was done about disk pressure and has to be undone.
-    pub fn save_strain(&self, strain: &DiskPressure) -> io::Result<()> {
+    pub fn save_disk_pressure(&self, strain: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_vec(strain).map_err(io::Error::other)?;
         replace(&self.root.join("strain.json"), &text)
     }
 
     /// Reads what the previous keeper did about disk pressure. A damaged file counts as missing.
-    pub fn strain(&self) -> DiskPressure {
+    pub fn disk_pressure<T: DeserializeOwned + Default>(&self) -> T {
         let text = fs::read(self.root.join("strain.json")).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }

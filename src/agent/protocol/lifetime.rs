@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::request::{millis, opt_millis};
+use super::millis;
 
 /// How long a detached sandbox without a fixed deadline may be unused.
 pub const UNUSED: Duration = Duration::from_hours(4);
@@ -17,7 +17,7 @@ pub struct Lifetime {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// How long it may be idle.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "opt_millis")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "millis::optional")]
     pub idle: Option<Duration>,
     /// Idleness does not end the sandbox before this time: `sandbox extend` promised so.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@
 
 mod declared;
 mod lifetime;
+pub(crate) mod millis;
 mod record;
 mod reply;
 mod request;

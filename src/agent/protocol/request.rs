@@ -196,7 +196,7 @@ pub struct LeaseRequest {
     /// Its instance id.
     pub sandbox: SandboxId,
     /// How long the sandbox survives the loss of the lease.
-    #[serde(with = "millis")]
+    #[serde(with = "super::millis")]
     pub grace: Duration,
     /// What ends the sandbox even while the lease is held.
     #[serde(default)]
@@ -211,35 +211,4 @@ pub struct LeaseRequest {
     /// The client's number: only the same client may resume its lease on another connection.
     #[serde(default)]
     pub client: u64,
-}
-
-/// A duration as whole milliseconds.
-pub(super) mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        u64::deserialize(from).map(Duration::from_millis)
-    }
-}
-
-/// A duration as whole milliseconds, or nothing.
-pub(super) mod opt_millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[expect(clippy::ref_option, reason = "the signature is serde's")]
-    pub fn serialize<S: Serializer>(duration: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
-        duration.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)).serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-        Ok(Option::<u64>::deserialize(from)?.map(Duration::from_millis))
-    }
 }

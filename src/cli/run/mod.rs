@@ -131,7 +131,7 @@ fn exit_unless(written: Result<(), Failure>, exit: Exit, context: &Context) -> R
         Ok(()) => Ok(exit),
         Err(failure) if exit.code() == 0 => Err(failure),
         Err(failure) => {
-            super::failure::report(&context.globals, &failure);
+            super::failure::report(context.globals.failure_format(), &failure);
             Ok(exit)
         }
     }
@@ -243,7 +243,7 @@ pub(super) fn finish(outcome: Result<Outcome, Failure>, context: &Context) -> Re
         Ok(Outcome::Ended(reason)) => Ok(Exit::of_signal(reason).unwrap_or(Exit::Command(OURS))),
         Ok(Outcome::LeftUp) => Ok(Exit::Command(OURS)),
         Err(failure @ Failure::Session(_)) => {
-            super::failure::report(&context.globals, &failure);
+            super::failure::report(context.globals.failure_format(), &failure);
             Ok(Exit::Command(OURS))
         }
         Err(failure) => Err(failure),

@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::failure::{self, Failure};
-use super::options::Globals;
+use super::failure::{self, Failure, FailureFormat};
 use crate::spec;
 
 /// Verbs of Compose and similar tools, and the equivalent here.
@@ -83,7 +82,7 @@ const RUN: &str = "`sandbox exec SERVICE CMD` runs a command in a service that i
 /// Prints a usage error: with our own hint for Compose's verbs and options, else as clap does.
 pub fn of_usage(error: &clap::Error, arguments: &[String]) -> ExitCode {
     match translated(error, arguments) {
-        Some(failure) => failure::report(&Globals::default(), &failure).into(),
+        Some(failure) => failure::report(FailureFormat::Text, &failure).into(),
         None => failure::of_usage(error),
     }
 }

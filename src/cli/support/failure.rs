@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{Exit, Globals};
+use super::Exit;
 use crate::agent::client::KeeperError;
 use crate::engine::{EngineError, ErrorKind};
 use crate::report::{self, Output};
@@ -125,15 +125,24 @@ pub(in crate::cli) fn of_session(error: &SessionError) -> Exit {
     }
 }
 
+/// The form in which a failure is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
 /// Prints a failure on standard error and returns the exit code.
-pub(in crate::cli) fn report(globals: &Globals, failure: &Failure) -> Exit {
+pub(in crate::cli) fn report(format: FailureFormat, failure: &Failure) -> Exit {
     let mut output = Output::stderr();
     let look = output.look();
     let exit = failure.exit();
     if exit == Exit::Interrupted {
         return exit;
     }
-    if globals.json || globals.progress == super::options::Progress::Json {
+    if format == FailureFormat::Json {
         let json = match failure {
             Failure::Spec(problems) => serde_json::to_value(problems).unwrap_or_default(),
             other => report::error::json(other, other.hint().as_deref()),

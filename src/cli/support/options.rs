@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use clap_complete::engine::ArgValueCandidates;
 
-use super::Failure;
+use super::failure::{Failure, FailureFormat};
 use crate::report;
 use crate::spec::SandboxName;
 
@@ -13,8 +12,14 @@ use crate::spec::SandboxName;
 #[derive(Debug, Clone, Default, Args)]
 pub struct Globals {
     /// Sandbox to act on (default: `SANDBOX_NAME`, else that of the directory)
-    #[arg(long, short = 'n', global = true, value_name = "NAME", visible_short_alias = 'p',
-          visible_alias = "project-name", add = ArgValueCandidates::new(super::complete::sandboxes))]
+    #[arg(
+        long,
+        short = 'n',
+        global = true,
+        value_name = "NAME",
+        visible_short_alias = 'p',
+        visible_alias = "project-name"
+    )]
     pub name: Option<SandboxName>,
     /// How progress is shown
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "HOW")]
@@ -25,6 +30,11 @@ pub struct Globals {
 }
 
 impl Globals {
+    /// How failures are printed.
+    pub(in crate::cli) fn failure_format(&self) -> FailureFormat {
+        if self.json || self.progress == Progress::Json { FailureFormat::Json } else { FailureFormat::Text }
+    }
+
     /// These options, completed from environment variables where the command line does not set them. Empty variables
     /// are ignored.
     ///

@@ -33,10 +33,11 @@ use crate::storage::VolumeName;
 use crate::storage::tree::TreeError;
 
 pub use images::Archived;
-pub use read::{Import, Imported};
+pub use read::Import;
 pub use store::{
     ArchiveStore, ImportSummary, UserValues, export_set, import_set, manifest_of, user_variables,
 };
+pub use unpack::Imported;
 pub use write::{Exported, Packing, export};
 
 /// File name extension of a snapshot file.

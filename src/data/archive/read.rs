@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::block::{Member, PackedCount, TarReader};
 use super::read_ahead::ReadAhead;
-use super::unpack::Unpacking;
+use super::unpack::{Imported, Unpacking};
 use super::{
     Announced, ArchiveError, CHECKSUMS, Checksums, Head, IMAGES, Limits, MANIFEST, MAX_MANIFEST, VOLUMES,
     checksum_of, printable,
@@ -27,15 +27,6 @@ pub struct Import<'a> {
     /// The manifest's checksum.
     manifest: String,
     limits: Limits,
-}
-
-/// Amounts that were read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Imported {
-    /// Entries of all volumes.
-    pub entries: u64,
-    /// Bytes of their data.
-    pub bytes: u64,
 }
 
 impl Import<'static> {

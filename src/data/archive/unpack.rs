@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::block::{Kind, Member, TarReader};
 use super::buffer_pool::PORTION;
 use super::sparse_map::read_map;
-use super::{Announced, ArchiveError, Imported, VOLUMES, leaves, printable};
+use super::{Announced, ArchiveError, VOLUMES, leaves, printable};
 use crate::storage::VolumeName;
 use crate::storage::tree::{Counter, MAX_DEPTH, TreeError, is_refusable, set_xattr};
 
@@ -28,6 +28,15 @@ struct Open {
     fd: OwnedFd,
     member: Member,
     name: CString,
+}
+
+/// Amounts that were read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Entries of all volumes.
+    pub entries: u64,
+    /// Bytes of their data.
+    pub bytes: u64,
 }
 
 /// A volume that is being unpacked.

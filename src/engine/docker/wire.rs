@@ -246,11 +246,6 @@ fn refusal(body: &[u8], status: StatusCode) -> String {
     }
 }
 
-/// A connection of any kind.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
 /// Percent-encodes a query value.
 pub(super) fn escape(text: &str) -> String {
     use std::fmt::Write;

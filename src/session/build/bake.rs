@@ -16,7 +16,7 @@ use super::initdb;
 use super::observe::{self, Images};
 use crate::agent::protocol::{LeaseRequest, Lifetime, Reason};
 use crate::data::baseline::{self, BakeSet};
-use crate::data::manifest::{ImageIdentity, KeptSecret, Manifest};
+use crate::data::manifest::{ImageIdentity, Manifest};
 use crate::data::seed::{self, Inputs};
 use crate::data::snapshot;
 use crate::engine::identity::{self, Role, SandboxId};
@@ -24,7 +24,6 @@ use crate::engine::{Filter, Image};
 use crate::plan::{Age, Seeding, VolumeSource, image_reference};
 use crate::session::context::Context;
 use crate::session::data::from_snapshot;
-use crate::session::data::secret_files::Generated;
 use crate::session::error::SessionError;
 use crate::session::event::{BakeState, Event};
 use crate::session::inspect::service_of;
@@ -95,18 +94,13 @@ pub async fn provide(
     };
     context.storage.touch(&key).await?;
     if let Some(manifest) = Manifest::of(&info) {
-        order.values = Arc::new(order.values.keeping(&secrets_of(&manifest)));
+        order.values = Arc::new(order.values.keeping(&manifest.secret_values()));
     }
     for volume in info.volumes {
         order.sources.insert(volume.to_string(), VolumeSource::Clone(key.volume(volume)));
     }
     order.seeding = Seeding::Done;
     Ok(Some(key))
-}
-
-/// The generated secrets that are stored with the data.
-pub fn secrets_of(manifest: &Manifest) -> Generated {
-    manifest.secrets.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
 }
 
 /// The identities of a spec's images, for a manifest.
@@ -330,10 +324,9 @@ async fn fill(
     let live = SetPath::live(hidden.id.as_str())
         .map_err(|error| SessionError::Data { what: error.to_string(), hint: None })?;
     let arch = images.values().next().map_or_else(String::new, |image| image.arch.clone());
-    let mut manifest = Manifest::new(arch, consistency);
-    manifest.images = identities(&hidden.spec, images);
     let secrets = hidden.values.generated(&hidden.spec);
-    manifest.secrets = secrets.into_iter().map(|(name, value)| (name, KeptSecret::new(value))).collect();
+    let mut manifest = Manifest::new(arch, consistency).with_secrets(secrets);
+    manifest.images = identities(&hidden.spec, images);
     let volumes: Vec<VolumeName> = set.volumes.iter().cloned().collect();
     none_runs(context, &hidden.id).await?;
     counted.is_what_was_read().await?;

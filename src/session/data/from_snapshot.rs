@@ -7,7 +7,6 @@ use super::snapshot_transfer::RemoteEnd;
 use crate::data::manifest::Manifest;
 use crate::data::snapshot;
 use crate::plan::{Seeding, VolumeSource, image_reference};
-use crate::session::build::bake;
 use crate::session::context::Context;
 use crate::session::error::SessionError;
 use crate::session::event::Event;
@@ -24,7 +23,7 @@ pub async fn from_set(
 ) -> Result<(), SessionError> {
     let info = snapshot::existing(&*context.storage, from).await?;
     if let Some(manifest) = Manifest::of(&info) {
-        order.values = Arc::new(order.values.keeping(&bake::secrets_of(&manifest)));
+        order.values = Arc::new(order.values.keeping(&manifest.secret_values()));
         if drift == Drift::Refused {
             order.made_with = manifest.images;
         }
@@ -151,7 +150,7 @@ impl SnapshotSeed {
             });
         }
         if let Some(manifest) = Manifest::of(&info) {
-            order.values = Arc::new(order.values.keeping(&bake::secrets_of(&manifest)));
+            order.values = Arc::new(order.values.keeping(&manifest.secret_values()));
         }
         context.storage.touch(&set).await?;
         order.sources.insert(self.volume.clone(), VolumeSource::Clone(set.volume(self.of.clone())));

@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::secret_files::{Generated, Values};
-use crate::data::manifest::{Consistency, KeptSecret, Manifest};
+use crate::data::manifest::{Consistency, Manifest};
 use crate::engine::identity::{self, SandboxId};
 use crate::engine::{Engine, EngineError};
 use crate::plan;
-use crate::session::build::bake;
 use crate::session::error::SessionError;
 use crate::spec::{self, SandboxName, SecretName, Service, ServiceName, Spec, Variables};
 use crate::storage::{SetPath, Storage};
@@ -43,7 +42,7 @@ pub async fn forgotten(
 pub async fn kept(storage: &dyn Storage, id: &SandboxId) -> Result<Generated, SessionError> {
     let Ok(live) = SetPath::live(id.as_str()) else { return Ok(Generated::new()) };
     let manifest = storage.inspect(&live).await?.and_then(|set| Manifest::of(&set));
-    Ok(manifest.map(|manifest| bake::secrets_of(&manifest)).unwrap_or_default())
+    Ok(manifest.map(|manifest| manifest.secret_values()).unwrap_or_default())
 }
 
 /// Stores generated secrets with a sandbox's data.
@@ -52,8 +51,7 @@ pub async fn kept(storage: &dyn Storage, id: &SandboxId) -> Result<Generated, Se
 /// Fails if the storage rejects the write.
 pub async fn keep(storage: &dyn Storage, live: &SetPath, secrets: Generated) -> Result<(), SessionError> {
     // The code that copies the data sets its consistency.
-    let mut manifest = Manifest::new(String::new(), Consistency::Crash);
-    manifest.secrets = secrets.into_iter().map(|(name, value)| (name, KeptSecret::new(value))).collect();
+    let manifest = Manifest::new(String::new(), Consistency::Crash).with_secrets(secrets);
     Ok(storage.note(live, &manifest.to_json()).await?)
 }
 

@@ -6,7 +6,6 @@
 
 mod channel;
 mod log_text;
-mod millis;
 mod status;
 mod work;
 
@@ -16,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use crate::agent::protocol::LeftObject;
+use crate::agent::protocol::millis;
 pub use channel::{Acknowledgement, EventReceiver, Events};
 pub use log_text::LogText;
 pub use status::{Endpoint, Protocol, ServiceState, ServiceStatus};

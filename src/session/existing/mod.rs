@@ -29,7 +29,7 @@ use super::lifecycle::control::LoopEvent;
 use super::lifecycle::open;
 use super::lifecycle::signals::{self, Signals};
 use crate::agent::client::Keeper;
-use crate::data::manifest::{Consistency, KeptSecret, Manifest};
+use crate::data::manifest::{Consistency, Manifest};
 use crate::data::snapshot;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{ContainerSummary, Engine};
@@ -291,15 +291,13 @@ impl ExistingSandbox {
         }
         let images = bake::images(&self.context, &self.spec).await?;
         let arch = images.values().next().map_or_else(String::new, |image| image.arch.clone());
-        let mut manifest = Manifest::new(arch, Consistency::Crash);
+        let secrets = self.values().await?.generated(&self.spec);
+        let mut manifest = Manifest::new(arch, Consistency::Crash).with_secrets(secrets);
         manifest.sandbox = Some(self.name.to_string());
         manifest.note = note;
         manifest.owner = (retention == Retention::WithSandbox).then(|| self.id.clone());
         manifest.spec = serde_json::to_value(&*self.spec).ok();
         manifest.images = bake::identities(&self.spec, &images);
-        let values = self.values().await?;
-        let secrets = values.generated(&self.spec);
-        manifest.secrets = secrets.into_iter().map(|(name, value)| (name, KeptSecret::new(value))).collect();
         let (live, volumes) = (self.live()?, self.volumes());
         match manner {
             SnapshotMode::Crash => {

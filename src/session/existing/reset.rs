@@ -132,7 +132,7 @@ impl ExistingSandbox {
             .flat_map(|service| &service.secrets)
             .map(|grant| grant.source.as_str())
             .collect();
-        let theirs = bake::secrets_of(&manifest);
+        let theirs = manifest.secret_values();
         let ours = self.values().await?.generated(&self.spec);
         let differs = |(name, value): &(&String, &String)| {
             granted.contains(name.as_str()) && ours.get(*name).is_some_and(|mine| mine != *value)

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 
-use super::logs::{Line, Source};
+use super::log_line::{Line, Source};
 use crate::engine::{EngineError, LogChunk, LogStream, StdStream};
 use crate::session::event::Stream;
 

@@ -11,48 +11,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use super::log_line::{Line, Source};
 use super::log_lines::Lines;
 use super::{replica_of, service_of};
 use crate::engine::identity::{SandboxName, Scope};
 use crate::engine::{ContainerSummary, Engine, EngineError, LogOptions, Tail};
 use crate::session::event::{LogText, Stream};
 use crate::session::inspect;
-
-/// A line of a service's log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// The service.
-    pub service: String,
-    /// The replica's number, from 1.
-    pub replica: u32,
-    /// The stream that it was written to.
-    pub stream: Stream,
-    /// When it was written.
-    pub time: Option<Timestamp>,
-    /// The line, without its line ending.
-    pub text: LogText,
-}
-
-/// A container whose log is read, and the name it is shown under.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// The container's id, since another container may take its name.
-    pub container: String,
-    /// The service's name.
-    pub service: String,
-    /// The replica's number.
-    pub replica: u32,
-}
-
-impl From<&ContainerSummary> for Source {
-    fn from(summary: &ContainerSummary) -> Self {
-        Self {
-            container: summary.id.clone(),
-            service: service_of(summary).to_owned(),
-            replica: replica_of(summary),
-        }
-    }
-}
 
 /// The part of the logs to read.
 #[derive(Debug, Clone, Default)]

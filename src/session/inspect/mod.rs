@@ -6,6 +6,7 @@ mod choose;
 mod declared;
 pub mod doctor;
 mod environment;
+pub(crate) mod log_line;
 pub(crate) mod log_lines;
 pub mod logs;
 

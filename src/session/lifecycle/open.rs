@@ -197,7 +197,6 @@ pub async fn begin(context: Context, order: BuildRequest, existed: bool) -> Resu
     Ok(Session {
         context,
         order,
-        keeper,
         lease,
         deadline,
         existed,

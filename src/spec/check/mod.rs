@@ -1,5 +1,6 @@
 //! Checks the spec as a whole: references, cycles, port conflicts, missing files.
 
+mod build;
 mod files;
 mod references;
 
@@ -50,7 +51,7 @@ impl Checker<'_> {
         self.bounds(spec);
         self.reserved(spec);
         self.within_reach(spec);
-        super::build_check::check(self, spec);
+        build::check(self, spec);
         if !matches!(self.refusals, Refusals::Warn) {
             self.ports(spec);
         }

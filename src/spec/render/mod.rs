@@ -186,3 +186,18 @@ fn yaml_text(text: &str) -> String {
         );
     if plain { text.to_owned() } else { json!(text).to_string() }
 }
+
+/// Adds extension keys, which Compose's JSON omits below the top level.
+fn extended(object: &mut Object, extensions: &BTreeMap<String, Json>, form: Form) {
+    if form == Form::Spec {
+        free(object, extensions);
+    }
+}
+
+/// Adds only keys with the prefix `x-`: the extensions of a spec that was not read from files may contain any key.
+fn free(object: &mut Object, extensions: &BTreeMap<String, Json>) {
+    let is_free = |key: &str| key.starts_with("x-") && key != "x-sandbox";
+    for (key, value) in extensions.iter().filter(|(key, _)| is_free(key)) {
+        object.set(key, value.clone());
+    }
+}

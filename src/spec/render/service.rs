@@ -7,8 +7,7 @@ use super::super::model::{
     Hook, Mount, MountKind, NetworkMode, Port, PullPolicy, ResourceBounds, Resources, Service, Ulimit,
 };
 use super::super::units::duration_text;
-use super::top::extended;
-use super::{Form, Object, number, sandbox_keys};
+use super::{Form, Object, extended, number, sandbox_keys};
 
 pub(super) fn service(service: &Service, form: Form) -> Object {
     let mut object = Object::default();

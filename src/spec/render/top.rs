@@ -88,25 +88,6 @@ fn external_name(external: bool, name: Option<String>, key: &str) -> Option<Stri
     }
 }
 
-/// Adds extension keys, which Compose's JSON omits below the top level.
-pub(super) fn extended(
-    object: &mut Object,
-    extensions: &std::collections::BTreeMap<String, Json>,
-    form: Form,
-) {
-    if form == Form::Spec {
-        free(object, extensions);
-    }
-}
-
-/// Adds only keys with the prefix `x-`: the extensions of a spec that was not read from files may contain any key.
-fn free(object: &mut Object, extensions: &std::collections::BTreeMap<String, Json>) {
-    let is_free = |key: &str| key.starts_with("x-") && key != "x-sandbox";
-    for (key, value) in extensions.iter().filter(|(key, _)| is_free(key)) {
-        object.set(key, value.clone());
-    }
-}
-
 fn network(network: &Network, name: Option<String>, form: Form) -> Object {
     let mut object = Object::default();
     object

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::local::{Backend, prepare_shelves};
-use super::open::store_folder;
+use super::path::store_folder;
 use super::space::HostSpace;
 use super::tree::Counter;
 use super::{Result, SetSize, StorageError, StorageKind, VolumeOptions, tree};

@@ -3,7 +3,7 @@
 //! Its socket is in the user's runtime directory, one per engine and scope. A client that finds no listener starts a
 //! keeper; if several start, the first one to lock the file next to the socket stays and the others exit. Its records
 //! are in the user's state directory. It may have no access to the engine's volumes (another user's, another
-//! machine's), so a container of ours serves the storage, the [`super::StorageServer`].
+//! machine's), so a container of ours serves the storage, the [`crate::agent::client::StorageServer`].
 
 use std::fs;
 use std::io;
@@ -15,9 +15,9 @@ use std::sync::atomic::Ordering;
 use sha2::{Digest, Sha256};
 use tokio::net::UnixStream;
 
-use super::KeeperError;
-use super::start::{Greeted, LAST_LINES, Starter, Step, retire};
-use super::wire::Wire;
+use super::{Greeted, LAST_LINES, Starter, Step, retire};
+use crate::agent::client::KeeperError;
+use crate::agent::client::wire::Wire;
 use crate::agent::image;
 use crate::engine::identity::Scope;
 

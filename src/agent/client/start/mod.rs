@@ -3,6 +3,9 @@
 //! Any number of clients may do this at the same time, so nothing here relies on an earlier observation: a step that
 //! fails because another client was faster is retried.
 
+mod container;
+mod process;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +16,6 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Dial, answer_to};
-use super::container::{ContainerRole, ContainerSpec, Powers};
 use super::error::{STARTING, STOCKING, in_full};
 use super::wire::Wire;
 use super::{KeeperError, KeeperPlacement, Options};
@@ -26,6 +28,10 @@ use crate::engine::{
 };
 use crate::storage::StorageKind;
 use crate::sweep::{self, Target};
+use container::{ContainerRole, ContainerSpec, Powers};
+
+pub use container::ENGINE_SOCKET;
+pub use process::lock_beside;
 
 /// How long a keeper may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);

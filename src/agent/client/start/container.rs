@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::start::{SOCKET, Starter, VOLUME};
-use super::{KeeperError, Limiting};
+use super::{SOCKET, Starter, VOLUME};
 use crate::agent::cgroup;
+use crate::agent::client::{KeeperError, Limiting};
 use crate::agent::protocol::Build;
 use crate::engine::identity::{self, Role};
 use crate::engine::{

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::check::Checker;
-use super::model::{Build, Service, Spec};
-use super::problem::{ProblemKind, Warning, WarningKind};
+use super::Checker;
+use crate::spec::model::{Build, Service, Spec};
+use crate::spec::problem::{ProblemKind, Warning, WarningKind};
 
 /// Build networks that grant no additional access: the engine's default, or none.
 const NETWORKS: [&str; 4] = ["", "default", "bridge", "none"];
