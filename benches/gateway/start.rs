@@ -140,7 +140,6 @@ impl Bench {
             values: Arc::clone(&order.values),
             prober: Arc::new(GatewayProber::new(Arc::clone(&self.engine), name.clone())),
             patience: order.patience,
-            numbers: std::collections::BTreeMap::new(),
         });
         let begun = Instant::now();
         let perform = |step: Arc<Step>, token| {

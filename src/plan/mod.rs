@@ -49,12 +49,13 @@ pub use volume_source::VolumeSource;
 
 use crate::spec::ServiceName;
 
-/// The name of a step within its plan, such as `start db`. Other steps refer to it in `needs`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The name of a step within its plan, such as `start db`. Other steps refer to it in `needs`, and events by it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct StepId(String);
 
 impl StepId {
-    fn new(verb: &str, object: impl fmt::Display) -> Self {
+    pub(crate) fn new(verb: &str, object: impl fmt::Display) -> Self {
         Self(format!("{verb} {object}"))
     }
 }
@@ -65,37 +66,53 @@ impl fmt::Display for StepId {
     }
 }
 
-/// The phase of a build that a step belongs to, in the order of display.
+/// The kind of work of a step, in the order of display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Removes objects that have changed.
+    /// Stops and removes objects.
     Remove,
-    /// Pulls and builds images.
-    Images,
+    /// Pulls an image.
+    Pull,
+    /// Builds an image.
+    Build,
     /// Claims the name and creates networks.
     Network,
-    /// Creates and fills volumes.
+    /// Creates, clones and fills volumes.
     Data,
     /// Creates containers.
     Create,
-    /// Starts containers and waits until they are ready.
+    /// Starts containers.
     Start,
+    /// Waits for readiness.
+    Ready,
     /// Runs the seeds of services.
     Seed,
 }
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Phase {
+    /// The heading in a plan's text. Some phases share one, since their steps alternate.
+    fn heading(self) -> &'static str {
+        match self {
+            Self::Pull | Self::Build => "images",
+            Self::Ready => Self::Start.word(),
+            other => other.word(),
+        }
+    }
+
+    /// The phase in a word.
+    pub fn word(self) -> &'static str {
+        match self {
             Self::Remove => "remove",
-            Self::Images => "images",
+            Self::Pull => "pull",
+            Self::Build => "build",
             Self::Network => "network",
             Self::Data => "data",
             Self::Create => "create",
             Self::Start => "start",
+            Self::Ready => "ready",
             Self::Seed => "seed",
-        })
+        }
     }
 }
 
@@ -224,10 +241,10 @@ impl fmt::Display for Plan {
         }
         let mut phases: Vec<Phase> = self.steps.iter().map(|step| step.op.phase()).collect();
         phases.sort_unstable();
-        phases.dedup();
-        for phase in phases {
-            writeln!(f, "{phase}")?;
-            for step in self.steps.iter().filter(|step| step.op.phase() == phase) {
+        phases.dedup_by_key(|phase| phase.heading());
+        for heading in phases.into_iter().map(Phase::heading) {
+            writeln!(f, "{heading}")?;
+            for step in self.steps.iter().filter(|step| step.op.phase().heading() == heading) {
                 writeln!(f, "  {step}")?;
                 if let Some(undo) = step.op.undo() {
                     writeln!(f, "      undo: {undo}")?;

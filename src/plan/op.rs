@@ -209,10 +209,11 @@ impl Until {
 }
 
 impl Op {
-    /// The phase of the build that the operation belongs to.
+    /// The kind of work.
     pub fn phase(&self) -> Phase {
         match self {
-            Self::PullImage(_) | Self::BuildImage(_) => Phase::Images,
+            Self::PullImage(_) => Phase::Pull,
+            Self::BuildImage(_) => Phase::Build,
             Self::CreateEdge(_)
             | Self::Claim(_)
             | Self::CreateNetwork(_)
@@ -223,7 +224,8 @@ impl Op {
                 Phase::Data
             }
             Self::CreateContainer(_) | Self::Upload { .. } => Phase::Create,
-            Self::Start { .. } | Self::RunInit(_) | Self::RunHook { .. } | Self::Await { .. } => Phase::Start,
+            Self::Start { .. } | Self::RunInit(_) | Self::RunHook { .. } => Phase::Start,
+            Self::Await { .. } => Phase::Ready,
             Self::Seed { .. } => Phase::Seed,
             Self::Stop { .. }
             | Self::RemoveContainer { .. }

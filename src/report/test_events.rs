@@ -46,11 +46,12 @@ pub(crate) fn waiting(service: &str, what: &str, last: Option<&str>, since: u64)
     }
 }
 
-pub(crate) fn step(id: usize, phase: Phase, what: &str, service: Option<&str>) -> [Event; 2] {
+pub(crate) fn step(id: &str, phase: Phase, what: &str, service: Option<&str>) -> [Event; 2] {
     let (what, service) = (what.to_owned(), service.map(ToOwned::to_owned));
+    let id = StepId::new(phase.word(), id);
     [
-        Event::StepStarted { id: StepId(id), phase, what: what.clone(), service: service.clone() },
-        Event::StepDone { id: StepId(id), phase, what, service, elapsed: millis(40) },
+        Event::StepStarted { id: id.clone(), phase, what: what.clone(), service: service.clone() },
+        Event::StepDone { id, phase, what, service, elapsed: millis(40) },
     ]
 }
 
@@ -111,7 +112,7 @@ pub(crate) fn of_an_up() -> Vec<Event> {
         started(),
         Event::Plan {
             steps: vec![PlannedStep {
-                id: StepId(1),
+                id: StepId::new("network", "default"),
                 phase: Phase::Network,
                 what: "create network `default`".into(),
                 cause: Some("the services share it".into()),
@@ -119,7 +120,7 @@ pub(crate) fn of_an_up() -> Vec<Event> {
             }],
         },
     ];
-    events.extend(step(1, Phase::Network, "created network `default`", None));
+    events.extend(step("default", Phase::Network, "created network `default`", None));
     events.extend([pull(0), pull(42_000_000), pull(100_000_000)]);
     events.push(Event::Bake {
         key: "9f8e7d6c5b4a39281706".into(),
@@ -138,7 +139,7 @@ pub(crate) fn of_an_up() -> Vec<Event> {
         progress: Some(Progress { done: 400, total: 400 }),
         done: true,
     });
-    events.extend(step(2, Phase::Start, "started", Some("db")));
+    events.extend(step("db", Phase::Start, "started", Some("db")));
     events.push(waiting("db", "tcp 5432", None, 0));
     events.push(waiting("db", "tcp 5432", Some("connection refused"), 300));
     events.push(waiting("db", "tcp 5432", Some("connection refused"), 6_000));

@@ -127,7 +127,7 @@ fn bar(look: OutputStyle, span: &Span, end: u64, room: usize) -> String {
 
 fn tone(phase: Phase) -> Tint {
     match phase {
-        Phase::Prepare | Phase::Network | Phase::Create => Tint::Name(0),
+        Phase::Network | Phase::Create => Tint::Name(0),
         Phase::Pull | Phase::Build => Tint::Name(1),
         Phase::Data | Phase::Seed => Tint::Name(2),
         Phase::Start | Phase::Ready => Tint::Good,
@@ -150,7 +150,7 @@ fn totals(look: OutputStyle, spans: &[Span], end: u64) -> String {
         .map(|(phase, sum)| {
             format!(
                 "{} {}",
-                look.paint(tone(phase), word(phase)),
+                look.paint(tone(phase), phase.word()),
                 amount::duration(Duration::from_millis(sum))
             )
         })
@@ -167,21 +167,6 @@ fn covered(mut times: Vec<(u64, u64)>) -> u64 {
         reached = reached.max(to);
     }
     sum
-}
-
-fn word(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Prepare => "prepare",
-        Phase::Pull => "pull",
-        Phase::Build => "build",
-        Phase::Network => "network",
-        Phase::Data => "data",
-        Phase::Create => "create",
-        Phase::Start => "start",
-        Phase::Ready => "ready",
-        Phase::Seed => "seed",
-        Phase::Remove => "remove",
-    }
 }
 
 #[cfg(test)]

@@ -109,9 +109,9 @@ impl Board {
                     .collect();
             }
             Event::StepStarted { id, what, service, phase } => {
-                self.begin(*id, *phase, what, service.as_deref(), at);
+                self.begin(id, *phase, what, service.as_deref(), at);
             }
-            Event::StepDone { id, service, .. } => self.end(*id, service.as_deref()),
+            Event::StepDone { id, service, .. } => self.end(id, service.as_deref()),
             Event::StepFailed { id, service, error, .. } => {
                 self.steps.retain(|step| step.id != *id);
                 if let Some(service) = service {
@@ -201,7 +201,7 @@ impl Board {
         }
     }
 
-    fn begin(&mut self, id: StepId, phase: Phase, what: &str, service: Option<&str>, at: Duration) {
+    fn begin(&mut self, id: &StepId, phase: Phase, what: &str, service: Option<&str>, at: Duration) {
         match service {
             // A service's wait has its own, more detailed event.
             Some(service) if phase != Phase::Ready => {
@@ -210,12 +210,12 @@ impl Board {
             Some(_) => {}
             // Pulls and seeds have their own lines.
             None if matches!(phase, Phase::Pull | Phase::Seed) => {}
-            None => self.steps.push(Step { id, what: what.to_owned(), from: at }),
+            None => self.steps.push(Step { id: id.clone(), what: what.to_owned(), from: at }),
         }
     }
 
-    fn end(&mut self, id: StepId, service: Option<&str>) {
-        self.steps.retain(|step| step.id != id);
+    fn end(&mut self, id: &StepId, service: Option<&str>) {
+        self.steps.retain(|step| step.id != *id);
         let Some(service) = service else { return };
         if let Some(service) = self.services.iter_mut().find(|known| known.name == service)
             && matches!(service.doing, Activity::Step { .. })
@@ -225,7 +225,7 @@ impl Board {
     }
 
     fn bake(&mut self, key: &str, state: &BakeState, at: Duration) {
-        let id = StepId(usize::MAX);
+        let id = StepId::new("bake", "data");
         self.steps.retain(|step| step.id != id);
         let what = match state {
             BakeState::Started => "making data",

@@ -60,8 +60,13 @@ impl Stage {
 fn building() -> Vec<Event> {
     let mut events = vec![test_events::started(), test_events::pull(42_000_000)];
     events.push(
-        test_events::step(7, crate::session::event::Phase::Network, "creating network `default`", None)[0]
-            .clone(),
+        test_events::step(
+            "default",
+            crate::session::event::Phase::Network,
+            "creating network `default`",
+            None,
+        )[0]
+        .clone(),
     );
     events.push(test_events::waiting("db", "tcp 5432", Some("connection refused"), 1_200));
     events.push(Event::Ready { service: "cache".into(), after: Duration::from_millis(310) });

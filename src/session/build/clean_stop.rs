@@ -196,29 +196,27 @@ pub(crate) fn disturbed(what: &str) -> SessionError {
 /// A stop in progress, as a step in the events, so that the user sees what the wait is for.
 struct Stopping<'a> {
     events: &'a Events,
+    id: StepId,
     service: String,
     what: String,
     began: Instant,
 }
 
 impl<'a> Stopping<'a> {
-    /// A step id that no plan uses.
-    const STEP: StepId = StepId(usize::MAX - 1);
-
     fn tell(events: &'a Events, service: &Service, container: &str) -> Self {
         let (service, what) = (service.name.to_string(), format!("stop `{container}`"));
         let named = Some(service.clone());
-        let started =
-            Event::StepStarted { id: Self::STEP, phase: Phase::Remove, what: what.clone(), service: named };
-        events.emit(started);
-        Self { events, service, what, began: Instant::now() }
+        let id = StepId::new("stop", container);
+        let (phase, what_now) = (Phase::Remove, what.clone());
+        events.emit(Event::StepStarted { id: id.clone(), phase, what: what_now, service: named });
+        Self { events, id, service, what, began: Instant::now() }
     }
 
     fn done(self) {
-        let Self { events, service, what, began } = self;
+        let Self { events, id, service, what, began } = self;
         let service = Some(service);
         let elapsed = began.elapsed();
-        events.emit(Event::StepDone { id: Self::STEP, phase: Phase::Remove, what, service, elapsed });
+        events.emit(Event::StepDone { id, phase: Phase::Remove, what, service, elapsed });
     }
 }
 

@@ -30,7 +30,6 @@ use crate::session::readiness::gateway_probe::GatewayProber;
 use crate::session::readiness::wait::Pending;
 use crate::session::request::BuildRequest;
 use crate::spec::{Limits, SandboxName, Service, ServiceName, Spec};
-use crate::storage::Storage;
 
 /// Maximum number of attempts after conflicts.
 const ATTEMPTS: u32 = 24;
@@ -208,12 +207,11 @@ fn workshop(
         prober: Arc::new(prober),
         patience,
         pending: Pending::default(),
-        numbers: BTreeMap::new(),
     }
 }
 
 async fn run(
-    mut workshop: PlanExecutor,
+    workshop: PlanExecutor,
     plan: Plan,
     token: &CancellationToken,
 ) -> Result<(), Halt<SessionError>> {

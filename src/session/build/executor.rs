@@ -1,6 +1,6 @@
 //! Executes the operations of a plan: each is one call to the engine or one message to the keeper.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::engine::{
     BuildImage, BuildProgress, CreateContainer, CreateNetwork, CreateVolume, Filter, PullImage, PullPhase,
     PullProgress,
 };
-use crate::plan::{GrantedFile, Handover, Op, Plan, SECRETS_FOLDER, Step, StepId, VolumeSource};
+use crate::plan::{GrantedFile, Handover, Op, Plan, SECRETS_FOLDER, Step, VolumeSource};
 use crate::session::context::Context;
 use crate::session::data::secret_files::Values;
 use crate::session::data::secret_store;
@@ -47,27 +47,19 @@ pub struct PlanExecutor {
     pub patience: Duration,
     /// The services that are being waited for.
     pub pending: Pending,
-    /// Each step's number, for the events.
-    pub numbers: BTreeMap<StepId, usize>,
 }
 
 impl PlanExecutor {
-    /// Numbers the steps of the plan that is about to run, and reports the plan.
-    pub fn announce(&mut self, plan: &Plan) {
-        self.numbers = plan.steps().iter().enumerate().map(|(n, step)| (step.id.clone(), n)).collect();
-        let steps = plan
-            .steps()
-            .iter()
-            .enumerate()
-            .map(|(n, step)| event::PlannedStep {
-                id: event::StepId(n),
-                phase: phase(&step.op),
-                what: step.op.to_string(),
-                cause: Some(step.cause.clone()),
-                service: step.service.as_ref().map(ToString::to_string),
-            })
-            .collect();
-        self.context.events.emit(Event::Plan { steps });
+    /// Reports the plan that is about to run.
+    pub fn announce(&self, plan: &Plan) {
+        let steps = plan.steps().iter().map(|step| event::PlannedStep {
+            id: step.id.clone(),
+            phase: step.op.phase(),
+            what: step.op.to_string(),
+            cause: Some(step.cause.clone()),
+            service: step.service.as_ref().map(ToString::to_string),
+        });
+        self.context.events.emit(Event::Plan { steps: steps.collect() });
     }
 
     /// Executes one step and reports its result.
@@ -81,11 +73,10 @@ impl PlanExecutor {
         token: CancellationToken,
     ) -> Result<(), SessionError> {
         let began = Instant::now();
-        let id = event::StepId(self.numbers.get(&step.id).copied().unwrap_or_default());
-        let (phase, what) = (phase(&step.op), step.op.to_string());
+        let (id, phase, what) = (step.id.clone(), step.op.phase(), step.op.to_string());
         let service = step.service.as_ref().map(ToString::to_string);
         self.context.events.emit(Event::StepStarted {
-            id,
+            id: id.clone(),
             phase,
             what: what.clone(),
             service: service.clone(),
@@ -372,30 +363,6 @@ async fn interruptible(
         biased;
         () = token.cancelled() => Err(SessionError::Cancelled),
         outcome = work => outcome,
-    }
-}
-
-/// The phase under which events report an operation.
-fn phase(op: &Op) -> event::Phase {
-    match op {
-        Op::PullImage(_) => event::Phase::Pull,
-        Op::BuildImage(_) => event::Phase::Build,
-        Op::CreateEdge(_)
-        | Op::CreateNetwork(_)
-        | Op::Claim(_)
-        | Op::Connect { .. }
-        | Op::Limit { .. }
-        | Op::ProtectHost(_) => event::Phase::Network,
-        Op::ProvideData { .. } | Op::CreateVolume { .. } | Op::Keep { .. } | Op::Fill { .. } => {
-            event::Phase::Data
-        }
-        Op::CreateContainer(_) | Op::Upload { .. } => event::Phase::Create,
-        Op::Start { .. } | Op::RunInit(_) | Op::RunHook { .. } => event::Phase::Start,
-        Op::Await { .. } => event::Phase::Ready,
-        Op::Seed { .. } => event::Phase::Seed,
-        Op::Stop { .. } | Op::RemoveContainer { .. } | Op::RemoveVolume { .. } | Op::RemoveNetwork { .. } => {
-            event::Phase::Remove
-        }
     }
 }
 

@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::agent::protocol::LeftObject;
 use crate::agent::protocol::millis;
+pub use crate::plan::{Phase, StepId};
 pub use channel::{Acknowledgement, EventReceiver, Events};
 pub use log_text::LogText;
 pub use status::{Endpoint, Protocol, ServiceState, ServiceStatus};
-pub use work::{BakeState, Phase, PlannedStep, Progress, StepId};
+pub use work::{BakeState, PlannedStep, Progress};
 
 /// A change or a state that a session reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -379,7 +380,7 @@ mod tests {
         let recorded = Recorded {
             at: Duration::from_millis(12),
             event: Event::StepDone {
-                id: StepId(3),
+                id: StepId::new("network", "front"),
                 phase: Phase::Network,
                 what: "create network `front`".into(),
                 service: None,
@@ -389,7 +390,7 @@ mod tests {
         let line = serde_json::to_string(&recorded).unwrap();
         assert_eq!(
             line,
-            r#"{"at_ms":12,"event":"step_done","id":3,"phase":"network","what":"create network `front`","elapsed_ms":40}"#
+            r#"{"at_ms":12,"event":"step_done","id":"network front","phase":"network","what":"create network `front`","elapsed_ms":40}"#
         );
         assert_eq!(serde_json::from_str::<Recorded>(&line).unwrap(), recorded);
     }

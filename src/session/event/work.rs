@@ -1,15 +1,11 @@
-//! Steps of a plan, their kinds and their progress.
+//! Steps of a plan and their progress.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::agent::protocol::millis;
-
-/// Identifies a step while its plan runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct StepId(pub usize);
+use crate::plan::{Phase, StepId};
 
 /// A step of a plan, for display.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,32 +22,6 @@ pub struct PlannedStep {
     /// The service that the step belongs to, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-}
-
-/// The kinds of work on a sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Connecting to the engine and the keeper, and locking the name.
-    Prepare,
-    /// Pulling an image.
-    Pull,
-    /// Building an image.
-    Build,
-    /// Creating networks and the gateway.
-    Network,
-    /// Creating, cloning and filling volumes, and baselines.
-    Data,
-    /// Creating containers.
-    Create,
-    /// Starting containers.
-    Start,
-    /// Waiting for readiness.
-    Ready,
-    /// Running seeds.
-    Seed,
-    /// Stopping and removing objects.
-    Remove,
 }
 
 /// Progress as a count; `total` is 0 while it is unknown.

@@ -43,7 +43,7 @@ fn spans(begin: Timestamp, service: Option<&str>, container: &Container) -> Vec<
         events.push(Recorded {
             at: at(started),
             event: Event::StepDone {
-                id: StepId(0),
+                id: StepId::new("create", &container.name),
                 phase: Phase::Create,
                 what: "created, until started".to_owned(),
                 service: Some(service.unwrap_or("gateway").to_owned()),
