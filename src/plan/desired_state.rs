@@ -69,6 +69,15 @@ pub enum Seeding {
     Done,
 }
 
+/// Whether the `pre_start` commands of services run that start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreStart {
+    /// Of those of which no container runs.
+    Run,
+    /// None: the services were stopped only for a moment.
+    Skip,
+}
+
 /// Whether a sandbox is created or updated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Age {

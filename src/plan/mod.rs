@@ -19,7 +19,6 @@ mod port_binding;
 mod published_ports;
 mod readiness;
 mod secret_files;
-mod start;
 mod subnet;
 #[cfg(test)]
 mod tests;
@@ -31,7 +30,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::plan::desired_state::{Age, AnonymousVolumes, DesiredState, Seeding};
+pub use crate::plan::desired_state::{Age, AnonymousVolumes, DesiredState, PreStart, Seeding};
 pub use crate::plan::divided_limits::{Share, Sharing, shares};
 pub use crate::plan::planner::in_order;
 pub use crate::plan::port_binding::{PortBinding, PublishedService};
@@ -42,7 +41,6 @@ pub use fingerprint::fingerprint;
 pub use images::{image_references, plan_images, reference as image_reference};
 pub use observed::{ExistingContainer, ExistingGateway, ExistingNetwork, Observed};
 pub use op::{FileSource, GrantedFile, Handover, Op, Until};
-pub use start::{plan_start, pre_starts};
 pub use subnet::{InvalidRange, Subnet, SubnetPool};
 pub use volume::{Volumes, volumes_of};
 pub use volume_source::VolumeSource;
@@ -283,4 +281,18 @@ impl PlanError {
 /// Fails if no subnet is free.
 pub fn plan(wish: &DesiredState<'_>, observed: &Observed) -> Result<Plan, PlanError> {
     planner::draft(wish, observed)
+}
+
+/// Plans the start of stopped services: those in `which`, in the order of their dependencies, each awaited. The gateway
+/// runs already. With [`PreStart::Run`], `observed` needs the networks and containers.
+///
+/// # Errors
+/// Fails if the networks have no address for a `pre_start` container.
+pub fn plan_start(
+    desired: &DesiredState<'_>,
+    observed: &Observed,
+    which: &BTreeSet<ServiceName>,
+    pre_start: PreStart,
+) -> Result<Plan, PlanError> {
+    planner::draft_start(desired, observed, which, pre_start)
 }

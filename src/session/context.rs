@@ -1,17 +1,20 @@
 //! What the operations of a session share.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::build::limits::Limiter;
 use super::error::SessionError;
 use super::event::Events;
+use super::request::BuildRequest;
 use super::settings;
 use crate::agent::client::{Keeper, KeeperError};
 use crate::agent::image::{self, Payload};
 use crate::data::fsync_profile;
 use crate::engine::identity::{SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo, EngineKind};
-use crate::plan::SubnetPool;
+use crate::plan::{Age, AnonymousVolumes, DesiredState, Seeding, SubnetPool};
+use crate::spec::{SandboxName, Spec};
 use crate::storage::Storage;
 
 /// The engine, the keeper, the storage and the settings. Cheap to clone.
@@ -103,4 +106,48 @@ impl Context {
 /// its own machine.
 pub(crate) fn throwaway_seccomp(info: &EngineInfo) -> Option<String> {
     (info.security.seccomp && info.kind != EngineKind::Podman).then(fsync_profile::profile)
+}
+
+impl PlanEnvironment<'_> {
+    /// The desired state of an existing sandbox, with its data as it is.
+    pub(crate) fn existing<'s>(
+        &self,
+        spec: &'s Spec,
+        name: &SandboxName,
+        id: &SandboxId,
+    ) -> DesiredState<'s> {
+        DesiredState {
+            spec,
+            name: name.clone(),
+            id: id.clone(),
+            scope: self.scope.clone(),
+            expires: None,
+            agent_image: self.agent_image.to_owned(),
+            sources: BTreeMap::new(),
+            seeding: Seeding::Done,
+            age: Age::Standing,
+            throwaway_seccomp: self.throwaway_seccomp.cloned(),
+            group: self.group.clone(),
+            subnets: self.subnets.clone(),
+            only_made: BTreeSet::new(),
+            remove_orphans: false,
+            recreate: BTreeSet::new(),
+            anonymous_volumes: AnonymousVolumes::Kept,
+        }
+    }
+
+    /// The desired state of a build request.
+    pub(crate) fn desired<'s>(&self, request: &'s BuildRequest) -> DesiredState<'s> {
+        DesiredState {
+            expires: request.expires,
+            sources: request.sources.clone(),
+            seeding: request.seeding,
+            age: request.age,
+            only_made: request.only_made.clone(),
+            remove_orphans: request.remove_orphans,
+            recreate: request.recreate.clone(),
+            anonymous_volumes: request.anonymous_volumes,
+            ..self.existing(&request.spec, &request.name, &request.id)
+        }
+    }
 }

@@ -11,7 +11,7 @@ use super::network::{Laid, lay};
 use super::op::Op;
 use super::published_ports::{self, PublishedService};
 use super::volume::{self, ServiceVolume, VolumeSource};
-use super::{DesiredState, Observed, Plan, PlanError, Step, StepId, images};
+use super::{DesiredState, Observed, Plan, PlanError, PreStart, Step, StepId, images};
 use crate::engine::identity::{self, Role};
 use crate::engine::{CreateVolume, Image};
 use crate::spec::{NetworkName, Service, ServiceName};
@@ -35,8 +35,7 @@ pub(super) fn draft(wish: &DesiredState<'_>, observed: &Observed) -> Result<Plan
     let mut published = published_ports::published(wish.spec, observed);
     // Sorted by the gateway's port: a different order in the spec does not recreate the gateway.
     published.sort_by_key(|port| port.edge_port);
-    let mut draft =
-        Planner { wish, observed, laid, published, plan: Plan::default(), last_on: BTreeMap::new() };
+    let mut draft = Planner { laid, published, ..Planner::new(wish, observed) };
     draft.orphans();
     draft.gateway(edge);
     draft.limit();
@@ -51,26 +50,19 @@ pub(super) fn draft(wish: &DesiredState<'_>, observed: &Observed) -> Result<Plan
     Ok(draft.plan)
 }
 
-/// The `pre_start` commands of those services of which no replica runs, each with its service.
-pub(super) fn pre_starts(
+/// Starts stopped services of a sandbox whose gateway runs. What each waits for is as in a complete plan.
+pub(super) fn draft_start(
     wish: &DesiredState<'_>,
     observed: &Observed,
     which: &BTreeSet<ServiceName>,
-) -> Result<Vec<Step>, PlanError> {
-    let laid = lay(wish, observed)?;
-    let (plan, last_on) = (Plan::default(), BTreeMap::new());
-    let mut draft = Planner { wish, observed, laid, published: Vec::new(), plan, last_on };
-    for service in which.iter().filter_map(|name| wish.spec.services.get(name)) {
-        let names: Vec<String> =
-            (1..=service.replicas()).map(|replica| wish.container(&service.name, replica)).collect();
-        if names.iter().any(|name| observed.containers.get(name).is_some_and(|it| it.running)) {
-            continue;
-        }
-        for name in names {
-            draft.pre_start(service, &name, &mut BTreeSet::new());
-        }
+    pre_start: PreStart,
+) -> Result<Plan, PlanError> {
+    let mut draft = Planner::new(wish, observed);
+    if pre_start == PreStart::Run {
+        draft.laid = lay(wish, observed)?;
     }
-    Ok(draft.plan.into_steps())
+    draft.start_stopped(which, pre_start);
+    Ok(draft.plan)
 }
 
 struct Planner<'a> {
@@ -81,6 +73,13 @@ struct Planner<'a> {
     plan: Plan,
     /// The step that creates the last container on each new volume.
     last_on: BTreeMap<String, StepId>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(wish: &'a DesiredState<'a>, observed: &'a Observed) -> Self {
+        let (laid, published) = (BTreeMap::new(), Vec::new());
+        Self { wish, observed, laid, published, plan: Plan::default(), last_on: BTreeMap::new() }
+    }
 }
 
 impl Planner<'_> {

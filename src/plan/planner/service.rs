@@ -193,7 +193,7 @@ impl Planner<'_> {
     }
 
     /// Copies a service's secrets to the gateway, once the generated ones are stored.
-    fn hold(
+    pub(super) fn hold(
         &mut self,
         service: &Service,
         name: &str,
@@ -231,7 +231,7 @@ impl Planner<'_> {
     }
 
     /// Whether the gateway no longer holds a service's secrets.
-    fn forgot(&self, service: &Service) -> bool {
+    pub(super) fn forgot(&self, service: &Service) -> bool {
         self.claims() || self.observed.forgotten.contains(&service.name)
     }
 

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::Planner;
 use super::network::host_firewall;
+use super::{Planner, in_order};
 use crate::engine::identity;
-use crate::plan::desired_state::{Age, Seeding};
+use crate::plan::desired_state::{Age, PreStart, Seeding};
 use crate::plan::op::{Handover, Op};
 use crate::plan::{StepId, container, images, readiness, volume};
-use crate::spec::{Condition, Seed, Service};
+use crate::spec::{Condition, Seed, Service, ServiceName};
 
 impl Planner<'_> {
+    /// Starts a container, with the hooks around it.
     pub(super) fn start(
         &mut self,
         service: &Service,
@@ -18,6 +19,58 @@ impl Planner<'_> {
         cause: &str,
         before: impl IntoIterator<Item = StepId>,
     ) {
+        let mut needs = self.starts_after(service, before);
+        self.pre_start(service, name, &mut needs);
+        let mut previous = self.start_container(service, name, cause, needs);
+        for (index, hook) in service.post_start.iter().enumerate() {
+            let id = StepId::new("hook", format!("{name}.{index}"));
+            let op = Op::RunHook { container: name.to_owned(), hook: hook.clone() };
+            let cause = format!("services.{}.post_start[{index}]", service.name);
+            self.add_for(Some(&service.name), id.clone(), op, cause, [previous]);
+            previous = id;
+        }
+    }
+
+    /// Starts the stopped containers of these services, without `post_start` hooks, and waits for each. Secrets that the
+    /// gateway no longer holds are uploaded before, and `pre_start` commands run only where no replica runs.
+    pub(super) fn start_stopped(&mut self, which: &BTreeSet<ServiceName>, pre_start: PreStart) {
+        for service in in_order(&self.wish.spec.services).iter().filter(|name| which.contains(name)) {
+            let Some(service) = self.wish.spec.services.get(service) else { continue };
+            let first = self.wish.container(&service.name, 1);
+            let held = self.forgot(service).then(|| self.hold(service, &first, [])).flatten();
+            let runs = (1..=service.replicas()).any(|replica| self.runs(service, replica));
+            for replica in 1..=service.replicas() {
+                let name = self.wish.container(&service.name, replica);
+                let mut needs = self.starts_after(service, held.clone());
+                if pre_start == PreStart::Run && !runs {
+                    self.pre_start(service, &name, &mut needs);
+                }
+                self.start_container(service, &name, &format!("services.{}", service.name), needs);
+                self.settle(service, &name);
+            }
+        }
+    }
+
+    fn runs(&self, service: &Service, replica: u32) -> bool {
+        let name = self.wish.container(&service.name, replica);
+        self.observed.containers.get(&name).is_some_and(|existing| existing.running)
+    }
+
+    fn start_container(
+        &mut self,
+        service: &Service,
+        name: &str,
+        cause: &str,
+        needs: BTreeSet<StepId>,
+    ) -> StepId {
+        let id = StepId::new("start", name);
+        let op = Op::Start { container: name.to_owned() };
+        self.add_for(Some(&service.name), id.clone(), op, cause, needs);
+        id
+    }
+
+    /// The steps before a service's start: `before`, the host firewall, and what its dependencies have to reach.
+    fn starts_after(&self, service: &Service, before: impl IntoIterator<Item = StepId>) -> BTreeSet<StepId> {
         let mut needs: BTreeSet<StepId> = before.into_iter().chain([host_firewall()]).collect();
         for (other, on) in &service.depends_on {
             let Some(depended) = self.wish.spec.services.get(other) else { continue };
@@ -37,22 +90,11 @@ impl Planner<'_> {
                 }
             }
         }
-        self.pre_start(service, name, &mut needs);
-        let started = StepId::new("start", name);
-        let op = Op::Start { container: name.to_owned() };
-        self.add_for(Some(&service.name), started.clone(), op, cause, needs);
-        let mut previous = started;
-        for (index, hook) in service.post_start.iter().enumerate() {
-            let id = StepId::new("hook", format!("{name}.{index}"));
-            let op = Op::RunHook { container: name.to_owned(), hook: hook.clone() };
-            let cause = format!("services.{}.post_start[{index}]", service.name);
-            self.add_for(Some(&service.name), id.clone(), op, cause, [previous]);
-            previous = id;
-        }
+        needs
     }
 
     /// Runs the `pre_start` commands of a service in sequence, before its first replica (or this one) starts.
-    pub(super) fn pre_start(&mut self, service: &Service, name: &str, needs: &mut BTreeSet<StepId>) {
+    fn pre_start(&mut self, service: &Service, name: &str, needs: &mut BTreeSet<StepId>) {
         let first = self.wish.container(&service.name, 1);
         for (index, hook) in service.pre_start.iter().enumerate() {
             let of = if hook.per_replica { name } else { &first };

@@ -20,7 +20,7 @@ use super::scheduler::{self, Halt};
 use crate::agent::protocol::Declared;
 use crate::engine::identity::{self, SandboxId};
 use crate::engine::{Engine, ErrorKind};
-use crate::plan::{self, Age, AnonymousVolumes, DesiredState, Op, Plan, PlanError, PortBinding, Seeding};
+use crate::plan::{self, Age, Op, Plan, PlanError, PortBinding, PreStart};
 use crate::session::context::{Context, PlanEnvironment};
 use crate::session::data::secret_files::Values;
 use crate::session::data::secret_store;
@@ -77,8 +77,7 @@ pub async fn dry_run(
     survey.observed.limits = limited;
     survey.observed.base_images = dockerfiles::named_images(&order.spec).await;
     let images = plan::plan_images(&order.spec, means.scope, &survey.observed, &order.rebuild);
-    let wish = wish(means, order);
-    Ok(images.then(plan::plan(&wish, &survey.observed)?))
+    Ok(images.then(plan::plan(&means.desired(order), &survey.observed)?))
 }
 
 /// Builds (or changes) a sandbox whose images exist, and returns how to reach it.
@@ -118,8 +117,8 @@ pub async fn raise(
         if let Ok(limiter) = &context.limiter {
             survey.observed.limits = limiter.standing(&order.id).await?;
         }
-        let wish = wish(&context.environment(&order.id), order);
-        let plan = match plan::plan(&wish, &survey.observed) {
+        let desired = context.environment(&order.id).desired(order);
+        let plan = match plan::plan(&desired, &survey.observed) {
             Err(PlanError::NoSubnet { .. }) if began.elapsed() < CROWDED => {
                 // Subnets that other clients took may be free again.
                 lost.forget_subnets();
@@ -172,27 +171,6 @@ fn named(order: &BuildRequest, op: &Op, error: SessionError) -> SessionError {
     }
 }
 
-fn wish<'a>(means: &PlanEnvironment<'_>, order: &'a BuildRequest) -> DesiredState<'a> {
-    DesiredState {
-        spec: &order.spec,
-        name: order.name.clone(),
-        id: order.id.clone(),
-        scope: means.scope.clone(),
-        expires: order.expires,
-        agent_image: means.agent_image.to_owned(),
-        sources: order.sources.clone(),
-        seeding: order.seeding,
-        age: order.age,
-        throwaway_seccomp: means.throwaway_seccomp.cloned(),
-        group: means.group.clone(),
-        subnets: means.subnets.clone(),
-        only_made: order.only_made.clone(),
-        remove_orphans: order.remove_orphans,
-        recreate: order.recreate.clone(),
-        anonymous_volumes: order.anonymous_volumes,
-    }
-}
-
 fn workshop(
     context: &Context,
     spec: &Arc<Spec>,
@@ -236,15 +214,6 @@ pub struct StartRequest<'a> {
     pub patience: Duration,
 }
 
-/// Whether the `pre_start` commands of services run that start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PreStart {
-    /// Of those of which no container runs.
-    Run,
-    /// None: the services were stopped only for a moment.
-    Skip,
-}
-
 /// Starts existing services in order and waits for each. The gateway must run; secrets that it lost in a reboot are
 /// uploaded again.
 ///
@@ -256,57 +225,27 @@ pub async fn start(
     token: &CancellationToken,
 ) -> Result<(), SessionError> {
     let StartRequest { spec, name, id, which, pre_start, patience } = *request;
-    let images = observe::images(&*context.engine, spec).await?;
-    let started: Vec<&Service> = which.iter().filter_map(|name| spec.services.get(name)).collect();
-    let forgotten = secret_store::forgotten(&*context.engine, name, &started).await?;
+    let services = || which.iter().filter_map(|name| spec.services.get(name));
+    let forgotten = secret_store::forgotten(&*context.engine, name, &services().collect::<Vec<_>>()).await?;
     let values = Arc::new(secret_store::recall(&context.storage, id, spec, &forgotten).await?);
-    let pre_starts = match pre_start {
-        PreStart::Run => pre_starts(context, spec, name, id, which).await?,
-        PreStart::Skip => Vec::new(),
+    let (pre_start, observed) = if pre_start == PreStart::Run && services().any(|it| !it.pre_start.is_empty())
+    {
+        let mut observation =
+            observe::survey(&*context.engine, &context.info, &context.scope, name, spec).await?;
+        if let Ok(limiter) = &context.limiter {
+            observation.observed.limits = limiter.standing(id).await?;
+        }
+        (PreStart::Run, observation.observed)
+    } else {
+        let images = observe::images(&*context.engine, spec).await?;
+        (PreStart::Skip, plan::Observed { images, ..plan::Observed::default() })
     };
-    let observed = plan::Observed { images, forgotten, ..plan::Observed::default() };
-    let plan = plan::plan_start(spec, name, id, &observed, which, &pre_starts);
+    let observed = plan::Observed { forgotten, ..observed };
+    let desired = context.environment(id).existing(spec, name, id);
+    let plan = plan::plan_start(&desired, &observed, which, pre_start)?;
     let prober = GatewayProber::new(Arc::clone(&context.engine), identity::gateway(name.as_str()));
     let workshop = workshop(context, spec, &values, prober, patience);
     run(workshop, plan, token).await.map_err(error_of)
-}
-
-/// The `pre_start` commands that run when these services start.
-async fn pre_starts(
-    context: &Context,
-    spec: &Arc<Spec>,
-    name: &SandboxName,
-    id: &SandboxId,
-    which: &BTreeSet<ServiceName>,
-) -> Result<Vec<plan::Step>, SessionError> {
-    let mut services = which.iter().filter_map(|name| spec.services.get(name));
-    if services.all(|service| service.pre_start.is_empty()) {
-        return Ok(Vec::new());
-    }
-    let mut survey = observe::survey(&*context.engine, &context.info, &context.scope, name, spec).await?;
-    if let Ok(limiter) = &context.limiter {
-        survey.observed.limits = limiter.standing(id).await?;
-    }
-    let means = context.environment(id);
-    let wish = DesiredState {
-        spec,
-        name: name.clone(),
-        id: id.clone(),
-        scope: means.scope.clone(),
-        expires: None,
-        agent_image: means.agent_image.to_owned(),
-        sources: BTreeMap::new(),
-        seeding: Seeding::Done,
-        age: Age::Standing,
-        throwaway_seccomp: means.throwaway_seccomp.cloned(),
-        group: means.group.clone(),
-        subnets: means.subnets.clone(),
-        only_made: BTreeSet::new(),
-        remove_orphans: false,
-        recreate: BTreeSet::new(),
-        anonymous_volumes: AnonymousVolumes::Kept,
-    };
-    Ok(plan::pre_starts(&wish, &survey.observed, which)?)
 }
 
 /// Why a plan stopped, without the step.

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use super::build::bake::Missing;
 use super::build::clean_stop::{in_stop_order, with_dependents};
-use super::build::converge::{self, PreStart, StartRequest};
+use super::build::converge::{self, StartRequest};
 use super::build::hooks;
 use super::build::up_report;
 use super::error::SessionError;
@@ -24,6 +24,7 @@ use super::inspect;
 use super::lifecycle::open;
 use super::lifecycle::run::{RunningSandbox, SideTask};
 use super::request::UpOptions;
+use crate::plan::PreStart;
 use crate::session::request::BuildRequest;
 use crate::spec::{self, Loaded, Problems, ServiceName, Spec};
 use files::Files;
