@@ -29,7 +29,7 @@ pub(crate) fn load() -> Result<Settings, SessionError> {
             return Err(SessionError::File { what: "the user's settings".to_owned(), path, source });
         }
     };
-    Settings::parse(&text).map_err(|problem| SessionError::Data {
+    Settings::parse(&text).map_err(|problem| SessionError::Invalid {
         what: format!("`{}`: {problem}", path.display()),
         hint: Some("its keys are max_sandboxes, max_memory and subnets".to_owned()),
     })
@@ -47,7 +47,7 @@ pub fn subnets() -> Result<SubnetPool, SessionError> {
             None => return Ok(SubnetPool::default()),
         },
     };
-    SubnetPool::parse(&list).map_err(|error| SessionError::Data {
+    SubnetPool::parse(&list).map_err(|error| SessionError::Invalid {
         what: format!("{place}: {error}"),
         hint: Some("give IPv4 networks such as 10.50.0.0/16".to_owned()),
     })

@@ -87,7 +87,7 @@ pub async fn provide(
         found = context.storage.inspect(&key).await?;
     }
     let Some(info) = found else {
-        return Err(SessionError::Data {
+        return Err(SessionError::UnfitData {
             what: format!("baseline `{key}` was removed meanwhile"),
             hint: None,
         });
@@ -154,10 +154,7 @@ impl Counted {
         if !seed::differ(&self.inputs, &digested(&self.spec, &self.set).await?) {
             return Ok(());
         }
-        Err(SessionError::Data {
-            what: "a seed, or a file that is mounted, changed while the data was made from it".to_owned(),
-            hint: Some("nothing was kept; try again".to_owned()),
-        })
+        Err(SessionError::InputsChanged)
     }
 }
 
@@ -169,7 +166,7 @@ async fn digested(spec: &Arc<Spec>, set: &BakeSet) -> Result<Inputs, SessionErro
         let kept = |name: &str| set.volumes.iter().any(|volume| volume.as_str() == name);
         seed::digest_inputs(&spec, services, kept)
     });
-    Ok(digested.await.map_err(|error| SessionError::Data { what: error.to_string(), hint: None })??)
+    Ok(digested.await??)
 }
 
 fn tell(context: &Context, key: &SetPath, set: &BakeSet, state: BakeState) {
@@ -263,8 +260,8 @@ fn hidden(order: &BuildRequest, key: &SetPath, set: &BakeSet) -> Result<BuildReq
     let networks = spec.networks.iter().filter(|(name, _)| used(name));
     spec.networks = networks.map(|(name, network)| (name.clone(), network.clone())).collect();
     let name = format!("bake-{}", &key.name.as_str()[..12]);
-    let name =
-        SandboxName::new(name).map_err(|error| SessionError::Data { what: error.to_string(), hint: None })?;
+    let name = SandboxName::new(name)
+        .map_err(|error| SessionError::Invalid { what: error.to_string(), hint: None })?;
     Ok(BuildRequest {
         spec: Arc::new(spec),
         name,
@@ -321,8 +318,7 @@ async fn fill(
     if token.is_cancelled() {
         return Err(SessionError::Cancelled);
     }
-    let live = SetPath::live(hidden.id.as_str())
-        .map_err(|error| SessionError::Data { what: error.to_string(), hint: None })?;
+    let live = SetPath::live(hidden.id.as_str())?;
     let arch = images.values().next().map_or_else(String::new, |image| image.arch.clone());
     let secrets = hidden.values.generated(&hidden.spec);
     let mut manifest = Manifest::new(arch, consistency).with_secrets(secrets);

@@ -187,10 +187,7 @@ pub(crate) fn none_of_these_runs(containers: &[ContainerSummary]) -> Result<(), 
 
 /// The error for data that may have changed while it was cloned or replaced.
 pub(crate) fn disturbed(what: &str) -> SessionError {
-    SessionError::Data {
-        what: format!("{what} while its data was not to change"),
-        hint: Some("nothing was done; try again".to_owned()),
-    }
+    SessionError::Disturbed { what: what.to_owned() }
 }
 
 /// A stop in progress, as a step in the events, so that the user sees what the wait is for.

@@ -254,13 +254,7 @@ fn error_of(halt: Halt<SessionError>) -> SessionError {
         Halt::Failed(_, error) => error,
         Halt::Cancelled => SessionError::Cancelled,
         Halt::Stuck(steps) => {
-            let steps: Vec<String> = steps.iter().map(|step| format!("`{step}`")).collect();
-            SessionError::Data {
-                what: format!("these steps of the plan wait for each other: {}", steps.join(", ")),
-                hint: Some(
-                    "this is a fault of sandbox; `sandbox up --dry-run` shows the plan to report".to_owned(),
-                ),
-            }
+            SessionError::StuckPlan { steps: steps.iter().map(ToString::to_string).collect() }
         }
     }
 }

@@ -35,12 +35,12 @@ const SUBPATH: ApiVersion = ApiVersion { major: 1, minor: 45 };
 pub(crate) fn check(events: &Events, info: &EngineInfo, spec: &Spec) -> Result<(), SessionError> {
     for service in spec.services.values() {
         if info.api < SUBPATH && service.mounts.iter().any(|mount| has_subpath(&mount.kind)) {
-            return Err(SessionError::Data {
+            return Err(SessionError::EngineLacks {
                 what: format!(
                     "this engine ({}) ignores `volume.subpath` of service `{}` and would mount the whole volume",
                     info.version, service.name
                 ),
-                hint: Some("Docker Engine 26 and later apply it".to_owned()),
+                hint: "Docker Engine 26 and later apply it",
             });
         }
         for (key, _, _) in IGNORED.iter().filter(|(_, since, used)| info.api < *since && used(service)) {

@@ -10,7 +10,7 @@ use super::clone_progress;
 use super::hooks;
 use super::host_firewall;
 use super::seccomp_profile;
-use super::seeding::{self, joined};
+use super::seeding;
 use crate::agent::client::in_full;
 use crate::agent::image;
 use crate::bind_check;
@@ -163,7 +163,7 @@ impl PlanExecutor {
         let (mut options, folder) =
             (std::mem::take(&mut container.settings.security_opt), self.spec.folder.clone());
         let read = move || seccomp_profile::read(&mut options, &folder, durability).map(|()| options);
-        container.settings.security_opt = tokio::task::spawn_blocking(read).await.map_err(joined)??;
+        container.settings.security_opt = tokio::task::spawn_blocking(read).await??;
         let (_, warnings) = self.context.engine.create_container_with_warnings(&container).await?;
         for warning in warnings {
             let of = step
@@ -299,10 +299,10 @@ impl PlanExecutor {
             Some(format!("{SECRETS_FOLDER}/{}", below.split('/').next()?))
         });
         let base = held.as_deref().unwrap_or("/");
-        let archive = self
-            .values
-            .archive(files, base)
-            .map_err(|error| SessionError::Data { what: error.to_string(), hint: None })?;
+        let archive = self.values.archive(files, base).map_err(|cause| SessionError::Io {
+            what: format!("cannot pack the files for `{container}`"),
+            cause,
+        })?;
         Ok(self.context.engine.upload(container, base, archive).await?)
     }
 

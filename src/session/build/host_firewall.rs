@@ -37,17 +37,17 @@ pub(crate) async fn filter(context: &Context, sandbox: &SandboxId) -> Result<(),
 /// routes: services use that address as their default route and bypass the gateway.
 pub(crate) fn admit(info: &EngineInfo, spec: &Spec) -> Result<(), SessionError> {
     if info.kind == EngineKind::Podman && spec.egress.mode() == GatewayMode::Router {
-        return Err(SessionError::Data {
+        return Err(SessionError::EngineLacks {
             what: "with Podman `egress: allow` and rules with addresses cannot be kept: what services send would pass their \
                    gateway by, and everything would be open"
                 .to_owned(),
-            hint: Some("list names (`egress: [api.example.com]`), or use Docker's engine".to_owned()),
+            hint: "list names (`egress: [api.example.com]`), or use Docker's engine",
         });
     }
     if spec.has_ipv6() && info.kind == EngineKind::Podman {
-        return Err(SessionError::Data {
+        return Err(SessionError::EngineLacks {
             what: "with Podman services could leave by IPv6, by way of the engine's machine".to_owned(),
-            hint: Some("take `enable_ipv6` out of the spec".to_owned()),
+            hint: "take `enable_ipv6` out of the spec",
         });
     }
     Ok(())

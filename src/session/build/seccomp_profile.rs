@@ -37,7 +37,7 @@ pub(crate) fn read(
         };
         let profile = match durability {
             Durability::Throwaway => fsync_profile::added_to(&text)
-                .map_err(|error| SessionError::Data { what: format!("{what}: {error}"), hint: None })?,
+                .map_err(|error| SessionError::Invalid { what: format!("{what}: {error}"), hint: None })?,
             Durability::Durable => text,
         };
         *option = format!("{OPTION}{profile}");

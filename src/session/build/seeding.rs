@@ -33,7 +33,7 @@ pub(crate) async fn fill(
     tell(false);
     let source = seed.clone();
     let read = move || seed::contents(&source, &writable);
-    let contents = tokio::task::spawn_blocking(read).await.map_err(joined)??;
+    let contents = tokio::task::spawn_blocking(read).await??;
     if let Some(VolumeContents { folder, archive }) = contents {
         let folder = match folder {
             Some(folder) => {
@@ -48,14 +48,9 @@ pub(crate) async fn fill(
     Ok(())
 }
 
-/// The error for a blocking task that was cancelled or panicked.
-pub(crate) fn joined(error: tokio::task::JoinError) -> SessionError {
-    SessionError::Data { what: error.to_string(), hint: None }
-}
-
 /// An archive of a path's folders, since an upload needs an existing folder.
 fn folders(path: &str) -> Result<ByteStream, SessionError> {
-    let failed = |error: std::io::Error| SessionError::Data { what: error.to_string(), hint: None };
+    let failed = |cause| SessionError::Io { what: format!("cannot pack `{path}`"), cause };
     let mut archive = tar::Builder::new(Vec::new());
     let mut whole = String::new();
     for part in path.split('/') {
@@ -78,7 +73,7 @@ pub(crate) async fn run(
     seed: &Seed,
     writable: WritableFolders,
 ) -> Result<(), SessionError> {
-    let image = engine.image(image).await?.ok_or_else(|| SessionError::Data {
+    let image = engine.image(image).await?.ok_or_else(|| SessionError::UnfitData {
         what: format!("image `{image}` of service `{}` has gone", service.name),
         hint: None,
     })?;
@@ -110,7 +105,7 @@ impl Seeding<'_> {
             Some(file) => {
                 let writable = self.writable.clone();
                 let opened = tokio::task::spawn_blocking(move || seed::open_input(&file, &writable));
-                Some(opened.await.map_err(joined)??)
+                Some(opened.await??)
             }
             None => None,
         };

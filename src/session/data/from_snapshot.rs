@@ -72,13 +72,7 @@ pub async fn check_images(context: &Context, order: &BuildRequest) -> Result<(),
             );
             context.events.emit(Event::Warning { text, hint: None });
         } else {
-            return Err(SessionError::Data {
-                what: format!(
-                    "image `{reference}` of service `{}` is not the one that the data was made with",
-                    service.name
-                ),
-                hint: Some("`--allow-image-drift` uses the one that is here".to_owned()),
-            });
+            return Err(SessionError::ImageDrift { reference, service: service.name.clone() });
         }
     }
     Ok(())
@@ -102,17 +96,16 @@ enum From {
 /// # Errors
 /// Fails if a snapshot or volume name is not valid.
 pub fn seeds(spec: &Spec) -> Result<Vec<SnapshotSeed>, SessionError> {
-    let wrong = |error: crate::storage::BadName| SessionError::Data { what: error.to_string(), hint: None };
     let mut seeds = Vec::new();
     for (name, volume) in &spec.volumes {
         for seed in &volume.seed {
             let Seed::Snapshot(spec::SnapshotSeed { snapshot, volume: of, .. }) = seed else { continue };
             let of = of.as_ref().map_or(name.as_str(), |of| of.as_str());
             let from = match snapshot {
-                SnapshotRef::Stored(stored) => From::Stored(SetPath::snapshot(stored).map_err(wrong)?),
+                SnapshotRef::Stored(stored) => From::Stored(SetPath::snapshot(stored)?),
                 SnapshotRef::File(file) => From::File(file.clone()),
             };
-            let of = VolumeName::new(of).map_err(wrong)?;
+            let of = VolumeName::new(of)?;
             seeds.push(SnapshotSeed { volume: name.to_string(), of, from });
         }
     }
@@ -141,7 +134,7 @@ impl SnapshotSeed {
         let info = snapshot::existing(&*context.storage, &set).await?;
         if !info.volumes.contains(&self.of) {
             let has: Vec<String> = info.volumes.iter().map(|name| format!("`{name}`")).collect();
-            return Err(SessionError::Data {
+            return Err(SessionError::UnfitData {
                 what: format!(
                     "the snapshot that volume `{}` is seeded from has no volume `{}`",
                     self.volume, self.of

@@ -193,8 +193,7 @@ async fn content_of(file: &Path) -> Result<SetPath, SessionError> {
     });
     let digest = digest.await.map_err(std::io::Error::other).and_then(std::convert::identity);
     let digest = digest.map_err(|error| failed("read", file, &error))?;
-    SetPath::baseline(&format!("file-{}", &digest[..40]))
-        .map_err(|error| SessionError::Data { what: error.to_string(), hint: None })
+    Ok(SetPath::baseline(&format!("file-{}", &digest[..40]))?)
 }
 
 fn command(verb: &str, set: &SetPath, images: Images) -> Exec {
@@ -265,17 +264,17 @@ impl<'a> Listener<'a> {
                 return Ok(TransferSummary { entries, bytes, left_out, packed, elapsed });
             }
             Some(TransferLine::Failed { message, hint }) => {
-                return Err(SessionError::Data { what: message.clone(), hint: hint.clone() });
+                return Err(SessionError::Transfer { what: message.clone(), hint: hint.clone() });
             }
             _ if self.said.trim().is_empty() => {
                 format!("{}: the keeper's end was cut short", self.what)
             }
             _ => format!("{}: {}", self.what, self.said.trim()),
         };
-        Err(SessionError::Data { what, hint: None })
+        Err(SessionError::Transfer { what, hint: None })
     }
 }
 
 fn failed(verb: &str, file: &Path, error: &std::io::Error) -> SessionError {
-    SessionError::Data { what: format!("cannot {verb} `{}`: {error}", file.display()), hint: None }
+    SessionError::Transfer { what: format!("cannot {verb} `{}`: {error}", file.display()), hint: None }
 }

@@ -41,12 +41,12 @@ impl ExistingSandbox {
         for container in containers {
             let before = there.iter().find(|imposed| imposed.target() == container.name);
             whole = before.map_or_else(Fault::default, |imposed| imposed.fault.clone()).and(fault);
-            whole.check().map_err(|problem| data(problem.to_owned(), None))?;
+            whole.check().map_err(|problem| refused(problem.to_owned(), None))?;
             container::impose(engine, &container.name, &container.labels, &self.context.agent_image, &whole)
                 .await
                 .map_err(|error| match error {
                     FaultError::Engine(error) => error.into(),
-                    refused @ FaultError::Refused(_) => data(refused.to_string(), None),
+                    refused @ FaultError::Refused(_) => refused(refused.to_string(), None),
                 })?;
         }
         Ok(whole)
@@ -58,15 +58,15 @@ impl ExistingSandbox {
         match spec.and_then(|spec| spec.network_mode.as_ref()) {
             Some(NetworkMode::Service(other)) => {
                 let what = format!("service `{service}` has the network of `{other}`");
-                return Err(data(what, Some(format!("sandbox fault add {other} …"))));
+                return Err(refused(what, Some(format!("sandbox fault add {other} …"))));
             }
-            Some(_) => return Err(data(format!("service `{service}` has no network of its own"), None)),
+            Some(_) => return Err(refused(format!("service `{service}` has no network of its own"), None)),
             None => {}
         }
         match containers.iter().find(|container| !container.state.is_alive()) {
             Some(_) => {
                 let what = format!("service `{service}` does not run");
-                Err(data(what, Some(format!("start it first: sandbox start {service}"))))
+                Err(refused(what, Some(format!("start it first: sandbox start {service}"))))
             }
             None => Ok(()),
         }
@@ -81,6 +81,6 @@ pub fn service_of(imposed: &Imposed) -> String {
     }
 }
 
-fn data(what: String, hint: Option<String>) -> SessionError {
-    SessionError::Data { what, hint }
+fn refused(what: String, hint: Option<String>) -> SessionError {
+    SessionError::Fault { what, hint }
 }

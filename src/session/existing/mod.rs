@@ -108,7 +108,7 @@ impl ExistingSandbox {
     }
 
     fn live(&self) -> Result<SetPath, SessionError> {
-        SetPath::live(self.id.as_str()).map_err(odd)
+        Ok(SetPath::live(self.id.as_str())?)
     }
 
     /// The named services, or all of them.
@@ -383,7 +383,7 @@ impl ExistingSandbox {
     /// # Errors
     /// Fails if the storage or the engine fails.
     pub async fn lend(&self, to: &SandboxId) -> Result<(), SessionError> {
-        let (from, to) = (self.live()?, SetPath::live(to.as_str()).map_err(odd)?);
+        let (from, to) = (self.live()?, SetPath::live(to.as_str())?);
         let volumes = self.volumes();
         self.frozen(async |kept| {
             let places: Vec<VolumePath> = volumes.iter().map(|key| to.volume(key.clone())).collect();
@@ -401,18 +401,5 @@ impl ExistingSandbox {
 }
 
 fn half_made(observed: &ObservedSandbox) -> SessionError {
-    SessionError::Data {
-        what: format!(
-            "the keeper has no record of sandbox `{}`: it is half-made or being destroyed",
-            observed.name
-        ),
-        hint: Some(format!(
-            "`sandbox up` completes it, `sandbox down {}` destroys what there is",
-            observed.name
-        )),
-    }
-}
-
-fn odd(error: crate::storage::BadName) -> SessionError {
-    SessionError::Data { what: error.to_string(), hint: None }
+    SessionError::NotRecorded { name: observed.name.clone() }
 }

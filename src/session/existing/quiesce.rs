@@ -164,10 +164,7 @@ impl ExistingSandbox {
         if self.context.keeper.still(vec![data.to_owned()]).await? {
             return Ok(());
         }
-        Err(SessionError::Data {
-            what: format!("another command is working on sandbox `{}`", self.name),
-            hint: Some("nothing was done; try again once it is through".to_owned()),
-        })
+        Err(SessionError::Busy { name: self.name.clone() })
     }
 
     /// The services of these containers.

@@ -99,7 +99,7 @@ impl ExistingSandbox {
         let lacks: Vec<&VolumeName> =
             volumes.iter().filter(|volume| !info.volumes.contains(volume)).collect();
         if !lacks.is_empty() {
-            return Err(SessionError::Data {
+            return Err(SessionError::UnfitData {
                 what: format!("snapshot `{}` has no data of {}", set.name, quoted(&lacks)),
                 hint: Some(match info.volumes.as_slice() {
                     [] => "nothing was changed; it has no volume at all".to_owned(),
@@ -139,7 +139,7 @@ impl ExistingSandbox {
         };
         match theirs.iter().find(differs) {
             None => Ok(()),
-            Some((secret, _)) => Err(SessionError::Data {
+            Some((secret, _)) => Err(SessionError::UnfitData {
                 what: format!(
                     "the data of snapshot `{}` was made with another value of the generated secret `{secret}` than \
                      sandbox `{}` has",
@@ -172,7 +172,7 @@ impl ExistingSandbox {
                 .filter(|volume| seeded.contains(*volume) && !origins.contains_key(*volume))
                 .collect();
             if !lost.is_empty() {
-                return Err(SessionError::Data {
+                return Err(SessionError::UnfitData {
                     what: format!("what the seeds made of {} was not kept when they ran", quoted(&lost)),
                     hint: Some(
                         "nothing was changed; `--to SNAPSHOT` puts back a snapshot, `sandbox down` and `sandbox up` \
@@ -215,7 +215,7 @@ impl ExistingSandbox {
             }
             Target::Volume(key) => match self.volumes().into_iter().find(|volume| volume.as_str() == key) {
                 Some(volume) => Ok(vec![volume]),
-                None => Err(SessionError::Data {
+                None => Err(SessionError::UnfitData {
                     what: format!("sandbox `{}` has no volume `{key}`", self.name),
                     hint: Some("`sandbox config` shows the spec's volumes".to_owned()),
                 }),

@@ -349,7 +349,7 @@ pub fn from_now(length: Duration) -> Option<Timestamp> {
 }
 
 fn egress(written: &str) -> Result<EgressPolicy, SessionError> {
-    written.parse().map_err(|problem| SessionError::Data {
+    written.parse().map_err(|problem| SessionError::Invalid {
         what: format!("--egress: {problem}"),
         hint: Some(
             "deny, allow, or names and addresses: api.example.com,*.npmjs.org,10.1.2.3:5432".to_owned(),

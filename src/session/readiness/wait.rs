@@ -462,7 +462,7 @@ impl ReadinessWait<'_> {
         began: Instant,
         last: &watch::Sender<String>,
     ) -> Result<(), SessionError> {
-        let regex = Regex::new(pattern).map_err(|error| SessionError::Data {
+        let regex = Regex::new(pattern).map_err(|error| SessionError::Invalid {
             what: format!("`{pattern}` is not a regular expression: {error}"),
             hint: None,
         })?;

@@ -38,10 +38,8 @@ pub(super) async fn copy(
             there.into_iter().map(|(path, to)| (path.clone(), to.clone())).collect();
         let packed = tokio::task::spawn_blocking(move || pack(&there, owner, &writable)).await;
         let archive = packed.map_err(io::Error::other).and_then(|packed| packed);
-        let archive = archive.map_err(|error| SessionError::Data {
-            what: format!("cannot read what has changed: {error}"),
-            hint: None,
-        })?;
+        let archive = archive
+            .map_err(|cause| SessionError::Io { what: "cannot read what has changed".to_owned(), cause })?;
         let stream = futures_util::stream::once(async move { Ok(Bytes::from(archive)) });
         engine.upload(container, "/", Box::pin(stream)).await?;
     }
@@ -52,13 +50,9 @@ async fn remove(engine: &dyn Engine, container: &str, paths: &[String]) -> Resul
     for some in paths.chunks(AT_ONCE) {
         let words = ["rm", "-rf", "--"].into_iter().map(str::to_owned).chain(some.iter().cloned());
         let exec = Exec { user: Some("0".to_owned()), ..Exec::new(words) };
-        let failed = |cause: String| {
-            SessionError::Data {
-            what: format!("cannot remove `{}`{}: {cause}", some[0], others(some.len() - 1)),
-            hint: Some(
-                "what is removed here stays in the service until it is removed there or the service is recreated".to_owned(),
-            ),
-        }
+        let failed = |cause: String| SessionError::NotRemoved {
+            paths: format!("`{}`{}", some[0], others(some.len() - 1)),
+            cause,
         };
         let mut session =
             engine.exec(container, &exec).await.map_err(|error| failed(error.cause.to_string()))?;

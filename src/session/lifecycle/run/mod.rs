@@ -156,10 +156,8 @@ impl Session {
     /// # Errors
     /// Fails if the sandbox could not be built, or could not be destroyed.
     pub async fn run(self, purpose: Purpose) -> Result<Outcome, SessionError> {
-        let signals = Signals::listen().map_err(|error| SessionError::Data {
-            what: format!("cannot listen to signals: {error}"),
-            hint: None,
-        })?;
+        let signals = Signals::listen()
+            .map_err(|cause| SessionError::Io { what: "cannot listen to signals".to_owned(), cause })?;
         self.run_hearing(signals.told(), purpose).await
     }
 

@@ -1,5 +1,7 @@
 //! Errors of a session.
 
+mod hints;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use crate::agent::client::KeeperError;
 use crate::engine::EngineError;
 use crate::plan::PlanError;
 use crate::spec::{SandboxName, ServiceName};
-use crate::storage::StorageError;
+use crate::storage::{BadName, StorageError};
 
 /// Outbound connections of a service that were blocked.
 #[derive(Debug, Default)]
@@ -193,13 +195,102 @@ pub enum SessionError {
         /// The limit and its current use.
         reason: String,
     },
-    /// An operation on data failed.
-    #[error("{what}")]
-    Data {
-        /// What went wrong.
+    /// A name of stored data is invalid.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// A blocking task was cancelled or panicked.
+    #[error(transparent)]
+    Task(#[from] tokio::task::JoinError),
+    /// An operation on this machine failed.
+    #[error("{what}: {cause}")]
+    Io {
+        /// What could not be done.
         what: String,
-        /// How to solve it.
+        /// The I/O error.
+        cause: std::io::Error,
+    },
+    /// An option, a setting or a value of the spec is invalid.
+    #[error("{what}")]
+    Invalid {
+        /// Where it is set, and what is wrong with it.
+        what: String,
+        /// What is valid.
         hint: Option<String>,
+    },
+    /// The engine cannot do what the spec needs.
+    #[error("{what}")]
+    EngineLacks {
+        /// What would happen on this engine.
+        what: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
+    /// Stored data does not fit what it is wanted for.
+    #[error("{what}")]
+    UnfitData {
+        /// Which data, and what it lacks.
+        what: String,
+        /// What is available.
+        hint: Option<String>,
+    },
+    /// An image is not the one that the data was made with.
+    #[error("image `{reference}` of service `{service}` is not the one that the data was made with")]
+    ImageDrift {
+        /// The image's reference.
+        reference: String,
+        /// The service's name.
+        service: ServiceName,
+    },
+    /// Services ran while their data was cloned or replaced.
+    #[error("{what} while its data was not to change")]
+    Disturbed {
+        /// What happened.
+        what: String,
+    },
+    /// Inputs of a bake changed during the bake.
+    #[error("a seed, or a file that is mounted, changed while the data was made from it")]
+    InputsChanged,
+    /// A snapshot file could not be written or read.
+    #[error("{what}")]
+    Transfer {
+        /// The operation and the cause.
+        what: String,
+        /// How to solve it, as the other side says.
+        hint: Option<String>,
+    },
+    /// A fault cannot be imposed.
+    #[error("{what}")]
+    Fault {
+        /// The cause.
+        what: String,
+        /// How to impose it.
+        hint: Option<String>,
+    },
+    /// Files that were removed here could not be removed in a service.
+    #[error("cannot remove {paths}: {cause}")]
+    NotRemoved {
+        /// The paths in the service.
+        paths: String,
+        /// The cause.
+        cause: String,
+    },
+    /// Another command pauses or stops services of the sandbox.
+    #[error("another command is working on sandbox `{name}`")]
+    Busy {
+        /// The sandbox's name.
+        name: SandboxName,
+    },
+    /// The keeper has no record of a sandbox.
+    #[error("the keeper has no record of sandbox `{name}`: it is half-made or being destroyed")]
+    NotRecorded {
+        /// The sandbox's name.
+        name: String,
+    },
+    /// Steps of a plan wait for each other.
+    #[error("these steps of the plan wait for each other: `{}`", .steps.join("`, `"))]
+    StuckPlan {
+        /// The steps.
+        steps: Vec<String>,
     },
     /// Another client created a network of this name at the same time.
     #[error("network `{network}` was created by another client at the same time")]
@@ -210,94 +301,6 @@ pub enum SessionError {
     /// The operation was cancelled.
     #[error("interrupted")]
     Cancelled,
-}
-
-impl SessionError {
-    /// How to solve it, if that is known.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Exited { refused, .. }
-            | Self::KeepsExiting { refused, .. }
-            | Self::NotReady { refused, .. }
-            | Self::Unhealthy { refused, .. }
-                if !refused.lines.is_empty() =>
-            {
-                Some(format!("it was refused what it asked for outside: {}", refused.lines.join("; ")))
-            }
-            _ if self.wants_privileges() => Some(
-                "services get no new privileges (sudo, su and other setuid programs do not work): \
-                 `security_opt: [no-new-privileges:false]` lets this one, with `--allow-host-access`"
-                    .to_owned(),
-            ),
-            Self::Engine(error) => error.hint(),
-            Self::Storage(error) => error.hint().map(str::to_owned),
-            Self::Keeper(error) => error.hint(),
-            Self::Plan(error) => Some(error.hint().to_owned()),
-            Self::NotReady { says_so: true, .. } => {
-                Some("give it longer with `timeout` in its `ready:`".to_owned())
-            }
-            Self::NotReady { .. } => {
-                Some("give it longer with `--wait-timeout`, or say what ready means with `ready:`".to_owned())
-            }
-            Self::Held { name } => Some(format!(
-                "`sandbox shell` and `sandbox exec` work in it, `--name` builds another, `sandbox down {name}` destroys it"
-            )),
-            Self::PortBusy { port } => Some(format!(
-                "stop what listens on {port} (`ss -ltnp sport = :{port}`), or leave `--strict-ports` out"
-            )),
-            Self::Ended { .. } => Some("`sandbox events --past` shows when; `sandbox up` builds another".to_owned()),
-            Self::NoSuchSandbox { .. } => Some("`sandbox ls` shows those that are there".to_owned()),
-            Self::ForeignVolume { name } => Some(format!("remove it with `docker volume rm {name}`")),
-            Self::BadSeed(error) => error.hint().map(str::to_owned),
-            Self::Data { hint, .. } => hint.clone(),
-            Self::LeftBehind { name, .. } => Some(format!("try `sandbox down {name}` again")),
-            Self::Exited { code: 126 | 127, .. } | Self::KeepsExiting { code: 126 | 127, .. } => {
-                Some("the command was not found in the image, or may not be executed".to_owned())
-            }
-            Self::Unhealthy { .. } => Some(
-                "its healthcheck failed as often as its `retries` allow; see its `interval` and `start_period`".to_owned(),
-            ),
-            Self::Exited { .. }
-            | Self::KeepsExiting { .. }
-            | Self::Seed { .. }
-            | Self::Hook { .. }
-            | Self::File { .. }
-            | Self::NoValue { .. }
-            | Self::NoSuchService { .. }
-            | Self::Limit { .. }
-            | Self::Overtaken { .. }
-            | Self::Cancelled => None,
-        }
-    }
-
-    /// Whether the last output shows that a program lacked the privileges that its file would give it.
-    fn wants_privileges(&self) -> bool {
-        const WORDS: [&str; 5] = [
-            "no new privileges",
-            "must be setuid root",
-            "must be suid",
-            "effective uid is not 0",
-            "must be owned by uid 0 and have the setuid bit set",
-        ];
-        let said = |line: &String| {
-            let line = line.to_ascii_lowercase();
-            WORDS.iter().any(|words| line.contains(words))
-        };
-        self.log().iter().any(said)
-    }
-
-    /// The last output of the service or command that failed.
-    pub fn log(&self) -> &[String] {
-        match self {
-            Self::Exited { log, .. }
-            | Self::KeepsExiting { log, .. }
-            | Self::NotReady { log, .. }
-            | Self::Unhealthy { log, .. }
-            | Self::Seed { log, .. }
-            | Self::Hook { log, .. } => log,
-            _ => &[],
-        }
-    }
 }
 
 fn waited(by: &[String]) -> String {
