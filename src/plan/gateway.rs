@@ -7,7 +7,7 @@ use super::gateway_config::{
     Protocol as ForwardProtocol, ServiceAddress,
 };
 use super::network::{self, Laid};
-use super::published_ports::PublishedService;
+use super::port_binding::PublishedService;
 use super::{DesiredState, Observed, Subnet, secret_files};
 use crate::engine::identity::{self, Role};
 use crate::engine::{

@@ -4,15 +4,12 @@
 //! without a spec, and an unchanged entry keeps its port numbers when others are added or removed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use serde::{Deserialize, Serialize};
 
 use super::Observed;
 use super::port_binding::{Loopback, PortBinding, PublishedService};
 use crate::engine::identity;
-use crate::engine::{Port, Protocol, PublishedPort};
-use crate::spec::{self, PortRange, Service, ServiceName, Spec};
+use crate::engine::{Port, PublishedPort};
+use crate::spec::{self, Service, Spec};
 
 /// The first edge port of the gateway.
 const FIRST_EDGE_PORT: u16 = 20_000;

@@ -4,7 +4,6 @@
 //! declares. So all data of a service can be cloned, reset and saved.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use super::{DesiredState, images};
 use crate::engine::{Image, identity};

@@ -1,6 +1,6 @@
 //! Selects the kind of storage that works on this machine, and opens it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::btrfs::{self, Pool};
 use super::folder::{Folders, can_reflink};

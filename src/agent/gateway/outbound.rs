@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::context::Serving;
-use super::lookup::{self, Resolved};
+use super::lookup::{self};
 use super::stats::RefusalKind;
 use crate::agent::host_firewall::edge::LET_OUT;
 

@@ -10,7 +10,7 @@ use crate::plan::fingerprint::fingerprint;
 use crate::plan::gateway_config::GatewayConfig;
 use crate::plan::network::Standing;
 use crate::plan::op::Op;
-use crate::plan::published_ports::PublishedService;
+use crate::plan::port_binding::PublishedService;
 use crate::plan::{StepId, Subnet, gateway, network};
 
 impl Planner<'_> {

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::network::{Laid, lay};
 use super::op::Op;
-use super::published_ports::{self, PublishedService};
-use super::volume::{self, ServiceVolume, VolumeSource};
-use super::{DesiredState, Observed, Plan, PlanError, PreStart, Step, StepId, images};
+use super::port_binding::PublishedService;
+use super::published_ports;
+use super::volume::{self, ServiceVolume};
+use super::{DesiredState, Observed, Plan, PlanError, PreStart, Step, StepId, VolumeSource, images};
 use crate::engine::identity::{self, Role};
 use crate::engine::{CreateVolume, Image};
 use crate::spec::{NetworkName, Service, ServiceName};

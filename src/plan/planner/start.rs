@@ -34,8 +34,8 @@ impl Planner<'_> {
     /// Starts the stopped containers of these services, without `post_start` hooks, and waits for each. Secrets that the
     /// gateway no longer holds are uploaded before, and `pre_start` commands run only where no replica runs.
     pub(super) fn start_stopped(&mut self, which: &BTreeSet<ServiceName>, pre_start: PreStart) {
-        for service in in_order(&self.wish.spec.services).iter().filter(|name| which.contains(name)) {
-            let Some(service) = self.wish.spec.services.get(service) else { continue };
+        for name in in_order(&self.wish.spec.services).into_iter().filter(|name| which.contains(name)) {
+            let Some(service) = self.wish.spec.services.get(&name) else { continue };
             let first = self.wish.container(&service.name, 1);
             let held = self.forgot(service).then(|| self.hold(service, &first, [])).flatten();
             let runs = (1..=service.replicas()).any(|replica| self.runs(service, replica));

@@ -4,7 +4,7 @@
 //! observing and executing, it observes and plans again. After a failure it does not clean up: the caller can destroy
 //! the sandbox by its labels.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
 //! Executes the operations of a plan: each is one call to the engine or one message to the keeper.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

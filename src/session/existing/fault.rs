@@ -46,7 +46,7 @@ impl ExistingSandbox {
                 .await
                 .map_err(|error| match error {
                     FaultError::Engine(error) => error.into(),
-                    refused @ FaultError::Refused(_) => refused(refused.to_string(), None),
+                    cause @ FaultError::Refused(_) => refused(cause.to_string(), None),
                 })?;
         }
         Ok(whole)

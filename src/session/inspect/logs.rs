@@ -13,10 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use super::log_line::{Line, Source};
 use super::log_lines::Lines;
-use super::{replica_of, service_of};
 use crate::engine::identity::{SandboxName, Scope};
-use crate::engine::{ContainerSummary, Engine, EngineError, LogOptions, Tail};
-use crate::session::event::{LogText, Stream};
+use crate::engine::{Engine, EngineError, LogOptions, Tail};
 use crate::session::inspect;
 
 /// The part of the logs to read.

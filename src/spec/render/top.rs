@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::super::model::{ConfigSource, Network, SecretSource, Spec};
-use super::{Form, Object, sandbox_keys, service};
+use super::{Form, Object, extended, free, sandbox_keys, service};
 
 pub(super) fn spec(spec: &Spec, form: Form) -> Json {
     let mut root = Object::default();

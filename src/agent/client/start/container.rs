@@ -18,7 +18,7 @@ pub const ENGINE_SOCKET: &str = "/var/run/docker.sock";
 
 /// The role of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ContainerRole {
+pub(in crate::agent::client) enum ContainerRole {
     /// The keeper, storage included.
     Keeper,
     /// The storage server of a keeper that runs as a process.

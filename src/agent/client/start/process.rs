@@ -45,7 +45,7 @@ impl Starter {
     }
 
     /// Whether a keeper process is listening.
-    pub(super) async fn has_process(&self) -> Result<bool, KeeperError> {
+    pub(in crate::agent::client) async fn has_process(&self) -> Result<bool, KeeperError> {
         Ok(UnixStream::connect(&self.places().await?.socket).await.is_ok())
     }
 
