@@ -133,6 +133,7 @@ fn ports(service: &Service) -> Vec<PublishedService> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::ServiceName;
 
     fn service(name: &str, ports: &[&str], replicas: u32) -> Service {
         let mut service = Service::new(ServiceName::new(name).unwrap(), "web");
