@@ -58,7 +58,7 @@ fn contexts(checker: &Checker<'_>, spec: &Spec, service: &Service, build: &Build
                 );
             } else if !spec.services.contains_key(other) && !spec.build_only.contains_key(other) {
                 let message = format!("{what} is the image of `{other}`, which is not a service");
-                let hint = super::nearest::hint(other, spec.services.keys().map(AsRef::as_ref));
+                let hint = crate::spec::nearest::hint(other, spec.services.keys().map(AsRef::as_ref));
                 checker.problem(ProblemKind::Reference, &build.at, message, hint);
             }
         } else if from.contains("://") && !from.starts_with("docker-image://") || from.starts_with("git@") {
