@@ -29,7 +29,7 @@ use crate::session::event::Event;
 use crate::session::readiness::gateway_probe::GatewayProber;
 use crate::session::readiness::wait::Pending;
 use crate::session::request::BuildRequest;
-use crate::spec::{Limits, SandboxName, Service, ServiceName, Spec};
+use crate::spec::{Limits, SandboxName, ServiceName, Spec};
 
 /// Maximum number of attempts after conflicts.
 const ATTEMPTS: u32 = 24;

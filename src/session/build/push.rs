@@ -30,10 +30,8 @@ pub async fn push(
     reference: &str,
 ) -> Result<(), SessionError> {
     if engine.image(reference).await?.is_none() {
-        return Err(SessionError::Data {
-            what: format!("the engine has no image `{reference}`, of service `{}`", service.name),
-            hint: Some(format!("`sandbox build {}` builds it", service.name)),
-        });
+        let (reference, service) = (reference.to_owned(), service.name.clone());
+        return Err(SessionError::NotBuilt { reference, service });
     }
     let began = Instant::now();
     let report = |progress: PushProgress, done| {

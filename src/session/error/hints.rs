@@ -44,6 +44,7 @@ impl SessionError {
             | Self::Transfer { hint, .. }
             | Self::Fault { hint, .. } => hint.clone(),
             Self::EngineLacks { hint, .. } => Some((*hint).to_owned()),
+            Self::NotBuilt { service, .. } => Some(format!("`sandbox build {service}` builds it")),
             Self::ImageDrift { .. } => Some("`--allow-image-drift` uses the one that is here".to_owned()),
             Self::Disturbed { .. } => Some("nothing was done; try again".to_owned()),
             Self::InputsChanged => Some("nothing was kept; try again".to_owned()),

@@ -233,6 +233,14 @@ pub enum SessionError {
         /// What is available.
         hint: Option<String>,
     },
+    /// The image of a service was not built.
+    #[error("the engine has no image `{reference}`, of service `{service}`")]
+    NotBuilt {
+        /// The image's reference.
+        reference: String,
+        /// The service's name.
+        service: ServiceName,
+    },
     /// An image is not the one that the data was made with.
     #[error("image `{reference}` of service `{service}` is not the one that the data was made with")]
     ImageDrift {
