@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::entry::Entry;
-use super::entry_output::EntryLog;
+use super::entry::EntryLog;
 use super::report_files::ReportFiles;
 use super::{Args, annotate, exit_unless, matrix};
 use crate::cli::{Context, Exit, Failure};

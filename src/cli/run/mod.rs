@@ -2,7 +2,6 @@
 //! each entry.
 
 mod entry;
-mod entry_output;
 mod matrix;
 mod matrix_run;
 mod recording;

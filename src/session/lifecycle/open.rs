@@ -1,7 +1,6 @@
 //! Opens a session: connects to the keeper, decides which instance to build or change, and takes the lease.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 
-use super::entry::Entry;
+use super::Entry;
 use crate::cli::Globals;
 use crate::cli::support::options::Progress;
 use crate::engine::StdStream;
@@ -22,7 +22,7 @@ use crate::report::ci::record::RunRecord;
 const LONGEST: usize = 64 << 10;
 
 /// How the output of entries is shown.
-pub(super) struct EntryLog {
+pub(in crate::cli::run) struct EntryLog {
     folding: Option<LogFolding>,
     form: LineForm,
     /// Where the standard output of entries goes.

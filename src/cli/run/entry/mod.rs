@@ -1,5 +1,7 @@
 //! An entry of a matrix: this program again as a child, with the variables in its environment.
 
+mod output;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,6 @@ use rustix::process::Signal;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use super::entry_output::EntryLog;
 use super::matrix::folder_name;
 use super::recording::command_line;
 use super::{Args, OURS};
@@ -19,6 +20,7 @@ use crate::report::ci::capture::Capture;
 use crate::report::ci::record::{RunEnd, RunRecord, Variable, label};
 use crate::report::ci::recorder::Recorder;
 use crate::session::lifecycle::run::exit_code;
+pub(super) use output::EntryLog;
 
 /// How long to wait for the end of an entry's output once it has exited.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
