@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn pages_make_up_the_whole_text() {
-        let text: String = (0..5000).map(|line| format!("line {line} ü\n")).collect();
+        let lines: Vec<String> = (0..5000).map(|line| format!("line {line} ü\n")).collect();
+        let text = lines.concat();
         let (mut rest, mut read) = (text.as_str(), String::new());
         while !rest.is_empty() {
             let (page, more) = split(rest);

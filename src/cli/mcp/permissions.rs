@@ -187,7 +187,7 @@ mod tests {
         let loaded = load("services: { a: { image: x, environment: [HOME, PATH] } }", "deny").unwrap();
         let environment = &loaded.spec.services.values().next().unwrap().environment;
         assert!(environment.get("HOME").is_none_or(|value| value.as_deref().unwrap_or_default().is_empty()));
-        assert!(environment.get("PATH").is_some_and(|value| value.is_some()));
+        assert!(environment.get("PATH").is_some_and(Option::is_some));
     }
 
     #[test]

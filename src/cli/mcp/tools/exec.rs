@@ -30,7 +30,7 @@ pub(in crate::cli::mcp) struct ExecArgs {
     #[serde(default)]
     sandbox: Option<String>,
     service: String,
-    /// Program and arguments, such as ["sh", "-c", "ls | wc -l"]
+    /// Program and arguments, one item each: `sh`, `-c`, `ls | wc -l`
     command: Vec<String>,
     #[serde(default)]
     user: Option<String>,

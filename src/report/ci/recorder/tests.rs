@@ -118,7 +118,7 @@ fn a_service_that_does_not_get_ready_fails_with_its_log_and_the_command_is_not_r
     recorder.event(&test_events::waiting("db", "tcp 5432", None, 0), at(100));
     recorder.event(&test_events::waiting("web", "tcp 80", None, 0), at(100));
     let failed = Event::StepFailed {
-        id: StepId(1),
+        id: StepId::new("wait", "db"),
         phase: Phase::Ready,
         what: "wait for `db`".into(),
         service: Some("db".into()),
@@ -147,7 +147,7 @@ fn a_service_that_does_not_get_ready_fails_with_its_log_and_the_command_is_not_r
 fn a_step_that_succeeds_when_it_is_repeated_is_no_failure() {
     let mut recorder = recorder();
     let failed = Event::StepFailed {
-        id: StepId(1),
+        id: StepId::new("wait", "db"),
         phase: Phase::Network,
         what: "create network `default`".into(),
         service: None,
