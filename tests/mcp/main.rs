@@ -188,7 +188,7 @@ mod work {
         let world = World::with_spec(SPEC);
         let mut agent = Agent::start(&world, &[]);
         agent.succeeds("up", json!({}));
-        let content: String = (0..4000).map(|line| format!("line {line}\n")).collect();
+        let content = (0..4000).map(|line| format!("line {line}\n")).collect::<Vec<_>>().concat();
         let path = "/data/new/folder/file";
         agent.succeeds("write_file", json!({ "service": "web", "path": path, "content": content }));
 
