@@ -98,7 +98,7 @@ mod tests {
             ", secrets: [s] } }, secrets: { s: { file: ../outer.env } } }",
             ", configs: [s] } }, configs: { s: { file: ./link } } }",
             ", seed: [{ sql: ../outer.env }], volumes: ['d:/d'] } }, volumes: { d: {} } }",
-            " } }, volumes: { d: { seed: [{ snapshot: private }] } } }",
+            ", volumes: ['d:/d'] } }, volumes: { d: { seed: [{ snapshot: private }] } } }",
             ", extends: { file: ../outer.env, service: b } } } }",
             " } }, include: [../outer.env] }",
         ] {

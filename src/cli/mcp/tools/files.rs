@@ -59,7 +59,7 @@ pub(in crate::cli::mcp) async fn read_file(server: Server, args: ReadFile, _: Ca
     };
     let is_last = args.offset + bytes.len() as u64 >= size;
     if !is_last {
-        trim_to_character(&mut bytes);
+        trim_to_line(&mut bytes);
     }
     let mut facts = json!({ "path": args.path, "size": size });
     if !is_last {
@@ -90,13 +90,16 @@ fn piece(stream: ByteStream, offset: u64) -> std::io::Result<Option<Piece>> {
     Ok(Some(Piece { bytes, size }))
 }
 
-/// Removes the beginning of a character at the end of a page.
-fn trim_to_character(bytes: &mut Vec<u8>) {
-    if let Err(error) = std::str::from_utf8(bytes)
-        && error.error_len().is_none()
-    {
-        bytes.truncate(error.valid_up_to());
-    }
+/// Removes the beginning of a line at the end of a page of text; of a line that is longer than a page, the beginning of
+/// a character.
+fn trim_to_line(bytes: &mut Vec<u8>) {
+    let valid = match std::str::from_utf8(bytes) {
+        Ok(text) => text.len(),
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        Err(_) => return,
+    };
+    let line = bytes[..valid].iter().rposition(|byte| *byte == b'\n');
+    bytes.truncate(line.map_or(valid, |line| line + 1));
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -204,13 +207,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_does_not_end_within_a_character() {
-        let mut bytes = "aü".as_bytes()[..2].to_vec();
-        trim_to_character(&mut bytes);
-        assert_eq!(bytes, b"a");
-        let mut binary = vec![b'a', 0xff, b'b'];
-        trim_to_character(&mut binary);
-        assert_eq!(binary, [b'a', 0xff, b'b']);
+    fn a_page_of_text_ends_with_a_line_or_at_least_with_a_character() {
+        let trimmed = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            trim_to_line(&mut bytes);
+            bytes
+        };
+        assert_eq!(trimmed(b"one\ntwo\nthr"), b"one\ntwo\n");
+        assert_eq!(trimmed(&"aü".as_bytes()[..2]), b"a");
+        assert_eq!(trimmed(&[b'a', b'\n', 0xff, b'b']), [b'a', b'\n', 0xff, b'b']);
     }
 
     #[test]
