@@ -5,17 +5,13 @@
 
 use std::path::Path;
 
+use super::canonical::leaves;
 use super::diagnostics::Log;
-use super::guard::{local_cache, real};
+use super::guard::local_cache;
 use super::model::{Dockerfile, Spec};
 use super::problem::{Problem, ProblemKind};
 use super::request::Boundary;
 use super::widening::{HostItem, host_items};
-
-/// Whether a path, after its links, is outside of the boundary.
-pub(super) fn leaves(boundary: &Path, path: &Path) -> bool {
-    !real(path).starts_with(boundary)
-}
 
 /// The problem of something outside of the boundary. It is not a form of host access that the user may allow.
 pub(super) fn refused(what: &str, boundary: &Path) -> Problem {

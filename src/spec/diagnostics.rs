@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::boundary;
+use super::canonical::leaves;
 use super::model::At;
 use super::node::Span;
 use super::problem::{Problem, ProblemKind, SourceLocation, Warning, WarningKind};
@@ -61,7 +61,7 @@ impl Log {
 
     /// The boundary, if a file is outside of it.
     pub fn left_by(&self, path: &Path) -> Option<&Path> {
-        self.boundary.as_deref().filter(|boundary| boundary::leaves(boundary, path))
+        self.boundary.as_deref().filter(|boundary| leaves(boundary, path))
     }
 
     /// The content of standard input, if the path stands for it.

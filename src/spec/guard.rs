@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::canonical;
+use super::canonical::real;
 use super::capabilities::is_harmless;
 use super::find;
 use super::hints;
@@ -339,17 +339,4 @@ pub(super) fn local_cache(cache: &str) -> Option<&str> {
         let path = fields().find(|(key, _)| matches!(key.to_ascii_lowercase().as_str(), "dest" | "src"));
         path.map_or("/", |(_, path)| path)
     })
-}
-
-/// Resolves the links of the part of a path that exists.
-pub(super) fn real(path: &Path) -> PathBuf {
-    let path = canonical::clean(path);
-    for ancestor in path.ancestors() {
-        if let Ok(real) = ancestor.canonicalize() {
-            // Joining an empty path would add a slash.
-            let rest = path.strip_prefix(ancestor).unwrap_or(Path::new(""));
-            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
-        }
-    }
-    path
 }

@@ -1,6 +1,9 @@
-//! What the crate depends on: licences that `deny.toml` allows, no crate that it bans, one registry.
+//! What the crate depends on: licences that `deny.toml` allows, no crate that it bans, one registry. And what its files
+//! depend on: only layers below their own, and no file on itself.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod file_circles;
 
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -13,7 +13,6 @@ mod permissions;
 mod registry;
 mod reply;
 mod server;
-mod tool;
 mod tools;
 mod untrusted;
 
@@ -58,7 +57,7 @@ pub struct Args {
 /// Runs `mcp`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let permissions = Permissions::new(&args, &Context::folder()?)?;
-    let server = Server::new(context.clone_for(None), permissions);
+    let server = Server::new(context.clone_for(None), permissions, tools::all());
     let ended = tokio::select! {
         ended = serve(server.clone()) => ended,
         () = asked_to_end() => Ok(()),

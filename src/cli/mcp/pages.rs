@@ -1,10 +1,11 @@
 //! Pages of long output. The rest of an output is kept under a cursor until newer ones displace it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
+
 use super::reply::{ErrorReply, Reply};
-use super::tools::logs::LogCursor;
 use crate::cli::Failure;
 
 /// The size of a page in bytes: about 4,000 tokens.
@@ -13,6 +14,15 @@ pub(super) const PAGE: usize = 16 * 1024;
 const MOST_BYTES: usize = 32 << 20;
 /// How many cursors are kept.
 const MOST_CURSORS: usize = 256;
+
+/// How far logs were read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LogCursor {
+    pub sandbox: String,
+    pub services: Vec<String>,
+    /// For each container the time of the last line, and the number of lines with that time.
+    pub read: BTreeMap<String, (Timestamp, usize)>,
+}
 
 /// What a cursor continues.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use super::ports;
 use super::problem::ProblemKind;
 use super::volumes;
 
-pub(super) use path::{Base, absolute, clean, is_file_reference, is_remote, path};
+pub(super) use path::{Base, absolute, clean, is_file_reference, is_remote, leaves, path, real};
 
 /// Our own keys at the top level.
 pub(super) const TOP_WORDS: [&str; 6] = ["lifetime", "egress", "durable", "artifacts", "limits", "tasks"];

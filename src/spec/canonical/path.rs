@@ -61,3 +61,21 @@ pub(in crate::spec) fn clean(path: &Path) -> PathBuf {
     }
     result
 }
+
+/// Resolves the links of the part of a path that exists.
+pub(in crate::spec) fn real(path: &Path) -> PathBuf {
+    let path = clean(path);
+    for ancestor in path.ancestors() {
+        if let Ok(real) = ancestor.canonicalize() {
+            // Joining an empty path would add a slash.
+            let rest = path.strip_prefix(ancestor).unwrap_or(Path::new(""));
+            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+        }
+    }
+    path
+}
+
+/// Whether a path, after its links, is outside of a folder.
+pub(in crate::spec) fn leaves(folder: &Path, path: &Path) -> bool {
+    !real(path).starts_with(folder)
+}

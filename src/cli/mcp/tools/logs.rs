@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::Failure;
 use crate::cli::mcp::call::Call;
-use crate::cli::mcp::pages::{PAGE, Rest};
+use crate::cli::mcp::pages::{LogCursor, PAGE, Rest};
 use crate::cli::mcp::reply::{Reply, ToolResult};
 use crate::cli::mcp::server::Server;
 use crate::cli::mcp::untrusted;
@@ -22,15 +22,6 @@ use crate::session::inspect::logs::{self, Line, Part, Source};
 const TAIL: u64 = 100;
 /// The longest line; the rest of it is left out.
 const LONGEST_LINE: usize = 4096;
-
-/// How far logs were read.
-#[derive(Debug, Clone, Default)]
-pub(in crate::cli::mcp) struct LogCursor {
-    sandbox: String,
-    services: Vec<String>,
-    /// For each container the time of the last line, and the number of lines with that time.
-    read: BTreeMap<String, (Timestamp, usize)>,
-}
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

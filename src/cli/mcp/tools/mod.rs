@@ -13,7 +13,7 @@ mod more;
 mod sql;
 mod status;
 
-use super::tool::{Effect, Tool};
+use super::server::{Effect, Tool};
 
 /// All tools, in the order in which they are listed.
 pub(super) fn all() -> Vec<Tool> {

@@ -9,14 +9,14 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::call::Call;
-use super::reply::{ErrorReply, Reply, ToolResult};
-use super::server::Server;
+use super::Server;
 use crate::cli::Failure;
+use crate::cli::mcp::call::Call;
+use crate::cli::mcp::reply::{ErrorReply, Reply, ToolResult};
 
 /// What a tool changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effect {
+pub(in crate::cli::mcp) enum Effect {
     /// Nothing.
     Reads,
     /// It adds something.
@@ -28,7 +28,7 @@ pub(super) enum Effect {
 type Handler = Box<dyn Fn(Server, Value, Call) -> BoxFuture<'static, ToolResult> + Send + Sync>;
 
 /// A tool.
-pub(super) struct Tool {
+pub(in crate::cli::mcp) struct Tool {
     /// What the client sees.
     pub listed: model::Tool,
     run: Handler,

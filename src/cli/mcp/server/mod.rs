@@ -1,5 +1,7 @@
 //! The server: its state, and its answers to the protocol's requests.
 
+mod tool;
+
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -18,12 +20,12 @@ use super::pages::Pages;
 use super::permissions::Permissions;
 use super::registry::Registry;
 use super::reply::{ErrorReply, ToolResult};
-use super::tool::Tool;
-use super::tools;
 use crate::cli::{Context, Failure};
 use crate::engine::{ContainerSummary, Engine};
 use crate::session::existing::ExistingSandbox;
 use crate::session::inspect::{self, ObservedSandbox};
+
+pub(super) use tool::{Effect, Tool};
 
 /// What every client is told once.
 const INSTRUCTIONS: &str = "Disposable sandboxes: services of a Compose file or sandbox.yaml, isolated, with data that \
@@ -85,8 +87,8 @@ impl Target {
 }
 
 impl Server {
-    /// A server without sandboxes.
-    pub fn new(context: Context, permissions: Permissions) -> Self {
+    /// A server of these tools, without sandboxes.
+    pub fn new(context: Context, permissions: Permissions, tools: Vec<Tool>) -> Self {
         Self(Arc::new(State {
             context,
             permissions,
@@ -94,7 +96,7 @@ impl Server {
             pages: Pages::default(),
             closing: CancellationToken::new(),
             adding: tokio::sync::Mutex::default(),
-            tools: tools::all(),
+            tools,
         }))
     }
 
