@@ -38,7 +38,7 @@ fn sigterm_leaves_artifacts_and_reports() {
     assert_eq!(text(&world, "out/web/report.txt"), "report of no version\n");
     let suites = junit::read(&file(&world, "junit.xml"));
     let command = suites[0].cases.last().unwrap();
-    assert_eq!((command.status(), command.message()), ("error", "interrupted: asked to stop"));
+    assert_eq!((command.status(), command.message()), ("error", "interrupted: terminated by a signal"));
     assert_eq!(command.stdout.trim(), "started");
     assert!(text(&world, "summary.md").starts_with("### ❌ sandbox run: stopped (143)"));
     world.engine().is_clean();
@@ -53,12 +53,12 @@ fn sigkill_soon_after_sigterm_leaves_artifacts_and_reports_and_nothing_on_the_en
     session.signal(libc::SIGTERM);
     eventually("the artifact and the report are there", || {
         text(&world, "out/web/report.txt") == "report of no version\n"
-            && text(&world, "junit.xml").contains("interrupted: asked to stop")
+            && text(&world, "junit.xml").contains("interrupted: terminated by a signal")
     });
     assert!(session.is_running(), "it did not wait for the service");
     session.kill();
 
-    assert!(text(&world, "summary.md").contains("interrupted: asked to stop"));
+    assert!(text(&world, "summary.md").contains("interrupted: terminated by a signal"));
     world.engine().becomes_clean();
 }
 
