@@ -46,7 +46,7 @@ impl Sources {
                 .then(|| (module.to_vec(), path))?,
         };
         while let [first, others @ ..] = rest {
-            let below = [at.as_slice(), &[first.clone()]].concat();
+            let below = [at.as_slice(), std::slice::from_ref(first)].concat();
             match first.as_str() {
                 "super" => drop(at.pop()),
                 _ if self.0.contains_key(&below) => at = below,
