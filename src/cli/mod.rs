@@ -84,7 +84,7 @@ pub struct Cli {
     /// What every verb takes.
     #[command(flatten)]
     pub globals: Globals,
-    /// What stands before the verb.
+    /// Options before the verb.
     #[command(flatten)]
     pub leading: LeadingOptions,
     /// What to do.

@@ -441,7 +441,7 @@ fn ipv6_is_off_by_default_and_its_subnet_is_unique() {
     let there = after(&plan(&wish(&asking), &observed).unwrap(), &observed);
     let without = plan(&standing(&spec(SHOP)), &there).unwrap().to_string();
     assert!(without.contains("remove network `sbx-shop.default`"), "{without}");
-    assert!(without.contains("remove container `sbx-shop`"), "the gateway stands on it: {without}");
+    assert!(without.contains("remove container `sbx-shop`"), "the gateway uses it: {without}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub fn carry_stdio(address: &str) -> io::Result<()> {
     let mut to_peer = from_peer.try_clone()?;
     thread::spawn(move || {
         let _ = io::copy(&mut io::stdin().lock(), &mut to_peer);
-        // A client that closes its end is gone, and nobody reads what the peer still sends.
+        // A client that closes its end has exited, so the rest of the peer's data is dropped.
         std::process::exit(0);
     });
     let (mut bytes, mut stdout) = ([0; 16 * 1024], io::stdout().lock());

@@ -22,7 +22,7 @@ impl FromStr for Axis {
         let Variable { name, value } = text.parse().map_err(|_| example.to_owned())?;
         let values: Vec<String> = value.split(',').map(str::to_owned).collect();
         if let Some(twice) = values.iter().enumerate().find(|(index, one)| values[..*index].contains(one)) {
-            return Err(format!("the value `{}` stands there twice", twice.1));
+            return Err(format!("the value `{}` is listed twice", twice.1));
         }
         Ok(Self { name, values })
     }

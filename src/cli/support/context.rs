@@ -17,6 +17,7 @@ use crate::engine::docker::{ConnectRequest, Docker};
 use crate::engine::identity::Scope;
 use crate::report::logs::LogFormat;
 use crate::report::{self, Reporter};
+use crate::session;
 use crate::session::event::{Event, Events, Recorded};
 use crate::session::inspect::{self, Choice, NoSandbox, ObservedSandbox};
 use crate::spec::{self, HostAccess, LoadRequest, Loaded, Refusals, SandboxName, Spec};
@@ -66,6 +67,16 @@ impl Context {
             Ok::<_, Failure>(engine)
         };
         self.engine.get_or_try_init(connect).await.cloned()
+    }
+
+    /// Opens the context of the session layer, for a verb that uses it without a session.
+    ///
+    /// # Errors
+    /// Fails if there is no engine or no keeper.
+    pub async fn session_context(&self, events: Events) -> Result<session::context::Context, Failure> {
+        let engine = self.engine().await?;
+        let keeper = Keeper::ensure(&engine, client::Options::from_env()?).await?;
+        Ok(session::context::Context::open(&engine, &self.scope()?, keeper, events).await?)
     }
 
     /// The scope from `SANDBOX_SCOPE`.

@@ -11,7 +11,6 @@ use super::context::{Context, ReportOptions};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::options::SpecOptions;
-use crate::agent::client::{Keeper, Options};
 use crate::session::build::converge;
 use crate::spec::{Refusals, Spec};
 
@@ -58,19 +57,11 @@ impl ImageArgs {
     /// Fails if the engine returns an error.
     pub async fn fetch(&self, spec: Spec, context: &Context) -> Result<Exit, Failure> {
         let rebuild: BTreeSet<_> = spec.services.keys().cloned().collect();
-        let engine = context.engine().await?;
         let options =
             ReportOptions { quiet_pulls: self.quiet, quiet_builds: self.quiet, ..ReportOptions::default() };
         let reporting = context.reporter_with(options);
         let outcome = async {
-            let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
-            let session = crate::session::context::Context::open(
-                &engine,
-                &context.scope()?,
-                keeper,
-                reporting.events.clone(),
-            )
-            .await?;
+            let session = context.session_context(reporting.events.clone()).await?;
             converge::images(&session, &Arc::new(spec), &rebuild, &CancellationToken::new()).await?;
             Ok(Exit::Done)
         }

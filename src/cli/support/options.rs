@@ -118,7 +118,7 @@ impl SpecOptions {
     }
 }
 
-/// What only stands before the verb.
+/// Options that are accepted only before the verb.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LeadingOptions {
     #[command(flatten)]

@@ -46,7 +46,7 @@ fn test_case(record: &RunRecord, label: &str, case: &Case) -> TestCase {
     test
 }
 
-/// What failed by itself is a failure; what was stopped from outside is an error.
+/// A case that failed is a failure; a case that was interrupted is an error.
 fn status(record: &RunRecord, case: &Case) -> TestCaseStatus {
     let problem = |kind, message: &str| {
         let mut status = TestCaseStatus::non_success(kind);

@@ -120,17 +120,7 @@ impl Assembler<'_> {
     /// The services of a file that `extends` refers to.
     pub(super) fn services_of(&mut self, path: &Path, scope: &Scope, span: Span) -> Option<Rc<Map>> {
         if !self.extended.contains_key(path) {
-            if !path.is_file() {
-                let name = shown(path, self.standing_in);
-                let message = format!("there is no file `{}` to extend from", name.display());
-                self.log.hinted(
-                    ProblemKind::File,
-                    span,
-                    message,
-                    "the path begins at the folder of the spec",
-                );
-                return None;
-            }
+            self.require_file(path, "extend from", span)?;
             if !self.files.contains(&path.to_owned()) {
                 self.files.push(path.to_owned());
             }

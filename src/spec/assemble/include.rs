@@ -28,7 +28,6 @@ impl Assembler<'_> {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one entry of `include`, key by key")]
     pub(super) fn included(&mut self, item: &Node, scope: &Scope, trail: &[PathBuf]) -> Option<Node> {
         let span = item.span;
         let Some(map) = item.as_map() else {
@@ -79,17 +78,7 @@ impl Assembler<'_> {
             return None;
         }
         for file in &files {
-            if !file.is_file() {
-                let name = shown(file, self.standing_in);
-                let message = format!("there is no file `{}` to include", name.display());
-                self.log.hinted(
-                    ProblemKind::File,
-                    span,
-                    message,
-                    "the path begins at the folder of the spec",
-                );
-                return None;
-            }
+            self.require_file(file, "include", span)?;
         }
         let folder = match map.get("project_directory").and_then(Node::scalar) {
             Some(folder) => canonical::clean(&scope.folder.join(folder)),

@@ -12,7 +12,7 @@ use super::canonical::{self, Base};
 use super::diagnostics::Log;
 use super::interpolate::interpolate;
 use super::merge;
-use super::node::{Map, Node};
+use super::node::{Map, Node, Span};
 use super::placeholders::Placeholders;
 use super::problem::{Problem, ProblemKind, WarningKind, shown};
 use super::scope::ScopedValues;
@@ -137,6 +137,16 @@ impl<'a> Assembler<'a> {
             canonical::document(self.log, document, &base);
         }
         Some(documents)
+    }
+
+    /// Reports a file that does not exist. `purpose` is a verb, such as "include".
+    fn require_file(&self, file: &Path, purpose: &str, span: Span) -> Option<()> {
+        if file.is_file() {
+            return Some(());
+        }
+        let message = format!("there is no file `{}` to {purpose}", shown(file, self.standing_in).display());
+        self.log.hinted(ProblemKind::File, span, message, "the path begins at the folder of the spec");
+        None
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) async fn capture(
 /// The reply for a command that ran.
 ///
 /// # Errors
-/// Fails if it did not start, or if it did not end by itself.
+/// Fails if the command did not start, or was killed.
 pub(super) fn reply(server: &Server, service: &str, program: &str, done: &Captured) -> ToolResult {
     let mut facts = match done.end {
         End::Exited(code) => json!({ "exit_code": code }),
