@@ -132,7 +132,7 @@ impl PressureRelief {
             {
                 thawed.push(container.name);
             } else if strain.stopped.contains(&container.id)
-                && quiesced::stands(&*self.engine, &container.name).await.unwrap_or_default()
+                && quiesced::sandbox_is_up(&*self.engine, &container.name).await.unwrap_or_default()
                 && bind_check::start(&*self.engine, &container.name).await.is_ok()
             {
                 started.push(container.name);

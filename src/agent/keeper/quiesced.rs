@@ -125,7 +125,9 @@ pub async fn go_on(engine: &dyn Engine, containers: &[String]) {
 
 async fn start(engine: &dyn Engine, container: &str) -> Result<(), EngineError> {
     let found = engine.container(container).await?;
-    if found.is_some_and(|found| found.state == ContainerState::Exited) && stands(engine, container).await? {
+    if found.is_some_and(|found| found.state == ContainerState::Exited)
+        && sandbox_is_up(engine, container).await?
+    {
         match bind_check::start(engine, container).await {
             Ok(()) => tracing::info!(container, "started what a client had left stopped"),
             Err(error) => {
@@ -139,7 +141,7 @@ async fn start(engine: &dyn Engine, container: &str) -> Result<(), EngineError> 
 
 /// Whether the sandbox of a service's container is up. Its gateway does not run after a reboot or after the sandbox was
 /// stopped; then only the user's `start` starts its services.
-pub async fn stands(engine: &dyn Engine, container: &str) -> Result<bool, EngineError> {
+pub async fn sandbox_is_up(engine: &dyn Engine, container: &str) -> Result<bool, EngineError> {
     let Some(gateway) = identity::gateway_of(container) else { return Ok(true) };
     let found = engine.container(gateway).await?;
     Ok(found.is_none_or(|found| found.state == ContainerState::Running))

@@ -160,8 +160,8 @@ impl Serving {
 /// Starts a service's container again. If it does not run afterwards, returns an event: a container that cannot be
 /// started counts as exited once more, and one whose sandbox is stopped stays stopped.
 async fn start_again(engine: &dyn Engine, death: Death) -> Option<Event> {
-    let stands = quiesced::stands(engine, &death.container).await;
-    if let Ok(false) = stands {
+    let is_up = quiesced::sandbox_is_up(engine, &death.container).await;
+    if let Ok(false) = is_up {
         return Some(Event::Stopped(death.container));
     }
     match bind_check::start(engine, &death.container).await {
