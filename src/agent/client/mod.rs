@@ -46,7 +46,6 @@ use super::protocol::{
 use crate::engine::docker::fault;
 use crate::engine::identity::{SandboxId, SandboxName};
 use crate::engine::{ContainerState, Engine, EngineInfo};
-#[cfg(debug_assertions)]
 use crate::host_files::{self, Folder, Links, Unpack};
 use crate::spec::Limits;
 use crate::storage::{self, RemoteStorage, Storage, StorageError, StorageKind, Transport};
