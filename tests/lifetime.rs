@@ -171,7 +171,7 @@ fn a_sandbox_outlives_a_second_up_that_is_interrupted() {
     let outcome = up.wait(support::PATIENCE);
 
     assert_eq!(outcome.code, Some(130), "{outcome}");
-    outcome.says("stays");
+    outcome.says("keeps running with the changes made so far");
     lives_on(&world, &before);
 }
 

@@ -167,12 +167,13 @@ fn another_limit_is_applied_to_what_runs() {
     let ids = || ["big", "small"].map(|it| world.engine().inspect(&world.container(it))["Id"].clone());
     let before = ids();
     let again = world.up();
-    assert!(!again.stderr.contains("share"), "{again}");
+    assert!(!again.stderr.contains("limit of all services"), "{again}");
 
     for (limits, memory) in [("memory: 512m, cpus: 2", 512), ("memory: 128m, cpus: 0.3", 128)] {
         world.spec(&TWO.replace("memory: 256m, cpus: 1", limits));
         let plan = world.sandbox(["up", "-d", "--dry-run"]).success();
-        assert!(plan.stdout.contains(&format!("share {memory} MiB")), "{plan}");
+        let limit = format!("limit of all services together: {memory} MiB");
+        assert!(plan.stdout.contains(&limit), "{plan}");
         world.up();
         assert_eq!(memory_limit(&world), (memory << 20).to_string());
     }

@@ -120,7 +120,7 @@ fn a_session_that_is_killed_is_destroyed_and_its_artifacts_are_there() {
     session.kill();
     engine.is_bare_but_for_keepers(GONE, &[world.name()]);
     let told = world.sandbox(["events", "--past"]).success().stdout;
-    assert!(told.contains("gone without a word"), "{told}");
+    assert!(told.contains("its session was killed or lost its connection"), "{told}");
     world.sandbox(["artifacts", world.name(), "--into", "out"]).success();
     let made = format!("out/{}/artifacts/app/out/made", world.name());
     let made = std::fs::read_to_string(world.project().join(made));

@@ -54,7 +54,7 @@ fn a_client_that_is_stopped_without_a_word_for_a_minute_is_lost_and_its_sandbox_
     // Its last heartbeat may have been two seconds old.
     let left = (SILENCE + GONE).saturating_sub(start.elapsed());
     engine.is_bare_but_for_keepers(left, &[world.name()]);
-    assert!(told(&world).contains("gone without a word"), "{}", told(&world));
+    assert!(told(&world).contains("its session was killed or lost its connection"), "{}", told(&world));
     session.signal(libc::SIGCONT);
     session.wait(support::PATIENCE).says("lost the keeper");
     engine.is_bare_but_for_keepers(GONE, &[world.name()]);

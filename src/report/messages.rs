@@ -131,7 +131,7 @@ pub fn fact(event: &Event) -> Option<Fact> {
             Fact::new(Worth, "", format!("removing `{name}`: {reason}"))
         }
         Event::Torn { name, removed, elapsed } => Fact::new(
-            if *removed == Removed::default() { Detail } else { Worth },
+            Worth,
             "",
             format!("removed `{name}`: {} in {}", counts(*removed), amount::duration(*elapsed)),
         ),

@@ -183,7 +183,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SessionEnded => "its session ended",
-            Self::LeaseLost => "its session is gone without a word",
+            Self::LeaseLost => "its session was killed or lost its connection",
             Self::Ttl => "its time was over",
             Self::Idle => "it was not used",
             Self::Down => "`sandbox down`",

@@ -420,10 +420,12 @@ impl Running {
             }
             // Without a lease another process destroys the sandbox, and also if the lease cannot be given back.
             if let Some(Ok(standing)) = OptionFuture::from(lease.map(Lease::relinquish)).await {
-                let how = if changing { ", as far as it was changed" } else { "" };
+                let how = if changing { " with the changes made so far" } else { "" };
                 let why = if reason == StopReason::EngineRestarted { in_words(reason) } else { "" };
-                let text =
-                    format!("sandbox `{name}` stays{how}{}{why}", if why.is_empty() { "" } else { ": " });
+                let text = format!(
+                    "sandbox `{name}` keeps running{how}{}{why}",
+                    if why.is_empty() { "" } else { ": " }
+                );
                 events.emit(Event::Notice { text });
                 if let Some(deadline) = standing.ends {
                     let if_unused = standing.unless_used;
