@@ -65,8 +65,8 @@ impl Sweep<'_> {
         if manner == StopMode::Stop {
             self.stop(&services).await;
         }
-        self.remove_containers(&services).await;
-        self.end(&locks).await;
+        let (outcomes, ()) = futures_util::join!(self.remove_each(&services), self.end(&locks));
+        self.note_containers(&services, outcomes).await;
         let (networks, volumes) = futures_util::join!(
             side_by_side(&found.networks, |network| self.remove_network(network)),
             side_by_side(&found.volumes, |volume| self.remove_volume(volume)),
@@ -75,7 +75,8 @@ impl Sweep<'_> {
             self.note(ObjectKind::Network, &network.name, outcome).await;
         }
         let held = self.note_volumes(&found.volumes, volumes).await;
-        self.remove_containers(&locks).await;
+        let outcomes = self.remove_each(&locks).await;
+        self.note_containers(&locks, outcomes).await;
         // The gateway uses the volumes of the secrets.
         let again = side_by_side(&held, |volume| self.remove_volume(volume)).await;
         self.note_volumes(&held, again).await;
@@ -109,8 +110,11 @@ impl Sweep<'_> {
         .await;
     }
 
-    async fn remove_containers(&mut self, containers: &[ContainerSummary]) {
-        let outcomes = side_by_side(containers, |container| self.remove_container(container)).await;
+    async fn remove_each(&self, containers: &[ContainerSummary]) -> Vec<Result<()>> {
+        side_by_side(containers, |container| self.remove_container(container)).await
+    }
+
+    async fn note_containers(&mut self, containers: &[ContainerSummary], outcomes: Vec<Result<()>>) {
         for (container, outcome) in containers.iter().zip(outcomes) {
             self.note(ObjectKind::Container, &container.name, outcome).await;
         }
