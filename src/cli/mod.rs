@@ -35,6 +35,7 @@ mod port;
 mod ps;
 mod pull;
 mod push;
+mod repro;
 mod reset;
 mod restart;
 mod rm;
@@ -137,6 +138,8 @@ pub enum Verb {
     Images(images::Args),
     /// Run the seeds ahead of the first `up`
     Bake(Box<bake::Args>),
+    /// Run the command of a snapshot in a sandbox of its own, and compare the failure
+    Repro(Box<repro::Args>),
     /// Restore data to its initial state, or to a snapshot
     Reset(reset::Args),
     /// Copy a sandbox with its current data
@@ -224,6 +227,7 @@ impl Verb {
             Self::Push(args) => push::run(args, context).await,
             Self::Images(args) => images::run(args, context).await,
             Self::Bake(args) => bake::run(*args, context).await,
+            Self::Repro(args) => repro::run(*args, context).await,
             Self::Reset(args) => reset::run(args, context).await,
             Self::Fork(args) => fork::run(args, context).await,
             Self::Snapshot(args) => snapshot::run(args, context).await,

@@ -2,7 +2,7 @@
 
 use super::build_options::BuildOptions;
 use super::command::{Command, CommandTarget};
-use super::run::{build, finish, start, visit};
+use super::run::{SandboxRun, build, finish, start, visit};
 use super::{Context, Exit, Failure, SpecOptions};
 use crate::agent::protocol::LeaseStatus;
 use crate::session::request::UpOptions;
@@ -24,7 +24,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let reporting = context.reporter();
     let outcome = match held_elsewhere(context).await? {
         Some(name) => visit(&name, start, reporting, context).await,
-        None => build(&args.spec, &args.build, None, start, UpOptions::default(), reporting, context).await,
+        None => {
+            let (spec, options) = (&args.spec, UpOptions::default());
+            let run = SandboxRun { spec, build: &args.build, from: None, service: None, options };
+            build(run, start, reporting, context).await
+        }
     };
     finish(outcome, context)
 }

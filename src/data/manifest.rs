@@ -6,8 +6,10 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::repro::Repro;
 use crate::engine::identity::SandboxId;
 use crate::engine::{Image, identity};
+use crate::spec::SpecOrigin;
 use crate::storage::{SetInfo, VolumeName};
 
 /// The format version of manifests, baseline keys and snapshot files. A newer version is rejected.
@@ -126,6 +128,9 @@ pub struct Manifest {
     /// The instance id of the sandbox with which a snapshot is deleted; absent if it outlives its sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<SandboxId>,
+    /// A command that shows a bug with the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repro: Option<Repro>,
     /// The volumes, sorted.
     pub volumes: Vec<VolumeName>,
 }
@@ -144,6 +149,7 @@ impl Manifest {
             images: BTreeMap::new(),
             secrets: BTreeMap::new(),
             owner: None,
+            repro: None,
             volumes: Vec::new(),
         }
     }
@@ -152,6 +158,17 @@ impl Manifest {
     pub fn of(set: &SetInfo) -> Option<Self> {
         let manifest: Self = serde_json::from_value(set.manifest.clone()?).ok()?;
         (manifest.format <= FORMAT).then_some(manifest)
+    }
+
+    /// Whether someone else may have made it. Its spec and its command are then trusted less.
+    pub fn is_foreign(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Origin {
+            #[serde(default)]
+            origin: SpecOrigin,
+        }
+        let origin = self.spec.as_ref().and_then(|spec| Origin::deserialize(spec).ok());
+        origin.is_none_or(|spec| spec.origin != SpecOrigin::Local)
     }
 
     /// Adds the values of generated secrets.

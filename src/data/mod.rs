@@ -8,6 +8,7 @@ pub(crate) mod baseline;
 pub(crate) mod budget;
 pub(crate) mod fsync_profile;
 pub mod manifest;
+pub mod repro;
 pub(crate) mod seed;
 pub(crate) mod snapshot;
 #[cfg(test)]

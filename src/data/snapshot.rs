@@ -24,18 +24,48 @@ pub async fn take<E: From<StorageError>>(
     mut manifest: Manifest,
     undisturbed: impl Future<Output = Result<(), E>>,
 ) -> Result<Published, E> {
+    let making = clone_unpublished(storage, live, volumes, undisturbed).await?;
     manifest.volumes = volumes.to_vec();
     manifest.volumes.sort();
+    Ok(publish(storage, &making, to, &manifest).await?)
+}
+
+/// The first half of [`take`]: the clone has no name yet, and is deleted when the connection to the keeper ends.
+pub async fn clone_unpublished<E: From<StorageError>>(
+    storage: &dyn Storage,
+    live: &SetPath,
+    volumes: &[VolumeName],
+    undisturbed: impl Future<Output = Result<(), E>>,
+) -> Result<SetPath, E> {
     let making = storage.begin().await?;
     let outcome = async {
         copy_set(storage, live, &making, volumes).await?;
-        undisturbed.await?;
-        Ok(storage.publish(&making, to, &manifest.to_json()).await?)
+        undisturbed.await
     }
     .await;
+    discard_unless(outcome, storage, &making).await.map(|()| making)
+}
+
+/// The second half of [`take`].
+pub async fn publish(
+    storage: &dyn Storage,
+    making: &SetPath,
+    to: &SetPath,
+    manifest: &Manifest,
+) -> Result<Published> {
+    let published = storage.publish(making, to, &manifest.to_json()).await;
+    discard_unless(published, storage, making).await
+}
+
+/// Deletes an unpublished set after an error.
+async fn discard_unless<T, E>(
+    outcome: Result<T, E>,
+    storage: &dyn Storage,
+    making: &SetPath,
+) -> Result<T, E> {
     if outcome.is_err() {
         // The first error is reported; leftovers are removed when the keeper starts next.
-        let _ = storage.delete_set(&making).await;
+        let _ = storage.delete_set(making).await;
     }
     outcome
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::build_options::BuildOptions;
 use super::command::{Command, CommandTarget, OURS, Target};
 use super::context::{ReportOptions, Reporting};
+use super::snapshot_spec::{Source, source};
 use super::{Context, Exit, Failure, SpecOptions, complete};
 use crate::agent::client::{Keeper, Options};
 use crate::report;
@@ -114,7 +115,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     } else {
         let artifacts = args.report.artifacts.as_ref().map(std::path::absolute).transpose()?;
         let options = UpOptions { instance: InstanceChoice::Numbered, artifacts, ..UpOptions::default() };
-        build(&args.spec, &args.build, args.service, start, options, reporting, context).await
+        let Args { spec, build: options_of_build, service, .. } = &args;
+        let service = service.clone();
+        let run = SandboxRun { spec, build: options_of_build, from: None, service, options };
+        build(run, start, reporting, context).await
     };
     let (record, written) = recording.finish(end(&outcome), outcome.as_ref().err());
     if let Some(folding) = folding {
@@ -187,17 +191,32 @@ pub(super) async fn visit(
     Ok(Outcome::Ended(StopReason::CommandEnded(ended?)))
 }
 
+/// A sandbox for one command.
+pub(super) struct SandboxRun<'a> {
+    /// The spec to use.
+    pub spec: &'a SpecOptions,
+    /// How it is built.
+    pub build: &'a BuildOptions,
+    /// The snapshot that the data comes from (default: what `build` names).
+    pub from: Option<Source>,
+    /// The service that the command runs in.
+    pub service: Option<ServiceName>,
+    /// Artifacts and instance.
+    pub options: UpOptions,
+}
+
 /// Builds a sandbox, runs a command with it and destroys it.
 pub(super) async fn build(
-    spec: &SpecOptions,
-    build: &BuildOptions,
-    service: Option<ServiceName>,
+    run: SandboxRun<'_>,
     start: StartWith,
-    options: UpOptions,
     reporting: Reporting,
     context: &Context,
 ) -> Result<Outcome, Failure> {
-    let from = super::snapshot_spec::source(context, build.from.as_deref()).await?;
+    let SandboxRun { spec, build, from, service, options } = run;
+    let from = match from {
+        Some(from) => Some(from),
+        None => source(context, build.from.as_deref()).await?,
+    };
     // A service's profile is active if the user names the service.
     let named: Vec<String> = service.iter().map(ToString::to_string).collect();
     let loaded = build.applied(super::snapshot_spec::loaded(context, spec, from.as_ref(), &named).await?)?;

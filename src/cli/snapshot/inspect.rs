@@ -12,6 +12,7 @@ use super::{Context, Exit, Failure, complete, missing, named, storage};
 use crate::agent::client::in_full;
 use crate::data::archive::{Announced, Import, Limits};
 use crate::data::manifest::Manifest;
+use crate::data::repro::Repro;
 use crate::report::table::Table;
 use crate::report::{Output, amount};
 use crate::spec::Spec;
@@ -114,6 +115,7 @@ impl Shown {
         let facts = [
             (self.title.0, Some(self.title.1.clone())),
             ("note", manifest.note.clone()),
+            ("repro", manifest.repro.as_ref().map(repro)),
             ("created", Some(format!("{} ({age} ago)", created.strftime("%Y-%m-%d %H:%M")))),
             ("sandbox", manifest.sandbox.clone()),
             ("state", Some(format!("{}, {}", manifest.consistency, manifest.arch))),
@@ -174,6 +176,11 @@ impl Shown {
         }
         table
     }
+}
+
+/// The command that shows a bug, and how it ended.
+fn repro(repro: &Repro) -> String {
+    format!("{}, exit code {}", repro.title(), repro.result.exit_code)
 }
 
 /// Removes the secrets from a manifest that is shown.

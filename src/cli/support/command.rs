@@ -60,6 +60,16 @@ pub enum CommandTarget {
     Service(ServiceName),
 }
 
+/// How a command is connected to our own input and output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Streams {
+    /// To ours, with the terminal if there is one.
+    #[default]
+    Ours,
+    /// Without input and terminal, so that each run is the same. All its output goes to our standard error.
+    Unattended,
+}
+
 /// A command to run.
 #[derive(Debug, Clone)]
 pub struct Command {
@@ -71,6 +81,8 @@ pub struct Command {
     pub environment: BTreeMap<String, String>,
     /// The working directory, if not the user's or the service's.
     pub folder: Option<PathBuf>,
+    /// How it is connected to our input and output.
+    pub streams: Streams,
     /// Also gets the command's output, for a report.
     pub capture: Option<Capture>,
 }
@@ -78,7 +90,7 @@ pub struct Command {
 impl Command {
     /// Creates a command without additional environment.
     pub fn new(place: CommandTarget, words: Vec<OsString>) -> Self {
-        Self { place, words, environment: BTreeMap::new(), folder: None, capture: None }
+        Self { place, words, environment: BTreeMap::new(), folder: None, streams: Streams::Ours, capture: None }
     }
 
     /// Runs the command to its end and returns its exit code. Prints the cause on standard error if it cannot run.
@@ -106,12 +118,15 @@ impl Command {
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
+        if self.streams == Streams::Unattended {
+            command.stdin(Stdio::null());
+        }
         if self.capture.is_some() {
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
         }
         match command.spawn() {
             Ok(mut child) => {
-                let copying = self.capture.map(|capture| copy_output(&mut child, &capture));
+                let copying = self.capture.map(|capture| copy_output(&mut child, &capture, self.streams));
                 let code = wait(child, stop).await.map_or(1, exit_code);
                 if let Some(copying) = copying {
                     // A process that the command left behind may hold its output open.
@@ -132,10 +147,10 @@ impl Command {
     async fn in_service(self, target: &Target, service: &ServiceName) -> i32 {
         let container = identity::service(target.name.as_str(), service.as_str(), 1);
         let words = self.words.into_iter().map(|word| word.to_string_lossy().into_owned());
-        let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        let attended = self.streams == Streams::Ours;
         let exec = Exec {
-            tty: terminal,
-            stdin: true,
+            tty: attended && std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
+            stdin: attended,
             env: self.environment,
             workdir: self.folder.map(|folder| folder.to_string_lossy().into_owned()),
             ..Exec::new(words)
@@ -145,7 +160,8 @@ impl Command {
             Some(capture) => Box::new(move |stream, bytes| capture.push(stream, bytes)),
             None => Box::new(|_, _| {}),
         };
-        match exec::run_tapped(&target.engine, &container, exec, tap).await {
+        let stdout = if attended { StdStream::Stdout } else { StdStream::Stderr };
+        match exec::run_tapped(&target.engine, &container, exec, stdout, tap).await {
             Ok(Outcome::NotBegun(code)) => i32::from(not_begun(service.as_str(), &command, code)),
             Ok(Outcome::Exited(code)) => i32::try_from(code).unwrap_or(1),
             Ok(Outcome::Abandoned) => 130,
@@ -183,10 +199,18 @@ pub fn not_running(service: &str, state: ContainerState) -> Failure {
 }
 
 /// Copies a child's output to ours and into `capture`, until it ends.
-fn copy_output(child: &mut Child, capture: &Capture) -> impl Future<Output = ()> + use<> {
+fn copy_output(
+    child: &mut Child,
+    capture: &Capture,
+    streams: Streams,
+) -> impl Future<Output = ()> + use<> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (out, err) = (capture.clone(), capture.clone());
-    let stdout = tokio::spawn(copy_stream(stdout, tokio::io::stdout(), StdStream::Stdout, out));
+    let to: Box<dyn AsyncWrite + Send + Unpin> = match streams {
+        Streams::Ours => Box::new(tokio::io::stdout()),
+        Streams::Unattended => Box::new(tokio::io::stderr()),
+    };
+    let stdout = tokio::spawn(copy_stream(stdout, to, StdStream::Stdout, out));
     let stderr = tokio::spawn(copy_stream(stderr, tokio::io::stderr(), StdStream::Stderr, err));
     async move {
         // A copy that failed has no more output.

@@ -57,12 +57,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("push", &["sandbox push", "sandbox build web && sandbox push web"]),
     ("images", &["sandbox images", "sandbox images --format '{{.Repository}}:{{.Tag}}'"]),
     ("bake", &["sandbox bake"]),
+    ("repro", &["sandbox repro bug-1234.sandbox.tar.zst", "sandbox repro bug-1234 --build"]),
     ("reset", &["sandbox reset", "sandbox reset db", "sandbox reset --to before-migration"]),
     ("fork", &["sandbox fork try-upgrade", "sandbox fork shop-main try-upgrade"]),
     (
         "snapshot",
         &[
             "sandbox snapshot create before-migration",
+            "sandbox snapshot create bug-1234 --repro 'pytest tests/test_total.py' --in web",
             "sandbox snapshot export before-migration",
             "sandbox snapshot import bug.sandbox.tar.zst",
         ],

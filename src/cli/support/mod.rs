@@ -16,6 +16,7 @@ pub(in crate::cli) mod format;
 pub(in crate::cli) mod help;
 pub(in crate::cli) mod moment;
 pub(in crate::cli) mod options;
+pub(in crate::cli) mod repro;
 
 use super::Cli;
 use context::Context;

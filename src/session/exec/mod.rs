@@ -62,14 +62,15 @@ pub type OutputTap = Box<dyn FnMut(StdStream, &[u8]) + Send>;
 
 /// Runs `exec` in `container` with our stdin, output, signals and window size.
 pub async fn run(engine: &Arc<dyn Engine>, container: &str, exec: Exec) -> Result<Outcome, ExecError> {
-    run_tapped(engine, container, exec, Box::new(|_, _| {})).await
+    run_tapped(engine, container, exec, StdStream::Stdout, Box::new(|_, _| {})).await
 }
 
-/// Same as [`run`], with a tap of the command's output.
+/// Same as [`run`], with a tap of the command's output. `stdout` is our stream for its standard output.
 pub async fn run_tapped(
     engine: &Arc<dyn Engine>,
     container: &str,
     mut exec: Exec,
+    stdout: StdStream,
     mut tap: OutputTap,
 ) -> Result<Outcome, ExecError> {
     let mark = hex::encode(rand::random::<[u8; 8]>());
@@ -88,6 +89,7 @@ pub async fn run_tapped(
     let ExecSession { id, input, mut output } = session;
     let mut feed = stdin.then(|| tokio::spawn(copy_stdin(input)));
     let (mut interrupts, mut refusal) = (0, Refusal::default());
+    let ours = |stream| if stream == StdStream::Stdout { stdout } else { stream };
     loop {
         tokio::select! {
             piece = output.next() => match piece {
@@ -96,7 +98,7 @@ pub async fn run_tapped(
                     if !held_back {
                         tap(chunk.stream, &chunk.bytes);
                     }
-                    if !held_back && write(chunk.stream, &chunk.bytes) == Reader::Left {
+                    if !held_back && write(ours(chunk.stream), &chunk.bytes) == Reader::Left {
                         drop(raw);
                         let end = pass_on(engine.as_ref(), container, &mark, "PIPE");
                         // The command may ignore the signal, or the engine may be slow.
@@ -133,7 +135,7 @@ pub async fn run_tapped(
     drop(raw);
     let code = exit_code(engine.as_ref(), &id).await?;
     if refusal.words.is_empty() || ![NOT_EXECUTABLE, NOT_FOUND].contains(&code) {
-        write(StdStream::Stdout, &refusal.words);
+        write(stdout, &refusal.words);
         return Ok(Outcome::Exited(code));
     }
     Ok(Outcome::NotBegun(if refusal.says_not_found() { NOT_FOUND } else { code }))

@@ -11,10 +11,11 @@ pub mod fault;
 pub(crate) mod image_content;
 mod quiesce;
 mod reset;
+mod snapshot;
 
 pub use reset::Target;
+pub use snapshot::{Retention, SnapshotMode, SnapshotRequest, UnpublishedSnapshot};
 
-use super::build::bake;
 use super::build::clean_stop::{stop, with_dependents};
 use super::build::clone_progress;
 use super::build::converge::{self, StartRequest};
@@ -29,16 +30,16 @@ use super::lifecycle::control::LoopEvent;
 use super::lifecycle::open;
 use super::lifecycle::signals::{self, Signals};
 use crate::agent::client::Keeper;
-use crate::data::manifest::{Consistency, Manifest};
-use crate::data::snapshot;
+use crate::data::manifest::Consistency;
+use crate::data::snapshot::copy_set;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::{ContainerSummary, Engine};
 use crate::plan::{Age, AnonymousVolumes, PreStart, Seeding, VolumeSource};
 use crate::session::context::Context;
 use crate::session::request::{BuildRequest, PreferredPort};
 use crate::spec::{Condition, SandboxName, ServiceName, Spec};
-use crate::storage::{Published, SetPath, Storage, StorageError, VolumeName, VolumePath};
-use quiesce::{ContainerSet, QuiesceHandle};
+use crate::storage::{SetPath, Storage, VolumeName, VolumePath};
+use quiesce::ContainerSet;
 
 /// A handle on an existing sandbox.
 pub struct ExistingSandbox {
@@ -51,24 +52,6 @@ pub struct ExistingSandbox {
     /// Its current spec.
     pub spec: Arc<Spec>,
     observed: ObservedSandbox,
-}
-
-/// How to take a snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SnapshotMode {
-    /// Stop the services within their own timeouts, and start them again.
-    Clean,
-    /// Pause the services for a moment.
-    Crash,
-}
-
-/// How long a snapshot is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retention {
-    /// Until it is removed.
-    UntilRemoved,
-    /// As long as its sandbox exists.
-    WithSandbox,
 }
 
 impl ExistingSandbox {
@@ -273,67 +256,6 @@ impl ExistingSandbox {
         Ok(values.completed(secret_store::kept(self.storage(), &self.id).await?))
     }
 
-    /// Stores the current data under a name.
-    ///
-    /// # Errors
-    /// Fails if the name is taken, or if the storage or the engine fails. Services that ran are started again in any
-    /// case.
-    pub async fn snapshot(
-        &self,
-        to: &SetPath,
-        manner: SnapshotMode,
-        note: Option<String>,
-        retention: Retention,
-        patience: Duration,
-    ) -> Result<Consistency, SessionError> {
-        if self.storage().inspect(to).await?.is_some() {
-            return Err(StorageError::Exists { path: to.name.to_string() }.into());
-        }
-        let images = bake::images(&self.context, &self.spec).await?;
-        let arch = images.values().next().map_or_else(String::new, |image| image.arch.clone());
-        let secrets = self.values().await?.generated(&self.spec);
-        let mut manifest = Manifest::new(arch, Consistency::Crash).with_secrets(secrets);
-        manifest.sandbox = Some(self.name.to_string());
-        manifest.note = note;
-        manifest.owner = (retention == Retention::WithSandbox).then(|| self.id.clone());
-        manifest.spec = serde_json::to_value(&*self.spec).ok();
-        manifest.images = bake::identities(&self.spec, &images);
-        let (live, volumes) = (self.live()?, self.volumes());
-        match manner {
-            SnapshotMode::Crash => {
-                self.frozen(async |kept| {
-                    self.take(&live, &volumes, to, manifest, kept).await?;
-                    Ok(Consistency::Crash)
-                })
-                .await
-            }
-            SnapshotMode::Clean => {
-                self.stopped(ContainerSet::Everyones, patience, async |containers, kept| {
-                    let consistency = self.stop(&Self::services_of(containers), None).await?;
-                    let manifest = Manifest { consistency, ..manifest };
-                    self.take(&live, &volumes, to, manifest, kept).await?;
-                    Ok(consistency)
-                })
-                .await
-            }
-        }
-    }
-
-    async fn take(
-        &self,
-        live: &SetPath,
-        volumes: &[VolumeName],
-        to: &SetPath,
-        manifest: Manifest,
-        kept: &QuiesceHandle<'_>,
-    ) -> Result<(), SessionError> {
-        kept.undisturbed().await?;
-        match snapshot::take(self.storage(), live, volumes, to, manifest, kept.undisturbed()).await? {
-            Published::New => Ok(()),
-            Published::Existed => Err(StorageError::Exists { path: to.name.to_string() }.into()),
-        }
-    }
-
     /// The storage's names of its volumes.
     fn volumes(&self) -> Vec<VolumeName> {
         let keys = self.observed.volumes.iter().filter_map(|volume| volume.labels.get(identity::KEY));
@@ -387,7 +309,7 @@ impl ExistingSandbox {
         let volumes = self.volumes();
         self.frozen(async |kept| {
             let places: Vec<VolumePath> = volumes.iter().map(|key| to.volume(key.clone())).collect();
-            let copied = snapshot::copy_set(self.storage(), &from, &to, &volumes);
+            let copied = copy_set(self.storage(), &from, &to, &volumes);
             clone_progress::told(self.storage(), &self.context.events, &places, copied).await?;
             kept.undisturbed().await
         })

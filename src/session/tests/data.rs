@@ -8,7 +8,7 @@ use super::stage::Stage;
 use crate::engine::recording::Fault;
 use crate::engine::{ContainerState, Engine, ErrorKind};
 use crate::session::error::SessionError;
-use crate::session::existing::{ExistingSandbox, Retention, SnapshotMode, Target};
+use crate::session::existing::{ExistingSandbox, Retention, SnapshotMode, SnapshotRequest, Target};
 use crate::storage::SetPath;
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -49,9 +49,13 @@ async fn reset(existing: &ExistingSandbox, what: &str, to: Option<&str>) -> Resu
     existing.reset(&target, to.as_ref(), PATIENCE).await.map(drop)
 }
 
+fn request(mode: SnapshotMode) -> SnapshotRequest {
+    SnapshotRequest::new(mode, Retention::UntilRemoved, PATIENCE)
+}
+
 async fn take(existing: &ExistingSandbox, name: &str) -> Result<(), SessionError> {
     existing
-        .snapshot(&snapshot(name), SnapshotMode::Clean, None, Retention::UntilRemoved, PATIENCE)
+        .snapshot(&snapshot(name), request(SnapshotMode::Clean))
         .await
         .map(drop)
 }
@@ -264,7 +268,7 @@ fn what_was_frozen_before_a_snapshot_stays_frozen() {
         stage.up().await.unwrap();
         let shop = stage.existing(None).await;
         stage.client.pause_container("sbx-shop.db").await.unwrap();
-        shop.snapshot(&snapshot("one"), SnapshotMode::Crash, None, Retention::UntilRemoved, PATIENCE)
+        shop.snapshot(&snapshot("one"), request(SnapshotMode::Crash))
             .await
             .unwrap();
         assert_eq!(state(&stage, "sbx-shop.db").await, ContainerState::Paused);
@@ -272,7 +276,7 @@ fn what_was_frozen_before_a_snapshot_stays_frozen() {
         // A container that the user pauses at the same moment is not ours to resume.
         stage.client.fail_when("pause container sbx-shop.cache", 1, Fault::Refuse(ErrorKind::Conflict));
         let error = shop
-            .snapshot(&snapshot("two"), SnapshotMode::Crash, None, Retention::UntilRemoved, PATIENCE)
+            .snapshot(&snapshot("two"), request(SnapshotMode::Crash))
             .await;
         assert!(error.is_err());
         assert_eq!(state(&stage, "sbx-shop.web").await, ContainerState::Running);
@@ -297,7 +301,7 @@ fn of_two_commands_on_the_data_of_one_sandbox_the_second_is_refused() {
             reset(&other, "", None).await,
             take(&other, "second").await,
             other
-                .snapshot(&snapshot("second"), manner, None, Retention::UntilRemoved, PATIENCE)
+                .snapshot(&snapshot("second"), request(manner))
                 .await
                 .map(drop),
         ] {

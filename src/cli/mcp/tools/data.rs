@@ -14,7 +14,9 @@ use crate::cli::mcp::feed::Feed;
 use crate::cli::mcp::reply::{ErrorReply, Reply, ToolResult};
 use crate::cli::mcp::server::{Server, Target};
 use crate::engine::identity::SandboxId;
-use crate::session::existing::{ExistingSandbox, Retention, SnapshotMode, Target as ResetTarget};
+use crate::session::existing::{
+    ExistingSandbox, Retention, SnapshotMode, SnapshotRequest, Target as ResetTarget,
+};
 use crate::session::lifecycle::open;
 use crate::spec::{SandboxName, ServiceName};
 use crate::storage::SetPath;
@@ -40,8 +42,8 @@ pub(in crate::cli::mcp) async fn snapshot(server: Server, args: Snapshot, call: 
     let (target, existing) = server.existing(args.sandbox.as_deref(), &call).await?;
     Server::unbroken(async move {
         let _changing = target.held.changing.lock().await;
-        let retention = Retention::WithSandbox;
-        let consistency = existing.snapshot(&set, SnapshotMode::Clean, None, retention, PATIENCE).await?;
+        let request = SnapshotRequest::new(SnapshotMode::Clean, Retention::WithSandbox, PATIENCE);
+        let consistency = existing.snapshot(&set, request).await?;
         target.held.add_snapshot(args.name.clone(), set);
         Ok(Reply::new(json!({ "snapshot": args.name, "consistency": consistency.to_string() })))
     })
