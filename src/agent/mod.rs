@@ -44,6 +44,8 @@ pub fn run(args: &[String]) -> ExitCode {
         Some("host-firewall") => host_firewall::run(),
         Some("export") => snapshot_transfer::export(rest),
         Some("import") => snapshot_transfer::import(rest),
+        Some("pack") => snapshot_transfer::pack(rest),
+        Some("unpack") => snapshot_transfer::unpack(rest),
         Some("control") => gateway::control(),
         Some("dial") => gateway::dial(rest),
         other => {

@@ -16,10 +16,11 @@ use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 use super::client::{ENGINE_SOCKET, storage_inside};
 use super::protocol::TransferLine;
 use crate::data::archive::{
-    ArchiveError, ArchiveStore, Archived, ImportSummary, Packing, UserValues, export_set, import_set,
+    ArchiveError, ArchiveStore, Archived, ImportSummary, Packing, UserValues, export_set, export_to, import_set,
     manifest_of, user_variables,
 };
-use crate::data::manifest::ImageIdentity;
+use crate::data::chunk;
+use crate::data::manifest::{ImageIdentity, Manifest};
 use crate::engine::docker::Docker;
 use crate::engine::{Engine, EngineError};
 use crate::storage::SetPath;
@@ -70,34 +71,11 @@ pub fn export(args: &[String]) -> ExitCode {
     let values =
         if args.iter().any(|arg| arg == "--with-env") { UserValues::Included } else { UserValues::LeftOut };
     carry(args, async |place, set, counter, images| {
-        if values == UserValues::LeftOut {
-            let left_out = user_variables(&manifest_of(&*place.storage, &set).await?);
-            if !left_out.is_empty() {
-                let text = format!(
-                    "left out, as the values came from your own variables: {} (`--with-env` puts them in)",
-                    left_out.join(", ")
-                );
-                tell(&TransferLine::Note { text });
-            }
-        }
-        let images: Option<Box<dyn io::Read + Send>> = match images {
-            Images::Left => None,
-            Images::Taken => {
-                let manifest = manifest_of(&*place.storage, &set).await?;
-                let engine = engine().await?;
-                let named = names(&*engine, &manifest.images).await?;
-                let stream = engine.save_images(&named).await?;
-                Some(Box::new(SyncIoBridge::new(StreamReader::new(stream))))
-            }
-        };
-        // Rust's own `Stdout` buffers by line, so the descriptor is used directly.
-        let out = io::stdout().as_fd().try_clone_to_owned();
-        let out = std::fs::File::from(out.map_err(|error| CarryError::Usage(error.to_string()))?);
-        // Packing produces bursts; a larger pipe lets it continue while the engine reads.
-        #[cfg(target_os = "linux")]
-        let _ = rustix::pipe::fcntl_setpipe_size(&out, BURST);
+        let manifest = manifest_of(&*place.storage, &set).await?;
+        tell_left_out(&manifest, values);
+        let images = saved_images(&manifest, images).await?;
         let packed = Arc::new(AtomicU64::new(0));
-        let out = Counted { out, written: Arc::clone(&packed) };
+        let out = Counted { out: raw_stdout()?, written: Arc::clone(&packed) };
         let written = export_set(&place, &set, out, Packing::Zstd, images, values, counter).await?;
         Ok(TransferLine::Done {
             entries: written.entries,
@@ -113,16 +91,100 @@ pub fn export(args: &[String]) -> ExitCode {
 pub fn import(args: &[String]) -> ExitCode {
     carry(args, async |place, set, counter, images| {
         let brought = import_set(&place, &set, io::stdin(), counter).await?;
-        let ImportSummary { imported, images: archive } = brought;
-        if let Some((file, archived)) = archive
-            && let Err(error) = load(file, &archived, images).await
-        {
-            let text =
-                format!("the images that came along are not loaded: {}", super::client::in_full(&error));
-            tell(&TransferLine::Warning { text });
-        }
-        Ok(TransferLine::Done { entries: imported.entries, bytes: imported.bytes, left_out: 0, packed: 0 })
+        finish(brought, images).await
     })
+}
+
+/// Loads the images that came along.
+async fn finish(brought: ImportSummary, images: Images) -> Result<TransferLine, CarryError> {
+    let ImportSummary { imported, images: archive } = brought;
+    if let Some((file, archived)) = archive
+        && let Err(error) = load(file, &archived, images).await
+    {
+        let text = format!("the images that came along are not loaded: {}", super::client::in_full(&error));
+        tell(&TransferLine::Warning { text });
+    }
+    Ok(TransferLine::Done { entries: imported.entries, bytes: imported.bytes, left_out: 0, packed: 0 })
+}
+
+/// Names the variables whose values are left out.
+fn tell_left_out(manifest: &Manifest, values: UserValues) {
+    let left_out = user_variables(manifest);
+    if values == UserValues::LeftOut && !left_out.is_empty() {
+        let text = format!(
+            "left out, as the values came from your own variables: {} (`--with-env` puts them in)",
+            left_out.join(", ")
+        );
+        tell(&TransferLine::Note { text });
+    }
+}
+
+/// The images' archive, if it is included.
+async fn saved_images(
+    manifest: &Manifest,
+    images: Images,
+) -> Result<Option<Box<dyn io::Read + Send>>, CarryError> {
+    if images == Images::Left {
+        return Ok(None);
+    }
+    let engine = engine().await?;
+    let named = names(&*engine, &manifest.images).await?;
+    let stream = engine.save_images(&named).await?;
+    Ok(Some(Box::new(SyncIoBridge::new(StreamReader::new(stream)))))
+}
+
+/// Standard output without Rust's own buffer, which is flushed at each line.
+fn raw_stdout() -> Result<std::fs::File, CarryError> {
+    let out = io::stdout().as_fd().try_clone_to_owned();
+    let out = std::fs::File::from(out.map_err(|error| CarryError::Usage(error.to_string()))?);
+    // Packing produces bursts; a larger pipe lets it continue while the engine reads.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::pipe::fcntl_setpipe_size(&out, BURST);
+    Ok(out)
+}
+
+/// `pack NAMESPACE/NAME [--with-images] [--with-env]`: writes the snapshot's chunks to standard output, without those
+/// that are named on standard input.
+pub fn pack(args: &[String]) -> ExitCode {
+    let values =
+        if args.iter().any(|arg| arg == "--with-env") { UserValues::Included } else { UserValues::LeftOut };
+    carry(args, async |place, set, counter, images| {
+        let manifest = manifest_of(&*place.storage, &set).await?;
+        tell_left_out(&manifest, values);
+        let images = saved_images(&manifest, images).await?;
+        let known = tokio::task::spawn_blocking(|| chunk::read_known(io::BufReader::new(io::stdin())));
+        let known = known.await.map_err(io::Error::other).and_then(std::convert::identity);
+        let packed = Arc::new(AtomicU64::new(0));
+        let out = Counted { out: raw_stdout()?, written: Arc::clone(&packed) };
+        let sender = chunk::ChunkSender::new(out, known.map_err(read_failed)?).map_err(read_failed)?;
+        let (written, cutter) =
+            export_to(&place, &set, chunk::Cutter::new(sender), images, values, counter).await?;
+        cutter.into_inner().end().map_err(read_failed)?;
+        Ok(TransferLine::Done {
+            entries: written.entries,
+            bytes: written.bytes,
+            left_out: written.sockets + written.devices,
+            packed: packed.load(Ordering::Relaxed),
+        })
+    })
+}
+
+/// `unpack NAMESPACE/NAME [--with-images] [--project NAME]`: publishes the snapshot whose index arrives on standard input.
+/// Asks for chunks on standard output.
+pub fn unpack(args: &[String]) -> ExitCode {
+    let project = args.iter().position(|arg| arg == "--project").and_then(|at| args.get(at + 1)).cloned();
+    carry(args, async |place, set, counter, images| {
+        let index = tokio::task::spawn_blocking(|| chunk::read_index(io::stdin()));
+        let index = index.await.map_err(|error| read_failed(io::Error::other(error)))??;
+        let out = raw_stdout()?;
+        let brought =
+            chunk::pull_set(&place, &set, index, project.as_deref(), io::stdin(), out, counter).await?;
+        finish(brought, images).await
+    })
+}
+
+fn read_failed(source: io::Error) -> ArchiveError {
+    ArchiveError::Stream { operation: "read the chunks of", source }
 }
 
 /// A writer that counts bytes.

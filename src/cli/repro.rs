@@ -21,7 +21,7 @@ const INTERRUPTED: i32 = 130;
 /// Arguments of `repro`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Snapshot that was taken with `snapshot create --repro`: its name or a file
+    /// Snapshot that was taken with `snapshot create --repro`: its name, a file or oci://REF
     #[arg(value_name = "SNAPSHOT", add = ArgValueCandidates::new(complete::snapshots))]
     snapshot: String,
     #[command(flatten)]

@@ -10,7 +10,9 @@ use std::path::Path;
 
 use super::{Context, Failure, SpecOptions, consent};
 use crate::data::manifest::Manifest;
+use crate::data::registry::Reference;
 use crate::report::Output;
+use crate::session::data::registry::pulled;
 use crate::session::data::snapshot_transfer::RemoteEnd;
 use crate::spec::{
     self, HostAccess, ImageSource, Loaded, MountKind, ProblemKind, PullPolicy, Refusals, SandboxName, Spec,
@@ -30,7 +32,7 @@ pub(super) struct Source {
     label: String,
 }
 
-/// Resolves `--from` to a stored set: a snapshot, or a file, which is imported unless it already was.
+/// Resolves `--from` to a stored set: a snapshot, or a file or `oci://` reference, which is imported unless it was already.
 pub(super) async fn source(context: &Context, from: Option<&str>) -> Result<Option<Source>, Failure> {
     let Some(from) = from else { return Ok(None) };
     let keeper = super::snapshot::keeper(context).await?;
@@ -41,17 +43,22 @@ pub(super) async fn source(context: &Context, from: Option<&str>) -> Result<Opti
         return Ok(Some(Source { label: set.name.to_string(), set }));
     }
     let file = Path::new(from);
-    if !file.is_file() {
+    let reference = Reference::after_scheme(from).map(str::parse::<Reference>).transpose();
+    let reference = reference.map_err(|error| Failure::usage(error, None))?;
+    if reference.is_none() && !file.is_file() {
         let hint = "`sandbox snapshot ls` shows the snapshots that there are".to_owned();
         return Err(Failure::failed(format!("there is neither a snapshot nor a file `{from}`"), Some(hint)));
     }
     let reporting = context.reporter();
     let container = keeper.storage_container();
     let far = RemoteEnd { engine: context.engine().await?, container, events: reporting.events.clone() };
-    let kept = far.kept(&*storage, file).await;
+    let (kept, label) = match reference {
+        Some(reference) => (pulled(&far, &*storage, &reference).await, reference.label().to_owned()),
+        None => (far.kept(&*storage, file).await, super::snapshot::label(file)),
+    };
     drop(far);
     reporting.finish().await;
-    Ok(Some(Source { set: kept?, label: super::snapshot::label(file) }))
+    Ok(Some(Source { set: kept?, label }))
 }
 
 /// Loads the spec to build: from files if any are named or there is no snapshot, else the one that belongs to the

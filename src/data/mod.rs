@@ -6,8 +6,10 @@
 pub mod archive;
 pub(crate) mod baseline;
 pub(crate) mod budget;
+pub(crate) mod chunk;
 pub(crate) mod fsync_profile;
 pub mod manifest;
+pub(crate) mod registry;
 pub mod repro;
 pub(crate) mod seed;
 pub(crate) mod snapshot;

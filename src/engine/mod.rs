@@ -23,6 +23,7 @@ pub(crate) mod ignore;
 pub(crate) mod image;
 pub(crate) mod info;
 pub mod network;
+mod registry;
 #[cfg(test)]
 pub(crate) mod recording;
 pub(crate) mod stream;
@@ -45,6 +46,7 @@ pub use image::{
 };
 pub use info::{ApiVersion, CgroupVersion, EngineInfo, EngineKind, Location, SecurityOptions, architecture};
 pub use network::{CreateNetwork, Network};
+pub use registry::RegistryCredentials;
 pub use stream::{
     Attached, EngineEvent, Exec, ExecSession, LogChunk, LogOptions, PathStat, Stats, StdStream, Tail,
 };

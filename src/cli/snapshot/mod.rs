@@ -5,6 +5,8 @@ mod export;
 mod import;
 mod inspect;
 mod ls;
+mod pull;
+mod push;
 mod rm;
 mod transfer;
 
@@ -13,6 +15,7 @@ use std::sync::Arc;
 
 use super::{Context, Exit, Failure, change, complete};
 use crate::agent::client::{Keeper, Options};
+use crate::data::registry::Reference;
 use crate::storage::{SetPath, Storage, StorageError};
 
 /// Arguments of `snapshot`.
@@ -34,6 +37,10 @@ enum Verb {
     Export(export::Args),
     /// Read a snapshot from a file, after checking all of it
     Import(import::Args),
+    /// Store a snapshot in a registry; what the tag's last snapshot has is not sent again
+    Push(push::Args),
+    /// Read a snapshot from a registry; what is here already is not fetched again
+    Pull(pull::Args),
     /// Remove snapshots
     Rm(rm::Args),
 }
@@ -46,6 +53,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         Verb::Inspect(args) => inspect::run(args, context).await,
         Verb::Export(args) => export::run(args, context).await,
         Verb::Import(args) => import::run(args, context).await,
+        Verb::Push(args) => push::run(args, context).await,
+        Verb::Pull(args) => pull::run(args, context).await,
         Verb::Rm(args) => rm::run(args, context).await,
     }
 }
@@ -53,6 +62,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 /// Parses a snapshot's name.
 pub(super) fn named(text: &str) -> Result<SetPath, String> {
     SetPath::snapshot(text).map_err(|error| error.to_string())
+}
+
+/// Parses a reference of a registry.
+fn reference(text: &str) -> Result<Reference, String> {
+    text.parse()
 }
 
 /// File name extension of snapshot files.

@@ -10,11 +10,11 @@ pub(super) fn images(taken: bool) -> Images {
     if taken { Images::Taken } else { Images::Left }
 }
 
-/// Transfers a snapshot file to or from the keeper's container, and shows the progress.
-pub(super) async fn carry(
+/// Transfers a snapshot to or from the keeper's container, and shows the progress.
+pub(super) async fn carry<T>(
     context: &Context,
-    work: impl AsyncFnOnce(&RemoteEnd) -> Result<TransferSummary, SessionError>,
-) -> Result<TransferSummary, Failure> {
+    work: impl AsyncFnOnce(&RemoteEnd) -> Result<T, SessionError>,
+) -> Result<T, Failure> {
     let engine = context.engine().await?;
     // A keeper of this build must be running before its container is used.
     let at_hand = Keeper::container_at_hand(&engine, Options::from_env()?).await?;

@@ -50,7 +50,7 @@ pub struct BuildOptions {
     /// Longest life of the sandbox: `90m`, `8h`, `2h30m`
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub ttl: Option<Duration>,
-    /// Start with the data (and the spec, unless one is named) of a snapshot, by name or file
+    /// Start with the data (and the spec, unless one is named) of a snapshot: its name, a file or oci://REF
     #[arg(long, value_name = "SNAPSHOT", add = ArgValueCandidates::new(complete::snapshots))]
     pub from: Option<String>,
     /// Number of containers of a service

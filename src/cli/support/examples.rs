@@ -67,6 +67,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "sandbox snapshot create bug-1234 --repro 'pytest tests/test_total.py' --in web",
             "sandbox snapshot export before-migration",
             "sandbox snapshot import bug.sandbox.tar.zst",
+            "sandbox snapshot push bug-1234 ghcr.io/team/shop-data:bug-1234",
+            "sandbox snapshot pull ghcr.io/team/shop-data:bug-1234",
         ],
     ),
     ("volumes", &["sandbox volumes", "sandbox volumes -q db"]),

@@ -15,6 +15,7 @@ mod checksum;
 mod images;
 mod read;
 mod read_ahead;
+mod sink;
 mod sparse_map;
 mod store;
 #[cfg(test)]
@@ -34,8 +35,9 @@ use crate::storage::tree::TreeError;
 
 pub use images::Archived;
 pub use read::Import;
+pub use sink::{Extent, TarSink};
 pub use store::{
-    ArchiveStore, ImportSummary, UserValues, export_set, import_set, manifest_of, user_variables,
+    ArchiveStore, ImportSummary, UserValues, export_set, export_to, import_set, manifest_of, user_variables,
 };
 pub use unpack::Imported;
 pub use write::{Exported, Packing, export};

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 use super::images::{self, Archived};
-use super::{ArchiveError, Exported, Import, Imported, Limits, Packing, export};
+use super::write::write_tar;
+use super::{ArchiveError, Exported, Import, Imported, Limits, Packing, TarSink, VolumeSource, export};
 use crate::data::manifest::Manifest;
 use crate::spec::{ANYWHERE, Service, Spec, SpecOrigin, relocate};
 use crate::storage::tree::Counter;
@@ -76,19 +77,49 @@ pub async fn export_set(
     values: UserValues,
     counter: Arc<Counter>,
 ) -> Result<Exported, ArchiveError> {
-    let manifest = portable(manifest_of(&*place.storage, set).await?, values);
-    let volumes: Vec<_> = manifest
-        .volumes
-        .iter()
-        .map(|name| (name.clone(), place.folder.join(set.volume(name.clone()).relative())))
-        .collect();
-    place.storage.touch(set).await?;
+    let (manifest, volumes) = exportable(place, set, values).await?;
     joined(spawn_blocking(move || {
         let mut images = images;
         let images = images.as_mut().map(|images| images as &mut dyn Read);
         export(out, packing, &manifest, &volumes, images, &counter)
     }))
     .await
+}
+
+/// Exports a published set as a plain tar to a sink, which is returned.
+pub async fn export_to<S: TarSink + Send + 'static>(
+    place: &ArchiveStore,
+    set: &SetPath,
+    mut sink: S,
+    images: Option<Box<dyn Read + Send>>,
+    values: UserValues,
+    counter: Arc<Counter>,
+) -> Result<(Exported, S), ArchiveError> {
+    let (manifest, volumes) = exportable(place, set, values).await?;
+    joined(spawn_blocking(move || {
+        let mut images = images;
+        let images = images.as_mut().map(|images| images as &mut dyn Read);
+        let exported = write_tar(&mut sink, &manifest, &volumes, images, &counter)?;
+        sink.flush().map_err(|source| ArchiveError::Stream { operation: "write", source })?;
+        Ok((exported, sink))
+    }))
+    .await
+}
+
+/// The manifest of a set as it is exported, and the folders of its volumes.
+async fn exportable(
+    place: &ArchiveStore,
+    set: &SetPath,
+    values: UserValues,
+) -> Result<(Manifest, Vec<VolumeSource>), ArchiveError> {
+    let manifest = portable(manifest_of(&*place.storage, set).await?, values);
+    let volumes = manifest
+        .volumes
+        .iter()
+        .map(|name| (name.clone(), place.folder.join(set.volume(name.clone()).relative())))
+        .collect();
+    place.storage.touch(set).await?;
+    Ok((manifest, volumes))
 }
 
 /// Result of an import.

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::block::{Kind, Member, TarWriter};
 use super::buffer_pool::{BufferPool, PORTION};
+use super::sink::{Extent, TarSink};
 use super::sparse_map::map_of;
 use super::{
     Announced, ArchiveError, CHECKSUMS, Checksums, Head, IMAGES, MANIFEST, MAX_MANIFEST, VOLUMES,
@@ -84,7 +85,8 @@ pub fn export<W: Write>(
     }
 }
 
-fn write_tar<W: Write>(
+/// Writes a plain tar.
+pub fn write_tar<W: TarSink>(
     out: W,
     manifest: &Manifest,
     volumes: &[VolumeSource],
@@ -216,7 +218,7 @@ struct VolumeWriter<'a, W> {
     portions: BufferPool,
 }
 
-impl<W: Write> Visitor for VolumeWriter<'_, W> {
+impl<W: TarSink> Visitor for VolumeWriter<'_, W> {
     type Error = ArchiveError;
 
     fn enter(&mut self, folder: &Entry<'_>) -> Result<(), ArchiveError> {
@@ -267,7 +269,7 @@ impl<W: Write> Visitor for VolumeWriter<'_, W> {
     }
 }
 
-impl<W: Write> VolumeWriter<'_, W> {
+impl<W: TarSink> VolumeWriter<'_, W> {
     fn member(&self, entry: &Entry<'_>, kind: Kind) -> Result<Member, ArchiveError> {
         let mut path = self.prefix.clone().into_bytes();
         path.extend_from_slice(entry.path.as_os_str().as_bytes());
@@ -293,15 +295,17 @@ impl<W: Write> VolumeWriter<'_, W> {
 
     fn file(&mut self, entry: &Entry<'_>, mut member: Member) -> Result<(), ArchiveError> {
         let file = entry.open()?;
-        let length = u64::try_from(entry.stat.st_size).unwrap_or(0);
+        let file_length = u64::try_from(entry.stat.st_size).unwrap_or(0);
         let extents = extents(&file, entry)?;
         let bytes: u64 = extents.iter().map(|(_, length)| length).sum();
-        let map = if bytes < length { map_of(&extents, length) } else { Vec::new() };
-        member.sparse = (bytes < length).then_some(length);
+        let map = if bytes < file_length { map_of(&extents, file_length) } else { Vec::new() };
+        member.sparse = (bytes < file_length).then_some(file_length);
         member.size = map.len() as u64 + bytes;
         self.put(&member)?;
         self.tar.data(&map).map_err(write_failed)?;
         for (at, length) in extents {
+            let extent = Extent { path: &member.path, file_length, at, length };
+            self.tar.extent(extent).map_err(write_failed)?;
             self.extent(&file, entry.path, at, length)?;
         }
         self.exported.bytes += bytes;

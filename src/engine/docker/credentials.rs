@@ -11,6 +11,8 @@ use bollard::auth::DockerCredentials;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use crate::engine::RegistryCredentials;
+
 /// The key of Docker Hub's credentials.
 const HUB: &str = "https://index.docker.io/v1/";
 /// The user name that a helper returns if the secret is a token.
@@ -58,6 +60,19 @@ pub(super) async fn credentials(folder: Option<&Path>, registry: &str) -> Option
     }
     let (_, auth) = config.auths.iter().find(|(key, _)| host(key) == host(registry))?;
     decode(auth, registry)
+}
+
+/// The credentials that the user's Docker configuration has for the host of a registry.
+pub async fn registry_credentials(config: Option<&Path>, host: &str) -> Option<RegistryCredentials> {
+    // A name below the host selects the same registry as an image's name does.
+    let registry = registry_of(&format!("{host}/any")).to_owned();
+    let found = credentials(config, &registry).await?;
+    Some(RegistryCredentials {
+        username: found.username,
+        password: found.password,
+        identity_token: found.identitytoken,
+        registry_token: found.registrytoken,
+    })
 }
 
 /// The value of the header `X-Registry-Auth`. The engine cannot decode bollard's base64 alphabet and would silently work

@@ -8,7 +8,7 @@ mod build;
 mod calls;
 mod containers;
 mod create;
-mod credentials;
+pub mod credentials;
 mod demux;
 mod dial;
 mod failure;

@@ -196,7 +196,7 @@ async fn content_of(file: &Path) -> Result<SetPath, SessionError> {
     Ok(SetPath::baseline(&format!("file-{}", &digest[..40]))?)
 }
 
-fn command(verb: &str, set: &SetPath, images: Images) -> Exec {
+pub(super) fn command(verb: &str, set: &SetPath, images: Images) -> Exec {
     let mut words = ["/sandbox", "agent", verb].map(str::to_owned).to_vec();
     words.push(set.to_string());
     if images == Images::Taken {
@@ -211,7 +211,7 @@ fn readable() -> std::fs::Permissions {
 }
 
 /// Parses the messages of the storage side, line by line, and forwards them as events.
-struct Listener<'a> {
+pub(super) struct Listener<'a> {
     far: &'a RemoteEnd,
     what: String,
     began: Instant,
@@ -222,16 +222,18 @@ struct Listener<'a> {
 }
 
 impl<'a> Listener<'a> {
-    fn new(far: &'a RemoteEnd, what: String) -> Self {
+    pub(super) fn new(far: &'a RemoteEnd, what: String) -> Self {
         let (heard, said) = (Vec::new(), String::new());
         Self { far, what, began: Instant::now(), heard, last: None, said }
     }
 
-    fn hear(&mut self, bytes: &[u8]) {
+    pub(super) fn hear(&mut self, bytes: &[u8]) {
         self.heard.extend_from_slice(bytes);
         while let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.heard.drain(..=end).collect();
             match serde_json::from_slice(&line) {
+                // Nothing is known before the data has been surveyed.
+                Ok(TransferLine::Progress { done: 0, total: 0 }) => {}
                 Ok(TransferLine::Progress { done, total }) => self.tell(Progress { done, total }, false),
                 Ok(TransferLine::Note { text }) => self.far.events.emit(Event::Notice { text }),
                 Ok(TransferLine::Warning { text }) => {
@@ -250,12 +252,12 @@ impl<'a> Listener<'a> {
     }
 
     /// Whether the storage side has finished and this many bytes of the file are all that it wrote.
-    fn is_through(&self, received: u64) -> bool {
+    pub(super) fn is_through(&self, received: u64) -> bool {
         matches!(self.last, Some(TransferLine::Done { packed, .. }) if packed <= received)
     }
 
     /// The final result from the storage side, given the number of bytes of the file.
-    fn outcome(self, packed: u64) -> Result<TransferSummary, SessionError> {
+    pub(super) fn outcome(self, packed: u64) -> Result<TransferSummary, SessionError> {
         let what = match &self.last {
             Some(TransferLine::Done { entries, bytes, left_out, .. }) if self.is_through(packed) => {
                 let (entries, bytes, left_out) = (*entries, *bytes, *left_out);

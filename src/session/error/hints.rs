@@ -22,6 +22,7 @@ impl SessionError {
             Self::Engine(error) => error.hint(),
             Self::Storage(error) => error.hint().map(str::to_owned),
             Self::Keeper(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
             Self::Plan(error) => Some(error.hint().to_owned()),
             Self::NotReady { says_so: true, .. } => {
                 Some("give it longer with `timeout` in its `ready:`".to_owned())

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::agent::client::KeeperError;
+use crate::data::registry::RegistryError;
 use crate::engine::EngineError;
 use crate::plan::PlanError;
 use crate::spec::{SandboxName, ServiceName};
@@ -30,6 +31,9 @@ pub enum SessionError {
     /// The keeper returned an error.
     #[error(transparent)]
     Keeper(#[from] KeeperError),
+    /// A registry returned an error.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// No plan could be made.
     #[error(transparent)]
     Plan(#[from] PlanError),

@@ -14,7 +14,7 @@ mod reset;
 mod snapshot;
 
 pub use reset::Target;
-pub use snapshot::{Retention, SnapshotMode, SnapshotRequest, UnpublishedSnapshot};
+pub use snapshot::{Retention, SnapshotMode, SnapshotRequest};
 
 use super::build::clean_stop::{stop, with_dependents};
 use super::build::clone_progress;

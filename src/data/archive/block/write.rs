@@ -7,6 +7,7 @@ use super::records::records;
 use super::{BLOCK, Member};
 use crate::data::archive::buffer_pool::PooledBuffer;
 use crate::data::archive::checksum::Checksum;
+use crate::data::archive::sink::{Extent, TarSink};
 
 /// A tar writer that can take a checksum of its output.
 pub struct TarWriter<W> {
@@ -46,6 +47,14 @@ impl<W: Write> TarWriter<W> {
         let header =
             header(&name, member.kind.letter(), member.mode, owner, member.size, mtime, &member.link);
         self.data(&header)
+    }
+
+    /// Announces data of a file to the underlying writer.
+    pub fn extent(&mut self, extent: Extent<'_>) -> io::Result<()>
+    where
+        W: TarSink,
+    {
+        self.out.extent(extent)
     }
 
     /// Writes data of an entry.
