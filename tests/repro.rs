@@ -10,6 +10,7 @@ use support::{World, within};
 
 const SHOP: &str = r#"
 name: shop
+lifetime: { grace: 2s }
 services:
   web:
     image: sbx-test/busybox
@@ -41,7 +42,8 @@ fn colleague(world: &World, file: &str) -> World {
 #[test]
 fn a_colleague_who_has_only_the_file_reproduces_the_failure() {
     let world = broken();
-    let created = world.sandbox(["snapshot", "create", "bug-1234", "--repro", CHECK, "--in", "web"]).success();
+    let created =
+        world.sandbox(["snapshot", "create", "bug-1234", "--repro", CHECK, "--in", "web"]).success();
     created.says("fails with exit code 3");
     world.sandbox(["snapshot", "export", "bug-1234"]).success();
     world
@@ -110,7 +112,10 @@ fn a_command_that_cannot_run_keeps_no_snapshot() {
         let arguments = ["snapshot", "create", "bug", "--repro"].into_iter().chain(command);
         world.sandbox(arguments).exits(1).says("cannot run").says("the snapshot is not taken");
     }
-    world.sandbox(["snapshot", "create", "bug", "--repro", "true", "--in", "nothing"]).exits(1).says("nothing");
+    world
+        .sandbox(["snapshot", "create", "bug", "--repro", "true", "--in", "nothing"])
+        .exits(1)
+        .says("nothing");
     assert!(world.engine().stored("snapshot").is_empty());
     assert!(world.engine().stored("making").is_empty());
 

@@ -16,8 +16,8 @@ use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 use super::client::{ENGINE_SOCKET, storage_inside};
 use super::protocol::TransferLine;
 use crate::data::archive::{
-    ArchiveError, ArchiveStore, Archived, ImportSummary, Packing, UserValues, export_set, export_to, import_set,
-    manifest_of, user_variables,
+    ArchiveError, ArchiveStore, Archived, ImportSummary, Packing, UserValues, export_set, export_to,
+    import_set, manifest_of, user_variables,
 };
 use crate::data::chunk;
 use crate::data::manifest::{ImageIdentity, Manifest};

@@ -81,7 +81,8 @@ async fn recorded(
     let Some((repro, is_foreign)) =
         manifest.and_then(|manifest| Some((manifest.repro.clone()?, manifest.is_foreign())))
     else {
-        let hint = "`sandbox snapshot create NAME --repro 'CMD'` keeps one; `sandbox up --from` starts the data";
+        let hint =
+            "`sandbox snapshot create NAME --repro 'CMD'` keeps one; `sandbox up --from` starts the data";
         let what = format!("snapshot `{name}` was taken without a command to run");
         return Err(Failure::failed(what, Some(hint.to_owned())));
     };

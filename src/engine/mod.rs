@@ -23,9 +23,9 @@ pub(crate) mod ignore;
 pub(crate) mod image;
 pub(crate) mod info;
 pub mod network;
-mod registry;
 #[cfg(test)]
 pub(crate) mod recording;
+mod registry;
 pub(crate) mod stream;
 pub(crate) mod volume;
 

@@ -79,7 +79,8 @@ fn answer(mut stream: TcpStream, leaked: &AtomicBool) {
 }
 
 fn head(status: &str, headers: &str, length: usize) -> Vec<u8> {
-    format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n").into_bytes()
+    format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n")
+        .into_bytes()
 }
 
 fn descriptor(kind: &str, digest: &str, size: u64) -> Value {

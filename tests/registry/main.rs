@@ -84,7 +84,9 @@ fn a_snapshot_goes_through_a_registry_with_a_password_and_a_colleague_starts_fro
     let mut world = shop();
     let registry = RegistryServer::start(Door::Password);
     let reference = registry.reference("team/shop:bug-1");
-    world.sandbox(["snapshot", "create", "bug", "--repro", "cat /data/word; exit 3", "--in", "web"]).success();
+    world
+        .sandbox(["snapshot", "create", "bug", "--repro", "cat /data/word; exit 3", "--in", "web"])
+        .success();
     world.sandbox(["snapshot", "push", "bug", &reference]).exits(1).says("docker login");
 
     registry.log_in(&mut world);
@@ -112,7 +114,11 @@ fn a_registry_with_tls_is_trusted_by_its_authority_only() {
     let registry = RegistryServer::start(Door::Tls);
     let reference = registry.reference("shop:one");
     take(&world, "one");
-    world.sandbox(["snapshot", "push", "one", &reference]).exits(1).says("certificate").says("/etc/docker/certs.d");
+    world
+        .sandbox(["snapshot", "push", "one", &reference])
+        .exits(1)
+        .says("certificate")
+        .says("/etc/docker/certs.d");
 
     world.env("SSL_CERT_FILE", &registry.certificate());
     push(&world, "one", &reference);

@@ -90,7 +90,14 @@ pub struct Command {
 impl Command {
     /// Creates a command without additional environment.
     pub fn new(place: CommandTarget, words: Vec<OsString>) -> Self {
-        Self { place, words, environment: BTreeMap::new(), folder: None, streams: Streams::Ours, capture: None }
+        Self {
+            place,
+            words,
+            environment: BTreeMap::new(),
+            folder: None,
+            streams: Streams::Ours,
+            capture: None,
+        }
     }
 
     /// Runs the command to its end and returns its exit code. Prints the cause on standard error if it cannot run.
@@ -199,11 +206,7 @@ pub fn not_running(service: &str, state: ContainerState) -> Failure {
 }
 
 /// Copies a child's output to ours and into `capture`, until it ends.
-fn copy_output(
-    child: &mut Child,
-    capture: &Capture,
-    streams: Streams,
-) -> impl Future<Output = ()> + use<> {
+fn copy_output(child: &mut Child, capture: &Capture, streams: Streams) -> impl Future<Output = ()> + use<> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (out, err) = (capture.clone(), capture.clone());
     let to: Box<dyn AsyncWrite + Send + Unpin> = match streams {

@@ -39,7 +39,8 @@ pub const MAX_INDEX: u64 = 256 << 20;
 /// Fails unless the bytes are those of the chunk.
 pub fn unpacked(chunk: &Chunk, packed: &[u8]) -> io::Result<Vec<u8>> {
     let length = chunk.length as usize;
-    let bytes = if packed.len() == length { packed.to_vec() } else { zstd::bulk::decompress(packed, length)? };
+    let bytes =
+        if packed.len() == length { packed.to_vec() } else { zstd::bulk::decompress(packed, length)? };
     if bytes.len() == length && *blake3::hash(&bytes).as_bytes() == chunk.id {
         Ok(bytes)
     } else {

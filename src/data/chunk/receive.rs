@@ -77,7 +77,8 @@ pub async fn pull_set(
     let missing = chunks.missing();
     let room = place.storage.usage(Detail::Totals).await?;
     let limit = Limits::within(room.host_total, room.host_free).bytes;
-    let needed: u64 = missing.iter().map(|number| u64::from(chunks.index.chunks[*number as usize].packed)).sum();
+    let needed: u64 =
+        missing.iter().map(|number| u64::from(chunks.index.chunks[*number as usize].packed)).sum();
     if needed > limit {
         return Err(ArchiveError::TooMuch { what: format!("{needed} bytes"), limit: limit.to_string() });
     }
@@ -223,7 +224,8 @@ impl Chunks {
 
     /// Reads as many chunks as were asked for, and checks each.
     fn receive(&mut self, input: &mut impl Read, count: usize) -> Result<(), ArchiveError> {
-        let unexpected = || ArchiveError::Foreign { reason: "a chunk came that was not asked for".to_owned() };
+        let unexpected =
+            || ArchiveError::Foreign { reason: "a chunk came that was not asked for".to_owned() };
         for _ in 0..count {
             let mut header = [0; 8];
             input.read_exact(&mut header).map_err(read_failed)?;

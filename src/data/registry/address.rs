@@ -43,7 +43,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.segments();
     // Only 2000::/3 is allocated; in it, documentation and the tunnels, which contain other addresses, are excluded.
     let allocated = first & 0xe000 == 0x2000;
-    let excluded = first == 0x2002 || (first == 0x2001 && (second < 0x200 || second == 0xdb8)) || first == 0x3fff;
+    let excluded =
+        first == 0x2002 || (first == 0x2001 && (second < 0x200 || second == 0xdb8)) || first == 0x3fff;
     allocated && !excluded
 }
 
@@ -54,9 +55,25 @@ mod tests {
     #[test]
     fn private_and_special_addresses_are_not_public() {
         for address in [
-            "127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "169.254.169.254", "100.100.100.200", "0.0.0.0",
-            "224.0.0.1", "255.255.255.255", "168.63.129.16", "::1", "::", "fe80::1", "fd00::1", "::ffff:10.0.0.1",
-            "64:ff9b::a00:1", "2002:a00:1::1", "2001:db8::1", "ff02::1",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.31.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.100.100.200",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "168.63.129.16",
+            "::1",
+            "::",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:a00:1::1",
+            "2001:db8::1",
+            "ff02::1",
         ] {
             assert!(!is_public(address.parse().unwrap()), "{address}");
         }

@@ -101,7 +101,8 @@ mod tests {
     #[test]
     fn challenges_are_parsed() {
         assert_eq!(Challenge::parse("Basic realm=\"x\""), Some(Challenge::Basic));
-        let header = r#"Bearer realm="https://auth.example/token",service="r.example",scope="repository:a:pull,push""#;
+        let header =
+            r#"Bearer realm="https://auth.example/token",service="r.example",scope="repository:a:pull,push""#;
         let (realm, service) = ("https://auth.example/token".to_owned(), Some("r.example".to_owned()));
         assert_eq!(Challenge::parse(header), Some(Challenge::Bearer { realm, service }));
         assert_eq!(Challenge::parse("Negotiate"), None);

@@ -4,9 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, WWW_AUTHENTICATE,
-};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, WWW_AUTHENTICATE};
 use hyper::{Method, StatusCode, Uri};
 
 use super::auth::{Challenge, TokenAnswer, basic, query_value};
@@ -240,8 +238,9 @@ impl Registry {
     async fn has_blob(&self, digest: &str) -> Result<bool> {
         let answer = self.call(Call::new(Method::HEAD, self.path(&format!("blobs/{digest}")))).await?;
         match answer.status {
-            StatusCode::OK => Ok(true),
-            StatusCode::NOT_FOUND => Ok(false),
+            // The end of the answer frees the connection for the next request.
+            StatusCode::OK => answer.read(0).await.map(|_| true),
+            StatusCode::NOT_FOUND => answer.read(0).await.map(|_| false),
             _ => Err(self.unexpected(answer, digest.to_owned()).await),
         }
     }
@@ -414,7 +413,9 @@ impl Tries {
 
 fn is_temporary(error: &RegistryError) -> bool {
     match error {
-        RegistryError::Unreachable { .. } | RegistryError::Broken { .. } | RegistryError::Silent { .. } => true,
+        RegistryError::Unreachable { .. } | RegistryError::Broken { .. } | RegistryError::Silent { .. } => {
+            true
+        }
         RegistryError::Status { status, .. } => *status == 429 || *status >= 500,
         _ => false,
     }

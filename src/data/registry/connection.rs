@@ -312,7 +312,10 @@ impl Answer<'_> {
         let mut read = Vec::new();
         while let Some(bytes) = self.next().await? {
             if read.len() + bytes.len() > most {
-                return Err(RegistryError::Refused { host, reason: format!("it is longer than {most} bytes") });
+                return Err(RegistryError::Refused {
+                    host,
+                    reason: format!("it is longer than {most} bytes"),
+                });
             }
             read.extend_from_slice(&bytes);
         }

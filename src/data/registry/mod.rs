@@ -99,12 +99,16 @@ impl RegistryError {
     /// The hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Unreachable { host, source } if source.to_string().contains("certificate") => Some(format!(
-                "if the registry has a certificate of its own, put its authority in `/etc/docker/certs.d/{host}/ca.crt`"
-            )),
+            Self::Unreachable { host, source } if source.to_string().contains("certificate") => {
+                Some(format!(
+                    "if the registry has a certificate of its own, put its authority in `/etc/docker/certs.d/{host}/ca.crt`"
+                ))
+            }
             Self::Denied { host, .. } => Some(format!("`docker login {host}` keeps the credentials for it")),
             Self::NotFound { .. } => Some("check the name and the tag".to_owned()),
-            Self::Foreign { .. } => Some("`sandbox snapshot push` writes one; an image is pulled by `up`".to_owned()),
+            Self::Foreign { .. } => {
+                Some("`sandbox snapshot push` writes one; an image is pulled by `up`".to_owned())
+            }
             Self::Refused { .. } => Some("nothing was stored".to_owned()),
             Self::Broken { .. } | Self::Silent { .. } => {
                 Some("try again: what was transferred completely is not sent again by a push".to_owned())

@@ -34,7 +34,11 @@ impl Reference {
 
     /// A short name: the tag, or the last part of the repository if the tag says nothing.
     pub fn label(&self) -> &str {
-        if self.tag == LATEST { self.repository.rsplit('/').next().unwrap_or(&self.repository) } else { &self.tag }
+        if self.tag == LATEST {
+            self.repository.rsplit('/').next().unwrap_or(&self.repository)
+        } else {
+            &self.tag
+        }
     }
 }
 
@@ -61,11 +65,14 @@ impl FromStr for Reference {
         let (repository, tag) = rest.rsplit_once(':').unwrap_or((rest, LATEST));
         let is_path = |part: &str| {
             let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-            let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+            let inner =
+                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
             edge(part.as_bytes().first()) && edge(part.as_bytes().last()) && part.bytes().all(inner)
         };
         if repository.len() > 255 || !repository.split('/').all(is_path) {
-            return Err(format!("`{repository}` is no name of a repository: lower-case letters, digits, `.`, `_`, `-`"));
+            return Err(format!(
+                "`{repository}` is no name of a repository: lower-case letters, digits, `.`, `_`, `-`"
+            ));
         }
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if tag.is_empty() || tag.len() > 128 || tag.starts_with(['.', '-']) || !tag.bytes().all(is_word) {
@@ -104,7 +111,16 @@ mod tests {
 
     #[test]
     fn a_name_that_is_none_is_refused() {
-        for name in ["shop", "team/shop", "r.example/", "r.example/Team", "r.example/a/../b", "r.example/a:", "r.example/a@x", "r.ex ample/a"] {
+        for name in [
+            "shop",
+            "team/shop",
+            "r.example/",
+            "r.example/Team",
+            "r.example/a/../b",
+            "r.example/a:",
+            "r.example/a@x",
+            "r.ex ample/a",
+        ] {
             assert!(name.parse::<Reference>().is_err(), "{name}");
         }
     }

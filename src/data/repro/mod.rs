@@ -160,7 +160,11 @@ mod tests {
         let lines = |word: &str| (0..2000).map(|line| format!("{word} {line}\n")).collect::<String>();
         let (long, longer) = (lines("row"), format!("before\n{}", lines("row")));
         let kept = OutputEnd::of(&long);
-        assert!(kept.is_cut && kept.text.len() <= KEPT_BYTES && kept.text.starts_with("row "), "{}", kept.text);
+        assert!(
+            kept.is_cut && kept.text.len() <= KEPT_BYTES && kept.text.starts_with("row "),
+            "{}",
+            kept.text
+        );
         assert_eq!(result(1, &long, "").differences(&result(1, &longer, "")), []);
         assert_eq!(result(1, &long, "").differences(&result(1, &format!("{long}end\n"), "")).len(), 1);
     }

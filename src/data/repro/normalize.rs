@@ -96,8 +96,14 @@ mod tests {
 
     #[test]
     fn what_may_be_the_failure_stays() {
-        for text in ["expected 3, got 4", "rows[12] is null", "version 1.2.3", "error 12345", "HTTP 500", "total: 17.50"]
-        {
+        for text in [
+            "expected 3, got 4",
+            "rows[12] is null",
+            "version 1.2.3",
+            "error 12345",
+            "HTTP 500",
+            "total: 17.50",
+        ] {
             assert_eq!(line(text), text);
         }
     }

@@ -54,10 +54,7 @@ fn request(mode: SnapshotMode) -> SnapshotRequest {
 }
 
 async fn take(existing: &ExistingSandbox, name: &str) -> Result<(), SessionError> {
-    existing
-        .snapshot(&snapshot(name), request(SnapshotMode::Clean))
-        .await
-        .map(drop)
+    existing.snapshot(&snapshot(name), request(SnapshotMode::Clean)).await.map(drop)
 }
 
 #[test]
@@ -268,16 +265,12 @@ fn what_was_frozen_before_a_snapshot_stays_frozen() {
         stage.up().await.unwrap();
         let shop = stage.existing(None).await;
         stage.client.pause_container("sbx-shop.db").await.unwrap();
-        shop.snapshot(&snapshot("one"), request(SnapshotMode::Crash))
-            .await
-            .unwrap();
+        shop.snapshot(&snapshot("one"), request(SnapshotMode::Crash)).await.unwrap();
         assert_eq!(state(&stage, "sbx-shop.db").await, ContainerState::Paused);
         assert_eq!(state(&stage, "sbx-shop.web").await, ContainerState::Running);
         // A container that the user pauses at the same moment is not ours to resume.
         stage.client.fail_when("pause container sbx-shop.cache", 1, Fault::Refuse(ErrorKind::Conflict));
-        let error = shop
-            .snapshot(&snapshot("two"), request(SnapshotMode::Crash))
-            .await;
+        let error = shop.snapshot(&snapshot("two"), request(SnapshotMode::Crash)).await;
         assert!(error.is_err());
         assert_eq!(state(&stage, "sbx-shop.web").await, ContainerState::Running);
     });
@@ -300,10 +293,7 @@ fn of_two_commands_on_the_data_of_one_sandbox_the_second_is_refused() {
         for refused in [
             reset(&other, "", None).await,
             take(&other, "second").await,
-            other
-                .snapshot(&snapshot("second"), request(manner))
-                .await
-                .map(drop),
+            other.snapshot(&snapshot("second"), request(manner)).await.map(drop),
         ] {
             let error = refused.unwrap_err();
             assert!(error.to_string().contains("another command is working on"), "{error}");
