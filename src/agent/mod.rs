@@ -13,6 +13,7 @@ pub(crate) mod cgroup;
 pub mod client;
 mod connect;
 mod container_log;
+mod diff;
 mod digest_cache;
 pub(crate) mod fault_injector;
 pub mod gateway;
@@ -43,6 +44,7 @@ pub fn run(args: &[String]) -> ExitCode {
         Some("fault") => fault_injector::run(rest),
         Some("host-firewall") => host_firewall::run(),
         Some("export") => snapshot_transfer::export(rest),
+        Some("diff") => diff::run(rest),
         Some("import") => snapshot_transfer::import(rest),
         Some("pack") => snapshot_transfer::pack(rest),
         Some("unpack") => snapshot_transfer::unpack(rest),

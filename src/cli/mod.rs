@@ -11,6 +11,7 @@ mod completions;
 mod config;
 mod cp;
 mod create;
+mod diff;
 mod doctor;
 mod down;
 mod egress;
@@ -142,6 +143,8 @@ pub enum Verb {
     Repro(Box<repro::Args>),
     /// Restore data to its initial state, or to a snapshot
     Reset(reset::Args),
+    /// List what changed in a sandbox's data since it was cloned
+    Diff(diff::Args),
     /// Copy a sandbox with its current data
     Fork(fork::Args),
     /// Take, list, export and import snapshots of data
@@ -229,6 +232,7 @@ impl Verb {
             Self::Bake(args) => bake::run(*args, context).await,
             Self::Repro(args) => repro::run(*args, context).await,
             Self::Reset(args) => reset::run(args, context).await,
+            Self::Diff(args) => diff::run(args, context).await,
             Self::Fork(args) => fork::run(args, context).await,
             Self::Snapshot(args) => snapshot::run(args, context).await,
             Self::Volumes(args) => volumes::run(args, context).await,

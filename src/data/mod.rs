@@ -7,6 +7,7 @@ pub mod archive;
 pub(crate) mod baseline;
 pub(crate) mod budget;
 pub(crate) mod chunk;
+pub(crate) mod diff;
 pub(crate) mod fsync_profile;
 pub mod manifest;
 pub(crate) mod registry;

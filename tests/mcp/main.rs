@@ -61,6 +61,7 @@ mod protocol {
             "snapshot",
             "reset",
             "fork",
+            "diff",
             "egress",
             "fault",
         ] {

@@ -17,7 +17,9 @@ use std::time::Duration;
 pub use self::declared::Declared;
 pub use self::lifetime::{Attachment, End, Extension, Lifetime, UNUSED};
 pub use self::record::{Actor, Reason, Record, RecordKind};
-pub use self::reply::{ExitAction, Line, Notice, Outcome, Refusal, RefusalKind, Reply, TransferLine};
+pub use self::reply::{
+    DiffRequest, ExitAction, Line, Notice, Outcome, Refusal, RefusalKind, Reply, TransferLine,
+};
 pub use self::request::{Build, LeaseRequest, Request, RequestKind};
 pub use status::{Destroyed, Greeting, LeaseStatus, LeftObject, Leftovers, Standing};
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{End, Reason};
 use crate::engine::identity::SandboxId;
+use crate::storage::VolumePath;
 
 /// One line from the keeper.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -160,6 +161,15 @@ impl Notice {
             Self::Other => None,
         }
     }
+}
+
+/// Two volumes that `agent diff` compares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffRequest {
+    /// What a volume was cloned from.
+    pub before: VolumePath,
+    /// The volume.
+    pub now: VolumePath,
 }
 
 /// A line that `agent export` and `agent import` print about the snapshot file they transfer.

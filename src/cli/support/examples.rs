@@ -58,6 +58,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("images", &["sandbox images", "sandbox images --format '{{.Repository}}:{{.Tag}}'"]),
     ("bake", &["sandbox bake"]),
     ("repro", &["sandbox repro bug-1234.sandbox.tar.zst", "sandbox repro bug-1234 --build"]),
+    ("diff", &["sandbox diff", "sandbox diff --from before-migration"]),
     ("reset", &["sandbox reset", "sandbox reset db", "sandbox reset --to before-migration"]),
     ("fork", &["sandbox fork try-upgrade", "sandbox fork shop-main try-upgrade"]),
     (

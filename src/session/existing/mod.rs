@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
+mod diff;
 pub mod fault;
 pub(crate) mod image_content;
 mod quiesce;
 mod reset;
 mod snapshot;
 
+pub use diff::DataDiff;
 pub use reset::Target;
 pub use snapshot::{Retention, SnapshotMode, SnapshotRequest};
 

@@ -89,7 +89,7 @@ fn reset_target(existing: &ExistingSandbox, only: Option<&str>) -> ResetTarget {
 }
 
 /// A snapshot that was taken through this server.
-fn find_snapshot(server: &Server, name: &str) -> Result<SetPath, ErrorReply> {
+pub(super) fn find_snapshot(server: &Server, name: &str) -> Result<SetPath, ErrorReply> {
     let all = server.registry.all();
     let known = all.iter().flat_map(|held| held.snapshots());
     let known: Vec<(String, SetPath)> = known.collect();

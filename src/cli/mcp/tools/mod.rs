@@ -3,6 +3,7 @@
 pub(super) mod lifecycle;
 
 mod data;
+mod diff;
 mod egress;
 mod exec;
 mod fault;
@@ -66,6 +67,12 @@ pub(super) fn all() -> Vec<Tool> {
             data::snapshot,
         ),
         Tool::new("reset", Destroys, "Put data back to its first state, or to a snapshot.", data::reset),
+        Tool::new(
+            "diff",
+            Reads,
+            "List files of volumes that changed since the first state or a snapshot.",
+            diff::diff,
+        ),
         Tool::new("fork", Changes, "Copy a sandbox with its current data.", data::fork),
         Tool::new(
             "egress",
