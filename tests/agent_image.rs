@@ -132,3 +132,44 @@ fn an_image_that_took_the_name_of_ours_is_replaced_before_anything_runs_from_it(
     world.sandbox(["gc", "--all"]).success();
     engine.docker(&["rmi", "-f", &reference, before.as_str().unwrap()]);
 }
+
+#[test]
+fn the_program_is_taken_out_of_an_image_that_is_named() {
+    let mut world = World::with_spec(SPEC);
+    let engine = world.engine();
+    let named = another_build(&world);
+    let reference = Payload::find(ARCH, Some(&named)).unwrap().reference();
+    let context = world.project().join("carrier");
+    std::fs::create_dir(&context).unwrap();
+    std::fs::copy(&named, context.join("sandbox")).unwrap();
+    world.file("carrier/Dockerfile", "FROM scratch\nCOPY sandbox /sandbox\n");
+    let carrier = format!("carrier-{}", world.name());
+    engine.docker(&["build", "-q", "-t", &carrier, &context.display().to_string()]).success();
+    world.env(image::IMAGE_VARIABLE, &carrier);
+
+    world.up();
+
+    for container in [format!("sandbox-keeper-{}", world.name()), format!("sbx-{}", world.name())] {
+        assert_eq!(engine.inspect(&container)["Config"]["Image"], reference.as_str(), "{container}");
+    }
+    let left = engine.docker(&["ps", "-aq", "--filter", "name=sandbox-agent-source-"]);
+    assert_eq!(left.success().text(), "");
+    world.sandbox(["down"]).success();
+    world.sandbox(["gc", "--all"]).success();
+    engine.docker(&["rmi", "-f", &reference, &carrier]);
+}
+
+#[test]
+fn an_image_without_this_version_of_the_program_is_refused_with_the_reason() {
+    let mut world = World::with_spec(SPEC);
+    world.env(image::IMAGE_VARIABLE, "sbx-test/busybox");
+
+    let outcome = world.sandbox(["up", "-d"]).exits(1);
+
+    outcome.says("the image `sbx-test/busybox` (it has none of /sandbox").says(image::IMAGE_VARIABLE);
+
+    std::fs::copy("/bin/ls", world.project().join("ls")).unwrap();
+    world.env(image::VARIABLE, &world.project().join("ls").display().to_string());
+    world.sandbox(["up", "-d"]).exits(1).says("not a build of sandbox");
+    world.engine().is_clean();
+}

@@ -27,8 +27,13 @@ pub(super) fn write(key: &str, digest: &str) {
 }
 
 fn path() -> Option<PathBuf> {
+    Some(folder()?.join("agent-layer"))
+}
+
+/// Returns the folder of our caches, which belongs to the user.
+pub(super) fn folder() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let cache =
         cache.or_else(|| Some(std::env::home_dir()?.join(".cache")).filter(|path| path.is_absolute()))?;
-    Some(cache.join("sandbox").join("agent-layer"))
+    Some(cache.join("sandbox"))
 }

@@ -24,14 +24,16 @@ impl Args {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let (findings, exit) = match context.engine().await {
             Ok(engine) => {
-                let keeper = match client::keeper_state(&engine, &client::Options::from_env()?).await? {
+                let options = client::Options::from_env()?;
+                let keeper = match client::keeper_state(&engine, &options).await? {
                     None => Keeper::Absent,
                     Some(state) if state.is_alive() => asked(&engine).await,
                     Some(_) => Keeper::Down,
                 };
                 let subnets = settings::subnets()?;
+                let trial = client::trial(&engine, &options).await;
                 let mut findings =
-                    doctor::examine(engine.as_ref(), &context.scope()?, &subnets, &keeper).await?;
+                    doctor::examine(engine.as_ref(), &context.scope()?, &subnets, &keeper, &trial).await?;
                 findings.extend(git());
                 let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
                 (findings, if failed { Exit::Failed } else { Exit::Done })

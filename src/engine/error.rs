@@ -142,7 +142,22 @@ impl EngineError {
 
     /// How the user can resolve the error, if known.
     pub fn hint(&self) -> Option<String> {
-        hint(self.kind, self.object, &self.name)
+        self.forwarding_hint().or_else(|| hint(self.kind, self.object, &self.name))
+    }
+
+    /// An engine that uses nftables does not turn forwarding on itself, and refuses networks while it is off.
+    fn forwarding_hint(&self) -> Option<String> {
+        let words = self.cause.0.to_lowercase();
+        let about = ["ip_forward", "ip forwarding", "ipv4 forwarding", "ipv6 forwarding"]
+            .iter()
+            .any(|word| words.contains(word));
+        let setting =
+            if words.contains("ipv6") { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" };
+        (about && matches!(self.object, ObjectKind::Network | ObjectKind::Container)).then(|| {
+            format!(
+                "the engine does not forward packets between networks: `sysctl -w {setting}=1` on its machine"
+            )
+        })
     }
 }
 
@@ -262,7 +277,7 @@ fn hint(kind: ErrorKind, object: ObjectKind, name: &str) -> Option<String> {
             "start the engine (`systemctl start docker`, Docker Desktop), or point DOCKER_HOST at one".into()
         }
         (ErrorKind::Unsupported, ObjectKind::Engine) => {
-            "update the older of the two (sandbox or the engine), or point DOCKER_HOST at another engine".into()
+            "if there is another engine, point DOCKER_HOST at it".into()
         }
         (ErrorKind::Unsupported, ObjectKind::Image) => {
             "the image has no variant for this engine's architecture: set `platform:` or choose another tag".into()
@@ -336,6 +351,19 @@ mod tests {
         for (status, words, kind) in cases {
             assert_eq!(classify(status, words), kind, "{words}");
         }
+    }
+
+    #[test]
+    fn a_network_that_needs_forwarding_is_refused_with_the_setting() {
+        let hint = |words: &str| {
+            EngineError::classified("create", ObjectKind::Network, "n", Some(500), words).hint().unwrap()
+        };
+        assert!(
+            hint("IPv4 forwarding is disabled, check net.ipv4.ip_forward").contains("net.ipv4.ip_forward=1")
+        );
+        assert!(
+            hint("cannot create: IPv6 forwarding is disabled").contains("net.ipv6.conf.all.forwarding=1")
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
+use super::info::EngineKind;
 pub use crate::spec::SandboxName;
 
 /// The sandbox's name.
@@ -259,10 +260,15 @@ impl Scope {
         self.suffixed("sandbox-edge")
     }
 
-    /// The edge network's bridge on the engine's host; an interface name has at most 15 characters.
-    pub fn edge_bridge(&self) -> String {
+    /// The edge network's bridge on the engine's host; an interface name has at most 15 characters. Docker and Podman may
+    /// be on one machine, and each takes over and deletes a bridge with the name of its own.
+    pub fn edge_bridge(&self, kind: EngineKind) -> String {
         use sha2::{Digest, Sha256};
-        format!("sbx-{}", &hex::encode(Sha256::digest(self.edge().as_bytes()))[..11])
+        let prefix = match kind {
+            EngineKind::Docker => "sbx",
+            EngineKind::Podman => "sbp",
+        };
+        format!("{prefix}-{}", &hex::encode(Sha256::digest(self.edge().as_bytes()))[..11])
     }
 }
 
@@ -427,6 +433,13 @@ mod tests {
         assert_eq!(fault(&service("shop", "db", 2)), "sbx-shop..db.2.fault");
         assert!(anonymous_volume("shop", "db", "/data").starts_with("sbx-shop..db."));
         assert_ne!(anonymous_volume("shop", "db", "/a"), anonymous_volume("shop", "db", "/b"));
+    }
+
+    #[test]
+    fn the_edges_bridge_differs_by_engine_and_fits_an_interface() {
+        let names = [EngineKind::Docker, EngineKind::Podman].map(|kind| Scope::default().edge_bridge(kind));
+        assert_ne!(names[0], names[1]);
+        assert!(names.iter().all(|name| name.len() <= 15));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct EngineInfo {
     pub cgroup_driver: String,
     /// The default log driver; empty if the engine does not report it.
     pub log_driver: String,
+    /// Whether the engine filters packets with nftables: then it does not turn forwarding on.
+    pub nftables: bool,
     /// Whether the engine can build with BuildKit.
     pub buildkit: bool,
     /// Whether containers keep running while the engine restarts.
@@ -48,6 +50,28 @@ pub struct EngineInfo {
     pub runtimes: Vec<String>,
     /// Warnings of the engine about its configuration.
     pub warnings: Vec<String>,
+}
+
+impl EngineInfo {
+    /// Whether the engine runs on this machine's kernel. One behind a local socket may have a virtual machine of its own,
+    /// with another kernel or less memory.
+    pub fn shares_kernel(&self) -> bool {
+        let here = rustix::system::uname();
+        let same = cfg!(target_os = "linux") && here.release().to_str() == Ok(self.kernel.as_str());
+        self.location.is_local() && same && self.has_this_memory()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn has_this_memory(&self) -> bool {
+        let here = rustix::system::sysinfo();
+        let memory = u64::from(here.totalram) * u64::from(here.mem_unit);
+        memory.abs_diff(self.memory) < memory / 50
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn has_this_memory(&self) -> bool {
+        false
+    }
 }
 
 /// The product that implements the engine.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::Observed;
 use super::subnet::SubnetPool;
 use super::volume_source::VolumeSource;
+use crate::engine::EngineKind;
 use crate::engine::identity as label;
 use crate::engine::identity::{Role, SandboxId, Scope};
 use crate::spec::{Limits, SandboxName, ServiceName, Spec};
@@ -22,6 +23,8 @@ pub struct DesiredState<'a> {
     pub id: SandboxId,
     /// The scope on the engine that the sandbox belongs to.
     pub scope: Scope,
+    /// The product that implements the engine.
+    pub kind: EngineKind,
     /// The first deadline, as the labels record it.
     pub expires: Option<Timestamp>,
     /// The reference of the `sandbox-agent` image.

@@ -180,7 +180,7 @@ pub(super) fn create_edge(wish: &DesiredState<'_>, subnet: Subnet) -> CreateNetw
         create.labels.insert(identity::SCOPE.to_owned(), wish.scope.to_string());
     }
     // Network names are not unique, bridge names are: if two first sandboxes race, only one creates it.
-    create.options.insert(CreateNetwork::BRIDGE_NAME.to_owned(), wish.scope.edge_bridge());
+    create.options.insert(CreateNetwork::BRIDGE_NAME.to_owned(), wish.scope.edge_bridge(wish.kind));
     create.options.insert(CreateNetwork::ENABLE_ICC.to_owned(), "false".to_owned());
     create.options.insert(CreateNetwork::HOST_BINDING.to_owned(), "127.0.0.1".to_owned());
     let mut engine_subnet = EngineSubnet::new(IpNet::V4(subnet.net()));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::engine::recording::Recording;
-use crate::engine::{CreateContainer, ImageConfig, Port};
+use crate::engine::{CreateContainer, EngineKind, ImageConfig, Port};
 use crate::spec::{self, LoadRequest, SandboxName, Spec};
 
 const SHOP: &str = r#"
@@ -46,6 +46,7 @@ fn wish(spec: &Spec) -> DesiredState<'_> {
         name: SandboxName::new("shop").unwrap(),
         id: "0123456789ab".parse::<SandboxId>().unwrap(),
         scope: Scope::default(),
+        kind: EngineKind::Docker,
         expires: None,
         agent_image: "sandbox-agent:1".to_owned(),
         sources: BTreeMap::new(),

@@ -9,7 +9,7 @@ use super::event::Events;
 use super::request::BuildRequest;
 use super::settings;
 use crate::agent::client::{Keeper, KeeperError};
-use crate::agent::image::{self, Payload};
+use crate::agent::image;
 use crate::data::fsync_profile;
 use crate::engine::identity::{SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo, EngineKind};
@@ -72,7 +72,7 @@ impl Context {
         events: Events,
     ) -> Result<Self, SessionError> {
         let info = keeper.engine_info().await?.clone();
-        let payload = Payload::find(&info.arch, None).map_err(KeeperError::from)?;
+        let payload = image::payload(&**engine, &info.arch, None).await.map_err(KeeperError::from)?;
         // A keeper of another build, or one that runs as a process, does not bring the gateway's image.
         let agent_image = image::ensure(&**engine, &payload).await.map_err(KeeperError::from)?;
         Ok(Self {
@@ -121,6 +121,7 @@ impl PlanEnvironment<'_> {
             name: name.clone(),
             id: id.clone(),
             scope: self.scope.clone(),
+            kind: self.info.kind,
             expires: None,
             agent_image: self.agent_image.to_owned(),
             sources: BTreeMap::new(),

@@ -224,11 +224,9 @@ impl World {
     /// Removes images that were built for this world's folder.
     fn remove_built_images(&self) {
         let label = format!("label=dev.sandbox.folder={}", self.project().display());
-        let listed = Command::new("docker").args(["images", "-aq", "--filter", &label]).output();
-        let listed =
-            listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-        for image in listed.lines() {
-            let _ = Command::new("docker").args(["rmi", "-f", image]).output();
+        let engine = self.engine();
+        for image in engine.docker(&["images", "-aq", "--filter", &label]).stdout.lines() {
+            engine.docker(&["rmi", "-f", image]);
         }
     }
 }

@@ -41,11 +41,20 @@ impl SecondEngine {
         world
     }
 
+    /// A path of the engine's mount namespace, as this machine sees it.
+    pub fn inside(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.first_process()))
+    }
+
+    fn first_process(&self) -> String {
+        let home = Path::new(self.address.trim_start_matches("unix://"));
+        let home = home.ancestors().find(|folder| folder.join("init.pid").exists()).unwrap();
+        std::fs::read_to_string(home.join("init.pid")).unwrap().trim().to_owned()
+    }
+
     /// Lists everything on the engine.
     fn listing(&self) -> Listing {
-        let home = Path::new(self.address.trim_start_matches("unix://")).ancestors().nth(2).unwrap();
-        let init = std::fs::read_to_string(home.join("init.pid")).unwrap();
-        let root = PathBuf::from(format!("/proc/{}/root/var/lib/docker", init.trim()));
+        let root = self.inside("/var/lib/docker");
         let parent = format!("sandbox-engine-{}", self.name);
         Listing::of(&Engine::new("", Some(self.address.clone())), &root, &parent)
     }

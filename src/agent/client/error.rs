@@ -28,6 +28,12 @@ pub enum KeeperError {
         /// The last known cause.
         cause: String,
     },
+    /// The keeper cannot reach the engine by any socket of the engine's machine.
+    #[error("the keeper finds no socket of the engine on the engine's machine: {}", tried_sockets(tried))]
+    EngineSocket {
+        /// The paths that were tried, each with the cause.
+        tried: Vec<(String, String)>,
+    },
     /// The keeper speaks a later version of the protocol.
     #[error("the keeper on this engine is of the later version {version}")]
     TooNew {
@@ -76,6 +82,11 @@ pub enum KeeperError {
     },
 }
 
+fn tried_sockets(tried: &[(String, String)]) -> String {
+    let tried: Vec<String> = tried.iter().map(|(path, cause)| format!("`{path}`: {cause}")).collect();
+    tried.join("; ")
+}
+
 fn storage_failure(requested: Option<StorageKind>) -> String {
     match requested {
         Some(kind) => format!("SANDBOX_STORAGE=`{kind}` does not work"),
@@ -115,6 +126,10 @@ impl KeeperError {
             Self::TooNew { .. } => {
                 Some("update sandbox, or run `sandbox down --all` with the later one".to_owned())
             }
+            Self::EngineSocket { .. } => Some(
+                "set SANDBOX_ENGINE_SOCKET to the socket's path on the engine's machine, or SANDBOX_KEEPER=process"
+                    .to_owned(),
+            ),
             Self::Silent { .. } => Some(ELSEWHERE.to_owned()),
             Self::Storage { served: Some(_), .. } => {
                 Some("unset SANDBOX_STORAGE, or end those sandboxes first (`sandbox ls`)".to_owned())

@@ -22,6 +22,7 @@ mod lease;
 mod options;
 mod start;
 mod storage_server;
+mod trial;
 mod wire;
 
 pub use cleanup::{keeper_state, remove_everything, sweep_expired};
@@ -33,12 +34,13 @@ pub use lease::Lease;
 pub use options::{KeeperPlacement, Limiting, Options};
 pub use start::{ENGINE_SOCKET, SOCKET, VOLUME, lock_beside};
 pub use storage_server::StorageServer;
+pub use trial::{Trial, trial};
 #[cfg(test)]
 pub use wire::Wire;
 
 use self::start::Starter;
 use super::cgroup;
-use super::image::Payload;
+use super::image::{self, Payload};
 use super::protocol::{
     Declared, Destroyed, Extension, Greeting, LeaseRequest, Leftovers, Reason, Record, RequestKind, Standing,
 };
@@ -89,7 +91,8 @@ impl Keeper {
         engine: &Arc<dyn Engine>,
         options: Options,
     ) -> Result<Option<String>, KeeperError> {
-        if options.place == KeeperPlacement::Process || options.storage.is_some() {
+        let named = image::named_image().is_some();
+        if options.place == KeeperPlacement::Process || options.storage.is_some() || named {
             return Ok(None);
         }
         // An engine on another architecture has another image, so the engine has to be asked.
@@ -351,6 +354,7 @@ mod tests {
             sandboxes: 0,
             groups: None,
             groups_refused: None,
+            disk: None,
         };
         for kind in [StorageKind::Pool, StorageKind::Reflink, StorageKind::Copy] {
             let error = served_storage(Some(kind), &greeting).unwrap_err();

@@ -188,7 +188,7 @@ impl HostFirewall {
     }
 
     fn edge(&self) -> Edge {
-        Edge::Filtered(self.scope.edge_bridge())
+        Edge::Filtered(self.scope.edge_bridge(EngineKind::Docker))
     }
 
     async fn ask(&self, post: &mut FilterProcess, request: &Request) -> Result<(), HostFirewallError> {

@@ -5,8 +5,10 @@
 //! is a digest of the build: of the linker's build id and the file's size if the binary has a build id (reading the
 //! whole file in each call would take longer than the call), and of the whole content otherwise.
 
+mod build_mark;
 mod libraries;
 mod payload;
+mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,9 +22,13 @@ use crate::engine::identity::{self, Role};
 use crate::engine::{CreateContainer, Engine, EngineError, ErrorKind, Filter, Image, ObjectKind};
 
 pub use payload::Payload;
+pub(crate) use source::named_image;
+pub use source::payload;
 
 /// Environment variable with the path of the binary that goes into the image.
 pub const VARIABLE: &str = "SANDBOX_AGENT_BINARY";
+/// Environment variable with an image that carries the binary, for a client on another kernel or architecture.
+pub const IMAGE_VARIABLE: &str = "SANDBOX_AGENT_IMAGE";
 /// The binary's path in the image.
 pub const PATH: &str = "/sandbox";
 /// How often to load the image again if another client removes it before it is used.
@@ -73,7 +79,10 @@ impl ImageError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoBinary { arch, .. } => Some(format!(
-                "put a Linux build for {arch} beside the program as `sandbox-linux-{arch}`, or name one in {VARIABLE}"
+                "take `sandbox` from the Linux archive for {arch} of the release {} and name the file in {VARIABLE}, put \
+                 it beside this program as `sandbox-linux-{arch}`, or name an image that has it as `{PATH}` in \
+                 {IMAGE_VARIABLE}",
+                env!("CARGO_PKG_VERSION")
             )),
             Self::Engine(error) => error.hint(),
             Self::Altered { reference } => Some(format!(
@@ -196,7 +205,7 @@ async fn own_payload(engine: &dyn Engine, reference: &str) -> Option<Payload> {
         return known;
     }
     let info = engine.info().await.ok()?;
-    let found = Payload::find(&info.arch, None).ok()?;
+    let found = source::payload(engine, &info.arch, None).await.ok()?;
     payloads().lock().unwrap_or_else(PoisonError::into_inner).insert(found.reference(), found.clone());
     Some(found).filter(|payload| payload.reference() == reference)
 }
@@ -229,6 +238,9 @@ async fn remove_if(engine: &Arc<dyn Engine>, unwanted: impl Fn(u64) -> bool) -> 
     // Any image can carry the label, so only our own names are removed from it.
     let is_ours = |tag: &String| tag.split(':').next() == Some(identity::AGENT_IMAGE);
     let images = engine.images(&labelled).await?;
+    for left in engine.containers(&labelled).await?.iter().filter(|it| it.name.starts_with(source::CARRIER)) {
+        let _ = engine.remove_container(&left.id, true, true).await;
+    }
     for image in images.into_iter().filter(|image| !image.tags.is_empty() && image.tags.iter().all(is_ours)) {
         let made = image.config.labels.get(MADE).and_then(|it| it.parse().ok()).unwrap_or_default();
         if unwanted(made) && !used.contains(&image.id) {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::build_mark::Mark;
 use super::libraries::libraries;
 use super::{ImageError, MADE, PATH, VARIABLE};
 use crate::agent::digest_cache;
@@ -20,6 +21,9 @@ use crate::agent::protocol::{self, Build};
 use crate::engine::identity::{self, Role};
 use crate::engine::image::content_digest;
 use crate::engine::{Image, ImageConfig, architecture};
+
+/// This program's own file.
+const OWN: &str = "/proc/self/exe";
 
 /// A binary that can run on the engine's machine, with the libraries it needs.
 #[derive(Debug, Clone)]
@@ -34,25 +38,53 @@ pub struct Payload {
 impl Payload {
     /// Finds a binary for this architecture: the one in [`VARIABLE`], this program itself, or a Linux build next to it.
     pub fn find(arch: &str, named: Option<&Path>) -> Result<Self, ImageError> {
-        let named = named.map(Path::to_owned).or_else(|| std::env::var_os(VARIABLE).map(PathBuf::from));
-        let own = std::env::current_exe().unwrap_or_default();
-        let candidates = match named {
-            Some(path) => vec![path],
-            None if cfg!(target_os = "linux") => {
-                vec![PathBuf::from("/proc/self/exe"), own.with_file_name(format!("sandbox-linux-{arch}"))]
+        let variable = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let beside =
+            || std::env::current_exe().unwrap_or_default().with_file_name(format!("sandbox-linux-{arch}"));
+        // Each with whether it may be another program, or another version of this one.
+        let candidates = match (named, variable) {
+            (Some(path), _) => vec![(path.to_owned(), false)],
+            (None, Some(path)) => vec![(path, true)],
+            (None, None) if cfg!(target_os = "linux") => {
+                vec![(PathBuf::from(OWN), false), (beside(), true)]
             }
-            None => vec![own.with_file_name(format!("sandbox-linux-{arch}"))],
+            (None, None) => vec![(beside(), true)],
         };
         let mut tried = Vec::new();
-        for path in candidates {
+        for (path, marked) in candidates {
             match Elf::read(&path) {
-                Ok(Some(elf)) if elf.arch == arch => return Self::of(path, &elf, arch),
+                Ok(Some(elf)) if elf.arch == arch => match marked.then(|| refusal(&path)).flatten() {
+                    Some(why) => tried.push(format!("`{}` ({why})", path.display())),
+                    None => return Self::of(path, &elf, arch),
+                },
                 Ok(Some(elf)) => tried.push(format!("`{}` (for {})", path.display(), elf.arch)),
                 Ok(None) => tried.push(format!("`{}` (not a Linux program)", path.display())),
                 Err(error) => tried.push(format!("`{}` ({error})", path.display())),
             }
         }
         Err(ImageError::NoBinary { arch: arch.to_owned(), tried })
+    }
+
+    /// The same for a program that was taken out of an image; fails with what is wrong with it.
+    pub(super) fn of_carrier(path: &Path, arch: &str) -> Result<Self, String> {
+        let elf = Elf::read(path).map_err(|error| error.to_string())?;
+        let elf = elf.ok_or_else(|| "its program is not one for Linux".to_owned())?;
+        if elf.arch != arch {
+            return Err(format!("its program is for {}", elf.arch));
+        }
+        if let Some(why) = refusal(path) {
+            return Err(format!("its program is {why}"));
+        }
+        // The loader and the libraries would be this machine's.
+        if elf.interpreter.is_some() {
+            return Err("its program is not static".to_owned());
+        }
+        Self::of(path.to_owned(), &elf, arch).map_err(|error| error.to_string())
+    }
+
+    /// Whether this program runs on this machine, too.
+    pub fn runs_here(&self) -> bool {
+        cfg!(target_os = "linux") && self.arch == architecture(std::env::consts::ARCH)
     }
 
     /// As [`Payload::find`], for an engine on the same kind of machine as this program.
@@ -208,6 +240,15 @@ impl Payload {
         let mut head = std::mem::take(head.get_mut());
         head.extend_from_slice(header.as_bytes());
         Ok(vec![head.into(), layer.into(), vec![0; padding + 1024].into()])
+    }
+}
+
+/// Why a program is not the one for this client, if it is not.
+fn refusal(path: &Path) -> Option<String> {
+    match Mark::read(path) {
+        Ok(Some(mark)) => mark.refusal(),
+        Ok(None) => Some("not a build of sandbox, or a damaged one".to_owned()),
+        Err(error) => Some(error.to_string()),
     }
 }
 

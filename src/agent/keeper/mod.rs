@@ -32,9 +32,9 @@ mod unfinished;
 use self::serve::{End, KeeperHome, Parts};
 use self::store::Store;
 use super::host_firewall::container::HostFirewall;
-use super::protocol::{Build, Greeting};
-use crate::agent::client::{Limiting, Options, StorageServer, in_full, lock_beside};
-use crate::engine::docker::Docker;
+use super::protocol::{Build, DiskSpace, Greeting, WRONG_SOCKET};
+use crate::agent::client::{ENGINE_SOCKET, Limiting, Options, StorageServer, in_full, lock_beside};
+use crate::engine::docker::{ConnectRequest, Docker};
 use crate::engine::identity::{self, Scope};
 use crate::engine::{Engine, EngineError};
 use crate::storage::{self, Storage, StorageKind};
@@ -54,6 +54,8 @@ pub struct Arguments {
     /// Bytes that stored data may take.
     budget: Option<u64>,
     linger: Duration,
+    /// How long a new keeper waits for the engine's first answer, while there may be another socket to try.
+    patience: Option<Duration>,
     /// Whether the engine's cgroup tree is mounted.
     groups: GroupReport,
     home: KeeperHome,
@@ -71,6 +73,7 @@ impl Arguments {
             storage: None,
             budget: None,
             linger: state::LINGER,
+            patience: None,
             groups: GroupReport::Refused("the engine's control groups are not mounted".to_owned()),
             home: KeeperHome::Container,
             build: Build::default(),
@@ -87,6 +90,11 @@ impl Arguments {
                 ("--linger", value) => {
                     read.linger =
                         Duration::from_millis(value.parse().map_err(|error| format!("{arg}: {error}"))?);
+                }
+                ("--patience", value) => {
+                    read.patience = Some(Duration::from_millis(
+                        value.parse().map_err(|error| format!("{arg}: {error}"))?,
+                    ));
                 }
                 ("--build", value) => {
                     read.build = serde_json::from_str(value).map_err(|error| format!("{arg}: {error}"))?;
@@ -126,7 +134,12 @@ pub fn run(args: &[String]) -> ExitCode {
         }
         Err(error) => {
             let _ = writeln!(io::stderr(), "{}", in_full(&error));
-            ExitCode::FAILURE
+            match error {
+                StartError::Engine(_) | StartError::AnotherEngine { .. } => WRONG_SOCKET.into(),
+                StartError::Arguments(_) | StartError::Folder { .. } | StartError::Loop(_) => {
+                    ExitCode::FAILURE
+                }
+            }
         }
     }
 }
@@ -161,10 +174,9 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
     let scope = Scope::from_env().map_err(|error| StartError::Arguments(error.to_string()))?;
     let store = Store::open(&arguments.volume)
         .map_err(|source| StartError::Folder { path: arguments.volume.clone(), source })?;
-    let engine = Docker::connect_from_env().await?;
-    let heard = match arguments.home {
-        KeeperHome::Container => recognise(&engine).await?,
-        KeeperHome::Process => None,
+    let (engine, heard) = match arguments.home {
+        KeeperHome::Container => reach_own_engine(&arguments, &store).await?,
+        KeeperHome::Process => (Docker::connect_from_env().await?, None),
     };
     let (storage, refused, storage_server, groups) = match arguments.home {
         KeeperHome::Container => {
@@ -180,6 +192,7 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
         groups: groups.as_ref().ok().map(|it| it.grouping().clone()),
         groups_refused: groups.as_ref().err().cloned(),
         sandboxes: 0,
+        disk: disk(&arguments, storage_server.as_ref()),
     };
     let image = identity::agent_image(&arguments.build.digest);
     let parts = Parts {
@@ -204,16 +217,35 @@ async fn run_with(arguments: Arguments) -> Result<End, StartError> {
     Ok(end)
 }
 
-/// Checks that the socket belongs to the engine that runs this container: on another engine the keeper would destroy
-/// other sandboxes and never find ours. Returns until when the previous run of this container has surely seen all
-/// events.
-async fn recognise(engine: &Arc<dyn Engine>) -> Result<Option<Timestamp>, StartError> {
-    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    match engine.container(&own).await? {
-        // It may have missed events just before its end.
-        Some(container) => Ok(container.finished_at.and_then(|ended| ended.checked_sub(UNHEARD).ok())),
-        None => Err(StartError::AnotherEngine { own }),
+/// Returns the space on the engine's disk: that of the volume here, or of the storage server's.
+fn disk(arguments: &Arguments, storage_server: Option<&StorageServer>) -> Option<DiskSpace> {
+    match arguments.home {
+        KeeperHome::Container => DiskSpace::of(&arguments.volume),
+        KeeperHome::Process => storage_server?.greeting().disk,
     }
+}
+
+/// Connects by the mounted socket and checks that it belongs to the engine that runs this container: on another engine
+/// the keeper would destroy other sandboxes and never find ours. Also returns until when the previous run of this
+/// container has surely seen all events.
+async fn reach_own_engine(
+    arguments: &Arguments,
+    store: &Store,
+) -> Result<(Arc<dyn Engine>, Option<Timestamp>), StartError> {
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    // An engine that is starting answers late, but only a container's first start can have a wrong socket.
+    let patience = arguments.patience.filter(|_| !store.engine_was_found(&own));
+    let request = ConnectRequest { patience, ..ConnectRequest::at_socket(ENGINE_SOCKET) };
+    let engine = Docker::connect(&request).await?;
+    let Some(container) = engine.container(&own).await? else {
+        return Err(StartError::AnotherEngine { own });
+    };
+    if let Err(error) = store.save_engine_found(&own) {
+        tracing::debug!(%error, "cannot record that the engine was found");
+    }
+    // The previous run may have missed events just before its end.
+    let heard = container.finished_at.and_then(|ended| ended.checked_sub(UNHEARD).ok());
+    Ok((engine, heard))
 }
 
 type Refusals = Vec<(StorageKind, String)>;

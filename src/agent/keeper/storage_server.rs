@@ -20,7 +20,7 @@ use super::unfinished::Unfinished;
 use super::{Arguments, cgroups, open_local};
 use crate::agent::cgroup::{self, Groups};
 use crate::agent::client::in_full;
-use crate::agent::protocol::{Greeting, Line, Outcome, Refusal, RefusalKind, Reply, RequestKind};
+use crate::agent::protocol::{DiskSpace, Greeting, Line, Outcome, Refusal, RefusalKind, Reply, RequestKind};
 use crate::engine::identity::Scope;
 use crate::storage::{self, Namespace, Storage};
 
@@ -44,6 +44,7 @@ pub fn run(args: &[String]) -> ExitCode {
 
 async fn serve(arguments: Arguments) -> io::Result<()> {
     let (storage, storage_refused) = open_local(&arguments).await;
+    let volume = arguments.volume.clone();
     let scope = Scope::from_env().map_err(io::Error::other)?;
     let groups = cgroups::open_local(&arguments, &scope).await;
     let listener = listen(&arguments.socket)?;
@@ -56,6 +57,7 @@ async fn serve(arguments: Arguments) -> io::Result<()> {
         groups: groups.as_ref().ok().map(|it| it.grouping().clone()),
         groups_refused: groups.as_ref().err().cloned(),
         sandboxes: 0,
+        disk: DiskSpace::of(&volume),
     };
     let mut house = StorageServer::new(storage, greeting, sender);
     house.groups = groups.ok();

@@ -66,6 +66,16 @@ impl Store {
             .collect()
     }
 
+    /// Records that the container `own` has the socket of its engine.
+    pub fn save_engine_found(&self, own: &str) -> io::Result<()> {
+        replace(&self.root.join("engine-found"), own.as_bytes())
+    }
+
+    /// Whether the container `own` has reached its engine before, so that its socket is the right one.
+    pub fn engine_was_found(&self, own: &str) -> bool {
+        fs::read_to_string(self.root.join("engine-found")).is_ok_and(|found| found == own)
+    }
+
     /// Writes what was done about disk pressure and has to be undone.
     pub fn save_disk_pressure(&self, strain: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_vec(strain).map_err(io::Error::other)?;

@@ -21,7 +21,7 @@ pub use self::reply::{
     DiffRequest, ExitAction, Line, Notice, Outcome, Refusal, RefusalKind, Reply, TransferLine,
 };
 pub use self::request::{Build, LeaseRequest, Request, RequestKind};
-pub use status::{Destroyed, Greeting, LeaseStatus, LeftObject, Leftovers, Standing};
+pub use status::{Destroyed, DiskSpace, Greeting, LeaseStatus, LeftObject, Leftovers, Standing};
 
 /// The protocol version. A keeper of another version is replaced, not used.
 pub const VERSION: u32 = 2;
@@ -33,3 +33,6 @@ pub const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// How often a client that holds a lease sends a heartbeat.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// The exit code of a keeper in a container that cannot reach its engine by the socket that was mounted.
+pub const WRONG_SOCKET: u8 = 69;

@@ -32,6 +32,29 @@ pub struct Greeting {
     /// How many sandboxes it knows.
     #[serde(default)]
     pub sandboxes: usize,
+    /// The space on the disk of its volume when it started.
+    #[serde(default)]
+    pub disk: Option<DiskSpace>,
+}
+
+/// Bytes of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSpace {
+    /// The free bytes.
+    pub free: u64,
+    /// The size.
+    pub total: u64,
+}
+
+impl DiskSpace {
+    /// Reads the space on the disk of a folder.
+    pub fn of(folder: &std::path::Path) -> Option<Self> {
+        let disk = rustix::fs::statvfs(folder).ok()?;
+        Some(Self {
+            free: disk.f_bavail.saturating_mul(disk.f_frsize),
+            total: disk.f_blocks.saturating_mul(disk.f_frsize),
+        })
+    }
 }
 
 /// The status of a sandbox.

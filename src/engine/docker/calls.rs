@@ -54,6 +54,10 @@ impl Docker {
             },
             cgroup_driver: info.cgroup_driver.map(|it| it.to_string()).unwrap_or_default(),
             log_driver: info.logging_driver.unwrap_or_default(),
+            nftables: info
+                .firewall_backend
+                .and_then(|backend| backend.driver)
+                .is_some_and(|driver| driver.contains("nftables")),
             live_restore: info.live_restore_enabled.unwrap_or_default(),
             runtimes,
             warnings: info.warnings.unwrap_or_default(),

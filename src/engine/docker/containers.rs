@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use bollard::query_parameters as query;
+use bytes::Bytes;
 use futures_util::TryStreamExt;
 use http_body_util::BodyExt;
 use hyper::header::CONTENT_TYPE;
 
-use super::failure::{call, found};
-use super::wire::escape;
-use super::{Docker, create, nonsense, read};
+use super::failure::{Call, call, found};
+use super::wire::{WireError, escape};
+use super::{Docker, SOON, create, lenient, nonsense, read};
 use crate::engine::{
-    Attachment, Container, ContainerSummary, CreateContainer, EngineKind, Filter, ObjectKind, Result,
+    Attachment, Container, ContainerSummary, CreateContainer, EngineError, EngineKind, ErrorKind, Filter,
+    ObjectKind, Result,
 };
 
 impl Docker {
@@ -128,13 +130,11 @@ impl Docker {
             let exact = |name: &String| format!("^/?{}$", name.replace('.', "\\."));
             filters.insert("name".into(), filter.names.iter().map(exact).collect());
         }
-        let options = query::ListContainersOptions {
-            all: !filter.only_running,
-            filters: Some(filters),
-            ..Default::default()
-        };
         let call = call("list the containers of", ObjectKind::Engine, "");
-        let list = self.api.list_containers(Some(options)).await.map_err(call.on_failed())?;
+        let filters = serde_json::to_string(&filters).unwrap_or_default();
+        let path = format!("/containers/json?all={}&filters={}", !filter.only_running, escape(&filters));
+        let list = self.get_soon(&path, &call).await?;
+        let list = lenient::summaries(&list).map_err(|error| unreadable(&call, &error))?;
         let ours = list
             .into_iter()
             .map(read::summary)
@@ -144,8 +144,25 @@ impl Docker {
 
     pub(super) async fn inspect(&self, name: &str) -> Result<Option<Container>> {
         let call = call("inspect", ObjectKind::Container, name);
-        let outcome = self.api.inspect_container(name, None).await;
-        found(outcome.map(read::container).map_err(call.on_failed()))
+        let Some(bytes) = found(self.get_soon(&format!("/containers/{}/json", escape(name)), &call).await)?
+        else {
+            return Ok(None);
+        };
+        lenient::inspection(&bytes)
+            .map(|inspected| Some(read::container(inspected)))
+            .map_err(|error| unreadable(&call, &error))
+    }
+
+    /// Reads a whole reply of a call that even a busy engine answers soon.
+    async fn get_soon(&self, path: &str, call: &Call) -> Result<Bytes> {
+        let answer = async {
+            let response = self.wire.get(path).await?;
+            Ok::<_, WireError>(response.into_body().collect().await?.to_bytes())
+        };
+        tokio::time::timeout(SOON, answer)
+            .await
+            .map_err(|_| call.of(ErrorKind::Timeout, "the engine did not answer in time"))?
+            .map_err(|error| call.broke(error))
     }
 
     pub(super) async fn wait(&self, name: &str) -> Result<i64> {
@@ -160,6 +177,10 @@ impl Docker {
             Err(error) => Err(call.failed(error)),
         }
     }
+}
+
+fn unreadable(call: &Call, error: &serde_json::Error) -> EngineError {
+    call.of(ErrorKind::Other, format!("the engine's answer cannot be read: {error}"))
 }
 
 impl super::Wire {

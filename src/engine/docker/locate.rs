@@ -1,15 +1,18 @@
 //! Finds the engine's address: from `DOCKER_HOST`, the Docker context, or the default sockets.
 //!
-//! The order is the Docker CLI's: `DOCKER_CONTEXT` and `DOCKER_HOST` before the configuration's `currentContext`.
+//! The order is the Docker CLI's: `DOCKER_HOST`, then `DOCKER_CONTEXT`, then the configuration's `currentContext`. An
+//! address that the user gave is the only one that is tried.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use sha2::{Digest, Sha256};
 
+use super::candidates::default_sockets;
 use super::dial::{Dial, Ssh, Tls};
 use crate::engine::{EngineError, ErrorKind, Location, ObjectKind, Result};
 
@@ -30,6 +33,16 @@ pub struct ConnectRequest {
     pub sockets: Vec<PathBuf>,
     /// Whether `DOCKER_BUILDKIT` is `0`, which selects the classic builder.
     pub classic_builder: bool,
+    /// How long the engine's first answer may take; `None`: as long as a log-in by `ssh` may take.
+    pub patience: Option<Duration>,
+}
+
+/// What a request selects.
+pub(super) enum Selection {
+    /// An address that the user gave.
+    Given(Location, Dial),
+    /// The first of these sockets behind which an engine answers.
+    FirstThatAnswers(Vec<PathBuf>),
 }
 
 impl ConnectRequest {
@@ -47,27 +60,31 @@ impl ConnectRequest {
             certificates: variable("DOCKER_CERT_PATH").map(PathBuf::from),
             sockets: default_sockets(home.as_deref(), variable("XDG_RUNTIME_DIR").as_deref()),
             classic_builder: variable("DOCKER_BUILDKIT").as_deref() == Some("0"),
+            patience: None,
         }
     }
 
-    /// Selects a local socket and ignores the environment.
-    pub fn socket(path: impl Into<PathBuf>) -> Self {
-        Self { sockets: vec![path.into()], ..Self::default() }
+    /// Selects the engine behind a local socket, with the other settings of this process's environment.
+    pub fn at_socket(path: &str) -> Self {
+        Self { host: Some(format!("unix://{path}")), ..Self::from_env() }
     }
 
-    pub(super) fn resolve(&self) -> Result<(Location, Dial)> {
-        if let Some(host) = &self.host {
+    pub(super) fn select(&self) -> Result<Selection> {
+        let (location, dial) = if let Some(host) = &self.host {
             let certificates =
                 self.tls.then(|| self.certificates.clone().or_else(|| self.config.clone())).flatten();
-            return self.reach(host, certificates.as_deref());
-        }
-        match self.current_context() {
-            Some(name) if name != "default" => {
-                let context = self.read_context(&name)?;
-                self.reach(&context.host, context.certificates.as_deref())
+            self.reach(host, certificates.as_deref())?
+        } else {
+            match self.current_context().as_deref() {
+                None => return Ok(Selection::FirstThatAnswers(self.sockets.clone())),
+                Some("default") => self.default_socket()?,
+                Some(name) => {
+                    let context = self.read_context(name)?;
+                    self.reach(&context.host, context.certificates.as_deref())?
+                }
             }
-            _ => self.default_socket(),
-        }
+        };
+        Ok(Selection::Given(location, dial))
     }
 
     fn current_context(&self) -> Option<String> {
@@ -102,10 +119,9 @@ impl ConnectRequest {
         Ok(Context { host, certificates: tls.join("ca.pem").exists().then_some(tls) })
     }
 
+    /// Docker's own socket, which the context `default` means.
     fn default_socket(&self) -> Result<(Location, Dial)> {
-        let there = self.sockets.iter().find(|path| path.exists());
-        // If none exists, the error names the most common one.
-        match there.or(self.sockets.first()) {
+        match self.sockets.first() {
             Some(path) => Ok((Location::Unix(path.clone()), Dial::Unix(path.clone()))),
             None => Err(refusal("an engine", "there is no socket to try".into())),
         }
@@ -148,27 +164,6 @@ struct Context {
 
 fn refusal(name: impl Into<String>, why: String) -> EngineError {
     EngineError::new("connect to", ObjectKind::Engine, name, ErrorKind::Invalid, why)
-}
-
-/// The sockets of Docker, rootless Docker, Docker Desktop and similar products, and Podman.
-fn default_sockets(home: Option<&Path>, runtime: Option<&str>) -> Vec<PathBuf> {
-    let uid = rustix::process::getuid().as_raw();
-    let runtime = runtime.map_or_else(|| PathBuf::from(format!("/run/user/{uid}")), PathBuf::from);
-    let mut sockets = vec![PathBuf::from("/var/run/docker.sock"), runtime.join("docker.sock")];
-    if let Some(home) = home {
-        sockets.extend(
-            [
-                ".docker/run/docker.sock",
-                ".docker/desktop/docker.sock",
-                ".colima/default/docker.sock",
-                ".orbstack/run/docker.sock",
-                ".rd/docker.sock",
-            ]
-            .map(|path| home.join(path)),
-        );
-    }
-    sockets.extend([runtime.join("podman/podman.sock"), PathBuf::from("/run/podman/podman.sock")]);
-    sockets
 }
 
 fn with_port(address: &str, port: u16) -> String {
@@ -247,8 +242,9 @@ mod tests {
     use super::*;
 
     fn located(request: &ConnectRequest) -> String {
-        match request.resolve() {
-            Ok((location, _)) => location.to_string(),
+        match request.select() {
+            Ok(Selection::Given(location, _)) => location.to_string(),
+            Ok(Selection::FirstThatAnswers(sockets)) => format!("one of {}", sockets.len()),
             Err(error) => format!("{error}: {}", error.cause),
         }
     }
@@ -279,11 +275,17 @@ mod tests {
         )
         .unwrap();
         fs::write(folder.path().join("config.json"), r#"{"currentContext":"far"}"#).unwrap();
-        let mut request =
-            ConnectRequest { config: Some(folder.path().into()), ..ConnectRequest::socket("/x.sock") };
+        let mut request = ConnectRequest {
+            config: Some(folder.path().into()),
+            sockets: vec!["/x.sock".into()],
+            ..ConnectRequest::default()
+        };
         assert_eq!(located(&request), "ssh://me@far");
         request.context = Some("default".into());
         assert_eq!(located(&request), "unix:///x.sock");
+        fs::write(folder.path().join("config.json"), "{}").unwrap();
+        request.context = None;
+        assert_eq!(located(&request), "one of 1");
         request.context = Some("gone".into());
         assert!(located(&request).contains("the context `gone`"));
     }

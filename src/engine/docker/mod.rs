@@ -6,6 +6,7 @@
 
 mod build;
 mod calls;
+mod candidates;
 mod containers;
 mod create;
 pub mod credentials;
@@ -15,6 +16,7 @@ mod failure;
 #[cfg(debug_assertions)]
 pub mod fault;
 mod images;
+mod lenient;
 mod locate;
 mod networks;
 mod pull;
@@ -30,7 +32,9 @@ use std::time::Duration;
 use bollard::{BollardRequest, ClientVersion};
 use http_body_util::BodyExt;
 
+use self::dial::Dial;
 pub use self::locate::ConnectRequest;
+use self::locate::Selection;
 use self::wire::{Wire, WireError};
 use super::{ApiVersion, Engine, EngineError, EngineKind, ErrorKind, Location, ObjectKind, Result};
 
@@ -56,11 +60,7 @@ pub struct Docker {
 impl Docker {
     /// Connects to the engine that the request selects and negotiates the API version.
     pub async fn connect(request: &ConnectRequest) -> Result<Arc<dyn Engine>> {
-        let (location, dial) = request.resolve()?;
-        let wire = Arc::new(Wire::new(dial));
-        let greeting = greet(&wire, &location).await?;
-        let version = agree(&greeting, &location)?;
-        wire.speak(version);
+        let Reached { location, wire, version, kind } = Self::find(request).await?;
         let api = client(&wire, version)
             .map_err(failure::call("connect to", ObjectKind::Engine, location.to_string()).on_failed())?;
         Ok(Arc::new(Self {
@@ -68,16 +68,44 @@ impl Docker {
             api,
             wire,
             version,
-            kind: greeting.kind(),
+            kind,
             location,
             config: request.config.clone(),
             classic_builder: request.classic_builder,
         }))
     }
 
+    async fn find(request: &ConnectRequest) -> Result<Reached> {
+        match request.select()? {
+            Selection::Given(location, dial) => {
+                Reached::at(location, dial, request.patience.unwrap_or(FIRST_WORD)).await
+            }
+            Selection::FirstThatAnswers(sockets) => candidates::first_that_answers(&sockets).await,
+        }
+    }
+
     /// Connects to the engine that the environment selects.
     pub async fn connect_from_env() -> Result<Arc<dyn Engine>> {
         Self::connect(&ConnectRequest::from_env()).await
+    }
+}
+
+/// An engine that has answered.
+struct Reached {
+    location: Location,
+    wire: Arc<Wire>,
+    version: ApiVersion,
+    kind: EngineKind,
+}
+
+impl Reached {
+    /// Connects to an address and negotiates the API version.
+    async fn at(location: Location, dial: Dial, patience: Duration) -> Result<Self> {
+        let wire = Arc::new(Wire::new(dial));
+        let greeting = greet(&wire, &location, patience).await?;
+        let version = agree(&greeting, &location)?;
+        wire.speak(version);
+        Ok(Self { location, wire, version, kind: greeting.kind() })
     }
 }
 
@@ -109,13 +137,13 @@ impl Greeting {
     }
 }
 
-async fn greet(wire: &Wire, location: &Location) -> Result<Greeting> {
+async fn greet(wire: &Wire, location: &Location, patience: Duration) -> Result<Greeting> {
     let call = failure::call("connect to", ObjectKind::Engine, location.to_string());
     let answer = async {
         let response = wire.get("/version").await?;
         Ok::<_, WireError>(response.into_body().collect().await?.to_bytes())
     };
-    let body = tokio::time::timeout(FIRST_WORD, answer)
+    let body = tokio::time::timeout(patience, answer)
         .await
         .map_err(|_| call.of(ErrorKind::Timeout, "no answer to the first question"))?
         .map_err(|error| call.broke(error))?;
@@ -124,30 +152,36 @@ async fn greet(wire: &Wire, location: &Location) -> Result<Greeting> {
 }
 
 fn agree(greeting: &Greeting, location: &Location) -> Result<ApiVersion> {
-    let theirs = greeting.api_version.as_deref().and_then(ApiVersion::parse);
     let newest = ApiVersion {
         major: u32::try_from(bollard::API_DEFAULT_VERSION.major_version).unwrap_or(1),
         minor: u32::try_from(bollard::API_DEFAULT_VERSION.minor_version).unwrap_or(u32::MAX),
     };
-    let refused = |words: String| {
-        let call = failure::call("use", ObjectKind::Engine, location.to_string());
-        Err(call.of(ErrorKind::Unsupported, words))
-    };
+    agree_with(greeting, newest).map_err(|cause| {
+        failure::call("use", ObjectKind::Engine, location.to_string()).of(ErrorKind::Unsupported, cause)
+    })
+}
+
+/// Selects the newest version that both sides speak.
+fn agree_with(greeting: &Greeting, newest: ApiVersion) -> std::result::Result<ApiVersion, String> {
+    let oldest = ApiVersion::OLDEST;
     let engine = greeting.version.as_deref().unwrap_or("unknown");
+    let Some(theirs) = greeting.api_version.as_deref().and_then(ApiVersion::parse) else {
+        return Err("what answers there is no engine: it names no version of the API".to_owned());
+    };
     let least = greeting.min_api_version.as_deref().and_then(ApiVersion::parse);
-    match (theirs, least) {
-        (_, Some(least)) if least > newest => refused(format!(
-            "engine {engine} accepts API {least} or later, this sandbox speaks API {newest} at most"
-        )),
-        (Some(theirs), _) if theirs >= ApiVersion::OLDEST => Ok(theirs.min(newest)),
-        _ => {
-            let theirs = greeting.api_version.as_deref().unwrap_or("unknown");
-            let oldest = ApiVersion::OLDEST;
-            refused(format!(
-                "engine {engine} speaks API {theirs}; {oldest} or later is needed (Docker Engine 20.10)"
-            ))
-        }
+    if let Some(least) = least.filter(|least| *least > newest) {
+        return Err(format!(
+            "engine {engine} accepts API {least} or later, this sandbox speaks API {oldest} to {newest}: update \
+             sandbox, or lower the engine's `min-api-version`"
+        ));
     }
+    if theirs < oldest {
+        return Err(format!(
+            "engine {engine} speaks API {theirs} at most, this sandbox needs API {oldest} or later: update the engine \
+             (Docker Engine 20.10 or later)"
+        ));
+    }
+    Ok(theirs.min(newest))
 }
 
 fn client(
@@ -175,4 +209,32 @@ fn for_bollard(error: WireError) -> bollard::errors::Error {
 /// The error for a response that violates the API.
 fn nonsense(call: &failure::Call, what: &str) -> EngineError {
     call.of(ErrorKind::Other, format!("the engine's answer lacks {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agreed(api: &str, least: &str) -> std::result::Result<String, String> {
+        let greeting = serde_json::json!({ "ApiVersion": api, "MinAPIVersion": least, "Version": "28.5" });
+        let greeting = serde_json::from_value(greeting).unwrap();
+        agree_with(&greeting, ApiVersion { major: 1, minor: 53 }).map(|version| version.to_string())
+    }
+
+    #[test]
+    fn the_newest_version_that_both_speak_is_used() {
+        assert_eq!(agreed("1.41", "1.12").unwrap(), "1.41");
+        assert_eq!(agreed("1.55", "1.44").unwrap(), "1.53");
+        assert_eq!(agreed("1.51", "").unwrap(), "1.51");
+    }
+
+    #[test]
+    fn a_gap_between_the_versions_is_an_error_with_both_versions_and_the_way_out() {
+        let newer = agreed("1.70", "1.60").unwrap_err();
+        assert!(newer.contains("1.60") && newer.contains("1.41 to 1.53"), "{newer}");
+        assert!(newer.contains("update sandbox"), "{newer}");
+        let older = agreed("1.40", "1.12").unwrap_err();
+        assert!(older.contains("1.40") && older.contains("update the engine"), "{older}");
+        assert!(agreed("", "").unwrap_err().contains("no engine"));
+    }
 }

@@ -54,6 +54,7 @@ impl Engine for Recording {
                 cgroup_driver: "cgroupfs".into(),
                 buildkit: true,
                 log_driver: "json-file".into(),
+                nftables: false,
                 live_restore: false,
                 runtimes: vec!["runc".into()],
                 warnings: Vec::new(),

@@ -56,9 +56,17 @@ pub(crate) fn admit(info: &EngineInfo, spec: &Spec) -> Result<(), SessionError> 
 /// Warns that the engine turns on IPv6 forwarding on its machine for the first IPv6 network, and does not undo it.
 pub(crate) fn tell_of_ipv6(events: &Events, info: &EngineInfo, spec: &Spec) {
     let read = || std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding").ok();
-    let here = info.location.is_local() && !info.security.rootless && !info.distribution.contains("Desktop");
+    let here = info.shares_kernel() && !info.security.rootless;
     let asked = spec.has_ipv6() && info.kind == EngineKind::Docker && here;
-    if asked && read().is_some_and(|setting| setting.trim() == "0") {
+    if !asked || read().is_none_or(|setting| setting.trim() != "0") {
+        return;
+    }
+    if info.nftables {
+        let text = "this machine does not forward IPv6, which `enable_ipv6` needs; an engine with nftables leaves that setting alone";
+        let hint = "`sysctl -w net.ipv6.conf.all.forwarding=1` turns it on: a machine that gets its own IPv6 route by router \
+                    advertisement may lose it";
+        events.emit(Event::Warning { text: text.to_owned(), hint: Some(hint.to_owned()) });
+    } else {
         let text = "for `enable_ipv6` the engine turns this machine's forwarding of IPv6 on, and leaves it so: a machine \
                     that gets its own IPv6 route by router advertisement may lose it";
         let hint = "`sysctl net.ipv6.conf.all.forwarding=0` undoes that once no network has IPv6 any more";

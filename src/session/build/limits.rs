@@ -7,7 +7,7 @@ use crate::agent::cgroup::{self, Grouping};
 use crate::agent::client::{self, Keeper, KeeperError, KeeperPlacement, Limiting, Options};
 use crate::agent::protocol::RecordKind;
 use crate::engine::identity::{SandboxId, Scope};
-use crate::engine::{Engine, EngineInfo};
+use crate::engine::{CgroupVersion, Engine, EngineInfo};
 use crate::plan::{self, Sharing};
 use crate::session::error::SessionError;
 use crate::session::event::{Event, Events};
@@ -90,9 +90,15 @@ pub(crate) async fn foresee(
 }
 
 /// Warns what happens to the sandbox's limits if they cannot be shared.
-pub(crate) fn tell(events: &Events, spec: &Spec, limiter: &Result<Limiter, String>) {
+pub(crate) fn tell(events: &Events, info: &EngineInfo, spec: &Spec, limiter: &Result<Limiter, String>) {
     let Err(why) = limiter else { return };
     if spec.limits == Limits::default() {
+        return;
+    }
+    if info.security.rootless && info.cgroup == CgroupVersion::V1 {
+        let text = "`limits` is not applied: the engine runs without root on control groups of version 1";
+        let hint = "boot its machine with `systemd.unified_cgroup_hierarchy=1`, or use an engine with root";
+        events.emit(Event::Warning { text: text.to_owned(), hint: Some(hint.to_owned()) });
         return;
     }
     let parts: Vec<String> = plan::shares(spec, Sharing::Parts)

@@ -1,7 +1,10 @@
 //! Checks published ports once all services run: an engine may fail to bind a port without reporting it.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::engine;
 use crate::plan::{self, Observed, PublishedService};
@@ -10,9 +13,20 @@ use crate::spec::Spec;
 
 /// How long a connection to a port of this machine may take.
 const ACCEPT: Duration = Duration::from_secs(1);
+/// How long the forwarder of an engine in a virtual machine may take to open the ports on this machine.
+pub(crate) const FORWARDERS_TIME: Duration = Duration::from_secs(10);
+/// The pause between two looks at a port that is not open yet.
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// Warnings about ports that the spec publishes. `local`: the engine publishes on this machine.
-pub(crate) fn unreached(spec: &Spec, services: &[ServiceStatus], local: bool) -> Vec<Event> {
+/// Warnings about ports that the spec publishes. `local`: the engine publishes on this machine. Waits together at most
+/// for `patience` for ports that are not open yet.
+pub(crate) async fn unreached(
+    spec: &Spec,
+    services: &[ServiceStatus],
+    local: bool,
+    patience: Duration,
+) -> Vec<Event> {
+    let deadline = Instant::now() + patience;
     let mut troubles = Vec::new();
     for port in plan::published(spec, &Observed::default()) {
         let bound = endpoints(&port, services).next();
@@ -27,7 +41,7 @@ pub(crate) fn unreached(spec: &Spec, services: &[ServiceStatus], local: bool) ->
             }),
             Some(endpoint) if local && endpoint.protocol == Protocol::Tcp => {
                 let at = SocketAddr::new(endpoint.host, endpoint.port);
-                if !listens(at) {
+                if !opens(at, deadline).await {
                     troubles.push(Event::Warning {
                         text: format!("{what} does not answer at {at}"),
                         hint: Some(
@@ -60,10 +74,22 @@ pub(crate) fn endpoints<'a>(
     })
 }
 
-/// Whether a process listens on an address. If a process binds the port, a bind shows it without a connection, which a
-/// service might count as a client. An engine that only redirects packets to the port needs a connection.
-fn listens(at: SocketAddr) -> bool {
-    TcpListener::bind(at).is_err() || TcpStream::connect_timeout(&at, ACCEPT).is_ok()
+/// Whether a process listens on an address before the deadline. If a process binds the port, a bind shows it without a
+/// connection, which a service might count as a client. An engine that only redirects packets to the port needs a
+/// connection. Only the first look binds: later it might take the port from a forwarder that is about to open it.
+async fn opens(at: SocketAddr, deadline: Instant) -> bool {
+    if TcpListener::bind(at).is_err() {
+        return true;
+    }
+    loop {
+        if matches!(timeout(ACCEPT, TcpStream::connect(at)).await, Ok(Ok(_))) {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 #[cfg(test)]
@@ -99,19 +125,33 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_port_that_the_engine_did_not_bind_is_told() {
-        let troubles = unreached(&spec(), &[status(None)], true);
+    #[tokio::test]
+    async fn a_port_that_the_engine_did_not_bind_is_told() {
+        let troubles = unreached(&spec(), &[status(None)], true, FORWARDERS_TIME).await;
         assert!(matches!(&troubles[..], [Event::Warning { text, .. }] if text.contains("bound nothing")));
     }
 
-    #[test]
-    fn only_a_port_without_a_listener_is_reported() {
+    #[tokio::test]
+    async fn only_a_port_without_a_listener_is_reported() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert!(unreached(&spec(), &[status(Some(port))], true).is_empty());
+        let troubles = |local| async move {
+            unreached(&spec(), &[status(Some(port))], local, Duration::from_millis(300)).await
+        };
+        assert!(troubles(true).await.is_empty());
         drop(listener);
-        assert_eq!(unreached(&spec(), &[status(Some(port))], true).len(), 1);
-        assert!(unreached(&spec(), &[status(Some(port))], false).is_empty(), "another machine's");
+        assert_eq!(troubles(true).await.len(), 1);
+        assert!(troubles(false).await.is_empty(), "another machine's");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_a_forwarder_opens_later_is_waited_for() {
+        let at = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let forwarder = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(500));
+            TcpListener::bind(at).unwrap()
+        });
+        assert!(unreached(&spec(), &[status(Some(at.port()))], true, FORWARDERS_TIME).await.is_empty());
+        forwarder.join().unwrap();
     }
 }

@@ -68,7 +68,8 @@ pub async fn tell_up(
         services.into_iter().map(|status| found_ready(&order.spec, status)).collect();
     moved(&order.spec, &services).for_each(|event| context.events.emit(event));
     let local = context.info.location.is_local();
-    port_check::unreached(&order.spec, &services, local)
+    port_check::unreached(&order.spec, &services, local, port_check::FORWARDERS_TIME)
+        .await
         .into_iter()
         .for_each(|event| context.events.emit(event));
     let end = match manner {

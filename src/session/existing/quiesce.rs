@@ -129,7 +129,7 @@ impl ExistingSandbox {
                 frozen.iter().map(|frozen| matches!(frozen, Ok(Frozen::Before))).collect();
             let outcome = match frozen.into_iter().find_map(Result::err) {
                 None => work(&kept).await,
-                Some(error) => Err(error.into()),
+                Some(error) => Err(unpausable(error)),
             };
             for (container, _) in running.iter().zip(others).filter(|(_, others)| !others) {
                 // A container that is not paused, or no longer exists, need not be resumed.
@@ -170,6 +170,19 @@ impl ExistingSandbox {
     /// The services of these containers.
     pub(crate) fn services_of(containers: &[ContainerSummary]) -> BTreeSet<ServiceName> {
         containers.iter().filter_map(|it| ServiceName::new(inspect::service_of(it)).ok()).collect()
+    }
+}
+
+/// The error for services that were not paused. Some engines cannot pause at all, such as one without root on control
+/// groups of version 1.
+fn unpausable(error: EngineError) -> SessionError {
+    match error.kind {
+        ErrorKind::Other | ErrorKind::Unsupported | ErrorKind::Conflict => SessionError::EngineLacks {
+            what: format!("the engine cannot pause the services: {}", error.cause),
+            hint: "`sandbox snapshot create` without `--crash` stops them instead, and `sandbox up --from` makes a sandbox of \
+                   that; `sandbox doctor` shows whether this engine can pause",
+        },
+        _ => error.into(),
     }
 }
 

@@ -1,13 +1,14 @@
 //! Checks whether this machine can run sandboxes. Each check reports its result, the reason and a hint.
 
+mod tried;
+
 use std::path::Path;
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::agent::cgroup;
-use crate::agent::client::Limiting;
+use crate::agent::client::{KeeperError, Trial};
 use crate::engine::identity::Scope;
 use crate::engine::network::Subnet as EngineSubnet;
 use crate::engine::{
@@ -96,12 +97,13 @@ pub fn unreachable(error: &EngineError) -> Vec<Finding> {
     vec![Finding::fail("engine", found, &hint)]
 }
 
-/// Runs all checks on an engine that answers.
+/// Runs all checks on an engine that answers. `trial` is what was tried on it, or why no keeper could be started.
 pub async fn examine(
     engine: &dyn Engine,
     scope: &Scope,
     subnets: &SubnetPool,
     keeper: &Keeper,
+    trial: &Result<Trial, KeeperError>,
 ) -> Result<Vec<Finding>, EngineError> {
     let info = engine.info().await?;
     let mut findings = vec![reached(&info), api(&info), machine(&info)];
@@ -111,15 +113,30 @@ pub async fn examine(
     findings.extend(addresses(&info));
     findings.push(builder(&info));
     findings.push(self::keeper(keeper));
-    findings.push(storage(&info, keeper));
-    findings.push(limits(&info, keeper));
-    findings.extend(disk(&info));
+    findings.extend(tried::findings(&info, keeper, trial));
     findings.push(address_space(engine, subnets).await?);
     findings.push(overdue(engine, scope).await?);
-    findings.extend(info.warnings.iter().map(|warning| {
-        Finding::warn("engine's own word", warning.trim(), "see the engine's documentation on kernel options")
-    }));
+    findings.extend(stale_edge(&networks_here(engine, &info, scope).await?));
+    findings.extend(own_words(&info));
     Ok(findings)
+}
+
+/// What the engine warns about. Features that its kernel or its rights lack have one cause, so they are one finding.
+fn own_words(info: &EngineInfo) -> Vec<Finding> {
+    const CHECK: &str = "engine's own word";
+    let words = info.warnings.iter().map(|warning| warning.trim().trim_start_matches("WARNING: "));
+    let lacks = |word: &str| Some(word.strip_prefix("No ")?.strip_suffix(" support")?.to_owned());
+    let (lacking, others): (Vec<&str>, Vec<&str>) = words.partition(|word| lacks(word).is_some());
+    let hint = "see the engine's documentation on kernel options";
+    let mut findings: Vec<Finding> =
+        others.into_iter().map(|word| Finding::warn(CHECK, word, hint)).collect();
+    // Already said of the control groups.
+    let explained = info.security.rootless && info.cgroup == CgroupVersion::V1;
+    if !lacking.is_empty() && !explained {
+        let lacking: Vec<String> = lacking.into_iter().filter_map(lacks).collect();
+        findings.push(Finding::warn(CHECK, format!("no support for {}", lacking.join(", ")), hint));
+    }
+    findings
 }
 
 /// Known restrictions with Podman's service.
@@ -246,76 +263,30 @@ fn keeper(keeper: &Keeper) -> Finding {
     }
 }
 
-fn storage(info: &EngineInfo, keeper: &Keeper) -> Finding {
-    const BETTER: &str = "clones copy every byte: `pool` needs Btrfs in the kernel and SYS_ADMIN for the keeper, \
-                          `reflink` a data root on XFS or Btrfs";
-    if let Keeper::Answers { storage, refused, .. } = keeper {
-        let why = if refused.is_empty() { String::new() } else { format!(" ({})", refused.join("; ")) };
-        return match storage {
-            Some(StorageKind::Copy) => Finding::warn("storage", format!("`copy`{why}"), BETTER),
-            Some(kind) => Finding::ok("storage", format!("`{kind}`{why}")),
-            None => Finding::fail("storage", format!("the keeper serves none{why}"), BETTER),
-        };
-    }
-    let driver = format!("engine's driver {}", info.storage_driver);
-    if !info.location.is_local() || info.kind == EngineKind::Podman {
-        return Finding::ok("storage", format!("{driver}; the keeper finds the best way when it starts"));
-    }
-    let Ok(known) = std::fs::read_to_string("/proc/filesystems") else {
-        return Finding::ok("storage", driver);
-    };
-    let has = |name: &str| known.lines().any(|line| line.split_whitespace().last() == Some(name));
-    let loaded =
-        has("btrfs") || Path::new("/lib/modules").join(&info.kernel).join("kernel/fs/btrfs").exists();
-    let loops = Path::new("/dev/loop-control").exists() || Path::new("/sys/module/loop").exists();
-    match (loaded, loops) {
-        (true, true) => Finding::ok(
-            "storage",
-            format!("{driver}; the kernel has Btrfs and loop devices: `pool` can work"),
+/// A bridge of our edge network that the engine no longer has: Podman leaves some when it is busy, and then published
+/// ports of the next edge network lead nowhere.
+fn stale_edge(bridge: &Option<String>) -> Option<Finding> {
+    let bridge = bridge.as_ref()?;
+    Some(Finding::warn(
+        "networks",
+        format!("the bridge `{bridge}` is left of a network that the engine has removed"),
+        &format!(
+            "published ports may not answer: `ip link delete {bridge}` on the engine's machine removes it"
         ),
-        (true, false) => Finding::warn(
-            "storage",
-            format!("{driver}; no loop devices"),
-            "load the `loop` module for `pool`",
-        ),
-        (false, _) => Finding::warn("storage", format!("{driver}; the kernel has no Btrfs"), BETTER),
-    }
+    ))
 }
 
-/// How a sandbox's `limits` are applied to all of its services.
-fn limits(info: &EngineInfo, keeper: &Keeper) -> Finding {
-    const DIVIDED: &str =
-        "`limits` of a sandbox is divided among its services: what one does not use is lost to the others";
-    let why = match keeper {
-        _ if matches!(Limiting::from_env(), Ok(Limiting::Divided)) => {
-            Err("SANDBOX_LIMITS says so".to_owned())
-        }
-        Keeper::Answers { ungrouped, .. } => ungrouped.clone().map_or(Ok(()), Err),
-        _ => cgroup::driver_of(info).map(drop),
-    };
-    match why {
-        Ok(()) => {
-            let found =
-                format!("shared by a sandbox's services, by a control group ({})", info.cgroup_driver);
-            Finding::ok("limits", found)
-        }
-        Err(why) => Finding::warn("limits", format!("divided: {why}"), DIVIDED),
+/// The bridge of our edge network, if this machine has it and the engine has no such network.
+async fn networks_here(
+    engine: &dyn Engine,
+    info: &EngineInfo,
+    scope: &Scope,
+) -> Result<Option<String>, EngineError> {
+    let bridge = scope.edge_bridge(info.kind);
+    if !info.shares_kernel() || !Path::new("/sys/class/net").join(&bridge).exists() {
+        return Ok(None);
     }
-}
-
-fn disk(info: &EngineInfo) -> Option<Finding> {
-    let disk = rustix::fs::statvfs(&info.root_dir).ok().filter(|_| info.location.is_local())?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let total = disk.f_blocks.saturating_mul(disk.f_frsize).max(1);
-    let found = format!("{} GiB free of {} GiB at {}", free >> 30, total >> 30, info.root_dir.display());
-    let hint = "`sandbox gc` shows what is kept; `docker system df` what the engine keeps";
-    Some(if free < 1 << 30 {
-        Finding::fail("disk", found, hint)
-    } else if free < 5 << 30 || free / (total / 20).max(1) < 1 {
-        Finding::warn("disk", found, hint)
-    } else {
-        Finding::ok("disk", found)
-    })
+    Ok(engine.network(&scope.edge()).await?.is_none().then_some(bridge))
 }
 
 async fn address_space(engine: &dyn Engine, subnets: &SubnetPool) -> Result<Finding, EngineError> {

@@ -10,7 +10,7 @@ use super::orphans;
 use super::run::Session;
 use super::user_limits;
 use crate::agent::client::{Keeper, KeeperError, Options};
-use crate::agent::image::Payload;
+use crate::agent::image;
 use crate::agent::protocol::{Extension, LeaseRequest, LeaseStatus, Lifetime, Reason};
 use crate::engine::Engine;
 use crate::engine::identity::{self, SandboxId, Scope};
@@ -169,7 +169,7 @@ pub async fn begin(context: Context, order: BuildRequest, existed: bool) -> Resu
     if !existed {
         user_limits::admit(&context, &order.name, &order.spec).await?;
     }
-    limits::tell(&context.events, &order.spec, &context.limiter);
+    limits::tell(&context.events, &context.info, &order.spec, &context.limiter);
     engine_support::check(&context.events, &context.info, &order.spec)?;
     host_firewall::admit(&context.info, &order.spec)?;
     host_firewall::tell_of_ipv6(&context.events, &context.info, &order.spec);
@@ -226,7 +226,7 @@ pub async fn dry_run(
     let observed = inspect::sandbox(&**engine, scope, &name).await?;
     let id = observed.as_ref().and_then(|one| one.id.parse().ok()).unwrap_or_else(SandboxId::random);
     let info = engine.info().await?;
-    let payload = Payload::find(&info.arch, None).map_err(KeeperError::from)?;
+    let payload = image::payload(&**engine, &info.arch, None).await.map_err(KeeperError::from)?;
     let mut order = order(loaded, opening, name, id)?;
     narrow(&mut order, &opening.services, observed.as_ref());
     if observed.is_some() {

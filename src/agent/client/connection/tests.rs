@@ -30,6 +30,7 @@ impl Dial for Answering {
             sandboxes: 0,
             groups: None,
             groups_refused: None,
+            disk: None,
         };
         Ok((Wire::of_pipe(ours), greeting))
     }

@@ -9,9 +9,7 @@ use crate::agent::cgroup;
 use crate::agent::client::{KeeperError, Limiting};
 use crate::agent::protocol::Build;
 use crate::engine::identity::{self, Role};
-use crate::engine::{
-    CreateContainer, CreateVolume, EngineInfo, Location, Mount, NetworkMode, RestartPolicy, Volume,
-};
+use crate::engine::{CreateContainer, CreateVolume, EngineInfo, Mount, NetworkMode, RestartPolicy, Volume};
 
 /// The path of the engine's socket in the keeper's container.
 pub const ENGINE_SOCKET: &str = "/var/run/docker.sock";
@@ -77,6 +75,9 @@ impl Starter {
         let mut container = CreateContainer::new(self.name(), image);
         let mut cmd = vec!["agent".to_owned(), command.to_owned()];
         cmd.extend(self.arguments(build, SOCKET, VOLUME, Some(&volume.mountpoint)));
+        if self.post == ContainerRole::Keeper {
+            cmd.push(format!("--patience={}", self.sockets.patience().as_millis()));
+        }
         cmd.push(match groups {
             Ok(driver) => format!("--groups={driver}"),
             Err(why) => format!("--no-groups={why}"),
@@ -102,6 +103,10 @@ impl Starter {
         container.tmpfs = [("/run".to_owned(), "size=64k,mode=700".to_owned())].into();
         container.settings.read_only = true;
         container.settings.security_opt = vec!["no-new-privileges:true".to_owned()];
+        if info.security.userns {
+            // The root user of another user namespace may not use the engine's socket, mount, or make control groups.
+            container.settings.userns_mode = Some("host".to_owned());
+        }
         if info.security.selinux {
             // SELinux denies confined containers access to the engine's socket.
             container.settings.security_opt.push("label=disable".to_owned());
@@ -146,26 +151,5 @@ impl Starter {
         arguments.extend(self.options.storage.map(|it| format!("--storage={it}")));
         arguments.extend(self.options.budget.map(|it| format!("--budget={it}")));
         arguments
-    }
-
-    /// Returns where the engine's socket may be on the engine's machine, most likely first. The keeper verifies that it
-    /// is the right one; a storage server gets none.
-    pub(super) fn engine_sockets(&self, info: &EngineInfo) -> Vec<Option<String>> {
-        if self.post == ContainerRole::StorageServer {
-            return vec![None];
-        }
-        if let Some(told) = &self.options.socket {
-            return vec![Some(told.clone())];
-        }
-        let usual = Some(ENGINE_SOCKET.to_owned());
-        match &info.location {
-            // That engine runs in its own virtual machine, where the socket has its usual path.
-            Location::Unix(path) if !info.distribution.contains("Docker Desktop") => {
-                let mut paths = vec![Some(path.display().to_string())];
-                paths.extend((paths[0] != usual).then_some(usual));
-                paths
-            }
-            _ => vec![usual],
-        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod container;
 mod process;
+mod socket;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +30,7 @@ use crate::engine::{
 use crate::storage::StorageKind;
 use crate::sweep::{self, Target};
 use container::{ContainerRole, ContainerSpec, Powers};
+use socket::SocketTrials;
 
 pub use container::ENGINE_SOCKET;
 pub use process::lock_beside;
@@ -55,6 +57,7 @@ pub(super) struct Starter {
     ready: OnceCell<(EngineInfo, Payload)>,
     /// Whether this client has started a keeper, so that the keeper's storage is what the options ask for, if possible.
     pub(super) started: AtomicBool,
+    sockets: SocketTrials,
 }
 
 /// The result of one attempt.
@@ -107,7 +110,8 @@ impl Starter {
     }
 
     fn of_role(engine: Arc<dyn Engine>, options: Options, post: ContainerRole) -> Self {
-        Self { engine, options, post, ready: OnceCell::new(), started: AtomicBool::new(false) }
+        let sockets = SocketTrials::default();
+        Self { engine, options, post, ready: OnceCell::new(), started: AtomicBool::new(false), sockets }
     }
 
     /// Returns the container, if there is one.
@@ -127,7 +131,8 @@ impl Starter {
             .get_or_try_init(|| async {
                 let info =
                     self.engine.info().await.map_err(KeeperError::engine("ask the engine what it is"))?;
-                let payload = Payload::find(&info.arch, self.options.binary.as_deref())?;
+                let payload =
+                    image::payload(&*self.engine, &info.arch, self.options.binary.as_deref()).await?;
                 Ok((info, payload))
             })
             .await
@@ -151,6 +156,9 @@ impl Starter {
             let groups = self.groups(&self.ready().await?.0);
             return self.create(powers, &groups).await;
         };
+        if self.has_wrong_socket(&container).await? {
+            return Ok(Step::Replaced);
+        }
         match container.state {
             ContainerState::Running => {}
             ContainerState::Created | ContainerState::Exited => {
@@ -224,8 +232,12 @@ impl Starter {
         let made_of =
             ContainerSpec { info, build: payload.build(), image: &image, volume: &volume, powers, groups };
         let mut refused = None;
-        for socket in self.engine_sockets(info) {
-            let container = self.description(&made_of, socket);
+        let sockets = self.engine_sockets(info);
+        if sockets.is_empty() {
+            return Err(self.sockets.error());
+        }
+        for socket in sockets {
+            let container = self.description(&made_of, socket.clone());
             match self.create_and_start(&container).await {
                 Ok(()) => {
                     self.started.store(true, Ordering::Relaxed);
@@ -235,9 +247,16 @@ impl Starter {
                 Err(error) if is_a_race(&error) => return Ok(Step::Again(in_full(&error))),
                 Err(error) => {
                     self.remove(&container.name).await?;
-                    refused = refused.or(Some(error));
+                    if let Some(socket) = socket.filter(|socket| is_missing(&error, socket)) {
+                        self.sockets.record(socket, error.cause.0);
+                    } else {
+                        refused = refused.or(Some(error));
+                    }
                 }
             }
+        }
+        if refused.is_none() && self.sockets.any() {
+            return Err(self.sockets.error());
         }
         if let (Ok(_), Some(error)) = (groups, &refused) {
             let why = Err(format!("the engine does not let the keeper have them: {}", in_full(error)));
@@ -360,6 +379,12 @@ pub(super) async fn retire(mut wire: Wire) {
     let _ = timeout(RETIREMENT, leaving).await;
 }
 
+/// Whether the engine cannot mount a socket because there is no such path on its machine.
+fn is_missing(error: &EngineError, socket: &str) -> bool {
+    let words = &error.cause.0;
+    words.contains(socket) && (words.contains("does not exist") || words.contains("no such file"))
+}
+
 /// Whether an error only means that another client was faster.
 fn is_a_race(error: &EngineError) -> bool {
     matches!(error.kind, ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::InUse)
@@ -386,6 +411,7 @@ mod tests {
             sandboxes,
             groups: None,
             groups_refused: None,
+            disk: None,
         }
     }
 

@@ -19,6 +19,7 @@ use super::{Greeted, LAST_LINES, Starter, Step, retire};
 use crate::agent::client::KeeperError;
 use crate::agent::client::wire::Wire;
 use crate::agent::image;
+use crate::engine::Location;
 use crate::engine::identity::Scope;
 
 impl Starter {
@@ -58,7 +59,7 @@ impl Starter {
     }
 
     async fn spawn(&self, places: &Places) -> Result<(), KeeperError> {
-        let (_, payload) = self.ready().await?;
+        let (info, payload) = self.ready().await?;
         // The storage server is made from this image. Over a slow connection, loading it takes longer than we wait for
         // a keeper.
         image::ensure(&*self.engine, payload).await?;
@@ -67,7 +68,13 @@ impl Starter {
             move |source| KeeperError::Process { doing, path, source }
         };
         fs::create_dir_all(&places.state).map_err(failed("make", &places.state))?;
-        let mut command = Command::new(payload.binary());
+        // The program for the engine's machine may be one that this machine cannot run.
+        let program = if payload.runs_here() {
+            payload.binary().to_owned()
+        } else {
+            std::env::current_exe().map_err(failed("find", Path::new("sandbox")))?
+        };
+        let mut command = Command::new(&program);
         command
             .args(["agent", "keeper", "--detach"])
             .args(self.arguments(
@@ -83,7 +90,11 @@ impl Starter {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(places.log()).map_or_else(|_| Stdio::null(), Stdio::from));
-        let mut child = command.spawn().map_err(failed("start", payload.binary()))?;
+        if let Location::Unix(_) = info.location {
+            // The keeper would otherwise look for an engine itself, and might find another one.
+            command.env("DOCKER_HOST", info.location.to_string());
+        }
+        let mut child = command.spawn().map_err(failed("start", &program))?;
         // This process never waits for the keeper, but a keeper that exits early must not stay a zombie.
         tokio::task::spawn_blocking(move || child.wait());
         Ok(())
