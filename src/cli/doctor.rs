@@ -3,13 +3,15 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use super::{Context, Exit, Failure, keeper};
+use super::{Context, Exit, Failure, SpecOptions, keeper};
 use crate::agent::client;
 use crate::engine::Engine;
 use crate::report::Output;
 use crate::report::style::{Glyph, OutputStyle, Tint};
 use crate::session::inspect::doctor::{self, Finding, Keeper, Verdict};
+use crate::session::inspect::requirements;
 use crate::session::settings;
+use crate::spec::{Refusals, Requirements};
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -35,6 +37,7 @@ impl Args {
                 let mut findings =
                     doctor::examine(engine.as_ref(), &context.scope()?, &subnets, &keeper, &trial).await?;
                 findings.extend(git());
+                findings.extend(required(context, &engine).await?);
                 let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
                 (findings, if failed { Exit::Failed } else { Exit::Done })
             }
@@ -68,6 +71,24 @@ async fn asked(engine: &Arc<dyn Engine>) -> Keeper {
         }
         Err(failure) => Keeper::Fails { cause: crate::report::error::chain(&failure).join(": ") },
     }
+}
+
+/// What the spec of this folder requires of the machine; nothing without a valid spec.
+async fn required(context: &Context, engine: &Arc<dyn Engine>) -> Result<Vec<Finding>, Failure> {
+    let Ok(loaded) = context.load(&SpecOptions::default(), &[], Refusals::Warn) else {
+        return Ok(Vec::new());
+    };
+    if loaded.spec.requires == Requirements::default() {
+        return Ok(Vec::new());
+    }
+    let checked = requirements::check(&loaded.spec.requires, &engine.info().await?);
+    let finding = |it: requirements::CheckedRequirement| Finding {
+        check: "requires",
+        verdict: if it.unmet.is_some() { Verdict::Fail } else { Verdict::Ok },
+        found: it.found,
+        hint: it.unmet,
+    };
+    Ok(checked.into_iter().map(finding).collect())
 }
 
 /// Without git a sandbox is named after its folder only.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, host_environment};
 use crate::report::Output;
-use crate::session::inspect::{self, Passwords};
+use crate::spec::HostAccess;
 
 /// Arguments of `env`.
 #[derive(Debug, clap::Args)]
@@ -14,6 +14,9 @@ pub struct Args {
     /// Form of the output
     #[arg(long, value_enum, default_value = "shell")]
     format: Format,
+    /// Include the `env` of a spec that came from a snapshot file or a repository
+    #[arg(long)]
+    allow_host_access: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,8 +40,8 @@ impl Args {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
         let observed = context.chosen().await?;
-        let statuses = inspect::statuses(engine.as_ref(), &observed, Passwords::Included).await?;
-        let variables = inspect::environment(&observed.name, &statuses);
+        let access = if self.allow_host_access { HostAccess::Allowed } else { HostAccess::Refused };
+        let variables = host_environment::of(&engine, &observed, access).await?;
         let format = if context.globals.json { Format::Json } else { self.format };
         let mut out = Output::stdout();
         match format {

@@ -61,6 +61,7 @@ mod version;
 mod volumes;
 mod wait;
 mod watch;
+mod welcome;
 
 use std::process::ExitCode;
 
@@ -68,7 +69,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 
 use support::options::LeadingOptions;
-use support::{build_options, change, command, complete, compose, consent, context, failure, help, moment};
+use support::{
+    build_options, change, command, complete, compose, consent, context, failure, help, host_environment,
+    moment,
+};
 
 pub use support::context::Context;
 pub use support::exit::Exit;
@@ -177,8 +181,10 @@ pub enum Verb {
     Env(env::Args),
     /// Copy files into or out of a service
     Cp(cp::Args),
-    /// Open a service in the browser
+    /// Open the spec's pages, or a service, in the browser
     Open(open::Args),
+    /// Show what the spec says to its users, and its tasks
+    Welcome(welcome::Args),
     /// Show the events of a sandbox, and follow them
     Events(events::Args),
     /// Wait until services stop
@@ -250,6 +256,7 @@ impl Verb {
             Self::Env(args) => env::run(args, context).await,
             Self::Cp(args) => cp::run(args, context).await,
             Self::Open(args) => open::run(args, context).await,
+            Self::Welcome(args) => welcome::run(args, context).await,
             Self::Events(args) => events::run(args, context).await,
             Self::Wait(args) => wait::run(args, context).await,
             Self::Stats(args) => stats::run(args, context).await,

@@ -2,6 +2,7 @@
 
 use super::build_options::BuildOptions;
 use super::command::{Command, CommandTarget};
+use super::context::ReportOptions;
 use super::run::{SandboxRun, build, finish, start, visit};
 use super::{Context, Exit, Failure, SpecOptions};
 use crate::agent::protocol::LeaseStatus;
@@ -21,9 +22,9 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
     let start = start(Command::new(CommandTarget::Host, vec![shell]), None);
-    let reporting = context.reporter();
+    let reporting = context.reporter_with(ReportOptions { welcome: true, ..ReportOptions::default() });
     let outcome = match held_elsewhere(context).await? {
-        Some(name) => visit(&name, start, reporting, context).await,
+        Some(name) => visit(&name, args.spec.host_access(), start, reporting, context).await,
         None => {
             let (spec, options) = (&args.spec, UpOptions::default());
             let run = SandboxRun { spec, build: &args.build, from: None, service: None, options };

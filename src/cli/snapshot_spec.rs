@@ -93,7 +93,7 @@ pub(super) async fn loaded(
         tell_of_the_folder(&kept);
         use_images(context, &mut kept, &manifest).await?;
     }
-    let access = if merged.allow_host_access { HostAccess::Allowed } else { HostAccess::Refused };
+    let access = merged.host_access();
     let (kept, access) = admitted(&kept, access).await?;
     // An untrusted spec must not read environment variables of this host.
     let variables = if kept.origin == SpecOrigin::Local || access == HostAccess::Allowed {

@@ -17,7 +17,7 @@ use crate::report::style::Tint;
 use crate::report::table::Table;
 use crate::session::inspect;
 use crate::session::inspect::ObservedSandbox;
-use crate::spec::{self, SandboxName, Spec, SpecOrigin, Task, TaskName};
+use crate::spec::{self, HostAccess, SandboxName, Spec, SpecOrigin, Task, TaskName};
 
 /// Arguments of `task`.
 #[derive(Debug, clap::Args)]
@@ -66,7 +66,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let sandbox =
         SandboxName::new(&*observed.name).map_err(|error| Failure::usage(error.to_string(), None))?;
     let _use = keeper::UsageGuard::of(&engine, &observed.name);
-    let target = Target { engine, scope: context.scope()?, name: sandbox };
+    // Whoever lets a stranger's task run lets it set its variables, too.
+    let access = if spec.origin == SpecOrigin::Local { args.spec.host_access() } else { HostAccess::Allowed };
+    let target = Target { engine, scope: context.scope()?, name: sandbox, access };
     let code = command(name, task, &args.arguments, &spec.folder).run(&target).await;
     Ok(Exit::Command(u8::try_from(code).unwrap_or(1)))
 }
@@ -76,14 +78,12 @@ async fn may_run(spec: &Spec, name: &str, task: &Task, allowed: bool) -> Result<
     if spec.origin == SpecOrigin::Local || task.service.is_some() || allowed {
         return Ok(());
     }
-    let what = format!(
-        "task `{name}` came out of a snapshot file and runs `{}` on this machine",
-        shown(&task.command)
-    );
+    let came = spec.origin.came();
+    let what = format!("task `{name}` {came} and runs `{}` on this machine", shown(&task.command));
     if consent::ask(vec![what.clone()]).await? {
         return Ok(());
     }
-    Err(Failure::failed(what, Some("if you trust the file's maker, add `--allow-host-access`".to_owned())))
+    Err(Failure::failed(what, Some("if you trust its maker, add `--allow-host-access`".to_owned())))
 }
 
 /// Asks the user before a task runs on this machine that is not the one that the sandbox was started with, if a service

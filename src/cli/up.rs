@@ -134,6 +134,7 @@ impl Args {
             logs,
             quiet_pulls: self.quiet_pull,
             quiet_builds: self.quiet_build,
+            welcome: true,
             ..ReportOptions::default()
         }
     }

@@ -222,24 +222,9 @@ mod tests {
             at: At::default(),
         }));
         Spec {
-            name: crate::spec::ProjectName::new("shop").unwrap(),
-            folder: "/repo".into(),
-            files: Vec::new(),
-            profiles: Vec::new(),
-            origin: crate::spec::SpecOrigin::default(),
-            lifetime: crate::spec::Lifetime::default(),
-            egress: crate::spec::EgressPolicy::default(),
-            limits: crate::spec::Limits::default(),
             services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
-            build_only: BTreeMap::new(),
-            networks: BTreeMap::new(),
             volumes: BTreeMap::from([(SpecVolume::new("uploads").unwrap(), volume)]),
-            secrets: BTreeMap::new(),
-            configs: BTreeMap::new(),
-            durable: crate::spec::Durability::default(),
-            artifacts: Vec::new(),
-            tasks: BTreeMap::new(),
-            extensions: BTreeMap::new(),
+            ..Spec::new(crate::spec::ProjectName::new("shop").unwrap(), Path::new("/repo"))
         }
     }
 

@@ -72,6 +72,7 @@ pub fn fact(event: &Event) -> Option<Fact> {
         Event::Plan { .. }
         | Event::Log { .. }
         | Event::Up { .. }
+        | Event::Welcome { .. }
         | Event::CommandStarted { .. }
         | Event::DeadlineMoved { by_use: true, .. }
         | Event::StepStarted { .. }

@@ -127,6 +127,9 @@ impl Reporter for Plain {
                     self.output.line(&line);
                 }
             }
+            Event::Welcome { text, tasks } => {
+                self.output.lines(summary::welcome(self.output.look(), text, tasks));
+            }
             Event::Started { services, .. } => {
                 self.logs.expect(services.iter().map(String::as_str));
                 self.tell(event);

@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 
 use super::messages;
-use super::style::{OutputStyle, Tint};
+use super::style::{Colour, OutputStyle, Tint, harmless};
 use crate::report::amount;
 use crate::report::logs::log_name;
 use crate::report::table::Table;
-use crate::session::event::{Endpoint, Event, Protocol, ServiceStatus};
+use crate::session::event::{Endpoint, Event, ListedTask, Protocol, ServiceStatus};
 
 /// The lines for an [`Event::Up`]; none for any other event.
 pub fn up(look: OutputStyle, width: usize, event: &Event, now: Timestamp) -> Vec<String> {
@@ -34,6 +34,23 @@ pub fn up(look: OutputStyle, width: usize, event: &Event, now: Timestamp) -> Vec
     };
     lines.push(left.map_or_else(|| end.clone(), |left| format!("{left}; {end}")));
     lines.extend(more);
+    lines
+}
+
+/// What a spec greets the user with, and its tasks. The text is the spec's own, so nothing in it acts on a terminal.
+pub fn welcome(look: OutputStyle, text: &str, tasks: &[ListedTask]) -> Vec<String> {
+    let clean = |line: &str| harmless(line, Colour::Off);
+    let mut lines: Vec<String> = text.lines().map(clean).collect();
+    if tasks.is_empty() {
+        return lines;
+    }
+    lines.extend(["".to_owned(), "`sandbox task NAME` runs:".to_owned()]);
+    let width = tasks.iter().map(|task| task.name.len()).max().unwrap_or_default();
+    lines.extend(tasks.iter().map(|task| {
+        let padding = " ".repeat(width - task.name.len());
+        let what = task.description.as_deref().map(clean).unwrap_or_default();
+        format!("  {}{padding}  {what}", look.paint(Tint::Strong, &task.name)).trim_end().to_owned()
+    }));
     lines
 }
 
@@ -86,5 +103,28 @@ fn inside(endpoint: &Endpoint) -> String {
     match endpoint.protocol {
         Protocol::Tcp => endpoint.target.to_string(),
         Protocol::Udp => format!("{}/udp", endpoint.target),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_welcome_has_no_control_sequences_and_lists_the_tasks() {
+        let task = |name: &str, description: Option<&str>| ListedTask {
+            name: name.into(),
+            description: description.map(Into::into),
+        };
+        let tasks = [task("test", Some("Run the \u{1b}]0;x\u{7}tests")), task("db:console", None)];
+        let lines = welcome(OutputStyle::BARE, "Log in as \u{1b}[31mdemo\u{1b}[0m.\nBye\u{202e}", &tasks);
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        Log in as demo.
+        Bye
+
+        `sandbox task NAME` runs:
+          test        Run the tests
+          db:console
+        ");
     }
 }

@@ -125,7 +125,7 @@ impl Guard {
 
     /// Checks a path that `--watch` copies into a service: it must be in the spec's repository.
     fn watched(&mut self, what: &str, at: &At, path: &Path) {
-        let asked = if self.is_foreign() {
+        let asked = if self.is_without_files() {
             format!("{what}, which came out of a snapshot file, watches `{}` of this host", path.display())
         } else if !real(path).starts_with(&self.root) {
             format!("{what} watches `{}`, which is outside of `{}`", path.display(), self.root.display())
@@ -139,6 +139,11 @@ impl Guard {
         self.origin != SpecOrigin::Local
     }
 
+    /// Whether the spec came without files, so that all paths in it are those of this machine.
+    fn is_without_files(&self) -> bool {
+        self.origin == SpecOrigin::SnapshotFile
+    }
+
     fn mount(&mut self, what: &str, mount: &Mount) {
         let MountKind::Bind { source, .. } = &mount.kind else { return };
         let real = real(source);
@@ -149,7 +154,7 @@ impl Guard {
                 source.display()
             );
             self.push(&mount.at, message);
-        } else if self.is_foreign() {
+        } else if self.is_without_files() {
             let message = format!(
                 "{what}, which came out of a snapshot file, mounts `{}` of this host",
                 source.display()
@@ -187,7 +192,7 @@ impl Guard {
         }
         for path in build.cache_to.iter().chain(&build.cache_from).filter_map(|cache| local_cache(cache)) {
             let path = self.folder.join(path);
-            if self.is_foreign() || !real(&path).starts_with(&self.root) {
+            if self.is_without_files() || !real(&path).starts_with(&self.root) {
                 let message = format!(
                     "{what} keeps layers in `{}`, which is outside of `{}`",
                     path.display(),
@@ -196,16 +201,17 @@ impl Guard {
                 self.push(&build.at, message);
             }
         }
-        if self.is_foreign() {
+        if self.is_without_files() {
             let from = build.additional_contexts.values().filter(|context| !context.starts_with("service:"));
             for context in std::iter::once(&build.context).chain(from) {
                 let message = format!("{what}, which came out of a snapshot file, is built from `{context}`");
                 self.push(&build.at, message);
             }
+        }
+        if self.is_foreign() {
+            let came = self.origin.came();
             for id in build.ssh.keys() {
-                let message = format!(
-                    "{what}, which came out of a snapshot file, asks for the SSH agent or key `{id}`"
-                );
+                let message = format!("{what}, which {came}, asks for the SSH agent or key `{id}`");
                 self.push(&build.at, message);
             }
         }
@@ -215,9 +221,8 @@ impl Guard {
     fn stored(&mut self, spec: &Spec) {
         for seed in spec.volumes.values().flat_map(|volume| &volume.seed) {
             if let Some(name) = seed.kind().stored_snapshot() {
-                let message = format!(
-                    "the spec, which came out of a snapshot file, takes data of the snapshot `{name}`"
-                );
+                let came = self.origin.came();
+                let message = format!("the spec, which {came}, takes data of the snapshot `{name}`");
                 self.push(seed.kind().at(), message);
             }
         }
@@ -234,9 +239,9 @@ impl Guard {
             _ => None,
         });
         for (at, what, variable) in secrets.chain(configs).collect::<Vec<_>>() {
-            let message = format!(
-                "{what}, which came out of a snapshot file, reads the variable `{variable}` of your environment"
-            );
+            let came = self.origin.came();
+            let message =
+                format!("{what}, which {came}, reads the variable `{variable}` of your environment");
             self.push(at, message);
         }
     }
@@ -253,7 +258,7 @@ impl Guard {
                 && kind != "tmpfs"
             {
                 let inside = bind && real(Path::new(device)).starts_with(&self.root);
-                if !inside || self.is_foreign() {
+                if !inside || self.is_without_files() {
                     let message = format!(
                         "volume `{name}` is `{device}`, which is outside of `{}`",
                         self.root.display()
@@ -275,7 +280,7 @@ impl Guard {
         let root = self.root.clone();
         let is_outside = |named: &HostPath| !real(&named.path).starts_with(&root);
         let data = host_paths::of_data(spec).into_iter();
-        if self.is_foreign() {
+        if self.is_without_files() {
             for HostPath { at, what, path } in data {
                 let path = path.display();
                 self.push(

@@ -714,6 +714,11 @@ const MATRIX: &[(&str, &str, Placed, Placed)] = &[
         Harmless,
         Harmless,
     ),
+    // What these do on the host is asked for where it happens.
+    ("env", "services: { a: { image: x } }\nenv: { PATH: /x }", Harmless, Harmless),
+    ("open", "services: { a: { image: x } }\nopen: ['https://example.com/']", Harmless, Harmless),
+    ("requires", "services: { a: { image: x } }\nrequires: { commands: [sh] }", Harmless, Harmless),
+    ("requires.path", "services: { a: { image: x } }\nrequires: { commands: [../x] }", Refused, Refused),
 ];
 
 /// Keys without a reference to the host: numbers, times, our own keys, and the parents of keys above.
@@ -771,6 +776,33 @@ fn every_key_that_can_name_something_of_the_host_has_its_place() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_repository_may_use_its_own_files_and_nothing_of_the_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("project");
+    std::fs::create_dir_all(folder.join("folder")).unwrap();
+    std::fs::create_dir(folder.join(".git")).unwrap();
+    std::fs::write(folder.join("Dockerfile"), "FROM scratch").unwrap();
+    std::fs::write(folder.join("file"), "A=1").unwrap();
+    std::fs::write(dir.path().join("file"), "A=1").unwrap();
+    for (yaml, expected) in [
+        ("services: { a: { build: ., volumes: ['./folder:/x'], env_file: file } }", Harmless),
+        ("services: { a: { image: x, secrets: [s] } }\nsecrets: { s: { file: ./file } }", Harmless),
+        ("services: { a: { image: x, secrets: [s] } }\nsecrets: { s: { file: ../file } }", Flag),
+        ("services: { a: { image: x, secrets: [s] } }\nsecrets: { s: { environment: TOKEN } }", Flag),
+        ("services: { a: { build: { context: ., ssh: [default] } } }", Flag),
+        ("services: { a: { image: x, volumes: ['/etc:/x'] } }", Flag),
+        ("services: { a: { image: x, privileged: true } }", Flag),
+        (
+            "services: { a: { image: x, volumes: ['v:/v'] } }\nvolumes: { v: { seed: [{ snapshot: s }] } }",
+            Flag,
+        ),
+    ] {
+        std::fs::write(folder.join("sandbox.yaml"), yaml).unwrap();
+        assert_eq!(placed(&folder, SpecOrigin::Repository), Ok(expected), "{yaml}");
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::diagnostics::Log;
+use super::model::HostValue;
+use super::model::onboarding::{CLOSE, OPEN};
 use super::node::{Node, Span, Value};
 use super::problem::ProblemKind;
 use super::template::{self, Lookup, TemplateError};
@@ -17,6 +19,14 @@ struct Vars<'a> {
     text: &'a str,
     /// Whether the value of any variable was used.
     used: Cell<bool>,
+    placeholders: Placeholders,
+}
+
+/// Whether placeholders such as `${secret:NAME}` have a meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Placeholders {
+    Kept,
+    Unknown,
 }
 
 impl Lookup for Vars<'_> {
@@ -30,19 +40,40 @@ impl Lookup for Vars<'_> {
     fn unset(&self, name: &str) {
         self.log.unset(name, within(self.log, self.node, self.text, name));
     }
+
+    fn placeholder(&self, inner: &str) -> Option<String> {
+        let known = self.placeholders == Placeholders::Kept && HostValue::placeholder(inner).is_some();
+        known.then(|| format!("{OPEN}{inner}{CLOSE}"))
+    }
+}
+
+/// Interpolates a document. In our key `env`, placeholders stay for the time when the sandbox runs.
+pub(super) fn interpolate_document(log: &Log, root: &mut Node, variables: &BTreeMap<String, String>) {
+    let Some(map) = root.as_map_mut() else { return interpolate(log, root, variables) };
+    for entry in &mut map.entries {
+        match (entry.key.as_str(), entry.value.as_map_mut()) {
+            ("env", _) => walk(log, &mut entry.value, variables, Placeholders::Kept),
+            ("x-sandbox", Some(_)) => interpolate_document(log, &mut entry.value, variables),
+            _ => interpolate(log, &mut entry.value, variables),
+        }
+    }
 }
 
 /// Interpolates every text below `node`; reports syntax errors and missing required variables.
 pub(super) fn interpolate(log: &Log, node: &mut Node, variables: &BTreeMap<String, String>) {
+    walk(log, node, variables, Placeholders::Unknown);
+}
+
+fn walk(log: &Log, node: &mut Node, variables: &BTreeMap<String, String>, placeholders: Placeholders) {
     if let Value::Seq(items) = &mut node.value {
         for item in items {
-            interpolate(log, item, variables);
+            walk(log, item, variables, placeholders);
         }
         return;
     }
     if let Value::Map(map) = &mut node.value {
         for entry in &mut map.entries {
-            interpolate(log, &mut entry.value, variables);
+            walk(log, &mut entry.value, variables, placeholders);
         }
         return;
     }
@@ -50,7 +81,7 @@ pub(super) fn interpolate(log: &Log, node: &mut Node, variables: &BTreeMap<Strin
     if !text.contains('$') {
         return;
     }
-    let vars = Vars { log, variables, node, text, used: Cell::new(false) };
+    let vars = Vars { log, variables, node, text, used: Cell::new(false), placeholders };
     let result = template::substitute(text, &vars);
     if vars.used.get() {
         log.note_user_value(node.span);

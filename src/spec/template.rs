@@ -48,6 +48,10 @@ pub(super) trait Lookup {
     fn get(&self, name: &str) -> Option<String>;
     /// Records that a variable without a default is not set.
     fn unset(&self, name: &str);
+    /// What stands in the text for a placeholder, given the inner part of `${…}`; `None` if it is a variable.
+    fn placeholder(&self, _inner: &str) -> Option<String> {
+        None
+    }
 }
 
 /// Interpolates a text.
@@ -133,6 +137,9 @@ fn name_length(text: &str) -> usize {
 }
 
 fn braced(inner: &str, offset: usize, vars: &dyn Lookup, depth: usize) -> Result<String, TemplateError> {
+    if let Some(text) = vars.placeholder(inner) {
+        return Ok(text);
+    }
     let length = name_length(inner);
     if length == 0 {
         return Err(TemplateError::Invalid { offset });

@@ -534,6 +534,7 @@ fn a_network_takes_no_bridge_of_the_host_s() {
     assert!(allowed.warnings.iter().any(|warning| warning.message.contains("gateway_mode_ipv4")));
 }
 
+mod onboarding;
 mod reading;
 mod robustness;
 

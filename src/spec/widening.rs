@@ -21,6 +21,7 @@ pub fn widened(before: &Spec, after: &Spec, environment: &BTreeMap<String, Strin
         found.extend(after.difference(&before).cloned());
     }
     found.extend(tasks(before, after));
+    found.extend(of_this_machine(before, after));
     found.extend(variables(before, after, environment));
     found
 }
@@ -30,6 +31,15 @@ fn tasks(before: &Spec, after: &Spec) -> impl Iterator<Item = String> {
     let of_host = after.tasks.iter().filter(|(_, task)| task.service.is_none());
     let changed = of_host.filter(|(name, task)| before.tasks.get(*name) != Some(*task));
     changed.map(|(name, _)| format!("task `{name}`, which runs on this machine"))
+}
+
+/// Variables for commands on this machine, and pages elsewhere that would be opened on it.
+fn of_this_machine(before: &Spec, after: &Spec) -> impl Iterator<Item = String> {
+    let changed = after.env.iter().filter(|(name, value)| before.env.get(*name) != Some(*value));
+    let variables = changed.map(|(name, _)| format!("the variable `{name}` for commands on this machine"));
+    let elsewhere = after.open.iter().filter(|page| !after.services.contains_key(page.host.as_str()));
+    let pages = elsewhere.filter(|page| !before.open.contains(page));
+    variables.chain(pages.map(|page| format!("the page `{page}`")))
 }
 
 /// What an egress policy allows beyond another one, as text for the user.
@@ -191,6 +201,8 @@ mod tests {
             ("command: 'echo $TOKEN' } } }", "the variable `TOKEN` of your environment"),
             ("privileged: true } } }", "`privileged`"),
             ("} }, tasks: { t: 'curl x | sh' } }", "task `t`, which runs on this machine"),
+            ("} }, env: { PATH: /x } }", "the variable `PATH` for commands"),
+            ("} }, open: ['https://example.com/x'] }", "the page `https://example.com/x`"),
             (
                 "develop: { watch: [{ path: ./y, action: sync, target: /y }] } } } }",
                 "to watch `/nowhere/project/y`",

@@ -28,7 +28,7 @@ use crate::session::lifecycle::open;
 use crate::session::lifecycle::run as session;
 use crate::session::lifecycle::run::{CommandFuture, Outcome, Purpose, StartCommand};
 use crate::session::request::{InstanceChoice, UpOptions};
-use crate::spec::{SandboxName, ServiceName};
+use crate::spec::{HostAccess, SandboxName, ServiceName};
 use clap_complete::engine::ArgValueCandidates;
 use matrix::Axis;
 use recording::Recording;
@@ -111,7 +111,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let start = start(command, Some(recording.clone()));
     let reporting = Context::reporter_around(reporter, ReportOptions::default());
     let outcome = if let Some(name) = &args.attach {
-        visit(name, start, reporting, context).await
+        visit(name, args.spec.host_access(), start, reporting, context).await
     } else {
         let artifacts = args.report.artifacts.as_ref().map(std::path::absolute).transpose()?;
         let options = UpOptions { instance: InstanceChoice::Numbered, artifacts, ..UpOptions::default() };
@@ -173,6 +173,7 @@ pub(super) fn start(command: Command, recording: Option<Recording>) -> StartWith
 /// Runs a command with an existing sandbox and leaves the sandbox running.
 pub(super) async fn visit(
     name: &SandboxName,
+    access: HostAccess,
     start: StartWith,
     reporting: Reporting,
     context: &Context,
@@ -184,7 +185,7 @@ pub(super) async fn visit(
         let known = standings.iter().map(|standing| standing.name.to_string()).collect();
         return Err(Failure::NoSandbox(NoSandbox::Named { name: name.to_string(), known }));
     };
-    let target = Target { engine: Arc::clone(&engine), scope: context.scope()?, name: name.clone() };
+    let target = Target { engine: Arc::clone(&engine), scope: context.scope()?, name: name.clone(), access };
     let _use = super::keeper::UsageGuard::of(&engine, name.as_str());
     let ended = session::visit(&keeper, &reporting.events, name, &standing.sandbox, start(target)).await;
     reporting.finish().await;
@@ -231,7 +232,8 @@ pub(super) async fn build(
     let opened = open::open(&engine, &scope, &loaded, &opening, reporting.events.clone()).await;
     let outcome = match opened {
         Ok(session) => {
-            let target = Target { engine, scope, name: session.order.name.clone() };
+            let access = context.spec_options(spec).host_access();
+            let target = Target { engine, scope, name: session.order.name.clone(), access };
             session.run(Purpose::Command(start(target))).await
         }
         Err(error) => Err(error),

@@ -88,8 +88,12 @@ async fn with_repro(
     let taken = existing.busy(&format!("taking snapshot {}", to.name), work).await?;
     existing.context.events.hand_over().await;
     let (run, capture) = repro::command(command, service.as_ref());
-    let target =
-        Target { engine: context.engine().await?, scope: context.scope()?, name: existing.name.clone() };
+    let target = Target {
+        engine: context.engine().await?,
+        scope: context.scope()?,
+        name: existing.name.clone(),
+        access: crate::spec::HostAccess::Refused,
+    };
     let usage = UsageGuard::of(&target.engine, existing.name.as_str());
     let result = repro::result(run.run(&target).await, &capture);
     drop(usage);

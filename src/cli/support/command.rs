@@ -14,15 +14,15 @@ use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::Failure;
+use super::{Failure, host_environment};
 use crate::engine::identity::{self, Scope};
 use crate::engine::{ContainerState, Engine, Exec, StdStream};
-use crate::report::Output;
 use crate::report::ci::capture::Capture;
+use crate::report::{self, Output};
 use crate::session::exec::{self, Outcome, OutputTap};
-use crate::session::inspect::{self, Passwords};
+use crate::session::inspect;
 use crate::session::lifecycle::run::exit_code;
-use crate::spec::{SandboxName, ServiceName};
+use crate::spec::{HostAccess, SandboxName, ServiceName};
 
 /// Exit code of our own failures, as of `docker run`.
 pub const OURS: u8 = 125;
@@ -49,6 +49,8 @@ pub struct Target {
     pub scope: Scope,
     /// Its name.
     pub name: SandboxName,
+    /// Whether its spec may set variables on this machine, whatever its origin.
+    pub access: HostAccess,
 }
 
 /// Where a command runs.
@@ -185,8 +187,11 @@ impl Target {
     async fn environment(&self) -> BTreeMap<String, String> {
         let observed = inspect::sandbox(&*self.engine, &self.scope, &self.name).await.ok().flatten();
         let Some(observed) = observed else { return BTreeMap::new() };
-        let statuses = inspect::statuses(&*self.engine, &observed, Passwords::Included).await;
-        inspect::environment(self.name.as_str(), &statuses.unwrap_or_default())
+        host_environment::of(&self.engine, &observed, self.access).await.unwrap_or_else(|error| {
+            let cause = report::error::chain(&error).join(": ");
+            Output::stderr().line(&format!("warning: the command gets no addresses: {cause}"));
+            BTreeMap::new()
+        })
     }
 }
 

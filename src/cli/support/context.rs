@@ -20,7 +20,7 @@ use crate::report::{self, Reporter};
 use crate::session;
 use crate::session::event::{Event, Events, Recorded};
 use crate::session::inspect::{self, Choice, NoSandbox, ObservedSandbox};
-use crate::spec::{self, HostAccess, LoadRequest, Loaded, Refusals, SandboxName, Spec};
+use crate::spec::{self, LoadRequest, Loaded, Refusals, SandboxName, Spec};
 
 /// The shared context of the verbs. Each part is loaded on first use.
 pub struct Context {
@@ -119,8 +119,9 @@ impl Context {
         services: &[String],
         refusals: Refusals,
     ) -> Result<LoadRequest, Failure> {
-        let SpecOptions { files, mut env_files, profiles, project_directory, allow_host_access } =
-            self.spec_options(options);
+        let options = self.spec_options(options);
+        let access = options.host_access();
+        let SpecOptions { files, mut env_files, profiles, project_directory, .. } = options;
         let mut folder = Self::folder()?;
         if env_files.is_empty() {
             let listed = std::env::var("COMPOSE_ENV_FILES").unwrap_or_default();
@@ -142,7 +143,7 @@ impl Context {
             env_files,
             profiles,
             services: services.to_vec(),
-            allow_host_access: if allow_host_access { HostAccess::Allowed } else { HostAccess::Refused },
+            allow_host_access: access,
             refusals,
             ..LoadRequest::default()
         })
@@ -251,6 +252,8 @@ pub struct ReportOptions {
     pub quiet_builds: bool,
     /// Whether to hide the progress of pushes.
     pub quiet_pushes: bool,
+    /// Whether to show what the spec greets the user with.
+    pub welcome: bool,
 }
 
 struct Observed {
@@ -265,6 +268,7 @@ impl Reporter for Observed {
             Event::Pull { .. } => self.options.quiet_pulls,
             Event::BuildLine { .. } => self.options.quiet_builds,
             Event::Transfer { .. } | Event::Notice { .. } => self.options.quiet_pushes,
+            Event::Welcome { .. } => !self.options.welcome,
             _ => false,
         };
         if hidden {

@@ -101,6 +101,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("env", &["eval \"$(sandbox env)\"", "sandbox env --format dotenv > .env.sandbox"]),
     ("cp", &["sandbox cp web:/var/log/app.log .", "sandbox cp fixtures.sql db:/tmp/"]),
     ("open", &["sandbox open", "sandbox open web --print"]),
+    ("welcome", &["sandbox welcome", "sandbox welcome --json"]),
     ("events", &["sandbox events", "sandbox events --past --all"]),
     ("wait", &["sandbox wait migrate"]),
     ("stats", &["sandbox stats", "sandbox stats --no-stream db"]),

@@ -10,7 +10,7 @@ use super::{Cli, examples};
 const GROUPS: [(&str, &[&str]); 7] = [
     ("Make and end", &["init", "up", "run", "shell", "watch", "create", "down", "extend"]),
     ("Look", &["ls", "ps", "logs", "events", "stats", "port", "env", "images", "volumes", "ui"]),
-    ("Work in it", &["exec", "attach", "task", "cp", "open", "wait", "egress", "fault"]),
+    ("Work in it", &["exec", "attach", "task", "cp", "open", "welcome", "wait", "egress", "fault"]),
     ("Services", &["start", "stop", "restart", "kill", "pause", "unpause", "rm", "scale"]),
     ("Data", &["snapshot", "repro", "diff", "reset", "fork", "bake", "artifacts"]),
     ("Spec and images", &["config", "graph", "timeline", "schema", "build", "pull", "push"]),

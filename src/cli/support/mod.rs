@@ -14,6 +14,7 @@ pub(in crate::cli) mod failure;
 pub(in crate::cli) mod fetch;
 pub(in crate::cli) mod format;
 pub(in crate::cli) mod help;
+pub(in crate::cli) mod host_environment;
 pub(in crate::cli) mod moment;
 pub(in crate::cli) mod options;
 pub(in crate::cli) mod repro;

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::failure::{Failure, FailureFormat};
 use crate::report;
-use crate::spec::SandboxName;
+use crate::spec::{HostAccess, SandboxName};
 
 /// What every verb takes.
 #[derive(Debug, Clone, Default, Args)]
@@ -104,6 +104,11 @@ pub struct SpecOptions {
 }
 
 impl SpecOptions {
+    /// What these options say about host access.
+    pub(in crate::cli) fn host_access(&self) -> HostAccess {
+        if self.allow_host_access { HostAccess::Allowed } else { HostAccess::Refused }
+    }
+
     /// Merges these options, given before the verb, with those given after it.
     #[must_use]
     pub fn with(&self, verb: &Self) -> Self {

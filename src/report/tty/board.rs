@@ -178,6 +178,7 @@ impl Board {
             | Event::Warning { .. }
             | Event::Notice { .. }
             | Event::PortMoved { .. }
+            | Event::Welcome { .. }
             | Event::Log { .. }
             | Event::BuildFailed { .. }
             | Event::DeadlineNear { .. } => {}

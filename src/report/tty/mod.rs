@@ -76,6 +76,10 @@ impl Tty {
                 self.pending.extend(summary::up(look, columns, event, (self.clock.now)()));
                 self.pending.push(String::new());
             }
+            Event::Welcome { text, tasks } => {
+                self.pending.extend(summary::welcome(look, text, tasks));
+                self.pending.push(String::new());
+            }
             Event::Started { services, .. } => {
                 self.logs.expect(services.iter().map(String::as_str));
             }

@@ -44,6 +44,7 @@ impl SessionError {
             | Self::UnfitData { hint, .. }
             | Self::Transfer { hint, .. }
             | Self::Fault { hint, .. } => hint.clone(),
+            Self::Requirements { ways_out, .. } => Some(ways_out.join("\n")),
             Self::EngineLacks { hint, .. } => Some((*hint).to_owned()),
             Self::NotBuilt { service, .. } => Some(format!("`sandbox build {service}` builds it")),
             Self::ImageDrift { .. } => Some("`--allow-image-drift` uses the one that is here".to_owned()),

@@ -229,6 +229,14 @@ pub enum SessionError {
         /// What to do instead.
         hint: &'static str,
     },
+    /// The machine does not have what the spec requires.
+    #[error("this machine does not have what the spec requires:\n{}", .unmet.join("\n"))]
+    Requirements {
+        /// What there is, and what is required, for each.
+        unmet: Vec<String>,
+        /// The way out for each.
+        ways_out: Vec<String>,
+    },
     /// Stored data does not fit what it is wanted for.
     #[error("{what}")]
     UnfitData {

@@ -20,7 +20,7 @@ pub use crate::plan::{Phase, StepId};
 pub use channel::{Acknowledgement, EventReceiver, Events};
 pub use log_text::LogText;
 pub use status::{Endpoint, Protocol, ServiceState, ServiceStatus};
-pub use work::{BakeState, PlannedStep, Progress};
+pub use work::{BakeState, ListedTask, PlannedStep, Progress};
 
 /// A change or a state that a session reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -236,6 +236,13 @@ pub enum Event {
         /// Whether the sandbox outlives this process.
         #[serde(default)]
         stays: bool,
+    },
+    /// The text that the spec greets the user with, once the sandbox is up.
+    Welcome {
+        /// The text.
+        text: String,
+        /// The tasks of the spec.
+        tasks: Vec<ListedTask>,
     },
     /// A command of the user takes over the terminal.
     CommandStarted {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::protocol::millis;
 use crate::plan::{Phase, StepId};
+use crate::spec::Spec;
 
 /// A step of a plan, for display.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,4 +50,24 @@ pub enum BakeState {
         #[serde(rename = "elapsed_ms", with = "millis")]
         elapsed: Duration,
     },
+}
+
+/// A task of the spec, as a list of tasks shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedTask {
+    /// Its name.
+    pub name: String,
+    /// What it does, if the spec says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+impl ListedTask {
+    /// The tasks of a spec.
+    pub fn all(spec: &Spec) -> Vec<Self> {
+        let tasks = spec.tasks.iter();
+        tasks
+            .map(|(name, task)| Self { name: name.to_string(), description: task.description.clone() })
+            .collect()
+    }
 }

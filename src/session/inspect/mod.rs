@@ -6,9 +6,11 @@ mod choose;
 mod declared;
 pub mod doctor;
 mod environment;
+mod host_variables;
 pub(crate) mod log_line;
 pub(crate) mod log_lines;
 pub mod logs;
+pub mod requirements;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -29,6 +31,7 @@ pub use build_history::recollection;
 pub use choose::{Choice, NoSandbox, choose, own};
 pub use declared::declared;
 pub use environment::environment;
+pub use host_variables::host_variables;
 
 /// A sandbox as observed on the engine. Parts may be missing while it is created or destroyed.
 #[derive(Debug, Clone, Default)]

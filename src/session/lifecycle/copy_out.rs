@@ -95,7 +95,7 @@ impl Teardown {
 fn artifacts_folder(spec: &Spec, name: &SandboxName) -> std::io::Result<Folder> {
     let base = match spec.origin {
         SpecOrigin::Local => spec.writable_folders().folder(&spec.folder)?,
-        SpecOrigin::SnapshotFile => Folder::open(&std::env::current_dir()?)?,
+        SpecOrigin::SnapshotFile | SpecOrigin::Repository => Folder::open(&std::env::current_dir()?)?,
     };
     base.make_below(&Path::new("sandbox-artifacts").join(name.as_str()))
 }

@@ -28,7 +28,7 @@ use crate::session::inspect::{self, ObservedSandbox};
 use crate::session::request::BuildRequest;
 use crate::session::request::{InstanceChoice, OnFailure, UpOptions};
 use crate::session::settings;
-use crate::spec::{Durability, EgressPolicy, Loaded, SandboxName, Service, ServiceName, Spec};
+use crate::spec::{Durability, EgressPolicy, Loaded, Requirements, SandboxName, Service, ServiceName, Spec};
 
 /// Warns that syncs are slow because the engine does not accept the profile that avoids them.
 fn tell_of_syncs(events: &Events, profile: Option<&str>, spec: &Spec) {
@@ -51,6 +51,7 @@ pub async fn open(
     opening: &UpOptions,
     events: Events,
 ) -> Result<Session, SessionError> {
+    meet_requirements(&**engine, &loaded.spec).await?;
     let name = opening.name.as_ref().unwrap_or(&loaded.sandbox);
     let options = Options::from_env()?;
     if opening.instance == InstanceChoice::Numbered {
@@ -65,6 +66,17 @@ pub async fn open(
     )?;
     let context = Context::open(engine, scope, keeper, events).await?;
     open_at(context, observed, loaded, opening).await
+}
+
+/// Fails with everything that the spec requires and that is not there.
+async fn meet_requirements(engine: &dyn Engine, spec: &Spec) -> Result<(), SessionError> {
+    if spec.requires == Requirements::default() {
+        return Ok(());
+    }
+    let checked = inspect::requirements::check(&spec.requires, &engine.info().await?);
+    let unmet = checked.into_iter().filter_map(|it| Some((it.found, it.unmet?)));
+    let (unmet, ways_out): (Vec<String>, Vec<String>) = unmet.unzip();
+    if unmet.is_empty() { Ok(()) } else { Err(SessionError::Requirements { unmet, ways_out }) }
 }
 
 /// Maximum number of sandboxes with the same numbered name.
@@ -223,6 +235,7 @@ pub async fn dry_run(
     opening: &UpOptions,
 ) -> Result<Plan, SessionError> {
     let name = opening.name.clone().unwrap_or_else(|| loaded.sandbox.clone());
+    meet_requirements(&**engine, &loaded.spec).await?;
     let observed = inspect::sandbox(&**engine, scope, &name).await?;
     let id = observed.as_ref().and_then(|one| one.id.parse().ok()).unwrap_or_else(SandboxId::random);
     let info = engine.info().await?;

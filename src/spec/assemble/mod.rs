@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use super::canonical::{self, Base};
 use super::diagnostics::Log;
-use super::interpolate::interpolate;
+use super::interpolate::interpolate_document;
 use super::merge;
 use super::node::{Map, Node, Span};
 use super::placeholders::Placeholders;
@@ -131,7 +131,7 @@ impl<'a> Assembler<'a> {
                 return None;
             }
             match &self.interpolation {
-                Interpolation::Applied => interpolate(self.log, document, &scope.variables),
+                Interpolation::Applied => interpolate_document(self.log, document, &scope.variables),
                 Interpolation::Skipped(placeholders) => placeholders.hide(document),
             }
             canonical::document(self.log, document, &base);

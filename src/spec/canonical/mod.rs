@@ -16,7 +16,8 @@ use super::volumes;
 pub(super) use path::{Base, absolute, clean, is_file_reference, is_remote, leaves, path, real};
 
 /// Our own keys at the top level.
-pub(super) const TOP_WORDS: [&str; 6] = ["lifetime", "egress", "durable", "artifacts", "limits", "tasks"];
+pub(super) const TOP_WORDS: [&str; 10] =
+    ["lifetime", "egress", "durable", "artifacts", "limits", "tasks", "welcome", "open", "requires", "env"];
 /// Our own keys in a service.
 pub(super) const SERVICE_WORDS: [&str; 3] = ["ready", "seed", "durable"];
 
@@ -24,6 +25,8 @@ pub(super) const SERVICE_WORDS: [&str; 3] = ["ready", "seed", "durable"];
 pub(super) fn document(log: &Log, root: &mut Node, base: &Base<'_>) {
     let Some(map) = root.as_map_mut() else { return };
     lift(log, map, &TOP_WORDS, "the top level");
+    keyed(map, "env");
+    listed(map, "open");
     each(map, "services", |service| {
         lift(log, service, &SERVICE_WORDS, "a service");
         self::service(log, service, base);

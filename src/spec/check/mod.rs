@@ -2,6 +2,7 @@
 
 mod build;
 mod files;
+mod onboarding;
 mod references;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ impl Checker<'_> {
     pub fn check_what_it_says(&self, spec: &mut Spec) {
         Self::join_default(spec);
         self.references(spec);
+        self.onboarding(spec);
         self.cycles(spec);
         self.bounds(spec);
         self.reserved(spec);

@@ -13,6 +13,7 @@ mod lifecycle;
 mod mount;
 mod names;
 mod network;
+pub(in crate::spec) mod onboarding;
 mod resources;
 mod sandbox_policy;
 mod service;
@@ -34,6 +35,7 @@ pub use names::{
     VolumeName,
 };
 pub use network::{Attachment, Ipam, IpamPool, Network, NetworkMode, Port, PortRange, Protocol};
+pub use onboarding::{EngineVersion, HostValue, HostVariable, Page, Requirements};
 pub use resources::{
     BlkioConfig, Deploy, Device, DeviceRate, DeviceRequest, DeviceWeight, ResourceBounds, Resources, Ulimit,
 };
@@ -98,6 +100,18 @@ pub struct Spec {
     /// Named commands (`sandbox task`).
     #[serde(default)]
     pub tasks: BTreeMap<TaskName, Task>,
+    /// What the user reads once the sandbox is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub welcome: Option<String>,
+    /// The pages that `sandbox open` opens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<Page>,
+    /// What the machine must have.
+    #[serde(default)]
+    pub requires: Requirements,
+    /// More variables for commands on this machine.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, HostVariable>,
     /// Extension keys (`x-…`) at the top level, except `x-sandbox`.
     #[serde(default)]
     pub extensions: BTreeMap<String, Json>,
@@ -124,6 +138,10 @@ impl Spec {
             durable: Durability::default(),
             artifacts: Vec::new(),
             tasks: BTreeMap::new(),
+            welcome: None,
+            open: Vec::new(),
+            requires: Requirements::default(),
+            env: BTreeMap::new(),
             extensions: BTreeMap::new(),
         }
     }
@@ -165,8 +183,21 @@ pub enum SpecOrigin {
     /// The user's own files.
     #[default]
     Local,
-    /// A snapshot file that someone else may have made: not trusted with host access.
+    /// A snapshot file that someone else may have made: not trusted with host access. It brings no files.
     SnapshotFile,
+    /// A git repository that someone else may have made, with its files: not trusted with host access.
+    Repository,
+}
+
+impl SpecOrigin {
+    /// Where the spec is from, for messages: "the spec, which …".
+    pub fn came(self) -> &'static str {
+        match self {
+            Self::Local => "is in your own folder",
+            Self::SnapshotFile => "came out of a snapshot file",
+            Self::Repository => "came out of a git repository",
+        }
+    }
 }
 
 /// Whether synced data must survive a crash of the host.

@@ -6,6 +6,7 @@ mod egress;
 mod fields;
 mod lifecycle;
 mod networking;
+mod onboarding;
 mod resources;
 mod sandbox_keys;
 mod seed;

@@ -39,6 +39,7 @@ impl Reader<'_> {
                 }
             }
         }
+        self.onboarding(fields, spec);
     }
 
     pub(super) fn durability(&self, fields: &Fields<'_>) -> Option<Durability> {

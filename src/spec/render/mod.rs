@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 
 use super::model::Spec;
+use super::model::onboarding::{CLOSE, OPEN};
 
 /// A JSON object under construction; empty values are omitted.
 #[derive(Default)]
@@ -108,7 +109,8 @@ pub(super) fn to_tree(spec: &Spec) -> Json {
 /// Doubles all dollar signs, so that another interpolation changes nothing.
 fn doubled(value: Json) -> Json {
     match value {
-        Json::String(text) => Json::String(text.replace('$', "$$")),
+        // The placeholders of `env` have dollar signs of their own.
+        Json::String(text) => Json::String(text.replace('$', "$$").replace(OPEN, "${").replace(CLOSE, "}")),
         Json::Array(items) => Json::Array(items.into_iter().map(doubled).collect()),
         Json::Object(map) => {
             Json::Object(map.into_iter().map(|(k, v)| (k.replace('$', "$$"), doubled(v))).collect())

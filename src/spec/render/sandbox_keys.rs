@@ -39,7 +39,22 @@ pub(super) fn top(spec: &Spec) -> Object {
         tasks.set(name.as_str(), task(one));
     }
     object.object("tasks", tasks);
+    onboarding(spec, &mut object);
     object
+}
+
+fn onboarding(spec: &Spec, object: &mut Object) {
+    object.some("welcome", spec.welcome.clone());
+    object.list("open", spec.open.iter().map(|page| json!(page.to_string())).collect());
+    let mut requires = Object::default();
+    requires
+        .some("memory", spec.requires.memory.map(|size| size.to_string()))
+        .some("disk", spec.requires.disk.map(|size| size.to_string()))
+        .some("engine", spec.requires.engine.as_ref().map(ToString::to_string))
+        .texts("commands", &spec.requires.commands);
+    object.object("requires", requires);
+    let env = spec.env.iter().map(|(name, value)| (name.clone(), value.marked())).collect();
+    object.pairs("env", &env);
 }
 
 fn task(task: &Task) -> Object {

@@ -31,6 +31,15 @@ pub(super) fn top_words() -> Map<String, Json> {
             ("working_dir", text("The folder it runs in.")),
         ]),
     );
+    let requires = closed(
+        "What the machine must have; checked before `up` and by `doctor`.",
+        keys(&[
+            ("memory", size("Memory of the engine's machine.")),
+            ("disk", size("Free disk space of the engine.")),
+            ("engine", text("The engine's version: `>=24`.")),
+            ("commands", texts("Programs on this machine's PATH.")),
+        ]),
+    );
     let task = json!({ "anyOf": [{ "type": ["string", "array"], "items": scalar() }, task] });
     keys(&[
         ("lifetime", lifetime),
@@ -47,6 +56,16 @@ pub(super) fn top_words() -> Map<String, Json> {
         (
             "tasks",
             json!({ "type": ["object", "null"], "additionalProperties": task, "description": "Named commands." }),
+        ),
+        ("welcome", text("Shown when the sandbox is ready, and by `sandbox welcome`.")),
+        ("open", one_or_more("Pages that `sandbox open` opens; a service's name stands for its address.")),
+        ("requires", requires),
+        (
+            "env",
+            pairs(
+                "More variables for commands on this machine, with `${secret:NAME}`, `${host:SERVICE}` and \
+                 `${port:SERVICE:PORT}`.",
+            ),
         ),
     ])
 }

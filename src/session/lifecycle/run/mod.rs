@@ -32,6 +32,7 @@ use crate::session::context::Context;
 use crate::session::data::from_snapshot;
 use crate::session::data::secret_store;
 use crate::session::error::SessionError;
+use crate::session::event::{Event, ListedTask};
 use crate::session::request::BuildRequest;
 use crate::session::request::OnFailure;
 use crate::spec::{SandboxName, Spec};
@@ -205,7 +206,11 @@ async fn build(
 ) -> Result<(), SessionError> {
     let began = Instant::now();
     let order = make(context, order, missing, token).await?;
-    up_report::tell_up(context, &order, manner, began.elapsed()).await
+    up_report::tell_up(context, &order, manner, began.elapsed()).await?;
+    if let Some(text) = order.spec.welcome.clone() {
+        context.events.emit(Event::Welcome { text, tasks: ListedTask::all(&order.spec) });
+    }
+    Ok(())
 }
 
 /// Executes the build request: images, data, then the sandbox. Returns the request with its data sources. Reports use

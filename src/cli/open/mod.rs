@@ -1,4 +1,6 @@
-//! `open`: opens a service in the browser.
+//! `open`: opens the pages of the spec, or a service, in the browser.
+
+mod pages;
 
 use std::process::{Command, Stdio};
 
@@ -12,7 +14,7 @@ use crate::session::inspect::{self, Passwords};
 /// Arguments of `open`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Service (default: the only one with a web page)
+    /// Service (default: the pages in `open` of the spec, else the only service with a web page)
     #[arg(add = ArgValueCandidates::new(complete::services))]
     service: Option<String>,
     /// Port in the service (default: the first with a web page)
@@ -35,9 +37,25 @@ impl Args {
             observed.container(service, 1)?;
         }
         let statuses = inspect::statuses(engine.as_ref(), &observed, Passwords::LeftOut).await?;
-        let url = self.choose(&statuses)?;
-        Output::stdout().line(&url);
-        if self.print || browse(&url) {
+        let pages = match &self.service {
+            Some(_) => None,
+            None => pages::of(&engine, &observed, &statuses).await?,
+        };
+        let (urls, foreign) = match pages {
+            Some(pages) => (pages.urls, pages.foreign),
+            None => (vec![self.choose(&statuses)?], Vec::new()),
+        };
+        let mut out = Output::stdout();
+        if context.globals.json {
+            out.json(&urls);
+        } else {
+            out.lines(urls.iter());
+        }
+        if self.print {
+            return Ok(Exit::Done);
+        }
+        pages::may_open(&foreign).await?;
+        if urls.iter().all(|url| browse(url)) {
             return Ok(Exit::Done);
         }
         Err(Failure::failed(
