@@ -4,9 +4,11 @@ use super::context::Reporting;
 use super::{Context, Exit, Failure, complete};
 use crate::agent::client::{Keeper, KeeperError, Options};
 use crate::agent::protocol::{Reason, RefusalKind};
+use crate::engine::identity::Scope;
 use crate::engine::{Engine, join_bounded};
 use crate::plan;
 use crate::session::event::{Event, Removed};
+use crate::session::git::store;
 use crate::session::inspect;
 use crate::session::lifecycle::teardown::{Teardown, TeardownCause};
 use crate::spec::{SandboxName, Spec};
@@ -71,47 +73,70 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         return unknown.map_or(Ok(exit), Err);
     }
     let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
-    let mut doomed = Vec::new();
-    for observed in chosen {
-        let spec = inspect::declared(&keeper, observed).await?.map(Arc::new);
-        let others = observed.others.iter().map(|id| (id, None));
-        for (id, spec) in std::iter::once((&observed.id, spec)).chain(others) {
-            let (Ok(name), Ok(id)) = (observed.name.parse(), id.parse()) else { continue };
-            doomed.push(Teardown {
-                engine: Arc::clone(&engine),
-                keeper: keeper.clone(),
-                events: reporting.events.clone(),
-                scope: scope.clone(),
-                name,
-                id,
-                spec,
-                stop_timeout: args.timeout.map(Duration::from_secs),
-                follower: None,
-                artifacts: None,
-                cause: TeardownCause::Other,
-            });
-        }
-    }
+    let timeout = args.timeout.map(Duration::from_secs);
+    let doomed = teardowns(&engine, &keeper, &scope, &chosen, timeout, &reporting).await?;
     let images: BTreeSet<String> = match args.rmi {
         Some(which) => {
             doomed.iter().filter_map(|one| one.spec.as_deref()).flat_map(|spec| images(spec, which)).collect()
         }
         None => BTreeSet::new(),
     };
-    let force = CancellationToken::new();
-    let ends = doomed.iter().map(|one| one.destroy("requested", Reason::Down, &force));
-    let ended = join_bounded(ends).await;
-    drop(doomed);
+    let destroyed = destroy(doomed, "requested").await;
     for image in &images {
         remove_image(&engine, image, &reporting).await;
     }
     reporting.finish().await;
-    for destroyed in ended {
+    store::sweep(&*engine, &scope).await?;
+    if destroyed? == Exit::Failed {
+        exit = Exit::Failed;
+    }
+    unknown.map_or(Ok(exit), Err)
+}
+
+/// How to destroy these sandboxes, with the remains of earlier ones of the same names.
+pub(super) async fn teardowns(
+    engine: &Arc<dyn Engine>,
+    keeper: &Keeper,
+    scope: &Scope,
+    chosen: &[&inspect::ObservedSandbox],
+    stop_timeout: Option<Duration>,
+    reporting: &Reporting,
+) -> Result<Vec<Teardown>, Failure> {
+    let mut doomed = Vec::new();
+    for observed in chosen {
+        let spec = inspect::declared(keeper, observed).await?.map(Arc::new);
+        let others = observed.others.iter().map(|id| (id, None));
+        for (id, spec) in std::iter::once((&observed.id, spec)).chain(others) {
+            let (Ok(name), Ok(id)) = (observed.name.parse(), id.parse()) else { continue };
+            doomed.push(Teardown {
+                engine: Arc::clone(engine),
+                keeper: keeper.clone(),
+                events: reporting.events.clone(),
+                scope: scope.clone(),
+                name,
+                id,
+                spec,
+                stop_timeout,
+                follower: None,
+                artifacts: None,
+                cause: TeardownCause::Other,
+            });
+        }
+    }
+    Ok(doomed)
+}
+
+/// Destroys sandboxes and returns whether nothing is left of them.
+pub(super) async fn destroy(doomed: Vec<Teardown>, reason: &str) -> Result<Exit, Failure> {
+    let force = CancellationToken::new();
+    let ends = doomed.iter().map(|one| one.destroy(reason, Reason::Down, &force));
+    let mut exit = Exit::Done;
+    for destroyed in join_bounded(ends).await {
         if !destroyed?.left.is_empty() {
             exit = Exit::Failed;
         }
     }
-    unknown.map_or(Ok(exit), Err)
+    Ok(exit)
 }
 
 /// The sandboxes to destroy, and names of which the engine has no object, each with the error that says so.

@@ -1,8 +1,11 @@
 //! `ls`: lists the sandboxes.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::support::branches::{self, SandboxBranch};
 use super::support::format::{self, Form};
 use super::{Context, Exit, Failure, keeper};
 use crate::agent::protocol::{LeaseStatus, Standing};
@@ -38,10 +41,12 @@ struct Row {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     unless_used: bool,
     hold: Option<LeaseStatus>,
+    #[serde(flatten)]
+    branch: Option<SandboxBranch>,
 }
 
 impl Row {
-    fn new(observed: &ObservedSandbox, standings: &[Standing]) -> Self {
+    fn new(observed: &ObservedSandbox, standings: &[Standing], branch: Option<SandboxBranch>) -> Self {
         let standing = standings.iter().find(|standing| standing.sandbox.as_str() == observed.id);
         Self {
             name: observed.name.clone(),
@@ -53,6 +58,7 @@ impl Row {
             ends: standing.map_or(observed.expires, |standing| standing.ends),
             unless_used: standing.is_some_and(|standing| standing.unless_used),
             hold: standing.map(|standing| standing.hold),
+            branch,
         }
     }
 }
@@ -81,7 +87,15 @@ impl Args {
             // Without the keeper's state, the first deadline comes from the labels. `doctor` reports a failing keeper.
             Ok(None) | Err(_) => Vec::new(),
         };
-        let rows: Vec<Row> = observed.iter().map(|observed| Row::new(observed, &standings)).collect();
+        let mut branches = if self.quiet {
+            BTreeMap::new()
+        } else {
+            branches::of(&engine, &observed).await.unwrap_or_default()
+        };
+        let rows: Vec<Row> = observed
+            .iter()
+            .map(|observed| Row::new(observed, &standings, branches.remove(&observed.id)))
+            .collect();
         let mut out = Output::stdout();
         if context.globals.json {
             out.json(&rows);
@@ -100,7 +114,7 @@ impl Args {
 }
 
 fn table(look: OutputStyle, rows: &[Row], now: Timestamp) -> Table {
-    let mut table = Table::new(["name", "services", "age", "left", "folder"]);
+    let mut table = Table::new(["name", "services", "age", "left", "branch", "folder"]);
     for row in rows {
         let services = match (row.running, row.services) {
             (_, 0) => look.paint(Tint::Warn, "none"),
@@ -117,7 +131,8 @@ fn table(look: OutputStyle, rows: &[Row], now: Timestamp) -> Table {
             (_, Some(None)) => look.paint(Tint::Warn, "expired"),
             (_, None) => "while attached".to_owned(),
         };
-        table.row([look.paint(Tint::Strong, &row.name), services, age, left, row.folder.clone()]);
+        let branch = row.branch.as_ref().map(ToString::to_string).unwrap_or_default();
+        table.row([look.paint(Tint::Strong, &row.name), services, age, left, branch, row.folder.clone()]);
     }
     table
 }
@@ -125,6 +140,7 @@ fn table(look: OutputStyle, rows: &[Row], now: Timestamp) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::git::branches::BranchState;
 
     #[test]
     fn each_sandbox_is_one_row() {
@@ -139,12 +155,14 @@ mod tests {
             ends: ends.map(|moment| moment.parse().unwrap()),
             unless_used: name == "blog",
             hold: None,
+            branch: (name == "blog")
+                .then(|| SandboxBranch { name: "fix".into(), state: Some(BranchState::Merged) }),
         };
         let rows = [row("shop-main", 3, 3, Some("2026-11-23T20:00:00Z")), row("blog", 1, 2, None)];
         insta::assert_snapshot!(table(OutputStyle::BARE, &rows, now).lines(OutputStyle::BARE, 100).join("\n"), @r"
-        NAME        SERVICES         AGE      LEFT             FOLDER
-        shop-main   3 running        1h 00m   8h 00m           /src/shop
-        blog        1 of 2 running   1h 00m   while attached   /src/shop
+        NAME        SERVICES         AGE      LEFT             BRANCH         FOLDER
+        shop-main   3 running        1h 00m   8h 00m                          /src/shop
+        blog        1 of 2 running   1h 00m   while attached   fix (merged)   /src/shop
         ");
     }
 }

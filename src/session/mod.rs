@@ -7,6 +7,7 @@ pub(crate) mod error;
 pub mod event;
 pub(crate) mod exec;
 pub(crate) mod existing;
+pub mod git;
 pub(crate) mod inspect;
 pub mod lifecycle;
 pub mod readiness;

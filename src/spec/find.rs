@@ -35,17 +35,27 @@ pub fn git_root(folder: &Path) -> Option<PathBuf> {
 
 /// The checked-out git branch; `None` outside a repository or with a detached HEAD.
 pub fn git_branch(folder: &Path) -> Option<String> {
-    let git = git_root(folder)?.join(".git");
-    let git = if git.is_file() {
-        // In a worktree or submodule `.git` is a file with the path of the real folder.
-        let text = std::fs::read_to_string(&git).ok()?;
-        let named = text.strip_prefix("gitdir:")?.trim();
-        git.parent()?.join(named)
-    } else {
-        git
-    };
-    let head = std::fs::read_to_string(git.join("HEAD")).ok()?;
+    let head = std::fs::read_to_string(git_folder(folder)?.join("HEAD")).ok()?;
     head.trim().strip_prefix("ref: refs/heads/").map(str::to_owned)
+}
+
+/// The folder in which git keeps what all worktrees of a repository share, such as its branches.
+pub fn git_common_folder(folder: &Path) -> Option<PathBuf> {
+    let own = git_folder(folder)?;
+    let shared = std::fs::read_to_string(own.join("commondir"));
+    Some(shared.map_or_else(|_| own.clone(), |shared| super::canonical::clean(&own.join(shared.trim()))))
+}
+
+/// The folder in which git keeps what belongs to the checked-out files.
+fn git_folder(folder: &Path) -> Option<PathBuf> {
+    let git = git_root(folder)?.join(".git");
+    if !git.is_file() {
+        return Some(git);
+    }
+    // In a worktree or submodule `.git` is a file with the path of the real folder.
+    let text = std::fs::read_to_string(&git).ok()?;
+    let named = text.strip_prefix("gitdir:")?.trim();
+    Some(git.parent()?.join(named))
 }
 
 #[cfg(test)]
@@ -80,6 +90,9 @@ mod tests {
             .unwrap();
         assert_eq!(git_branch(&main).as_deref(), Some("feature/x"));
         assert_eq!(git_branch(&work.join("inner")).as_deref(), Some("other"));
+        std::fs::write(main.join(".git/worktrees/w/commondir"), "../..\n").unwrap();
+        assert_eq!(git_common_folder(&work), Some(main.join(".git")));
+        assert_eq!(git_common_folder(&main), Some(main.join(".git")));
         std::fs::write(main.join(".git/HEAD"), "0123456789abcdef\n").unwrap();
         assert_eq!(git_branch(&main), None);
     }

@@ -51,9 +51,9 @@ impl Lookup for Vars<'_> {
 pub(super) fn interpolate_document(log: &Log, root: &mut Node, variables: &BTreeMap<String, String>) {
     let Some(map) = root.as_map_mut() else { return interpolate(log, root, variables) };
     for entry in &mut map.entries {
-        match (entry.key.as_str(), entry.value.as_map_mut()) {
-            ("env", _) => walk(log, &mut entry.value, variables, Placeholders::Kept),
-            ("x-sandbox", Some(_)) => interpolate_document(log, &mut entry.value, variables),
+        match entry.key.as_str() {
+            "env" => walk(log, &mut entry.value, variables, Placeholders::Kept),
+            "x-sandbox" => interpolate_document(log, &mut entry.value, variables),
             _ => interpolate(log, &mut entry.value, variables),
         }
     }

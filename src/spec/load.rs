@@ -14,7 +14,7 @@ use super::diagnostics::Log;
 use super::find;
 use super::guard;
 use super::interpolate::interpolate;
-use super::model::{At, ProjectName, SandboxName, SecretName, SecretSource, Spec};
+use super::model::{At, GitBranch, ProjectName, SandboxName, SecretName, SecretSource, Spec};
 use super::mount_forms;
 use super::node::{Node, Span};
 use super::placeholders::Placeholders;
@@ -99,6 +99,8 @@ fn run(request: &LoadRequest, log: &Log) -> Option<Loaded> {
     }
     let branch = find::git_branch(&folder);
     let sandbox = SandboxName::derive(spec.name.as_str(), branch.as_deref());
+    let repository = find::git_common_folder(&folder);
+    spec.branch = branch.zip(repository).map(|(name, repository)| GitBranch { name, repository });
     Some(Loaded {
         spec,
         warnings: Vec::new(),
@@ -192,6 +194,17 @@ fn files(request: &LoadRequest, log: &Log) -> Option<Vec<PathBuf>> {
 pub fn variables_in(folder: &Path, env: BTreeMap<String, String>) -> Variables {
     let request = LoadRequest { folder: folder.to_owned(), env, ..LoadRequest::default() };
     Variables { by_name: variables(&request, folder, &Log::default()), ..Variables::default() }
+}
+
+/// The variables of a request's files of variables, and its environment, without loading a spec.
+///
+/// # Errors
+/// Fails if a file cannot be read.
+pub fn variables_of(request: &LoadRequest) -> Result<BTreeMap<String, String>, Problems> {
+    let log = Log::default();
+    let variables = variables(request, &request.folder, &log);
+    let (problems, _) = log.into_parts();
+    if problems.is_empty() { Ok(variables) } else { Err(Problems::new(problems)) }
 }
 
 /// The environment, which takes precedence over files of variables. Without these, `.env` beside the spec is read, and

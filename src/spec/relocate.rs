@@ -12,6 +12,7 @@ pub const ANYWHERE: &str = ".";
 /// Rebases all paths below the spec's folder. Other paths do not change.
 pub fn relocate(spec: &mut Spec, to: &Path) {
     let from = std::mem::replace(&mut spec.folder, to.to_owned());
+    spec.branch = None;
     let mover = Mover { from, to: to.to_owned() };
     spec.files.iter_mut().for_each(|file| mover.path(file));
     spec.services.values_mut().chain(spec.build_only.values_mut()).for_each(|service| mover.service(service));

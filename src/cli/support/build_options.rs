@@ -13,7 +13,8 @@ use crate::spec::{self, ImageSource, Loaded, PullPolicy, ServiceName, Spec};
 /// What is built, from which spec, and how; shared by `up`, `create` and `watch`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct BuildArgs {
-    /// Services to build, with their dependencies (default: all)
+    /// Services to build, with their dependencies (default: all); with `up`, a git repository before them, as
+    /// `URL[#REF][:FOLDER]` or a path
     #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(complete::services))]
     pub services: Vec<String>,
     #[command(flatten)]

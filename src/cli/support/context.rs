@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::report::logs::LogFormat;
 use crate::report::{self, Reporter};
 use crate::session;
 use crate::session::event::{Event, Events, Recorded};
+use crate::session::git::store;
 use crate::session::inspect::{self, Choice, NoSandbox, ObservedSandbox};
 use crate::spec::{self, LoadRequest, Loaded, Refusals, SandboxName, Spec};
 
@@ -63,6 +64,12 @@ impl Context {
                 && let Err(error) = client::sweep_expired(&engine, &options).await
             {
                 tracing::debug!(%error, "cannot look for expired sandboxes");
+            }
+            // And temporary checkouts whose sandbox is gone.
+            if let Ok(scope) = self.scope()
+                && let Err(error) = store::sweep(&*engine, &scope).await
+            {
+                tracing::debug!(%error, "cannot remove unused checkouts");
             }
             Ok::<_, Failure>(engine)
         };
@@ -195,7 +202,8 @@ impl Context {
         let named =
             !self.spec_options(options).files.is_empty() || std::env::var_os("COMPOSE_FILE").is_some();
         let folder = self.spec_options(options).project_directory.map_or_else(Self::folder, Ok)?;
-        if named || spec::files_for(&folder).is_some() {
+        let here = named || spec::files_for(&folder).is_some();
+        if here && (named || !self.is_elsewhere(&folder).await) {
             return Ok(self.load(options, &[], Refusals::Warn)?.spec);
         }
         let observed = self.chosen().await?;
@@ -204,6 +212,14 @@ impl Context {
             let hint = format!("`sandbox down {}` destroys what there is", observed.name);
             Failure::failed(format!("sandbox `{}` is half-made", observed.name), Some(hint))
         })
+    }
+
+    /// Whether the sandbox that the user names was created from another folder, such as a temporary checkout.
+    async fn is_elsewhere(&self, folder: &Path) -> bool {
+        let Some(name) = &self.globals.name else { return false };
+        let (Ok(engine), Ok(scope)) = (self.engine().await, self.scope()) else { return false };
+        let observed = inspect::sandbox(&*engine, &scope, name).await.ok().flatten();
+        observed.is_some_and(|observed| !folder.starts_with(&observed.folder))
     }
 
     /// Starts a reporter of events on standard error.

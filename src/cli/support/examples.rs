@@ -29,6 +29,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "sandbox up -d --wait",
             "sandbox up --from before-migration",
             "sandbox up web --watch",
+            "sandbox up https://github.com/org/shop#main",
+            "sandbox up -d --ref 123",
         ],
     ),
     ("down", &["sandbox down", "sandbox down shop-main shop-fix", "sandbox down --all"]),
@@ -83,7 +85,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "sandbox fault rm --all",
         ],
     ),
-    ("gc", &["sandbox gc", "sandbox gc --dry-run"]),
+    ("gc", &["sandbox gc", "sandbox gc --dry-run", "sandbox gc --merged --dry-run"]),
     ("ls", &["sandbox ls", "sandbox ls --quiet"]),
     (
         "ps",

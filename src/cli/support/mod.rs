@@ -1,5 +1,6 @@
 //! Code that the verbs share: options, the context, failures and exit codes. No file here is a verb.
 
+pub(in crate::cli) mod branches;
 pub(in crate::cli) mod build_options;
 pub(in crate::cli) mod change;
 pub(in crate::cli) mod command;

@@ -150,7 +150,7 @@ mod tests {
     async fn addresses_stand_where_their_placeholders_stood() {
         let spec = spec("  URL: 'pg://${host:db}:${port:db:5432}/a$$b'\n");
         let sandbox = ObservedSandbox::default();
-        let found = host_variables(&Recording::new(), &sandbox, &statuses(), &spec).await.unwrap();
+        let found = host_variables(&*Recording::new(), &sandbox, &statuses(), &spec).await.unwrap();
         assert_eq!(found.known["URL"], "pg://127.0.0.1:32768/a$b");
         assert!(found.missing.is_empty());
     }
@@ -159,7 +159,7 @@ mod tests {
     async fn what_is_not_there_leaves_its_variable_out_and_says_why() {
         let spec = spec("  A: '${secret:pw}'\n  B: '${port:db:5432}'\n  C: plain\n");
         let sandbox = ObservedSandbox::default();
-        let found = host_variables(&Recording::new(), &sandbox, &[], &spec).await.unwrap();
+        let found = host_variables(&*Recording::new(), &sandbox, &[], &spec).await.unwrap();
         assert_eq!(found.known.keys().collect::<Vec<_>>(), ["C"]);
         assert_eq!(found.missing.len(), 2, "{:?}", found.missing);
     }

@@ -61,10 +61,8 @@ fn checked(
     }
     for command in &requires.commands {
         let is_met = path.iter().any(|folder| is_program(&folder.join(command)));
-        let text = match is_met {
-            true => format!("command `{command}`: it is on the PATH"),
-            false => format!("command `{command}`: it is not on the PATH of this machine"),
-        };
+        let place = if is_met { "it is on the PATH" } else { "it is not on the PATH of this machine" };
+        let text = format!("command `{command}`: {place}");
         let way_out = format!("command `{command}`: install it");
         found.push(CheckedRequirement::new(text, is_met, &way_out));
     }

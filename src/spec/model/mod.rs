@@ -64,6 +64,9 @@ pub struct Spec {
     /// The origin of the spec, which determines how far it is trusted.
     #[serde(default)]
     pub origin: SpecOrigin,
+    /// The git branch of its folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<GitBranch>,
     /// The lifetime settings of a sandbox.
     #[serde(default)]
     pub lifetime: Lifetime,
@@ -126,6 +129,7 @@ impl Spec {
             files: Vec::new(),
             profiles: Vec::new(),
             origin: SpecOrigin::Local,
+            branch: None,
             lifetime: Lifetime::default(),
             egress: EgressPolicy::default(),
             limits: Limits::default(),
@@ -197,6 +201,21 @@ impl SpecOrigin {
             Self::SnapshotFile => "came out of a snapshot file",
             Self::Repository => "came out of a git repository",
         }
+    }
+}
+
+/// A git branch of this machine. It is not part of a spec's meaning: all compare as equal.
+#[derive(Debug, Clone, Eq, Serialize, Deserialize)]
+pub struct GitBranch {
+    /// Its short name.
+    pub name: String,
+    /// The folder in which git keeps what all worktrees of its repository share.
+    pub repository: PathBuf,
+}
+
+impl PartialEq for GitBranch {
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
 }
 

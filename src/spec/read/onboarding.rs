@@ -1,7 +1,7 @@
 //! Reads our own keys for the people who use a sandbox: `welcome`, `open`, `requires`, `env`.
 
 use super::{Fields, Reader};
-use crate::spec::model::{HostVariable, Page, Requirements, Spec};
+use crate::spec::model::{EngineVersion, HostVariable, Page, Requirements, Spec};
 use crate::spec::node::{Entry, Node};
 use crate::spec::problem::ProblemKind;
 
@@ -52,7 +52,7 @@ impl Reader<'_> {
 
     fn requirements(&self, fields: &Fields<'_>) -> Requirements {
         let engine = fields.filled("engine").and_then(|text| {
-            let wrong = |reason| {
+            let wrong = |reason: String| {
                 let message = format!("`{text}` is not a requirement on a version: {reason}");
                 self.log.hinted(
                     ProblemKind::Value,
@@ -61,7 +61,7 @@ impl Reader<'_> {
                     "write `>=24` or `>=20.10, <29`",
                 );
             };
-            text.parse().map_err(wrong).ok()
+            text.parse::<EngineVersion>().map_err(wrong).ok()
         });
         let commands = fields.list("commands").iter().filter_map(|node| self.program(node)).collect();
         Requirements { memory: fields.size("memory"), disk: fields.size("disk"), engine, commands }

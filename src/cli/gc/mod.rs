@@ -1,4 +1,7 @@
-//! `sandbox gc`: lists baselines, snapshots and images, and removes those that are over the budget or unused.
+//! `sandbox gc`: lists baselines, snapshots and images, and removes those that are over the budget or unused; with
+//! `--merged`, sandboxes whose branch is no longer needed.
+
+mod merged;
 
 use std::collections::BTreeSet;
 
@@ -11,6 +14,7 @@ use crate::engine::identity;
 use crate::report::Output;
 use crate::report::amount;
 use crate::report::table::Table;
+use crate::session::git::store;
 use crate::session::inspect;
 use crate::storage::{Detail, SetPath, Usage};
 
@@ -23,16 +27,23 @@ pub struct Args {
     /// Remove all unused baselines, not only those over 90 % of the budget
     #[arg(long)]
     baselines: bool,
+    /// Destroy sandboxes whose git branch is merged into the default branch, or gone
+    #[arg(long, conflicts_with = "baselines")]
+    merged: bool,
     /// Remove everything that sandbox has on this engine: sandboxes, snapshots, baselines, built images, the keeper
-    #[arg(long, conflicts_with_all = ["dry_run", "baselines"])]
+    #[arg(long, conflicts_with_all = ["dry_run", "baselines", "merged"])]
     all: bool,
 }
 
 /// Runs `gc`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    if args.merged {
+        return merged::run(context, args.dry_run).await;
+    }
     let engine = context.engine().await?;
     if args.all {
         let left = remove_everything(&engine, &Options::from_env()?).await?;
+        store::sweep(&*engine, &context.scope()?).await?;
         return match left.as_slice() {
             [] => {
                 Output::stderr()

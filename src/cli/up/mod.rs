@@ -1,5 +1,7 @@
 //! `sandbox up`: builds the sandbox and shows its addresses; in the foreground it is the session.
 
+mod checkout;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use crate::report::Output;
 use crate::report::logs::{LogFormat, Names, Times};
 use crate::report::style::{Colours, set_colours};
 use crate::session::build::up_report;
+use crate::session::git::address::Reference;
+use crate::session::git::checkout::Checkout;
 use crate::session::inspect::{self, Passwords};
 use crate::session::lifecycle::control::StopReason;
 use crate::session::lifecycle::open;
@@ -30,6 +34,9 @@ use crate::spec::{self, Loaded, Refusals, ServiceName, Spec};
 pub struct Args {
     #[command(flatten)]
     pub target: BuildArgs,
+    /// Build from this branch, commit or pull request (by its number), in a temporary worktree
+    #[arg(long = "ref", value_name = "REF")]
+    pub reference: Option<Reference>,
     /// Leave the sandbox running and return once it is ready
     #[arg(long, short)]
     pub detach: bool,
@@ -169,12 +176,23 @@ impl Args {
 }
 
 /// Runs `up`.
-pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+pub async fn run(mut args: Args, context: &Context) -> Result<Exit, Failure> {
     if args.no_color {
         set_colours(Colours::Never);
     }
+    let Some(source) = checkout::source(&mut args)? else { return build(args, context, None).await };
+    let checkout = checkout::make(source, context).await?;
+    let outcome = build(args, context, Some(&checkout)).await;
+    checkout::release(checkout, context).await;
+    outcome
+}
+
+async fn build(args: Args, context: &Context, checkout: Option<&Checkout>) -> Result<Exit, Failure> {
     let from = source(context, args.target.build.from.as_deref()).await?;
-    let loaded = loaded(context, &args.target.spec, from.as_ref(), &args.target.services).await?;
+    let loaded = match checkout {
+        Some(checkout) => checkout::loaded(context, &args, checkout).await?,
+        None => loaded(context, &args.target.spec, from.as_ref(), &args.target.services).await?,
+    };
     let mut loaded = args.target.build.applied(loaded)?;
     args.check_services(&loaded.spec)?;
     if args.no_deps {
@@ -189,6 +207,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         anonymous_volumes: args.anonymous_volumes(),
         ..args.target.build.opening(context, &args.target.spec, &args.target.services, from.as_ref())
     };
+    if checkout.is_some() {
+        let name = opening.name.as_ref().unwrap_or(&loaded.sandbox);
+        checkout::name_is_free(&*engine, &context.scope()?, name).await?;
+    }
     if args.dry_run {
         let plan = open::dry_run(&engine, &context.scope()?, &loaded, &opening).await?;
         reporting.finish().await;
