@@ -61,6 +61,32 @@ fn with_nothing_to_write_about_it_says_what_to_name() {
 }
 
 #[test]
+fn a_framework_and_its_database_are_recognised_and_the_spec_passes_config() {
+    let world = World::new();
+    world.file("package.json", r#"{"dependencies":{"express":"5","pg":"8","ioredis":"5"}}"#);
+
+    world.sandbox(["init", "--yes"]).success();
+
+    let config = world.sandbox(["config", "--json"]).success().json();
+    let services: Vec<&String> = config["services"].as_object().unwrap().keys().collect();
+    assert_eq!(services, ["app", "cache", "db"]);
+    assert!(written(&world).contains("registry.npmjs.org"), "{}", written(&world));
+}
+
+#[test]
+fn a_dev_container_becomes_a_service_with_a_task() {
+    let world = World::new();
+    let text = r#"{ "image": "ubuntu", "forwardPorts": [3000], "postCreateCommand": "make deps", /* x */ }"#;
+    world.file(".devcontainer/devcontainer.json", text);
+
+    world.sandbox(["init", "--yes", "--service", "dev"]).success();
+
+    world.sandbox(["config", "--quiet"]).success();
+    world.sandbox(["task"]).success().prints("post-create");
+    assert!(written(&world).contains("  dev:\n    image: ubuntu"), "{}", written(&world));
+}
+
+#[test]
 fn on_a_terminal_it_asks() {
     let world = World::new();
     world.file("Dockerfile", "FROM scratch\n");

@@ -58,7 +58,7 @@ mod widening;
 mod yaml;
 
 pub use crate::spec::hints::keeps_logs;
-pub use crate::spec::scaffold::{Basis, Cache, Database, Origin, OwnService, Scaffold};
+pub use crate::spec::scaffold::{Basis, Cache, Database, MountedSources, Origin, OwnService, Scaffold};
 pub use bounds::MAX_CONTAINERS;
 pub use container_settings::ContainerSettings;
 pub use find::{files as files_for, git_branch, git_common_folder, git_root};

@@ -1,8 +1,11 @@
 //! Generates the initial spec of a project (`sandbox init`), from a few answers or around a Compose file.
 
+mod own_service;
+
 use std::fmt::{self, Display, Write as _};
 
-use super::model::ServiceName;
+pub use own_service::{MountedSources, Origin, OwnService};
+use own_service::{PACKAGES, in_quotes};
 
 /// The parameters of the generated spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,26 +34,6 @@ pub enum Basis {
     },
 }
 
-/// The service that runs the project itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnService {
-    /// The service's name.
-    pub name: ServiceName,
-    /// The source of its image.
-    pub image: Origin,
-    /// The port it listens on, if any.
-    pub port: Option<u16>,
-}
-
-/// The source of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// Built from this folder.
-    Build(String),
-    /// An existing or pulled image.
-    Image(String),
-}
-
 /// A database that a generated spec can set up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Database {
@@ -63,6 +46,8 @@ pub enum Database {
     Mariadb,
     /// MySQL.
     Mysql,
+    /// MongoDB.
+    Mongo,
 }
 
 /// A cache that a generated spec can set up.
@@ -117,6 +102,15 @@ impl Database {
                 user: "root",
                 port: 3306,
             }),
+            Self::Mongo => Some(Recipe {
+                image: "mongo:7",
+                environment: "{ MONGO_INITDB_ROOT_USERNAME: root, MONGO_INITDB_ROOT_PASSWORD_FILE: /run/secrets/db_password }",
+                data: "/data/db",
+                ready: "{ exec: [mongosh, --quiet, --eval, quit()] }",
+                scheme: "mongodb",
+                user: "root",
+                port: 27017,
+            }),
         }
     }
 }
@@ -131,15 +125,32 @@ impl Display for Scaffold {
         };
         writeln!(f, "# {head} `sandbox schema` has every key; `sandbox config` says what this comes to.")?;
         writeln!(f, "lifetime: {{ ttl: {} }}", self.ttl)?;
-        writeln!(
-            f,
-            "egress: deny                # nothing gets out; or `allow`, or a list: [api.example.com]\n"
-        )?;
+        match self.hosts() {
+            [] => writeln!(
+                f,
+                "egress: deny                # nothing gets out; or `allow`, or a list: [api.example.com]\n"
+            )?,
+            hosts => writeln!(
+                f,
+                "egress: [{}]   # what installs packages; nothing else gets out\n",
+                hosts.join(", ")
+            )?,
+        }
         match &self.basis {
             Basis::Compose(file) => f.write_str(&around(file)),
             Basis::Services { own, database, cache, seed } => {
                 f.write_str(&services(own.as_ref(), *database, *cache, seed.as_deref()))
             }
+        }
+    }
+}
+
+impl Scaffold {
+    /// The hosts that the project's own service asks for packages.
+    fn hosts(&self) -> &[String] {
+        match &self.basis {
+            Basis::Services { own: Some(OwnService { sources: Some(sources), .. }), .. } => &sources.egress,
+            _ => &[],
         }
     }
 }
@@ -163,57 +174,30 @@ fn services(own: Option<&OwnService>, database: Database, cache: Cache, seed: Op
     let recipe = database.recipe();
     let mut text = String::from("services:\n");
     // Writing to a string cannot fail.
-    let _ = own.map(|own| write_own(&mut text, own, recipe.as_ref(), cache));
+    let _ = own.map(|own| own_service::write(&mut text, own, recipe.as_ref(), cache));
     let _ = recipe.as_ref().map(|recipe| write_database(&mut text, recipe, seed));
     if cache == Cache::Redis {
         text.push_str("  cache:\n    image: redis:7-alpine\n    ready: { tcp: 6379 }\n");
     }
+    let sources = own.and_then(|own| own.sources.as_ref());
+    let packages = sources.is_some_and(|sources| sources.packages.is_some()).then_some(PACKAGES);
+    let volumes = recipe.as_ref().map(|_| "data").into_iter().chain(packages);
+    let volumes: Vec<String> = volumes.map(|name| format!("{name}: {{}}")).collect();
+    if !volumes.is_empty() {
+        let _ = writeln!(text, "\nvolumes: {{ {} }}", volumes.join(", "));
+    }
     if recipe.is_some() {
-        text.push_str("\nvolumes: { data: {} }\n");
         text.push_str(
             "secrets: { db_password: { generate: 24 } }   # fresh for each sandbox, never written down\n",
         );
     }
-    text
-}
-
-fn write_own(text: &mut String, own: &OwnService, recipe: Option<&Recipe>, cache: Cache) -> fmt::Result {
-    writeln!(text, "  {}:", own.name)?;
-    match &own.image {
-        Origin::Build(folder) => writeln!(text, "    build: {}", quoted(folder))?,
-        Origin::Image(image) => writeln!(text, "    image: {}", quoted(image))?,
-    }
-    if let Some(port) = own.port {
-        writeln!(
-            text,
-            "    ports: [\"{port}\"]            # at a free port of 127.0.0.1; `8080:{port}` wishes for one"
-        )?;
-    }
-    let mut environment = Vec::new();
-    let mut needs = Vec::new();
-    if let Some(recipe) = recipe {
-        let Recipe { scheme, user, port, .. } = recipe;
-        environment.push(format!("DATABASE_URL: {scheme}://{user}@db:{port}/app"));
-        environment.push("DATABASE_PASSWORD_FILE: /run/secrets/db_password".to_owned());
-        needs.push("db: { condition: service_healthy }");
-    }
-    if cache == Cache::Redis {
-        environment.push("REDIS_URL: redis://cache:6379".to_owned());
-        needs.push("cache: { condition: service_healthy }");
-    }
-    for (key, lines) in
-        [("environment", environment), ("depends_on", needs.into_iter().map(str::to_owned).collect())]
-    {
-        if !lines.is_empty() {
-            writeln!(text, "    {key}:")?;
-            lines.iter().try_for_each(|line| writeln!(text, "      {line}"))?;
+    if let (Some(own), Some(sources)) = (own, sources.filter(|sources| !sources.tasks.is_empty())) {
+        text.push_str("tasks:\n");
+        for (name, line) in &sources.tasks {
+            let _ = writeln!(text, "  {name}: {{ in: {}, run: {} }}", own.name, in_quotes(line));
         }
     }
-    if recipe.is_some() {
-        text.push_str("    secrets: [db_password]\n");
-    }
-    text.push('\n');
-    Ok(())
+    text
 }
 
 fn write_database(text: &mut String, recipe: &Recipe, seed: Option<&str>) -> fmt::Result {
@@ -229,6 +213,8 @@ fn write_database(text: &mut String, recipe: &Recipe, seed: Option<&str>) -> fmt
             "    seed:                     # runs once; every later sandbox begins with a clone of the result\n      - sql: {}\n",
             quoted(pattern)
         ),
+        // No seed is made for its files.
+        None if recipe.scheme == "mongodb" => writeln!(text),
         None => writeln!(
             text,
             "    # seed: [{{ sql: seeds/*.sql }}]   # runs once; later sandboxes begin with a clone\n"
@@ -269,16 +255,24 @@ mod tests {
 
     #[test]
     fn every_sketch_loads_without_a_warning() {
-        let own =
-            OwnService { name: "app".parse().unwrap(), image: Origin::Build(".".into()), port: Some(8080) };
-        let image = OwnService { image: Origin::Image("ghcr.io/a/b:1".into()), port: None, ..own.clone() };
+        let own = OwnService {
+            name: "app".parse().unwrap(),
+            image: Origin::Build(".".into()),
+            ports: vec![8080],
+            sources: None,
+        };
+        let image =
+            OwnService { image: Origin::Image("ghcr.io/a/b:1".into()), ports: Vec::new(), ..own.clone() };
         for own in [None, Some(own), Some(image)] {
-            for database in [Database::None, Database::Postgres, Database::Mariadb, Database::Mysql] {
+            for database in
+                [Database::None, Database::Postgres, Database::Mariadb, Database::Mysql, Database::Mongo]
+            {
                 for cache in [Cache::None, Cache::Redis] {
                     if own.is_none() && database == Database::None && cache == Cache::None {
                         continue;
                     }
-                    let seed = (database != Database::None).then(|| "seeds/*.sql".to_owned());
+                    let seed = (!matches!(database, Database::None | Database::Mongo))
+                        .then(|| "seeds/*.sql".to_owned());
                     let spec =
                         loaded(Basis::Services { own: own.clone(), database, cache, seed: seed.clone() });
                     assert_eq!(spec.services.contains_key("app"), own.is_some());

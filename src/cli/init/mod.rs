@@ -1,13 +1,16 @@
-//! `init`: writes a first spec, from a Compose file or from a few questions. Every question has its flag.
+//! `init`: writes a first spec, around what the folder has (a Compose file, a Dockerfile, a dev container, a framework's
+//! manifest) and from a few questions. Every question has its flag.
 
 mod agents;
 mod ask;
+mod detect;
 
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
 use self::ask::Asker;
+use self::detect::Detected;
 use super::{Context, Exit, Failure, SpecOptions};
 use crate::report::Output;
 use crate::spec::{Basis, Cache, Database, Loaded, Origin, OwnService, Refusals, Scaffold, ServiceName};
@@ -27,19 +30,19 @@ pub struct Args {
     /// Name of the project's own service (default: app)
     #[arg(long, value_name = "NAME")]
     service: Option<ServiceName>,
-    /// Directory to build its image from (default: this one, if it has a Dockerfile)
+    /// Directory to build its image from (default: what the Dockerfile, devcontainer.json or manifest here says)
     #[arg(long, value_name = "FOLDER", conflicts_with = "image")]
     build: Option<String>,
     /// Image of the service, if it is not built
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
-    /// Port that the service listens on
+    /// Port that the service listens on (default: what the files here say)
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
-    /// Database of the service
+    /// Database of the service (default: the one whose client library is depended on)
     #[arg(long, value_enum, value_name = "KIND")]
     database: Option<DatabaseKind>,
-    /// Cache of the service
+    /// Cache of the service (default: the one whose client library is depended on)
     #[arg(long, value_enum, value_name = "KIND")]
     cache: Option<CacheKind>,
     /// SQL files to seed the database with, such as `seeds/*.sql`
@@ -68,6 +71,7 @@ enum DatabaseKind {
     Postgres,
     Mariadb,
     Mysql,
+    Mongo,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -83,6 +87,7 @@ impl From<DatabaseKind> for Database {
             DatabaseKind::Postgres => Self::Postgres,
             DatabaseKind::Mariadb => Self::Mariadb,
             DatabaseKind::Mysql => Self::Mysql,
+            DatabaseKind::Mongo => Self::Mongo,
         }
     }
 }
@@ -143,27 +148,29 @@ fn basis(args: &Args, folder: &Path, asker: Asker) -> Result<Basis, Failure> {
     {
         return Ok(Basis::Compose(file.to_owned()));
     }
-    let own = own_service(args, folder, asker)?;
+    let named = args.build.is_some() || args.image.is_some();
+    let detected = if named { None } else { detect::project(folder) };
+    if let Some(file) = detected.as_ref().and_then(|it| it.compose.as_ref()).filter(|_| !asked_for) {
+        return Ok(Basis::Compose(file.clone()));
+    }
+    let own = own_service(args, detected, asker)?;
+    // A spec about a database alone says so.
+    let (likely, likely_cache) = match own {
+        Some(_) => detect::stores(folder),
+        None => (Database::None, Cache::None),
+    };
     let database = match args.database {
         Some(kind) => kind.into(),
-        None => asker.choose(
-            "Which database?",
-            &[
-                ("none", Database::None),
-                ("PostgreSQL", Database::Postgres),
-                ("MariaDB", Database::Mariadb),
-                ("MySQL", Database::Mysql),
-            ],
-        )?,
+        None => asker.choose("Which database?", &likeliest(&DATABASES, likely))?,
     };
     let cache = match args.cache {
         Some(kind) => kind.into(),
-        None => asker.choose("Which cache?", &[("none", Cache::None), ("Redis", Cache::Redis)])?,
+        None => asker.choose("Which cache?", &likeliest(&CACHES, likely_cache))?,
     };
     let seed = seed(args, folder, database, asker)?;
     if own.is_none() && database == Database::None && cache == Cache::None {
         return Err(Failure::usage(
-            "there is nothing to write a spec about: no Compose file, no Dockerfile, no service",
+            "there is nothing to write a spec about: no Compose file, no Dockerfile, no devcontainer.json, no known framework",
             Some(
                 "name an image or a database: `sandbox init --image nginx --port 80 --database postgres`"
                     .to_owned(),
@@ -173,15 +180,37 @@ fn basis(args: &Args, folder: &Path, asker: Asker) -> Result<Basis, Failure> {
     Ok(Basis::Services { own, database, cache, seed })
 }
 
-fn own_service(args: &Args, folder: &Path, asker: Asker) -> Result<Option<OwnService>, Failure> {
-    let here = folder.join("Dockerfile").is_file();
-    let image = match (&args.build, &args.image) {
-        (Some(build), _) => Origin::Build(build.clone()),
-        (None, Some(image)) => Origin::Image(image.clone()),
-        (None, None) if here && asker.confirm("Build the Dockerfile in this folder?", true)? => {
-            Origin::Build(".".to_owned())
-        }
-        (None, None) => {
+const DATABASES: [(&str, Database); 5] = [
+    ("none", Database::None),
+    ("PostgreSQL", Database::Postgres),
+    ("MariaDB", Database::Mariadb),
+    ("MySQL", Database::Mysql),
+    ("MongoDB", Database::Mongo),
+];
+
+const CACHES: [(&str, Cache); 2] = [("none", Cache::None), ("Redis", Cache::Redis)];
+
+/// Choices with the likeliest first: the first is the default.
+fn likeliest<T: Copy + PartialEq>(choices: &[(&'static str, T)], likely: T) -> Vec<(&'static str, T)> {
+    let (first, others): (Vec<_>, Vec<_>) =
+        choices.iter().copied().partition(|(_, choice)| *choice == likely);
+    first.into_iter().chain(others).collect()
+}
+
+fn own_service(args: &Args, detected: Option<Detected>, asker: Asker) -> Result<Option<OwnService>, Failure> {
+    let detected = match detected {
+        Some(detected) if asker.confirm(&question(&detected), true)? => Some(detected),
+        _ => None,
+    };
+    let (ports, sources) = match &detected {
+        Some(detected) => (detected.ports.clone(), detected.sources.clone()),
+        None => (Vec::new(), None),
+    };
+    let image = match (&args.build, &args.image, detected.and_then(|it| it.image)) {
+        (Some(build), _, _) => Origin::Build(build.clone()),
+        (None, Some(image), _) => Origin::Image(image.clone()),
+        (None, None, Some(image)) => image,
+        (None, None, None) => {
             match asker.text("Which image does your own service run? (none: leave it empty)", "")? {
                 image if image.is_empty() => return Ok(None),
                 image => Origin::Image(image),
@@ -194,21 +223,31 @@ fn own_service(args: &Args, folder: &Path, asker: Asker) -> Result<Option<OwnSer
             text.parse::<ServiceName>().map_err(|error| error.to_string())
         })?,
     };
-    let port = match args.port {
-        Some(port) => Some(port),
-        None => {
-            asker.parsed("Which port does it listen on? (none: leave it empty)", "", |text| match text {
-                "" => Ok(None),
-                text => text.parse::<u16>().map(Some).map_err(|_| "a number from 1 to 65535".to_owned()),
-            })?
-        }
+    let ports = match args.port {
+        Some(port) => vec![port],
+        None => asked_ports(&ports, asker)?,
     };
-    Ok(Some(OwnService { name, image, port }))
+    Ok(Some(OwnService { name, image, ports, sources }))
+}
+
+fn question(detected: &Detected) -> String {
+    match (&detected.image, &detected.sources) {
+        (Some(Origin::Build(_)), None) => "Build the Dockerfile in this folder?".to_owned(),
+        (_, _) => format!("There is a {}. Build the spec around it?", detected.by),
+    }
+}
+
+fn asked_ports(known: &[u16], asker: Asker) -> Result<Vec<u16>, Failure> {
+    let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    asker.parsed("Which port does it listen on? (none: leave it empty)", &known, |text| {
+        let ports = text.split([' ', ',']).filter(|port| !port.is_empty()).map(str::parse::<u16>);
+        ports.collect::<Result<Vec<u16>, _>>().map_err(|_| "a number from 1 to 65535".to_owned())
+    })
 }
 
 /// The path of the SQL seeds, from the option or found in the folder.
 fn seed(args: &Args, folder: &Path, database: Database, asker: Asker) -> Result<Option<String>, Failure> {
-    if database == Database::None || args.seed.is_some() {
+    if matches!(database, Database::None | Database::Mongo) || args.seed.is_some() {
         return Ok(args.seed.clone());
     }
     let has_sql = |inner: &&str| {
