@@ -27,6 +27,7 @@ mod images;
 mod init;
 mod keeper;
 mod kill;
+mod lend;
 mod logs;
 mod ls;
 mod mcp;
@@ -151,6 +152,8 @@ pub enum Verb {
     Diff(diff::Args),
     /// Copy a sandbox with its current data
     Fork(fork::Args),
+    /// Lend a fresh database to every test
+    Lend(Box<lend::Args>),
     /// Take, list, export and import snapshots of data
     Snapshot(snapshot::Args),
     /// List a sandbox's volumes
@@ -240,6 +243,7 @@ impl Verb {
             Self::Reset(args) => reset::run(args, context).await,
             Self::Diff(args) => diff::run(args, context).await,
             Self::Fork(args) => fork::run(args, context).await,
+            Self::Lend(args) => lend::run(*args, context).await,
             Self::Snapshot(args) => snapshot::run(args, context).await,
             Self::Volumes(args) => volumes::run(args, context).await,
             Self::Artifacts(args) => artifacts::run(args, context).await,

@@ -45,7 +45,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         build: &build_options,
         from: Some(from),
         service: repro.service.clone(),
-        options: UpOptions { instance: InstanceChoice::Numbered, ..UpOptions::default() },
+        options: UpOptions { instance: InstanceChoice::Numbered { verb: "run" }, ..UpOptions::default() },
     };
     let code = match build(run, start(command, None), context.reporter(), context).await {
         Ok(Outcome::Ended(StopReason::CommandEnded(code))) => code,

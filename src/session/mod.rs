@@ -9,6 +9,7 @@ pub(crate) mod exec;
 pub(crate) mod existing;
 pub mod git;
 pub(crate) mod inspect;
+pub(crate) mod lend;
 pub mod lifecycle;
 pub mod readiness;
 pub mod request;

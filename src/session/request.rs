@@ -57,8 +57,11 @@ pub enum InstanceChoice {
     /// The sandbox of that name; it is created if it does not exist.
     #[default]
     Named,
-    /// A new sandbox with a numbered name: `NAME-run-1`.
-    Numbered,
+    /// A new sandbox with a numbered name, such as `NAME-run-1`, after the verb that makes it.
+    Numbered {
+        /// The verb.
+        verb: &'static str,
+    },
 }
 
 impl Default for UpOptions {

@@ -3,23 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::support::{World, repository};
+use super::support::{World, python, repository};
 
 /// The interpreter with an SDK of this generation; `None` where it cannot be had, which fails where everything must be
 /// tested.
 fn interpreter(generation: &str) -> Option<PathBuf> {
-    let fixture = repository().join("fixtures/mcp/python");
-    let output = std::process::Command::new(&fixture).arg(generation).output().expect("fixtures/mcp/python");
-    if output.status.success() {
-        return Some(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-    }
-    let reason = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(std::env::var_os("CI").is_none(), "no SDK {generation}: {reason}");
-    #[expect(clippy::print_stdout, reason = "outside CI a missing SDK is only said")]
-    {
-        println!("skipped: no SDK {generation}: {reason}");
-    }
-    None
+    python(&format!("fixtures/mcp/requirements-{generation}.txt"))
 }
 
 /// An ordinary Compose project.

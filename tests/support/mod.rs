@@ -268,6 +268,20 @@ pub fn tcp_read(address: SocketAddr) -> std::io::Result<String> {
     Ok(answer)
 }
 
+/// The Python interpreter with the packages of a file of the repository; `None` where they cannot be had, which fails
+/// where everything must be tested.
+pub fn python(requirements: &str) -> Option<PathBuf> {
+    let mut command = Command::new(repository().join("fixtures/python"));
+    let output = command.arg(repository().join(requirements)).output().expect("fixtures/python");
+    if output.status.success() {
+        return Some(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    }
+    let reason = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(std::env::var_os("CI").is_none(), "no packages of {requirements}: {reason}");
+    let _ = writeln!(std::io::stdout(), "skipped: no packages of {requirements}: {reason}");
+    None
+}
+
 /// The root folder of the repository.
 pub fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

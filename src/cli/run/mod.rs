@@ -114,7 +114,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         visit(name, args.spec.host_access(), start, reporting, context).await
     } else {
         let artifacts = args.report.artifacts.as_ref().map(std::path::absolute).transpose()?;
-        let options = UpOptions { instance: InstanceChoice::Numbered, artifacts, ..UpOptions::default() };
+        let instance = InstanceChoice::Numbered { verb: "run" };
+        let options = UpOptions { instance, artifacts, ..UpOptions::default() };
         let Args { spec, build: options_of_build, service, .. } = &args;
         let service = service.clone();
         let run = SandboxRun { spec, build: options_of_build, from: None, service, options };

@@ -64,6 +64,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("reset", &["sandbox reset", "sandbox reset db", "sandbox reset --to before-migration"]),
     ("fork", &["sandbox fork try-upgrade", "sandbox fork shop-main try-upgrade"]),
     (
+        "lend",
+        &[
+            "sandbox lend",
+            "sandbox lend --service db --ready 8",
+            "sandbox lend --whole --socket /tmp/lend.sock",
+        ],
+    ),
+    (
         "snapshot",
         &[
             "sandbox snapshot create before-migration",

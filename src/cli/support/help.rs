@@ -12,7 +12,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ("Look", &["ls", "ps", "logs", "events", "stats", "port", "env", "images", "volumes", "ui"]),
     ("Work in it", &["exec", "attach", "task", "cp", "open", "welcome", "wait", "egress", "fault"]),
     ("Services", &["start", "stop", "restart", "kill", "pause", "unpause", "rm", "scale"]),
-    ("Data", &["snapshot", "repro", "diff", "reset", "fork", "bake", "artifacts"]),
+    ("Data", &["snapshot", "repro", "diff", "reset", "fork", "lend", "bake", "artifacts"]),
     ("Spec and images", &["config", "graph", "timeline", "schema", "build", "pull", "push"]),
     ("This machine", &["mcp", "doctor", "gc", "version", "completions"]),
 ];

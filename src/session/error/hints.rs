@@ -43,6 +43,7 @@ impl SessionError {
             Self::Invalid { hint, .. }
             | Self::UnfitData { hint, .. }
             | Self::Transfer { hint, .. }
+            | Self::Lend { hint, .. }
             | Self::Fault { hint, .. } => hint.clone(),
             Self::Requirements { ways_out, .. } => Some(ways_out.join("\n")),
             Self::EngineLacks { hint, .. } => Some((*hint).to_owned()),

@@ -286,6 +286,14 @@ pub enum SessionError {
         /// How to impose it.
         hint: Option<String>,
     },
+    /// A database to lend cannot be made.
+    #[error("{what}")]
+    Lend {
+        /// The cause.
+        what: String,
+        /// What else can be lent.
+        hint: Option<String>,
+    },
     /// Files that were removed here could not be removed in a service.
     #[error("cannot remove {paths}: {cause}")]
     NotRemoved {

@@ -54,10 +54,10 @@ pub async fn open(
     meet_requirements(&**engine, &loaded.spec).await?;
     let name = opening.name.as_ref().unwrap_or(&loaded.sandbox);
     let options = Options::from_env()?;
-    if opening.instance == InstanceChoice::Numbered {
+    if let InstanceChoice::Numbered { verb } = opening.instance {
         let keeper = Keeper::ensure(engine, options).await?;
         let context = Context::open(engine, scope, keeper, events).await?;
-        return open_another(context, name, loaded, opening).await;
+        return open_another(context, name, verb, loaded, opening).await;
     }
     // Connecting to the keeper takes a while, so the engine is observed at the same time.
     let (keeper, observed) = tokio::try_join!(
@@ -86,12 +86,13 @@ const MOST: u32 = 1000;
 async fn open_another(
     context: Context,
     base: &SandboxName,
+    verb: &str,
     loaded: &Loaded,
     opening: &UpOptions,
 ) -> Result<Session, SessionError> {
     let known = context.keeper.sandboxes().await?;
     for number in 1..=MOST {
-        let name = SandboxName::derive(base.as_str(), Some(&format!("run-{number}")));
+        let name = SandboxName::derive(base.as_str(), Some(&format!("{verb}-{number}")));
         let gateway = identity::gateway(name.as_str());
         let taken = known.iter().any(|standing| standing.name == name)
             || context.engine.container(&gateway).await?.is_some()
