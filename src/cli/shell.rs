@@ -23,13 +23,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
     let start = start(Command::new(CommandTarget::Host, vec![shell]), None);
     let reporting = context.reporter_with(ReportOptions { welcome: true, ..ReportOptions::default() });
-    let outcome = match held_elsewhere(context).await? {
-        Some(name) => visit(&name, args.spec.host_access(), start, reporting, context).await,
-        None => {
-            let (spec, options) = (&args.spec, UpOptions::default());
-            let run = SandboxRun { spec, build: &args.build, from: None, service: None, options };
-            build(run, start, reporting, context).await
-        }
+    let outcome = if let Some(name) = held_elsewhere(context).await? {
+        visit(&name, args.spec.host_access(), start, reporting, context).await
+    } else {
+        let (spec, options) = (&args.spec, UpOptions::default());
+        let run = SandboxRun { spec, build: &args.build, from: None, service: None, options };
+        build(run, start, reporting, context).await
     };
     finish(outcome, context)
 }

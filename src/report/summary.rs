@@ -44,7 +44,7 @@ pub fn welcome(look: OutputStyle, text: &str, tasks: &[ListedTask]) -> Vec<Strin
     if tasks.is_empty() {
         return lines;
     }
-    lines.extend(["".to_owned(), "`sandbox task NAME` runs:".to_owned()]);
+    lines.extend([String::new(), "`sandbox task NAME` runs:".to_owned()]);
     let width = tasks.iter().map(|task| task.name.len()).max().unwrap_or_default();
     lines.extend(tasks.iter().map(|task| {
         let padding = " ".repeat(width - task.name.len());

@@ -136,19 +136,15 @@ fn basis(args: &Args, folder: &Path, asker: Asker) -> Result<Basis, Failure> {
         }
         return Ok(Basis::Compose(file.display().to_string()));
     }
-    let asked_for = args.service.is_some()
-        || args.build.is_some()
-        || args.image.is_some()
-        || args.port.is_some()
-        || args.database.is_some()
-        || args.cache.is_some();
+    let named = args.build.is_some() || args.image.is_some();
+    let stores = args.database.is_some() || args.cache.is_some();
+    let asked_for = named || stores || args.service.is_some() || args.port.is_some();
     let found = COMPOSE.into_iter().find(|name| folder.join(name).is_file());
     if let Some(file) = found.filter(|_| !asked_for)
         && asker.confirm(&format!("There is a {file}. Build the spec around it?"), true)?
     {
         return Ok(Basis::Compose(file.to_owned()));
     }
-    let named = args.build.is_some() || args.image.is_some();
     let detected = if named { None } else { detect::project(folder) };
     if let Some(file) = detected.as_ref().and_then(|it| it.compose.as_ref()).filter(|_| !asked_for) {
         return Ok(Basis::Compose(file.clone()));

@@ -140,7 +140,11 @@ fn request(
     access: HostAccess,
 ) -> Result<LoadRequest, Failure> {
     let own = context.load_request(&args.target.spec, &args.target.services, Refusals::Fail)?;
-    let env_files: Vec<PathBuf> = own.env_files.iter().map(|file| own.folder.join(file)).collect();
+    let mut env_files: Vec<PathBuf> = own.env_files.iter().map(|file| own.folder.join(file)).collect();
+    let dotenv = own.folder.join(".env");
+    let is_lacking = env_files.is_empty() && !checkout.folder.join(".env").exists();
+    // A file of variables is mostly not committed.
+    env_files.extend(Some(dotenv).filter(|it| checkout.author == Author::User && is_lacking && it.is_file()));
     let own = LoadRequest { env_files, allow_host_access: access, ..own };
     let trusted = LoadRequest { folder: checkout.folder.clone(), ..own.clone() };
     if checkout.author == Author::User {

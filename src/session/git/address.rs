@@ -68,15 +68,12 @@ impl FromStr for RepositoryAddress {
             Some((url, rest)) => (url, Some(rest)),
             None => (text, None),
         };
-        let (url, reference, folder) = match rest {
-            Some(rest) => {
-                let (reference, folder) = rest.split_once(':').unwrap_or((rest, ""));
-                (place, reference, folder)
-            }
-            None => {
-                let (url, folder) = folder_after(place);
-                (url, "", folder)
-            }
+        let (url, reference, folder) = if let Some(rest) = rest {
+            let (reference, folder) = rest.split_once(':').unwrap_or((rest, ""));
+            (place, reference, folder)
+        } else {
+            let (url, folder) = folder_after(place);
+            (url, "", folder)
         };
         let is_path = !url.contains("://") && !is_scp_like(url);
         match url.split_once("://") {

@@ -176,8 +176,10 @@ impl HostValue {
 }
 
 impl HostVariable {
-    /// Reads a value after its interpolation, where placeholders stand between [`OPEN`] and [`CLOSE`].
+    /// Reads a value after its interpolation, where placeholders stand between [`OPEN`] and [`CLOSE`], or are text if
+    /// they were written with a doubled dollar sign: Compose would refuse a single one in a file that it reads, too.
     pub(in crate::spec) fn of_marked(text: &str, at: At) -> Self {
+        let text = marked_escapes(text);
         let mut parts = Vec::new();
         let mut pieces = text.split(OPEN);
         let mut add = |text: &str| {
@@ -203,6 +205,24 @@ impl HostVariable {
     pub(in crate::spec) fn marked(&self) -> String {
         self.parts.iter().map(HostValue::marked).collect()
     }
+}
+
+fn marked_escapes(text: &str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        match after.split_once('}') {
+            Some((inner, left)) if HostValue::placeholder(inner).is_some() => {
+                out.extend([OPEN.to_string().as_str(), inner, CLOSE.to_string().as_str()]);
+                rest = left;
+            }
+            _ => {
+                out.push_str("${");
+                rest = after;
+            }
+        }
+    }
+    out + rest
 }
 
 impl HostValue {

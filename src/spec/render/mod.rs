@@ -109,8 +109,8 @@ pub(super) fn to_tree(spec: &Spec) -> Json {
 /// Doubles all dollar signs, so that another interpolation changes nothing.
 fn doubled(value: Json) -> Json {
     match value {
-        // The placeholders of `env` have dollar signs of their own.
-        Json::String(text) => Json::String(text.replace('$', "$$").replace(OPEN, "${").replace(CLOSE, "}")),
+        // Compose refuses the placeholders of `env` with a single dollar sign.
+        Json::String(text) => Json::String(text.replace('$', "$$").replace(OPEN, "$${").replace(CLOSE, "}")),
         Json::Array(items) => Json::Array(items.into_iter().map(doubled).collect()),
         Json::Object(map) => {
             Json::Object(map.into_iter().map(|(k, v)| (k.replace('$', "$$"), doubled(v))).collect())

@@ -18,6 +18,7 @@ pub struct Scaffold {
 
 /// What a generated spec is based on.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a run of the program has one")]
 pub enum Basis {
     /// A Compose file, which does not change: its path as written.
     Compose(String),

@@ -51,6 +51,19 @@ fn a_spec_that_was_printed_or_kept_has_them_as_before() {
 }
 
 #[test]
+fn a_doubled_dollar_sign_makes_a_placeholder_for_us_and_text_for_compose() {
+    let spec =
+        text(&format!("x-sandbox: {{ env: {{ A: 'x$${{secret:pw}}$${{y' }} }}\n{SERVICES}")).unwrap().spec;
+
+    let [HostValue::Text(x), HostValue::Secret(_), HostValue::Text(rest)] = spec.env["A"].parts.as_slice()
+    else {
+        panic!("{:?}", spec.env);
+    };
+    assert_eq!((x.as_str(), rest.as_str()), ("x", "${y"));
+    assert!(to_yaml(&spec).contains("x$${secret:pw}$${y"), "{}", to_yaml(&spec));
+}
+
+#[test]
 fn what_they_name_must_be_there() {
     for (more, says) in [
         ("open: [http://wbe/]", "did you mean `web`?"),
