@@ -154,6 +154,20 @@ fn a_second_push_and_pull_move_only_what_changed() {
 }
 
 #[test]
+fn a_push_to_a_new_tag_builds_on_another_one() {
+    let (world, registry) = (shop(), RegistryServer::start(Door::Open));
+    fill(&world, 8);
+    take(&world, "one");
+    push(&world, "one", &registry.reference("shop:main"));
+    take(&world, "two");
+
+    let moved = push(&world, "two", &registry.reference("shop:other"));
+
+    assert!(moved < 1 << 20, "{moved}");
+    assert!(pull(&world, &registry.reference("shop:other"), "three") < 1 << 20);
+}
+
+#[test]
 #[ignore = "takes minutes: run with `--ignored` before a release"]
 fn of_a_gibibyte_at_most_a_twentieth_is_moved_again() {
     let [first, first_pull, second, second_pull] = moved_for_one_percent(1024);

@@ -5,14 +5,17 @@
 
 mod address;
 mod auth;
+mod blobs;
 mod client;
 mod connection;
 mod manifest;
+mod manifests;
 mod reference;
 
 use std::io;
 
-pub use client::{Access, Ranged, Registry};
+pub use blobs::Ranged;
+pub use client::{Access, Registry};
 pub use manifest::{Descriptor, EMPTY_CONFIG, INDEX_TYPE, Manifest, PACK_TYPE, sha256};
 pub use reference::Reference;
 

@@ -44,7 +44,8 @@ pub struct PushRequest {
     pub project: Option<String>,
 }
 
-/// Pushes a stored set. Chunks of the snapshot that the tag names so far are not sent again.
+/// Pushes a stored set. Chunks of the snapshot that the tag names so far, or another tag of the repository, are not sent
+/// again.
 ///
 /// # Errors
 /// Fails if there is no such set, if the registry refuses it, or if this process is asked to end.
@@ -59,7 +60,11 @@ async fn push_all(far: &RemoteEnd, request: &PushRequest) -> Result<RegistrySumm
     let (began, reference) = (Instant::now(), &request.reference);
     let registry = Arc::new(open(reference, Access::Push).await?);
     let earlier = match registry.manifest().await? {
-        Some((_, manifest)) => fetch_index(&registry, reference, &manifest).await?.1,
+        Some((_, manifest)) => Some(manifest),
+        None => registry.related().await,
+    };
+    let earlier = match earlier {
+        Some(manifest) => fetch_index(&registry, reference, &manifest).await?.1,
         None => Index::default(),
     };
     let mut uploads = Uploads { registry: Arc::clone(&registry), running: JoinSet::new(), sent: 0 };
