@@ -106,6 +106,20 @@ fn a_strangers_command_runs_on_this_machine_only_if_allowed() {
 }
 
 #[test]
+fn a_strangers_command_runs_beside_the_files_of_a_checkout_only_if_allowed() {
+    let world = broken();
+    world.sandbox(["snapshot", "create", "bug", "--repro", "exit 5", "--in", "web"]).success();
+    world.sandbox(["snapshot", "export", "bug", "bug.file"]).success();
+    world.sandbox(["down"]).success();
+    let other = colleague(&world, "bug.file");
+    other.spec(&SHOP.replace("[\"data:/data\"]", "[\"data:/data\", \"./src:/src\"]")).file("src/main", "");
+
+    other.sandbox(["repro", "bug.file"]).exits(1).says("can write `").says("--allow-host-access");
+
+    other.sandbox(["repro", "bug.file", "--allow-host-access"]).success().prints("reproduced");
+}
+
+#[test]
 fn a_command_that_cannot_run_keeps_no_snapshot() {
     let world = broken();
     for command in [vec!["no-such-command-here"], vec!["no-such-command-here", "--in", "web"]] {

@@ -56,7 +56,7 @@ pub(in crate::cli) fn json(diff: &DataDiff) -> serde_json::Value {
 /// A change as one line.
 pub(in crate::cli) fn line(volume: &VolumeDiff, change: &Change) -> String {
     let size = |bytes: Option<u64>| bytes.map(amount::bytes);
-    let (mark, detail) = match change.change {
+    let (mark, detail) = match change.what {
         ChangeKind::Added => ('+', size(change.bytes)),
         ChangeKind::Removed => ('-', size(change.bytes_before)),
         ChangeKind::Changed => ('~', changed(change)),

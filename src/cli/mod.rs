@@ -144,7 +144,7 @@ pub enum Verb {
     Images(images::Args),
     /// Run the seeds ahead of the first `up`
     Bake(Box<bake::Args>),
-    /// Run the command of a snapshot in a sandbox of its own, and compare the failure
+    /// Run the command of a snapshot again and compare the failure
     Repro(Box<repro::Args>),
     /// Restore data to its initial state, or to a snapshot
     Reset(reset::Args),

@@ -4,7 +4,7 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::build_options::{BakeOptions, BuildOptions};
 use super::command::OURS;
-use super::run::{SandboxRun, build, finish, start};
+use super::run::{SandboxRun, build_from, finish, input, start};
 use super::snapshot_spec::{Source, source};
 use super::support::repro;
 use super::{Context, Exit, Failure, SpecOptions, complete, consent};
@@ -14,6 +14,7 @@ use crate::report::Output;
 use crate::session::lifecycle::control::StopReason;
 use crate::session::lifecycle::run::Outcome;
 use crate::session::request::{InstanceChoice, UpOptions};
+use crate::spec::{MountKind, ServiceName, Spec};
 
 /// Exit code of a command that was interrupted.
 const INTERRUPTED: i32 = 130;
@@ -37,17 +38,22 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let Args { snapshot, spec, bake, allow_image_drift } = args;
     let Some(from) = source(context, Some(&snapshot)).await? else { return Ok(Exit::Usage) };
-    let repro = recorded(context, &from, &snapshot, &spec).await?;
+    let (repro, maker) = recorded(context, &from, &snapshot).await?;
     let build_options = BuildOptions { bake, allow_image_drift, ..BuildOptions::default() };
     let (command, capture) = repro::command(&repro.command, repro.service.as_ref());
-    let run = SandboxRun {
+    let mut run = SandboxRun {
         spec: &spec,
         build: &build_options,
         from: Some(from),
         service: repro.service.clone(),
         options: UpOptions { instance: InstanceChoice::Numbered { verb: "run" }, ..UpOptions::default() },
     };
-    let code = match build(run, start(command, None), context.reporter(), context).await {
+    let input = input(&mut run, context).await?;
+    if maker == Maker::Other && !context.spec_options(&spec).allow_host_access {
+        may_run(&repro, &snapshot, &input.loaded.spec).await?;
+    }
+    let built = build_from(run, input, start(command, None), context.reporter(), context);
+    let code = match built.await {
         Ok(Outcome::Ended(StopReason::CommandEnded(code))) => code,
         other => return finish(other, context),
     };
@@ -69,31 +75,54 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     Ok(if differences.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-/// The command that the snapshot was taken with, once it may run.
-async fn recorded(
-    context: &Context,
-    from: &Source,
-    name: &str,
-    spec: &SpecOptions,
-) -> Result<Repro, Failure> {
+/// Who made a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    /// The user of this machine.
+    User,
+    /// Perhaps someone else.
+    Other,
+}
+
+/// The command that the snapshot was taken with.
+async fn recorded(context: &Context, from: &Source, name: &str) -> Result<(Repro, Maker), Failure> {
     let info = super::snapshot::storage(context).await?.inspect(&from.set).await?;
     let manifest = info.as_ref().and_then(Manifest::of);
-    let Some((repro, is_foreign)) =
-        manifest.and_then(|manifest| Some((manifest.repro.clone()?, manifest.is_foreign())))
-    else {
+    let maker = manifest.as_ref().is_some_and(|manifest| !manifest.is_foreign());
+    let maker = if maker { Maker::User } else { Maker::Other };
+    let Some(repro) = manifest.and_then(|manifest| manifest.repro) else {
         let hint =
             "`sandbox snapshot create NAME --repro 'CMD'` keeps one; `sandbox up --from` starts the data";
         let what = format!("snapshot `{name}` was taken without a command to run");
         return Err(Failure::failed(what, Some(hint.to_owned())));
     };
-    if !is_foreign || repro.service.is_some() || context.spec_options(spec).allow_host_access {
-        return Ok(repro);
-    }
-    let what = format!("`{name}` came from someone else and runs {} on this machine", repro.title());
+    Ok((repro, maker))
+}
+
+/// Asks the user before a command of someone else runs where it reaches this machine: on it, or in a service of a
+/// checkout that can write a folder of it.
+async fn may_run(repro: &Repro, name: &str, spec: &Spec) -> Result<(), Failure> {
+    let reach = match &repro.service {
+        None => "runs on this machine".to_owned(),
+        Some(service) => match written_by(spec, service) {
+            Some(folder) => format!("can write `{folder}` of this machine"),
+            None => return Ok(()),
+        },
+    };
+    let what = format!("`{name}` came from someone else, and its command {} {reach}", repro.title());
     if consent::ask(vec![what.clone()]).await? {
-        return Ok(repro);
+        return Ok(());
     }
     Err(Failure::failed(what, Some("if you trust its maker, add `--allow-host-access`".to_owned())))
+}
+
+/// A folder of this machine that a service can write.
+fn written_by(spec: &Spec, service: &ServiceName) -> Option<String> {
+    let mounts = spec.services.get(service).into_iter().flat_map(|service| &service.mounts);
+    mounts.filter(|mount| !mount.read_only).find_map(|mount| match &mount.kind {
+        MountKind::Bind { source, .. } => Some(source.display().to_string()),
+        _ => None,
+    })
 }
 
 /// What is printed of a comparison.

@@ -143,6 +143,20 @@ mod ownership {
     }
 
     #[test]
+    fn files_that_changed_since_a_snapshot_are_listed_as_untrusted() {
+        let world = World::with_spec(SPEC);
+        let mut agent = Agent::start(&world, &[]);
+        agent.succeeds("up", json!({}));
+        agent.succeeds("snapshot", json!({ "name": "before" }));
+        agent.succeeds("write_file", json!({ "service": "web", "path": "/data/new", "content": "new" }));
+
+        let reply = agent.call("diff", json!({ "from": "before" }));
+
+        assert!(text(&reply).contains("+ data/new  3 B"), "{reply}");
+        assert_eq!(agent.succeeds("diff", json!({}))["nothing_to_compare_with"], json!(["data"]));
+    }
+
+    #[test]
     fn a_sandbox_that_the_user_destroys_is_reported_as_gone() {
         let world = World::with_spec(SPEC);
         let mut agent = Agent::start(&world, &[]);

@@ -28,7 +28,7 @@ use crate::session::lifecycle::open;
 use crate::session::lifecycle::run as session;
 use crate::session::lifecycle::run::{CommandFuture, Outcome, Purpose, StartCommand};
 use crate::session::request::{InstanceChoice, UpOptions};
-use crate::spec::{HostAccess, SandboxName, ServiceName};
+use crate::spec::{HostAccess, Loaded, SandboxName, ServiceName};
 use clap_complete::engine::ArgValueCandidates;
 use matrix::Axis;
 use recording::Recording;
@@ -207,24 +207,49 @@ pub(super) struct SandboxRun<'a> {
     pub options: UpOptions,
 }
 
+/// What a run builds from.
+pub(super) struct RunInput {
+    from: Option<Source>,
+    /// The spec.
+    pub loaded: Loaded,
+}
+
+/// Resolves the snapshot and loads the spec of a run.
+pub(super) async fn input(run: &mut SandboxRun<'_>, context: &Context) -> Result<RunInput, Failure> {
+    let from = match run.from.take() {
+        Some(from) => Some(from),
+        None => source(context, run.build.from.as_deref()).await?,
+    };
+    // A service's profile is active if the user names the service.
+    let named: Vec<String> = run.service.iter().map(ToString::to_string).collect();
+    let loaded = super::snapshot_spec::loaded(context, run.spec, from.as_ref(), &named).await?;
+    let loaded = run.build.applied(loaded)?;
+    if let Some(service) = run.service.as_ref().filter(|name| !loaded.spec.services.contains_key(*name)) {
+        return Err(Failure::usage(format!("the spec has no service `{service}`"), None));
+    }
+    Ok(RunInput { from, loaded })
+}
+
 /// Builds a sandbox, runs a command with it and destroys it.
 pub(super) async fn build(
-    run: SandboxRun<'_>,
+    mut run: SandboxRun<'_>,
     start: StartWith,
     reporting: Reporting,
     context: &Context,
 ) -> Result<Outcome, Failure> {
-    let SandboxRun { spec, build, from, service, options } = run;
-    let from = match from {
-        Some(from) => Some(from),
-        None => source(context, build.from.as_deref()).await?,
-    };
-    // A service's profile is active if the user names the service.
-    let named: Vec<String> = service.iter().map(ToString::to_string).collect();
-    let loaded = build.applied(super::snapshot_spec::loaded(context, spec, from.as_ref(), &named).await?)?;
-    if let Some(service) = service.as_ref().filter(|name| !loaded.spec.services.contains_key(*name)) {
-        return Err(Failure::usage(format!("the spec has no service `{service}`"), None));
-    }
+    let input = input(&mut run, context).await?;
+    build_from(run, input, start, reporting, context).await
+}
+
+/// Same as [`build`], for what was loaded already.
+pub(super) async fn build_from(
+    run: SandboxRun<'_>,
+    input: RunInput,
+    start: StartWith,
+    reporting: Reporting,
+    context: &Context,
+) -> Result<Outcome, Failure> {
+    let (SandboxRun { spec, build, options, .. }, RunInput { from, loaded }) = (run, input);
     let engine = context.engine().await?;
     let scope = context.scope()?;
     reporting.warn(&loaded.warnings);

@@ -146,14 +146,13 @@ struct Finder {
 impl ChunkSink for Finder {
     fn chunk(&mut self, bytes: &[u8], place: Option<&Place>) -> io::Result<()> {
         let Some(number) = self.wanted.remove(blake3::hash(bytes).as_bytes()) else { return Ok(()) };
-        let source = match place {
-            Some(place) => Source::File { path: self.path(&place.path), at: place.at },
-            None => {
-                let (at, packed) = (self.found.spooled, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-                self.found.spool.write_all_at(bytes, at)?;
-                self.found.spooled += u64::from(packed);
-                Source::Spool { at, packed }
-            }
+        let source = if let Some(place) = place {
+            Source::File { path: self.path(&place.path), at: place.at }
+        } else {
+            let (at, packed) = (self.found.spooled, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+            self.found.spool.write_all_at(bytes, at)?;
+            self.found.spooled += u64::from(packed);
+            Source::Spool { at, packed }
         };
         self.found.sources.push((number, source));
         Ok(())

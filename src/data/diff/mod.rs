@@ -35,7 +35,8 @@ pub struct Change {
     /// Its path in the volume.
     pub path: String,
     /// What happened to it.
-    pub change: ChangeKind,
+    #[serde(rename = "change")]
+    pub what: ChangeKind,
     /// The length that it had, if it was a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_before: Option<u64>,
@@ -124,11 +125,11 @@ pub fn compare(volume: VolumeName, before: &Path, now: &Path) -> Result<VolumeDi
 }
 
 impl VolumeDiff {
-    fn list(&mut self, path: &Path, change: ChangeKind, bytes: [Option<u64>; 2], changed: Option<u64>) {
+    fn list(&mut self, path: &Path, what: ChangeKind, bytes: [Option<u64>; 2], changed: Option<u64>) {
         if self.changes.len() < LISTED {
             let path = String::from_utf8_lossy(path.as_os_str().as_bytes()).into_owned();
             let [bytes_before, bytes] = bytes;
-            self.changes.push(Change { path, change, bytes_before, bytes, changed_bytes: changed });
+            self.changes.push(Change { path, what, bytes_before, bytes, changed_bytes: changed });
         }
     }
 }
@@ -244,7 +245,7 @@ mod tests {
         let line = |change: &Change| {
             let sizes = [change.bytes_before, change.bytes, change.changed_bytes];
             let sizes = sizes.map(|size| size.map(|size| size.to_string()).unwrap_or_else(|| "-".to_owned()));
-            format!("{:?} {} {}", change.change, change.path, sizes.join(" "))
+            format!("{:?} {} {}", change.what, change.path, sizes.join(" "))
         };
         diff.changes.iter().map(line).collect()
     }

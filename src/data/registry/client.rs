@@ -130,22 +130,18 @@ impl Registry {
         let scope = query_value(&format!("repository:{}:{actions}", self.reference.repository));
         let service = service.map(|it| format!("&service={}", query_value(it))).unwrap_or_default();
         let path = url.path_and_query().map_or("/", |it| it.as_str());
-        let call = match self.credentials.as_ref().and_then(|it| it.identity_token.as_ref()) {
-            Some(token) => {
-                let token = query_value(token);
-                let form = format!(
-                    "grant_type=refresh_token&client_id=sandbox&scope={scope}{service}&refresh_token={token}"
-                );
-                Call::new(Method::POST, path)
-                    .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                    .body(form)
-            }
-            None => {
-                let mark = if path.contains('?') { '&' } else { '?' };
-                let call = Call::new(Method::GET, format!("{path}{mark}scope={scope}{service}"));
-                let header = self.credentials.as_ref().and_then(basic);
-                header.into_iter().fold(call, |call, it| call.header(AUTHORIZATION, it))
-            }
+        let identity = self.credentials.as_ref().and_then(|it| it.identity_token.as_ref());
+        let call = if let Some(token) = identity {
+            let token = query_value(token);
+            let form = format!(
+                "grant_type=refresh_token&client_id=sandbox&scope={scope}{service}&refresh_token={token}"
+            );
+            Call::new(Method::POST, path).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form)
+        } else {
+            let mark = if path.contains('?') { '&' } else { '?' };
+            let call = Call::new(Method::GET, format!("{path}{mark}scope={scope}{service}"));
+            let header = self.credentials.as_ref().and_then(basic);
+            header.into_iter().fold(call, |call, it| call.header(AUTHORIZATION, it))
         };
         let answer = self.connections.send(&origin, Reach::Anywhere, &call).await?;
         if answer.status != StatusCode::OK {

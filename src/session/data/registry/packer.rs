@@ -20,6 +20,10 @@ pub(super) struct Packer {
     filling: Option<(u32, Vec<u8>)>,
 }
 
+/// A chunk that was never sent, or does not fit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct UnknownChunk;
+
 /// A complete pack.
 pub(super) struct PackBlob {
     /// Its digest, as registries write it.
@@ -47,23 +51,26 @@ impl Packer {
         self.known.keys()
     }
 
-    /// Adds a chunk to the stream; returns a pack that it completes. `None` if a chunk is not known.
-    pub fn add(&mut self, frame: ChunkFrame) -> Option<Option<PackBlob>> {
+    /// Adds a chunk to the stream; returns a pack that it completes.
+    ///
+    /// # Errors
+    /// Fails if the chunk is not known.
+    pub fn add(&mut self, frame: ChunkFrame) -> Result<Option<PackBlob>, UnknownChunk> {
         match frame {
-            ChunkFrame::End => Some(None),
+            ChunkFrame::End => Ok(None),
             ChunkFrame::Known(id) => {
                 let number = match self.numbers.get(&id) {
                     Some(number) => *number,
-                    None => self.take_over(id)?,
+                    None => self.take_over(id).ok_or(UnknownChunk)?,
                 };
                 self.index.stream.push(number);
-                Some(None)
+                Ok(None)
             }
             ChunkFrame::New { id, length, packed } => {
-                let number = self.store(id, length, &packed)?;
+                let number = self.store(id, length, &packed).ok_or(UnknownChunk)?;
                 self.index.stream.push(number);
                 let is_full = self.filling.as_ref().is_some_and(|(_, bytes)| bytes.len() >= PACK_SIZE);
-                Some(if is_full { self.complete() } else { None })
+                Ok(if is_full { self.complete() } else { None })
             }
         }
     }
@@ -140,7 +147,7 @@ mod tests {
         for frame in [ChunkFrame::Known([99; 32]), new(200, 10), ChunkFrame::Known([99; 32])] {
             assert!(packer.add(frame).unwrap().is_none());
         }
-        assert!(packer.add(ChunkFrame::Known([222; 32])).is_none());
+        assert!(packer.add(ChunkFrame::Known([222; 32])).is_err());
         assert_eq!(packer.complete().unwrap().bytes.len(), 10);
         let second = packer.into_index();
         assert_eq!(second.packs[0], first.packs[1]);

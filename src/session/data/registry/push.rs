@@ -126,7 +126,7 @@ async fn pack(
         frames.push(&chunk.bytes);
         while let Some(frame) = frames.next().map_err(|error| cut_short(&error.to_string()))? {
             is_complete |= frame == ChunkFrame::End;
-            let complete = packer.add(frame).ok_or_else(|| cut_short("a chunk is not known"))?;
+            let complete = packer.add(frame).map_err(|_| cut_short("a chunk is not known"))?;
             if let Some(pack) = complete {
                 uploads.add(pack).await?;
             }
