@@ -16,6 +16,11 @@ use crate::engine::{
     ObjectKind, Result,
 };
 
+/// How long Podman may take to clean up a killed container.
+const PODMANS_CLEANUP: Duration = Duration::from_secs(5);
+/// The pause between two looks at it.
+const PODMANS_PAUSE: Duration = Duration::from_millis(20);
+
 impl Docker {
     pub(super) async fn create(&self, container: &CreateContainer) -> Result<(String, Vec<String>)> {
         if self.kind == EngineKind::Podman {
@@ -104,7 +109,30 @@ impl Docker {
     pub(super) async fn kill(&self, name: &str, signal: &str) -> Result<()> {
         let options = query::KillContainerOptions { signal: signal.to_owned() };
         let call = call("kill", ObjectKind::Container, name);
-        self.api.kill_container(name, Some(options)).await.map_err(call.on_failed())
+        self.api.kill_container(name, Some(options)).await.map_err(call.on_failed())?;
+        if self.kind == EngineKind::Podman && signal == "SIGKILL" {
+            self.await_podmans_cleanup(name).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until Podman has taken a killed container off its networks. If a network is removed before that, its bridge
+    /// and its port rules stay on the machine, and the rules take ports from later containers.
+    async fn await_podmans_cleanup(&self, name: &str) {
+        // Only Podman's own API tells a container that has stopped from one that is cleaned up as well.
+        let path = format!("/v4.0.0/libpod/containers/{}/json", escape(name));
+        let call = call("inspect", ObjectKind::Container, name);
+        let cleaned = async {
+            while let Ok(bytes) = self.get_soon(&path, &call).await {
+                let state = serde_json::from_slice::<serde_json::Value>(&bytes).unwrap_or_default();
+                if !matches!(state["State"]["Status"].as_str(), Some("running" | "stopping" | "stopped")) {
+                    break;
+                }
+                tokio::time::sleep(PODMANS_PAUSE).await;
+            }
+        };
+        // If it takes longer, `doctor` names what is left.
+        let _ = tokio::time::timeout(PODMANS_CLEANUP, cleaned).await;
     }
 
     pub(super) async fn restart(&self, name: &str, timeout: Option<Duration>) -> Result<()> {

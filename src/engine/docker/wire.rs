@@ -185,7 +185,9 @@ impl Wire {
     fn address(&self, request: &mut Request<Body>) -> Result<(), WireError> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let path = match self.version.get() {
-            Some(version) if !path.starts_with("/v1.") => format!("/v{version}{path}"),
+            Some(version) if !path.starts_with("/v1.") && !path.contains("/libpod/") => {
+                format!("/v{version}{path}")
+            }
             _ => path.to_owned(),
         };
         *request.uri_mut() = path.parse::<Uri>().map_err(|error| WireError::Request(error.to_string()))?;
