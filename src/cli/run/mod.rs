@@ -115,7 +115,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     } else {
         let artifacts = args.report.artifacts.as_ref().map(std::path::absolute).transpose()?;
         let instance = InstanceChoice::Numbered { verb: "run" };
-        let options = UpOptions { instance, artifacts, ..UpOptions::default() };
+        let options = UpOptions { artifacts, instance, ..UpOptions::default() };
         let Args { spec, build: options_of_build, service, .. } = &args;
         let service = service.clone();
         let run = SandboxRun { spec, build: options_of_build, from: None, service, options };

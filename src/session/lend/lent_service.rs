@@ -37,10 +37,9 @@ pub fn prepare(spec: &mut Spec, asked: Option<&ServiceName>) -> Result<ServiceNa
 
 fn choose(spec: &Spec, asked: Option<&ServiceName>) -> Result<ServiceName, SessionError> {
     if let Some(asked) = asked {
-        return match spec.services.contains_key(asked) {
-            true => Ok(asked.clone()),
-            false => Err(unclear(spec, &format!("the spec has no service `{asked}`"))),
-        };
+        let is_there = spec.services.contains_key(asked);
+        let missing = || unclear(spec, &format!("the spec has no service `{asked}`"));
+        return if is_there { Ok(asked.clone()) } else { Err(missing()) };
     }
     for (_, number) in DATABASES {
         let databases = spec.services.values().filter(|service| database_port(service) == Some(number));

@@ -56,7 +56,7 @@ pub struct Give {
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// The first line: databases can be taken.
-    Ready(Ready),
+    Ready(Terms),
     /// A database that nobody else has.
     Taken {
         /// Its name.
@@ -93,7 +93,7 @@ pub enum Reply {
 
 /// What is lent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Ready {
+pub struct Terms {
     /// The service.
     pub service: String,
     /// What a lent database is.

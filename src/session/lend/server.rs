@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::choose::{SourceChoice, open_source};
-use super::protocol::{Ready, Reply, Request, SourceKind};
+use super::protocol::{Reply, Request, SourceKind, Terms};
 use super::shelf::{Action, Bounds, ClientId, Shelf};
 use super::source::{Lent, Source};
 use crate::session::error::SessionError;
@@ -153,7 +153,7 @@ impl Server {
 
     /// Tells everybody that databases can be taken.
     fn open(&mut self, seconds_each: f64) {
-        let ready = Ready {
+        let terms = Terms {
             service: self.offer.service.to_string(),
             kind: self.source.kind(),
             ready: self.bounds.ready,
@@ -163,12 +163,12 @@ impl Server {
         };
         let text = format!(
             "lending databases of `{}`, {} ready, {seconds_each:.2} s for each new one: {}",
-            ready.service,
-            ready.ready,
-            ready.notes.join("; ")
+            terms.service,
+            terms.ready,
+            terms.notes.join("; ")
         );
         self.events.emit(Event::Notice { text });
-        let reply = Reply::Ready(ready);
+        let reply = Reply::Ready(terms);
         self.ready = Some(reply.clone());
         for client in self.clients.keys().copied().collect::<Vec<_>>() {
             self.tell(client, reply.clone());
