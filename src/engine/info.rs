@@ -64,7 +64,7 @@ impl EngineInfo {
     #[cfg(target_os = "linux")]
     fn has_this_memory(&self) -> bool {
         let here = rustix::system::sysinfo();
-        let memory = u64::from(here.totalram) * u64::from(here.mem_unit);
+        let memory = here.totalram * u64::from(here.mem_unit);
         memory.abs_diff(self.memory) < memory / 50
     }
 

@@ -50,11 +50,11 @@ pub(super) async fn first_that_answers(sockets: &[PathBuf]) -> Result<Reached> {
         }
     }
     // A busy engine may take longer than the time for each.
-    for index in 0..failures.len() {
-        if failures[index].1.kind == ErrorKind::Timeout {
-            match reach(failures[index].0, FIRST_WORD).await {
+    for (path, failure) in &mut failures {
+        if failure.kind == ErrorKind::Timeout {
+            match reach(path, FIRST_WORD).await {
                 Ok(reached) => return Ok(reached),
-                Err(error) => failures[index].1 = error,
+                Err(error) => *failure = error,
             }
         }
     }

@@ -116,7 +116,7 @@ pub async fn examine(
     findings.extend(tried::findings(&info, keeper, trial));
     findings.push(address_space(engine, subnets).await?);
     findings.push(overdue(engine, scope).await?);
-    findings.extend(stale_edge(&networks_here(engine, &info, scope).await?));
+    findings.extend(stale_edge(networks_here(engine, &info, scope).await?.as_deref()));
     findings.extend(own_words(&info));
     Ok(findings)
 }
@@ -265,8 +265,8 @@ fn keeper(keeper: &Keeper) -> Finding {
 
 /// A bridge of our edge network that the engine no longer has: Podman leaves some when it is busy, and then published
 /// ports of the next edge network lead nowhere.
-fn stale_edge(bridge: &Option<String>) -> Option<Finding> {
-    let bridge = bridge.as_ref()?;
+fn stale_edge(bridge: Option<&str>) -> Option<Finding> {
+    let bridge = bridge?;
     Some(Finding::warn(
         "networks",
         format!("the bridge `{bridge}` is left of a network that the engine has removed"),
