@@ -7,7 +7,7 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::command::SIGPIPE;
 use super::{Context, Exit, Failure, complete, keeper};
-use crate::engine;
+use crate::engine::{self, ContainerState};
 use crate::session::exec::{self, Outcome};
 
 /// Arguments of `exec`.
@@ -66,6 +66,10 @@ impl Args {
         let container = observed.container(&self.service, self.index)?.clone();
         if !container.state.is_alive() {
             return Err(super::command::not_running(&self.service, container.state));
+        }
+        if container.state == ContainerState::Paused {
+            let hint = format!("`sandbox unpause {}` resumes it", self.service);
+            return Err(Failure::failed(format!("service `{}` is paused", self.service), Some(hint)));
         }
         let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let request = engine::Exec {

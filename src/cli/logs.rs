@@ -83,6 +83,7 @@ impl Args {
         let _use = keeper::UsageGuard::of(&engine, &observed.name);
         let (sender, mut lines) = mpsc::channel(256);
         let reader = if self.follow {
+            tell_not_kept(&not_kept(&engine, &sources).await?);
             let wanted = Wanted { services: self.services.clone(), index: self.index };
             let name = observed.name.parse().map_err(|_| Failure::failed("no name".to_owned(), None))?;
             let all = logs::Sandbox { scope: context.scope()?, name };
@@ -150,7 +151,24 @@ async fn read(
     part: Part,
     to: mpsc::Sender<Line>,
 ) -> Result<(), Failure> {
-    Ok(logs::recorded(&engine, &sources, &part, &to).await?)
+    tell_not_kept(&logs::recorded(&engine, &sources, &part, &to).await?);
+    Ok(())
+}
+
+/// The sources whose logs cannot be followed.
+async fn not_kept(engine: &Arc<dyn Engine>, sources: &[Source]) -> Result<Vec<Source>, Failure> {
+    let (sender, _receiver) = mpsc::channel(1);
+    let nothing = Part { tail: Tail::Lines(0), ..Part::default() };
+    Ok(logs::recorded(engine, sources, &nothing, &sender).await?)
+}
+
+fn tell_not_kept(sources: &[Source]) {
+    for source in sources {
+        let name = log_name(&source.service, source.replica);
+        Output::stderr().line(&format!(
+            "warning: the log of `{name}` cannot be shown: the logging driver of the service does not keep it"
+        ));
+    }
 }
 
 enum Printer {

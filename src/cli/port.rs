@@ -3,10 +3,11 @@
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{Context, Exit, Failure, complete};
+use crate::plan::{self, PortBinding};
 use crate::report::Output;
 use crate::report::summary::plain_address;
-use crate::session::event::{Endpoint, Protocol};
-use crate::session::inspect::{self, Passwords};
+use crate::session::event::{Endpoint, Protocol, ServiceStatus};
+use crate::session::inspect::{self, Passwords, service_of};
 
 /// Arguments of `port`.
 #[derive(Debug, clap::Args)]
@@ -51,10 +52,12 @@ impl Args {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
         let mut observed = context.chosen().await?;
-        let container = observed.container(&self.service, self.index)?.name.clone();
-        observed.services.retain(|summary| summary.name == container);
+        observed.container(&self.service, self.index)?;
+        observed.services.retain(|summary| service_of(summary) == self.service);
+        let bindings =
+            observed.gateway.as_ref().map(|it| plan::bindings(&it.labels, &it.ports)).unwrap_or_default();
         let statuses = inspect::statuses(engine.as_ref(), &observed, Passwords::LeftOut).await?;
-        let all: Vec<Endpoint> = statuses.into_iter().flat_map(|status| status.endpoints).collect();
+        let all = self.endpoints(statuses, &bindings);
         let endpoints: Vec<&Endpoint> = all.iter().filter(|endpoint| self.asks_for(endpoint)).collect();
         if let (Some((port, _)), true) = (self.port, endpoints.is_empty()) {
             return Err(self.unpublished(port, &all));
@@ -72,6 +75,23 @@ impl Args {
             }
         }
         Ok(Exit::Done)
+    }
+
+    /// The endpoints of the replica. A port that all replicas share is listed with the first.
+    fn endpoints(&self, statuses: Vec<ServiceStatus>, bindings: &[PortBinding]) -> Vec<Endpoint> {
+        let is_shared = |endpoint: &Endpoint| {
+            bindings.iter().any(|binding| {
+                binding.port.replica.is_none()
+                    && binding.port.service.as_str() == self.service
+                    && binding.port.target == endpoint.target
+                    && binding.host_port == Some(endpoint.port)
+            })
+        };
+        let of_replica = statuses.into_iter().flat_map(|status| {
+            let is_asked = status.replica == self.index;
+            status.endpoints.into_iter().filter(move |endpoint| is_asked || is_shared(endpoint))
+        });
+        of_replica.collect()
     }
 
     fn asks_for(&self, endpoint: &Endpoint) -> bool {

@@ -76,7 +76,7 @@ pub(super) async fn loaded(
     let info = super::snapshot::storage(context).await?.inspect(&source.set).await?;
     let manifest = info.as_ref().and_then(Manifest::of);
     let kept = manifest.as_ref().and_then(|manifest| manifest.spec.clone());
-    let kept = kept.and_then(|json| serde_json::from_value::<Spec>(json).ok());
+    let kept = kept.map(stored_spec).transpose()?;
     let (Some(manifest), Some(kept)) = (manifest, kept) else {
         return context.load(options, services, Refusals::Fail);
     };
@@ -103,6 +103,14 @@ pub(super) async fn loaded(
     };
     let sandbox = sandbox_name(&kept, source);
     Ok(Loaded { spec: kept, warnings: Vec::new(), variables, sandbox, read: BTreeSet::new() })
+}
+
+/// Parses the spec of a snapshot. Another spec is no replacement: it need not fit the data.
+fn stored_spec(json: serde_json::Value) -> Result<Spec, Failure> {
+    serde_json::from_value(json).map_err(|error| {
+        let hint = "name a spec with `-f FILE` to use it with the data of the snapshot".to_owned();
+        Failure::failed(format!("the spec in the snapshot is invalid: {error}"), Some(hint))
+    })
 }
 
 /// Asks the user to allow the host access that a stored spec needs, and returns the spec with the granted access.
@@ -212,4 +220,16 @@ fn without_seeds(mut spec: Spec) -> Spec {
     }
     spec.volumes.values_mut().for_each(|volume| volume.seed.clear());
     spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invalid_spec_of_a_snapshot_is_an_error() {
+        let error =
+            stored_spec(serde_json::json!({ "name": "shop", "folder": "/", "services": [] })).unwrap_err();
+        assert!(error.to_string().starts_with("the spec in the snapshot is invalid: "), "{error}");
+    }
 }

@@ -7,8 +7,9 @@ use tokio::task::JoinSet;
 
 use super::support::containers;
 use super::{Context, Exit, Failure, complete, down, keeper};
+use crate::engine::ContainerState;
 use crate::report::Output;
-use crate::session::inspect::log_name;
+use crate::session::inspect::{log_name, service_of};
 
 /// Arguments of `wait`.
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let _use = keeper::UsageGuard::of(&engine, &observed.name);
     let mut waits = JoinSet::new();
     for container in containers::chosen(&observed, &args.services)? {
+        if container.state == ContainerState::Created {
+            let name = log_name(container);
+            let hint = format!("`sandbox start {}` starts it", service_of(container));
+            return Err(Failure::failed(format!("service `{name}` was never started"), Some(hint)));
+        }
         let (engine, name, container) = (Arc::clone(&engine), log_name(container), container.name.clone());
         waits.spawn(async move { (name, engine.wait_container(&container).await) });
     }

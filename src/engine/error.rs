@@ -231,6 +231,7 @@ const PHRASES: &[(&str, ErrorKind)] = &[
     ("marked for removal", ErrorKind::InUse),
     ("not implemented", ErrorKind::Unsupported),
     ("not supported", ErrorKind::Unsupported),
+    ("does not support reading", ErrorKind::Unsupported),
     ("unknown runtime", ErrorKind::Unsupported),
     ("deadline exceeded", ErrorKind::Timeout),
 ];

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::create::{Healthcheck, Port};
+use super::create::{Healthcheck, Port, Ulimit};
 use crate::host_files::WritableFolders;
 
 /// An image that the engine has.
@@ -186,6 +186,8 @@ pub struct BuildImage {
     pub extra_hosts: Vec<String>,
     /// Size of `/dev/shm` in `RUN` steps, in bytes.
     pub shm_size: Option<u64>,
+    /// Limits of the processes of `RUN` steps.
+    pub ulimits: Vec<Ulimit>,
     /// Images to use as cache sources.
     pub cache_from: Vec<String>,
     /// Embed cache metadata, so that others can use the image as a cache source; BuildKit only.

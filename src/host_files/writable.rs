@@ -1,8 +1,10 @@
 //! Detects symbolic links that services may have put into folders that they can write to.
 
+use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{Folder, leads_out};
 
@@ -75,7 +77,47 @@ impl WritableFolders {
             None => Folder::open(path),
         }
     }
+
+    /// Opens a folder for writing and creates what is missing. Links are followed where only the user can have made them,
+    /// and not below a folder that a service can write to.
+    pub fn make_folder(&self, path: &Path) -> io::Result<Folder> {
+        let mut left: VecDeque<OsString> =
+            path.components().map(|part| part.as_os_str().to_owned()).collect();
+        let (mut reached, mut links) = (PathBuf::from("/"), 0);
+        while let Some(part) = left.pop_front() {
+            match Path::new(&part).components().next() {
+                None | Some(Component::CurDir | Component::Prefix(_)) => continue,
+                Some(Component::RootDir) => reached = PathBuf::from("/"),
+                Some(Component::ParentDir) => {
+                    reached.pop();
+                }
+                Some(Component::Normal(name)) => {
+                    let next = reached.join(name);
+                    if let Some((folder, inner)) = self.split(&next) {
+                        let rest: PathBuf = left.iter().collect();
+                        return Folder::make(folder)?.make_below(&inner.join(rest));
+                    }
+                    let Ok(target) = next.read_link() else {
+                        reached = next;
+                        continue;
+                    };
+                    links += 1;
+                    if links > MOST_LINKS {
+                        let text = format!("`{}` has too many symbolic links", path.display());
+                        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+                    }
+                    let parts: Vec<OsString> =
+                        target.components().map(|part| part.as_os_str().to_owned()).collect();
+                    parts.into_iter().rev().for_each(|part| left.push_front(part));
+                }
+            }
+        }
+        Folder::make(&reached)
+    }
 }
+
+/// The most links that Linux follows in a path.
+const MOST_LINKS: usize = 40;
 
 #[cfg(test)]
 mod tests {
@@ -104,6 +146,34 @@ mod tests {
         let mut text = String::new();
         writable.open(&path("project/mine/key")).unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "secret");
+    }
+
+    #[test]
+    fn a_folder_is_made_through_the_users_own_links_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |inner: &str| dir.path().join(inner);
+        for folder in ["project/src/inner", "elsewhere"] {
+            std::fs::create_dir_all(path(folder)).unwrap();
+        }
+        symlink("../elsewhere", path("project/mine")).unwrap();
+        symlink("src/inner", path("project/into")).unwrap();
+        symlink("../../elsewhere", path("project/src/door")).unwrap();
+        symlink("src/door", path("project/through")).unwrap();
+        symlink("loop", path("project/loop")).unwrap();
+        let writable = WritableFolders::new([path("project/src")]);
+
+        writable.make_folder(&path("project/mine/shop")).unwrap();
+        writable.make_folder(&path("project/into/shop")).unwrap();
+        writable.make_folder(&path("project/src/new/shop")).unwrap();
+        writable.make_folder(&path("project/plain/shop")).unwrap();
+        let made = ["elsewhere/shop", "project/src/inner/shop", "project/src/new/shop", "project/plain/shop"];
+        assert!(made.iter().all(|folder| path(folder).is_dir()));
+
+        std::fs::remove_dir(path("elsewhere/shop")).unwrap();
+        for refused in ["project/src/door/shop", "project/through/shop", "project/loop/shop"] {
+            assert!(writable.make_folder(&path(refused)).is_err(), "{refused}");
+        }
+        assert!(!path("elsewhere/shop").exists());
     }
 
     #[test]

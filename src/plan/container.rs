@@ -91,12 +91,17 @@ fn process(create: &mut CreateContainer, service: &Service) {
     create.settings.clone_from(&service.settings);
     create.storage_opt.clone_from(&service.storage_opt);
     create.cgroup.clone_from(&service.cgroup);
-    create.ulimits = service
-        .resources
-        .ulimits
-        .iter()
-        .map(|(name, limit)| Ulimit { name: name.clone(), soft: limit.soft, hard: limit.hard })
-        .collect();
+    create.ulimits = ulimits(&service.resources.ulimits);
+}
+
+/// Ulimits in the engine's type.
+pub(super) fn ulimits(limits: &BTreeMap<String, spec::Ulimit>) -> Vec<Ulimit> {
+    let limit = |(name, limit): (&String, &spec::Ulimit)| Ulimit {
+        name: name.clone(),
+        soft: limit.soft,
+        hard: limit.hard,
+    };
+    limits.iter().map(limit).collect()
 }
 
 /// Sets networks, addresses and names.
@@ -132,7 +137,7 @@ fn place(
     create.networks = attachments(wish, service, replica, laid);
     create.extra_hosts = images::hosts(&service.extra_hosts);
     create.dns_options.clone_from(&service.dns_opt);
-    create.dns.clone_from(&service.dns);
+    create.dns = service.reachable_resolvers(&wish.spec.egress).map(str::to_owned).collect();
     if create.dns.is_empty() {
         let first = service.networks.keys().find_map(|key| laid.get(key));
         create.dns = first.map(|laid| laid.subnet.gateway().to_string()).into_iter().collect();

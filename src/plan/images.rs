@@ -218,6 +218,7 @@ fn build_op(spec: &Spec, scope: &Scope, service: &Service, build: &Build, refere
         network: build.network.clone().filter(|network| network != "default" && network != "bridge"),
         extra_hosts: hosts(&build.extra_hosts),
         shm_size: build.shm_size,
+        ulimits: super::container::ulimits(&build.ulimits),
         cache_from: build.cache_from.clone(),
         inline_cache: build.cache_to.iter().any(|to| to == "type=inline"),
         fresh_stages: build.no_cache_filter.clone(),

@@ -23,6 +23,7 @@ use super::problem::{Problem, ProblemKind, Problems, Warning, WarningKind};
 use super::read::{self, Profiles, Reader, Used};
 use super::request::{HostAccess, LoadRequest, Loaded, Refusals, Variables};
 use super::security_opt;
+use super::user_values;
 use super::yaml;
 
 /// Loads a spec: finds and reads its files, merges, interpolates, resolves and checks them.
@@ -87,6 +88,7 @@ fn run(request: &LoadRequest, log: &Log) -> Option<Loaded> {
     mount_forms::settle(log, &mut spec, request.refusals);
     checker.check(&mut spec);
     Used::keep(&mut spec);
+    spec.user_values = user_values::paths(log, &root, &spec);
     if matches!(request.refusals, Refusals::Fail) {
         security_opt::embed_profiles(&mut spec);
     }

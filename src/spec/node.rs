@@ -35,7 +35,8 @@ pub(super) enum MergeTag {
 pub(super) enum Value {
     Null,
     Bool(bool),
-    Int(i64),
+    /// A whole number between the least `i64` and the largest `u64`, like in Compose's parser.
+    Int(i128),
     Float(f64),
     Str(String),
     Seq(Vec<Node>),
@@ -104,10 +105,10 @@ impl Node {
         let value = match json {
             Json::Null => Value::Null,
             Json::Bool(flag) => Value::Bool(flag),
-            Json::Number(number) => number.as_i64().map_or_else(
-                || number.as_f64().map_or_else(|| Value::Str(number.to_string()), Value::Float),
-                Value::Int,
-            ),
+            Json::Number(number) => match number.as_i128() {
+                Some(n) => Value::Int(n),
+                None => number.as_f64().map_or_else(|| Value::Str(number.to_string()), Value::Float),
+            },
             Json::String(text) => Value::Str(text),
             Json::Array(items) => Value::Seq(items.into_iter().map(Self::of_json).collect()),
             Json::Object(map) => {
@@ -120,6 +121,17 @@ impl Node {
 
     pub fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)
+    }
+
+    /// Whether it is null, an empty text or an empty collection, perhaps one in another.
+    pub fn is_empty(&self) -> bool {
+        match &self.value {
+            Value::Null => true,
+            Value::Str(text) => text.is_empty(),
+            Value::Seq(items) => items.iter().all(Self::is_empty),
+            Value::Map(map) => map.entries.is_empty(),
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) => false,
+        }
     }
 
     pub fn as_map(&self) -> Option<&Map> {
@@ -188,7 +200,7 @@ impl Node {
         match &self.value {
             Value::Null => Json::Null,
             Value::Bool(b) => Json::Bool(*b),
-            Value::Int(n) => Json::from(*n),
+            Value::Int(n) => i64::try_from(*n).map_or_else(|_| u64::try_from(*n).ok().into(), Json::from),
             Value::Float(f) => Json::from(*f),
             Value::Str(text) => Json::String(text.clone()),
             Value::Seq(items) => Json::Array(items.iter().map(Node::to_json).collect()),
@@ -199,10 +211,13 @@ impl Node {
     }
 }
 
-/// Formats a number like Compose (Go's `%v`): an exponent only below 1e-4 and from 1e21 on.
+/// Formats a number like Compose (Go's `%v`): an exponent below 1e-4 and from 1e6 on.
 pub(super) fn float_text(f: f64) -> String {
+    if f.is_infinite() {
+        return if f > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
     let size = f.abs();
-    if size != 0.0 && f.is_finite() && !(1e-4..1e21).contains(&size) {
+    if size != 0.0 && f.is_finite() && !(1e-4..1e6).contains(&size) {
         let text = format!("{f:e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));

@@ -57,7 +57,7 @@ fn long(port: Short, span: Span) -> Node {
     let entry = |key: &str, value: Value| Entry { key: key.to_owned(), span, value: Node::new(value, span) };
     let mut entries = vec![
         entry("mode", Value::Str("ingress".to_owned())),
-        entry("target", Value::Int(i64::from(port.target))),
+        entry("target", Value::Int(i128::from(port.target))),
         entry("protocol", Value::Str(port.protocol)),
     ];
     if let Some(ip) = port.ip {

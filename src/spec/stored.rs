@@ -41,6 +41,13 @@ pub fn readmitted(kept: &Spec, access: HostAccess) -> Result<Spec, Problems> {
     let read = reader.spec(&root, kept.name.clone(), &kept.folder, &all);
     let mut spec =
         Spec { files: kept.files.clone(), profiles: kept.profiles.clone(), origin: kept.origin, ..read.spec };
+    // A later export must know the user's values, too, and the rendered form has no record of them.
+    spec.user_values.clone_from(&kept.user_values);
+    for (name, service) in &mut spec.services {
+        if let Some(before) = kept.services.get(name) {
+            service.user_environment.clone_from(&before.user_environment);
+        }
+    }
     let inactive = left_out(&spec);
     let checker = Checker {
         log: &log,

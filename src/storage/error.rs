@@ -102,6 +102,9 @@ impl StorageError {
                 Some("unset SANDBOX_STORAGE to let the best kind that works be chosen")
             }
             Self::Exists { .. } => Some("choose another name, or remove the one that is there first"),
+            Self::NotFound { path } if path.starts_with("snapshot/") => {
+                Some("`sandbox snapshot ls` shows the snapshots that there are")
+            }
             Self::NotFound { .. } | Self::Io { .. } | Self::Refused { .. } | Self::Link { .. } => None,
         }
     }

@@ -23,7 +23,7 @@ pub(super) struct Args {
     /// Include the images of the services
     #[arg(long)]
     with_images: bool,
-    /// Include values of `environment` that came from your own variables
+    /// Include values that came from your own variables
     #[arg(long)]
     with_env: bool,
 }

@@ -112,6 +112,12 @@ pub enum ArchiveError {
         /// The limit, bytes.
         limit: u64,
     },
+    /// The spec holds values of the user's own variables in places from which they cannot be left out.
+    #[error("the spec holds values of your own variables in {}", listed(paths))]
+    UserValues {
+        /// The paths of the values, such as `services.a.command`.
+        paths: Vec<String>,
+    },
     /// A volume could not be read or written.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -138,11 +144,24 @@ impl ArchiveError {
             }
             Self::Newer { .. } => Some("update sandbox"),
             Self::TooMuch { .. } => Some("make room on the engine's disk; nothing was stored"),
+            Self::UserValues { .. } => Some(
+                "`--with-env` exports them, too; or put each value into `environment` or a secret, and take a new snapshot",
+            ),
             Self::Storage(error) => error.hint(),
             Self::Foreign { .. } => Some("`sandbox snapshot export NAME FILE` writes such a file"),
             Self::Stream { .. } | Self::Tree(_) | Self::Unannounced { .. } => None,
         }
     }
+}
+
+/// At most this many paths are named.
+const NAMED: usize = 12;
+
+fn listed(paths: &[String]) -> String {
+    let named: Vec<String> = paths.iter().take(NAMED).map(|path| format!("`{path}`")).collect();
+    let more = paths.len().saturating_sub(NAMED);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{rest}", named.join(", "))
 }
 
 /// An untrusted name, shortened and without control characters, for messages.

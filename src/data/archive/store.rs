@@ -58,6 +58,7 @@ fn portable(mut manifest: Manifest, values: UserValues) -> Manifest {
     let Some(mut spec) = spec_of(&manifest) else { return manifest };
     relocate(&mut spec, Path::new(ANYWHERE));
     if values == UserValues::LeftOut {
+        spec.clear_extensions();
         for service in spec.services.values_mut() {
             let Service { environment, user_environment, .. } = service;
             environment.retain(|key, _| !user_environment.contains(key));
@@ -65,6 +66,15 @@ fn portable(mut manifest: Manifest, values: UserValues) -> Manifest {
     }
     manifest.spec = serde_json::to_value(spec).ok();
     manifest
+}
+
+/// Fails if the spec holds values of the user's own variables that cannot be left out.
+fn may_leave(manifest: &Manifest, values: UserValues) -> Result<(), ArchiveError> {
+    let Some(spec) = spec_of(manifest).filter(|_| values == UserValues::LeftOut) else { return Ok(()) };
+    if spec.user_values.is_empty() {
+        return Ok(());
+    }
+    Err(ArchiveError::UserValues { paths: spec.user_values.into_iter().collect() })
 }
 
 /// Exports a published set as a snapshot file.
@@ -112,7 +122,9 @@ async fn exportable(
     set: &SetPath,
     values: UserValues,
 ) -> Result<(Manifest, Vec<VolumeSource>), ArchiveError> {
-    let manifest = portable(manifest_of(&*place.storage, set).await?, values);
+    let manifest = manifest_of(&*place.storage, set).await?;
+    may_leave(&manifest, values)?;
+    let manifest = portable(manifest, values);
     let volumes = manifest
         .volumes
         .iter()
@@ -221,13 +233,30 @@ mod tests {
             [("TOKEN", "t0p"), ("MODE", "dev")].map(|(k, v)| (k.to_owned(), Some(v.to_owned()))).into();
         web.user_environment = ["TOKEN".to_owned()].into();
         spec.files = vec!["/home/a/shop/sandbox.yaml".into()];
+        spec.extensions.insert("x-common".to_owned(), serde_json::json!({ "TOKEN": "t0p" }));
         spec.services.insert(web.name.clone(), web);
         let mut manifest = Manifest::new("amd64", Consistency::Clean);
         manifest.spec = serde_json::to_value(spec).ok();
         assert_eq!(user_variables(&manifest), ["web.TOKEN"]);
+        assert!(may_leave(&manifest, UserValues::LeftOut).is_ok());
         let written = portable(manifest.clone(), UserValues::LeftOut).to_json().to_string();
         assert!(!written.contains("t0p") && !written.contains("/home/a"), "{written}");
         assert!(written.contains("TOKEN") && written.contains("dev"), "{written}");
         assert!(portable(manifest, UserValues::Included).to_json().to_string().contains("t0p"));
+    }
+
+    #[test]
+    fn values_that_cannot_be_left_out_are_named_and_refused() {
+        let mut spec = Spec::new(ProjectName::new("shop").unwrap(), Path::new("/home/a/shop"));
+        spec.user_values = ["configs.c.content", "services.web.command"].map(str::to_owned).into();
+        let mut manifest = Manifest::new("amd64", Consistency::Clean);
+        manifest.spec = serde_json::to_value(spec).ok();
+
+        let error = may_leave(&manifest, UserValues::LeftOut).unwrap_err();
+
+        let said = error.to_string();
+        assert!(said.ends_with("`configs.c.content`, `services.web.command`"), "{said}");
+        assert!(error.hint().unwrap().contains("--with-env"));
+        assert!(may_leave(&manifest, UserValues::Included).is_ok());
     }
 }

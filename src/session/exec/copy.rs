@@ -37,6 +37,9 @@ pub enum CopyError {
         /// The missing path.
         path: String,
     },
+    /// The folder to copy into does not exist.
+    #[error("there is no folder `{0}`")]
+    NoFolder(String),
     /// A folder where a file is needed, or the other way round.
     #[error("`{0}` is not a folder")]
     NotAFolder(String),
@@ -160,7 +163,8 @@ fn place(to: &Path, stat: &PathStat, contents: bool) -> Result<(PathBuf, Option<
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match to.file_name() {
         Some(name) if parent.is_dir() => Ok((parent.to_owned(), Some(name.to_owned()))),
-        _ => Err(local("write to", parent)(io::Error::from(io::ErrorKind::NotFound))),
+        _ if parent.exists() => Err(CopyError::NotAFolder(parent.display().to_string())),
+        _ => Err(CopyError::NoFolder(parent.display().to_string())),
     }
 }
 
@@ -190,7 +194,19 @@ pub async fn unpack_into(
     path: &str,
     archive: ByteStream,
 ) -> Result<(), CopyError> {
+    check_folder(engine, container, path).await?;
     Ok(engine.upload(container, path, archive).await?)
+}
+
+/// Fails if a path in a container is not a folder. Where a link leads is left to the engine.
+async fn check_folder(engine: &dyn Engine, container: &str, path: &str) -> Result<(), CopyError> {
+    match engine.stat_path(container, path).await? {
+        None => Err(CopyError::NoFolder(path.to_owned())),
+        Some(stat) if !stat.is_dir && stat.link_target.is_none() => {
+            Err(CopyError::NotAFolder(path.to_owned()))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 /// The folder to unpack into, and the name that the source gets there (empty: the contents go into the folder).
@@ -221,6 +237,7 @@ async fn destination(
     let path = Path::new(path.trim_end_matches('/'));
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("/"));
     let last = path.file_name().map(PathBuf::from).unwrap_or(name);
+    check_folder(engine, container, &folder.to_string_lossy()).await?;
     Ok((folder.to_string_lossy().into_owned(), last))
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 pub use super::log_line::{Line, Source};
 use super::log_lines::Lines;
 use crate::engine::identity::{SandboxName, Scope};
-use crate::engine::{Engine, EngineError, LogOptions, Tail};
+use crate::engine::{Engine, EngineError, ErrorKind, LogOptions, Tail};
 use crate::session::inspect;
 
 /// The part of the logs to read.
@@ -34,16 +34,30 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How long to wait before reopening the log of a running container.
 const REOPEN: Duration = Duration::from_millis(50);
 
-/// Sends what all sources have written so far, ordered by time, until the receiver is dropped.
+/// Whether a log cannot be read, because the service's logging driver (`none`, `syslog`, …) does not keep it.
+fn is_not_kept(error: &EngineError) -> bool {
+    error.kind == ErrorKind::Unsupported
+}
+
+/// Sends what all sources have written so far, ordered by time, until the receiver is dropped. Returns the sources whose
+/// logs are not kept.
 pub async fn recorded(
     engine: &Arc<dyn Engine>,
     sources: &[Source],
     part: &Part,
     to: &mpsc::Sender<Line>,
-) -> Result<(), EngineError> {
+) -> Result<Vec<Source>, EngineError> {
+    let mut not_kept = Vec::new();
     let mut feeds = Vec::with_capacity(sources.len());
     for source in sources {
-        let stream = engine.logs(&source.container, &options(part, Following::No)).await?;
+        let stream = match engine.logs(&source.container, &options(part, Following::No)).await {
+            Ok(stream) => stream,
+            Err(error) if is_not_kept(&error) => {
+                not_kept.push(source.clone());
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let mut feed = Feed { lines: Lines::new(source.clone(), stream), head: None };
         feed.advance().await?;
         feeds.push(feed);
@@ -54,10 +68,10 @@ pub async fn recorded(
         let Some(line) = feed.head.take() else { break };
         feed.advance().await?;
         if to.send(line).await.is_err() {
-            return Ok(());
+            break;
         }
     }
-    Ok(())
+    Ok(not_kept)
 }
 
 struct Feed {
@@ -178,7 +192,7 @@ impl Reader {
     async fn copy(&mut self, following: Following) -> Result<Copied, EngineError> {
         let stream = match self.engine.logs(&self.source.container, &options(&self.part, following)).await {
             Ok(stream) => stream,
-            Err(error) if error.is_not_found() => return Ok(Copied::UntilLeft),
+            Err(error) if error.is_not_found() || is_not_kept(&error) => return Ok(Copied::UntilLeft),
             Err(error) => return Err(error),
         };
         let mut lines = Lines::new(self.source.clone(), stream);

@@ -23,35 +23,54 @@ impl Teardown {
 
     /// Copies artifacts and logs and reports what could not be copied.
     pub(super) async fn copy_out_and_report(&self, spec: &Spec, containers: &[ContainerSummary]) {
-        let warn = |text| self.events.emit(Event::Warning { text, hint: None });
-        match self.copy_out(spec, containers).await {
-            Ok((folder, problems)) => {
-                problems.into_iter().for_each(warn);
+        let warn = |text, hint| self.events.emit(Event::Warning { text, hint });
+        // When the services are gone there is no second attempt, so a folder that cannot be used is replaced.
+        let folder = self.artifacts_folder(spec).or_else(|cause| {
+            let hint = "make it a plain folder that you can write to".to_owned();
+            warn(format!("artifacts and logs go to another folder: {cause}"), Some(hint));
+            fallback_folder(&self.name)
+        });
+        match folder {
+            Ok(folder) => {
+                let (folder, problems) = self.copy_into(folder, spec, containers).await;
+                problems.into_iter().for_each(|text| warn(text, None));
                 let text = format!("artifacts are in {}", folder.display());
                 self.events.emit(Event::Notice { text });
             }
-            Err(cause) => warn(format!("artifacts and logs were not brought out: {cause}")),
+            Err(cause) => warn(format!("artifacts and logs were not brought out: {cause}"), None),
         }
     }
 
-    /// Copies artifacts and every service's log into a folder: the given one, else one next to the spec; for a spec from
-    /// a snapshot file, one below the current folder. Returns the folder and what could not be copied.
+    /// The folder for artifacts: the given one, else one next to the spec; for a spec from a snapshot file, one below the
+    /// current folder.
+    fn artifacts_folder(&self, spec: &Spec) -> std::io::Result<Folder> {
+        match &self.artifacts {
+            Some(folder) => Folder::make(folder),
+            None => artifacts_folder(spec, &self.name),
+        }
+    }
+
+    /// Copies artifacts and every service's log into their folder. Returns the folder and what could not be copied.
     pub(super) async fn copy_out(
         &self,
         spec: &Spec,
         containers: &[ContainerSummary],
     ) -> std::io::Result<(PathBuf, Vec<String>)> {
-        let folder = match &self.artifacts {
-            Some(folder) => Folder::make(folder),
-            None => artifacts_folder(spec, &self.name),
-        };
-        let folder = Arc::new(folder?);
-        let mut problems = Vec::new();
+        Ok(self.copy_into(self.artifacts_folder(spec)?, spec, containers).await)
+    }
+
+    async fn copy_into(
+        &self,
+        folder: Folder,
+        spec: &Spec,
+        containers: &[ContainerSummary],
+    ) -> (PathBuf, Vec<String>) {
+        let (folder, mut problems) = (Arc::new(folder), Vec::new());
         for container in containers {
             let name = log_name(container);
             for artifact in spec.artifacts.iter().filter(|one| one.service.as_str() == service_of(container))
             {
-                if let Err(cause) = self.download(&container.name, &artifact.path, &folder, &name).await {
+                if let Err(cause) = self.download(container, &artifact.path, &folder, &name).await {
                     problems
                         .push(format!("artifact `{name}:{}` was not brought out: {cause}", artifact.path));
                 }
@@ -60,17 +79,23 @@ impl Teardown {
                 problems.push(format!("the log of `{name}` was not brought out: {cause}"));
             }
         }
-        Ok((folder.path().to_owned(), problems))
+        (folder.path().to_owned(), problems)
     }
 
     async fn download(
         &self,
-        container: &str,
+        container: &ContainerSummary,
         path: &str,
         folder: &Arc<Folder>,
         name: &str,
     ) -> Result<(), String> {
-        let stream = self.engine.download(container, path).await.map_err(|error| error.to_string())?;
+        let stream = self.engine.download(&container.name, path).await.map_err(|error| {
+            if error.is_not_found() {
+                format!("service `{}` has nothing at `{path}`", service_of(container))
+            } else {
+                format!("{error}: {}", error.cause)
+            }
+        })?;
         let reader = SyncIoBridge::new(StreamReader::new(stream));
         let (folder, name) = (Arc::clone(folder), PathBuf::from(name));
         let unpacked = tokio::task::spawn_blocking(move || {
@@ -93,9 +118,17 @@ impl Teardown {
 
 /// The folder for artifacts. Its path contains no link that a service may have made.
 fn artifacts_folder(spec: &Spec, name: &SandboxName) -> std::io::Result<Folder> {
-    let base = match spec.origin {
-        SpecOrigin::Local => spec.writable_folders().folder(&spec.folder)?,
-        SpecOrigin::SnapshotFile | SpecOrigin::Repository => Folder::open(&std::env::current_dir()?)?,
-    };
-    base.make_below(&Path::new("sandbox-artifacts").join(name.as_str()))
+    let inner = Path::new("sandbox-artifacts").join(name.as_str());
+    match spec.origin {
+        SpecOrigin::Local => spec.writable_folders().make_folder(&spec.folder.join(inner)),
+        SpecOrigin::SnapshotFile | SpecOrigin::Repository => {
+            Folder::open(&std::env::current_dir()?)?.make_below(&inner)
+        }
+    }
+}
+
+/// A new folder of the user below the system's folder for temporary files.
+fn fallback_folder(name: &SandboxName) -> std::io::Result<Folder> {
+    let folder = tempfile::Builder::new().prefix(&format!("sandbox-artifacts-{name}-")).tempdir()?;
+    Folder::open(&folder.keep())
 }

@@ -77,7 +77,12 @@ impl Checker<'_> {
     }
 
     pub(super) fn must_exist(&self, file: &Path, at: &At, what: &str) {
-        if !file.is_file() {
+        if file.is_dir() {
+            let name = shown(file, self.standing_in);
+            let message = format!("`{}`, for {what}, is a folder", name.display());
+            let hint = "name a file; a folder is mounted with `volumes: [\"./folder:/path:ro\"]`";
+            self.problem(ProblemKind::File, at, message, hint);
+        } else if !file.is_file() {
             let name = shown(file, self.standing_in);
             let message = format!("there is no file `{}` for {what}", name.display());
             self.problem(ProblemKind::File, at, message, "the path begins at the folder of the spec");

@@ -54,6 +54,7 @@ impl Checker<'_> {
         self.reserved(spec);
         self.within_reach(spec);
         build::check(self, spec);
+        self.resolvers(spec);
         if !matches!(self.refusals, Refusals::Warn) {
             self.ports(spec);
         }
@@ -125,6 +126,34 @@ impl Checker<'_> {
             } else {
                 self.problem(ProblemKind::Name, &at, reach.message, hint);
             }
+        }
+    }
+
+    /// Warns about resolvers (`dns`) that the egress policy does not let through.
+    fn resolvers(&self, spec: &Spec) {
+        for service in spec.services.values().filter(|service| service.network_mode.is_none()) {
+            let reachable: Vec<&str> = service.reachable_resolvers(&spec.egress).collect();
+            let unreachable: Vec<String> = service
+                .dns
+                .iter()
+                .filter(|it| !reachable.contains(&it.as_str()))
+                .map(|it| format!("`{it}`"))
+                .collect();
+            if unreachable.is_empty() {
+                continue;
+            }
+            let message = format!(
+                "`dns` {} of service `{}` is not applied: `egress` does not let it through, so the gateway resolves names",
+                unreachable.join(", "),
+                service.name
+            );
+            let hint = "add its address to `egress` (`10.1.2.3:53`), or take `dns` out";
+            self.log.warn_at(
+                WarningKind::NotApplied,
+                &self.spot(service, &["dns"]),
+                message,
+                hint.to_owned(),
+            );
         }
     }
 

@@ -19,6 +19,9 @@ pub enum EgressPolicy {
     List(Vec<EgressRule>),
 }
 
+/// The port of DNS servers.
+const DNS_PORT: u16 = 53;
+
 /// How the gateway enforces a policy, which determines how the networks are created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GatewayMode {
@@ -99,6 +102,17 @@ impl EgressPolicy {
             }
             Self::List(_) => GatewayMode::Proxy,
         }
+    }
+
+    /// Whether a DNS server at this address can be reached through the gateway.
+    pub fn opens_resolver(&self, address: Ipv4Addr) -> bool {
+        matches!(self, Self::Allow)
+            || self.rules().iter().any(|rule| match rule {
+                EgressRule::Net { net, port } => {
+                    net.contains(&address) && port.is_none_or(|port| port == DNS_PORT)
+                }
+                EgressRule::Name { .. } => false,
+            })
     }
 
     /// The rules of a list; empty for `deny` and `allow`.

@@ -18,7 +18,7 @@ mod resources;
 mod sandbox_policy;
 mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -118,6 +118,10 @@ pub struct Spec {
     /// Extension keys (`x-…`) at the top level, except `x-sandbox`.
     #[serde(default)]
     pub extensions: BTreeMap<String, Json>,
+    /// Paths of values (`services.a.command`) that hold something of the user's own variables, except `environment` of
+    /// services.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub user_values: BTreeSet<String>,
 }
 
 impl Spec {
@@ -147,6 +151,7 @@ impl Spec {
             requires: Requirements::default(),
             env: BTreeMap::new(),
             extensions: BTreeMap::new(),
+            user_values: BTreeSet::new(),
         }
     }
 
@@ -164,6 +169,23 @@ impl Spec {
             }
         }
         owner
+    }
+
+    /// Removes the extension keys (`x-…`), which have no meaning in a sandbox.
+    pub fn clear_extensions(&mut self) {
+        self.extensions.clear();
+        for service in self.services.values_mut().chain(self.build_only.values_mut()) {
+            service.extensions.clear();
+            service.networks.values_mut().for_each(|attachment| attachment.extensions.clear());
+            service.ports.iter_mut().for_each(|port| port.extensions.clear());
+            if let ImageSource::Build(build) = &mut service.source {
+                build.extensions.clear();
+            }
+        }
+        self.networks.values_mut().for_each(|network| network.extensions.clear());
+        self.volumes.values_mut().for_each(|volume| volume.extensions.clear());
+        self.secrets.values_mut().for_each(|secret| secret.extensions.clear());
+        self.configs.values_mut().for_each(|config| config.extensions.clear());
     }
 
     /// Whether any network has IPv6.

@@ -24,10 +24,7 @@ impl Reader<'_> {
         let context = fields.text("context").unwrap_or_default();
         let texts = |key| fields.texts(key).unwrap_or_default();
         // An argument without a value gets it from the environment, or is omitted.
-        let args = fields.pairs("args").into_iter().filter_map(|(name, value)| {
-            let value = value.or_else(|| self.variables.get(&name).cloned())?;
-            Some((name, Some(value)))
-        });
+        let args = self.inheriting(&fields, "args").into_iter().filter(|(_, value)| value.is_some());
         for key in ["provenance", "sbom"] {
             if fields.node(key).is_some() {
                 let message =
@@ -35,7 +32,7 @@ impl Reader<'_> {
                 self.not_applied(fields.key_span(key), message);
             }
         }
-        for key in ["entitlements", "isolation", "privileged", "ulimits"] {
+        for key in ["entitlements", "isolation", "privileged"] {
             if fields.node(key).is_some() {
                 let message = format!(
                     "`{key}` of {} is not applied: the engine's build call has no such option",

@@ -119,7 +119,13 @@ impl<'a> Fields<'a> {
     pub fn int(&self, key: &'static str) -> Option<i64> {
         let node = self.node(key)?;
         match &node.value {
-            Value::Int(n) => Some(*n),
+            Value::Int(n) => {
+                let n = i64::try_from(*n).ok();
+                if n.is_none() {
+                    self.unread(key, node, "a whole number of 64 bits", "");
+                }
+                n
+            }
             Value::Str(text) => {
                 let n = text.trim().parse().ok();
                 if n.is_none() {
@@ -172,7 +178,7 @@ impl<'a> Fields<'a> {
     /// A size in bytes.
     pub fn size(&self, key: &'static str) -> Option<u64> {
         let node = self.node(key)?;
-        let Some(text) = node.scalar().filter(|_| !matches!(node.value, Value::Bool(_))) else {
+        let Some(text) = amount(node) else {
             self.wrong(key, node, "a size such as `64m`");
             return None;
         };
@@ -188,7 +194,7 @@ impl<'a> Fields<'a> {
     /// A duration.
     pub fn duration(&self, key: &'static str) -> Option<Duration> {
         let node = self.node(key)?;
-        let Some(text) = node.scalar().filter(|_| !matches!(node.value, Value::Bool(_))) else {
+        let Some(text) = amount(node) else {
             self.wrong(key, node, "a duration such as `30s`");
             return None;
         };
@@ -292,6 +298,15 @@ impl<'a> Fields<'a> {
     /// Reports keys that were not read as unknown.
     pub fn finish(self) {
         self.finish_with(&[]);
+    }
+}
+
+/// The text of a size or a duration: a number without an exponent, or a text.
+fn amount(node: &Node) -> Option<String> {
+    match &node.value {
+        Value::Bool(_) => None,
+        Value::Float(number) => Some(number.to_string()),
+        _ => node.scalar(),
     }
 }
 

@@ -126,16 +126,12 @@ impl Reader<'_> {
             let message = format!("{} has no `command`", inner.what);
             self.log.problem(ProblemKind::Type, inner.span, message);
         }
-        let environment = inner.pairs("environment").into_iter().map(|(name, value)| {
-            let value = value.or_else(|| self.variables.get(&name).cloned());
-            (name, value)
-        });
         let hook = Hook {
             command,
             user: inner.text("user"),
             privileged: inner.flag("privileged").unwrap_or(false),
             working_dir: inner.text("working_dir"),
-            environment: environment.collect(),
+            environment: self.inheriting(&inner, "environment"),
             ..Hook::default()
         };
         inner.finish();

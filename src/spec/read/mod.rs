@@ -117,7 +117,7 @@ impl Reader<'_> {
         self.used.set(true);
         self.selected.set(true);
         if let Some(entry) = map.entry("models")
-            && !entry.value.is_null()
+            && !entry.value.is_empty()
         {
             self.refuse(
                 entry.span,
@@ -149,6 +149,21 @@ impl Reader<'_> {
             self.log.hinted(ProblemKind::Name, span, message, error.rule);
         })
         .ok()
+    }
+
+    /// A mapping of texts in which a key without a value gets it from the environment.
+    fn inheriting(&self, fields: &Fields<'_>, key: &'static str) -> BTreeMap<String, Option<String>> {
+        let map = fields.node(key).and_then(Node::as_map);
+        let fill = |(name, value): (String, Option<String>)| {
+            let inherited = if value.is_none() { self.variables.get(&name).cloned() } else { None };
+            if inherited.is_some()
+                && let Some(node) = map.and_then(|map| map.get(&name))
+            {
+                self.log.note_user_value(node.span);
+            }
+            (name, value.or(inherited))
+        };
+        fields.pairs(key).into_iter().map(fill).collect()
     }
 
     /// Reports that something is not supported, with the reason.

@@ -227,7 +227,7 @@ impl Reader<'_> {
             ("models", "sandbox runs no language models", "run one as a service"),
         ];
         for (key, reason, hint) in refused {
-            if fields.node(key).is_some() {
+            if fields.node(key).is_some_and(|node| !node.is_empty()) {
                 let message = format!("`{key}` of {} is refused: {reason}", fields.what);
                 self.refuse(fields.key_span(key), message, hint);
             }
@@ -337,13 +337,17 @@ impl Reader<'_> {
                 self.missing(node.span, message, "check the path");
                 continue;
             }
-            labels.extend(read_env_files(
+            let found = read_env_files(
                 self.log,
-                &[path],
+                std::slice::from_ref(&path),
                 &Known::outer(self.variables),
                 self.standing_in,
                 Some(node.span),
-            ));
+            );
+            if read_alone(&path) != found {
+                self.log.note_user_value(node.span);
+            }
+            labels.extend(found);
         }
         labels.extend(self.labels(fields));
         labels

@@ -29,7 +29,8 @@ pub(super) fn resolve(text: &str) -> Value {
     Value::Str(text.to_owned())
 }
 
-fn integer(text: &str) -> Option<i64> {
+/// A whole number that fits `i64` or `u64`: Go reads others as floating-point numbers, or as text.
+fn integer(text: &str) -> Option<i128> {
     let (negative, digits) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
@@ -50,8 +51,9 @@ fn integer(text: &str) -> Option<i64> {
     if digits.is_empty() || digits.starts_with(['+', '-']) {
         return None;
     }
-    let n = i64::from_str_radix(digits, radix).ok()?;
-    Some(if negative { -n } else { n })
+    let n = i128::from_str_radix(digits, radix).ok()?;
+    let n = if negative { -n } else { n };
+    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&n).then_some(n)
 }
 
 fn is_float(text: &str) -> bool {
@@ -66,4 +68,38 @@ fn is_float(text: &str) -> bool {
             let e = e.strip_prefix(['+', '-']).unwrap_or(e);
             !e.is_empty() && all_digits(e)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resolve;
+    use crate::spec::node::{Node, Span};
+
+    #[test]
+    fn numbers_become_text_like_in_compose() {
+        // As `docker compose config` of 2.40 prints them in `environment`.
+        for (written, text) in [
+            ("18446744073709551615", "18446744073709551615"),
+            ("9223372036854775808", "9223372036854775808"),
+            ("-9223372036854775808", "-9223372036854775808"),
+            ("0xFFFFFFFFFFFFFFFF", "18446744073709551615"),
+            ("01777777777777777777777", "18446744073709551615"),
+            ("-9223372036854775809", "-9.223372036854776e+18"),
+            ("99999999999999999999999999", "1e+26"),
+            ("100000000.0", "1e+08"),
+            ("1000000.0", "1e+06"),
+            ("999999.5", "999999.5"),
+            ("100000.0", "100000"),
+            ("1234567.5", "1.2345675e+06"),
+            ("0.0001", "0.0001"),
+            ("0.00009", "9e-05"),
+            ("-0.0", "-0"),
+            (".inf", "+Inf"),
+            ("-.inf", "-Inf"),
+            (".nan", "NaN"),
+        ] {
+            let node = Node::new(resolve(written), Span::default());
+            assert_eq!(node.scalar().as_deref(), Some(text), "{written}");
+        }
+    }
 }

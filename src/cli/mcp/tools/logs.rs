@@ -85,13 +85,16 @@ pub(super) async fn read(server: &Server, mut position: LogCursor, tail: Tail) -
         advance(&mut position.read, &line);
     }
     drop(lines);
-    let ended: Result<(), EngineError> = reader
+    let ended: Result<Vec<Source>, EngineError> = reader
         .await
         .map_err(|error| Failure::failed(format!("the logs could not be read: {error}"), None))?;
-    ended?;
+    let not_kept: Vec<String> = ended?.into_iter().map(|source| source.service).collect();
     let source = position.services.join(",");
     let cursor = server.pages.keep(Rest::Logs(position));
-    let facts = json!({ "lines": count, "more": is_full, "cursor": cursor });
+    let mut facts = json!({ "lines": count, "more": is_full, "cursor": cursor });
+    if !not_kept.is_empty() {
+        facts["not_kept"] = json!(not_kept);
+    }
     Ok(Reply::new(facts).with_untrusted(if source.is_empty() { "logs" } else { &source }, &text))
 }
 

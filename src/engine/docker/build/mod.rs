@@ -27,7 +27,7 @@ use super::wire::{body_bytes, escape, streamed};
 use super::{Docker, nonsense};
 use crate::engine::{
     BuildContext, BuildImage, BuildProgress, ByteStream, Dockerfile, EngineError, EngineKind, ErrorKind,
-    NamedContext, ObjectKind, OnBuild, PullImage, Result, dockerfile, identity,
+    NamedContext, ObjectKind, OnBuild, PullImage, Result, Ulimit, dockerfile, identity,
 };
 
 /// The repository of images that contain additional build contexts. A spec cannot name it.
@@ -272,7 +272,11 @@ fn query(build: &BuildImage, dockerfile: &str) -> String {
     if build.inline_cache {
         args.insert("BUILDKIT_INLINE_CACHE", "1");
     }
+    let ulimit =
+        |limit: &Ulimit| serde_json::json!({ "Name": limit.name, "Soft": limit.soft, "Hard": limit.hard });
+    let ulimits: Vec<serde_json::Value> = build.ulimits.iter().map(ulimit).collect();
     let json = [
+        ("ulimits", serde_json::to_string(&ulimits), ulimits.is_empty()),
         ("buildargs", serde_json::to_string(&args), args.is_empty()),
         ("labels", serde_json::to_string(&build.labels), build.labels.is_empty()),
         ("cachefrom", serde_json::to_string(&build.cache_from), build.cache_from.is_empty()),
@@ -332,11 +336,12 @@ mod tests {
             args: BTreeMap::from([("A".into(), Some("x y".into())), ("B".into(), None)]),
             target: Some("run".into()),
             no_cache: true,
+            ulimits: vec![Ulimit { name: "nofile".into(), soft: 10, hard: 20 }],
             ..BuildImage::default()
         };
         assert_eq!(
             query(&build, "Dockerfile"),
-            "dockerfile=Dockerfile&t=a:1&t=b:2&buildargs=%7B%22A%22:%22x%20y%22%7D&target=run&nocache=1"
+            "dockerfile=Dockerfile&t=a:1&t=b:2&ulimits=%5B%7B%22Hard%22:20,%22Name%22:%22nofile%22,%22Soft%22:10%7D%5D&buildargs=%7B%22A%22:%22x%20y%22%7D&target=run&nocache=1"
         );
     }
 
