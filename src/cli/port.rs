@@ -110,3 +110,45 @@ impl Args {
         Failure::failed(format!("service `{}` does not publish port {port}", self.service), Some(hint))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::event::ServiceState;
+
+    fn status(replica: u32, ports: &[(u16, u16)]) -> ServiceStatus {
+        let endpoint = |(port, target): &(u16, u16)| Endpoint {
+            host: [127, 0, 0, 1].into(),
+            port: *port,
+            target: *target,
+            protocol: Protocol::Tcp,
+            url: None,
+        };
+        ServiceStatus {
+            service: "web".into(),
+            replica,
+            container: format!("web-{replica}"),
+            image: "x".into(),
+            state: ServiceState::Running,
+            endpoints: ports.iter().map(endpoint).collect(),
+        }
+    }
+
+    #[test]
+    fn a_port_that_replicas_share_is_each_replicas_port() {
+        let args = Args { service: "web".into(), port: None, protocol: None, index: 2 };
+        let binding = |replica: Option<u32>, target: u16, host_port: u16| -> PortBinding {
+            serde_json::from_value(serde_json::json!({
+                "port": { "service": "web", "replica": replica, "target": target, "protocol": "tcp", "edge_port": 20_000 },
+                "host_port": host_port,
+            }))
+            .unwrap()
+        };
+        let bindings = [binding(None, 80, 8080), binding(Some(1), 81, 4001), binding(Some(2), 81, 4002)];
+        let statuses = vec![status(1, &[(8080, 80), (4001, 81)]), status(2, &[(4002, 81)])];
+
+        let endpoints = args.endpoints(statuses, &bindings);
+
+        assert_eq!(endpoints.iter().map(|it| it.port).collect::<Vec<_>>(), [8080, 4002]);
+    }
+}

@@ -16,7 +16,7 @@ use super::{DesiredState, Sharing, divided_limits, gateway, images};
 use crate::engine::identity::{self, Role};
 use crate::engine::{
     self, Attachment, BlkioLimit, CreateContainer, HealthTest, Healthcheck, Image, Logging, Mount,
-    NetworkMode, Resources, SelinuxLabel, Ulimit,
+    NetworkMode, Resources, SelinuxLabel,
 };
 use crate::spec::{self, Durability, Hook, MountKind, NetworkName, RestartPolicy, Service};
 
@@ -91,17 +91,7 @@ fn process(create: &mut CreateContainer, service: &Service) {
     create.settings.clone_from(&service.settings);
     create.storage_opt.clone_from(&service.storage_opt);
     create.cgroup.clone_from(&service.cgroup);
-    create.ulimits = ulimits(&service.resources.ulimits);
-}
-
-/// Ulimits in the engine's type.
-pub(super) fn ulimits(limits: &BTreeMap<String, spec::Ulimit>) -> Vec<Ulimit> {
-    let limit = |(name, limit): (&String, &spec::Ulimit)| Ulimit {
-        name: name.clone(),
-        soft: limit.soft,
-        hard: limit.hard,
-    };
-    limits.iter().map(limit).collect()
+    create.ulimits = images::ulimits(&service.resources.ulimits);
 }
 
 /// Sets networks, addresses and names.

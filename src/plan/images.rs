@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{Observed, Op, Plan, Step, StepId};
 use crate::engine::identity::{self, Scope};
 use crate::engine::{
-    BuildContext, BuildImage, BuildSecret, Dockerfile, Image, NamedContext, PullImage, SecretSource,
+    BuildContext, BuildImage, BuildSecret, Dockerfile, Image, NamedContext, PullImage, SecretSource, Ulimit,
 };
 use crate::spec::reserved;
 use crate::spec::{self, Build, ImageSource, PullPolicy, Service, ServiceName, Spec};
@@ -218,7 +218,7 @@ fn build_op(spec: &Spec, scope: &Scope, service: &Service, build: &Build, refere
         network: build.network.clone().filter(|network| network != "default" && network != "bridge"),
         extra_hosts: hosts(&build.extra_hosts),
         shm_size: build.shm_size,
-        ulimits: super::container::ulimits(&build.ulimits),
+        ulimits: ulimits(&build.ulimits),
         cache_from: build.cache_from.clone(),
         inline_cache: build.cache_to.iter().any(|to| to == "type=inline"),
         fresh_stages: build.no_cache_filter.clone(),
@@ -230,6 +230,16 @@ fn build_op(spec: &Spec, scope: &Scope, service: &Service, build: &Build, refere
             .map(|(id, path)| path.as_ref().map_or_else(|| id.clone(), |path| format!("{id}={path}")))
             .collect(),
     }))
+}
+
+/// Ulimits in the engine's type.
+pub(super) fn ulimits(limits: &BTreeMap<String, spec::Ulimit>) -> Vec<Ulimit> {
+    let limit = |(name, limit): (&String, &spec::Ulimit)| Ulimit {
+        name: name.clone(),
+        soft: limit.soft,
+        hard: limit.hard,
+    };
+    limits.iter().map(limit).collect()
 }
 
 /// The additional contexts; a context `service:NAME` is that service's image.

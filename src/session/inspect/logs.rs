@@ -262,3 +262,27 @@ fn options(part: &Part, following: Following) -> LogOptions {
         timestamps: true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::CreateContainer;
+    use crate::engine::recording::{Fault, Recording};
+
+    #[tokio::test]
+    async fn a_log_that_is_not_kept_does_not_hide_the_others() {
+        let recording = Recording::with_images(&["x"]);
+        for name in ["a", "b"] {
+            recording.create_container(&CreateContainer::new(name, "x")).await.unwrap();
+        }
+        recording.fail_when("read logs of", 1, Fault::Refuse(ErrorKind::Unsupported));
+        let engine: Arc<dyn Engine> = recording;
+        let source = |name: &str| Source { container: name.into(), service: name.into(), replica: 1 };
+        let (sender, _receiver) = mpsc::channel(8);
+
+        let not_kept =
+            recorded(&engine, &[source("a"), source("b")], &Part::default(), &sender).await.unwrap();
+
+        assert_eq!(not_kept.iter().map(|it| it.service.as_str()).collect::<Vec<_>>(), ["a"]);
+    }
+}

@@ -348,3 +348,31 @@ fn a_spec_is_merged_with_its_variables_as_they_are_written() {
     assert!(text.contains("\"${DATA:-./data}") && !text.contains("/${DATA"), "{text}");
     assert_eq!(warnings, []);
 }
+
+#[test]
+fn a_folder_where_a_secret_or_config_needs_a_file_is_called_a_folder() {
+    let yaml = "
+services: { a: { image: x, secrets: [s], configs: [c] } }
+secrets: { s: { file: ./dir } }
+configs: { c: { file: ./dir } }
+";
+    let said = files(&[("compose.yaml", yaml), ("dir/file", "")], |_| {}).unwrap_err().to_string();
+    assert!(said.contains("`dir`, for secret `s`, is a folder"), "{said}");
+    assert!(said.contains("`dir`, for config `c`, is a folder"), "{said}");
+}
+
+#[test]
+fn refused_keys_without_a_value_are_no_reason_to_refuse() {
+    for empty in ["", "[]", "{}", "''", "['']"] {
+        for key in ["external_links", "credential_spec", "provider", "models"] {
+            // Of another type than the key has.
+            if key == "external_links" && matches!(empty, "{}" | "''") {
+                continue;
+            }
+            let yaml = format!("services: {{ a: {{ image: x, {key}: {empty} }} }}\nmodels: {{}}\n");
+            files(&[("compose.yaml", &yaml)], |_| {}).unwrap_or_else(|it| panic!("{key}: {empty}: {it}"));
+        }
+    }
+    let yaml = "services: { a: { image: x, external_links: [other] } }";
+    assert!(files(&[("compose.yaml", yaml)], |_| {}).is_err());
+}

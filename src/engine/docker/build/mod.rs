@@ -26,8 +26,8 @@ use super::images::drain;
 use super::wire::{body_bytes, escape, streamed};
 use super::{Docker, nonsense};
 use crate::engine::{
-    BuildContext, BuildImage, BuildProgress, ByteStream, Dockerfile, EngineError, EngineKind, ErrorKind,
-    NamedContext, ObjectKind, OnBuild, PullImage, Result, Ulimit, dockerfile, identity,
+    ApiVersion, BuildContext, BuildImage, BuildProgress, ByteStream, Dockerfile, EngineError, EngineKind,
+    ErrorKind, NamedContext, ObjectKind, OnBuild, PullImage, Result, Ulimit, dockerfile, identity,
 };
 
 /// The repository of images that contain additional build contexts. A spec cannot name it.
@@ -134,6 +134,10 @@ impl Docker {
         call: &Call,
         progress: OnBuild<'_>,
     ) -> Result<String> {
+        if !build.ulimits.is_empty() && self.version < BUILDKIT_ULIMITS {
+            let text = "warning: `ulimits` of the build are not applied: BuildKit of this engine ignores them (DOCKER_BUILDKIT=0 applies them)";
+            progress(BuildProgress::Line(text.to_owned()));
+        }
         let provided = Provided {
             credentials: all_credentials(self.config.as_deref()).await,
             secrets: provided::secrets(&build.secrets, &build.writable)
@@ -325,6 +329,9 @@ fn tidied(mut error: EngineError) -> EngineError {
     error
 }
 
+/// The API version of Docker Engine 23, whose BuildKit is the first that applies `ulimits`.
+const BUILDKIT_ULIMITS: ApiVersion = ApiVersion { major: 1, minor: 42 };
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -341,7 +348,7 @@ mod tests {
         };
         assert_eq!(
             query(&build, "Dockerfile"),
-            "dockerfile=Dockerfile&t=a:1&t=b:2&ulimits=%5B%7B%22Hard%22:20,%22Name%22:%22nofile%22,%22Soft%22:10%7D%5D&buildargs=%7B%22A%22:%22x%20y%22%7D&target=run&nocache=1"
+            "dockerfile=Dockerfile&t=a:1&t=b:2&ulimits=%5B%7B%22Hard%22:20%2C%22Name%22:%22nofile%22%2C%22Soft%22:10%7D%5D&buildargs=%7B%22A%22:%22x%20y%22%7D&target=run&nocache=1"
         );
     }
 
