@@ -386,6 +386,13 @@ fn an_unused_sandbox_ends_and_the_event_log_says_so() {
 }
 
 #[test]
+fn a_command_in_a_sandbox_is_use_however_short_its_idle_time() {
+    let world = World::with_spec(&format!("lifetime: {{ idle: 4s }}\n{IDLE}"));
+    world.up();
+    world.sandbox(["exec", "app", "sleep", "8"]).success();
+}
+
+#[test]
 fn gc_all_leaves_nothing_of_ours() {
     let world = World::with_spec(IDLE);
     world.up();

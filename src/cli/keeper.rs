@@ -10,8 +10,9 @@ use crate::agent::client::{self, Keeper, Options};
 use crate::engine::Engine;
 use crate::spec::SandboxName;
 
-/// How often a long-running verb reports to the keeper that the sandbox is in use.
-const AGAIN: Duration = Duration::from_mins(1);
+/// How often a long-running verb reports to the keeper that the sandbox is in use. More often than the shortest useful
+/// `lifetime.idle`.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long read-only verbs wait for the keeper.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,7 +39,7 @@ pub async fn running(engine: &Arc<dyn Engine>) -> Result<Option<Keeper>, Failure
 pub struct UsageGuard(JoinHandle<()>);
 
 impl UsageGuard {
-    /// Reports now and then every minute. Does nothing without a keeper, because then no sandbox expires by disuse.
+    /// Reports now and then again and again. Does nothing without a keeper, because then no sandbox expires by disuse.
     pub fn of(engine: &Arc<dyn Engine>, name: &str) -> Self {
         let (engine, name) = (Arc::clone(engine), name.parse::<SandboxName>());
         Self(tokio::spawn(async move {

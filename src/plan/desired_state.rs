@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::Observed;
 use super::subnet::SubnetPool;
+use super::unfinished::Unfinished;
 use super::volume_source::VolumeSource;
 use crate::engine::EngineKind;
 use crate::engine::identity as label;
@@ -51,6 +52,8 @@ pub struct DesiredState<'a> {
     pub recreate: BTreeSet<ServiceName>,
     /// What becomes of the anonymous volumes of a container that is recreated.
     pub anonymous_volumes: AnonymousVolumes,
+    /// What an earlier plan did not finish, so that it is made again.
+    pub unfinished: Unfinished,
 }
 
 /// What becomes of the anonymous volumes of a container that is recreated.

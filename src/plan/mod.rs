@@ -22,6 +22,7 @@ mod secret_files;
 mod subnet;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 mod volume;
 mod volume_source;
 
@@ -42,6 +43,7 @@ pub use images::{image_references, plan_images, reference as image_reference};
 pub use observed::{ExistingContainer, ExistingGateway, ExistingNetwork, Observed};
 pub use op::{FileSource, GrantedFile, Handover, Op, Until};
 pub use subnet::{InvalidRange, Subnet, SubnetPool};
+pub use unfinished::{Progress, Unfinished};
 pub use volume::{Volumes, volumes_of};
 pub use volume_source::VolumeSource;
 

@@ -32,6 +32,8 @@ pub struct Observed {
     pub host_addresses: Vec<Ipv4Net>,
     /// Host ports that the spec asks for and that are in use.
     pub busy_ports: BTreeSet<Port>,
+    /// Whether `busy_ports` is complete: those of another machine cannot be looked at.
+    pub busy_ports_known: bool,
     /// The ports that are published now.
     pub ports: Vec<PortBinding>,
     /// The sandbox's gateway, if it exists.

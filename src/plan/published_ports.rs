@@ -41,7 +41,8 @@ pub fn recall(observed: &mut Vec<PortBinding>, before: &[PortBinding]) {
 }
 
 /// All published ports of a spec, in the order of services and of their `ports`. An existing entry keeps its edge port
-/// and host port; of the others, those that ask for one fixed host port get theirs before the ranges.
+/// and host port, unless it asks for one fixed host port that was taken and is free now; of the others, those that ask
+/// for one fixed host port get theirs before the ranges.
 pub fn published(spec: &Spec, observed: &Observed) -> Vec<PublishedService> {
     let mut all: Vec<PublishedService> = spec.services.values().flat_map(ports).collect();
     let kept = keep(&mut all, &observed.ports);
@@ -52,7 +53,9 @@ pub fn published(spec: &Spec, observed: &Observed) -> Vec<PublishedService> {
     }
     let mut given = Given { busy: &observed.busy_ports, taken: BTreeSet::new() };
     for (port, kept) in all.iter_mut().zip(&kept) {
-        let number = port.single().filter(|wanted| kept.is_none_or(|kept| kept == *wanted));
+        let number = port
+            .single()
+            .filter(|wanted| observed.busy_ports_known || kept.is_none_or(|kept| kept == *wanted));
         port.asked = given.first(port, number);
     }
     for (port, kept) in all.iter_mut().zip(&kept) {

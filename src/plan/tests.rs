@@ -59,6 +59,7 @@ fn wish(spec: &Spec) -> DesiredState<'_> {
         remove_orphans: true,
         recreate: BTreeSet::new(),
         anonymous_volumes: AnonymousVolumes::Kept,
+        unfinished: Unfinished::default(),
     }
 }
 
@@ -599,3 +600,36 @@ fn a_container_that_mounts_a_new_volume_twice_does_not_wait_for_itself() {
 }
 
 mod compose_keys;
+
+#[test]
+fn what_an_earlier_plan_did_not_finish_is_made_again() {
+    let spec = spec(SHOP);
+    let observed = with_images(&["postgres:16", "web:1"]);
+    let first = plan(&wish(&spec), &observed).unwrap();
+    let there = after(&first, &observed);
+    assert!(plan(&standing(&spec), &there).unwrap().is_empty());
+
+    let mut progress = Progress::of(&first, &Unfinished::default());
+    let unfinished = progress.unfinished();
+    assert_eq!(unfinished.volumes, BTreeSet::from(["data".to_owned()]));
+    assert!(unfinished.services.contains("db") && !unfinished.services.contains("web"));
+    let again = plan(&DesiredState { unfinished, ..standing(&spec) }, &there).unwrap();
+    let ids: Vec<String> = again.steps().iter().map(|step| step.id.to_string()).collect();
+    for id in ["remove sbx-shop.db", "remove volume data", "volume data", "create sbx-shop.db", "seed db.0"] {
+        assert!(ids.iter().any(|it| it == id), "{id}: {ids:?}");
+    }
+    assert!(!ids.iter().any(|id| id.contains("sbx-shop.web") && !id.starts_with("await")), "{ids:?}");
+
+    assert!(!progress.done(&StepId::new("start", "sbx-shop.db")));
+    assert!(progress.done(&StepId::new("seed", "db.0")));
+    assert_eq!(progress.unfinished(), Unfinished::default());
+}
+
+#[test]
+fn what_a_plan_does_not_make_again_stays_unfinished() {
+    let before = Unfinished {
+        services: BTreeSet::from(["gone".parse().unwrap()]),
+        volumes: BTreeSet::from(["old".to_owned()]),
+    };
+    assert_eq!(Progress::of(&Plan::default(), &before).unfinished(), before);
+}

@@ -13,7 +13,7 @@ use crate::agent::image;
 use crate::data::fsync_profile;
 use crate::engine::identity::{SandboxId, Scope};
 use crate::engine::{Engine, EngineInfo, EngineKind};
-use crate::plan::{Age, AnonymousVolumes, DesiredState, Seeding, SubnetPool};
+use crate::plan::{Age, AnonymousVolumes, DesiredState, Seeding, SubnetPool, Unfinished};
 use crate::spec::{SandboxName, Spec};
 use crate::storage::Storage;
 
@@ -134,6 +134,7 @@ impl PlanEnvironment<'_> {
             remove_orphans: false,
             recreate: BTreeSet::new(),
             anonymous_volumes: AnonymousVolumes::Kept,
+            unfinished: Unfinished::default(),
         }
     }
 

@@ -1,9 +1,11 @@
 //! The current spec of a sandbox, as the keeper records it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::plan::PortBinding;
-use crate::spec::Spec;
+use crate::plan::{PortBinding, Unfinished};
+use crate::spec::{ServiceName, Spec};
 
 /// The desired state of a sandbox: each `up` and each change under `--watch` replaces it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,4 +16,10 @@ pub struct Declared {
     /// being replaced there is none to read.
     #[serde(default)]
     pub ports: Vec<PortBinding>,
+    /// Digests of the files that services get: configs, and secrets that are not generated.
+    #[serde(default)]
+    pub files: BTreeMap<ServiceName, String>,
+    /// What the last change has not completed yet.
+    #[serde(default)]
+    pub unfinished: Unfinished,
 }

@@ -69,6 +69,14 @@ impl Lifetime {
         [written, unused].into_iter().flatten().min_by_key(|end| end.at)
     }
 
+    /// This lifetime, with an end that is not before a time that was promised earlier.
+    #[must_use]
+    pub fn no_earlier_than(mut self, promised: Timestamp) -> Self {
+        self.until = self.until.map(|until| until.max(promised));
+        self.not_before = Some(self.not_before.map_or(promised, |before| before.max(promised)));
+        self
+    }
+
     /// Moves the deadline. Has no effect if only the end of the session ends the sandbox.
     pub fn extend(&mut self, used: Timestamp, now: Timestamp, attachment: Attachment, how: Extension) {
         match how {
@@ -107,6 +115,20 @@ mod tests {
 
     fn hours(hours: u64) -> Duration {
         Duration::from_hours(hours)
+    }
+
+    #[test]
+    fn a_promised_end_stands_and_a_later_one_counts() {
+        let written = Lifetime { until: Some(at(8)), ..Lifetime::default() };
+        let extended = |lifetime: Lifetime, promised| {
+            end(&lifetime.no_earlier_than(at(promised)), Attachment::Detached).map(|(at, _)| at)
+        };
+        assert_eq!(extended(Lifetime::default(), 20), Some(20));
+        assert_eq!(extended(Lifetime::default(), 3), Some(4));
+        assert_eq!(extended(written.clone(), 20), Some(20));
+        assert_eq!(extended(written, 3), Some(8));
+        let both = Lifetime { until: Some(at(8)), idle: Some(hours(1)), not_before: None };
+        assert_eq!(extended(both, 20), Some(20));
     }
 
     #[test]

@@ -157,10 +157,34 @@ impl Planner<'_> {
         let volumes =
             volume::all(self.wish.spec, self.wish.name.as_str(), |image| images.get(image).cloned());
         for volume in volumes {
-            if !self.observed.volumes.contains(&volume.name) {
+            let there = self.observed.volumes.contains(&volume.name);
+            let incomplete = there && self.wish.unfinished.volumes.contains(&volume.key);
+            if incomplete {
+                let before =
+                    self.observed.containers.keys().map(|name| StepId::new("remove", name)).collect();
+                self.remove_volume(&volume, None, "its seeds did not finish", before);
+            }
+            if !there || incomplete {
                 self.volume(&volume);
             }
         }
+    }
+
+    /// Removes a volume with its data, once these steps are done.
+    fn remove_volume(
+        &mut self,
+        volume: &ServiceVolume,
+        service: Option<&ServiceName>,
+        cause: &str,
+        after: Vec<StepId>,
+    ) {
+        let Some(path) = volume::stored(self.wish, &volume.key) else { return };
+        let op = Op::RemoveVolume { volume: volume.name.clone(), path };
+        self.add_for(service, unmade(volume), op, cause, after);
+    }
+
+    fn has_step(&self, id: &StepId) -> bool {
+        self.plan.steps().iter().any(|step| step.id == *id)
     }
 
     fn volume(&mut self, volume: &ServiceVolume) {

@@ -36,7 +36,10 @@ impl Planner<'_> {
         let owner = format!("services.{}", service.name);
         let displaced = self.displaced(service);
         let recreate = self.wish.recreate.contains(&service.name);
-        let renewed = recreate || displaced.is_some_and(|_| !self.is_over(service, &name, &hash));
+        let unfinished = self.is_unfinished(service).then_some("was not finished");
+        let renewed = recreate
+            || unfinished.is_some()
+            || displaced.is_some_and(|_| !self.is_over(service, &name, &hash));
         match self.observed.containers.get(&name) {
             Some(existing) if existing.config_hash == hash && !renewed => {
                 if existing.running && self.follows_a_restart(service) {
@@ -56,7 +59,7 @@ impl Planner<'_> {
                 }
             }
             Some(existing) => {
-                let cause = format!("{owner} {}", displaced.unwrap_or("has changed"));
+                let cause = format!("{owner} {}", unfinished.or(displaced).unwrap_or("has changed"));
                 let running = existing.running;
                 self.remove(&service.name, &name, running, &cause);
                 if self.wish.anonymous_volumes == AnonymousVolumes::Renewed {
@@ -81,15 +84,23 @@ impl Planner<'_> {
             return;
         }
         for volume in volumes.values().filter(|volume| volume.is_anonymous()) {
-            let Some(path) = volume::stored(self.wish, &volume.key) else { continue };
-            if self.observed.volumes.contains(&volume.name) {
-                let op = Op::RemoveVolume { volume: volume.name.clone(), path };
-                let removed = StepId::new("remove", name);
+            if self.observed.volumes.contains(&volume.name) && !self.has_step(&unmade(volume)) {
                 let cause = format!("services.{}: anonymous volumes are renewed", service.name);
-                self.add_for(Some(&service.name), unmade(volume), op, cause, [removed]);
+                self.remove_volume(volume, Some(&service.name), &cause, vec![StepId::new("remove", name)]);
                 self.volume(volume);
             }
         }
+    }
+
+    /// Whether an earlier plan did not complete the service's container, or a volume that it mounts.
+    fn is_unfinished(&self, service: &Service) -> bool {
+        let unfinished = &self.wish.unfinished;
+        let image = self.image(service);
+        let mounts_one = |replica| {
+            let volumes = volume::volumes_of(self.wish.name.as_str(), service, replica, image);
+            volumes.values().any(|volume| unfinished.volumes.contains(&volume.key))
+        };
+        unfinished.services.contains(&service.name) || (1..=service.replicas()).any(mounts_one)
     }
 
     /// Whether a service restarts because one that it depends on stops in this plan.
@@ -163,8 +174,7 @@ impl Planner<'_> {
 
     /// Whether this plan creates the volume.
     fn is_new(&self, volume: &str) -> bool {
-        let id = StepId::new("volume", volume);
-        self.plan.steps().iter().any(|step| step.id == id)
+        self.has_step(&StepId::new("volume", volume))
     }
 
     /// Provides a new container's files and its volumes' seeds, and starts it.

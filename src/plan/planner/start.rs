@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::network::host_firewall;
-use super::{Planner, in_order};
+use super::{Planner, in_order, unmade};
 use crate::engine::identity;
 use crate::plan::desired_state::{Age, PreStart, Seeding};
 use crate::plan::op::{Handover, Op};
+use crate::plan::volume::ServiceVolume;
 use crate::plan::{StepId, container, images, readiness, volume};
-use crate::spec::{Condition, Seed, Service, ServiceName};
+use crate::spec::{Condition, MountKind, Seed, Service, ServiceName};
 
 impl Planner<'_> {
     /// Starts a container, with the hooks around it.
@@ -141,12 +142,18 @@ impl Planner<'_> {
             .map(move |(index, seed)| (StepId::new("seed", format!("{name}.{index}")), seed))
     }
 
-    /// Whether neither a service's container nor any of its volumes exists. A missing container alone may have been in
-    /// the middle of a recreation.
+    /// Whether nothing of a service's data exists, or this plan removes it: its volumes and, where it has none, what is
+    /// in its container. With volumes, a missing container may have been in the middle of a recreation.
     fn has_nothing_of(&self, service: &Service, container: &str) -> bool {
         let volumes = volume::volumes_of(self.wish.name.as_str(), service, 1, self.image(service));
-        let kept = volumes.values().any(|volume| self.observed.volumes.contains(&volume.name));
-        !kept && !self.observed.containers.contains_key(container)
+        let is_kept = |volume: &ServiceVolume| {
+            self.observed.volumes.contains(&volume.name) && !self.has_step(&unmade(volume))
+        };
+        let elsewhere = !service.volumes_from.is_empty()
+            || service.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Bind { .. }));
+        let removed = !elsewhere && self.has_step(&StepId::new("remove", container));
+        let there = self.observed.containers.contains_key(container) && !removed;
+        !volumes.values().any(is_kept) && !there
     }
 
     fn handover(&self, service: &Service) -> Handover {

@@ -70,6 +70,9 @@ pub async fn provide(
     let counted = Counted { spec: Arc::clone(&order.spec), set, images, inputs };
     let key = counted.key(context, order).await?;
     let set = &counted.set;
+    if order.age == Age::Standing {
+        tell_other_seeds(context, order, &key).await?;
+    }
     let mut found = context.storage.inspect(&key).await?;
     let state = if found.is_some() { BakeState::Found } else { BakeState::Started };
     if found.is_none() {
@@ -101,6 +104,31 @@ pub async fn provide(
     }
     order.seeding = Seeding::Done;
     Ok(Some(key))
+}
+
+/// Reports volumes of an existing sandbox whose data came from seeds that have changed since: data is not replaced.
+async fn tell_other_seeds(
+    context: &Context,
+    order: &BuildRequest,
+    key: &SetPath,
+) -> Result<(), SessionError> {
+    let (baseline, ours) = (key.to_string(), Filter::all().label(identity::ID, order.id.as_str()));
+    let volumes = context.engine.volumes(&ours).await?;
+    let names = volumes.iter().filter_map(|volume| {
+        let from = volume.labels.get(identity::FROM).filter(|from| from.starts_with("baseline/"))?;
+        volume
+            .labels
+            .get(identity::KEY)
+            .filter(|key| *from != baseline && order.spec.volumes.contains_key(key.as_str()))
+    });
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    if !names.is_empty() {
+        let text = format!("the seeds of {} have changed since its data was made", names.join(", "));
+        let hint =
+            "`sandbox down` and `sandbox up` use the new ones; the data stays as it is until then".to_owned();
+        context.events.emit(Event::Warning { text, hint: Some(hint) });
+    }
+    Ok(())
 }
 
 /// The identities of a spec's images, for a manifest.

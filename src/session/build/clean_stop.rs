@@ -12,10 +12,10 @@ use crate::session::error::SessionError;
 use crate::session::event::{Event, Events, Phase, StepId};
 use crate::spec::{SandboxName, Service, ServiceName, Spec};
 
-/// The stop timeout of a service with data.
-const STOP: Duration = Duration::from_mins(1);
-/// The stop timeout of a service without data: the engine's own default.
-const STOP_WITHOUT_DATA: Duration = Duration::from_secs(10);
+/// The stop timeout of a service whose data becomes a baseline.
+const STOP_FOR_GOOD: Duration = Duration::from_mins(1);
+/// The stop timeout of a service that writes none: the engine's own default.
+const STOP: Duration = Duration::from_secs(10);
 
 /// Stops a sandbox's services, dependents first, so that their data is as after a clean shutdown. If a service with
 /// data had to be killed, the data is only crash-consistent. The services stay stopped, whatever their `restart` says.
@@ -27,7 +27,7 @@ pub(crate) async fn stop(
     stop_each(context, spec, name, StopUrgency::AsWritten).await
 }
 
-/// Stops services whose data becomes a baseline. A service with data gets at least [`STOP`], even if the spec's own
+/// Stops services whose data becomes a baseline. A service with data gets at least [`STOP_FOR_GOOD`], even if the spec's own
 /// timeout is shorter, and a warning names each service that had to be killed.
 pub(crate) async fn stop_for_good(
     context: &Context,
@@ -42,7 +42,7 @@ pub(crate) async fn stop_for_good(
 enum StopUrgency {
     /// After the spec's timeout.
     AsWritten,
-    /// Not before [`STOP`].
+    /// Not before [`STOP_FOR_GOOD`].
     None,
 }
 
@@ -50,9 +50,8 @@ impl StopUrgency {
     /// The stop timeout of a service.
     fn patience(self, written: Option<Duration>, has_data: bool) -> Duration {
         match (self, has_data) {
-            (Self::None, true) => written.unwrap_or_default().max(STOP),
-            (_, true) => written.unwrap_or(STOP),
-            (_, false) => written.unwrap_or(STOP_WITHOUT_DATA),
+            (Self::None, true) => written.unwrap_or_default().max(STOP_FOR_GOOD),
+            _ => written.unwrap_or(STOP),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! observing and executing, it observes and plans again. After a failure it does not clean up: the caller can destroy
 //! the sandbox by its labels.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,12 @@ use super::dockerfiles;
 use super::executor::PlanExecutor;
 use super::host_ports;
 use super::observe::{self, Images};
+use super::progress_recorder::ProgressRecorder;
 use super::scheduler::{self, Halt};
 use crate::agent::protocol::Declared;
 use crate::engine::identity::{self, SandboxId};
 use crate::engine::{Engine, ErrorKind};
-use crate::plan::{self, Age, Op, Plan, PlanError, PortBinding, PreStart};
+use crate::plan::{self, Age, Op, Plan, PlanError, PreStart, Progress};
 use crate::session::context::{Context, PlanEnvironment};
 use crate::session::data::secret_files::Values;
 use crate::session::data::secret_store;
@@ -91,7 +92,8 @@ pub async fn raise(
 ) -> Result<(), SessionError> {
     let mut lost = Conflict::default();
     let began = Instant::now();
-    let mut ports = declared_ports(context, order).await?;
+    let mut declared = declared(context, order).await?;
+    let order = &with_changed_files(order, &mut declared.files);
     for attempt in 1.. {
         let mut survey =
             observe::survey(&*context.engine, &context.info, &context.scope, &order.name, &order.spec)
@@ -106,18 +108,18 @@ pub async fn raise(
             });
         }
         let observed = &mut survey.observed.ports;
-        plan::recall(observed, &ports);
-        if *observed != ports || attempt == 1 {
-            ports.clone_from(observed);
-            let declared = Declared { spec: (*order.spec).clone(), ports: ports.clone() };
-            context.keeper.declare(&order.id, declared).await?;
-        }
+        plan::recall(observed, &declared.ports);
+        let mut changed = *observed != declared.ports || attempt == 1;
+        declared.ports.clone_from(observed);
         lost.add_to(&mut survey.observed);
         host_ports::check(&order.spec, order.ports, &survey.observed)?;
         if let Ok(limiter) = &context.limiter {
             survey.observed.limits = limiter.standing(&order.id).await?;
         }
-        let desired = context.environment(&order.id).desired(order);
+        let mut desired = context.environment(&order.id).desired(order);
+        if order.age == Age::Standing {
+            desired.unfinished = declared.unfinished.clone();
+        }
         let plan = match plan::plan(&desired, &survey.observed) {
             Err(PlanError::NoSubnet { .. }) if began.elapsed() < CROWDED => {
                 // Subnets that other clients took may be free again.
@@ -127,15 +129,25 @@ pub async fn raise(
             }
             plan => plan?,
         };
+        let progress = Progress::of(&plan, &declared.unfinished);
+        changed |= progress.unfinished() != declared.unfinished;
+        declared.unfinished = progress.unfinished();
+        if changed {
+            context.keeper.declare(&order.id, declared.clone()).await?;
+        }
+        let recorder = Arc::new(ProgressRecorder::new(context, &order.id, declared.clone(), progress));
         let prober = GatewayProber::new(Arc::clone(&context.engine), identity::gateway(order.name.as_str()));
-        let workshop = workshop(context, &order.spec, &order.values, prober, order.patience);
+        let mut workshop = workshop(context, &order.spec, &order.values, prober, order.patience);
+        workshop.recorder = Some(Arc::clone(&recorder));
         let prober = Arc::clone(&workshop.prober);
         let gateway = identity::gateway(order.name.as_str());
         let starts_gateway = plan
             .steps()
             .iter()
             .any(|step| matches!(&step.op, Op::Start { container } if *container == gateway));
-        match run(workshop, plan, token).await {
+        let outcome = run(workshop, plan, token).await;
+        declared.unfinished = recorder.unfinished().await;
+        match outcome {
             Ok(()) if starts_gateway => {
                 prober.gateway_serves().await;
                 break;
@@ -154,12 +166,27 @@ pub async fn raise(
     Ok(())
 }
 
-/// The published ports before the last change. While the gateway is replaced, no container has them.
-async fn declared_ports(context: &Context, order: &BuildRequest) -> Result<Vec<PortBinding>, SessionError> {
-    match order.age {
-        Age::New => Ok(Vec::new()),
-        Age::Standing => Ok(context.keeper.declared(&order.id).await?.map(|it| it.ports).unwrap_or_default()),
-    }
+/// What is recorded of the sandbox, with the spec of this build request. The published ports are those before the last
+/// change: while the gateway is replaced, no container has them.
+async fn declared(context: &Context, order: &BuildRequest) -> Result<Declared, SessionError> {
+    let before = match order.age {
+        Age::New => None,
+        Age::Standing => context.keeper.declared(&order.id).await?,
+    };
+    let (ports, files, unfinished) = before.map(|it| (it.ports, it.files, it.unfinished)).unwrap_or_default();
+    Ok(Declared { spec: (*order.spec).clone(), ports, files, unfinished })
+}
+
+/// A build request that recreates the services whose configs or secrets have other content than recorded in `files`,
+/// which gets the new digests. An engine does not change files in a container that it has created.
+fn with_changed_files(order: &BuildRequest, files: &mut BTreeMap<ServiceName, String>) -> BuildRequest {
+    let mut order = order.clone();
+    let now = order.values.digests(&order.spec);
+    let changed = now.iter().filter(|(service, digest)| files.get(*service).is_some_and(|it| it != *digest));
+    order.recreate.extend(changed.map(|(service, _)| service.clone()));
+    files.retain(|service, _| order.spec.services.contains_key(service));
+    files.extend(now);
+    order
 }
 
 fn named(order: &BuildRequest, op: &Op, error: SessionError) -> SessionError {
@@ -185,6 +212,7 @@ fn workshop(
         prober: Arc::new(prober),
         patience,
         pending: Pending::default(),
+        recorder: None,
     }
 }
 

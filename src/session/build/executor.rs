@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::clone_progress;
 use super::hooks;
 use super::host_firewall;
+use super::progress_recorder::ProgressRecorder;
 use super::seccomp_profile;
 use super::seeding;
 use crate::agent::client::in_full;
@@ -47,6 +48,8 @@ pub struct PlanExecutor {
     pub patience: Duration,
     /// The services that are being waited for.
     pub pending: Pending,
+    /// Records what is complete.
+    pub recorder: Option<Arc<ProgressRecorder>>,
 }
 
 impl PlanExecutor {
@@ -81,7 +84,10 @@ impl PlanExecutor {
             what: what.clone(),
             service: service.clone(),
         });
-        let outcome = self.operate(&step, &token).await;
+        let mut outcome = self.operate(&step, &token).await;
+        if let (Ok(()), Some(recorder)) = (&outcome, &self.recorder) {
+            outcome = recorder.done(&step.id).await.map_err(SessionError::from);
+        }
         let elapsed = began.elapsed();
         match &outcome {
             Ok(()) => self.context.events.emit(Event::StepDone { id, phase, what, service, elapsed }),

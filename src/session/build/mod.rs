@@ -15,6 +15,7 @@ pub(crate) mod initdb;
 pub mod limits;
 pub mod observe;
 pub(crate) mod port_check;
+mod progress_recorder;
 pub mod push;
 pub mod scheduler;
 pub(crate) mod seccomp_profile;

@@ -67,6 +67,7 @@ pub async fn survey(
     if local {
         observed.taken.extend(host_routes());
         observed.host_addresses = host_addresses();
+        observed.busy_ports_known = true;
         observed.busy_ports = host_ports::taken(spec, &own_ports(&containers));
     }
     let relabelled = relabelled(spec, &volumes);

@@ -32,7 +32,28 @@ pub async fn from_set(
         order.sources.insert(volume.to_string(), VolumeSource::Clone(from.volume(volume)));
     }
     order.seeding = Seeding::Done;
+    tell_other_volumes(context, order);
     Ok(context.storage.touch(from).await?)
+}
+
+/// Reports volumes that only the stored set or only the spec has: a renamed volume would be taken for one with its data.
+fn tell_other_volumes(context: &Context, order: &BuildRequest) {
+    let listed = |names: Vec<&str>| names.iter().map(|it| format!("`{it}`")).collect::<Vec<_>>().join(", ");
+    let is_named = |name: &&str| !name.starts_with('.');
+    let stored = order.sources.keys().map(String::as_str).filter(is_named);
+    let unused: Vec<&str> = stored.filter(|name| !order.spec.volumes.contains_key(*name)).collect();
+    if unused.is_empty() {
+        return;
+    }
+    let written = order.spec.volumes.keys().map(|name| name.as_str());
+    let empty: Vec<&str> = written.filter(|name| !order.sources.contains_key(*name)).collect();
+    let rest = match empty.as_slice() {
+        [] => String::new(),
+        _ => format!("; {} of the spec start empty", listed(empty)),
+    };
+    let text = format!("the data of {} is not used: the spec has no such volume{rest}", listed(unused));
+    let hint = "a renamed volume gets its data with `seed: [{ snapshot: NAME, volume: OLD }]`".to_owned();
+    context.events.emit(Event::Warning { text, hint: Some(hint) });
 }
 
 /// Reports which of the images that the data was made with have to be pulled.

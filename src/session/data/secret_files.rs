@@ -173,6 +173,33 @@ impl Values {
         secrets.chain(configs).collect()
     }
 
+    /// A digest for each service of the files that it gets: configs, and secrets that are not generated. None for a
+    /// service of which a value is unknown here.
+    pub fn digests(&self, spec: &Spec) -> BTreeMap<ServiceName, String> {
+        let of_service = |service: &Service| {
+            let mut hasher = Sha256::new();
+            for grant in &service.secrets {
+                let secret = spec.secrets.get(grant.source.as_str())?;
+                if matches!(secret.source, SecretSource::Generate(_) | SecretSource::External) {
+                    continue;
+                }
+                let value = self.secrets.get(grant.source.as_str())?;
+                hasher.update(format!("secret {} {}\n", grant.source, digest(value.expose_secret())));
+            }
+            for grant in &service.configs {
+                if matches!(spec.configs.get(grant.source.as_str())?.source, ConfigSource::External) {
+                    continue;
+                }
+                let value = self.configs.get(grant.source.as_str())?;
+                hasher.update(format!("config {} {}\n", grant.source, digest(value)));
+            }
+            Some(hex::encode(hasher.finalize()))
+        };
+        let has_files = |service: &&Service| !service.secrets.is_empty() || !service.configs.is_empty();
+        let services = spec.services.values().filter(has_files);
+        services.filter_map(|service| Some((service.name.clone(), of_service(service)?))).collect()
+    }
+
     /// The generated secrets, which are stored with the data that is made with them.
     pub fn generated(&self, spec: &Spec) -> Generated {
         spec.secrets

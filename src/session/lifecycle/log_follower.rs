@@ -96,13 +96,15 @@ impl Follower {
         let (ending, stopped) = (self.ending.clone(), self.stopped.clone());
         let ended = ending.clone();
         self.tasks.spawn(async move {
-            let service = source.service.clone();
+            let (service, container) = (source.service.clone(), source.container.clone());
+            let looked_at = Arc::clone(&engine);
             let copied = async {
                 tokio::join!(logs::follow(engine, source, part, ending, sender), emit(lines, &events)).0
             };
             // The log of a container that is being removed cannot be read.
             if let Some(Err(error)) = stopped.run_until_cancelled(copied).await
                 && !ended.is_cancelled()
+                && !matches!(looked_at.container(&container).await, Ok(None))
             {
                 let text = format!("cannot read the log of `{service}`: {error}");
                 events.emit(Event::Warning { text, hint: error.hint() });

@@ -11,7 +11,7 @@ use super::run::Session;
 use super::user_limits;
 use crate::agent::client::{Keeper, KeeperError, Options};
 use crate::agent::image;
-use crate::agent::protocol::{Extension, LeaseRequest, LeaseStatus, Lifetime, Reason};
+use crate::agent::protocol::{Extension, LeaseRequest, LeaseStatus, Lifetime, Reason, Standing};
 use crate::engine::Engine;
 use crate::engine::identity::{self, SandboxId, Scope};
 use crate::plan::{Age, AnonymousVolumes, Plan, Seeding};
@@ -123,8 +123,17 @@ pub(crate) async fn open_at(
         None => None,
     };
     let existed = there.is_some();
-    let (there, id) = there.unzip();
-    let mut order = order(loaded, opening, name, id.unwrap_or_else(SandboxId::random))?;
+    let (there, ends) = there.map(|(there, standing)| (there, standing.ends)).unzip();
+    let id = there.as_ref().and_then(|there| there.id.parse().ok()).unwrap_or_else(SandboxId::random);
+    let mut order = order(loaded, opening, name, id)?;
+    let promised = match ends.flatten().filter(|_| opening.ttl.is_none()) {
+        Some(end) => context
+            .keeper
+            .declared(&order.id)
+            .await?
+            .and_then(|before| (before.spec.lifetime == order.spec.lifetime).then_some(end)),
+        None => None,
+    };
     if let Some(there) = there.as_ref().filter(|_| !opening.services.is_empty()) {
         orphans::keep(&context, &mut order, there).await?;
     }
@@ -139,7 +148,8 @@ pub(crate) async fn open_at(
     if let (true, Some(until)) = (existed, opening.ttl.and_then(from_now)) {
         session.context.keeper.extend(&session.order.name, Extension::To(until)).await?;
     }
-    Ok(Session { on_failure: opening.on_failure, artifacts: opening.artifacts.clone(), ..session })
+    let (on_failure, artifacts) = (opening.on_failure, opening.artifacts.clone());
+    Ok(Session { on_failure, artifacts, promised, ..session })
 }
 
 /// The build request of a running sandbox whose spec has changed.
@@ -212,6 +222,7 @@ pub async fn begin(context: Context, order: BuildRequest, existed: bool) -> Resu
         lease,
         deadline,
         existed,
+        promised: None,
         on_failure: OnFailure::default(),
         artifacts: None,
     })
@@ -266,13 +277,15 @@ async fn standing(
     context: &Context,
     name: &SandboxName,
     observed: ObservedSandbox,
-) -> Result<Option<(ObservedSandbox, SandboxId)>, SessionError> {
+) -> Result<Option<(ObservedSandbox, Standing)>, SessionError> {
     let standing = context.keeper.sandboxes().await?.into_iter().find(|standing| standing.name == *name);
-    match standing.map(|standing| (standing.hold, standing.sandbox)) {
+    match standing.map(|standing| (standing.hold, standing)) {
         Some((LeaseStatus::Held | LeaseStatus::Suspended, _)) => {
             Err(SessionError::Held { name: name.clone() })
         }
-        Some((LeaseStatus::Detached, id)) if observed.id == id.as_str() => Ok(Some((observed, id))),
+        Some((LeaseStatus::Detached, standing)) if observed.id == standing.sandbox.as_str() => {
+            Ok(Some((observed, standing)))
+        }
         _ => match context.keeper.destroy(name, Reason::Replaced).await {
             Ok(destroyed) if destroyed.left.is_empty() => Ok(None),
             Ok(destroyed) => Err(SessionError::LeftBehind {

@@ -25,8 +25,9 @@ use super::lifecycle::open;
 use super::lifecycle::run::{RunningSandbox, SideTask};
 use super::request::UpOptions;
 use crate::plan::PreStart;
+use crate::session::data::secret_files::{Generated, Values};
 use crate::session::request::BuildRequest;
-use crate::spec::{self, Loaded, Problems, ServiceName, Spec};
+use crate::spec::{self, ConfigSource, Loaded, Problems, SecretSource, ServiceName, Spec};
 use files::Files;
 use rules::{Rules, Work};
 
@@ -135,7 +136,23 @@ impl Watch {
     }
 
     fn spec_files(&self, written: &Written) -> impl Iterator<Item = PathBuf> {
-        written.read.iter().chain(&self.watching.beside).cloned().collect::<Vec<_>>().into_iter()
+        let secrets = written.spec.secrets.values().filter_map(|secret| match &secret.source {
+            SecretSource::File(file) => Some(file),
+            _ => None,
+        });
+        let configs = written.spec.configs.values().filter_map(|config| match &config.source {
+            ConfigSource::File(file) => Some(file),
+            _ => None,
+        });
+        let values = secrets.chain(configs);
+        written
+            .read
+            .iter()
+            .chain(&self.watching.beside)
+            .chain(values)
+            .cloned()
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 
     fn tell_what_is_watched(&self, rules: &Rules) {
@@ -158,7 +175,7 @@ impl Watch {
         };
         let was = std::mem::replace(&mut written.state, State::Whole);
         written.read = loaded.read.clone();
-        if loaded.spec == written.spec {
+        if loaded.spec == written.spec && !self.has_other_files(&loaded) {
             if was == State::Broken {
                 self.tell(Event::Notice { text: "the spec is as it was".to_owned() });
             }
@@ -181,6 +198,14 @@ impl Watch {
             }
             Err(error) => self.tell_failure("the changed spec is not applied", &error),
         }
+    }
+
+    /// Whether configs or secrets have other content than the sandbox got. One that cannot be read is reported by the
+    /// change.
+    fn has_other_files(&self, loaded: &Loaded) -> bool {
+        let order = &self.raised.order;
+        Values::resolve(loaded, &Generated::new())
+            .map_or(true, |now| now.digests(&loaded.spec) != order.values.digests(&order.spec))
     }
 
     /// A service may have written the spec, so privileges beyond those at the session's start need the user's consent.

@@ -126,6 +126,8 @@ pub struct Session {
     pub deadline: Option<Timestamp>,
     /// Whether the sandbox existed before: then this process only visits it, and does not destroy it at the end.
     pub existed: bool,
+    /// The end that an existing sandbox has, if this session does not change when it ends.
+    pub promised: Option<Timestamp>,
     /// What to do with a sandbox that cannot be built.
     pub on_failure: OnFailure,
     /// Where artifacts and logs are copied to, if not to a folder beside the spec.
@@ -168,6 +170,12 @@ impl Session {
         signals: BoxStream<'static, LoopEvent>,
         purpose: Purpose,
     ) -> Result<Outcome, SessionError> {
+        let purpose = match (purpose, self.promised) {
+            (Purpose::Detached { lifetime }, Some(promised)) => {
+                Purpose::Detached { lifetime: lifetime.no_earlier_than(promised) }
+            }
+            (purpose, _) => purpose,
+        };
         let (sender, happenings) = mpsc::unbounded_channel();
         let (exits, hears) = mpsc::unbounded_channel();
         let running = Running {
