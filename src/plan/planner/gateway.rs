@@ -10,7 +10,7 @@ use crate::plan::fingerprint::fingerprint;
 use crate::plan::gateway_config::GatewayConfig;
 use crate::plan::network::Standing;
 use crate::plan::op::Op;
-use crate::plan::port_binding::PublishedService;
+use crate::plan::port_binding::{PortBinding, PublishedService};
 use crate::plan::{StepId, Subnet, gateway, network};
 
 impl Planner<'_> {
@@ -31,7 +31,7 @@ impl Planner<'_> {
             );
         }
         // A network that is recreated or missing must be connected again, and only before the gateway starts.
-        let moves = self.laid.values().any(|laid| laid.standing != Standing::Kept);
+        let moves = self.laid.values().any(|laid| laid.standing != Standing::Kept) || self.has_a_free_port();
         let cause = match &self.observed.gateway {
             Some(existing) if existing.config_hash == hash && !moves => return,
             Some(existing) => {
@@ -50,6 +50,17 @@ impl Planner<'_> {
         };
         let needs = [StepId::new("network", "edge"), StepId::new("remove", &name)];
         self.add(StepId::new("claim", &name), Op::Claim(Box::new(create)), cause, needs);
+    }
+
+    /// Whether a fixed host port that was taken is free now.
+    fn has_a_free_port(&self) -> bool {
+        self.published.iter().any(|port| {
+            let elsewhere = |binding: &PortBinding| {
+                binding.port.edge_port == port.edge_port
+                    && binding.host_port.is_some_and(|now| port.single().is_some_and(|wanted| wanted != now))
+            };
+            port.asked == port.single() && self.observed.ports.iter().any(elsewhere)
+        })
     }
 
     pub(super) fn claims(&self) -> bool {
