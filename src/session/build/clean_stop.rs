@@ -224,12 +224,12 @@ mod tests {
     #[test]
     fn data_that_is_kept_for_all_gets_its_time_however_short_the_spec_s_is() {
         let second = Some(Duration::from_secs(1));
-        assert_eq!(StopUrgency::None.patience(second, true), STOP);
-        assert_eq!(StopUrgency::None.patience(Some(2 * STOP), true), 2 * STOP);
+        assert_eq!(StopUrgency::None.patience(second, true), STOP_FOR_GOOD);
+        assert_eq!(StopUrgency::None.patience(Some(2 * STOP_FOR_GOOD), true), 2 * STOP_FOR_GOOD);
         assert_eq!(StopUrgency::None.patience(second, false), Duration::from_secs(1));
         assert_eq!(StopUrgency::AsWritten.patience(second, true), Duration::from_secs(1));
         assert_eq!(StopUrgency::AsWritten.patience(None, true), STOP);
-        assert_eq!(StopUrgency::AsWritten.patience(None, false), STOP_WITHOUT_DATA);
+        assert_eq!(StopUrgency::AsWritten.patience(None, false), STOP);
     }
 
     #[test]
