@@ -86,7 +86,7 @@ impl WritableFolders {
         let (mut reached, mut links) = (PathBuf::from("/"), 0);
         while let Some(part) = left.pop_front() {
             match Path::new(&part).components().next() {
-                None | Some(Component::CurDir | Component::Prefix(_)) => continue,
+                None | Some(Component::CurDir | Component::Prefix(_)) => {}
                 Some(Component::RootDir) => reached = PathBuf::from("/"),
                 Some(Component::ParentDir) => {
                     reached.pop();
