@@ -1,8 +1,6 @@
 //! `up` on a sandbox that exists: what an earlier `up` did not finish is made again, changed files are applied, and what
 //! was promised stands.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod support;
 
 use std::net::TcpListener;

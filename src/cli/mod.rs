@@ -239,7 +239,7 @@ impl Verb {
             Self::Push(args) => push::run(args, context).await,
             Self::Images(args) => images::run(args, context).await,
             Self::Bake(args) => bake::run(*args, context).await,
-            Self::Repro(args) => repro::run(*args, context).await,
+            Self::Repro(args) => Box::pin(repro::run(*args, context)).await,
             Self::Reset(args) => reset::run(args, context).await,
             Self::Diff(args) => diff::run(args, context).await,
             Self::Fork(args) => fork::run(args, context).await,

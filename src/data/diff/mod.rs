@@ -244,7 +244,7 @@ mod tests {
     fn shown(diff: &VolumeDiff) -> Vec<String> {
         let line = |change: &Change| {
             let sizes = [change.bytes_before, change.bytes, change.changed_bytes];
-            let sizes = sizes.map(|size| size.map(|size| size.to_string()).unwrap_or_else(|| "-".to_owned()));
+            let sizes = sizes.map(|size| size.map_or_else(|| "-".to_owned(), |size| size.to_string()));
             format!("{:?} {} {}", change.what, change.path, sizes.join(" "))
         };
         diff.changes.iter().map(line).collect()

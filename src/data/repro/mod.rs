@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn of_long_output_the_end_counts() {
-        let lines = |word: &str| (0..2000).map(|line| format!("{word} {line}\n")).collect::<String>();
+        let lines = |word: &str| format!("{word} of a line\n").repeat(2000);
         let (long, longer) = (lines("row"), format!("before\n{}", lines("row")));
         let kept = OutputEnd::of(&long);
         assert!(

@@ -45,7 +45,7 @@ fn tell_other_volumes(context: &Context, order: &BuildRequest) {
     if unused.is_empty() {
         return;
     }
-    let written = order.spec.volumes.keys().map(|name| name.as_str());
+    let written = order.spec.volumes.keys().map(spec::VolumeName::as_str);
     let empty: Vec<&str> = written.filter(|name| !order.sources.contains_key(*name)).collect();
     let rest = match empty.as_slice() {
         [] => String::new(),

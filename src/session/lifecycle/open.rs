@@ -149,7 +149,7 @@ pub(crate) async fn open_at(
         session.context.keeper.extend(&session.order.name, Extension::To(until)).await?;
     }
     let (on_failure, artifacts) = (opening.on_failure, opening.artifacts.clone());
-    Ok(Session { on_failure, artifacts, promised, ..session })
+    Ok(Session { promised, on_failure, artifacts, ..session })
 }
 
 /// The build request of a running sandbox whose spec has changed.
