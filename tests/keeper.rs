@@ -207,7 +207,7 @@ async fn what_it_leaves_can_be_read_afterwards() {
     let mut spec = Spec::new("shop".parse().unwrap(), std::path::Path::new("/shop"));
     let artifact = serde_json::json!({ "service": "web", "path": "/out" });
     spec.artifacts = vec![serde_json::from_value(artifact).unwrap()];
-    let declared = Declared { spec, ports: Vec::new() };
+    let declared: Declared = serde_json::from_value(serde_json::json!({ "spec": spec })).unwrap();
     keeper.declare(&made.id, declared.clone()).await.unwrap();
     assert_eq!(keeper.declared(&made.id).await.unwrap(), Some(declared));
     eventually("the artifact is made", || {
