@@ -1,7 +1,5 @@
 //! What changed in the data of a sandbox.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod support;
 
 use support::World;

@@ -1,5 +1,7 @@
 //! Sandboxes of git repositories: clones, worktrees, branches.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::path::{Path, PathBuf};

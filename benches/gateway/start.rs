@@ -135,6 +135,7 @@ impl Bench {
         let context = Context::open(&self.engine, scope, keeper, Events::nowhere()).await.unwrap();
         let workshop = Arc::new(PlanExecutor {
             pending: sandbox::session::build::executor::Pending::default(),
+            recorder: None,
             context,
             spec: Arc::clone(&order.spec),
             values: Arc::clone(&order.values),
