@@ -13,7 +13,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::{IMAGE_VARIABLE, ImageError, Payload, VARIABLE};
 use crate::agent::digest_cache;
 use crate::engine::identity::{self, Role};
-use crate::engine::{CreateContainer, Engine, EngineError, Image, NetworkMode, PullImage};
+use crate::engine::{CreateContainer, Engine, EngineError, ErrorKind, Image, NetworkMode, PullImage};
 
 /// Where the program may be in the image.
 const PLACES: [&str; 4] = ["/sandbox", "/usr/local/bin/sandbox", "/usr/bin/sandbox", "/bin/sandbox"];
@@ -68,7 +68,11 @@ async fn carried(engine: &dyn Engine, reference: &str, arch: &str) -> Result<Pat
     let _ = engine.remove_container(&carrier.name, true, true).await;
     engine.create_container(&carrier).await?;
     let copied = copy_out(engine, &carrier.name, reference, arch, &copy).await;
-    engine.remove_container(&carrier.name, true, true).await?;
+    match engine.remove_container(&carrier.name, true, true).await {
+        // Another client that takes the program out of the same image has removed it, or is about to.
+        Err(error) if !error.is_not_found() && error.kind != ErrorKind::InUse => return Err(error.into()),
+        _ => {}
+    }
     copied.map(|()| copy)
 }
 
