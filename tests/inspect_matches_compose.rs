@@ -21,6 +21,11 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("*", "HostConfig.SecurityOpt: only we have \"seccomp=", "throwaway data is not synced"),
     ("*", "HostConfig.PidsLimit: Compose has null, we have 8192", "one sandbox must not take all processes"),
     ("*", "HostConfig.Dns: only we have \"10.", "the sandbox's gateway resolves"),
+    (
+        "networked",
+        "HostConfig.Dns: only Compose has \"8.8.8.8\"",
+        "the egress policy does not open it; `up` warns",
+    ),
     ("*", "HostConfig.DnsSearch: only we have \".\"", "the host's domains mean nothing in a sandbox"),
     ("*", "Networks.default.IPAMConfig: Compose has null", FIXED),
     ("*", "Networks.front.IPAMConfig: Compose has null", FIXED),

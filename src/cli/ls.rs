@@ -82,15 +82,15 @@ impl Args {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let engine = context.engine().await?;
         let observed = inspect::sandboxes(engine.as_ref(), &context.scope()?).await?;
-        let standings = match keeper::running(&engine).await {
-            Ok(Some(keeper)) => keeper.sandboxes().await.unwrap_or_default(),
-            // Without the keeper's state, the first deadline comes from the labels. `doctor` reports a failing keeper.
-            Ok(None) | Err(_) => Vec::new(),
+        // Without the keeper's state, the first deadline comes from the labels. `doctor` reports a failing keeper.
+        let keeper = keeper::running(&engine).await.ok().flatten();
+        let standings = match &keeper {
+            Some(keeper) => keeper.sandboxes().await.unwrap_or_default(),
+            None => Vec::new(),
         };
-        let mut branches = if self.quiet {
-            BTreeMap::new()
-        } else {
-            branches::of(&engine, &observed).await.unwrap_or_default()
+        let mut branches = match &keeper {
+            Some(keeper) if !self.quiet => branches::of(keeper, &observed).await.unwrap_or_default(),
+            _ => BTreeMap::new(),
         };
         let rows: Vec<Row> = observed
             .iter()

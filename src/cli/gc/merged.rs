@@ -40,7 +40,7 @@ pub(super) async fn run(context: &Context, dry_run: bool) -> Result<Exit, Failur
         return Ok(Exit::Done);
     }
     let keeper = Keeper::ensure(&engine, Options::from_env()?).await?;
-    let found = branches::of(&engine, &observed).await?;
+    let found = branches::of(&keeper, &observed).await?;
     let standings = keeper.sandboxes().await?;
     let is_held = |sandbox: &ObservedSandbox| {
         let mut of_it = standings.iter().filter(|standing| standing.sandbox.as_str() == sandbox.id);

@@ -1,13 +1,12 @@
 //! The branches that sandboxes were created from, and whether they are merged or gone.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Failure;
-use crate::cli::keeper;
-use crate::engine::Engine;
+use crate::agent::client::Keeper;
+use crate::engine::join_bounded;
 use crate::session::git::branches::{self, BranchState};
 use crate::session::inspect::{self, ObservedSandbox};
 use crate::spec::GitBranch;
@@ -23,20 +22,20 @@ pub struct SandboxBranch {
     pub state: Option<BranchState>,
 }
 
-/// The branches of sandboxes, by instance id. Without a running keeper nothing is known.
+/// The branches of sandboxes, by instance id.
 ///
 /// # Errors
 /// Fails if the keeper does not answer.
 pub async fn of(
-    engine: &Arc<dyn Engine>,
+    keeper: &Keeper,
     observed: &[ObservedSandbox],
 ) -> Result<BTreeMap<String, SandboxBranch>, Failure> {
-    let Some(keeper) = keeper::running(engine).await? else { return Ok(BTreeMap::new()) };
-    let mut found: Vec<(String, GitBranch)> = Vec::new();
-    for sandbox in observed {
-        let declared = inspect::declared(&keeper, sandbox).await?;
-        found.extend(declared.and_then(|spec| spec.branch).map(|branch| (sandbox.id.clone(), branch)));
-    }
+    let declared = observed.iter().map(|sandbox| async move {
+        let spec = inspect::declared(keeper, sandbox).await?;
+        Ok::<_, Failure>(spec.and_then(|spec| spec.branch).map(|branch| (sandbox.id.clone(), branch)))
+    });
+    let declared: Result<Vec<_>, Failure> = join_bounded(declared).await.into_iter().collect();
+    let found: Vec<(String, GitBranch)> = declared?.into_iter().flatten().collect();
     let all: Vec<GitBranch> = found.iter().map(|(_, branch)| branch.clone()).collect();
     let states = tokio::task::spawn_blocking(move || branches::states(&all)).await;
     let states = states.map_err(std::io::Error::other)?;
