@@ -10,9 +10,9 @@ use crate::agent::client::{self, Keeper, Options};
 use crate::engine::Engine;
 use crate::spec::SandboxName;
 
-/// How often a long-running verb reports to the keeper that the sandbox is in use. More often than the shortest useful
-/// `lifetime.idle`.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Bounds of the interval at which a long-running verb reports to the keeper that the sandbox is in use.
+const OFTENEST: Duration = Duration::from_secs(1);
+const SELDOMEST: Duration = Duration::from_secs(15);
 
 /// How long read-only verbs wait for the keeper.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ pub async fn running(engine: &Arc<dyn Engine>) -> Result<Option<Keeper>, Failure
 pub struct UsageGuard(JoinHandle<()>);
 
 impl UsageGuard {
-    /// Reports now and then again and again. Does nothing without a keeper, because then no sandbox expires by disuse.
+    /// Reports now and then at intervals, well within the sandbox's idle time. Does nothing without a keeper, because then no sandbox expires by disuse.
     pub fn of(engine: &Arc<dyn Engine>, name: &str) -> Self {
         let (engine, name) = (Arc::clone(engine), name.parse::<SandboxName>());
         Self(tokio::spawn(async move {
@@ -49,11 +49,28 @@ impl UsageGuard {
                 return;
             }
             let Ok(keeper) = Keeper::ensure(&engine, options).await else { return };
-            while keeper.touch(&name).await.is_ok() {
-                tokio::time::sleep(AGAIN).await;
+            if keeper.touch(&name).await.is_err() {
+                return;
+            }
+            let again = interval(&keeper, &name).await;
+            loop {
+                tokio::time::sleep(again).await;
+                if keeper.touch(&name).await.is_err() {
+                    return;
+                }
             }
         }))
     }
+}
+
+/// The interval of reports for a sandbox that was used just now: a quarter of the time that each use defers its end by.
+async fn interval(keeper: &Keeper, name: &SandboxName) -> Duration {
+    let all = keeper.sandboxes().await.unwrap_or_default();
+    let idle = all
+        .iter()
+        .find(|standing| standing.name == *name && standing.unless_used)
+        .and_then(|standing| Duration::try_from(standing.ends?.duration_since(standing.used)).ok());
+    idle.map_or(SELDOMEST, |idle| (idle / 4).clamp(OFTENEST, SELDOMEST))
 }
 
 impl Drop for UsageGuard {
