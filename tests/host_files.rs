@@ -129,7 +129,7 @@ secrets: { key: { file: ./key } }
 
 #[test]
 fn artifacts_and_logs_are_not_written_through_links_that_a_service_planted() {
-    let world = World::with_spec(
+    let mut world = World::with_spec(
         r#"
 services:
   app:
@@ -158,9 +158,15 @@ artifacts: [app:/out]
     // A link on the way.
     std::fs::remove_dir_all(world.project().join("sandbox-artifacts")).unwrap();
     symlink(&outside, world.project().join("sandbox-artifacts")).unwrap();
+    world.env("TMPDIR", &world.home().display().to_string());
     world.up();
     world.sandbox(["down"]).success().says("is a symbolic link");
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
+    let kept = std::fs::read_dir(world.home()).unwrap().map(|entry| entry.unwrap().path());
+    let kept: Vec<_> =
+        kept.filter(|path| path.display().to_string().contains("sandbox-artifacts-")).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!(read(&kept[0].join("app/out/sub/file")), "made\n");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn machine() -> String {
         "{} processors, {} GiB of memory, Linux {}, Docker {}",
         std::thread::available_parallelism().unwrap(),
         memory.div_ceil(1 << 20),
-        output("uname", &["-r"]),
+        output("uname", &["-r"]).split('-').next().unwrap_or_default(),
         output("docker", &["info", "--format", "{{.ServerVersion}} ({{.Driver}})"]),
     )
 }

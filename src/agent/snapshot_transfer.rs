@@ -66,10 +66,13 @@ impl CarryError {
     }
 }
 
+fn user_values(args: &[String]) -> UserValues {
+    if args.iter().any(|arg| arg == "--with-env") { UserValues::Included } else { UserValues::LeftOut }
+}
+
 /// `export NAMESPACE/NAME [--with-images] [--with-env]`: writes the snapshot to standard output.
 pub fn export(args: &[String]) -> ExitCode {
-    let values =
-        if args.iter().any(|arg| arg == "--with-env") { UserValues::Included } else { UserValues::LeftOut };
+    let values = user_values(args);
     carry(args, async |place, set, counter, images| {
         let manifest = manifest_of(&*place.storage, &set).await?;
         tell_left_out(&manifest, values);
@@ -146,8 +149,7 @@ fn raw_stdout() -> Result<std::fs::File, CarryError> {
 /// `pack NAMESPACE/NAME [--with-images] [--with-env]`: writes the snapshot's chunks to standard output, without those
 /// that are named on standard input.
 pub fn pack(args: &[String]) -> ExitCode {
-    let values =
-        if args.iter().any(|arg| arg == "--with-env") { UserValues::Included } else { UserValues::LeftOut };
+    let values = user_values(args);
     carry(args, async |place, set, counter, images| {
         let manifest = manifest_of(&*place.storage, &set).await?;
         tell_left_out(&manifest, values);

@@ -32,11 +32,13 @@ impl Progress {
     /// What a plan completes. What was unfinished `before` and is not made again by the plan stays unfinished.
     pub fn of(plan: &Plan, before: &Unfinished) -> Self {
         let mut progress = Self::default();
+        let removed = services_with(plan, |op| matches!(op, Op::RemoveContainer { .. }));
+        let created = services_with(plan, |op| matches!(op, Op::CreateContainer(_)));
         for step in plan.steps() {
-            let replaced = step.service.as_ref().is_some_and(|service| replaces(plan, service));
-            if (completes(&step.op) || (replaced && matches!(step.op, Op::Start { .. })))
-                && let Some(service) = &step.service
-            {
+            let Some(service) = &step.service else { continue };
+            // Nothing may show afterwards why the container was to be replaced.
+            let replaces = matches!(step.op, Op::Start { .. }) && removed.contains(service);
+            if completes(&step.op) || replaces {
                 progress.services.entry(service.clone()).or_default().insert(step.id.clone());
             }
         }
@@ -48,7 +50,7 @@ impl Progress {
                 progress.volumes.entry(volume).or_default().extend(seeds);
             }
         }
-        for service in before.services.iter().filter(|service| !removes(plan, service)) {
+        for service in before.services.iter().filter(|it| !removed.contains(it) && !created.contains(it)) {
             progress.services.entry(service.clone()).or_default().insert(StepId::new("finish", service));
         }
         let made: BTreeSet<&StepId> = plan.steps().iter().map(|step| &step.id).collect();
@@ -126,17 +128,6 @@ fn volumes(container: &CreateContainer) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether a plan removes containers of a service to create them again, for a reason that nothing may show afterwards.
-fn replaces(plan: &Plan, service: &ServiceName) -> bool {
-    let of = |op: fn(&Op) -> bool| {
-        plan.steps().iter().any(|step| step.service.as_ref() == Some(service) && op(&step.op))
-    };
-    of(|op| matches!(op, Op::RemoveContainer { .. })) && of(|op| matches!(op, Op::CreateContainer(_)))
-}
-
-fn removes(plan: &Plan, service: &ServiceName) -> bool {
-    plan.steps().iter().any(|step| {
-        step.service.as_ref() == Some(service)
-            && matches!(step.op, Op::RemoveContainer { .. } | Op::CreateContainer(_))
-    })
+fn services_with(plan: &Plan, is_meant: fn(&Op) -> bool) -> BTreeSet<&ServiceName> {
+    plan.steps().iter().filter(|step| is_meant(&step.op)).filter_map(|step| step.service.as_ref()).collect()
 }

@@ -117,6 +117,7 @@ pub async fn raise(
             survey.observed.limits = limiter.standing(&order.id).await?;
         }
         let mut desired = context.environment(&order.id).desired(order);
+        // The plan of a new sandbox contains all that an attempt before it has not completed.
         if order.age == Age::Standing {
             desired.unfinished = declared.unfinished.clone();
         }
@@ -129,7 +130,7 @@ pub async fn raise(
             }
             plan => plan?,
         };
-        let progress = Progress::of(&plan, &declared.unfinished);
+        let progress = Progress::of(&plan, &desired.unfinished);
         changed |= progress.unfinished() != declared.unfinished;
         declared.unfinished = progress.unfinished();
         if changed {

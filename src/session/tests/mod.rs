@@ -63,6 +63,23 @@ fn whichever_call_of_a_session_fails_nothing_is_left() {
 }
 
 #[test]
+fn what_a_second_attempt_of_a_first_up_completes_is_not_taken_for_unfinished() {
+    let spec = r#"
+services:
+  app: { image: app:1, ports: ["8080"], configs: [colour], post_start: [{ command: [say, hello] }] }
+configs: { colour: { content: blue } }
+"#;
+    scene_on(spec, |stage| async move {
+        stage.client.fail_when("start container sbx-shop", 1, Fault::Refuse(ErrorKind::PortTaken));
+        Box::pin(stage.in_time(stage.up())).await.unwrap();
+        stage.client.forget_calls();
+        Box::pin(stage.in_time(stage.up())).await.unwrap();
+        let calls = stage.client.calls();
+        assert!(!calls.iter().any(|call| call.starts_with("remove")), "{calls:?}");
+    });
+}
+
+#[test]
 fn whichever_call_of_a_session_is_performed_after_all_nothing_is_left() {
     for n in 1..=calls_of_a_session() {
         scene(|stage| async move {
